@@ -1,0 +1,130 @@
+"""Real spherical harmonics up to degree 3, in the sign and order of 3D Gaussian splatting.
+
+Source of the constants and signs: Kerbl et al., "3D Gaussian Splatting for Real-Time Radiance
+Field Rendering", 2023, and the file format that came with it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+MAX_DEGREE = 3
+SH_C0 = 0.28209479177387814
+
+
+def num_coeffs(degree: int) -> int:
+    """Number of coefficients per channel of a degree: (degree + 1)²."""
+    return (degree + 1) ** 2
+
+
+def degree_of(num: int) -> int:
+    """Degree that has this number of coefficients.
+
+    Raises:
+        ValueError: if the number is none of 1, 4, 9, 16.
+    """
+    degree = math.isqrt(num) - 1 if num > 0 else -1
+    if num_coeffs(degree) != num or not 0 <= degree <= MAX_DEGREE:
+        raise ValueError(f"the number of harmonics must be 1, 4, 9 or 16, got {num}")
+    return degree
+
+
+def basis(directions: Tensor, degree: int) -> Tensor:
+    """Values of the basis functions.
+
+    Args:
+        directions: (..., 3) unit vectors.
+        degree: 0 to 3.
+
+    Returns:
+        (..., S) with S = (degree + 1)².
+
+    Raises:
+        ValueError: if the degree is outside 0 to 3.
+    """
+    if not 0 <= degree <= MAX_DEGREE:
+        raise ValueError(f"degree must be in 0..{MAX_DEGREE}, got {degree}")
+    x, y, z = directions.unbind(-1)
+    values = [torch.full_like(x, SH_C0)]
+    if degree >= 1:
+        c1 = 0.48860251190292
+        values += [-c1 * y, c1 * z, -c1 * x]
+    if degree >= 2:
+        values += [
+            1.0925484305920792 * x * y,
+            -1.0925484305920792 * y * z,
+            0.9461746957575601 * z * z - 0.3153915652525201,
+            -1.0925484305920792 * x * z,
+            0.5462742152960395 * (x * x - y * y),
+        ]
+    if degree >= 3:
+        values += [
+            -0.5900435899266435 * y * (3 * x * x - y * y),
+            1.445305721320277 * 2 * x * y * z,
+            y * (0.4570457994644658 - 2.285228997322329 * z * z),
+            z * (1.865881662950577 * z * z - 1.119528997770346),
+            x * (0.4570457994644658 - 2.285228997322329 * z * z),
+            1.445305721320277 * z * (x * x - y * y),
+            -0.5900435899266435 * x * (x * x - 3 * y * y),
+        ]
+    return torch.stack(values, dim=-1)
+
+
+def evaluate(sh_coeffs: Tensor, directions: Tensor) -> Tensor:
+    """Sum of the harmonics in a direction, without the offset of 0.5 that colours have.
+
+    Args:
+        sh_coeffs: (..., S, C).
+        directions: (..., 3) unit vectors.
+
+    Returns:
+        (..., C).
+    """
+    values = basis(directions, degree_of(sh_coeffs.shape[-2]))
+    return (values.unsqueeze(-1) * sh_coeffs).sum(dim=-2)
+
+
+def dc_from_rgb(rgb: Tensor) -> Tensor:
+    """Coefficient of degree 0 that shows a colour in [0, 1] from all sides."""
+    return (rgb - 0.5) / SH_C0
+
+
+def rgb_from_dc(coeff: Tensor) -> Tensor:
+    """Colour, not clamped, that a coefficient of degree 0 shows."""
+    return coeff * SH_C0 + 0.5
+
+
+def rotate(sh_coeffs: Tensor, rotation: Tensor) -> Tensor:
+    """Coefficients of the same colours after the object has been rotated.
+
+    For each degree, the basis at enough fixed directions and at the same directions turned back
+    determines the matrix that the rotation acts by; it is solved in float64.
+
+    Args:
+        sh_coeffs: (..., S, C).
+        rotation: (3, 3), orthonormal and right-handed.
+
+    Returns:
+        (..., S, C), so that `evaluate(result, R d) == evaluate(sh_coeffs, d)`.
+    """
+    degree = degree_of(sh_coeffs.shape[-2])
+    matrix = torch.zeros(sh_coeffs.shape[-2], sh_coeffs.shape[-2], dtype=torch.float64)
+    directions = _spread_directions(64)
+    turned = directions @ rotation.detach().to("cpu", torch.float64)
+    values, turned_values = basis(directions, degree), basis(turned, degree)
+    for band in range(degree + 1):
+        part = slice(band * band, (band + 1) ** 2)
+        matrix[part, part] = torch.linalg.lstsq(values[:, part], turned_values[:, part]).solution
+    return torch.einsum("ij,...jc->...ic", matrix.to(sh_coeffs), sh_coeffs)
+
+
+def _spread_directions(num: int) -> Tensor:
+    """Evenly spread unit vectors (num, 3) on a Fibonacci spiral, float64."""
+    index = torch.arange(num, dtype=torch.float64) + 0.5
+    z = 1 - 2 * index / num
+    angle = math.pi * (1 + math.sqrt(5)) * index
+    radius = (1 - z * z).sqrt()
+    return torch.stack((radius * angle.cos(), radius * angle.sin(), z), dim=-1)

@@ -1,0 +1,168 @@
+"""The interface between scenes and renderers: plain tensors in, plain tensors out.
+
+A renderer draws one scene from several viewpoints. What is drawn is defined in
+`docs/conventions.md` and, executably, in `zipsplat.render.reference`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from zipsplat.plugins import Plugins
+
+
+class RenderMode(str, Enum):
+    """What is drawn: colour, accumulated depth (D), expected depth (ED), or both together."""
+
+    RGB = "RGB"
+    D = "D"
+    ED = "ED"
+    RGB_D = "RGB+D"
+    RGB_ED = "RGB+ED"
+
+    @property
+    def has_color(self) -> bool:
+        """Whether colour is drawn."""
+        return self.value.startswith("RGB")
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether depth is drawn."""
+        return self.value.endswith("D")
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether depth is divided by the opacity of the pixel."""
+        return self.value.endswith("ED")
+
+
+@dataclass(frozen=True)
+class Splats:
+    """One scene.
+
+    Args:
+        means: (N, 3) world units.
+        quats: (N, 4) wxyz, of any non-zero length.
+        scales: (N, 3) standard deviations, world units.
+        opacities: (N,) in [0, 1].
+        sh_coeffs: (N, S, 3) spherical harmonics, S = (degree + 1)².
+    """
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    sh_coeffs: Tensor
+
+
+@dataclass(frozen=True)
+class Viewpoints:
+    """Where a scene is seen from.
+
+    Args:
+        world_from_camera: (V, 4, 4) rigid, OpenCV axes.
+        K: (V, 3, 3) intrinsics in pixels.
+        width: width of every picture.
+        height: height of every picture.
+        backgrounds: (V, 3) colours behind the scene; black if not given. Depth has none.
+    """
+
+    world_from_camera: Tensor
+    K: Tensor
+    width: int
+    height: int
+    backgrounds: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """How a scene is drawn; the defaults are those of gsplat 1.5.
+
+    Args:
+        mode: what is drawn.
+        sh_degree: harmonics used; all that the scene has if not given.
+        near_plane: Gaussians whose centre is nearer are left out, world units.
+        far_plane: Gaussians whose centre is farther are left out, world units.
+        eps2d: pixels² added to the variance of each projected Gaussian.
+        radius_clip: Gaussians with a smaller radius in pixels are left out.
+        alpha_clamp: largest opacity of one Gaussian at one pixel (0.99 in gsplat 1.6).
+        masks: whether `Rendered.contributed` and `Rendered.centred` are wanted.
+    """
+
+    mode: RenderMode = RenderMode.RGB
+    sh_degree: int | None = None
+    near_plane: float = 0.01
+    far_plane: float = 1e10
+    eps2d: float = 0.3
+    radius_clip: float = 0.0
+    alpha_clamp: float = 0.999
+    masks: bool = False
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Pictures of one scene.
+
+    Args:
+        alpha: (V, 1, H, W) opacity in [0, 1].
+        color: (V, 3, H, W), not clamped from above; None if the mode has no colour.
+        depth: (V, 1, H, W) camera z in world units; None if the mode has no depth.
+        contributed: (V, N) whether the Gaussian was blended at any pixel; None unless asked for.
+        centred: (V, N) whether it was blended at the pixel (x, y) that has the projected centre m
+            within 0 ≤ m − (x + ½, y + ½) < 1; None unless asked for.
+    """
+
+    alpha: Tensor
+    color: Tensor | None = None
+    depth: Tensor | None = None
+    contributed: Tensor | None = None
+    centred: Tensor | None = None
+
+
+class Renderer(Protocol):
+    """Draws one scene from V viewpoints, differentiably in the splats, poses and backgrounds."""
+
+    @property
+    def name(self) -> str:
+        """The name it is chosen by."""
+
+    def unavailable(self, device: torch.device) -> str | None:
+        """Why it cannot draw scenes that lie on this device; None if it can."""
+
+    def render(self, splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) -> Rendered:
+        """Draw the scene."""
+
+
+RENDERERS: Plugins[Renderer] = Plugins("zipsplat.render")
+PREFERENCE = ("cuda", "cpu", "reference")
+
+
+def choose(name: str, device: torch.device) -> Renderer:
+    """Find a renderer for scenes on a device.
+
+    Args:
+        name: "auto" for the fastest that can be used, or a renderer's name.
+        device: where the scene lies.
+
+    Raises:
+        KeyError: if there is no renderer of that name.
+        RuntimeError: if it cannot be used; the message says why.
+    """
+    if name != "auto":
+        renderer = RENDERERS[name]
+        reason = renderer.unavailable(device)
+        if reason is not None:
+            raise RuntimeError(f"renderer {name!r} cannot be used: {reason}")
+        return renderer
+    reasons = []
+    for candidate in (n for n in PREFERENCE if n in RENDERERS.names()):
+        reason = RENDERERS[candidate].unavailable(device)
+        if reason is None:
+            return RENDERERS[candidate]
+        reasons.append(f"{candidate}: {reason}")
+    raise RuntimeError("no renderer can be used; " + "; ".join(reasons))

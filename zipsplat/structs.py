@@ -1,0 +1,155 @@
+"""Frozen dataclasses of tensors that behave like one batched tensor."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+S = TypeVar("S", bound="TensorStruct")
+
+
+class TensorStruct:
+    """Base of frozen dataclasses whose fields are tensors with common leading dimensions.
+
+    A subclass declares in `event_dims` how many trailing dimensions of each field are its own;
+    what is left in front is the batch shape, equal in all fields. Indexing, `torch.stack` and
+    `torch.cat` count batch dimensions only.
+
+    Raises:
+        TypeError: if a field is not a floating-point tensor.
+        ValueError: if dtypes, devices or batch shapes differ, or a field has too few dimensions.
+    """
+
+    event_dims: ClassVar[Mapping[str, int]]
+
+    def __post_init__(self) -> None:
+        """Check that the fields are tensors that fit together."""
+        name = type(self).__name__
+        fields = self._tensors()
+        for key, value in fields.items():
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+                raise TypeError(f"{name}.{key} must be a floating-point tensor, got {got}")
+            if value.ndim < self.event_dims[key]:
+                raise ValueError(
+                    f"{name}.{key} must have at least {self.event_dims[key]} dimensions,"
+                    f" got shape {tuple(value.shape)}"
+                )
+        for what, of in _AGREEMENTS.items():
+            seen = {key: of(self, key, value) for key, value in fields.items()}
+            if len(set(seen.values())) > 1:
+                listing = ", ".join(f"{key}: {value}" for key, value in seen.items())
+                raise ValueError(f"the fields of {name} must share one {what}, got {listing}")
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {key: getattr(self, key) for key in self.event_dims}
+
+    def _batch_shape_of(self, key: str, value: Tensor) -> torch.Size:
+        return value.shape[: value.ndim - self.event_dims[key]]
+
+    def _first(self) -> tuple[str, Tensor]:
+        return next(iter(self._tensors().items()))
+
+    @property
+    def shape(self) -> torch.Size:
+        """Batch shape."""
+        return self._batch_shape_of(*self._first())
+
+    @property
+    def ndim(self) -> int:
+        """Number of batch dimensions."""
+        return len(self.shape)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of all fields."""
+        return self._first()[1].device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of all fields."""
+        return self._first()[1].dtype
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError(f"an unbatched {type(self).__name__} has no length")
+        return self.shape[0]
+
+    def map(self: S, function: Callable[[Tensor], Tensor]) -> S:
+        """Apply a function to every field.
+
+        Args:
+            function: keeps the trailing dimensions of each field.
+        """
+        changed = {key: function(value) for key, value in self._tensors().items()}
+        return dataclasses.replace(self, **changed)  # type: ignore[type-var]
+
+    def to(self: S, *args: Any, **kwargs: Any) -> S:
+        """Move or cast every field; arguments as for `torch.Tensor.to`."""
+        return self.map(lambda value: value.to(*args, **kwargs))
+
+    def cpu(self: S) -> S:
+        """Copy on the CPU, if it is not there yet."""
+        return self.to("cpu")
+
+    def cuda(self: S, device: int | str | torch.device | None = None) -> S:
+        """Copy on a CUDA device, if it is not there yet."""
+        return self.map(lambda value: value.cuda(device))
+
+    def detach(self: S) -> S:
+        """The same values, cut off from the gradient graph."""
+        return self.map(Tensor.detach)
+
+    def clone(self: S) -> S:
+        """A copy with memory of its own."""
+        return self.map(Tensor.clone)
+
+    def __getitem__(self: S, index: Any) -> S:
+        """Index the batch dimensions: integer, slice, mask, index tensor, `None`, `...`, tuples."""
+        parts = index if isinstance(index, tuple) else (index,)
+        if not any(part is Ellipsis for part in parts):
+            parts = (*parts, Ellipsis)
+        return self.map_with_dims(lambda value, dims: value[(*parts, *[slice(None)] * dims)])
+
+    def map_with_dims(self: S, function: Callable[[Tensor, int], Tensor]) -> S:
+        """As `map`; the function is also given the number of the field's own dimensions."""
+        items = self._tensors().items()
+        changed = {key: function(value, self.event_dims[key]) for key, value in items}
+        return dataclasses.replace(self, **changed)  # type: ignore[type-var]
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Let `torch.stack`, `torch.cat` and `torch.concat` join lists of one class."""
+        if func not in (torch.stack, torch.cat, torch.concat):
+            return NotImplemented
+        return _join(func, *args, **(kwargs or {}))
+
+
+_AGREEMENTS: dict[str, Callable[[TensorStruct, str, Tensor], object]] = {
+    "dtype": lambda struct, key, value: value.dtype,
+    "device": lambda struct, key, value: value.device,
+    "batch shape": lambda struct, key, value: tuple(struct._batch_shape_of(key, value)),
+}
+
+
+def _join(func: Callable[..., Tensor], tensors: Sequence[S], dim: int = 0) -> S:
+    """Stack or concatenate structs along a batch dimension (negative counts from the last)."""
+    kinds = {type(item) for item in tensors}
+    first = tensors[0]
+    if len(kinds) != 1:
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise TypeError(f"only structs of one class can be joined, got {names}")
+    limit = first.ndim + (1 if func is torch.stack else 0)
+    if not -limit <= dim < limit:
+        raise IndexError(f"dim must be in [{-limit}, {limit - 1}], got {dim}")
+    fields = {
+        key: func([getattr(item, key) for item in tensors], dim=dim % limit)
+        for key in first.event_dims
+    }
+    return dataclasses.replace(first, **fields)  # type: ignore[type-var]
