@@ -1,0 +1,1 @@
+"""Data sets: from shards or a generator to training batches."""

@@ -1,0 +1,1 @@
+"""Commands that download, convert and tend data sets."""
