@@ -1,12 +1,11 @@
 """Still pictures: any common file to an upright RGB tensor, and the resizing networks expect.
 
 A picture is a float32 tensor (3, H, W) with RGB in [0, 1]. `load_image` turns files into that;
-`crop_to_aspect`, `resize`, `to_square` and `aspect_size` bring it to a network's input size.
+`crop_to_ar`, `resize`, `to_square` and `aspect_size` bring it to a network's input size.
 Cropping and resampling follow the preparation of the released ZipSplat model: centre crop, then
 Pillow's Lanczos filter on 8-bit RGB.
 """
 
-import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +17,6 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
-
-logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"),
@@ -120,7 +117,7 @@ def crop_box(height: int, width: int, aspect: float) -> CropBox:
     return CropBox(new_height, width, (height - new_height) // 2, 0)
 
 
-def crop_to_aspect(image: Tensor, aspect: float) -> Tensor:
+def crop_to_ar(image: Tensor, aspect: float) -> Tensor:
     """Centre-crop a picture (..., H, W) to an aspect ratio (width / height)."""
     box = crop_box(image.shape[-2], image.shape[-1], aspect)
     return image[..., box.top : box.top + box.height, box.left : box.left + box.width]
@@ -161,7 +158,7 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
 
 def to_square(image: Tensor, size: int = 252) -> Tensor:
     """Centre-crop a picture (3, H, W) to a square and resample it to (3, size, size)."""
-    return resize(crop_to_aspect(image, 1.0), size, size)
+    return resize(crop_to_ar(image, 1.0), size, size)
 
 
 def aspect_size(
@@ -235,8 +232,8 @@ def _decode(
             picture = _to_rgb(picture, color)
     if max_side is not None and max(picture.size) > max_side:
         scale = max_side / max(picture.size)
-        size = tuple(max(1, round(side * scale)) for side in picture.size)
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
+        width, height = (max(1, round(side * scale)) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
     return picture
 
 
@@ -245,7 +242,8 @@ def _to_rgb(picture: "PillowImage.Image", color: tuple[float, float, float]) -> 
     from PIL import Image
 
     if picture.mode.startswith("I") or picture.mode == "F":
-        return Image.fromarray(_to_eight_bits(np.asarray(picture))).convert("RGB")
+        full = 1.0 if picture.mode == "F" else 65535.0
+        return Image.fromarray(_to_eight_bits(np.asarray(picture), full)).convert("RGB")
     has_alpha = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La")
     if not has_alpha and "transparency" not in picture.info:
         return picture.convert("RGB")
@@ -254,10 +252,21 @@ def _to_rgb(picture: "PillowImage.Image", color: tuple[float, float, float]) -> 
     return Image.alpha_composite(under, over).convert("RGB")
 
 
-def _to_eight_bits(values: np.ndarray) -> np.ndarray:
-    """Grey levels of 16 bits, 32 bits or floats to uint8; what they mean is judged by range."""
-    values = np.asarray(values, dtype=np.float64)
+def _to_eight_bits(values: np.ndarray, full: float) -> np.ndarray:
+    """Grey levels 0…full of a deeper picture as uint8, rounded."""
     low, high = float(values.min()), float(values.max())
-    if not np.isfinite((low, high)).all() or low < 0 or high > 65535:
-        raise ValueError(f"grey values span {low:g} … {high:g}; wanted 0…1 or 0…65535")
-    return values
+    if not (low >= 0 and high <= full):
+        raise ValueError(f"grey values span {low:g} to {high:g}, wanted 0 to {full:g}")
+    return np.rint(values * (255 / full)).astype(np.uint8)
+
+
+def _reason(error: Exception) -> str:
+    """One line on why a decoder gave up."""
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture format that is understood"
+    if isinstance(error, Image.DecompressionBombError):
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        return f"more than {limit:.0f} million pixels; make it smaller first"
+    return str(error) or type(error).__name__
