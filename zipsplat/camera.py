@@ -93,7 +93,9 @@ class Camera(TensorStruct):
         return cls(torch.stack((w, h), -1), torch.stack((fx, fy), -1), torch.stack((cx, cy), -1))
 
     @classmethod
-    def from_fov(cls, fov_x: Number, fov_y: Number | None = None, *, w: Number, h: Number) -> Camera:
+    def from_fov(
+        cls, fov_x: Number, fov_y: Number | None = None, *, w: Number, h: Number
+    ) -> Camera:
         """Cameras with given fields of view and the principal point in the middle.
 
         Args:

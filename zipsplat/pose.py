@@ -184,10 +184,9 @@ class Pose(TensorStruct):
         Raises:
             ValueError: if the radius is not positive or an elevation is outside [−90, 90].
         """
-        like = {"dtype": center.dtype, "device": center.device}
-        distance = torch.as_tensor(radius, **like)
+        distance = torch.as_tensor(radius).to(center)
         azimuth, elevation = torch.broadcast_tensors(
-            torch.as_tensor(azimuths, **like).deg2rad(), torch.as_tensor(elevations, **like)
+            torch.as_tensor(azimuths).to(center).deg2rad(), torch.as_tensor(elevations).to(center)
         )
         if not bool((distance > 0).all()):
             raise ValueError(f"radius must be positive, got {radius}")

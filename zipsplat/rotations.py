@@ -31,7 +31,7 @@ def matrix_from_quat(quat: Tensor) -> Tensor:
         2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
         2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
     )  # fmt: skip
-    return torch.stack(entries, dim=-1).unflatten(-1, (3, 3))
+    return torch.stack(entries, dim=-1).reshape(*quat.shape[:-1], 3, 3)
 
 
 def quat_from_matrix(matrix: Tensor) -> Tensor:

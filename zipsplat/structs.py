@@ -39,11 +39,17 @@ class TensorStruct:
                     f"{name}.{key} must have at least {self.event_dims[key]} dimensions,"
                     f" got shape {tuple(value.shape)}"
                 )
-        for what, of in _AGREEMENTS.items():
-            seen = {key: of(self, key, value) for key, value in fields.items()}
-            if len(set(seen.values())) > 1:
-                listing = ", ".join(f"{key}: {value}" for key, value in seen.items())
-                raise ValueError(f"the fields of {name} must share one {what}, got {listing}")
+        self._check_agreement("dtype", {key: value.dtype for key, value in fields.items()})
+        self._check_agreement("device", {key: value.device for key, value in fields.items()})
+        shapes = {key: tuple(self._batch_shape_of(key, value)) for key, value in fields.items()}
+        self._check_agreement("batch shape", shapes)
+
+    def _check_agreement(self, what: str, seen: Mapping[str, object]) -> None:
+        if len(set(seen.values())) > 1:
+            listing = ", ".join(f"{key}: {value}" for key, value in seen.items())
+            raise ValueError(
+                f"the fields of {type(self).__name__} must share one {what}, got {listing}"
+            )
 
     def _tensors(self) -> dict[str, Tensor]:
         return {key: getattr(self, key) for key in self.event_dims}
@@ -113,7 +119,12 @@ class TensorStruct:
         parts = index if isinstance(index, tuple) else (index,)
         if not any(part is Ellipsis for part in parts):
             parts = (*parts, Ellipsis)
-        return self.map_with_dims(lambda value, dims: value[(*parts, *[slice(None)] * dims)])
+
+        def pick(value: Tensor, dims: int) -> Tensor:
+            full = (*parts, *[slice(None)] * dims)
+            return value[full]
+
+        return self.map_with_dims(pick)
 
     def map_with_dims(self: S, function: Callable[[Tensor, int], Tensor]) -> S:
         """As `map`; the function is also given the number of the field's own dimensions."""
@@ -129,13 +140,6 @@ class TensorStruct:
         if func not in (torch.stack, torch.cat, torch.concat):
             return NotImplemented
         return _join(func, *args, **(kwargs or {}))
-
-
-_AGREEMENTS: dict[str, Callable[[TensorStruct, str, Tensor], object]] = {
-    "dtype": lambda struct, key, value: value.dtype,
-    "device": lambda struct, key, value: value.device,
-    "batch shape": lambda struct, key, value: tuple(struct._batch_shape_of(key, value)),
-}
 
 
 def _join(func: Callable[..., Tensor], tensors: Sequence[S], dim: int = 0) -> S:

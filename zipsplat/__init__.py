@@ -1,0 +1,42 @@
+"""A few unposed photos or a video to a 3D Gaussian scene in one forward pass.
+
+The names below are the public interface; `from zipsplat import viz` gives the pictures.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from zipsplat._version import __version__
+from zipsplat.camera import Camera
+from zipsplat.gaussians import Gaussians
+from zipsplat.pose import Pose
+
+if TYPE_CHECKING:
+    from zipsplat.images import load_image
+    from zipsplat.predictor import ZipSplat
+    from zipsplat.video import load_video
+
+__all__ = [
+    "Camera",
+    "Gaussians",
+    "Pose",
+    "ZipSplat",
+    "__version__",
+    "load_image",
+    "load_video",
+]
+
+_LAZY = {
+    "ZipSplat": "zipsplat.predictor",
+    "load_image": "zipsplat.images",
+    "load_video": "zipsplat.video",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import the parts that need more than PyTorch and NumPy when they are first asked for."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'zipsplat' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

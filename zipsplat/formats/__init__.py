@@ -1,0 +1,116 @@
+"""The interface of scene files: bytes to plain arrays and back.
+
+Every public module of this package is one format, found by name or by the suffix of a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike, fspath
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zipsplat.plugins import Plugins
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SplatArrays:
+    """One scene as float32 arrays in physical units; OpenCV axes, as in a 3DGS `.ply`.
+
+    Args:
+        means: (N, 3) world units.
+        scales: (N, 3) standard deviations, world units.
+        quats: (N, 4) wxyz.
+        opacities: (N,) in [0, 1].
+        sh_coeffs: (N, S, 3) spherical harmonics, S = (degree + 1)².
+
+    Raises:
+        ValueError: if the shapes do not fit together.
+    """
+
+    means: Array
+    scales: Array
+    quats: Array
+    opacities: Array
+    sh_coeffs: Array
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        num = len(self.means)
+        wanted = {"means": (num, 3), "scales": (num, 3), "quats": (num, 4), "opacities": (num,)}
+        for name, shape in wanted.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} must be {shape}, got {getattr(self, name).shape}")
+        shape = self.sh_coeffs.shape
+        if len(shape) != 3 or shape[0] != num or shape[1] not in (1, 4, 9, 16) or shape[2] != 3:
+            raise ValueError(f"sh_coeffs must be ({num}, 1 | 4 | 9 | 16, 3), got {shape}")
+
+    @property
+    def sh_degree(self) -> int:
+        """Degree of the spherical harmonics, 0 to 3."""
+        return {1: 0, 4: 1, 9: 2, 16: 3}[self.sh_coeffs.shape[1]]
+
+
+@dataclass(frozen=True)
+class SplatTolerance:
+    """How far arrays may be off after they were written and read, as largest absolute errors.
+
+    Args:
+        position: world units, for scenes within ±10 units.
+        log_scale: natural logarithm of a scale.
+        rotation_deg: angle between rotations.
+        opacity: in [0, 1].
+        dc: coefficient of degree 0.
+        sh: the other coefficients, within ±1.
+        max_sh_degree: higher degrees are dropped.
+    """
+
+    position: float
+    log_scale: float
+    rotation_deg: float
+    opacity: float
+    dc: float
+    sh: float
+    max_sh_degree: int = 3
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file format.
+
+    Args:
+        name: how it is called, as the module that defines it.
+        suffixes: endings of file names, with the dot, lower case.
+        read: makes arrays from a seekable file; a `ValueError` says what is wrong with it.
+        write: writes arrays to a file.
+        tolerance: what `write` then `read` changes.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[BinaryIO], SplatArrays]
+    write: Callable[[BinaryIO, SplatArrays], None]
+    tolerance: SplatTolerance
+
+
+FORMATS: Plugins[Format] = Plugins("zipsplat.formats")
+
+
+def by_suffix(path: str | PathLike[str]) -> Format:
+    """Find the format whose suffix a file name has; of several, the longest suffix counts.
+
+    Raises:
+        ValueError: if no format has this suffix.
+    """
+    name = fspath(path).lower()
+    suffixes = {s: f for f in (FORMATS[n] for n in FORMATS.names()) for s in f.suffixes}
+    matching = [suffix for suffix in suffixes if name.endswith(suffix)]
+    if not matching:
+        known = ", ".join(sorted(suffixes))
+        raise ValueError(f"no scene format has the suffix of {fspath(path)!r}; known: {known}")
+    return suffixes[max(matching, key=len)]

@@ -1,0 +1,115 @@
+"""The `.ply` of 3D Gaussian splatting, binary little-endian, all properties float32.
+
+Source: the file layout of Kerbl et al., 2023. Opacities are stored as logits, scales as logarithms
+and the higher harmonics channel by channel.
+"""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+import numpy as np
+import torch
+
+from zipsplat.formats import Array, Format, SplatArrays, SplatTolerance
+from zipsplat.formats._ply_elements import Records, read_elements, read_header
+
+OPACITY_MARGIN = 1e-6  # logits stay finite
+SCALE_MIN = 1e-6
+
+
+def property_names(num_coeffs: int) -> list[str]:
+    """Names of the properties of a vertex, in order, for S harmonics."""
+    return [
+        *"xyz", "nx", "ny", "nz",
+        *(f"f_dc_{i}" for i in range(3)),
+        *(f"f_rest_{i}" for i in range(3 * (num_coeffs - 1))),
+        "opacity",
+        *(f"scale_{i}" for i in range(3)),
+        *(f"rot_{i}" for i in range(4)),
+    ]  # fmt: skip
+
+
+def write(file: BinaryIO, splats: SplatArrays) -> None:
+    """Write a standard file; normals are zero, quaternions are stored as they are."""
+    names = property_names(splats.sh_coeffs.shape[1])
+    lines = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"element vertex {len(splats.means)}",
+        *(f"property float {name}" for name in names),
+        "end_header\n",
+    ]
+    file.write("\n".join(lines).encode("ascii"))
+    margin = np.float32(OPACITY_MARGIN)
+    opacity = np.clip(splats.opacities, margin, np.float32(1) - margin)
+    table = np.zeros((len(splats.means), len(names)), dtype="<f4")
+    rest = 9 + 3 * (splats.sh_coeffs.shape[1] - 1)
+    table[:, 0:3] = splats.means
+    table[:, 6:9] = splats.sh_coeffs[:, 0]
+    table[:, 9:rest] = splats.sh_coeffs[:, 1:].transpose(0, 2, 1).reshape(len(table), -1)
+    table[:, rest] = _log(opacity / (1 - opacity))
+    table[:, rest + 1 : rest + 4] = _log(np.maximum(splats.scales, np.float32(SCALE_MIN)))
+    table[:, rest + 4 : rest + 8] = splats.quats
+    file.write(table.tobytes())
+
+
+def _log(values: Array) -> Array:
+    """Logarithm with the rounding of PyTorch, so that files equal the released model's own."""
+    return torch.log(torch.tensor(values)).numpy()
+
+
+def read(file: BinaryIO) -> SplatArrays:
+    """Read a standard file: properties of any numeric type in any order, others are ignored.
+
+    Raises:
+        ValueError: if it is no binary file with the properties of Gaussians, or it ends too early.
+    """
+    vertices = read_elements(file, read_header(file)).get("vertex")
+    names = () if vertices is None else vertices.dtype.names or ()
+    missing = [name for name in property_names(1) if name not in names and name[0] != "n"]
+    if vertices is None or missing:
+        listing = ", ".join(missing) or "vertices"
+        raise ValueError(f"this .ply holds no Gaussians: it has no {listing}")
+    rest = _columns(vertices, "f_rest_", sum(name.startswith("f_rest_") for name in names))
+    if rest.shape[1] % 3 or 1 + rest.shape[1] // 3 not in (1, 4, 9, 16):
+        raise ValueError(
+            f"a .ply has 0, 9, 24 or 45 properties f_rest_*, this one has {rest.shape[1]}"
+        )
+    shN = rest.reshape(len(rest), 3, -1).transpose(0, 2, 1)
+    sh_coeffs = np.concatenate((_columns(vertices, "f_dc_", 3)[:, None], shN), axis=1)
+    return SplatArrays(
+        means=np.stack([vertices[name].astype(np.float32) for name in "xyz"], axis=1),
+        scales=np.exp(_columns(vertices, "scale_", 3)),
+        quats=_columns(vertices, "rot_", 4),
+        opacities=sigmoid(vertices["opacity"].astype(np.float32)),
+        sh_coeffs=sh_coeffs,
+    )
+
+
+def sigmoid(logits: Array) -> Array:
+    """Logistic function without overflow."""
+    small = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
+
+
+def _columns(vertices: Records, prefix: str, num: int) -> Array:
+    """Stack the properties prefix0 … as float32 (N, num)."""
+    table = np.empty((len(vertices), num), dtype=np.float32)
+    for i in range(num):
+        name = f"{prefix}{i}"
+        if name not in (vertices.dtype.names or ()):
+            raise ValueError(f"this .ply has {num} properties {prefix}*, but not {name}")
+        table[:, i] = vertices[name]
+    return table
+
+
+PLUGIN = Format(
+    name="ply",
+    suffixes=(".ply",),
+    read=read,
+    write=write,
+    tolerance=SplatTolerance(
+        position=0, log_scale=1e-5, rotation_deg=0.05, opacity=2e-6, dc=0, sh=0
+    ),
+)

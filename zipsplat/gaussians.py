@@ -1,0 +1,403 @@
+"""Scenes of 3D Gaussians."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from os import PathLike, fspath
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from zipsplat import harmonics
+from zipsplat.camera import Camera
+from zipsplat.files import write_atomically
+from zipsplat.formats import FORMATS, Format, SplatArrays, by_suffix
+from zipsplat.pose import Pose
+from zipsplat.render import Rendered, RenderMode, RenderSettings, Splats, Viewpoints, choose
+from zipsplat.rotations import multiply_quats, quat_from_matrix
+from zipsplat.structs import TensorStruct
+
+Path = str | PathLike[str]
+
+
+@dataclass(frozen=True)
+class Gaussians(TensorStruct):
+    """Scenes of N Gaussians each; the batch shape includes N: (N,) for one scene, (B, N) for B.
+
+    Indexing counts batch dimensions, so `scenes[0]` of (B, N) is one scene and `scene[mask]` of
+    (N,) are some of its Gaussians. An integer in the place of N keeps that dimension.
+
+    Args:
+        means: (..., N, 3) world units.
+        scales: (..., N, 3) standard deviations along the local axes, world units.
+        quats: (..., N, 4) wxyz, of any non-zero length; normalised where used, stored as given.
+        opacities: (..., N) in [0, 1].
+        sh_coeffs: (..., N, S, 3) spherical harmonics, S = (degree + 1)², degree 0 to 3.
+    """
+
+    means: Tensor
+    scales: Tensor
+    quats: Tensor
+    opacities: Tensor
+    sh_coeffs: Tensor
+    event_dims: ClassVar[Mapping[str, int]] = {
+        "means": 1, "scales": 1, "quats": 1, "opacities": 0, "sh_coeffs": 2
+    }  # fmt: skip
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        super().__post_init__()
+        widths = {"means": (3,), "scales": (3,), "quats": (4,)}
+        for key, width in widths.items():
+            value = getattr(self, key)
+            if value.shape[-1:] != width:
+                raise ValueError(
+                    f"Gaussians.{key} must be (..., N, {width[0]}), got {tuple(value.shape)}"
+                )
+        if self.sh_coeffs.shape[-1] != 3:
+            raise ValueError(
+                f"Gaussians.sh_coeffs must be (..., N, S, 3), got {tuple(self.sh_coeffs.shape)}"
+            )
+        harmonics.degree_of(self.sh_coeffs.shape[-2])
+        if not self.shape:
+            raise ValueError("Gaussians need a dimension N; index with a slice to keep it")
+
+    @classmethod
+    def from_parameters(
+        cls, means: Tensor, scales: Tensor, quats: Tensor, opacities: Tensor, sh_coeffs: Tensor
+    ) -> Gaussians:
+        """Make a scene; all tensors are taken to the dtype and device of `means`.
+
+        Raises:
+            ValueError: if shapes do not fit, or a value is not finite or outside its range.
+        """
+        others = [value.to(means) for value in (scales, quats, opacities, sh_coeffs)]
+        scene = cls(means, *others)
+        scene.check()
+        return scene
+
+    @classmethod
+    def from_packed(cls, packed: Tensor) -> Gaussians:
+        """Make scenes from tensors (..., N, 11 + 3S); not checked for ranges.
+
+        The order is mean, scale, quaternion wxyz, opacity, then for each harmonic its RGB.
+        """
+        num = (packed.shape[-1] - 11) // 3
+        if packed.shape[-1] not in (14, 23, 38, 59):
+            raise ValueError(
+                "packed Gaussians must be (..., N, 14 | 23 | 38 | 59) for degrees 0 to 3,"
+                f" got {tuple(packed.shape)}"
+            )
+        means, scales, quats, opacities, rest = packed.split([3, 3, 4, 1, 3 * num], dim=-1)
+        return cls(means, scales, quats, opacities.squeeze(-1), rest.unflatten(-1, (num, 3)))
+
+    def packed(self) -> Tensor:
+        """One tensor (..., N, 11 + 3S); see `from_packed`."""
+        parts = (self.means, self.scales, self.quats, self.opacities.unsqueeze(-1))
+        return torch.cat((*parts, self.sh_coeffs.flatten(-2)), dim=-1)
+
+    def check(self) -> None:
+        """Raise a `ValueError` if a value is not finite or outside its range."""
+        for key, value in self._tensors().items():
+            bad = ~value.isfinite()
+            if bool(bad.any()):
+                raise ValueError(f"{key} must be finite, got {int(bad.sum())} values that are not")
+        if bool(((self.opacities < 0) | (self.opacities > 1)).any()):
+            raise ValueError(
+                f"opacities must be in [0, 1], got {self.opacities.min().item():g} to"
+                f" {self.opacities.max().item():g}; are these logits?"
+            )
+        if bool((self.scales < 0).any()):
+            raise ValueError("scales must not be negative; are these logarithms?")
+        if bool((self.quats == 0).all(dim=-1).any()):
+            raise ValueError("quats must not be zero")
+
+    def __getitem__(self, index: Any) -> Gaussians:
+        """Index batch dimensions; an integer in the place of N keeps that dimension."""
+        parts = index if isinstance(index, tuple) else (index,)
+        dims = sum(part is not None and part is not Ellipsis for part in parts)
+        last = parts[-1]
+        if dims == self.ndim and isinstance(last, int) and not isinstance(last, bool):
+            num = self.num_gaussians
+            if not -num <= last < num:
+                raise IndexError(f"index {last} is out of range for {num} Gaussians")
+            parts = (*parts[:-1], slice(last % num, last % num + 1))
+        return super().__getitem__(parts)
+
+    @property
+    def num_gaussians(self) -> int:
+        """Number of Gaussians in each scene, N."""
+        return self.shape[-1]
+
+    @property
+    def max_sh_degree(self) -> int:
+        """Degree of the harmonics, 0 to 3."""
+        return harmonics.degree_of(self.sh_coeffs.shape[-2])
+
+    @property
+    def sh0(self) -> Tensor:
+        """Coefficients of degree 0, (..., N, 1, 3)."""
+        return self.sh_coeffs[..., :1, :]
+
+    @property
+    def shN(self) -> Tensor:
+        """Coefficients of the higher degrees, (..., N, S − 1, 3)."""
+        return self.sh_coeffs[..., 1:, :]
+
+    @property
+    def rgb(self) -> Tensor:
+        """Colours (..., N, 3) without the part that depends on the direction; not clamped."""
+        return harmonics.rgb_from_dc(self.sh_coeffs[..., 0, :])
+
+    def select(self, which: Tensor) -> Gaussians:
+        """Keep some Gaussians of one scene.
+
+        Args:
+            which: (N,) bool, or indices.
+        """
+        if self.ndim != 1:
+            raise ValueError(f"select works on one scene (N,), got {tuple(self.shape)}")
+        return self[which]
+
+    def with_sh_degree(self, degree: int) -> Gaussians:
+        """Drop the harmonics above a degree, or add zeros up to it."""
+        num, have = harmonics.num_coeffs(degree), self.sh_coeffs.shape[-2]
+        harmonics.degree_of(num)
+        if num <= have:
+            return replace(self, sh_coeffs=self.sh_coeffs[..., :num, :])
+        zeros = self.sh_coeffs.new_zeros(*self.shape, num - have, 3)
+        return replace(self, sh_coeffs=torch.cat((self.sh_coeffs, zeros), dim=-2))
+
+    def scale(self, factor: float | Tensor) -> Gaussians:
+        """Make the scene larger or smaller around the origin.
+
+        Args:
+            factor: positive; one number, or (B,) for a batch of scenes.
+
+        Raises:
+            ValueError: if a factor is not positive and finite.
+        """
+        factor = torch.as_tensor(factor, dtype=self.dtype, device=self.device)
+        if not bool(((factor > 0) & factor.isfinite()).all()):
+            raise ValueError(f"factor must be positive and finite, got {factor.tolist()}")
+        factor = factor.reshape(*factor.shape, *[1] * (self.ndim + 1 - factor.ndim))
+        return replace(self, means=self.means * factor, scales=self.scales * factor)
+
+    def transform(self, pose: Pose, scale: float = 1.0) -> Gaussians:
+        """Scale around the origin, then move rigidly; colours turn with the scene.
+
+        Args:
+            pose: one rigid transform, new world from old world.
+            scale: positive factor.
+        """
+        if pose.shape:
+            raise ValueError(f"transform takes one pose, got a batch {tuple(pose.shape)}")
+        pose = pose.to(self.means)
+        scene = self.scale(scale)
+        turn = quat_from_matrix(pose.R).expand_as(self.quats)
+        return replace(
+            scene,
+            means=pose.transform(scene.means),
+            quats=multiply_quats(turn, self.quats),
+            sh_coeffs=harmonics.rotate(self.sh_coeffs, pose.R),
+        )
+
+    def color_by_group(self, group_size: int, seed: int = 0) -> Gaussians:
+        """Give each run of Gaussians, as those of one scene token, a colour of its own.
+
+        Args:
+            group_size: number of consecutive Gaussians that share a colour; the last group may be
+                smaller.
+            seed: of the colours.
+
+        Returns:
+            the same Gaussians with harmonics of degree 0.
+        """
+        if group_size < 1:
+            raise ValueError(f"group_size must be at least 1, got {group_size}")
+        num_groups = math.ceil(self.num_gaussians / group_size)
+        colors = _distinct_colors(num_groups, seed).to(self.means)
+        colors = colors.repeat_interleave(group_size, dim=0)[: self.num_gaussians]
+        sh0 = harmonics.dc_from_rgb(colors).unsqueeze(-2)
+        return replace(self, sh_coeffs=sh0.expand(*self.shape, 1, 3))
+
+    def splats(self) -> Splats:
+        """One scene as the plain tensors that renderers take."""
+        if self.ndim != 1:
+            raise ValueError(f"one scene (N,) is needed, got {tuple(self.shape)}; index it first")
+        return Splats(self.means, self.quats, self.scales, self.opacities, self.sh_coeffs)
+
+    def render(
+        self,
+        cameras: Camera,
+        poses: Pose,
+        mode: str = "RGB",
+        sh_degree: int | None = None,
+        *,
+        backgrounds: Tensor | None = None,
+        renderer: str = "auto",
+        **settings: Any,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Draw the scene; differentiable in the Gaussians, the poses and the backgrounds.
+
+        Args:
+            cameras: () or (V,) for one scene, (B, V) for a batch; one size for all.
+            poses: camera-to-world, of the same batch shape; either may be () and is repeated.
+            mode: "RGB", "D" (accumulated depth), "ED" (expected depth), "RGB+D" or "RGB+ED".
+            sh_degree: harmonics used, at most `max_sh_degree`, which is the default.
+            backgrounds: (3,), (V, 3) or (B, V, 3) colours behind the scene; black by default.
+            renderer: "auto", "cuda", "cpu" or "reference".
+            settings: further fields of `RenderSettings`.
+
+        Returns:
+            pictures (V, C, H, W) or (B, V, C, H, W), depth in the last channel, not clamped from
+            above; and a dictionary with "alphas" (V, 1, H, W) or (B, V, 1, H, W) and, if `masks` is
+            set, "contributed" and "centred" (V, N) or (B, V, N).
+
+        Raises:
+            ValueError: if shapes, sizes or the mode do not fit.
+            RuntimeError: if the renderer cannot be used here.
+        """
+        if mode not in {m.value for m in RenderMode}:
+            raise ValueError(f"mode must be one of {[m.value for m in RenderMode]}, got {mode!r}")
+        if sh_degree is not None and not 0 <= sh_degree <= self.max_sh_degree:
+            raise ValueError(f"sh_degree must be in 0..{self.max_sh_degree}, got {sh_degree}")
+        cameras, poses = _views_of(self, cameras, poses)
+        if backgrounds is not None:
+            backgrounds = backgrounds.to(self.means).expand(*cameras.shape, 3)
+        chosen = RenderSettings(mode=RenderMode(mode), sh_degree=sh_degree, **settings)
+        draw = choose(renderer, self.device).render
+        if self.ndim == 1:
+            return _result(draw(self.splats(), _viewpoints(cameras, poses, backgrounds), chosen))
+        drawn = []
+        for i in range(len(self)):
+            background = None if backgrounds is None else backgrounds[i]
+            viewpoints = _viewpoints(cameras[i], poses[i], background)
+            drawn.append(_result(draw(self[i].splats(), viewpoints, chosen)))
+        info = {key: torch.stack([one[1][key] for one in drawn]) for key in drawn[0][1]}
+        return torch.stack([one[0] for one in drawn]), info
+
+    def save(self, path: Path, format: str | None = None) -> None:
+        """Write one scene to a file; the folder is made, an old file is replaced at once.
+
+        Args:
+            path: its suffix names the format, as `.ply`.
+            format: name of the format, whatever the suffix.
+
+        Raises:
+            ValueError: if a value is not finite or outside its range, or there is no such format.
+        """
+        chosen = _format(path, format)
+        arrays = self.arrays()
+        write_atomically(path, lambda file: chosen.write(file, arrays))
+
+    def save_ply(self, path: Path) -> None:
+        """Write one scene as a standard 3DGS `.ply`, whatever the suffix."""
+        self.save(path, format="ply")
+
+    @classmethod
+    def load(cls, path: Path, format: str | None = None) -> Gaussians:
+        """Read one scene from a file.
+
+        Raises:
+            ValueError: if the file is broken; the message names it.
+            OSError: if it cannot be opened.
+        """
+        chosen = _format(path, format)
+        with open(path, "rb") as file:
+            try:
+                arrays = chosen.read(file)
+                scene = cls.from_arrays(arrays)
+                scene.check()
+            except ValueError as error:
+                raise ValueError(f"{fspath(path)}: {error}") from error
+        return scene
+
+    def arrays(self) -> SplatArrays:
+        """One scene as float32 arrays, checked."""
+        splats = self.detach().cpu().to(torch.float32).splats()
+        self.check()
+        return SplatArrays(
+            means=splats.means.numpy(),
+            scales=splats.scales.numpy(),
+            quats=splats.quats.numpy(),
+            opacities=splats.opacities.numpy(),
+            sh_coeffs=splats.sh_coeffs.numpy(),
+        )
+
+    @classmethod
+    def from_arrays(cls, arrays: SplatArrays) -> Gaussians:
+        """A scene with the values of float32 arrays."""
+        values = (arrays.means, arrays.scales, arrays.quats, arrays.opacities, arrays.sh_coeffs)
+        return cls(*(torch.tensor(value) for value in values))
+
+    def to_bytes(self, format: str) -> bytes:
+        """The contents of a file of this format."""
+        buffer = io.BytesIO()
+        FORMATS[format].write(buffer, self.arrays())
+        return buffer.getvalue()
+
+
+def _format(path: Path, name: str | None) -> Format:
+    if name is None:
+        return by_suffix(path)
+    try:
+        return FORMATS[name]
+    except KeyError as error:
+        raise ValueError(str(error.args[0])) from error
+
+
+def _views_of(scene: Gaussians, cameras: Camera, poses: Pose) -> tuple[Camera, Pose]:
+    """Bring cameras and poses to (V,) or (B, V), on the device and in the dtype of the scene."""
+    cameras, poses = cameras.to(scene.means), poses.to(scene.means)
+    if scene.ndim == 1:
+        cameras = cameras if cameras.ndim else cameras[None]
+        poses = poses if poses.ndim else poses[None]
+    try:
+        shape = torch.broadcast_shapes(cameras.shape, poses.shape)
+    except RuntimeError:
+        shape = torch.Size()
+    if len(shape) != scene.ndim or shape[:-1] != scene.shape[:-1]:
+        wanted = "() or (V,)" if scene.ndim == 1 else f"({scene.shape[0]}, V)"
+        raise ValueError(
+            f"cameras and poses for Gaussians {tuple(scene.shape)} must both be {wanted},"
+            f" got {tuple(cameras.shape)} and {tuple(poses.shape)}"
+        )
+
+    def expand(value: Tensor, dims: int) -> Tensor:
+        return value.expand(*shape, *value.shape[value.ndim - dims :])
+
+    return cameras.map_with_dims(expand), poses.map_with_dims(expand)
+
+
+def _viewpoints(cameras: Camera, poses: Pose, backgrounds: Tensor | None) -> Viewpoints:
+    sizes = cameras.size.detach().round().to("cpu", torch.int64).unique(dim=0)
+    if len(sizes) != 1:
+        raise ValueError(f"all cameras must have one size, got {sizes.tolist()}")
+    width, height = sizes[0].tolist()
+    if min(width, height) < 1:
+        raise ValueError(f"pictures must have at least one pixel, got {width}×{height}")
+    return Viewpoints(poses.Rt, cameras.K, width, height, backgrounds)
+
+
+def _result(drawn: Rendered) -> tuple[Tensor, dict[str, Tensor]]:
+    """Colour and depth in one tensor, and the rest."""
+    parts = [part for part in (drawn.color, drawn.depth) if part is not None]
+    info = {"alphas": drawn.alpha, "contributed": drawn.contributed, "centred": drawn.centred}
+    present = {key: value for key, value in info.items() if value is not None}
+    return torch.cat(parts, dim=1), present
+
+
+def _distinct_colors(num: int, seed: int) -> Tensor:
+    """Saturated colours (num, 3) whose hues advance by the golden angle, from a random start."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(num, generator=generator).double()
+    hue = (order * 0.6180339887498949) % 1.0
+    value = 0.65 + 0.35 * ((order * 0.7548776662466927) % 1.0)
+    channels = (hue.unsqueeze(-1) * 6 + torch.tensor([5.0, 3.0, 1.0])) % 6
+    ramp = torch.minimum(channels, 4 - channels).clamp(0, 1)
+    return value.unsqueeze(-1) * (1 - 0.75 * ramp)

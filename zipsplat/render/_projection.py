@@ -1,0 +1,144 @@
+"""From a 3D Gaussian to its ellipse in a picture, in plain PyTorch.
+
+The steps follow gsplat 1.5 (Ye et al., "gsplat: An Open-Source Library for Gaussian Splatting",
+2024) and EWA splatting (Zwicker et al., 2001).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from zipsplat.harmonics import evaluate, num_coeffs
+from zipsplat.render import RenderSettings, Splats, Viewpoints
+from zipsplat.rotations import matrix_from_quat
+
+ALPHA_MIN = 1 / 255
+EXTENT_MAX = 3.33  # standard deviations at which an opaque Gaussian has fallen below 1/255
+FRUSTUM_MARGIN = 0.3  # of half the picture, on each side, for the linearization of the projection
+
+
+@dataclass(frozen=True)
+class Projected:
+    """N Gaussians as V cameras see them.
+
+    Args:
+        means: (V, N, 2) centres in pixels.
+        covariances: (V, N, 3) entries xx, xy, yy of the 2D covariance, pixels².
+        conics: (V, N, 3) entries A, B, C of its inverse.
+        depths: (V, N) camera z, world units.
+        radii: (V, N, 2) half sizes of the bounding box in pixels, whole numbers.
+        visible: (V, N) whether the Gaussian can touch the picture.
+    """
+
+    means: Tensor
+    covariances: Tensor
+    conics: Tensor
+    depths: Tensor
+    radii: Tensor
+    visible: Tensor
+
+
+def project(splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) -> Projected:
+    """Project every Gaussian into every view; differentiable in means, conics and depths."""
+    rotation = viewpoints.world_from_camera[:, :3, :3].mT
+    centres = viewpoints.world_from_camera[:, :3, 3]
+    points = torch.einsum("vij,vnj->vni", rotation, splats.means - centres.unsqueeze(1))
+    depths = points[..., 2]
+    in_range = (depths >= settings.near_plane) & (depths <= settings.far_plane)
+    points = torch.where(in_range.unsqueeze(-1), points, points.new_tensor([0.0, 0.0, 1.0]))
+
+    axes = matrix_from_quat(splats.quats) * splats.scales.unsqueeze(-2)
+    jacobian = _perspective_jacobian(points, viewpoints)
+    axes_2d = jacobian @ (rotation.unsqueeze(1) @ axes)
+    covariance = axes_2d @ axes_2d.mT
+    xx = covariance[..., 0, 0] + settings.eps2d
+    xy = covariance[..., 0, 1]
+    yy = covariance[..., 1, 1] + settings.eps2d
+    determinant = xx * yy - xy * xy
+    in_range = in_range & (determinant > 0)
+    safe = torch.where(determinant > 0, determinant, torch.ones_like(determinant))
+    conics = torch.stack((yy / safe, -xy / safe, xx / safe), dim=-1)
+
+    focal = viewpoints.K[:, None, (0, 1), (0, 1)]
+    principal = viewpoints.K[:, None, (0, 1), (2, 2)]
+    means = focal * points[..., :2] / points[..., 2:] + principal
+    covariances = torch.stack((xx, xy, yy), dim=-1)
+    radii = _radii(covariances, splats.opacities)
+    visible = in_range & _touches_picture(means, radii, splats.opacities, viewpoints, settings)
+    visible = visible & _is_finite(splats)
+    return Projected(means, covariances, conics, depths, radii, visible)
+
+
+def _perspective_jacobian(points: Tensor, viewpoints: Viewpoints) -> Tensor:
+    """Derivative (V, N, 2, 3) of the pixel by the camera point (V, N, 3).
+
+    It is taken at a point that is held near the frustum, where the linearization still makes
+    sense.
+    """
+    K = viewpoints.K
+    fx, fy, cx, cy = (K[:, i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    x, y, z = points.unbind(-1)
+    x = z * _held(x / z, fx, cx, viewpoints.width)
+    y = z * _held(y / z, fy, cy, viewpoints.height)
+    zero = torch.zeros_like(z)
+    row_x = torch.stack((fx / z, zero, -fx * x / (z * z)), dim=-1)
+    row_y = torch.stack((zero, fy / z, -fy * y / (z * z)), dim=-1)
+    return torch.stack((row_x, row_y), dim=-2)
+
+
+def _held(slope: Tensor, focal: Tensor, principal: Tensor, extent: int) -> Tensor:
+    margin = FRUSTUM_MARGIN * 0.5 * extent / focal
+    low = -(principal / focal + margin)
+    high = (extent - principal) / focal + margin
+    return torch.minimum(torch.maximum(slope, low), high)
+
+
+def _radii(covariances: Tensor, opacities: Tensor) -> Tensor:
+    """Half sizes of the box outside of which alpha is below 1/255, rounded up."""
+    level = 2 * torch.log(opacities.clamp_min(ALPHA_MIN) * 255)
+    extent = level.clamp_min(0).sqrt().clamp_max(EXTENT_MAX)
+    return torch.ceil(extent.unsqueeze(-1) * covariances[..., (0, 2)].clamp_min(0).sqrt())
+
+
+def _touches_picture(
+    means: Tensor,
+    radii: Tensor,
+    opacities: Tensor,
+    viewpoints: Viewpoints,
+    settings: RenderSettings,
+) -> Tensor:
+    size = means.new_tensor([viewpoints.width, viewpoints.height])
+    overlaps = ((means + radii > 0) & (means - radii < size)).all(dim=-1)
+    large = (radii > settings.radius_clip).any(dim=-1)
+    # The float32 value of 1/255 is the threshold, whatever the dtype of the inputs.
+    opaque = opacities >= torch.tensor(ALPHA_MIN, dtype=torch.float32).to(opacities)
+    return overlaps & large & opaque
+
+
+def _is_finite(splats: Splats) -> Tensor:
+    """Whether all numbers of a Gaussian are finite, (N,); the others are not drawn."""
+    parts = (splats.means, splats.quats, splats.scales, splats.opacities[:, None])
+    table = torch.cat((*parts, splats.sh_coeffs.flatten(1)), dim=-1)
+    return table.isfinite().all(dim=-1)
+
+
+def shade(splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) -> Tensor:
+    """Colours (V, N, 3) of the Gaussians in the direction of each camera, not below zero."""
+    degree = settings.sh_degree
+    sh_coeffs = splats.sh_coeffs
+    if degree is not None:
+        sh_coeffs = sh_coeffs[:, : num_coeffs(degree)]
+    centres = viewpoints.world_from_camera[:, None, :3, 3]
+    directions = functional.normalize(splats.means - centres, dim=-1)
+    return (evaluate(sh_coeffs, directions) + 0.5).clamp_min(0)
+
+
+def pixel_centres(height: int, width: int, like: Tensor) -> Tensor:
+    """Positions (H·W, 2) of the pixels, row by row, x before y."""
+    y = torch.arange(height, dtype=like.dtype, device=like.device) + 0.5
+    x = torch.arange(width, dtype=like.dtype, device=like.device) + 0.5
+    return torch.cartesian_prod(y, x).reshape(-1, 2).flip(-1)
