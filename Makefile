@@ -1,0 +1,61 @@
+# One command each. The first one sets up .venv; nothing but make and Python >= 3.10 is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := zipsplat splatfactory tests benchmarks examples scripts
+# Tests run one process per core, so each process uses one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check format lint types contracts examples wheels bench clean
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
+
+$(READY): pyproject.toml splatfactory/pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 10) else f"Python >= 3.10 is needed, {sys.executable} is {v}; try make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' -e splatfactory/
+	@touch $@
+
+setup: $(READY)  ## make .venv with both packages and the tools
+
+demo: $(READY)  ## example pictures -> scene, video, pictures
+	$(BIN)/python scripts/demo.py
+
+test: $(READY)  ## the fast tests, under ten minutes on two cores
+	$(PYTEST) -m "not slow" tests
+
+test-slow: $(READY)  ## the long tests (memory, kills, millions of Gaussians); needs about 8 GB
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m slow --timeout 3600 tests
+
+check: format-check lint types contracts  ## everything that CI checks besides tests and wheels
+
+format: $(READY)  ## format the code
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+format-check: $(READY)
+	$(BIN)/ruff format --check $(SOURCES)
+
+lint: $(READY)  ## look for mistakes
+	$(BIN)/ruff check $(SOURCES)
+
+types: $(READY)  ## check the types
+	$(BIN)/mypy
+
+contracts: $(READY)  ## layers, public names, README commands
+	$(PYTEST) -m "not slow" tests/contracts
+
+examples: $(READY)  ## run every example
+	set -e; for file in examples/[0-9]*.py; do echo "$$file"; OMP_NUM_THREADS=2 $(BIN)/python $$file; done
+
+wheels: $(READY)  ## build both wheels and try them in a clean environment
+	bash scripts/try_wheels.sh $(BIN)/python
+
+bench: $(READY)  ## run every benchmark; takes long, results go to the screen
+	set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+clean:  ## remove what the commands made
+	rm -rf $(VENV) outputs build dist *.egg-info splatfactory/*.egg-info .mypy_cache .ruff_cache .pytest_cache

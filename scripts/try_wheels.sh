@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Build both wheels, install them in a clean environment, and use them from another folder.
+set -euo pipefail
+python=$(realpath -s "$1")
+root=$(pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+for source in . splatfactory; do
+    "$python" -m build --quiet --wheel --outdir "$work/dist" "$source"
+done
+"$python" -m venv "$work/env"
+"$work/env/bin/python" -m pip install --quiet --disable-pip-version-check \
+    -c "$root/constraints.txt" "$work"/dist/*.whl
+cp -r assets/examples/office "$work/photos"
+cd "$work"
+env/bin/python -c "import zipsplat, splatfactory; print(zipsplat.__version__, splatfactory.__version__)"
+env/bin/zipsplat doctor
+env/bin/zipsplat info photos/*
+env/bin/python -m splatfactory.train --help >/dev/null
+echo "wheels work outside the repository"
