@@ -1,0 +1,186 @@
+"""ZipSplat's network: the stages of the paper in order, tensors in, Gaussians out.
+
+Letters: B scenes, V views, H W pixels, T patches per view, N = V·T tokens of a scene, M scene
+tokens, G Gaussians per token, D width, L depths that leave the backbone.
+
+    images ─ backbone ─► tokens of L depths ─ prepare ─► L × (B, N, D) ┐
+       └──── color_embed ──────────────────────────────► (B, N, color) ┤ Features   `encode`
+                                                                       │
+    compression ─ select: M of N tokens ─ fuse ─► scene tokens ◄───────┤            `decode`
+                  colours read by the same tokens ─► colour features ◄─┘
+                  Gaussian head: (B, M, D + color) ─► (B, M·G) Gaussians
+
+See Veicht et al., "ZipSplat: Fewer Gaussians, Better Splats" (2026).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from zipsplat.gaussians import Gaussians
+from zipsplat.model.architecture import ZipSplatConfig
+from zipsplat.model.backbones import BACKBONES, Backbone
+from zipsplat.model.compression import Selector, num_kept, select_kmeans
+from zipsplat.model.fusion import NORM_EPS, fuse, gather, prepare
+from zipsplat.model.head import GaussianHead
+from zipsplat.model.layers import Block, CrossBlock, Mlp, PatchEmbed
+from zipsplat.model.priors import Priors
+
+
+@dataclass(frozen=True)
+class Features:
+    """Encoded images: all that `decode` needs, for any compression.
+
+    Args:
+        layers: L tensors (B, N, D), deepest first.
+        colors: (B, N, color width).
+        num_views: V; the N tokens are ordered view by view.
+        grid: rows and columns of patches in a view.
+    """
+
+    layers: tuple[Tensor, ...]
+    colors: Tensor
+    num_views: int
+    grid: tuple[int, int]
+
+    def to(self, *args: Any, **kwargs: Any) -> Features:
+        """Move or cast the tensors; arguments as for `torch.Tensor.to`."""
+        layers = tuple(layer.to(*args, **kwargs) for layer in self.layers)
+        return replace(self, layers=layers, colors=self.colors.to(*args, **kwargs))
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens N of a scene."""
+        return self.colors.shape[1]
+
+
+class ZipSplatNetwork(nn.Module):
+    """From images in [0, 1] to Gaussians in the first view's camera frame.
+
+    Args:
+        config: the architecture.
+        backbone: another backbone than the one that `config` describes.
+    """
+
+    def __init__(self, config: ZipSplatConfig, backbone: Backbone | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.activation_checkpointing = False
+        self.backbone = (
+            BACKBONES[config.backbone.name](config.backbone) if backbone is None else backbone
+        )
+        dim, hidden = config.backbone.dim, round(config.mlp_ratio * config.backbone.dim)
+        depths = range(self.backbone.num_outputs)
+        self.pre_norm_local = nn.ModuleList(nn.LayerNorm(dim, eps=NORM_EPS) for _ in depths)
+        self.pre_norm_global = nn.ModuleList(nn.LayerNorm(dim, eps=NORM_EPS) for _ in depths)
+        self.downscale = nn.ModuleList(nn.Linear(2 * dim, dim) for _ in depths)
+        self.cross_attention = nn.ModuleList(
+            CrossBlock(dim, config.num_heads, hidden, NORM_EPS) for _ in depths
+        )
+        self.self_attention = nn.ModuleList(
+            Block(dim, config.num_heads, Mlp(dim, hidden), qk_norm=True, eps=NORM_EPS)
+            for _ in depths
+        )
+        color_dim = config.color_dim
+        self.color_embed = PatchEmbed(color_dim, self.backbone.patch_size)
+        self.color_cross_attention = CrossBlock(color_dim, config.color_heads, color_dim, NORM_EPS)
+        self.gaussian_head = GaussianHead(
+            dim + color_dim, config.gaussians_per_token, config.parameters_per_gaussian
+        )
+
+    def forward(
+        self,
+        images: Tensor,
+        priors: Priors | None = None,
+        compression: float = 1.0,
+        selector: Selector = select_kmeans,
+    ) -> Gaussians:
+        """Encode, then decode; see there."""
+        return self.decode(self.encode(images, priors), compression, selector)
+
+    def encode(self, images: Tensor, priors: Priors | None = None) -> Features:
+        """Run everything that does not depend on the compression.
+
+        Args:
+            images: (B, V, 3, H, W) RGB in [0, 1]; H and W are multiples of the patch size.
+            priors: (B, V) what is known of the cameras.
+        """
+        grid = self._check(images)
+        layers = [
+            prepare(tokens, norm_local, norm_global, mix)
+            for tokens, norm_local, norm_global, mix in zip(
+                self.backbone(images, priors),
+                self.pre_norm_local,
+                self.pre_norm_global,
+                self.downscale,
+                strict=True,
+            )
+        ]
+        colors = self.color_embed(images).flatten(1, 2)
+        return Features(tuple(layers), colors, images.shape[1], grid)
+
+    def decode(
+        self, features: Features, compression: float = 1.0, selector: Selector = select_kmeans
+    ) -> Gaussians:
+        """Gaussians of encoded images.
+
+        Args:
+            features: from `encode`.
+            compression: share of the tokens to keep, in (0, 1].
+            selector: chooses the kept tokens by those of the deepest layer.
+
+        Returns:
+            (B, M·G) Gaussians, M = max(1, ⌊N · compression⌋); those of a token are neighbours.
+        """
+        indices = selector(features.layers[0], num_kept(features.num_tokens, compression))
+        return self.decode_selected(features, indices)
+
+    def decode_selected(self, features: Features, indices: Tensor) -> Gaussians:
+        """Gaussians (B, M·G) of the tokens at `indices` (B, M)."""
+        tokens = torch.cat((self.fuse(features, indices), self.colors(features, indices)), dim=-1)
+        out: Gaussians = self.gaussian_head(tokens)
+        return out
+
+    def fuse(self, features: Features, indices: Tensor) -> Tensor:
+        """Scene tokens (B, M, D) for the tokens kept at `indices` (B, M)."""
+        cross = [self._checkpointed(block) for block in self.cross_attention]
+        within = [self._checkpointed(block) for block in self.self_attention]
+        return fuse(features.layers, indices, cross, within)
+
+    def colors(self, features: Features, indices: Tensor) -> Tensor:
+        """Colour features (B, M, color width) for the tokens kept at `indices` (B, M)."""
+        query = gather(features.colors, indices)
+        update: Tensor = self.color_cross_attention(query, features.colors)
+        return query + update
+
+    def set_precision(self, dtype: torch.dtype) -> ZipSplatNetwork:
+        """Compute in `dtype`, except for the Gaussian head, which stays in float32."""
+        for name, part in self.named_children():
+            part.to(torch.float32 if name == "gaussian_head" else dtype)
+        return self
+
+    def _check(self, images: Tensor) -> tuple[int, int]:
+        """Rows and columns of patches of images with a shape that can be encoded."""
+        size = self.backbone.patch_size
+        if images.ndim != 5 or images.shape[2] != 3 or 0 in images.shape:
+            raise ValueError(
+                "the network wants images (B, V, 3, H, W) with at least one scene and one view, "
+                f"got {tuple(images.shape)}"
+            )
+        H, W = images.shape[-2:]
+        if H % size or W % size:
+            raise ValueError(f"image sides must be multiples of {size} pixels, got {H}×{W}")
+        return H // size, W // size
+
+    def _checkpointed(self, block: nn.Module) -> Callable[..., Tensor]:
+        """The block, or in training on request one that recomputes instead of storing."""
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            return partial(checkpoint, block, use_reentrant=False)
+        return block
