@@ -1,0 +1,297 @@
+"""Videos: evenly spaced frames of a clip as pictures, and pictures to an H.264 file.
+
+Frames are counted in the order in which they are shown, by decoding: a header's frame count, a
+seek, or a time divided by a nominal rate is wrong for clips with a variable frame rate, edit lists
+or B-frames, which is what phones record. Decoding is sequential and only wanted frames are kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import operator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zipsplat.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".ts", ".3gp")
+
+_WRITABLE_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+_MISSING_TOLERANCE_S = 1.0  # by how much a header may promise more than a whole file holds
+_BT709 = 1  # the number of ITU-T H.273 for its matrix, primaries and transfer function alike
+_LIMITED_RANGE = 1  # FFmpeg's number for luma 16…235
+
+Report = Callable[[int, int], object]
+"""Called with (done, total) while something takes its time; the total may be an estimate."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a clip holds: counted frames, the upright size in pixels, and how it is stored."""
+
+    num_frames: int
+    width: int
+    height: int
+    rotation_deg: int
+    duration_s: float | None
+    codec: str
+
+
+def load_video(
+    path: str | Path,
+    num_frames: int = 8,
+    stride: int | None = None,
+    *,
+    max_side: int | None = None,
+    skip_bad: bool = False,
+    report: Report | None = None,
+) -> list[Tensor]:
+    """Load evenly spaced frames of a clip, upright, in the order in which they are shown.
+
+    Args:
+        path: any container and codec that FFmpeg decodes.
+        num_frames: how many; the first and the last are among them. All frames of shorter clips.
+        stride: if given, every `stride`-th frame from the first on, whatever `num_frames` is.
+        max_side: frames are scaled down so that their longer side has at most this many pixels.
+        skip_bad: use what can be read of a damaged or cut-off file, leaving out damaged frames.
+        report: is told (decoded frames, expected frames) from time to time.
+
+    Returns:
+        Pictures (3, H, W), float32 RGB in [0, 1].
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: there is no video in the file, it is damaged, or a number is out of range.
+    """
+    num_frames = _positive("num_frames", num_frames)
+    if stride is not None:
+        stride = _positive("stride", stride)
+    if max_side is not None:
+        max_side = _positive("max_side", max_side)
+    clip = _Clip(Path(path), max_side, skip_bad, report)
+    expected = clip.count_packets()
+    wanted = _frame_indices(expected, num_frames, stride)
+    frames, count = clip.decode(wanted, expected)
+    exact = _frame_indices(count, num_frames, stride)
+    if exact != wanted:  # packets and shown frames differ: field-coded video, edit lists
+        frames, _ = clip.decode(exact, count)
+    if not frames:
+        raise ValueError(f"{path}: every frame is damaged")
+    return [torch.from_numpy(frame).permute(2, 0, 1).float() / 255 for frame in frames]
+
+
+def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float = 30) -> None:
+    """Write pictures as an H.264 video that common players and browsers show in the right colours.
+
+    Odd sizes are made even by repeating the last row or column, as the pixel format needs. The
+    file appears when it is complete.
+
+    Args:
+        path: name ending in .mp4, .m4v, .mov or .mkv.
+        frames: (H, W, 3) uint8 RGB, all of one size; taken one by one, so a generator is fine.
+        fps: frames per second.
+
+    Raises:
+        ValueError: for another suffix, no frames, or frames of another shape, size or type.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _WRITABLE_SUFFIXES:
+        raise ValueError(f"{path}: a video's name must end in {', '.join(_WRITABLE_SUFFIXES)}")
+    if not 0 < fps <= 1000:
+        raise ValueError(f"fps must be in (0, 1000], got {fps}")
+    remaining = iter(frames)
+    first = next(remaining, None)
+    if first is None:
+        raise ValueError(f"{path}: there are no frames to write")
+    with atomic_path(path) as temporary:
+        _encode(temporary, chain([first], remaining), np.shape(first), Fraction(fps))
+
+
+def video_info(path: str | Path, report: Report | None = None) -> VideoInfo:
+    """Look at a whole clip; frames are counted by decoding.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: there is no video in the file or it is damaged.
+    """
+    clip = _Clip(Path(path), report=report)
+    (frame,), count = clip.decode([0], clip.count_packets())
+    with clip.open() as (container, stream):
+        duration = stream.duration * stream.time_base if stream.duration else None
+        rotation = next(container.decode(stream)).rotation
+        return VideoInfo(
+            num_frames=count,
+            width=frame.shape[1],
+            height=frame.shape[0],
+            rotation_deg=rotation,
+            duration_s=None if duration is None else float(duration),
+            codec=stream.codec_context.name,
+        )
+
+
+def is_video_file(path: Path) -> bool:
+    """Whether the suffix is one of a video."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _positive(name: str, value: int) -> int:
+    """Check a count."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
+    return number
+
+
+def _frame_indices(count: int, num_frames: int, stride: int | None) -> list[int]:
+    """Which of `count` frames are wanted, in ascending order without repetition."""
+    if stride is not None:
+        return list(range(0, count, stride))
+    return [int(i) for i in np.linspace(0, count - 1, min(num_frames, count)).round()]
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """A file with a video in it, and how to read it."""
+
+    path: Path
+    max_side: int | None = None
+    skip_bad: bool = False
+    report: Report | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[tuple[Any, Any]]:
+        """Open the file and its main video stream; what FFmpeg objects to names the file."""
+        import av
+
+        with self.path.open("rb") as file:  # missing and forbidden files by their own names
+            if not file.read(1):
+                raise ValueError(f"{self.path}: the file is empty")
+        try:
+            # A playlist disguised as a video must not make FFmpeg fetch other things.
+            options = {"protocol_whitelist": "file"}
+            with av.open(str(self.path.absolute()), options=options) as container:
+                stream = container.streams.best("video")
+                if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
+                    raise ValueError(f"{self.path}: there is no video in this file")
+                stream.thread_type = "AUTO"
+                yield container, stream
+        except av.error.FFmpegError as error:
+            reason = error.strerror or type(error).__name__
+            raise ValueError(f"{self.path}: cannot be read as a video ({reason})") from error
+
+    def count_packets(self) -> int:
+        """How many frames there should be, quickly, from the coded packets that are to be shown.
+
+        Raises:
+            ValueError: the file is cut off (unless `skip_bad`).
+        """
+        count, end, is_cut = 0, 0, False
+        with self.open() as (container, stream):
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    count += 1
+                    end = max(end, (packet.pts or 0) + (packet.duration or 0))
+                is_cut |= packet.is_corrupt
+            missing = (stream.duration or 0) + (stream.start_time or 0) - end
+            is_cut |= missing * (stream.time_base or 0) > _MISSING_TOLERANCE_S
+        if is_cut and not self.skip_bad:
+            raise ValueError(
+                f"{self.path}: the video is cut off or damaged after {count} frames;"
+                " skip_bad uses what is there"
+            )
+        return count
+
+    def decode(self, wanted: Collection[int], expected: int) -> tuple[list[np.ndarray], int]:
+        """Decode from end to end; returns the wanted frames (H, W, 3) and the frame count.
+
+        Raises:
+            ValueError: there are no frames, or a wanted one is damaged (unless `skip_bad`).
+        """
+        indices = frozenset(wanted)
+        kept: list[np.ndarray] = []
+        count = 0
+        with self.open() as (container, stream):
+            for frame in container.decode(stream):
+                if count in indices:
+                    kept += self._keep(frame, count, stream.sample_aspect_ratio)
+                count += 1
+                if self.report is not None and (count % 16 == 0 or count == expected):
+                    self.report(count, max(count, expected))
+        if count == 0:
+            raise ValueError(f"{self.path}: the video holds no frames")
+        return kept, count
+
+    def _keep(self, frame: Any, index: int, aspect: Fraction | None) -> list[np.ndarray]:
+        """The frame as pixels, or nothing if it is damaged and that is to be overlooked."""
+        if not frame.is_corrupt:
+            return [_upright_rgb(frame, aspect, self.max_side)]
+        if self.skip_bad:
+            logger.warning("%s: left out frame %d, which is damaged", self.path, index)
+            return []
+        raise ValueError(
+            f"{self.path}: frame {index} is damaged; skip_bad leaves out damaged frames"
+        )
+
+
+def _upright_rgb(frame: Any, aspect: Fraction | None, max_side: int | None) -> np.ndarray:
+    """One frame as (H, W, 3) uint8: square pixels, scaled down, rotated as its metadata asks."""
+    width, height = frame.width * float(aspect or 1), float(frame.height)
+    scale = min(1.0, (max_side or max(width, height)) / max(width, height))
+    rgb = frame.to_ndarray(
+        format="rgb24",
+        width=max(1, round(width * scale)),
+        height=max(1, round(height * scale)),
+        interpolation="LANCZOS",
+    )
+    return np.ascontiguousarray(np.rot90(rgb, k=frame.rotation // 90))
+
+
+def _encode(
+    path: Path, frames: Iterable[np.ndarray], shape: tuple[int, ...], fps: Fraction
+) -> None:
+    """Encode frames of one shape with libx264; visually lossless, faststart."""
+    import av
+
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream: Any = None
+        for frame in frames:
+            picture = _even(frame, shape)
+            if stream is None:
+                rate = fps.limit_denominator(1001)
+                stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
+                stream.height, stream.width = picture.shape[:2]
+                stream.pix_fmt = "yuv420p"
+                context = stream.codec_context
+                context.color_range = _LIMITED_RANGE
+                context.colorspace = context.color_primaries = context.color_trc = _BT709
+            coded = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            coded = coded.reformat(format="yuv420p", dst_colorspace="ITU709")
+            container.mux(stream.encode(coded))
+        container.mux(stream.encode())
+
+
+def _even(frame: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Check a frame and repeat the last row and column of odd sizes."""
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3:
+        kind = getattr(frame, "dtype", type(frame).__name__)
+        raise ValueError(f"frames must be uint8 arrays (H, W, 3), got {np.shape(frame)} {kind}")
+    if frame.shape[2] != 3 or 0 in frame.shape or frame.shape != shape:
+        raise ValueError(f"frames must all be (H, W, 3), got {frame.shape} after {shape}")
+    height, width = frame.shape[:2]
+    if height % 2 or width % 2:
+        frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return np.ascontiguousarray(frame)
