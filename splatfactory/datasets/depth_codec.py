@@ -1,0 +1,123 @@
+"""Depth maps as 8-bit logarithmic WebP pictures, the depth members of shards."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+INVALID = -1.0
+"""Depth of a pixel whose depth is unknown."""
+
+FLAT_RANGE = 1e-6
+"""Maps that span less than this are stored as one value."""
+
+_STEPS = 254
+_FLAT_CODE = 128
+# In float32, as in the released data: with few pixels the position between two of them matters.
+_QUANTILES = np.array([0.001, 0.999], dtype=np.float32)
+
+FloatMap = npt.NDArray[np.float32]
+CodeMap = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class EncodedDepth:
+    """One stored depth map.
+
+    Attributes:
+        data: Lossless WebP whose channels all hold the codes: 0 for unknown, 1 … 255 from `near`
+            to `far` in equal steps of the logarithm.
+        near: Depth of code 1.
+        far: Depth of code 255.
+    """
+
+    data: bytes
+    near: float
+    far: float
+
+
+def quantize(depth: npt.NDArray[Any]) -> tuple[CodeMap, float, float]:
+    """Codes of a depth map and the range that they span.
+
+    The range runs from the 0.1st to the 99.9th percentile of the known depths; what lies outside
+    becomes unknown, as it does in the released data. Zero, negative and non-finite depths are
+    unknown.
+
+    Args:
+        depth: (H, W) z depth.
+
+    Returns:
+        (H, W) codes, nearest and farthest depth; both 0.0 if nothing is known.
+    """
+    depth = np.asarray(depth, dtype=np.float32)
+    known = np.isfinite(depth) & (depth > 0)
+    codes = np.zeros(depth.shape, dtype=np.uint8)
+    if not known.any():
+        return codes, 0.0, 0.0
+    near, far = (float(value) for value in np.quantile(depth[known], _QUANTILES))
+    if far - near < FLAT_RANGE:
+        codes[known] = _FLAT_CODE
+        return codes, near, far
+    kept = known & (depth >= near) & (depth <= far)
+    position = (np.log(depth[kept]) - math.log(near)) / (math.log(far) - math.log(near))
+    codes[kept] = np.clip(np.round(_STEPS * position) + 1, 1, 255).astype(np.uint8)
+    return codes, near, far
+
+
+def encode(depth: npt.NDArray[Any]) -> EncodedDepth:
+    """Store a depth map.
+
+    Args:
+        depth: (H, W) z depth; zero, negative and non-finite values count as unknown.
+
+    Raises:
+        ValueError: if it is not two-dimensional.
+    """
+    if np.ndim(depth) != 2:
+        raise ValueError(f"a depth map must be (H, W), got shape {np.shape(depth)}")
+    codes, near, far = quantize(depth)
+    buffer = io.BytesIO()
+    Image.fromarray(codes).save(buffer, format="WEBP", lossless=True)
+    return EncodedDepth(buffer.getvalue(), near, far)
+
+
+def lookup_table(near: float, far: float) -> FloatMap:
+    """Depth of each of the 256 codes.
+
+    Raises:
+        ValueError: if the range is not finite, or spans more than one value without being positive.
+    """
+    if not (math.isfinite(near) and math.isfinite(far)):
+        raise ValueError(f"a depth range must be finite, got [{near}, {far}]")
+    table = np.full(256, near, dtype=np.float32)
+    if far - near >= FLAT_RANGE:
+        if near <= 0:
+            raise ValueError(f"a depth range must be positive, got [{near}, {far}]")
+        steps = np.arange(-1, 255, dtype=np.float32) / np.float32(_STEPS)
+        table = np.exp(np.float32(math.log(near)) + steps * np.float32(math.log(far / near)))
+    table[0] = INVALID
+    return table
+
+
+def decode_codes(data: bytes) -> CodeMap:
+    """The codes (H, W) of a stored depth map.
+
+    Raises:
+        OSError: if the bytes are no picture.
+    """
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.load()
+        # Any channel will do; grey pictures of other writers have one only.
+        channel = picture if picture.mode == "L" else picture.getchannel(0)
+        return np.asarray(channel)
+
+
+def decode(depth: EncodedDepth) -> FloatMap:
+    """The depth map (H, W) float32, `INVALID` where it is unknown."""
+    return lookup_table(depth.near, depth.far)[decode_codes(depth.data)]

@@ -1,0 +1,126 @@
+"""One picture with its depth map, decoded no further than it is needed."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from splatfactory.datasets import depth_codec
+from splatfactory.datasets.depth_codec import EncodedDepth
+
+Pixels = npt.NDArray[np.uint8]
+FloatMap = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+
+_FORMATS = ("JPEG", "PNG", "WEBP")
+
+
+class Frame(Protocol):
+    """A picture of a scene, wherever it comes from."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the picture, pixels."""
+
+    def crop(self, top: int, left: int, bottom: int, right: int) -> Pixels:
+        """The pixels (h, w, 3) of a rectangle."""
+
+    def sample_depth(self, rows: Indices, columns: Indices) -> FloatMap | None:
+        """Depth (len(rows), len(columns)) at whole pixels, −1 where unknown; None without depth."""
+
+
+class FrameError(ValueError):
+    """A stored picture or depth map that cannot be decoded."""
+
+
+@dataclass
+class EncodedFrame:
+    """A frame as shards store it; decoded at first use.
+
+    Args:
+        data: JPEG, PNG or WebP bytes.
+        depth: the depth map, if there is one.
+    """
+
+    data: bytes
+    depth: EncodedDepth | None = None
+
+    def __post_init__(self) -> None:
+        """Read the header of the picture."""
+        try:
+            self._picture = Image.open(io.BytesIO(self.data), formats=_FORMATS)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise FrameError(f"the picture cannot be decoded: {error}") from error
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the picture, pixels."""
+        width, height = self._picture.size
+        return height, width
+
+    def crop(self, top: int, left: int, bottom: int, right: int) -> Pixels:
+        """The pixels (h, w, 3) of a rectangle; grey and transparent pictures become RGB.
+
+        Raises:
+            FrameError: if the bytes are damaged.
+        """
+        try:
+            picture: Any = self._picture
+            picture.load()
+            if (left, top, right, bottom) != (0, 0, *picture.size):
+                picture = picture.crop((left, top, right, bottom))
+            return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise FrameError(f"the picture cannot be decoded: {error}") from error
+
+    def sample_depth(self, rows: Indices, columns: Indices) -> FloatMap | None:
+        """Depth (len(rows), len(columns)) at whole pixels, −1 where unknown; None without depth.
+
+        Raises:
+            FrameError: if the bytes are damaged or the map is smaller than the picture.
+        """
+        if self.depth is None:
+            return None
+        try:
+            codes = depth_codec.decode_codes(self.depth.data)
+            table = depth_codec.lookup_table(self.depth.near, self.depth.far)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise FrameError(f"the depth map cannot be decoded: {error}") from error
+        if codes.shape != self.size:
+            raise FrameError(f"the depth map has size {codes.shape}, its picture {self.size}")
+        return table.take(codes.take(rows, axis=0).take(columns, axis=1))
+
+
+@dataclass(frozen=True)
+class ArrayFrame:
+    """A frame that is in memory already.
+
+    Attributes:
+        pixels: (H, W, 3).
+        depth: (H, W) z depth, not positive where unknown; or None.
+    """
+
+    pixels: Pixels
+    depth: FloatMap | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the picture, pixels."""
+        height, width = self.pixels.shape[:2]
+        return height, width
+
+    def crop(self, top: int, left: int, bottom: int, right: int) -> Pixels:
+        """The pixels (h, w, 3) of a rectangle."""
+        return self.pixels[top:bottom, left:right]
+
+    def sample_depth(self, rows: Indices, columns: Indices) -> FloatMap | None:
+        """Depth (len(rows), len(columns)) at whole pixels, −1 where unknown; None without depth."""
+        if self.depth is None:
+            return None
+        depth = self.depth[rows[:, None], columns]
+        return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(depth_codec.INVALID))

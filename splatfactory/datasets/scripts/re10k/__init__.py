@@ -1,0 +1,1 @@
+"""RealEstate10K."""

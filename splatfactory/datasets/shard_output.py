@@ -1,0 +1,239 @@
+"""A shard directory in the making: rotation, index, manifest, and continuing after a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from splatfactory import __version__
+from splatfactory.datasets import offsets
+from splatfactory.datasets.shards import PARTIAL_SUFFIX, ShardWriter, StoredScene
+from zipsplat.files import write_atomically
+
+INDEX_NAME = "index.json"
+MANIFEST_NAME = "manifest.json"
+DEFAULT_SHARD_SIZE_MB = 512.0
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What the manifest keeps of one shard."""
+
+    scenes: int
+    views: int
+    bytes: int
+    sha256: str
+
+
+@dataclass
+class Manifest:
+    """What is in a shard directory and how it came there.
+
+    Attributes:
+        tool: Command that made it.
+        settings: Options that decide what is in the scenes.
+        version: Version of the package that wrote last.
+        is_complete: Whether the command reached its end.
+        shards: Record of each finished shard.
+        failures: Scenes that could not be made, by reason.
+    """
+
+    tool: str
+    settings: dict[str, Any]
+    version: str = __version__
+    is_complete: bool = False
+    shards: dict[str, ShardRecord] = field(default_factory=dict)
+    failures: dict[str, list[str]] = field(default_factory=dict)
+
+    def save(self, directory: Path) -> None:
+        """Write `manifest.json`."""
+        write_json(directory / MANIFEST_NAME, {"format": _FORMAT, **asdict(self)}, indent=2)
+
+    @staticmethod
+    def load(directory: Path) -> Manifest | None:
+        """Read `manifest.json`; None if there is none.
+
+        Raises:
+            ValueError: if it is damaged.
+        """
+        path = directory / MANIFEST_NAME
+        if not path.exists():
+            return None
+        try:
+            content = json.loads(path.read_text())
+            if content.pop("format") != _FORMAT:
+                raise ValueError("unknown format")
+            shards = {name: ShardRecord(**entry) for name, entry in content.pop("shards").items()}
+            return Manifest(shards=shards, **content)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged ({error}); start anew with --overwrite") from error
+
+
+class ShardOutput:
+    """Writes scenes into the shards of one directory; use as a context manager.
+
+    Finished shards are on record at once. When the block ends by an exception or the process is
+    killed, the shard under way is lost, and the next run continues behind the finished ones:
+    `done` names the scenes that need not be made again.
+
+    Args:
+        directory: made if missing.
+        tool: name of the command, for the manifest.
+        settings: options that decide what is in the scenes; a run may only be continued with the
+            same ones.
+        shard_size_mb: a shard is closed when it has reached this size, MiB.
+        overwrite: delete the shards that are there first.
+        one_scene_per_shard: name each shard after its only scene.
+
+    Raises:
+        ValueError: if the directory holds shards of another making.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        tool: str,
+        settings: Mapping[str, Any] | None = None,
+        shard_size_mb: float = DEFAULT_SHARD_SIZE_MB,
+        overwrite: bool = False,
+        one_scene_per_shard: bool = False,
+    ) -> None:
+        if shard_size_mb <= 0:
+            raise ValueError(f"the shard size must be positive, got {shard_size_mb} MB")
+        self.directory = directory
+        self.limit = int(shard_size_mb * 2**20)
+        self.one_scene_per_shard = one_scene_per_shard
+        self._shard: ShardWriter | None = None
+        if overwrite:
+            clear(directory)
+        self.manifest = _continue(directory, tool, dict(settings or {}))
+        self._index = self._known_scenes()
+        self.done = frozenset(self._index)
+
+    @property
+    def num_failures(self) -> int:
+        """Scenes that could not be made in this run."""
+        return sum(len(items) for items in self.manifest.failures.values())
+
+    def add(self, scene: StoredScene) -> None:
+        """Append a scene.
+
+        Raises:
+            ValueError: if a scene of this key is there already.
+            OSError: if the disk is full.
+        """
+        if scene.key in self._index:
+            raise ValueError(f"{self.directory} already has a scene {scene.key}")
+        if self._shard is None:
+            self._shard = ShardWriter(self.directory / self._next_name(scene))
+        self._shard.add(scene)
+        self._index[scene.key] = self._shard.path.name
+        if self.one_scene_per_shard or self._shard.size >= self.limit:
+            self._finish_shard()
+
+    def fail(self, item: str, reason: str) -> None:
+        """Put on record that a scene could not be made."""
+        self.manifest.failures.setdefault(reason, []).append(item)
+
+    def finish(self) -> None:
+        """Close the last shard and mark the directory as complete."""
+        self._finish_shard()
+        self.manifest.is_complete = True
+        write_json(self.directory / INDEX_NAME, self._index, indent=2)
+        self.manifest.save(self.directory)
+
+    def __enter__(self) -> ShardOutput:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for partial in self.directory.glob(f"*.tar{PARTIAL_SUFFIX}"):
+            partial.unlink()
+        self.manifest.save(self.directory)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.finish()
+        elif self._shard is not None:
+            self._shard.discard()
+
+    def _finish_shard(self) -> None:
+        shard, self._shard = self._shard, None
+        if shard is None:
+            return
+        with shard:
+            pass
+        offsets.build(shard.path)
+        record = ShardRecord(
+            len(shard.keys), shard.num_views, shard.path.stat().st_size, shard.sha256
+        )
+        self.manifest.shards[shard.path.name] = record
+        write_json(self.directory / INDEX_NAME, self._index)
+        self.manifest.save(self.directory)
+
+    def _next_name(self, scene: StoredScene) -> str:
+        if self.one_scene_per_shard:
+            return f"{scene.key}.tar"
+        numbers = [int(name[6:12]) for name in self.manifest.shards]
+        return f"shard-{max(numbers, default=-1) + 1:06d}.tar"
+
+    def _known_scenes(self) -> dict[str, str]:
+        """Scenes of the finished shards, each with its shard's name."""
+        index: dict[str, str] = {}
+        for name, record in self.manifest.shards.items():
+            size = (self.directory / name).stat().st_size
+            if size != record.bytes:
+                raise ValueError(
+                    f"{self.directory / name} has {size} bytes where {MANIFEST_NAME} says"
+                    f" {record.bytes}; delete it to have its scenes made again"
+                )
+            index.update(dict.fromkeys(offsets.load(self.directory / name).keys, name))
+        return index
+
+
+def clear(directory: Path) -> None:
+    """Delete shards and what goes with them; other files stay."""
+    for shard in directory.glob("*.tar"):
+        offsets.remove(shard)
+        shard.unlink()
+    for name in (INDEX_NAME, MANIFEST_NAME):
+        (directory / name).unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any, indent: int | None = None) -> None:
+    """Write a JSON file atomically."""
+    text = json.dumps(content, indent=indent).encode()
+
+    def write(file: BinaryIO) -> None:
+        file.write(text)
+
+    write_atomically(path, write)
+
+
+def _continue(directory: Path, tool: str, settings: dict[str, Any]) -> Manifest:
+    """The manifest to go on with: that of an earlier run, or a new one."""
+    old = Manifest.load(directory)
+    if old is None:
+        if directory.is_dir() and any(directory.glob("*.tar")):
+            raise ValueError(
+                f"{directory} holds shards but no {MANIFEST_NAME} of this command;"
+                " use them as they are, choose another folder, or replace them with --overwrite"
+            )
+        return Manifest(tool, settings)
+    # Through JSON, so that tuples compare with what the file can hold.
+    if (old.tool, old.settings) != (tool, json.loads(json.dumps(settings))):
+        raise ValueError(
+            f"{directory} was made by {old.tool} with {old.settings}, not by {tool} with"
+            f" {settings}; choose another folder, or replace it with --overwrite"
+        )
+    shards = {name: entry for name, entry in old.shards.items() if (directory / name).exists()}
+    return Manifest(tool, settings, shards=shards)

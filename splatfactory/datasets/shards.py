@@ -1,0 +1,227 @@
+"""The tar-shard format: scenes as runs of tar members, many scenes to a file.
+
+An uncompressed POSIX tar. The members of a scene share a key, follow each other, and are named
+`<key>.meta.json`, `.cameras.npy`, `.poses.npy`, `.img<i>.<ext>`, then, with depth, `.dep<i>.webp`
+and `.depth_ranges.json`. This is the public format of the ZipSplat training data; files written
+here and there can be exchanged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from splatfactory.datasets.depth_codec import EncodedDepth
+
+PARTIAL_SUFFIX = ".partial"
+
+FloatArray = npt.NDArray[np.float32]
+
+_MAGIC = ((b"\xff\xd8", "jpg"), (b"\x89PNG", "png"))
+_MEMBER = re.compile(
+    r"\.(?:(?P<part>meta\.json|cameras\.npy|poses\.npy|depth_ranges\.json)"
+    r"|(?P<kind>img|dep)(?P<view>\d+)\.[^.]*)$"
+)
+
+
+@dataclass(frozen=True)
+class StoredScene:
+    """A scene as its shard holds it.
+
+    Attributes:
+        key: Unique name; no dot, no slash.
+        cameras: (N, 6) float32 rows w, h, fx, fy, cx, cy in pixels.
+        poses: (N, 12) float32 rows, camera-to-world: R row by row, then t.
+        images: N encoded pictures (JPEG, PNG or WebP).
+        depths: N encoded depth maps, or None.
+    """
+
+    key: str
+    cameras: FloatArray
+    poses: FloatArray
+    images: tuple[bytes, ...]
+    depths: tuple[EncodedDepth, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the parts belong together."""
+        if not self.key or any(character in self.key for character in "./\\\0"):
+            raise ValueError(f"a scene key must be a name without dots and slashes: {self.key!r}")
+        N = len(self.images)
+        for name, shape in (("cameras", (N, 6)), ("poses", (N, 12))):
+            value = getattr(self, name)
+            if value.shape != shape or value.dtype != np.float32:
+                raise ValueError(
+                    f"scene {self.key}: {name} must be float32 {shape} for {N} images,"
+                    f" got {value.dtype} {value.shape}"
+                )
+            if not np.isfinite(value).all():
+                raise ValueError(f"scene {self.key}: {name} must be finite")
+        if self.depths is not None and len(self.depths) != N:
+            raise ValueError(f"scene {self.key}: {N} images need {N} depths: {len(self.depths)}")
+
+    @property
+    def num_views(self) -> int:
+        """Number of pictures."""
+        return len(self.images)
+
+
+def image_extension(data: bytes) -> str:
+    """File name extension of an encoded picture, by its first bytes."""
+    for magic, extension in _MAGIC:
+        if data.startswith(magic):
+            return extension
+    return "webp" if data.startswith(b"RIFF") and data[8:12] == b"WEBP" else "bin"
+
+
+def split_member(name: str) -> tuple[str, str, int]:
+    """Key, part and view number of a member name.
+
+    Returns:
+        The key; one of `meta.json`, `cameras.npy`, `poses.npy`, `depth_ranges.json`, `img`, `dep`,
+        or an empty string for a name that belongs to no part; the view number, or −1.
+    """
+    key, dot, rest = name.partition(".")
+    match = _MEMBER.match(dot + rest)
+    if match is None:
+        return key, "", -1
+    if match["part"]:
+        return key, match["part"], -1
+    return key, match["kind"], int(match["view"])
+
+
+def members(scene: StoredScene) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of a scene's tar members, in the order of the format."""
+    has_depth = scene.depths is not None
+    meta = {"num_views": scene.num_views, "has_depth": has_depth}
+    yield f"{scene.key}.meta.json", json.dumps(meta).encode()
+    yield f"{scene.key}.cameras.npy", array_bytes(scene.cameras)
+    yield f"{scene.key}.poses.npy", array_bytes(scene.poses)
+    for view, data in enumerate(scene.images):
+        yield f"{scene.key}.img{view}.{image_extension(data)}", data
+    if scene.depths is not None:
+        for view, depth in enumerate(scene.depths):
+            yield f"{scene.key}.dep{view}.webp", depth.data
+        ranges = [[depth.near, depth.far] for depth in scene.depths]
+        yield f"{scene.key}.depth_ranges.json", json.dumps(ranges).encode()
+
+
+def array_bytes(array: npt.NDArray[Any]) -> bytes:
+    """An array as the content of an NPY file."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+class ShardWriter:
+    """Writes one shard under a temporary name and gives it its own name when it is complete.
+
+    Use as a context manager; an exception inside removes what was written.
+
+    Args:
+        path: Final path of the shard.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.keys: list[str] = []
+        self.num_views = 0
+        self._partial = path.with_name(path.name + PARTIAL_SUFFIX)
+        self._file = _HashedFile(self._partial)
+        self._tar = tarfile.open(fileobj=self._file, mode="w")  # noqa: SIM115
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._file.tell()
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal digest of the bytes written so far."""
+        return self._file.digest.hexdigest()
+
+    def add(self, scene: StoredScene) -> None:
+        """Append a scene.
+
+        Raises:
+            ValueError: if the shard already has a scene of this key.
+        """
+        if scene.key in self.keys:
+            raise ValueError(f"{self.path.name} already has a scene {scene.key}")
+        for name, data in members(scene):
+            header = tarfile.TarInfo(name)
+            header.size = len(data)
+            self._tar.addfile(header, io.BytesIO(data))
+        self.keys.append(scene.key)
+        self.num_views += scene.num_views
+
+    def commit(self) -> None:
+        """Finish the file and give it its name; an older file of that name is replaced."""
+        self._tar.close()
+        self._file.close()
+        os.replace(self._partial, self.path)
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        self._file.abandon()
+        self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self.commit()
+        finally:
+            if self._partial.exists():
+                self.discard()
+
+
+class _HashedFile(io.RawIOBase):
+    """A new file that is digested while it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.digest = hashlib.sha256()
+        self._file = path.open("wb")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes, /) -> int:  # type: ignore[override]
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if not self._file.closed:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        super().close()
+
+    def abandon(self) -> None:
+        """Close without waiting for the disk."""
+        # A full disk fails again when buffered bytes are flushed on closing; the file goes anyway.
+        with contextlib.suppress(OSError):
+            self._file.close()
+        super().close()

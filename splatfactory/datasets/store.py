@@ -1,0 +1,303 @@
+"""Random access to the scenes of a shard directory, reading only the bytes that are used."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from splatfactory.datasets import offsets
+from splatfactory.datasets.depth_codec import EncodedDepth
+from splatfactory.datasets.frames import EncodedFrame, Frame
+from splatfactory.datasets.offsets import ShardOffsets, Span
+from splatfactory.datasets.shards import FloatArray, StoredScene
+
+logger = logging.getLogger(__name__)
+
+_MAX_OPEN_FILES = 64
+_MAX_LOADED_INDICES = 64
+
+
+@dataclass(frozen=True)
+class SceneInfo:
+    """What is known of a scene before it is read."""
+
+    key: str
+    num_views: int
+    has_depth: bool
+
+
+class SceneError(ValueError):
+    """A scene that cannot be used.
+
+    Args:
+        reason: short and the same for all scenes with this fault, so that they can be counted.
+        detail: what exactly is wrong here.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SceneError, (self.reason, self.detail)
+
+
+class SceneStore(Protocol):
+    """Scenes that can be read in any order: a shard directory, or a generator."""
+
+    @property
+    def scenes(self) -> Sequence[SceneInfo]:
+        """All usable scenes."""
+
+    @property
+    def faults(self) -> Sequence[tuple[str, SceneError]]:
+        """Scenes that should be there and are not usable, with the reason."""
+
+    def cameras(self, scene: int) -> FloatArray:
+        """Camera rows (N, 6) of a scene: w, h, fx, fy, cx, cy."""
+
+    def poses(self, scene: int) -> FloatArray:
+        """Pose rows (N, 12) of a scene: camera-to-world R, row by row, then t."""
+
+    def frames(self, scene: int, views: Sequence[int]) -> list[Frame]:
+        """Some pictures of a scene."""
+
+
+@dataclass
+class _State:
+    """Open files and loaded indices of one process."""
+
+    pid: int = field(default_factory=os.getpid)
+    files: OrderedDict[int, int] = field(default_factory=OrderedDict)
+    indices: OrderedDict[int, ShardOffsets] = field(default_factory=OrderedDict)
+
+
+class ShardStore:
+    """The scenes of all shards in a directory.
+
+    Opening it reads one small index per shard, and builds those that are missing. Files are read at
+    positions, so any number of processes and threads may share them.
+
+    Args:
+        directory: holds `*.tar`, and perhaps `index.json` of the scenes that ought to be there.
+        show_progress: show a bar while indices are built.
+
+    Attributes:
+        bytes_read: bytes of tar members that this process has read.
+
+    Raises:
+        FileNotFoundError: if there is no such directory, or no shard in it.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], show_progress: bool = False) -> None:
+        self.directory = Path(directory)
+        self.bytes_read = 0
+        self.shards = _find_shards(self.directory)
+        self.damage: dict[str, str] = {}
+        self._scenes: list[SceneInfo] = []
+        self._keys: set[str] = set()
+        self._places: list[tuple[int, int]] = []
+        self._faults: dict[str, SceneError] = {}
+        self._state = _State()
+        bar = tqdm(self.shards, "index", unit="shard", disable=not show_progress, leave=False)
+        for number, shard in enumerate(bar):
+            self._add(number, offsets.load(shard))
+        self._compare_with_list()
+
+    @property
+    def scenes(self) -> Sequence[SceneInfo]:
+        """All usable scenes, in the order of shards."""
+        return self._scenes
+
+    @property
+    def faults(self) -> Sequence[tuple[str, SceneError]]:
+        """Scenes that should be there and are not usable, with the reason."""
+        return list(self._faults.items())
+
+    def shard_of(self, scene: int) -> Path:
+        """The shard that holds a scene."""
+        return self.shards[self._places[scene][0]]
+
+    def cameras(self, scene: int) -> FloatArray:
+        """Camera rows (N, 6) of a scene.
+
+        Raises:
+            SceneError: if they are damaged.
+        """
+        index, local = self._locate(scene)
+        return self._array(scene, index.cameras(local), "cameras.npy", 6)
+
+    def poses(self, scene: int) -> FloatArray:
+        """Pose rows (N, 12) of a scene.
+
+        Raises:
+            SceneError: if they are damaged.
+        """
+        index, local = self._locate(scene)
+        return self._array(scene, index.poses(local), "poses.npy", 12)
+
+    def frames(self, scene: int, views: Sequence[int]) -> list[Frame]:
+        """Some pictures of a scene with their depth maps, still encoded.
+
+        Raises:
+            SceneError: if a picture or the depth ranges are damaged.
+        """
+        index, local = self._locate(scene)
+        depths = self._depths(scene, views)
+        frames: list[Frame] = []
+        for view, depth in zip(views, depths, strict=True):
+            try:
+                frames.append(EncodedFrame(self._pread(scene, index.image(local, view)), depth))
+            except ValueError as error:
+                raise SceneError("corrupt image", f"view {view}, {error}") from error
+        return frames
+
+    def read(self, scene: int) -> StoredScene:
+        """Everything that is stored of a scene.
+
+        Raises:
+            SceneError: if arrays or depth ranges are damaged; pictures are not decoded.
+        """
+        index, local = self._locate(scene)
+        views = range(self._scenes[scene].num_views)
+        depths = self._depths(scene, views)
+        whole = tuple(depth for depth in depths if depth is not None)
+        return StoredScene(
+            key=self._scenes[scene].key,
+            cameras=self.cameras(scene),
+            poses=self.poses(scene),
+            images=tuple(self._pread(scene, index.image(local, view)) for view in views),
+            depths=whole if self._scenes[scene].has_depth else None,
+        )
+
+    def close(self) -> None:
+        """Close the files; they are opened again when they are needed."""
+        for descriptor in self._state.files.values():
+            os.close(descriptor)
+        self._state.files.clear()
+
+    def __del__(self) -> None:
+        state = getattr(self, "_state", None)
+        if state is not None and state.pid == os.getpid():
+            self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_state": None, "bytes_read": 0}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._state = _State()
+
+    def _add(self, number: int, index: ShardOffsets) -> None:
+        shard = self.shards[number]
+        if index.damage:
+            self.damage[shard.name] = index.damage
+            logger.warning("%s is damaged: %s", shard, index.damage)
+        reason = "truncated shard" if index.damage else "incomplete scene"
+        for key, detail in index.broken.items():
+            self._faults[key] = SceneError(reason, f"{shard.name}, {detail}")
+        for local, key in enumerate(index.keys):
+            if key in self._keys:
+                self._faults[key] = SceneError("duplicate key", f"again in {shard.name}")
+                continue
+            self._keys.add(key)
+            info = SceneInfo(key, int(index.num_views[local]), bool(index.has_depth[local]))
+            self._scenes.append(info)
+            self._places.append((number, local))
+
+    def _compare_with_list(self) -> None:
+        """Count scenes that `index.json` promises and no shard holds."""
+        listing = self.directory / "index.json"
+        if not listing.exists():
+            return
+        try:
+            promised = json.loads(listing.read_text())
+        except ValueError:
+            promised = None
+        if not isinstance(promised, dict):
+            logger.warning("%s is not valid JSON of scenes; the shards decide", listing)
+            return
+        for key in promised.keys() - self._keys - self._faults.keys():
+            self._faults[key] = SceneError("missing from shard", f"{promised[key]}")
+
+    def _locate(self, scene: int) -> tuple[ShardOffsets, int]:
+        number, local = self._places[scene]
+        indices = self._process().indices
+        if number not in indices:
+            indices[number] = offsets.load(self.shards[number])
+            if len(indices) > _MAX_LOADED_INDICES:
+                indices.popitem(last=False)
+        indices.move_to_end(number)
+        return indices[number], local
+
+    def _array(self, scene: int, span: Span, name: str, columns: int) -> FloatArray:
+        data = self._pread(scene, span)
+        try:
+            array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise SceneError("corrupt member", f"{name}, {error}") from error
+        shape = (self._scenes[scene].num_views, columns)
+        if array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise SceneError(
+                "corrupt member", f"{name} must hold finite floats {shape}, is {array.shape}"
+            )
+        return np.asarray(array, dtype=np.float32)
+
+    def _depths(self, scene: int, views: Sequence[int]) -> list[EncodedDepth | None]:
+        if not self._scenes[scene].has_depth:
+            return [None] * len(views)
+        index, local = self._locate(scene)
+        try:
+            ranges = np.array(
+                json.loads(self._pread(scene, index.depth_ranges(local))), dtype=np.float64
+            )
+        except (ValueError, TypeError) as error:
+            raise SceneError("corrupt member", f"depth_ranges.json, {error}") from error
+        if ranges.shape != (self._scenes[scene].num_views, 2):
+            raise SceneError("corrupt member", f"depth_ranges.json has shape {ranges.shape}")
+        return [
+            EncodedDepth(self._pread(scene, index.depth(local, view)), *map(float, ranges[view]))
+            for view in views
+        ]
+
+    def _pread(self, scene: int, span: Span) -> bytes:
+        number = self._places[scene][0]
+        files = self._process().files
+        if number not in files:
+            files[number] = os.open(self.shards[number], os.O_RDONLY)
+            if len(files) > _MAX_OPEN_FILES:
+                os.close(files.popitem(last=False)[1])
+        files.move_to_end(number)
+        data = os.pread(files[number], span[1], span[0])
+        self.bytes_read += len(data)
+        if len(data) != span[1]:
+            raise SceneError("truncated shard", f"{self.shards[number].name} has become shorter")
+        return data
+
+    def _process(self) -> _State:
+        if self._state.pid != os.getpid():
+            self._state = _State()  # after a fork, files of the parent are left alone
+        return self._state
+
+
+def _find_shards(directory: Path) -> list[Path]:
+    if not directory.is_dir():
+        raise FileNotFoundError(
+            f"no shard directory {directory}; convert or generate a data set first, see"
+            " `python -m splatfactory.datasets.scripts.<data set>.convert --help`"
+        )
+    shards = sorted(path for path in directory.glob("*.tar") if not path.name.startswith("."))
+    if not shards:
+        raise FileNotFoundError(f"no *.tar shards in {directory}")
+    return shards
