@@ -47,7 +47,7 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
     rest = 9 + 3 * (splats.sh_coeffs.shape[1] - 1)
     table[:, 0:3] = splats.means
     table[:, 6:9] = splats.sh_coeffs[:, 0]
-    table[:, 9:rest] = splats.sh_coeffs[:, 1:].transpose(0, 2, 1).reshape(len(table), -1)
+    table[:, 9:rest] = splats.sh_coeffs[:, 1:].transpose(0, 2, 1).reshape(len(table), rest - 9)
     table[:, rest] = _log(opacity / (1 - opacity))
     table[:, rest + 1 : rest + 4] = _log(np.maximum(splats.scales, np.float32(SCALE_MIN)))
     table[:, rest + 4 : rest + 8] = splats.quats
@@ -76,15 +76,16 @@ def read(file: BinaryIO) -> SplatArrays:
         raise ValueError(
             f"a .ply has 0, 9, 24 or 45 properties f_rest_*, this one has {rest.shape[1]}"
         )
-    shN = rest.reshape(len(rest), 3, -1).transpose(0, 2, 1)
+    shN = rest.reshape(len(rest), 3, rest.shape[1] // 3).transpose(0, 2, 1)
     sh_coeffs = np.concatenate((_columns(vertices, "f_dc_", 3)[:, None], shN), axis=1)
-    return SplatArrays(
-        means=np.stack([vertices[name].astype(np.float32) for name in "xyz"], axis=1),
-        scales=np.exp(_columns(vertices, "scale_", 3)),
-        quats=_columns(vertices, "rot_", 4),
-        opacities=sigmoid(vertices["opacity"].astype(np.float32)),
-        sh_coeffs=sh_coeffs,
-    )
+    with np.errstate(over="ignore"):  # of damaged files; `Gaussians` refuses infinite values
+        return SplatArrays(
+            means=np.stack([vertices[name].astype(np.float32) for name in "xyz"], axis=1),
+            scales=np.exp(_columns(vertices, "scale_", 3)),
+            quats=_columns(vertices, "rot_", 4),
+            opacities=sigmoid(vertices["opacity"].astype(np.float32)),
+            sh_coeffs=sh_coeffs,
+        )
 
 
 def sigmoid(logits: Array) -> Array:

@@ -1,0 +1,229 @@
+"""PlayCanvas's compressed PLY: 16 bytes per Gaussian, and 3 more per harmonic.
+
+Runs of 256 neighbours form a chunk that stores the range of their positions, log-scales and
+colours; each Gaussian then holds four 32-bit words relative to it: position and scale with
+11-10-11 bits, colour and opacity with 8-8-8-8, and the three smallest parts of its quaternion with
+10 bits each. Described by the PlayCanvas user manual and by the files of its own tools.
+"""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zipsplat.formats import Format, SplatArrays, SplatTolerance
+from zipsplat.formats._ply_elements import read_elements, read_header
+from zipsplat.formats._quaternions import REST_MAX, from_smallest_three, smallest_three, unit
+from zipsplat.harmonics import SH_C0
+
+_CHUNK = 256
+_MAX_LOG_SCALE = 20.0  # of the peers: beyond, one huge Gaussian would coarsen its whole chunk
+_MIN_SCALE = np.float32(np.exp(-_MAX_LOG_SCALE))
+_SH_RANGE = 8.0  # harmonics from -4 to 4
+_RANGES = tuple(
+    f"{end}_{field}"
+    for fields in (("x", "y", "z"), ("scale_x", "scale_y", "scale_z"), ("r", "g", "b"))
+    for end in ("min", "max")
+    for field in fields
+)
+_WORDS = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
+
+Floats = NDArray[np.float64]
+Words = NDArray[np.uint32]
+
+
+def write(file: BinaryIO, splats: SplatArrays) -> None:
+    """Write the Gaussians, sorted along a space-filling curve so that chunks are small.
+
+    Log-scales are clamped to ±20 and the harmonics of degree 1 and more to ±4.
+    """
+    order = _morton_order(splats.means)
+    log_scales = np.log(np.maximum(splats.scales[order], _MIN_SCALE)).clip(max=_MAX_LOG_SCALE)
+    rgb = splats.sh_coeffs[order, 0] * np.float64(SH_C0) + 0.5
+    positions, position_ranges = _within_chunks(splats.means[order])
+    scales, scale_ranges = _within_chunks(log_scales)
+    colors, color_ranges = _within_chunks(rgb)
+    rgba = np.concatenate((colors, splats.opacities[order, None]), axis=1, dtype=np.float64)
+    words = (
+        _join(positions, (11, 10, 11)),
+        _pack_rotations(splats.quats[order]),
+        _join(scales, (11, 10, 11)),
+        _join(rgba, (8, 8, 8, 8)),
+    )
+    ranges = np.concatenate((position_ranges, scale_ranges, color_ranges), axis=1)
+    harmonics = _pack_harmonics(splats.sh_coeffs[order, 1:])
+    file.write(_header(len(ranges), len(order), harmonics.shape[1]))
+    file.write(ranges.astype("<f4").tobytes())
+    file.write(np.stack(words, axis=1).astype("<u4").tobytes())
+    file.write(harmonics.tobytes())
+
+
+def read(file: BinaryIO) -> SplatArrays:
+    """Read a compressed PLY.
+
+    Raises:
+        ValueError: if it is damaged, or another kind of PLY.
+    """
+    elements = read_elements(file, read_header(file))
+    empty = np.empty(0, np.dtype([]))
+    chunks, vertices = (elements.get(name, empty) for name in ("chunk", "vertex"))
+    sh = elements.get("sh", np.empty(len(vertices), empty.dtype))
+    _require_layout(chunks, vertices, sh)
+    rgba = _split(vertices["packed_color"], (8, 8, 8, 8))
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # damaged ranges; their scenes are refused by `Gaussians`
+        rgb = _between(rgba[:, :3], chunks, 12)
+        scales = np.exp(_between(_split(vertices["packed_scale"], (11, 10, 11)), chunks, 6))
+        means = _between(_split(vertices["packed_position"], (11, 10, 11)), chunks, 0)
+        sh_coeffs = np.concatenate(((rgb[:, None] - 0.5) / SH_C0, _unpack_harmonics(sh)), axis=1)
+        return SplatArrays(
+            means=means.astype(np.float32),
+            scales=scales.astype(np.float32),
+            quats=_unpack_rotations(vertices["packed_rotation"]),
+            opacities=rgba[:, 3].astype(np.float32),
+            sh_coeffs=sh_coeffs.astype(np.float32),
+        )
+
+
+def _header(num_chunks: int, num: int, num_rest: int) -> bytes:
+    lines = ["ply", "format binary_little_endian 1.0", f"element chunk {num_chunks}"]
+    lines += [f"property float {name}" for name in _RANGES]
+    lines += [f"element vertex {num}", *(f"property uint {name}" for name in _WORDS)]
+    if num_rest:
+        lines += [f"element sh {num}"]
+        lines += [f"property uchar {name}" for name in _harmonic_names(num_rest)]
+    return "\n".join([*lines, "end_header\n"]).encode("ascii")
+
+
+def _harmonic_names(num: int) -> tuple[str, ...]:
+    return tuple(f"f_rest_{i}" for i in range(num))
+
+
+def _require_layout(chunks: NDArray[Any], vertices: NDArray[Any], sh: NDArray[Any]) -> None:
+    kinds = [{dtype.str for dtype in _dtypes(table)} for table in (chunks, vertices, sh)]
+    if not set(_RANGES) <= _names(chunks) or kinds[0] != {"<f4"}:
+        raise ValueError("this .ply is not a compressed one: it has no ranges of chunks")
+    if not set(_WORDS) <= _names(vertices) or kinds[1] != {"<u4"}:
+        raise ValueError("this compressed .ply has no packed Gaussians")
+    if len(chunks) * _CHUNK < len(vertices):
+        raise ValueError(
+            f"this compressed .ply has {len(chunks)} chunks, too few for {len(vertices)} Gaussians"
+        )
+    num_rest = len(_names(sh))
+    expected = set(_harmonic_names(num_rest))
+    if num_rest not in (0, 9, 24, 45) or _names(sh) != expected or not kinds[2] <= {"|u1"}:
+        raise ValueError(f"this compressed .ply has harmonics that cannot be read: {num_rest}")
+    if len(sh) != len(vertices):
+        raise ValueError(f"this compressed .ply has {len(sh)} harmonics, {len(vertices)} Gaussians")
+
+
+def _names(table: NDArray[Any]) -> set[str]:
+    return set(table.dtype.names or ())
+
+
+def _dtypes(table: NDArray[Any]) -> list[np.dtype[np.void]]:
+    return [table.dtype[name] for name in table.dtype.names or ()]
+
+
+def _morton_order(means: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Order along a Z curve over the bounding box, 10 bits per axis."""
+    grid = _normalise(
+        means.astype(np.float64),
+        means.min(axis=0, initial=np.inf),
+        means.max(axis=0, initial=-np.inf),
+    )
+    cells = (grid * 1023).astype(np.uint32)
+    for shift, mask in ((16, 0x030000FF), (8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249)):
+        cells = (cells | cells << np.uint32(shift)) & np.uint32(mask)
+    codes = cells[:, 0] | cells[:, 1] << np.uint32(1) | cells[:, 2] << np.uint32(2)
+    return np.argsort(codes, kind="stable")
+
+
+def _within_chunks(values: NDArray[np.floating]) -> tuple[Floats, NDArray[np.float32]]:
+    """Values (N, 3) as fractions of their chunk's range, and the ranges (chunks, 6) min max."""
+    starts = np.arange(0, len(values), _CHUNK)
+    if not len(starts):
+        return np.empty((0, 3)), np.empty((0, 6), np.float32)
+    low = np.minimum.reduceat(values, starts).astype(np.float32)
+    high = np.maximum.reduceat(values, starts).astype(np.float32)
+    chunk_of = np.arange(len(values)) // _CHUNK
+    fractions = _normalise(values.astype(np.float64), low[chunk_of], high[chunk_of])
+    return fractions, np.concatenate((low, high), axis=1)
+
+
+def _normalise(values: Floats, low: NDArray[np.floating], high: NDArray[np.floating]) -> Floats:
+    extent = np.subtract(high, low, dtype=np.float64)
+    return np.asarray((values - low) / np.where(extent > 0, extent, 1), np.float64).clip(0, 1)
+
+
+def _between(fractions: Floats, chunks: NDArray[Any], first: int) -> Floats:
+    """Fractions (N, 3) of the ranges whose names start at `_RANGES[first]`."""
+    chunk_of = np.arange(len(fractions)) // _CHUNK
+    ends = np.stack([chunks[name] for name in _RANGES[first : first + 6]], axis=1)[chunk_of]
+    return np.asarray(ends[:, :3] * (1 - fractions) + ends[:, 3:] * fractions, np.float64)
+
+
+def _join(fractions: Floats, bits: tuple[int, ...]) -> Words:
+    """Numbers in [0, 1] (N, len(bits)) as one word each row, the first in the highest bits."""
+    word: Words = np.zeros(len(fractions), np.uint32)
+    for column, width in zip(fractions.T, bits, strict=True):
+        steps = np.rint(column.clip(0, 1) * ((1 << width) - 1)).astype(np.uint32)
+        word = word << np.uint32(width) | steps
+    return word
+
+
+def _split(words: Words, bits: tuple[int, ...]) -> Floats:
+    """Inverse of `_join`."""
+    columns = []
+    for width in reversed(bits):
+        largest = np.uint32((1 << width) - 1)
+        columns.append((words & largest) / largest)
+        words = words >> np.uint32(width)
+    return np.stack(columns[::-1], axis=1).astype(np.float64)
+
+
+def _pack_rotations(quats: NDArray[np.float32]) -> Words:
+    largest, rest = smallest_three(unit(quats))
+    words = _join(rest / (2 * REST_MAX) + 0.5, (10, 10, 10))
+    words |= largest.astype(np.uint32) << np.uint32(30)
+    return words
+
+
+def _unpack_rotations(words: Words) -> NDArray[np.float32]:
+    rest = (_split(words, (10, 10, 10)) - 0.5) * (2 * REST_MAX)
+    return from_smallest_three((words >> np.uint32(30)).astype(np.int64), rest).astype(np.float32)
+
+
+def _pack_harmonics(rest: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Harmonics (N, S - 1, 3) as bytes, channel by channel (N, 3 (S - 1))."""
+    channels = rest.transpose(0, 2, 1).reshape(len(rest), 3 * rest.shape[1])
+    steps = np.floor((channels / _SH_RANGE + 0.5) * 256)
+    return np.asarray(steps.clip(0, 255), np.uint8)
+
+
+def _unpack_harmonics(sh: NDArray[Any]) -> Floats:
+    """Inverse of `_pack_harmonics`, each byte standing for the middle of its step."""
+    names = _harmonic_names(len(_names(sh)))
+    if not names:
+        return np.empty((len(sh), 0, 3))
+    values = ((np.stack([sh[name] for name in names], axis=1) + 0.5) / 256 - 0.5) * _SH_RANGE
+    return np.asarray(values.reshape(len(sh), 3, len(names) // 3).transpose(0, 2, 1), np.float64)
+
+
+PLUGIN = Format(
+    name="compressed_ply",
+    suffixes=(".compressed.ply",),
+    read=read,
+    write=write,
+    tolerance=SplatTolerance(
+        position=10 / 1023,
+        log_scale=_MAX_LOG_SCALE / 1023,
+        rotation_deg=0.28,
+        opacity=0.5 / 255,
+        dc=1 / 255 / SH_C0,
+        sh=_SH_RANGE / 512,
+    ),
+)
