@@ -25,7 +25,10 @@ from zipsplat.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".ts", ".3gp")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".ts", ".3gp"),
+    *(".mpg", ".mpeg", ".wmv", ".flv", ".ogv"),
+)
 
 _WRITABLE_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 _MISSING_TOLERANCE_S = 1.0  # by how much a header may promise more than a whole file holds
@@ -74,16 +77,14 @@ def load_video(
         FileNotFoundError: there is no such file.
         ValueError: there is no video in the file, it is damaged, or a number is out of range.
     """
-    num_frames = _positive("num_frames", num_frames)
-    if stride is not None:
-        stride = _positive("stride", stride)
+    _positive("num_frames", num_frames)
     if max_side is not None:
-        max_side = _positive("max_side", max_side)
+        _positive("max_side", max_side)
     clip = _Clip(Path(path), max_side, skip_bad, report)
     expected = clip.count_packets()
-    wanted = _frame_indices(expected, num_frames, stride)
+    wanted = frame_indices(expected, num_frames, stride)
     frames, count = clip.decode(wanted, expected)
-    exact = _frame_indices(count, num_frames, stride)
+    exact = frame_indices(count, num_frames, stride)
     if exact != wanted:  # packets and shown frames differ: field-coded video, edit lists
         frames, _ = clip.decode(exact, count)
     if not frames:
@@ -140,6 +141,20 @@ def video_info(path: str | Path, report: Report | None = None) -> VideoInfo:
         )
 
 
+def frame_indices(count: int, num_frames: int, stride: int | None = None) -> list[int]:
+    """Which of `count` frames to use, ascending: every `stride`-th, or `num_frames` of them.
+
+    Without a stride they are spread evenly from the first to the last, rounding half to even.
+
+    Raises:
+        ValueError: a number is not positive.
+    """
+    if stride is not None:
+        return list(range(0, count, _positive("stride", stride)))
+    chosen = min(_positive("num_frames", num_frames), count)
+    return [int(index) for index in np.linspace(0, count - 1, chosen).round()]
+
+
 def is_video_file(path: Path) -> bool:
     """Whether the suffix is one of a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES
@@ -154,13 +169,6 @@ def _positive(name: str, value: int) -> int:
     if number < 1:
         raise ValueError(f"{name} must be at least 1, got {number}")
     return number
-
-
-def _frame_indices(count: int, num_frames: int, stride: int | None) -> list[int]:
-    """Which of `count` frames are wanted, in ascending order without repetition."""
-    if stride is not None:
-        return list(range(0, count, stride))
-    return [int(i) for i in np.linspace(0, count - 1, min(num_frames, count)).round()]
 
 
 @dataclass(frozen=True)
