@@ -353,6 +353,7 @@ def _format(path: Path, name: str | None) -> Format:
 
 def _views_of(scene: Gaussians, cameras: Camera, poses: Pose) -> tuple[Camera, Pose]:
     """Bring cameras and poses to (V,) or (B, V), on the device and in the dtype of the scene."""
+    given = f"{tuple(cameras.shape)} and {tuple(poses.shape)}"
     cameras, poses = cameras.to(scene.means), poses.to(scene.means)
     if scene.ndim == 1:
         cameras = cameras if cameras.ndim else cameras[None]
@@ -365,7 +366,7 @@ def _views_of(scene: Gaussians, cameras: Camera, poses: Pose) -> tuple[Camera, P
         wanted = "() or (V,)" if scene.ndim == 1 else f"({scene.shape[0]}, V)"
         raise ValueError(
             f"cameras and poses for Gaussians {tuple(scene.shape)} must both be {wanted},"
-            f" got {tuple(cameras.shape)} and {tuple(poses.shape)}"
+            f" got {given}"
         )
 
     def expand(value: Tensor, dims: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, overload
 
 import torch
 from torch import Tensor
@@ -153,6 +153,12 @@ class Pose(TensorStruct):
         if points.ndim == 1:
             return self.transform_vectors(points) + self.t
         return points @ self.R.mT + self.t.unsqueeze(-2)
+
+    @overload
+    def __matmul__(self, other: Pose) -> Pose: ...
+
+    @overload
+    def __matmul__(self, other: Tensor) -> Tensor: ...
 
     def __matmul__(self, other: Pose | Tensor) -> Pose | Tensor:
         return self.compose(other) if isinstance(other, Pose) else self.transform(other)

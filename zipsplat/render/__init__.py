@@ -150,11 +150,14 @@ def choose(name: str, device: torch.device) -> Renderer:
         device: where the scene lies.
 
     Raises:
-        KeyError: if there is no renderer of that name.
+        ValueError: if there is no renderer of that name.
         RuntimeError: if it cannot be used; the message says why.
     """
     if name != "auto":
-        renderer = RENDERERS[name]
+        try:
+            renderer = RENDERERS[name]
+        except KeyError as error:
+            raise ValueError(str(error.args[0])) from error
         reason = renderer.unavailable(device)
         if reason is not None:
             raise RuntimeError(f"renderer {name!r} cannot be used: {reason}")
