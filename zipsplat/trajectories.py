@@ -102,7 +102,7 @@ def interpolate_poses(keys: Pose, num_frames: int, *, closed: bool = False) -> P
     if keys.ndim != 1 or not len(keys):
         raise ValueError(f"keys must be (K,) poses, at least one, got {tuple(keys.shape)}")
     K = len(keys)
-    values = torch.cat((keys.t, _aligned(keys.quat)), dim=-1).double()
+    values = torch.cat((keys.t, keys.quat), dim=-1).double()
     segments = K if closed else K - 1
     position = _times(num_frames, endpoint=not closed).to(values) * segments
     index = position.floor().long().clamp(max=max(segments - 1, 0))
@@ -111,8 +111,8 @@ def interpolate_poses(keys: Pose, num_frames: int, *, closed: bool = False) -> P
     neighbours = index.unsqueeze(-1) + offsets
     neighbours = neighbours % K if closed else neighbours.clamp(0, K - 1)
     before, here, there, after = values[neighbours].unbind(1)
-    if closed:  # around the seam the quaternions may change sign
-        before, there, after = (_same_side(other, here) for other in (before, there, after))
+    before, there = _same_side(before, here), _same_side(there, here)
+    after = _same_side(after, there)
     out, arrive = 0.5 * (there - before), 0.5 * (after - here)
     curve = (
         here * (2 * u**3 - 3 * u**2 + 1)
@@ -154,13 +154,6 @@ def _times(num_frames: int, endpoint: bool) -> Tensor:
         raise ValueError(f"a path needs at least one frame, got {num_frames}")
     times = torch.linspace(0, 1, num_frames if endpoint else num_frames + 1)
     return times if endpoint else times[:-1]
-
-
-def _aligned(quats: Tensor) -> Tensor:
-    """Quaternions (K, 4) with signs such that neighbours are on the same side of the sphere."""
-    signs = (quats[1:] * quats[:-1]).sum(-1).sign()
-    signs = torch.where(signs == 0, torch.ones_like(signs), signs).cumprod(0)
-    return torch.cat((quats[:1], quats[1:] * signs.unsqueeze(-1)))
 
 
 def _same_side(values: Tensor, reference: Tensor) -> Tensor:

@@ -118,6 +118,12 @@ def test_a_closed_path_has_no_jump_at_its_seam():
     assert steps.max() < 3 * steps.median()
 
 
+def test_turning_past_half_a_turn_has_no_jump():
+    keys = Pose.orbit(torch.zeros(3), 1.0, [0.0, 80.0, 160.0, 240.0, 320.0])
+    steps = angles_deg(*(lambda path: (path[1:], path[:-1]))(interpolate_poses(keys, 50)))
+    assert steps.max() < 3 * steps.median()
+
+
 def test_one_key_stays():
     key = random_poses(1)
     for closed in (False, True):
