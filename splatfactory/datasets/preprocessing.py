@@ -1,0 +1,240 @@
+"""From a stored picture to the size a network is trained at: resize, crop, follow the camera.
+
+The rules are those of the released ZipSplat data pipeline: resize until the target is covered,
+sides rounded to even numbers, then centre crops to the aspect ratio and to multiples of a patch.
+Only the pixels that survive the crops are resized.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from splatfactory.datasets.frames import Frame, Indices, Pixels
+
+METHODS = ("torch_bilinear_aa", "pil_lanczos", "cv2_inter_area")
+
+
+@dataclass(frozen=True)
+class PreprocessingConfig:
+    """Picture size of training and evaluation.
+
+    Attributes:
+        resize: Long side of the result, pixels; None keeps the stored size.
+        edge_divisible_by: Crop the sides to multiples of this; None does not.
+        resize_method: `torch_bilinear_aa`, `pil_lanczos` or `cv2_inter_area` (needs OpenCV).
+    """
+
+    resize: int | None = None
+    edge_divisible_by: int | None = None
+    resize_method: str = "torch_bilinear_aa"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("resize", "edge_divisible_by"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"preprocessing.{name} must be positive or null, got {value}")
+        if self.resize_method not in METHODS:
+            raise ValueError(
+                f"preprocessing.resize_method must be one of {', '.join(METHODS)},"
+                f" got {self.resize_method!r}"
+            )
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def inner(self, top: int, left: int, height: int, width: int) -> Box:
+        """A rectangle given relative to this one."""
+        return Box(self.top + top, self.left + left, height, width)
+
+    def centred(self, height: int, width: int) -> Box:
+        """The rectangle of the given size in the middle; odd remainders go right and down."""
+        return self.inner((self.height - height) // 2, (self.width - width) // 2, height, width)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How pixels of a stored picture and of the result correspond.
+
+    Attributes:
+        source: Height and width of the stored picture.
+        resized: Height and width after resizing, before cropping.
+        box: What is kept of the resized picture.
+    """
+
+    source: tuple[int, int]
+    resized: tuple[int, int]
+    box: Box
+
+    @property
+    def transform(self) -> npt.NDArray[np.float64]:
+        """(3, 3) maps homogeneous stored pixel coordinates to those of the result."""
+        (height, width), (new_height, new_width) = self.source, self.resized
+        T = np.diag([new_width / width, new_height / height, 1.0])
+        T[0, 2], T[1, 2] = -self.box.left, -self.box.top
+        return T
+
+    def camera(self, row: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Camera rows (..., 6) w, h, fx, fy, cx, cy of the result."""
+        T = self.transform
+        f = row[..., 2:4] * T[[0, 1], [0, 1]]
+        c = row[..., 4:6] * T[[0, 1], [0, 1]] + T[:2, 2]
+        size = np.broadcast_to([float(self.box.width), float(self.box.height)], f.shape)
+        return np.concatenate([size, f, c], axis=-1).astype(np.float32)
+
+    def nearest(self) -> tuple[Indices, Indices]:
+        """Stored rows and columns that nearest-neighbour resizing picks for the result."""
+        return (
+            _nearest(self.source[0], self.resized[0], self.box.top, self.box.height),
+            _nearest(self.source[1], self.resized[1], self.box.left, self.box.width),
+        )
+
+
+def plan(size: tuple[int, int], aspect: float, config: PreprocessingConfig) -> Geometry:
+    """Sizes and crops for a stored picture.
+
+    Args:
+        size: height and width of the stored picture, pixels.
+        aspect: width / height of the result.
+        config: what is wanted.
+
+    Raises:
+        ValueError: if nothing would be left.
+    """
+    resized = size
+    if config.resize is not None:
+        resized = cover(size, _target(config.resize, aspect))
+    box = _crop_to_aspect(Box(0, 0, *resized), aspect)
+    if config.edge_divisible_by is not None:
+        step = config.edge_divisible_by
+        box = box.centred(box.height // step * step, box.width // step * step)
+    if box.height < 1 or box.width < 1:
+        raise ValueError(f"a picture of {size} pixels leaves nothing after {config}")
+    return Geometry(size, resized, box)
+
+
+def cover(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
+    """The even size, of nearly the same shape, that just covers a target size."""
+    scale = max(target[0] / size[0], target[1] / size[1])
+    return even(size[0] * scale), even(size[1] * scale)
+
+
+def even(value: float) -> int:
+    """The nearest even number; half-way cases go to multiples of four."""
+    return 2 * round(value / 2)
+
+
+def apply(frame: Frame, geometry: Geometry, method: str) -> Pixels:
+    """Resize and crop a picture.
+
+    Returns:
+        (h, w, 3) uint8.
+    """
+    if geometry.resized == geometry.source:
+        top, left, height, width = geometry.box
+        return frame.crop(top, left, top + height, left + width)
+    if method == "torch_bilinear_aa":
+        return _bilinear(frame, geometry)
+    pixels = frame.crop(0, 0, *geometry.source)
+    height, width = geometry.resized
+    if method == "pil_lanczos":
+        picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+        resized = np.asarray(picture)
+    else:
+        resized = _area(pixels, height, width)
+    box = geometry.box
+    return resized[box.top : box.top + box.height, box.left : box.left + box.width]
+
+
+def _target(resize: int, aspect: float) -> tuple[int, int]:
+    if aspect >= 1:
+        return round(resize / aspect), resize
+    return resize, round(resize * aspect)
+
+
+def _crop_to_aspect(box: Box, aspect: float) -> Box:
+    width = even(box.height * aspect)
+    if width <= box.width:
+        return box.centred(box.height, width)
+    return box.centred(even(box.width / aspect), box.width)
+
+
+def _nearest(source: int, resized: int, start: int, count: int) -> Indices:
+    # The order of the two divisions decides exact ratios; this one is OpenCV's.
+    step = 1.0 / (resized / source)
+    picked = np.floor(np.arange(start, start + count) * step)
+    return np.minimum(picked, source - 1).astype(np.int64)
+
+
+class _Window(NamedTuple):
+    """One axis of a resize that leaves away what will be cropped."""
+
+    begin: int
+    end: int
+    skip: int
+
+
+def _window(source: int, resized: int, start: int, count: int) -> _Window:
+    """Stored pixels that `count` resized ones from `start` on depend on.
+
+    The window begins where a stored and a resized pixel border coincide, so that resizing it gives
+    the same pixels as resizing everything; the first `skip` of them are to be left out.
+    """
+    # Half the width of the filter in resized pixels, and one for rounding.
+    support = math.ceil(max(1.0, resized / source)) + 1
+    period = resized // math.gcd(source, resized)
+    aligned = max(0, start - support) // period * period
+    last = min(resized, start + count + support)
+    end = min(source, math.ceil(last * source / resized) + 1)
+    begin = aligned * source // resized
+    if (end - begin) * resized // source == end - begin and resized != source:
+        return _Window(0, source, start)  # PyTorch would copy where sizes are equal
+    return _Window(begin, end, start - aligned)
+
+
+def _bilinear(frame: Frame, geometry: Geometry) -> Pixels:
+    """Antialiased bilinear resizing of only what is kept."""
+    (height, width), (new_height, new_width), box = geometry.source, geometry.resized, geometry.box
+    rows = _window(height, new_height, box.top, box.height)
+    columns = _window(width, new_width, box.left, box.width)
+    pixels = frame.crop(rows.begin, columns.begin, rows.end, columns.end)
+    # A writable, channels-last uint8 tensor takes PyTorch's vectorised path.
+    picture = torch.from_numpy(np.require(pixels, requirements=("C", "W"))).permute(2, 0, 1)[None]
+    # PyTorch rounds the number of pixels down; 52/23 · 23 must not become 51.999.
+    nudge = 1 + 1e-9
+    resized = functional.interpolate(
+        picture,
+        scale_factor=(new_height / height * nudge, new_width / width * nudge),
+        mode="bilinear",
+        antialias=True,
+        recompute_scale_factor=False,
+    )
+    resized = resized[0].permute(1, 2, 0)
+    kept = resized[rows.skip : rows.skip + box.height, columns.skip : columns.skip + box.width]
+    assert kept.shape[:2] == (box.height, box.width), f"window of {geometry}"
+    result: Pixels = kept.numpy()
+    return result
+
+
+def _area(pixels: Pixels, height: int, width: int) -> Pixels:
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError(
+            "resize_method cv2_inter_area needs OpenCV: pip install opencv-python-headless"
+        ) from error
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA))

@@ -1,0 +1,151 @@
+"""View samplers: which frames of a clip become context, which become targets.
+
+Each module is one sampler; configurations name them `bounded`, `random`, `rank`, `eval_sampler`,
+or give the dotted path of a module outside this package that has a `PLUGIN`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+import numpy as np
+
+from zipsplat.plugins import Plugins
+
+MODULES = {
+    "bounded": "bounded",
+    "random": "uniform",
+    "rank": "ranked",
+    "eval_sampler": "indexed",
+}
+"""Names in configurations and the modules behind them; two would hide standard modules."""
+
+
+class Split(str, Enum):
+    """What the views are for."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+@dataclass
+class Dice:
+    """The randomness of one choice of views.
+
+    Attributes:
+        numpy: NumPy's original generator, whose streams are frozen for ever.
+        python: The generator of the standard library.
+    """
+
+    numpy: np.random.RandomState
+    python: random.Random
+
+    @staticmethod
+    def seeded(seed: int) -> Dice:
+        """Both generators started from one number in [0, 2³²)."""
+        return Dice(np.random.RandomState(seed), random.Random(seed))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The frames that were chosen.
+
+    Attributes:
+        context: Frame numbers to look at.
+        target: Frame numbers to predict.
+        overlaps: One number in [0, 1] per context frame, or −1 where it is unknown.
+    """
+
+    context: tuple[int, ...]
+    target: tuple[int, ...]
+    overlaps: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a sampler is asked for.
+
+    Attributes:
+        key: Scene key.
+        num_views: Frames in the clip, T.
+        num_context: Context frames wanted.
+        num_target: Target frames wanted.
+        split: What they are for.
+    """
+
+    key: str
+    num_views: int
+    num_context: int
+    num_target: int
+    split: Split = field(default=Split.TRAIN)
+
+
+class ViewSampler(Protocol):
+    """Chooses frames of a clip."""
+
+    @property
+    def min_views(self) -> int:
+        """Clips with fewer frames cannot be sampled."""
+
+    @property
+    def keys(self) -> frozenset[str] | None:
+        """The only scenes it knows; None if it takes any."""
+
+    def sample(self, request: Request, dice: Dice) -> Choice:
+        """Choose frames."""
+
+
+@dataclass(frozen=True)
+class SamplerKind:
+    """What a sampler module offers as its `PLUGIN`.
+
+    Attributes:
+        config: Dataclass of its options.
+        create: Makes a sampler from such options.
+    """
+
+    config: type[Any]
+    create: Callable[[Any], ViewSampler]
+
+
+_PLUGINS: Plugins[SamplerKind] = Plugins("splatfactory.datasets.samplers")
+
+
+def kind(name: str) -> SamplerKind:
+    """The kind of sampler behind a name.
+
+    Raises:
+        ValueError: if there is none of this name.
+    """
+    if name not in MODULES and "." not in name:
+        raise ValueError(f"unknown view sampler {name!r}; known: {', '.join(MODULES)}")
+    return _PLUGINS[MODULES.get(name, name)]
+
+
+def build(options: Mapping[str, Any]) -> ViewSampler:
+    """The sampler that a configuration section describes.
+
+    Args:
+        options: `name` and the sampler's own options.
+
+    Raises:
+        ValueError: if an option is unknown or its value impossible.
+    """
+    values = dict(options)
+    name = values.pop("name", None)
+    if name is None:
+        raise ValueError(f"view_sampler needs a name, one of {', '.join(MODULES)}")
+    sampler = kind(name)
+    known = [entry.name for entry in dataclasses.fields(sampler.config)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ValueError(
+            f"unknown option view_sampler.{unknown[0]} of {name}; known: {', '.join(known)}"
+        )
+    return sampler.create(sampler.config(**values))

@@ -1,0 +1,86 @@
+"""The frames that an evaluation index fixes; `eval_sampler` in configurations."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from splatfactory import paths
+from splatfactory.datasets.samplers import Choice, Dice, Request, SamplerKind
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of `eval_sampler`.
+
+    Attributes:
+        indices_file: JSON: scene key → {"context": [...], "target": [...], "overlap": number}, the
+            last one optional; or → null for a scene that is left out.
+    """
+
+    indices_file: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not self.indices_file:
+            raise ValueError("view_sampler.indices_file must name an evaluation index, got none")
+
+
+class IndexedSampler:
+    """Returns what the index says; requested counts are ignored."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._entries = load_index(paths.resolve(config.indices_file))
+
+    @property
+    def min_views(self) -> int:
+        """Scenes of any length may be in an index."""
+        return 0
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The scenes in the index."""
+        return frozenset(self._entries)
+
+    def sample(self, request: Request, dice: Dice) -> Choice:  # noqa: ARG002
+        """The frames of the scene.
+
+        Raises:
+            ValueError: if the index names a frame that the scene does not have.
+        """
+        choice = self._entries[request.key]
+        highest = max(choice.context + choice.target)
+        if highest >= request.num_views:
+            raise ValueError(
+                f"{self.config.indices_file} asks for view {highest} of scene {request.key},"
+                f" which has {request.num_views}; is it another conversion of the data?"
+            )
+        return choice
+
+
+def load_index(path: Path) -> dict[str, Choice]:
+    """Read an evaluation index, without the scenes that it leaves out.
+
+    Raises:
+        ValueError: if the file is missing or no index.
+    """
+    try:
+        content: Any = json.loads(path.read_text())
+        return {key: _choice(entry) for key, entry in content.items() if entry is not None}
+    except FileNotFoundError:
+        raise ValueError(f"no evaluation index {path}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is no evaluation index ({error})") from error
+
+
+def _choice(entry: Any) -> Choice:
+    context, target = (tuple(int(view) for view in entry[part]) for part in ("context", "target"))
+    if not context or not target or min(context + target) < 0:
+        raise ValueError(f"a scene needs context and target views, got {entry}")
+    return Choice(context, target, (float(entry.get("overlap", -1.0)),) * len(context))
+
+
+PLUGIN = SamplerKind(Config, IndexedSampler)

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from splatfactory.datasets import samplers
+from splatfactory.datasets.samplers import Dice, Request, Split
+
+EXPECTED = Path(__file__).parents[2] / "golden" / "data" / "expected"
+DRAWS = json.loads((EXPECTED / "sampler_draws.json").read_text())
+BOUNDED = {"name": "bounded"}
+
+
+@pytest.mark.parametrize("case", DRAWS["numpy_legacy"], ids=lambda c: f"{c['sampler']}-{c['N']}")
+def test_draws_are_those_of_the_reference(case):
+    sampler = samplers.build(case["conf"])
+    assert sampler.min_views == case["min_required"]
+    dice = Dice.seeded(case["np_seed"])
+    request = Request("any", case["N"], case["ctx"], case["tgt"], Split(case["split"]))
+    for context, target in case["draws"]:
+        choice = sampler.sample(request, dice)
+        assert list(choice.context) == context
+        assert list(choice.target) == target
+        assert len(choice.overlaps) == len(context)
+
+
+def test_ranked_draws_are_those_of_the_reference():
+    case = DRAWS["rank"]
+    ranking_file = str(EXPECTED / "ranking.json")
+    sampler = samplers.build({"name": "rank", "ranking_file": ranking_file, **case["conf"]})
+    assert sampler.keys == {"00000000000003e8", "00000000000003e9"}
+    dice = Dice.seeded(case["py_seed"])
+    for num_context, (context, target) in zip(case["ctx"], case["draws"], strict=True):
+        choice = sampler.sample(Request(case["scene"], 12, num_context, case["tgt"]), dice)
+        assert list(choice.context) == context
+        assert list(choice.target) == target
+
+
+@pytest.mark.parametrize("T", [9, 12, 40, 150])
+@pytest.mark.parametrize("N", [2, 3, 6, 24])
+def test_bounded_keeps_its_bounds(T, N):
+    options = BOUNDED | {
+        "min_distance_between_context_views": 8,
+        "gap_multiplier": 11,
+        "max_distance_between_consecutive_views": 22,
+    }
+    sampler = samplers.build(options)
+    for seed in range(30):
+        choice = sampler.sample(Request("a", T, N, 4), Dice.seeded(seed))
+        context = list(choice.context)
+        assert context == sorted(set(context))
+        assert len(context) == min(N, T)
+        gaps = [b - a for a, b in itertools.pairwise(context)]
+        assert N == 2 or max(gaps) <= 22
+        assert min(T - 1, 8) <= context[-1] - context[0] <= min(11 * N, T - 1)
+        assert all(context[0] <= view <= context[-1] for view in choice.target)
+        assert len(choice.target) == 4
+
+
+def test_targets_keep_their_distance_from_the_ends():
+    sampler = samplers.build(BOUNDED | {"min_distance_to_context_views": 5})
+    for seed in range(20):
+        choice = sampler.sample(Request("a", 80, 2, 4), Dice.seeded(seed))
+        assert min(choice.target) >= choice.context[0] + 5
+        assert max(choice.target) <= choice.context[-1] - 5
+
+
+def test_circular_clips_wrap_around():
+    sampler = samplers.build(BOUNDED | {"cameras_are_circular": True})
+    wrapped = 0
+    for seed in range(50):
+        choice = sampler.sample(Request("a", 60, 3, 4), Dice.seeded(seed))
+        assert all(0 <= view < 60 for view in choice.context + choice.target)
+        wrapped += choice.context[-1] - choice.context[0] > 45
+    assert wrapped
+
+
+def test_uniform_views_are_disjoint():
+    sampler = samplers.build({"name": "random"})
+    choice = sampler.sample(Request("a", 10, 6, 4), Dice.seeded(0))
+    assert sorted(choice.context + choice.target) == list(range(10))
+
+
+def test_the_index_is_returned_as_it_is(tmp_path):
+    path = tmp_path / "index.json"
+    entry = {"context": [4, 2], "target": [3], "overlap": 0.4}
+    path.write_text(json.dumps({"a": entry, "b": None}))
+    sampler = samplers.build({"name": "eval_sampler", "indices_file": str(path)})
+    assert sampler.keys == {"a"}
+    choice = sampler.sample(Request("a", 5, 9, 9, Split.TEST), Dice.seeded(0))
+    assert (choice.context, choice.target, choice.overlaps) == ((4, 2), (3,), (0.4, 0.4))
+    with pytest.raises(ValueError, match="asks for view 4"):
+        sampler.sample(Request("a", 4, 1, 1), Dice.seeded(0))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"a": {"context": []}}', '{"a": 3}'])
+def test_what_is_no_index_is_named(tmp_path, content):
+    path = tmp_path / "index.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"index\.json is no evaluation index"):
+        samplers.build({"name": "eval_sampler", "indices_file": str(path)})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "bonded"}, "known: bounded, random, rank, eval_sampler"),
+        ({}, "needs a name"),
+        ({"name": "bounded", "gap": 3}, r"unknown option view_sampler\.gap of bounded"),
+        ({"name": "bounded", "gap_multiplier": 0}, "gap_multiplier must be positive"),
+        ({"name": "rank"}, "ranking_file must name"),
+        ({"name": "rank", "ranking_file": "/nowhere.json"}, r"no file /nowhere\.json"),
+        ({"name": "eval_sampler", "indices_file": "/nowhere.json"}, "no evaluation index"),
+    ],
+)
+def test_wrong_options_are_explained(options, message):
+    with pytest.raises(ValueError, match=message):
+        samplers.build(options)
