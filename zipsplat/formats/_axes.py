@@ -1,8 +1,7 @@
-"""Between our axes (x right, y down, z forward) and y-up axes (x right, y up, z back).
+"""Between our axes (x right, y down, z forward) and the y-up axes of other formats.
 
-SPZ ("RUB") and glTF hold scenes with y up. The two frames differ by half a turn about x, so
-positions lose the sign of y and z, quaternions that of their y and z parts, and each harmonic is
-even or odd in (y, z). The turn is its own inverse: one function serves both directions.
+SPZ has x right, y up, z back; glTF has x left, y up, z forward. Each is half a turn of ours, about
+x or about z, and its own inverse.
 """
 
 from __future__ import annotations
@@ -11,20 +10,34 @@ from dataclasses import replace
 
 import numpy as np
 
-from zipsplat.formats import SplatArrays
+from zipsplat.formats import Array, SplatArrays
 
-_POSITION = np.array([1, -1, -1], np.float32)
-_QUAT = np.array([1, 1, -1, -1], np.float32)  # wxyz
-# Parity of the harmonics 0..15 under (x, y, z) -> (x, -y, -z).
-_HARMONICS = np.array([1, -1, -1, 1, -1, 1, 1, -1, 1, -1, 1, -1, -1, 1, -1, 1], np.float32)
+# The variables in which each harmonic is odd, degree 0 to 3.
+_ODD = ("", "y", "z", "x", "xy", "yz", "", "xz", "", "y", "xyz", "y", "z", "x", "z", "x")
 
 
-def flip_y_and_z(splats: SplatArrays) -> SplatArrays:
-    """The scene in the other of the two frames."""
-    signs = _HARMONICS[: splats.sh_coeffs.shape[1], None]
+def half_turn_about_x(splats: SplatArrays) -> SplatArrays:
+    """From our axes to those of SPZ, or back."""
+    return _half_turn(splats, flipped="yz")
+
+
+def half_turn_about_z(splats: SplatArrays) -> SplatArrays:
+    """From our axes to those of glTF, or back."""
+    return _half_turn(splats, flipped="xy")
+
+
+def _half_turn(splats: SplatArrays, flipped: str) -> SplatArrays:
+    axes = _signs(("x", "y", "z"), flipped)
+    harmonics = _signs(_ODD[: splats.sh_coeffs.shape[1]], flipped)
     return replace(
         splats,
-        means=splats.means * _POSITION,
-        quats=splats.quats * _QUAT,
-        sh_coeffs=splats.sh_coeffs * signs,
+        means=splats.means * axes,
+        quats=splats.quats * np.concatenate((np.ones(1, np.float32), axes)),
+        sh_coeffs=splats.sh_coeffs * harmonics[:, None],
     )
+
+
+def _signs(odd: tuple[str, ...], flipped: str) -> Array:
+    """-1 for what is odd in an odd number of the flipped variables, else 1."""
+    counts = [sum(variable in flipped for variable in variables) for variables in odd]
+    return np.array([1 - 2 * (count % 2) for count in counts], np.float32)

@@ -51,7 +51,7 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
     table[:, rest] = _log(opacity / (1 - opacity))
     table[:, rest + 1 : rest + 4] = _log(np.maximum(splats.scales, np.float32(SCALE_MIN)))
     table[:, rest + 4 : rest + 8] = splats.quats
-    file.write(table.tobytes())
+    file.write(table.data)
 
 
 def _log(values: Array) -> Array:
@@ -71,19 +71,20 @@ def read(file: BinaryIO) -> SplatArrays:
     if vertices is None or missing:
         listing = ", ".join(missing) or "vertices"
         raise ValueError(f"this .ply holds no Gaussians: it has no {listing}")
-    rest = _columns(vertices, "f_rest_", sum(name.startswith("f_rest_") for name in names))
+    table = _Table(vertices)
+    rest = table.columns("f_rest_", sum(name.startswith("f_rest_") for name in names))
     if rest.shape[1] % 3 or 1 + rest.shape[1] // 3 not in (1, 4, 9, 16):
         raise ValueError(
             f"a .ply has 0, 9, 24 or 45 properties f_rest_*, this one has {rest.shape[1]}"
         )
     shN = rest.reshape(len(rest), 3, rest.shape[1] // 3).transpose(0, 2, 1)
-    sh_coeffs = np.concatenate((_columns(vertices, "f_dc_", 3)[:, None], shN), axis=1)
+    sh_coeffs = np.concatenate((table.columns("f_dc_", 3)[:, None], shN), axis=1)
     with np.errstate(over="ignore"):  # of damaged files; `Gaussians` refuses infinite values
         return SplatArrays(
-            means=np.stack([vertices[name].astype(np.float32) for name in "xyz"], axis=1),
-            scales=np.exp(_columns(vertices, "scale_", 3)),
-            quats=_columns(vertices, "rot_", 4),
-            opacities=sigmoid(vertices["opacity"].astype(np.float32)),
+            means=np.concatenate([table.columns(name) for name in "xyz"], axis=1),
+            scales=np.exp(table.columns("scale_", 3)),
+            quats=table.columns("rot_", 4).copy(),
+            opacities=sigmoid(table.columns("opacity")[:, 0]),
             sh_coeffs=sh_coeffs,
         )
 
@@ -94,15 +95,28 @@ def sigmoid(logits: Array) -> Array:
     return np.where(logits >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
 
 
-def _columns(vertices: Records, prefix: str, num: int) -> Array:
-    """Stack the properties prefix0 … as float32 (N, num)."""
-    table = np.empty((len(vertices), num), dtype=np.float32)
-    for i in range(num):
-        name = f"{prefix}{i}"
-        if name not in (vertices.dtype.names or ()):
-            raise ValueError(f"this .ply has {num} properties {prefix}*, but not {name}")
-        table[:, i] = vertices[name]
-    return table
+class _Table:
+    """Properties of vertices as float32 columns, without a copy where all of them are float32."""
+
+    def __init__(self, vertices: Records) -> None:
+        names = vertices.dtype.names or ()
+        self._index = {name: i for i, name in enumerate(names)}
+        if all(vertices.dtype[name] == np.dtype("<f4") for name in names):
+            self._values = vertices.view("<f4").reshape(len(vertices), len(names))
+        else:
+            columns = [vertices[name].astype(np.float32) for name in names]
+            self._values = np.stack(columns, axis=1)
+
+    def columns(self, name: str, num: int | None = None) -> Array:
+        """The property `name`, or the properties `name`0 … in this order, (N, num)."""
+        names = [name] if num is None else [f"{name}{i}" for i in range(num)]
+        missing = [one for one in names if one not in self._index]
+        if missing:
+            raise ValueError(f"this .ply lacks the properties {', '.join(missing)}")
+        where = [self._index[one] for one in names]
+        if where and where == list(range(where[0], where[0] + len(where))):
+            return self._values[:, where[0] : where[-1] + 1]
+        return self._values[:, where]
 
 
 PLUGIN = Format(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipsplat.formats import Format, SplatArrays, SplatTolerance
-from zipsplat.formats._axes import flip_y_and_z
+from zipsplat.formats._axes import half_turn_about_x
 from zipsplat.formats._quaternions import REST_MAX, from_smallest_three, smallest_three, unit
 
 # The format's own reader refuses more.
@@ -66,7 +66,7 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
         raise ValueError(
             f".spz holds at most {MAX_GAUSSIANS} Gaussians, got {num}; prune the scene or use .ply"
         )
-    splats = flip_y_and_z(splats)
+    splats = half_turn_about_x(splats)
     bits = _fractional_bits(splats.means)
     arrays = (
         _pack_positions(splats.means, bits),
@@ -105,7 +105,7 @@ def _unpack(header: _Header, arrays: list[Bytes]) -> SplatArrays:
     unpack_rotations = _unpack_rotations_v2 if header.version == 2 else _unpack_rotations
     dc = (colors.reshape(num, 1, 3).astype(np.float32) - 127.5) / _COLOR_SCALE
     rest = (harmonics.reshape(num, (header.degree + 1) ** 2 - 1, 3).astype(np.float32) - 128) / 128
-    return flip_y_and_z(
+    return half_turn_about_x(
         SplatArrays(
             means=_unpack_positions(positions.reshape(num, 9), header.fractional_bits),
             scales=np.exp(scales.reshape(num, 3).astype(np.float32) / 16 - 10),
