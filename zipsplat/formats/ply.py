@@ -79,7 +79,7 @@ def read(file: BinaryIO) -> SplatArrays:
         )
     shN = rest.reshape(len(rest), 3, rest.shape[1] // 3).transpose(0, 2, 1)
     sh_coeffs = np.concatenate((table.columns("f_dc_", 3)[:, None], shN), axis=1)
-    with np.errstate(over="ignore"):  # of damaged files; `Gaussians` refuses infinite values
+    with np.errstate(over="ignore", invalid="ignore"):  # `Gaussians` refuses what comes of it
         return SplatArrays(
             means=np.concatenate([table.columns(name) for name in "xyz"], axis=1),
             scales=np.exp(table.columns("scale_", 3)),

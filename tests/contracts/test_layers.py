@@ -1,0 +1,147 @@
+"""Imports go downwards only; the tables are those of docs/architecture.md."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Level of each module or package of `zipsplat`; a module may import what is on a lower level, and
+# modules of its own package.
+ZIPSPLAT = {
+    "_version": 0, "plugins": 0, "structs": 0, "rotations": 0, "harmonics": 0, "files": 0,
+    "progress": 0, "downloads": 1, "images": 1, "video": 1, "inputs": 2,
+    "camera": 2, "pose": 2, "render": 2, "formats": 2,
+    "gaussians": 3,
+    "model": 4, "preprocess": 4, "trajectories": 4, "weights": 4, "checkpoints": 4, "pruning": 4,
+    "predictor": 5, "viz": 5, "webpage": 5, "alignment": 5,
+    "viewer": 6, "cli": 6, "__main__": 7,
+}  # fmt: skip
+
+# What each part of `splatfactory` may import of it, besides parts of its own package.
+_BELOW_MODELS = {
+    "protocols",
+    "datasets.batch",
+    "config",
+    "schema",
+    "metrics",
+    "perceptual_network",
+    "paths",
+    "_version",
+}
+_ALL = {"training", "models", "losses", "datasets", "visualization", "eval", *_BELOW_MODELS}
+SPLATFACTORY = {
+    "_version": set(),
+    "paths": {"_version"},
+    "perceptual_network": {"paths", "_version"},
+    "datasets.batch": {"paths", "perceptual_network"},
+    "metrics": {"paths", "perceptual_network"},
+    "schema": {"paths", "perceptual_network"},
+    "config": {"paths", "perceptual_network", "schema", "losses", "datasets", "models", "training"},
+    "protocols": {"datasets.batch", "config", "schema", "metrics", "perceptual_network", "paths"},
+    "models": _BELOW_MODELS,
+    "losses": _BELOW_MODELS,
+    "datasets": _BELOW_MODELS,
+    "visualization": _BELOW_MODELS,
+    "training": {"visualization", *_BELOW_MODELS},
+    "eval": _ALL,
+    "datasets.scripts": _ALL,
+    "train": _ALL,
+}  # fmt: skip
+
+OPTIONAL = {  # the one place that may import each optional package
+    "gsplat": {"zipsplat/render/cuda.py"},
+    "viser": {"zipsplat/viewer"},
+    "xformers": {"zipsplat/model"},
+    "pillow_heif": {"zipsplat/images.py"},
+    "zstandard": {"zipsplat/formats/spz.py"},
+    "pycolmap": {"splatfactory/datasets"},
+    "wandb": {"splatfactory/training/writers.py"},
+    "tensorboard": {"splatfactory/training/writers.py"},
+    "depth_anything_3": {"splatfactory/datasets"},
+    "matplotlib": set(),
+    "torchvision": set(),
+    "lpips": set(),
+}  # fmt: skip
+
+
+def imports_of(path: Path) -> set[str]:
+    """Full names of all that a file imports, wherever in the file it does so."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the direction"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def files_of(package: str) -> list[Path]:
+    return sorted(p for p in (ROOT / package).rglob("*.py") if p.name != "setup.py")
+
+
+def type_checking_only(path: Path) -> set[str]:
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            for child in node.body:
+                if isinstance(child, ast.ImportFrom):
+                    names |= {f"{child.module}.{alias.name}" for alias in child.names}
+    return names
+
+
+@pytest.mark.parametrize("path", files_of("zipsplat"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_zipsplat(path: Path) -> None:
+    parts = path.relative_to(ROOT / "zipsplat").with_suffix("").parts
+    own = parts[0]
+    if own == "__init__":
+        return  # the public names come from everywhere
+    assert own in ZIPSPLAT, f"give {own} a level here and in docs/architecture.md"
+    for name in imports_of(path) - type_checking_only(path):
+        top, _, rest = name.partition(".")
+        assert top != "splatfactory", f"{path}: zipsplat never imports splatfactory"
+        target = rest.split(".")[0]
+        if top != "zipsplat" or target == own or target not in ZIPSPLAT:
+            continue
+        assert ZIPSPLAT[target] < ZIPSPLAT[own], f"{path}: {own} may not import {target}"
+
+
+def part_of(dotted: str) -> str | None:
+    """The longest name of the table that a module of splatfactory belongs to."""
+    names = [n for n in SPLATFACTORY if dotted == n or dotted.startswith(n + ".")]
+    return max(names, key=len) if names else None
+
+
+@pytest.mark.parametrize("path", files_of("splatfactory"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_splatfactory(path: Path) -> None:
+    relative = path.relative_to(ROOT / "splatfactory").with_suffix("")
+    if relative.parts == ("__init__",):
+        return
+    dotted = ".".join(part for part in relative.parts if part != "__init__")
+    own = part_of(dotted)
+    assert own is not None, f"give {dotted} a row here and in docs/architecture.md"
+    for name in imports_of(path):
+        top, _, rest = name.partition(".")
+        target = part_of(rest)
+        if top != "splatfactory" or target is None or target == own:
+            continue
+        same_package = target.split(".")[0] == own.split(".")[0]
+        allowed = target in SPLATFACTORY[own] or target.split(".")[0] in SPLATFACTORY[own]
+        assert allowed or same_package, f"{path}: {own} may not import {target}"
+
+
+@pytest.mark.parametrize("package", sorted(OPTIONAL))
+def test_optional_packages_have_one_home(package: str) -> None:
+    for path in (*files_of("zipsplat"), *files_of("splatfactory")):
+        if any(name.split(".")[0] == package for name in imports_of(path)):
+            relative = str(path.relative_to(ROOT))
+            assert any(relative.startswith(home) for home in OPTIONAL[package]), relative
+
+
+def test_no_drawers_for_odds_and_ends() -> None:
+    names = {path.stem for path in (*files_of("zipsplat"), *files_of("splatfactory"))}
+    assert not names & {"utils", "misc", "helpers", "common", "util"}
