@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 # modules of its own package.
 ZIPSPLAT = {
     "_version": 0, "plugins": 0, "structs": 0, "rotations": 0, "harmonics": 0, "files": 0,
-    "progress": 0, "downloads": 1, "images": 1, "video": 1, "inputs": 2,
+    "progress": 0, "downloads": 1, "images": 1, "video": 1, "figures": 1, "inputs": 2,
     "camera": 2, "pose": 2, "render": 2, "formats": 2,
     "gaussians": 3,
     "model": 4, "preprocess": 4, "trajectories": 4, "weights": 4, "checkpoints": 4, "pruning": 4,

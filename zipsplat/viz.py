@@ -1,0 +1,258 @@
+"""Films of a scene: turntables, wiggles and camera paths as pictures and H.264 videos.
+
+`color_depth`, `depth_legend`, `contact_sheet` and the camera paths are offered here as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zipsplat.camera import Camera
+from zipsplat.figures import color_depth, contact_sheet, depth_legend, to_pixels
+from zipsplat.gaussians import Gaussians
+from zipsplat.pose import Pose
+from zipsplat.trajectories import dolly_poses, interpolate_poses, orbit_poses
+from zipsplat.video import Report, write_video
+
+__all__ = [
+    "Look",
+    "color_depth",
+    "contact_sheet",
+    "depth_legend",
+    "dolly_poses",
+    "interpolate_poses",
+    "orbit_distance",
+    "orbit_poses",
+    "render_frames",
+    "render_video",
+    "save_picture",
+    "save_video",
+    "scene_center_radius",
+    "turntable",
+]
+
+MODES = ("rgb", "depth")
+RGB = Sequence[float]
+WHITE = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the frames of a film are drawn.
+
+    Args:
+        mode: "rgb", or "depth" in colours.
+        bg: colour behind the scene, RGB in [0, 1].
+        chunk: frames drawn at once.
+        renderer: as in `Gaussians.render`.
+        depth_range: nearest and farthest distance in colours; from the scene if not given.
+    """
+
+    mode: str = "rgb"
+    bg: RGB = WHITE
+    chunk: int = 16
+    renderer: str = "auto"
+    depth_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+        if self.chunk < 1:
+            raise ValueError(f"chunk must be at least 1, got {self.chunk}")
+        if len(self.bg) != 3 or not all(0 <= value <= 1 for value in self.bg):
+            raise ValueError(f"bg must be three numbers in [0, 1], got {tuple(self.bg)}")
+
+
+def scene_center_radius(
+    g: Gaussians, quantile: float = 0.9, margin: float = 1.2
+) -> tuple[Tensor, float]:
+    """Where a scene is and how far it reaches, whatever a few far Gaussians do.
+
+    Args:
+        g: one scene (N,) with at least one Gaussian.
+        quantile: share of the Gaussians that the radius takes in, before the margin.
+        margin: factor on the radius.
+
+    Returns:
+        (3,) the median of the centres along each axis, and the radius in world units.
+    """
+    _check_scene(g)
+    if not 0 <= quantile <= 1:
+        raise ValueError(f"quantile must be in [0, 1], got {quantile}")
+    means = g.means.detach()
+    center = means.median(dim=0).values
+    distances = (means - center).norm(dim=-1).cpu().numpy()
+    return center, float(np.quantile(distances, quantile)) * margin
+
+
+def orbit_distance(g: Gaussians, fov_deg: float) -> float:
+    """How far a camera must be from the scene's centre to see all of its radius, world units.
+
+    A scene without extent, such as a single Gaussian, is taken as three standard deviations wide.
+    """
+    _, radius = scene_center_radius(g)
+    reach = 3 * float(g.scales.detach().amax(dim=-1).median())
+    extent = max(radius, reach)
+    return (extent if extent > 0 else 1.0) / math.sin(math.radians(fov_deg) / 2)
+
+
+def render_frames(
+    g: Gaussians,
+    cameras: Camera,
+    poses: Pose,
+    look: Look | None = None,
+    report: Report | None = None,
+) -> Iterator[np.ndarray]:
+    """Draw the frames of a film, a few at a time.
+
+    Args:
+        g: one scene (N,).
+        cameras: () or (T,), of one size.
+        poses: (T,) camera-to-world.
+        look: how to draw; colours on white if not given.
+        report: is told (drawn frames, all frames).
+
+    Yields:
+        (H, W, 3) uint8 RGB, rounded.
+    """
+    look = look or Look()
+    _check_scene(g)
+    if poses.ndim != 1 or not len(poses):
+        raise ValueError(f"poses must be (T,), at least one, got {tuple(poses.shape)}")
+    depth_range = look.depth_range or _depth_range(g, poses)
+    for start in range(0, len(poses), look.chunk):
+        part = slice(start, start + look.chunk)
+        with torch.no_grad():
+            pictures = _draw(
+                g, cameras[part] if cameras.ndim else cameras, poses[part], look, depth_range
+            )
+        yield from to_pixels(pictures)
+        if report is not None:
+            report(min(start + look.chunk, len(poses)), len(poses))
+
+
+def render_video(
+    g: Gaussians, cameras: Camera, poses: Pose, *, bg: RGB = WHITE, chunk: int = 16
+) -> np.ndarray:
+    """Draw a scene from every pose of a path.
+
+    Args:
+        g: one scene (N,).
+        cameras: () or (T,), of one size.
+        poses: (T,) camera-to-world.
+        bg: colour behind the scene, RGB in [0, 1].
+        chunk: frames drawn at once.
+
+    Returns:
+        (T, H, W, 3) uint8 RGB.
+    """
+    return np.stack(list(render_frames(g, cameras, poses, Look(bg=bg, chunk=chunk))))
+
+
+def save_video(frames: Iterable[np.ndarray], path: str | Path, fps: float = 30) -> None:
+    """Write frames (H, W, 3) uint8 as an H.264 video; see `zipsplat.video.write_video`."""
+    write_video(path, frames, fps)
+
+
+def save_picture(pixels: np.ndarray, path: str | Path) -> None:
+    """Write one picture (H, W, 3) uint8; the suffix names the format, as `.png`."""
+    from PIL import Image
+
+    from zipsplat.files import atomic_path
+
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary)
+
+
+def turntable(
+    g: Gaussians,
+    path: str | Path,
+    *,
+    fov_deg: float = 55.0,
+    render_size: int = 512,
+    num_frames: int = 180,
+    fps: float = 30,
+    sweep_deg: float | None = 360.0,
+    elevation_deg: float = 0.0,
+    bg: RGB = WHITE,
+    chunk: int = 16,
+    report: Report | None = None,
+) -> np.ndarray:
+    """Film a scene from a camera that circles or wiggles around it, and write an H.264 video.
+
+    The camera keeps a distance from which the whole scene is in the picture, and the video loops.
+
+    Args:
+        g: one scene (N,).
+        path: name of the video, ending in .mp4.
+        fov_deg: field of view, horizontal and vertical.
+        render_size: width and height in pixels.
+        num_frames: length in frames.
+        fps: frames per second.
+        sweep_deg: angle to go around; None wiggles in front of the scene.
+        elevation_deg: height of the camera; positive is above.
+        bg: colour behind the scene, RGB in [0, 1].
+        chunk: frames drawn at once.
+        report: is told (drawn frames, all frames).
+
+    Returns:
+        (T, H, W, 3) uint8 RGB, the frames of the video.
+    """
+    center, _ = scene_center_radius(g)
+    camera = Camera.from_fov(math.radians(fov_deg), w=render_size, h=render_size)
+    poses = orbit_poses(
+        center,
+        orbit_distance(g, fov_deg),
+        num_frames,
+        sweep_deg=sweep_deg,
+        elevation_deg=elevation_deg,
+    )
+    frames = []
+
+    def keep(stream: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        for frame in stream:
+            frames.append(frame)
+            yield frame
+
+    look = Look(bg=bg, chunk=chunk)
+    save_video(keep(render_frames(g, camera, poses, look, report)), path, fps)
+    return np.stack(frames)
+
+
+def _draw(
+    g: Gaussians, cameras: Camera, poses: Pose, look: Look, depth_range: tuple[float, float]
+) -> Tensor:
+    """Pictures (T, 3, H, W) of a few frames."""
+    if look.mode == "rgb":
+        background = torch.tensor(look.bg, dtype=g.dtype, device=g.device)
+        pictures, _ = g.render(cameras, poses, backgrounds=background, renderer=look.renderer)
+        return pictures
+    depth, info = g.render(cameras, poses, mode="ED", renderer=look.renderer)
+    return color_depth(depth[:, 0], *depth_range, alpha=info["alphas"][:, 0], background=look.bg)
+
+
+def _depth_range(g: Gaussians, poses: Pose) -> tuple[float, float]:
+    """Distances between which the scene lies, seen from these poses."""
+    center, radius = scene_center_radius(g)
+    distances = (poses.t.to(center) - center).norm(dim=-1)
+    near = max(float(distances.min()) - radius, 0.0)
+    far = float(distances.max()) + radius
+    return (near, far) if near < far else (0.0, 1.0)
+
+
+def _check_scene(g: Gaussians) -> None:
+    """Refuse batches and empty scenes, which nothing sensible can be shown of."""
+    if g.ndim != 1:
+        raise ValueError(
+            f"one scene (N,) is needed, got a batch {tuple(g.shape)}; index it first, as in g[0]"
+        )
+    if g.num_gaussians == 0:
+        raise ValueError("the scene has no Gaussians, so there is nothing to show")
