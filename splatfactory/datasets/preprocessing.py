@@ -176,8 +176,8 @@ def _crop_to_aspect(box: Box, aspect: float) -> Box:
 def _nearest(source: int, resized: int, start: int, count: int) -> Indices:
     # The order of the two divisions decides exact ratios; this one is OpenCV's.
     step = 1.0 / (resized / source)
-    picked = np.floor(np.arange(start, start + count) * step)
-    return np.minimum(picked, source - 1).astype(np.int64)
+    picked: Indices = np.floor(np.arange(start, start + count) * step).astype(np.int64)
+    return picked.clip(max=source - 1)
 
 
 class _Window(NamedTuple):

@@ -110,7 +110,9 @@ class ShardStore:
         self._places: list[tuple[int, int]] = []
         self._faults: dict[str, SceneError] = {}
         self._state = _State()
-        bar = tqdm(self.shards, "index", unit="shard", disable=not show_progress, leave=False)
+        # None: only where someone is looking, at a terminal.
+        is_hidden = None if show_progress else True
+        bar = tqdm(self.shards, "index", unit="shard", disable=is_hidden, leave=False)
         for number, shard in enumerate(bar):
             self._add(number, offsets.load(shard))
         self._compare_with_list()

@@ -97,6 +97,10 @@ class ViewSampler(Protocol):
     def keys(self) -> frozenset[str] | None:
         """The only scenes it knows; None if it takes any."""
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether its frames are given, so that requested counts do not matter."""
+
     def sample(self, request: Request, dice: Dice) -> Choice:
         """Choose frames."""
 

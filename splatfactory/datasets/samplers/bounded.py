@@ -70,6 +70,11 @@ class BoundedSampler:
     def keys(self) -> None:
         """Any scene will do."""
 
+    @property
+    def is_fixed(self) -> bool:
+        """It draws what is requested."""
+        return False
+
     def sample(self, request: Request, dice: Dice) -> Choice:
         """Choose frames.
 

@@ -45,6 +45,11 @@ class IndexedSampler:
         """The scenes in the index."""
         return frozenset(self._entries)
 
+    @property
+    def is_fixed(self) -> bool:
+        """The index decides alone."""
+        return True
+
     def sample(self, request: Request, dice: Dice) -> Choice:  # noqa: ARG002
         """The frames of the scene.
 

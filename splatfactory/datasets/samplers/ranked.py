@@ -72,6 +72,11 @@ class RankedSampler:
         """The scenes that have a ranking."""
         return frozenset(self._rankings)
 
+    @property
+    def is_fixed(self) -> bool:
+        """It draws what is requested."""
+        return False
+
     def sample(self, request: Request, dice: Dice) -> Choice:
         """Choose frames; the reference comes first and the far view last in the context."""
         ranking = self._rankings[request.key]

@@ -27,6 +27,11 @@ class UniformSampler:
     def keys(self) -> None:
         """Any scene will do."""
 
+    @property
+    def is_fixed(self) -> bool:
+        """It draws what is requested."""
+        return False
+
     def sample(self, request: Request, dice: Dice) -> Choice:
         """Choose frames; both lists ascend."""
         N = request.num_context

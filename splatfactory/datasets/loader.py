@@ -1,0 +1,401 @@
+"""Batches from one or several data sets: reproducible, resumable, equal in number on all ranks."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+
+from splatfactory.datasets.batch import Batch, Scene
+from splatfactory.datasets.mixture import Member, epoch_order
+from splatfactory.datasets.multiview import TOO_FEW_VIEWS
+from splatfactory.datasets.plan import BatchPlan, BatchRules, EpochPlan, Pick, Position, spares
+from splatfactory.datasets.store import SceneError
+
+logger = logging.getLogger(__name__)
+
+_STATE_FORMAT = 1
+_MIN_SEEN = 100
+
+
+class DataLossError(RuntimeError):
+    """More scenes were dropped than is allowed."""
+
+
+@dataclass(frozen=True)
+class LoaderConfig:
+    """How scenes become batches.
+
+    Attributes:
+        batch_size: Context pictures per step over all ranks; a batch of V views holds
+            `batch_size // ranks // V` scenes per rank, at least one.
+        image_num_range: Fewest and most context views.
+        aspect_ratio_range: Smallest and largest width / height.
+        num_workers: Worker processes; 0 loads in the calling process.
+        prefetch_factor: Batches each worker prepares ahead.
+        seed: Decides the sequence of batches.
+        shuffle: False shows the scenes in stored order, and every epoch is the first.
+        max_samples: Use the first so many scenes of each data set only.
+        max_drop_rate: Share of scenes that may be dropped before it is an error. Clips with too few
+            views do not count.
+        pin_memory: Put batches into page-locked memory.
+    """
+
+    batch_size: int = 1
+    image_num_range: tuple[int, int] = (2, 24)
+    aspect_ratio_range: tuple[float, float] = (1.0, 1.0)
+    num_workers: int = 0
+    prefetch_factor: int = 2
+    seed: int = 0
+    shuffle: bool = True
+    max_samples: int | None = None
+    max_drop_rate: float = 0.1
+    pin_memory: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("batch_size", "prefetch_factor"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.num_workers < 0 or self.seed < 0:
+            raise ValueError("num_workers and seed must not be negative")
+        if self.max_samples is not None and self.max_samples < 1:
+            raise ValueError(f"max_samples must be positive or null, got {self.max_samples}")
+        if not 0 <= self.max_drop_rate <= 1:
+            raise ValueError(f"max_drop_rate must be in [0, 1], got {self.max_drop_rate}")
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What a worker returns."""
+
+    batch: Batch
+    drops: tuple[tuple[str, SceneError], ...]
+    after: Position
+
+    def pin_memory(self) -> _Loaded:
+        return replace(self, batch=self.batch.pin_memory())
+
+
+class SceneLoader:
+    """An endless sequence of epochs of batches; iterate once per epoch.
+
+    The sequence depends on the data, the seed and the number of ranks only. Iterating again after
+    leaving a loop early continues the epoch with the next batch.
+
+    Args:
+        members: data sets with their shares.
+        config: how scenes become batches.
+        rank: number of this process.
+        world_size: number of processes.
+
+    Attributes:
+        epoch: number of the current epoch.
+        drops: scenes dropped so far on this rank, counted by reason.
+        num_delivered: scenes delivered so far on this rank.
+
+    Raises:
+        ValueError: if there are fewer scenes than ranks, or no clip has enough views.
+        DataLossError: if too many scenes cannot be used at all.
+    """
+
+    def __init__(
+        self, members: Sequence[Member], config: LoaderConfig, rank: int = 0, world_size: int = 1
+    ) -> None:
+        if not members:
+            raise ValueError("a loader needs at least one data set")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank must be in [0, {world_size}), got {rank}")
+        self.config = config
+        self.rank = rank
+        self.epoch = 0
+        self.drops: Counter[str] = Counter()
+        self.num_delivered = 0
+        self._members = tuple(members)
+        self._rules = BatchRules(
+            budget=max(1, config.batch_size // world_size),
+            views=config.image_num_range,
+            aspects=config.aspect_ratio_range,
+            world_size=world_size,
+            seed=config.seed,
+        )
+        self._clips = [self._usable(member) for member in self._members]
+        self._capacities = [
+            np.array([member.dataset.capacities[clip] for clip in clips])
+            for member, clips in zip(self._members, self._clips, strict=True)
+        ]
+        self._max_views = config.image_num_range[1]
+        self._position = Position()
+        self._is_stale = False
+        self._lengths: dict[tuple[int, int], int] = {}
+        self._check_losses()
+        self._loader = self._make_loader()
+
+    def __len__(self) -> int:
+        """Batches in the whole current epoch, with the present bound of the view count."""
+        case = (self.epoch, self._max_views)
+        if case not in self._lengths:
+            plan = self._plan(Position())
+            self._lengths[case] = sum(1 for _ in iter(lambda: plan.next(self._max_views), None))
+        return self._lengths[case]
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The rest of the current epoch."""
+        while True:
+            self._is_stale = False
+            for loaded in self._loader:
+                self._position = loaded.after
+                self._count(loaded)
+                yield loaded.batch
+                if self._is_stale:
+                    break  # what workers prepared ahead is by outdated rules
+            if not self._is_stale:
+                break
+        self._finish_epoch()
+
+    @property
+    def num_scenes(self) -> int:
+        """Different scenes that an epoch shows, over all ranks."""
+        return sum(len(clips) for clips in self._clips)
+
+    def set_max_views(self, max_views: int) -> None:
+        """Bound the context views, from the next batch on, however far workers are ahead.
+
+        Args:
+            max_views: within `image_num_range`.
+        """
+        low, high = self.config.image_num_range
+        if not low <= max_views <= high:
+            raise ValueError(f"max_views must be in [{low}, {high}], got {max_views}")
+        if max_views != self._max_views:
+            self._max_views = max_views
+            self._is_stale = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position after the last batch handed out, as plain numbers and text."""
+        return {
+            "format": _STATE_FORMAT,
+            "data": self._fingerprint(),
+            "seed": self.config.seed,
+            "epoch": self.epoch,
+            "step": self._position.step,
+            "cursor": self._position.cursor,
+            "waiting": list(self._position.waiting),
+            "max_views": self._max_views,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly after a saved position.
+
+        With another number of ranks the epoch goes on with the scenes that were not shown yet.
+
+        Raises:
+            ValueError: if the data or the seed are not those of the saved run.
+        """
+        expected = {
+            "format": _STATE_FORMAT,
+            "data": self._fingerprint(),
+            "seed": self.config.seed,
+        }
+        for name, value in expected.items():
+            if state.get(name) != value:
+                raise ValueError(
+                    f"the saved position has {name} {state.get(name)}, these data have {value};"
+                    " continue with the same data and seed, or start anew"
+                )
+        self.epoch = int(state["epoch"])
+        waiting = tuple(int(row) for row in state["waiting"])
+        self._position = Position(int(state["step"]), int(state["cursor"]), waiting)
+        self._max_views = int(state["max_views"])
+        self._is_stale = True
+
+    def plans(self) -> Iterator[BatchPlan]:
+        """The batches of this rank from the current position on, for the workers."""
+        plan = self._plan(self._position)
+        while True:
+            batch = plan.next(self._max_views)
+            if batch is None:
+                return
+            yield batch
+
+    def _usable(self, member: Member) -> list[int]:
+        """Clips that have enough views for the smallest batch."""
+        dataset, fewest = member.dataset, self._rules.views[0]
+        clips = [clip for clip in range(len(dataset)) if dataset.capacities[clip] >= fewest]
+        self.drops.update(error.reason for _, error in dataset.excluded)
+        self.drops[TOO_FEW_VIEWS] += len(dataset) - len(clips)
+        if not clips:
+            raise ValueError(
+                f"{dataset.name}: no clip has {fewest} context views and"
+                f" {dataset.config.num_target_views} targets"
+            )
+        return clips[: self.config.max_samples]
+
+    def _check_losses(self) -> None:
+        self.drops += Counter()  # forget reasons that did not occur
+        world_size = self._rules.world_size
+        if self.num_scenes < world_size:
+            raise ValueError(
+                f"{self.num_scenes} scenes cannot feed {world_size} ranks; use fewer processes"
+            )
+        if self.drops:
+            logger.warning("Scenes that cannot be used: %s", dict(self.drops))
+        lost = sum(self.drops.values()) - self.drops[TOO_FEW_VIEWS]
+        self._check_rate(lost, lost + self.num_scenes)
+
+    def _check_rate(self, lost: int, seen: int) -> None:
+        if lost > self.config.max_drop_rate * seen:
+            raise DataLossError(
+                f"{lost} of {seen} scenes were dropped, more than the share"
+                f" max_drop_rate={self.config.max_drop_rate} allows; by reason: {dict(self.drops)}"
+            )
+
+    def _count(self, loaded: _Loaded) -> None:
+        for name, error in loaded.drops:
+            if error.reason not in self.drops:
+                logger.warning("Dropping scenes; first of its kind is %s: %s", name, error)
+            self.drops[error.reason] += 1
+        self.num_delivered += len(loaded.batch)
+        if loaded.drops:
+            lost = sum(self.drops.values()) - self.drops[TOO_FEW_VIEWS]
+            seen = lost + self.num_delivered
+            # Early on a single scene is a large share; judge when enough have been seen.
+            self._check_rate(lost, max(seen, min(_MIN_SEEN, self.num_scenes)))
+
+    def _finish_epoch(self) -> None:
+        self._position = Position()
+        if self.config.shuffle:
+            self.epoch += 1
+
+    def _plan(self, position: Position) -> EpochPlan:
+        order = epoch_order(
+            [len(clips) for clips in self._clips],
+            [member.weight for member in self._members],
+            self.config.seed,
+            self.epoch,
+            self.config.shuffle,
+        )
+        return EpochPlan(order, self._capacities, self._rules, self.epoch, self.rank, position)
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for member, clips in zip(self._members, self._clips, strict=True):
+            digest.update(f"{member.dataset.name} {member.weight}\n".encode())
+            digest.update("\n".join(member.dataset.key(clip) for clip in clips).encode())
+        return digest.hexdigest()[:16]
+
+    def _make_loader(self) -> DataLoader[_Loaded]:
+        workers = self.config.num_workers
+        options: dict[str, Any] = {}
+        if workers:
+            options = {
+                "prefetch_factor": self.config.prefetch_factor,
+                "persistent_workers": True,
+                "multiprocessing_context": _start_method(),
+            }
+        return DataLoader(
+            _Workshop(self._members, self._clips, self._capacities),
+            batch_size=None,
+            sampler=_Plans(self),
+            num_workers=workers,
+            pin_memory=self.config.pin_memory,
+            generator=torch.Generator(),  # so that the global one is left alone
+            **options,
+        )
+
+
+class _Plans(Sampler[BatchPlan]):
+    """What the loader is to make next, in the form PyTorch asks for."""
+
+    def __init__(self, loader: SceneLoader) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[BatchPlan]:
+        return self.loader.plans()
+
+
+class _Workshop(Dataset[_Loaded]):
+    """Makes the batches that are planned; lives in the workers."""
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        clips: Sequence[Sequence[int]],
+        capacities: Sequence[npt.NDArray[np.int64]],
+    ) -> None:
+        self.datasets = [member.dataset for member in members]
+        self.clips = clips
+        self.capacities = capacities
+
+    def __getitem__(self, plan: BatchPlan) -> _Loaded:
+        drops: list[tuple[str, SceneError]] = []
+        with _one_thread():
+            made = (self._load(pick, plan, drops) for pick in plan.picks)
+            scenes = [scene for scene in made if scene is not None]
+            if not scenes:
+                scenes = [self._substitute(plan, drops)]
+        return _Loaded(Batch.collate(scenes), tuple(drops), plan.after)
+
+    def _load(
+        self, pick: Pick, plan: BatchPlan, drops: list[tuple[str, SceneError]]
+    ) -> Scene | None:
+        dataset = self.datasets[pick.member]
+        clip = self.clips[pick.member][pick.clip]
+        try:
+            return dataset.load(clip, plan.num_context, plan.aspect, pick.seed)
+        except SceneError as error:
+            name = f"{dataset.name}-{dataset.key(clip)}"
+            if dataset.sampler.is_fixed:
+                raise DataLossError(f"the indexed scene {name} is unusable: {error}") from error
+            drops.append((name, error))
+            return None
+
+    def _substitute(self, plan: BatchPlan, drops: list[tuple[str, SceneError]]) -> Scene:
+        """Another scene, as every rank needs a batch at every step."""
+        tried = {(pick.member, pick.clip) for pick in plan.picks}
+        for pick in spares(
+            plan.spare_seed,
+            self.capacities,
+            plan.num_context,
+            lambda member, clip: (member, clip) in tried,
+        ):
+            tried.add((pick.member, pick.clip))
+            scene = self._load(pick, plan, drops)
+            if scene is not None:
+                return scene
+        reasons = Counter(error.reason for _, error in drops)
+        raise DataLossError(f"{len(drops)} scenes in a row cannot be used: {dict(reasons)}")
+
+
+def _start_method() -> Any:
+    """Workers that inherit neither threads nor an open GPU, which forks do not survive."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # Imported once by the server, instead of for seconds by each worker.
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep PyTorch to one thread; pictures are too small to be worth sharing out."""
+    if get_worker_info() is not None:  # PyTorch has done it
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,380 @@
+"""From a store of clips to training samples: choose views, decode, bring to one frame and scale."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from splatfactory import paths
+from splatfactory.datasets import augment, normalize, preprocessing, samplers
+from splatfactory.datasets.batch import Scene, Views
+from splatfactory.datasets.depth_codec import INVALID
+from splatfactory.datasets.frames import Frame, FrameError
+from splatfactory.datasets.normalize import ScaleRule
+from splatfactory.datasets.preprocessing import PreprocessingConfig
+from splatfactory.datasets.samplers import Choice, Dice, Request, Split, ViewSampler
+from splatfactory.datasets.store import SceneError, SceneStore, ShardStore
+from zipsplat.camera import Camera
+from zipsplat.pose import Pose
+
+NO_DEPTH_ADVICE = (
+    "the scale of a scene comes from its depth maps: add them with"
+    " `python -m splatfactory.datasets.scripts.extract_depth <shard directory>`,"
+    " or take the scale from the cameras with normalize_baseline=max_pairwise_d"
+)
+
+TOO_FEW_VIEWS = "too few views"
+
+_ANY = 2**31
+"""Capacity of clips whose views are fixed: whatever is requested, they have it."""
+
+Pixels = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How a clip becomes a sample.
+
+    Attributes:
+        num_target_views: Views to predict.
+        preprocessing: Picture size.
+        augmentations: `identity` or `strong`, in training only.
+        random_reference_view: In training, let chance decide which context view comes first.
+        use_relative_poses: Express poses in the frame of the first context view.
+        normalize_baseline: What becomes 1: false, the median distance of visible points; true or
+            `start_end`, the distance of first and last context camera; `max_pairwise_d`, the
+            largest between context cameras; `none`, stored units stay.
+        near: Nearest distance worth drawing, stored units.
+        far: Farthest one.
+        max_pose_jump_ratio: Drop samples whose camera path has a step of more than this many median
+            steps; 0 keeps all.
+    """
+
+    num_target_views: int = 4
+    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
+    augmentations: str = "identity"
+    random_reference_view: bool = True
+    use_relative_poses: bool = True
+    normalize_baseline: str | bool | None = False
+    near: float = 0.1
+    far: float = 100.0
+    max_pose_jump_ratio: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        ScaleRule.parse(self.normalize_baseline)
+        if self.num_target_views < 1:
+            raise ValueError(f"num_target_views must be positive, got {self.num_target_views}")
+        if not 0 < self.near < self.far:
+            raise ValueError(f"need 0 < near < far, got near {self.near} and far {self.far}")
+
+    @property
+    def scale_rule(self) -> ScaleRule:
+        """The meaning of `normalize_baseline`."""
+        return ScaleRule.parse(self.normalize_baseline)
+
+
+class MultiviewDataset:
+    """The clips of one data set as samples.
+
+    Args:
+        name: data set name; sample names are `<name>-<key>`.
+        store: where the clips are.
+        sampler: chooses the views.
+        config: how samples are made.
+        split: what they are for.
+        only: keys that may be used; None allows all.
+        without: keys that may not be used.
+
+    Attributes:
+        scenes: numbers, in the store, of the clips that can be used.
+        capacities: for each of them, the largest number of context views.
+        excluded: clips that cannot be used, with the reason.
+
+    Raises:
+        ValueError: if no clip is left, or one that an evaluation index names is missing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        store: SceneStore,
+        sampler: ViewSampler,
+        config: SampleConfig,
+        split: Split = Split.TRAIN,
+        only: Collection[str] | None = None,
+        without: Collection[str] = (),
+    ) -> None:
+        self.name = name
+        self.store = store
+        self.sampler = sampler
+        self.config = config
+        self.split = split
+        self.scenes: list[int] = []
+        self.capacities: list[int] = []
+        self.excluded: list[tuple[str, SceneError]] = []
+        self._augment = augment.build(config.augmentations) if split == Split.TRAIN else None
+        self._admit(only, frozenset(without))
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def key(self, index: int) -> str:
+        """Key of a clip."""
+        return self.store.scenes[self.scenes[index]].key
+
+    def load(self, index: int, num_context: int, aspect: float, seed: int) -> Scene:
+        """Make a sample of a clip.
+
+        Args:
+            index: position in `scenes`.
+            num_context: context views, at most the capacity of the clip.
+            aspect: width / height of the pictures.
+            seed: decides everything random, in [0, 2³²).
+
+        Raises:
+            SceneError: if the clip is damaged or unsuitable.
+        """
+        scene = self.scenes[index]
+        dice = Dice.seeded(seed)
+        choice = self._choose(scene, num_context, dice)
+        poses = self.store.poses(scene)
+        used = choice.context + choice.target
+        if normalize.has_jump(poses[:, 9:], used, self.config.max_pose_jump_ratio):
+            raise SceneError("pose jump")
+        views = sorted(set(used))
+        cameras = self.store.cameras(scene)[views]
+        pictures = self._decode(self.store.frames(scene, views), cameras, aspect, dice)
+        places = {view: place for place, view in enumerate(views)}
+        return self._assemble(scene, choice, pictures, poses, places)
+
+    def _admit(self, only: Collection[str] | None, without: frozenset[str]) -> None:
+        """Sort clips into usable and excluded ones."""
+        known = self.sampler.keys
+        wanted = None if only is None and known is None else _both(only, known)
+        faults = dict(self.store.faults)
+        found = set()
+        for number, info in enumerate(self.store.scenes):
+            if info.key in without or (wanted is not None and info.key not in wanted):
+                continue
+            found.add(info.key)
+            error = self._unsuitable(number)
+            if error is None:
+                self.scenes.append(number)
+                self.capacities.append(self._capacity(info.num_views))
+            else:
+                self.excluded.append((info.key, error))
+        for key, error in faults.items():
+            if key not in without and key not in found and (wanted is None or key in wanted):
+                self.excluded.append((key, error))
+        self._check_admitted(found, wanted)
+
+    def _check_admitted(self, found: set[str], wanted: frozenset[str] | None) -> None:
+        if self.split == Split.TEST and wanted is not None:
+            missing = [(key, SceneError("not in the shards")) for key in sorted(wanted - found)]
+            bad = [entry for entry in self.excluded if entry[0] in wanted]
+            lost = dict(missing) | dict(bad)
+            if lost:
+                raise ValueError(
+                    f"{self.name}: {len(lost)} of {len(wanted)} indexed scenes cannot be"
+                    f" evaluated: {_listing(list(lost.items()))}"
+                )
+        if not self.scenes:
+            advice = f"; {NO_DEPTH_ADVICE}" if self._lacks_depth() else ""
+            raise ValueError(
+                f"{self.name}: no usable scene for split {self.split.value}:"
+                f" {_listing(self.excluded) or 'there is none'}{advice}"
+            )
+
+    def _lacks_depth(self) -> bool:
+        return any(error.reason == "no depth" for _, error in self.excluded)
+
+    def _unsuitable(self, number: int) -> SceneError | None:
+        info = self.store.scenes[number]
+        if info.num_views < self.sampler.min_views or self._capacity(info.num_views) < 1:
+            return SceneError(TOO_FEW_VIEWS, str(info.num_views))
+        if self.config.scale_rule == ScaleRule.DEPTH and not info.has_depth:
+            return SceneError("no depth", NO_DEPTH_ADVICE)
+        return None
+
+    def _capacity(self, num_views: int) -> int:
+        if self.sampler.is_fixed:
+            return _ANY
+        return num_views - self.config.num_target_views
+
+    def _choose(self, scene: int, num_context: int, dice: Dice) -> Choice:
+        """Context and target frames; in training the reference is shuffled to the front."""
+        info = self.store.scenes[scene]
+        request = Request(
+            info.key, info.num_views, num_context, self.config.num_target_views, self.split
+        )
+        choice = self.sampler.sample(request, dice)
+        if self.split != Split.TRAIN or not self.config.random_reference_view:
+            return choice
+        order = dice.numpy.permutation(len(choice.context))
+        return Choice(
+            tuple(choice.context[place] for place in order),
+            choice.target,
+            tuple(choice.overlaps[place] for place in order),
+        )
+
+    def _decode(
+        self, frames: Sequence[Frame], cameras: FloatArray, aspect: float, dice: Dice
+    ) -> _Pictures:
+        """Pictures, depth maps and cameras at their final size."""
+        rng = np.random.default_rng(dice.numpy.randint(0, 2**32, dtype=np.uint64))
+        images, depths, rows = [], [], []
+        for view, (frame, row) in enumerate(zip(frames, cameras, strict=True)):
+            try:
+                geometry = preprocessing.plan(frame.size, aspect, self.config.preprocessing)
+                pixels = preprocessing.apply(
+                    frame, geometry, self.config.preprocessing.resize_method
+                )
+                depth = frame.sample_depth(*geometry.nearest())
+            except FrameError as error:
+                raise SceneError("corrupt image", f"picture {view}, {error}") from error
+            except ValueError as error:
+                raise SceneError("unfit image", str(error)) from error
+            if self._augment is not None:
+                pixels = self._augment(pixels, rng)
+            images.append(pixels)
+            depths.append(depth)
+            rows.append(geometry.camera(row))
+        if len({image.shape for image in images}) > 1:
+            raise SceneError("mixed sizes", "set preprocessing.resize to bring them to one")
+        return _Pictures.stack(images, depths, rows)
+
+    def _assemble(
+        self,
+        scene: int,
+        choice: Choice,
+        pictures: _Pictures,
+        rows: FloatArray,
+        places: Mapping[int, int],
+    ) -> Scene:
+        """Bring everything into the frame and scale of the sample."""
+        order = choice.context + choice.target
+        poses = Pose.from_packed(torch.from_numpy(rows[list(order)]))
+        if self.config.use_relative_poses:
+            poses = poses[0].inv().compose(poses)
+        chosen = [places[view] for view in order]
+        N = len(choice.context)
+        scale = self._scale(pictures, chosen[:N], poses.packed().numpy()[:N])
+        depths = pictures.depths[chosen]
+        depths[depths > 0] /= np.float32(scale)
+        V = len(order)
+        views = Views(
+            images=torch.from_numpy(pictures.images[chosen]),
+            cameras=Camera.from_packed(torch.from_numpy(pictures.cameras[chosen])),
+            poses=Pose(poses.R, poses.t * (1 / scale)),
+            depths=torch.from_numpy(depths),
+            near=torch.full((V,), self.config.near / scale),
+            far=torch.full((V,), self.config.far / scale),
+            indices=torch.tensor(order),
+        )
+        return Scene(
+            name=f"{self.name}-{self.store.scenes[scene].key}",
+            dataset=self.name,
+            context=views[:N],
+            target=views[N:],
+            overlaps=torch.tensor(choice.overlaps, dtype=torch.float32),
+            scale=torch.tensor(scale, dtype=torch.float32),
+        )
+
+    def _scale(self, pictures: _Pictures, context: list[int], poses: FloatArray) -> float:
+        rule = self.config.scale_rule
+        if rule == ScaleRule.DEPTH:
+            distance = normalize.median_distance(
+                pictures.depths[context], pictures.cameras[context], poses
+            )
+            if distance is None:
+                raise SceneError("no valid depth", NO_DEPTH_ADVICE)
+            return distance
+        unit = normalize.baseline(rule, poses[:, 9:])
+        if unit <= 0:
+            raise SceneError("no baseline", "the context cameras stand at one place")
+        return unit
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Decoded views of one clip: images (V, 3, H, W), depths (V, H, W), camera rows (V, 6)."""
+
+    images: Pixels
+    depths: FloatArray
+    cameras: FloatArray
+
+    @staticmethod
+    def stack(
+        images: Sequence[Pixels], depths: Sequence[FloatArray | None], rows: Sequence[FloatArray]
+    ) -> _Pictures:
+        V, (height, width) = len(images), images[0].shape[:2]
+        stacked = np.empty((V, 3, height, width), np.uint8)
+        depth_maps = np.full((V, height, width), INVALID, np.float32)
+        for view in range(V):
+            stacked[view] = images[view].transpose(2, 0, 1)
+            depth = depths[view]
+            if depth is not None:
+                depth_maps[view] = depth
+        return _Pictures(stacked, depth_maps, np.stack(rows))
+
+
+def _both(only: Collection[str] | None, known: frozenset[str] | None) -> frozenset[str]:
+    if only is None:
+        return known or frozenset()
+    return frozenset(only) if known is None else known & frozenset(only)
+
+
+def _listing(entries: Sequence[tuple[str, SceneError]], shown: int = 3) -> str:
+    """Counts by reason with a few examples."""
+    counts = Counter(error.reason for _, error in entries)
+    parts = []
+    for reason, count in counts.most_common():
+        keys = [key for key, error in entries if error.reason == reason][:shown]
+        parts.append(f"{count} × {reason} ({', '.join(keys)}{', …' if count > shown else ''})")
+    return "; ".join(parts)
+
+
+def held_out(keys: Sequence[str], count: int) -> frozenset[str]:
+    """A fixed choice of scenes that training leaves to validation.
+
+    The choice depends on the keys alone, so it stays when scenes are added or shards repacked,
+    up to the scenes that the new ones displace.
+
+    Args:
+        keys: scene keys of a training directory.
+        count: scenes to hold out; at most half of them are.
+    """
+    by_digest = sorted(keys, key=lambda key: hashlib.sha256(key.encode()).digest())
+    return frozenset(by_digest[: min(count, len(keys) // 2)])
+
+
+def open_shards(
+    name: str,
+    directory: str | Path,
+    view_sampler: Mapping[str, Any],
+    config: SampleConfig,
+    split: Split = Split.TRAIN,
+    **selection: Any,
+) -> MultiviewDataset:
+    """A data set in a shard directory.
+
+    Args:
+        name: data set name.
+        directory: folder of `*.tar` shards; a leading `data` follows `$SPLATFACTORY_DATA`.
+        view_sampler: `name` and options of a sampler.
+        config: how samples are made.
+        split: what they are for.
+        **selection: `only` and `without` of `MultiviewDataset`.
+    """
+    store = ShardStore(paths.resolve(directory), show_progress=True)
+    return MultiviewDataset(name, store, samplers.build(view_sampler), config, split, **selection)

@@ -1,0 +1,139 @@
+"""Frame and scale of a scene: where its origin is, how long its unit is, whether its path jumps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+
+SCALE_LIMITS = (1e-3, 1e3)
+"""The unit of a scene by its depth stays within these, stored units."""
+
+_SAMPLE_STRIDE = 16
+
+
+class ScaleRule(str, Enum):
+    """What becomes 1 in a training sample."""
+
+    DEPTH = "depth"
+    START_END = "start_end"
+    MAX_PAIRWISE = "max_pairwise_d"
+    NONE = "none"
+
+    @staticmethod
+    def parse(value: str | bool | None) -> ScaleRule:
+        """The rule behind `normalize_baseline` of a configuration.
+
+        Args:
+            value: false or null (the median distance of the visible points), true or `start_end`,
+                `max_pairwise_d`, or `none`.
+        """
+        if value is None or value is False or value == "false":
+            return ScaleRule.DEPTH
+        if value is True or value == "true":
+            return ScaleRule.START_END
+        try:
+            return ScaleRule(value)
+        except ValueError:
+            raise ValueError(
+                "normalize_baseline must be false, true, start_end, max_pairwise_d or none,"
+                f" got {value!r}"
+            ) from None
+
+
+def baseline(rule: ScaleRule, centres: npt.NDArray[Any]) -> float:
+    """Unit of a scene by the camera centres (V, 3) of its context views; 0 if they coincide."""
+    if rule == ScaleRule.NONE or len(centres) == 1:
+        return 1.0
+    if rule == ScaleRule.START_END:
+        return float(np.linalg.norm(centres[0] - centres[-1]))
+    return float(np.linalg.norm(centres[:, None] - centres[None], axis=-1).max())
+
+
+def median_distance(depths: FloatArray, cameras: FloatArray, poses: FloatArray) -> float | None:
+    """Median distance of the visible points from the origin of the poses.
+
+    Pixels stand at whole coordinates, half a pixel off their centres: the unit of the released
+    training data is defined so.
+
+    Args:
+        depths: (V, H, W) z depth, not positive where unknown.
+        cameras: (V, 6) rows w, h, fx, fy, cx, cy of the same pictures.
+        poses: (V, 12) camera-to-world rows.
+
+    Returns:
+        The lower median, within `SCALE_LIMITS`; None if no depth is known.
+    """
+    squares = [
+        _squared_distances(depth, camera.astype(np.float64), pose.astype(np.float64))
+        for depth, camera, pose in zip(depths, cameras, poses, strict=True)
+    ]
+    values = np.concatenate(squares)
+    if values.size == 0:
+        return None
+    return float(np.clip(np.sqrt(lower_median(values)), *SCALE_LIMITS))
+
+
+def _squared_distances(
+    depth: FloatArray, camera: npt.NDArray[np.float64], pose: npt.NDArray[np.float64]
+) -> FloatArray:
+    """|R (d r) + t|² = d² |r|² + 2 d (Rᵀt · r) + |t|² of the known pixels, r the ray at depth 1."""
+    height, width = depth.shape
+    _, _, fx, fy, cx, cy = camera
+    R, t = pose[:9].reshape(3, 3), pose[9:]
+    x = (np.arange(width) - cx) / fx
+    y = (np.arange(height) - cy) / fy
+    a = R.T @ t
+    squared: FloatArray = (y * y + 1).astype(np.float32)[:, None] + (x * x).astype(np.float32)
+    squared *= depth
+    if a.any():  # the reference view lies at the origin
+        squared += (2 * (a[1] * y + a[2])).astype(np.float32)[:, None]
+        squared += (2 * a[0] * x).astype(np.float32)
+    squared *= depth
+    if a.any():
+        squared += np.float32(t @ t)
+    known: FloatArray = squared[depth > 0]
+    return known
+
+
+def lower_median(values: FloatArray) -> float:
+    """The element at position (n − 1) // 2 of the sorted values, exactly.
+
+    A sample brackets the median, so that only a tenth of the values has to be partitioned: 0.1 ms
+    instead of 0.5 ms per picture of 252² pixels.
+
+    Args:
+        values: (n,) with n > 0, without NaN.
+    """
+    place = (values.size - 1) // 2
+    sample = values[::_SAMPLE_STRIDE]
+    margin = int(3 * sample.size**0.5) + 1
+    low, high = sample.size // 2 - margin, sample.size // 2 + margin
+    if low >= 0 and high < sample.size:
+        part = np.partition(sample, (low, high))
+        below = int(np.count_nonzero(values < part[low]))
+        inside = values[(values >= part[low]) & (values <= part[high])]
+        if below <= place < below + inside.size:
+            return float(np.partition(inside, place - below)[place - below])
+    return float(np.partition(values, place)[place])
+
+
+def has_jump(centres: npt.NDArray[Any], views: Sequence[int], ratio: float) -> bool:
+    """Whether the camera path leaps somewhere between the first and the last of some frames.
+
+    Args:
+        centres: (N, 3) camera centres of the whole clip.
+        views: frame numbers in use.
+        ratio: a step longer than this many median steps is a jump; 0 means that none is.
+    """
+    path = centres[min(views) : max(views) + 1].astype(np.float64)
+    if ratio <= 0 or len(path) < 3:
+        return False
+    steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
+    median = float(np.median(steps))
+    return median > 0 and float(steps.max()) / median > ratio
