@@ -18,7 +18,7 @@ MIN_SCALE, MAX_SCALE = 1e-6, 15.0
 
 
 class GaussianHead(nn.Module):
-    """Scene tokens to Gaussians, computed in float32 whatever the precision around it.
+    """Scene tokens to Gaussians, in the precision of its own weights: float32 unless cast.
 
     Args:
         dim: width of the tokens.
@@ -42,8 +42,9 @@ class GaussianHead(nn.Module):
     def raw(self, tokens: Tensor) -> Tensor:
         """Unbounded numbers (B, M, G·P) for `decode`."""
         with torch.autocast(tokens.device.type, enabled=False):
-            out: Tensor = self.gaussian_head(tokens.float())
-            return out
+            dtype = next(self.gaussian_head.parameters()).dtype
+            raw: Tensor = self.gaussian_head(tokens.to(dtype))
+            return raw.float()
 
 
 def decode(raw: Tensor) -> Gaussians:

@@ -1,0 +1,129 @@
+"""What is known of a fetched file, kept beside it and checked from then on.
+
+Beside `<name>` lies `<name>.json` with the source, the revision, the size and the SHA-256 of what
+came, so that neither a changed file nor a changed source goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit, urlunsplit
+
+from zipsplat.files import write_atomically
+
+CHUNK_BYTES = 1 << 20
+
+logger = logging.getLogger(__name__)
+
+
+class DownloadError(OSError):
+    """A file could not be fetched; the message says which, from where, and what to do."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a file that came; kept beside it as JSON.
+
+    Args:
+        url: where it came from, without user names and queries.
+        size: bytes.
+        sha256: hexadecimal digest.
+        revision: of the repository, if it has revisions.
+        etag: the server's name for this version.
+        verified_mtime_ns: modification time of the file when the digest was last computed.
+    """
+
+    url: str
+    size: int
+    sha256: str
+    revision: str | None = None
+    etag: str | None = None
+    verified_mtime_ns: int = 0
+
+    @staticmethod
+    def path_for(file: Path) -> Path:
+        """Where the record of a file is kept."""
+        return file.with_name(file.name + ".json")
+
+    @classmethod
+    def read(cls, file: Path) -> Record | None:
+        """The record of a file, or None if it has none."""
+        path = cls.path_for(file)
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            known = {item.name for item in fields(cls)}
+            return cls(**{key: value for key, value in content.items() if key in known})
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DownloadError(f"{path} is damaged ({error}); delete it") from error
+
+    def write(self, file: Path) -> None:
+        """Keep this as the record of a file."""
+        text = json.dumps(asdict(self), indent=2) + "\n"
+
+        def write_text(out: BinaryIO) -> None:
+            out.write(text.encode("utf-8"))
+
+        write_atomically(self.path_for(file), write_text)
+
+
+def verify(file: Path, url: str = "", size: int | None = None, sha256: str | None = None) -> Record:
+    """Check a file against its record; a file without one, as put there by hand, gets one.
+
+    The digest is computed again whenever the file's modification time has changed.
+
+    Args:
+        file: that is there.
+        url: where a file without a record is said to come from.
+        size: its announced size in bytes.
+        sha256: its announced digest, or the beginning of it.
+
+    Raises:
+        DownloadError: if size or digest differ.
+    """
+    stat = file.stat()
+    record = Record.read(file)
+    known = record or Record(url, stat.st_size if size is None else size, sha256 or "")
+    if known.size != stat.st_size:
+        raise _mismatch(file, f"{known.size} bytes", f"{stat.st_size}")
+    if record and record.verified_mtime_ns == stat.st_mtime_ns:
+        return record
+    digest = sha256_of(file)
+    if not digest.startswith(known.sha256.lower()):
+        raise _mismatch(file, f"SHA-256 {known.sha256}", digest)
+    checked = replace(known, sha256=digest, verified_mtime_ns=stat.st_mtime_ns)
+    try:
+        checked.write(file)
+    except OSError as error:  # as in a folder that others look after
+        logger.info("no record of %s could be written (%s)", file, error)
+    return checked
+
+
+def sha256_of(file: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def public_address(url: str) -> str:
+    """The address without user name, password and query, which may hold secrets."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    host = host if parts.port is None else f"{host}:{parts.port}"
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def _mismatch(file: Path, wanted: str, got: str) -> DownloadError:
+    return DownloadError(
+        f"{file} is not the file that was announced: wanted {wanted}, got {got}; delete it (and "
+        f"{Record.path_for(file).name}) to fetch it again"
+    )

@@ -1,0 +1,214 @@
+"""The architecture that a state dict was made with, and the network it makes.
+
+Letters: D width, F hidden width, G Gaussians per token, P numbers per Gaussian, S harmonics.
+
+Widths, depth, and where normalised queries start are read from the names and shapes of the
+tensors. What leaves no trace there (`out_layers`, `alt_start`, `rope_start`) comes from the
+configuration stored with the weights, or else is that of the released variant of this size, with
+the three starts equal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zipsplat.model.architecture import (
+    GEOMETRY_PARAMETERS,
+    HEAD_DIM,
+    VARIANTS,
+    BackboneConfig,
+    ZipSplatConfig,
+    backbone_fields,
+    network_fields,
+)
+from zipsplat.model.network import ZipSplatNetwork
+
+_VIT = "backbone.backbone."
+_BLOCK = re.compile(re.escape(_VIT) + r"blocks\.(\d+)\.(.+)")
+_DA3_PREFIX = "model.backbone.pretrained."
+_USUAL_GAUSSIANS_PER_TOKEN = 32
+_NAMED_AT_MOST = 4
+
+
+def network_from_tensors(tensors: Mapping[str, Tensor], conf: Mapping[str, Any]) -> ZipSplatNetwork:
+    """Build the network that some weights belong to, around these very tensors.
+
+    Nothing is initialised and, for float32 weights, nothing is copied.
+
+    Args:
+        tensors: a state dict, complete.
+        conf: the configuration stored with it; may be empty.
+
+    Returns:
+        The network in float32 and evaluation mode.
+
+    Raises:
+        ValueError: if tensors are missing, unexpected or of a wrong shape, or the architecture
+            cannot be read.
+    """
+    try:
+        config = read_architecture(tensors, conf)
+    except (AttributeError, IndexError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"the weights or their stored configuration make no sense as a network ({error})"
+        ) from error
+    with torch.device("meta"):
+        network = ZipSplatNetwork(config)
+    check_state(network.state_dict(), tensors)
+    state = {name: value.to(torch.float32) for name, value in tensors.items()}
+    network.load_state_dict(state, assign=True)
+    return network.eval()
+
+
+def read_architecture(tensors: Mapping[str, Tensor], conf: Mapping[str, Any]) -> ZipSplatConfig:
+    """The architecture of a state dict; see the module."""
+    model: Mapping[str, Any] = conf.get("model") or {}
+    given = backbone_fields(model.get("backbone") or {})
+    seen = _backbone_sizes(tensors)
+    backbone = BackboneConfig(**_with_starts(seen, given))
+    D = backbone.dim
+    color_dim = _shape(tensors, "color_embed.proj.weight")[0]
+    per_token = _shape(tensors, "gaussian_head.gaussian_head.1.weight")[0]
+    gaussians, degree = _split_head(per_token, network_fields(model))
+    return ZipSplatConfig(
+        backbone=backbone,
+        gaussians_per_token=gaussians,
+        sh_degree=degree,
+        color_dim=color_dim,
+        mlp_ratio=_shape(tensors, "cross_attention.0.mlp.fc1.weight")[0] / D,
+        num_heads=D // _shape(tensors, "cross_attention.0.attn.q_norm.weight")[0],
+        color_heads=color_dim // _shape(tensors, "color_cross_attention.attn.q_norm.weight")[0],
+    )
+
+
+def check_state(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
+    """Compare a state dict with the names and shapes that a network has.
+
+    Raises:
+        ValueError: naming what is missing, unexpected or of another shape.
+    """
+    problems = []
+    missing = [name for name in wanted if name not in got]
+    if missing:
+        problems.append(f"{len(missing)} missing: {_some(missing)}")
+    unexpected = [name for name in got if name not in wanted]
+    if unexpected:
+        problems.append(f"{len(unexpected)} unexpected: {_some(unexpected)}")
+    wrong = [
+        f"{name} wanted {tuple(wanted[name].shape)}, got {tuple(got[name].shape)}"
+        for name in wanted
+        if name in got and wanted[name].shape != got[name].shape
+    ]
+    if wrong:
+        problems.append(f"{len(wrong)} of another shape: {_some(wrong)}")
+    if problems:
+        raise ValueError("the weights do not fit the network; tensors " + "; ".join(problems))
+
+
+def _backbone_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What the tensors tell of the transformer."""
+    blocks: dict[str, set[int]] = {}
+    for name in tensors:
+        match = _BLOCK.fullmatch(name)
+        if match:
+            blocks.setdefault(match[2], set()).add(int(match[1]))
+    D = _shape(tensors, _VIT + "cls_token")[-1]
+    depth = 1 + max((max(found) for found in blocks.values()), default=-1)
+    if not depth:
+        raise ValueError(f"the weights hold no tensors named {_VIT}blocks.…")
+    is_gated = "mlp.w12.weight" in blocks
+    net = _shape(tensors, f"{_VIT}blocks.0.mlp." + ("w3.weight" if is_gated else "fc2.weight"))
+    normed = blocks.get("attn.q_norm.weight", set())
+    sizes = {
+        "dim": D,
+        "depth": depth,
+        "ffn": "swiglu" if is_gated else "mlp",
+        "ffn_hidden": net[1],
+        "qknorm_start": min(normed, default=depth),
+        "patch_size": _shape(tensors, _VIT + "patch_embed.proj.weight")[-1],
+        "pos_grid": round((_shape(tensors, _VIT + "pos_embed")[1] - 1) ** 0.5),
+    }
+    if normed:
+        head_dim = _shape(tensors, f"{_VIT}blocks.{min(normed)}.attn.q_norm.weight")[0]
+        sizes["num_heads"] = D // head_dim
+    return sizes
+
+
+def _with_starts(seen: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Complete the sizes that were seen by what was stored or is usual; they must not differ."""
+    start = seen["qknorm_start"]
+    for key in ("dim", "depth", "ffn", "qknorm_start", "num_heads"):
+        if key in given and key in seen and given[key] != seen[key]:
+            raise ValueError(
+                f"the stored configuration says {key} = {given[key]}, but the tensors have "
+                f"{seen[key]}"
+            )
+    variant = next(
+        (v for v in VARIANTS.values() if all(getattr(v, k) == seen[k] for k in ("dim", "depth"))),
+        None,
+    )
+    usual: dict[str, Any] = {"alt_start": start, "rope_start": start}
+    usual["num_heads"] = max(1, seen["dim"] // HEAD_DIM)
+    if variant is not None:
+        usual["out_layers"] = variant.out_layers
+    fields = usual | given | seen
+    if "out_layers" not in fields:
+        raise ValueError(
+            f"the weights have {seen['depth']} blocks of width {seen['dim']}, which is no released "
+            "size, and no stored configuration says which out_layers leave the backbone"
+        )
+    return fields
+
+
+def _split_head(per_token: int, given: Mapping[str, Any]) -> tuple[int, int]:
+    """Gaussians per token and degree whose numbers per token, G·P, are those of the last layer."""
+    possible = []
+    for degree in (1, 0, 2, 3):  # in the order of likelihood
+        size = GEOMETRY_PARAMETERS + 3 * (degree + 1) ** 2
+        if per_token % size == 0:
+            possible.append((per_token // size, degree))
+    fitting = [
+        (count, degree)
+        for count, degree in possible
+        if given.get("gaussians_per_token", count) == count
+        and given.get("sh_degree", degree) == degree
+    ]
+    if not fitting:
+        raise ValueError(
+            f"the head's last layer gives {per_token} numbers per token, which fits no "
+            f"gaussians_per_prototype and sh_degree{' as stored' if possible else ''}; possible: "
+            f"{possible or 'none'}"
+        )
+    usual = [pair for pair in fitting if pair[0] == _USUAL_GAUSSIANS_PER_TOKEN]
+    return (usual or fitting)[0]
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    if name not in tensors:
+        raise ValueError(_no_such_tensor(tensors, name))
+    return tuple(tensors[name].shape)
+
+
+def _no_such_tensor(tensors: Mapping[str, Tensor], name: str) -> str:
+    if any(other.startswith(_DA3_PREFIX) for other in tensors):
+        return (
+            "these are the weights of Depth Anything 3, from which a training starts; convert "
+            "them with `python -m splatfactory.models.encoders.dav3_encoder`"
+        )
+    if any(other.startswith("backbone.pretrained.") for other in tensors):
+        return "these are weights of a backbone alone, from which a training starts"
+    return (
+        f"these are no weights of ZipSplat: there is no tensor {name}, but {len(tensors)} others "
+        f"({_some(list(tensors))})"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMED_AT_MOST])
+    more = len(names) - _NAMED_AT_MOST
+    return f"{shown} and {more} more" if more > 0 else shown

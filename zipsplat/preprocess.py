@@ -1,0 +1,183 @@
+"""Pictures, cameras and poses, together, to what a network expects.
+
+Letters: B scenes, V views, H W pixels.
+
+Here, where users hand in their data, values are checked; further inside only shapes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from zipsplat.camera import Camera
+from zipsplat.images import crop_box, crop_to_ar, resize
+from zipsplat.pose import Pose
+from zipsplat.structs import TensorStruct
+
+Images = Tensor | Sequence[Tensor]
+S = TypeVar("S", bound=TensorStruct)
+
+# What resampling may overshoot; beyond, values are taken for a mistake.
+RANGE_TOLERANCE = 1e-3
+# Pixels; what rounding may do to the size of a camera that was scaled.
+SIZE_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a network expects.
+
+    Args:
+        images: (B, V, 3, H, W) float32 in [0, 1].
+        cameras: (B, V) of these images, if given.
+        poses: (B, V) camera-to-world, if given.
+    """
+
+    images: Tensor
+    cameras: Camera | None
+    poses: Pose | None
+
+
+class Preprocessor:
+    """Crops pictures to the network's aspect ratio, resamples them, and moves cameras along.
+
+    Args:
+        image_size: side of a square in pixels, or (height, width).
+        multiple: sides must be multiples of this, the network's patch size.
+    """
+
+    def __init__(self, image_size: int | tuple[int, int] = 252, multiple: int = 14) -> None:
+        sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        if len(sides) != 2 or any(side < multiple or side % multiple for side in sides):
+            raise ValueError(
+                f"image_size must be a multiple of {multiple} or a pair (height, width) of such, "
+                f"got {image_size}"
+            )
+        self.height, self.width = sides
+
+    def __call__(
+        self,
+        images: Images,
+        cameras: Camera | Sequence[Camera] | None = None,
+        poses: Pose | Sequence[Pose] | None = None,
+    ) -> Inputs:
+        """Prepare the views of one scene, or of a batch of scenes.
+
+        Args:
+            images: list of (3, H, W) of any sizes, (V, 3, H, W), or (B, V, 3, H, W); in [0, 1].
+            cameras: of the pictures as given: (V,), a list of V, or (B, V) for a batch.
+            poses: camera-to-world; shapes as for `cameras`.
+
+        Raises:
+            TypeError: if the pictures are no floating-point tensors.
+            ValueError: if shapes, values or numbers do not fit.
+        """
+        scenes = _scenes(images)
+        for index, image in enumerate(image for views in scenes for image in views):
+            _check_image(image, index)
+        prepared = torch.stack([torch.stack([self._prepare(i) for i in v]) for v in scenes])
+        return Inputs(
+            images=prepared,
+            cameras=None if cameras is None else self._adjust(_batch(cameras, scenes), scenes),
+            poses=None if poses is None else _checked(_batch(poses, scenes)),
+        )
+
+    def _prepare(self, image: Tensor) -> Tensor:
+        cropped = crop_to_ar(image, self.width / self.height)
+        return resize(cropped, self.height, self.width).to(torch.float32)
+
+    def _adjust(self, cameras: Camera, scenes: list[list[Tensor]]) -> Camera:
+        """Cameras of the prepared pictures: shifted by whole pixels, then scaled."""
+        _check_cameras(cameras, scenes)
+        boxes = [
+            [crop_box(i.shape[-2], i.shape[-1], self.width / self.height) for i in views]
+            for views in scenes
+        ]
+        corner = cameras.c.new_tensor([[(box.left, box.top) for box in row] for row in boxes])
+        size = cameras.size.new_tensor([[(box.width, box.height) for box in row] for row in boxes])
+        target = cameras.size.new_tensor([self.width, self.height]).expand_as(size)
+        return Camera(size, cameras.f, cameras.c - corner).scale(target / size)
+
+
+def _scenes(images: Images) -> list[list[Tensor]]:
+    """Views of each scene."""
+    if not isinstance(images, (Tensor, list, tuple)):
+        raise TypeError(
+            f"images must be a list of tensors or a tensor, got {type(images).__name__}; "
+            "load_image makes a tensor of a file"
+        )
+    if isinstance(images, Tensor) and images.ndim not in (4, 5):
+        hint = "; for one picture, pass a list: [image]" if images.ndim == 3 else ""
+        raise ValueError(
+            "images must be a list of (3, H, W), (V, 3, H, W) or (B, V, 3, H, W), got "
+            f"{tuple(images.shape)}{hint}"
+        )
+    is_batch = isinstance(images, Tensor) and images.ndim == 5
+    scenes = [list(views) for views in images] if is_batch else [list(images)]
+    if not scenes or not scenes[0]:
+        raise ValueError("images must hold at least one scene with one view, got none")
+    return scenes
+
+
+def _check_image(image: Tensor, index: int) -> None:
+    if not isinstance(image, Tensor):
+        raise TypeError(
+            f"picture {index} must be a tensor (3, H, W), got {type(image).__name__}; load_image "
+            "makes one of a file"
+        )
+    if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
+        raise ValueError(
+            f"picture {index} must be (3, H, W): RGB, channels first; got {tuple(image.shape)}"
+        )
+    if not image.is_floating_point():
+        raise TypeError(
+            f"picture {index} must be floating point in [0, 1], got {image.dtype}; divide 8-bit "
+            "values by 255"
+        )
+    low, high = (float(value) for value in image.detach().aminmax())
+    if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):  # also refuses NaN
+        raise ValueError(
+            f"picture {index} must have values in [0, 1], got {low:g} to {high:g}"
+            + ("; divide by 255" if high > 2 else "")
+        )
+
+
+def _check_cameras(cameras: Camera, scenes: list[list[Tensor]]) -> None:
+    """Cameras must be usable and of the pictures as given."""
+    values = cameras.packed()
+    if not bool(values.isfinite().all()) or not bool((cameras.f > 0).all()):
+        raise ValueError("cameras must have finite values and positive focal lengths")
+    sizes = [(image.shape[-1], image.shape[-2]) for views in scenes for image in views]
+    for index, (wanted, got) in enumerate(
+        zip(sizes, cameras.size.flatten(0, -2).tolist(), strict=True)
+    ):
+        if any(abs(w - g) > SIZE_TOLERANCE for w, g in zip(wanted, got, strict=True)):
+            raise ValueError(
+                f"cameras must describe the pictures as given: picture {index} has "
+                f"{wanted[0]}×{wanted[1]} pixels (width×height), its camera says "
+                f"{got[0]:g}×{got[1]:g}; camera.scale converts it"
+            )
+
+
+def _batch(given: S | Sequence[S], scenes: list[list[Tensor]]) -> S:
+    """Cameras or poses of batch shape (B, V)."""
+    joined: S = given if isinstance(given, TensorStruct) else torch.stack(list(given))  # type: ignore[assignment, arg-type]
+    wanted = (len(scenes), len(scenes[0]))
+    batch = joined[None] if joined.ndim == 1 and len(scenes) == 1 else joined
+    if tuple(batch.shape) != wanted:
+        raise ValueError(
+            f"there must be one {type(joined).__name__} per picture, of shape {wanted}"
+            + (f" or {wanted[1:]}" if wanted[0] == 1 else "")
+            + f", got {tuple(joined.shape)}"
+        )
+    return batch
+
+
+def _checked(poses: Pose) -> Pose:
+    poses.check()
+    return poses

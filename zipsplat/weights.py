@@ -1,0 +1,241 @@
+"""From a name, path, address or repository to a checked state dict.
+
+Accepted are PyTorch checkpoints (`.tar`, `.pth`, `.pt`, `.ckpt`: zip archives of `torch.save`,
+with the weights bare or under `model` or `state_dict`) and `.safetensors` files. Nothing in them
+is executed (see `tensor_pickle`); all tensors are views of the memory-mapped file.
+
+The released weights are those of https://huggingface.co/veichta/zipsplat.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from torch import Tensor
+
+from zipsplat.downloads import DownloadError, Source, cache_dir, fetch
+from zipsplat.files import atomic_path
+from zipsplat.hub import HubFile, fetch_hub_file, fetch_repository
+from zipsplat.tensor_pickle import Opaque
+from zipsplat.torch_files import read_torch_file
+
+BUNDLED_FOLDER = Path(__file__).parent / "checkpoints"
+SUFFIXES = (".safetensors", ".tar", ".pth", ".pt", ".ckpt")
+WRAPPERS = ("model", "state_dict")
+# The training head used to own a perceptual network; it is no part of the model.
+IGNORED_PREFIX = "gaussian_head.lpips."
+CONF_KEYS = ("out_layers", "alt_start", "qknorm_start", "rope_start")
+
+logger = logging.getLogger(__name__)
+
+
+REGISTRY: Mapping[str, HubFile] = {
+    "zipsplat": HubFile("veichta/zipsplat", "zipsplat-da3g-252p.tar"),
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a weights file holds.
+
+    Args:
+        path: the file.
+        tensors: name to tensor, names as in the network's state dict.
+        conf: configuration it was trained with, as plain containers; empty if there is none.
+        extras: what else a training checkpoint holds: epoch, eval, optimizer, ...
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    conf: dict[str, Any]
+    extras: dict[str, Any]
+
+
+def load(weights: str | PathLike[str]) -> Checkpoint:
+    """Find a weights file, fetching it if need be, and read it.
+
+    Args:
+        weights: a name (see `names`), a path, an http(s) address, or a Hugging Face repository
+            "organisation/repository".
+
+    Raises:
+        FileNotFoundError: there is no such file or name.
+        DownloadError: the file cannot be fetched.
+        ValueError: the file is damaged, or is no checkpoint.
+    """
+    return read(locate(weights))
+
+
+def names() -> list[str]:
+    """Names that `locate` knows: the released weights and those that came with the package."""
+    return [*REGISTRY, *bundled()]
+
+
+def bundled() -> dict[str, Path]:
+    """Weights that travel with the package, which need no download."""
+    files = sorted(BUNDLED_FOLDER.glob("*.safetensors")) if BUNDLED_FOLDER.is_dir() else []
+    return {file.stem: file for file in files}
+
+
+def locate(weights: str | PathLike[str]) -> Path:
+    """The local file of some weights, fetched into the cache if need be; see `load`."""
+    text = os.fspath(weights)
+    if not isinstance(weights, str):
+        return _existing(Path(text))
+    if urlsplit(text).scheme in ("http", "https"):
+        return _with_hint(text, _fetch_url)
+    if text in bundled():
+        return bundled()[text]
+    if text in REGISTRY and not Path(text).is_file():
+        return _with_hint(text, lambda name: fetch_hub_file(REGISTRY[name]))
+    if (
+        not Path(text).exists()
+        and re.fullmatch(r"[\w.-]+/[\w.-]+", text)
+        and not _is_file_name(text)
+    ):
+        return _with_hint(text, lambda name: fetch_repository(name, SUFFIXES))
+    return _existing(Path(text))
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a weights file; see the module."""
+    if path.suffix == ".safetensors":
+        found, conf, extras = _read_safetensors(path)
+    else:
+        found, conf, extras = _read_torch(path)
+    tensors = _named_as_in_network(path, found)
+    if not tensors:
+        raise ValueError(f"{path}: holds no weights")
+    return Checkpoint(path, tensors, conf, extras)
+
+
+def save(path: str | PathLike[str], tensors: Mapping[str, Tensor], conf: Mapping[str, Any]) -> None:
+    """Write weights as `.safetensors`, with the configuration in the file's metadata.
+
+    Args:
+        path: ends in `.safetensors`; replaced only when complete.
+        tensors: a network's state dict.
+        conf: plain containers, as from `ZipSplatConfig.to_conf`.
+    """
+    from safetensors.torch import save_file
+
+    if Path(path).suffix != ".safetensors":
+        raise ValueError(f"weights are written as .safetensors, got {path}")
+    contents = {name: value.detach().contiguous() for name, value in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(contents, temporary, metadata={"format": "pt", "conf": json.dumps(conf)})
+
+
+def _read_safetensors(path: Path) -> tuple[dict[Any, Any], dict[str, Any], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+    return tensors, _conf_from_metadata(path, metadata), {}
+
+
+def _conf_from_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The JSON under `conf`, or the single settings in a file that others wrote."""
+    try:
+        if "conf" in metadata:
+            conf = json.loads(metadata["conf"])
+            return conf if isinstance(conf, dict) else {}
+        backbone = {key: json.loads(metadata[key]) for key in CONF_KEYS if key in metadata}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: its metadata are not JSON ({error})") from error
+    return {"model": {"backbone": backbone}} if backbone else {}
+
+
+def _read_torch(path: Path) -> tuple[dict[Any, Any], dict[str, Any], dict[str, Any]]:
+    content = read_torch_file(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: wanted a dict of tensors, got {content!r:.100}")
+    wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)
+    if wrapper is None:
+        return content, {}, {}
+    conf = _plain(content.get("conf"))
+    if not isinstance(conf, dict):
+        if content.get("conf") is not None:
+            logger.warning("%s: its conf is no plain dict and is ignored", path)
+        conf = {}
+    extras = {key: value for key, value in content.items() if key not in (wrapper, "conf")}
+    return content[wrapper], conf, extras
+
+
+def _plain(value: Any) -> Any:
+    """Containers without what was not built."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items() if not isinstance(v, Opaque)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value if not isinstance(item, Opaque)]
+    return None if isinstance(value, Opaque) else value
+
+
+def _named_as_in_network(path: Path, found: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Undo what wrappers of training did to the names; refuse what is no tensor."""
+    strange = {k: v for k, v in found.items() if not (isinstance(k, str) and isinstance(v, Tensor))}
+    if strange:
+        key, value = next(iter(strange.items()))
+        raise ValueError(
+            f"{path}: weights must be tensors, but entry {key!r} is {value!r:.80}"
+            + (f" (and {len(strange) - 1} more)" if len(strange) > 1 else "")
+        )
+    is_wrapped = bool(found) and all(name.startswith("module.") for name in found)
+    tensors: dict[str, Tensor] = {}
+    for name, value in found.items():
+        plain = name.removeprefix("module.") if is_wrapped else name
+        plain = plain.replace("_orig_mod.", "")
+        if plain.startswith(IGNORED_PREFIX):
+            continue
+        if plain in tensors:
+            raise ValueError(f"{path}: two tensors are named {plain!r} once prefixes are stripped")
+        tensors[plain] = value
+    return tensors
+
+
+def _existing(path: Path) -> Path:
+    path = path.expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise FileNotFoundError(
+            f"{path} is a folder; weights are one file, as {path}/….safetensors"
+        )
+    raise FileNotFoundError(
+        f"no weights at {path}; give a file, an http(s) address, a Hugging Face repository "
+        f"'organisation/repository', or one of the names {', '.join(names())}"
+    )
+
+
+def _is_file_name(text: str) -> bool:
+    return text.endswith(SUFFIXES)
+
+
+def _with_hint(text: str, fetch_it: Callable[[str], Path]) -> Path:
+    """Fetch; where that fails, name the weights that need no download."""
+    try:
+        return fetch_it(text)
+    except DownloadError as error:
+        others = [name for name in bundled() if name != text]
+        hint = f". Without a connection, use {' or '.join(map(repr, others))}" if others else ""
+        raise DownloadError(f"{error}{hint}") from error
+
+
+def _fetch_url(url: str) -> Path:
+    name = Path(urlsplit(url).path).name or "weights"
+    digest = hashlib.sha256(url.encode()).hexdigest()[:8]
+    return fetch(Source(url), cache_dir() / "urls" / digest / name)
