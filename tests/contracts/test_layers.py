@@ -17,7 +17,7 @@ ZIPSPLAT = {
     "camera": 2, "pose": 2, "render": 2, "formats": 2,
     "gaussians": 3,
     "model": 4, "preprocess": 4, "trajectories": 4, "weights": 4, "checkpoints": 4, "pruning": 4,
-    "predictor": 5, "viz": 5, "webpage": 5, "alignment": 5,
+    "predictor": 5, "untrained": 5, "viz": 5, "webpage": 5, "alignment": 5,
     "viewer": 6, "cli": 6, "__main__": 7,
 }  # fmt: skip
 

@@ -1,0 +1,40 @@
+"""Progress of long work on stderr: a bar on a terminal, otherwise nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Report = Callable[[int, int], None]
+
+
+@contextmanager
+def progress_bar(description: str, unit: str = "it", *, is_quiet: bool = False) -> Iterator[Report]:
+    """Show a bar while the block runs.
+
+    Args:
+        description: what is going on, in front of the bar.
+        unit: what is counted.
+        is_quiet: show nothing, even on a terminal.
+
+    Yields:
+        a function to call with (done, total); the total may change.
+    """
+    from tqdm import tqdm
+
+    bar = tqdm(
+        desc=description,
+        unit=unit,
+        leave=False,
+        disable=True if is_quiet else None,  # None: unless stderr is no terminal
+        dynamic_ncols=True,
+    )
+
+    def report(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    try:
+        yield report
+    finally:
+        bar.close()
