@@ -13,12 +13,13 @@ ROOT = Path(__file__).parents[2]
 # modules of its own package.
 ZIPSPLAT = {
     "_version": 0, "plugins": 0, "structs": 0, "rotations": 0, "harmonics": 0, "files": 0,
-    "progress": 0, "downloads": 1, "images": 1, "video": 1, "figures": 1, "inputs": 2,
-    "camera": 2, "pose": 2, "render": 2, "formats": 2,
-    "gaussians": 3,
-    "model": 4, "preprocess": 4, "trajectories": 4, "weights": 4, "checkpoints": 4, "pruning": 4,
-    "predictor": 5, "untrained": 5, "viz": 5, "webpage": 5, "alignment": 5,
-    "viewer": 6, "cli": 6, "__main__": 7,
+    "progress": 0, "tensor_pickle": 0,
+    "images": 1, "video": 1, "file_records": 1, "torch_files": 1,
+    "inputs": 2, "downloads": 2, "camera": 2, "pose": 2, "render": 2, "formats": 2,
+    "gaussians": 3, "hub": 3, "figures": 3,
+    "model": 4, "preprocess": 4, "trajectories": 4, "weights": 5, "checkpoints": 4, "pruning": 4,
+    "predictor": 6, "viz": 6, "webpage": 6, "alignment": 6, "untrained": 7,
+    "viewer": 8, "cli": 8, "__main__": 9,
 }  # fmt: skip
 
 # What each part of `splatfactory` may import of it, besides parts of its own package.
