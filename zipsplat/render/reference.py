@@ -16,6 +16,7 @@ from zipsplat.render import Rendered, RenderSettings, Splats, Viewpoints
 from zipsplat.render._projection import ALPHA_MIN, Projected, pixel_centres, project, shade
 
 TRANSMITTANCE_MIN = 1e-4
+TILE = 16  # pixels, side of the tiles of gsplat
 PAIRS_PER_CHUNK = 4_000_000  # Gaussians times pixels held at once without gradients, about 0.3 GB
 
 
@@ -29,9 +30,17 @@ class _Blended:
 
 
 class ReferenceRenderer:
-    """Dense compositing in plain PyTorch."""
+    """Dense compositing in plain PyTorch.
+
+    Args:
+        square_cut: Draw a Gaussian only in the tiles that the square of three standard deviations
+            of its longer axis touches, as gsplat 1.4 does, instead of wherever it can be seen.
+    """
 
     name = "reference"
+
+    def __init__(self, square_cut: bool = False) -> None:
+        self.square_cut = square_cut
 
     def unavailable(self, device: torch.device) -> str | None:
         """It works everywhere."""
@@ -64,13 +73,14 @@ class ReferenceRenderer:
         means, conics = projected.means[view, order], projected.conics[view, order]
         values = torch.cat((colors[view, order], depths[order, None]), dim=-1)
 
+        reach = _square_radii(projected.covariances[view, order]) if self.square_cut else None
         pixels = pixel_centres(viewpoints.height, viewpoints.width, means)
         per_chunk = max(1, PAIRS_PER_CHUNK // max(1, len(order)))
         painted, transmittances = [], []
         contributed = torch.zeros(len(depths), dtype=torch.bool, device=depths.device)
         centred = torch.zeros_like(contributed)
         for chunk in pixels.split(per_chunk):
-            blended = _blend(means, conics, opacities[order], chunk, settings.alpha_clamp)
+            blended = _blend(means, conics, opacities[order], chunk, settings.alpha_clamp, reach)
             painted.append(values.T @ blended.weights)
             transmittances.append(blended.transmittance)
             contributed[order] |= (blended.weights > 0).any(dim=-1)
@@ -85,7 +95,12 @@ class ReferenceRenderer:
 
 
 def _blend(
-    means: Tensor, conics: Tensor, opacities: Tensor, pixels: Tensor, alpha_clamp: float
+    means: Tensor,
+    conics: Tensor,
+    opacities: Tensor,
+    pixels: Tensor,
+    alpha_clamp: float,
+    reach: Tensor | None,
 ) -> _Blended:
     """Weights of N Gaussians, nearest first, at P pixels."""
     offset = means.unsqueeze(1) - pixels
@@ -94,6 +109,8 @@ def _blend(
     power = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
     alpha = (opacities.unsqueeze(-1) * torch.exp(-power)).clamp_max(_float32(alpha_clamp))
     hit = (power >= 0) & (alpha >= _float32(ALPHA_MIN))
+    if reach is not None:
+        hit = hit & _shares_tile(means, reach, pixels)
     alpha = torch.where(hit, alpha, torch.zeros_like(alpha))
 
     after = torch.cumprod(1 - alpha, dim=0)
@@ -103,6 +120,22 @@ def _blend(
     transmittance = torch.where(alive, 1 - alpha, torch.ones_like(alpha)).prod(dim=0)
     centred = hit & alive & ((offset >= 0) & (offset < 1)).all(dim=-1)
     return _Blended(weights, transmittance, centred)
+
+
+def _square_radii(covariances: Tensor) -> Tensor:
+    """Three standard deviations of the longer axis in whole pixels, (N,), by gsplat 1.4's rule."""
+    xx, xy, yy = covariances.detach().unbind(-1)
+    half = 0.5 * (xx + yy)
+    longest = half + (half.square() - (xx * yy - xy * xy)).clamp_min(0.01).sqrt()
+    return torch.ceil(3 * longest.sqrt())
+
+
+def _shares_tile(means: Tensor, radii: Tensor, pixels: Tensor) -> Tensor:
+    """Whether the square around a Gaussian touches the tile of a pixel, (N, P)."""
+    tiles = torch.floor(pixels / TILE)
+    first = torch.floor((means.detach() - radii[:, None]) / TILE).unsqueeze(1)
+    last = torch.ceil((means.detach() + radii[:, None]) / TILE).unsqueeze(1)
+    return ((tiles >= first) & (tiles < last)).all(dim=-1)
 
 
 def _compose(

@@ -1,0 +1,57 @@
+"""Pull Gaussians towards known surfaces: one-directional chamfer distance."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+RANGE = 10.0
+"""Coordinates are clamped to ±RANGE, in units of the scene scale, before distances are taken."""
+CUDA_CHUNK = 4096
+"""Points per block of the distance matrix on a GPU."""
+
+
+def chamfer_error(points: Tensor, surface: Tensor) -> Tensor:
+    """Mean squared distance of points to their nearest surface point, and a penalty for leaving.
+
+    Both sets are clamped to ±10 per coordinate, so a point outside feels the penalty
+    0.1·mean sqrt(relu(|p| − 10 + 1e-6) + 1e-8) alone.
+
+    Args:
+        points: (N, 3), carries gradients.
+        surface: (Q, 3), at least one point.
+
+    Returns:
+        A number.
+    """
+    with torch.autocast(points.device.type, enabled=False):
+        points, surface = points.float(), surface.float()
+        inside = points.clamp(-RANGE, RANGE)
+        surface = surface.clamp(-RANGE, RANGE)
+        nearest = surface[nearest_indices(inside.detach(), surface)]
+        distance = (inside - nearest).square().sum(dim=-1).mean()
+        beyond = torch.relu(points.abs() - RANGE + 1e-6)
+        return distance + 0.1 * torch.sqrt(beyond + 1e-8).mean()
+
+
+def nearest_indices(points: Tensor, surface: Tensor) -> Tensor:
+    """Index of the nearest surface point, (N, 3) and (Q, 3) → (N,); a k-d tree on a CPU."""
+    if not bool(torch.isfinite(points).all()):
+        # A tree refuses NaN; distances to it are NaN anyway, and the step is thrown away.
+        return torch.zeros(len(points), dtype=torch.long, device=points.device)
+    if points.device.type == "cpu":
+        from scipy.spatial import cKDTree
+
+        _, index = cKDTree(surface.detach().numpy()).query(points.numpy())
+        return torch.from_numpy(index)
+    chunks = points.split(CUDA_CHUNK)
+    return torch.cat([torch.cdist(chunk, surface).argmin(dim=1) for chunk in chunks])
+
+
+def anchor_error(points: Tensor) -> Tensor:
+    """Mean |p − (0, 0, 1)| over points and axes: the stand-in where chamfer is switched off."""
+    return (points - points.new_tensor([0.0, 0.0, 1.0])).abs().mean()

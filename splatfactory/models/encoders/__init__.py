@@ -1,0 +1,1 @@
+"""Image encoders: commands that prepare their published weights for training."""

@@ -1,0 +1,117 @@
+"""First weights of a network: random ones, those of a published backbone, those of another run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from splatfactory.models.encoders.dav3_encoder import read_backbone
+from splatfactory.schema import BackboneConfig, HeadConfig, ModelConfig
+from zipsplat.model.head import GaussianHead
+from zipsplat.model.layers import LayerScale
+
+logger = logging.getLogger(__name__)
+
+TOKEN_STD = 0.02
+HEAD_STD = 0.02
+Z, SCALES, OPACITY = 2, slice(3, 6), 10
+"""Places of these parameters among the raw numbers of one Gaussian."""
+
+
+def initialise(network: nn.Module, config: ModelConfig) -> None:
+    """Give a freshly built network the weights that training starts from.
+
+    Args:
+        network: With parts `backbone` and `gaussian_head`; everything else keeps PyTorch's own
+            initialisation but for its layer scales.
+        config: Which weights the backbone gets, and the biases of the head.
+
+    Raises:
+        ValueError: If the backbone's weights are missing or do not fit.
+    """
+    for name, part in network.named_children():
+        if name not in ("backbone", "gaussian_head"):
+            set_layer_scale(part, config.fuse_layer_scale)
+    backbone, head = network.get_submodule("backbone"), network.get_submodule("gaussian_head")
+    if config.backbone.weights is None:
+        initialise_backbone(backbone, config.backbone)
+    else:
+        load_backbone(backbone, Path(config.backbone.weights))
+    if isinstance(head, GaussianHead):
+        last = head.gaussian_head[-1]
+        assert isinstance(last, nn.Linear)
+        initialise_head(last, head.parameters_per_gaussian, config.gaussian_head)
+
+
+def initialise_backbone(backbone: nn.Module, config: BackboneConfig) -> None:
+    """Random tokens and positions, and layer scales that let a new network learn."""
+    set_layer_scale(backbone, config.init_layer_scale)
+    for name, parameter in backbone.named_parameters():
+        if name.rpartition(".")[2] in ("cls_token", "camera_token", "pos_embed"):
+            nn.init.trunc_normal_(parameter, std=TOKEN_STD)
+
+
+@torch.no_grad()
+def initialise_head(last: nn.Linear, num_parameters: int, config: HeadConfig) -> None:
+    """Start every Gaussian of a token alike (coupled) or each by itself, with chosen biases.
+
+    Args:
+        last: Final layer, G·P outputs.
+        num_parameters: P, numbers of one Gaussian.
+        config: Biases, and whether the Gaussians are coupled.
+    """
+    num_gaussians = last.out_features // num_parameters
+    if config.coupled_init:
+        template = torch.randn(num_parameters, last.in_features) * HEAD_STD
+        last.weight.copy_(template.repeat(num_gaussians, 1))
+        last.bias.zero_()
+    bias = last.bias.view(num_gaussians, num_parameters)
+    bias[:, Z] = config.init_position_z_bias
+    bias[:, SCALES] = config.init_scale_bias
+    bias[:, OPACITY] = config.init_opacity_bias
+
+
+@torch.no_grad()
+def set_layer_scale(module: nn.Module, value: float) -> None:
+    """Set every layer scale inside a module."""
+    for part in module.modules():
+        if isinstance(part, LayerScale):
+            part.gamma.fill_(value)
+
+
+def load_backbone(backbone: nn.Module, path: Path) -> None:
+    """Copy Depth-Anything-3 weights into a backbone.
+
+    Raises:
+        ValueError: If the file is missing, or tensors are missing or of another shape.
+    """
+    load_strictly(backbone, read_backbone(path), str(path))
+    logger.info("backbone starts from %s", path)
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Copy a state dict; every tensor must be there and fit, none may be left over.
+
+    Raises:
+        ValueError: Naming the first tensors that do not fit.
+    """
+    wanted = module.state_dict()
+    missing = sorted(set(wanted) - set(state))
+    surplus = sorted(set(state) - set(wanted))
+    misshapen = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}"
+        for name in sorted(set(wanted) & set(state))
+        if state[name].shape != wanted[name].shape
+    ]
+    problems = [
+        f"{len(names)} {kind}: {', '.join(names[:3])}"
+        for kind, names in (("missing", missing), ("unknown", surplus), ("misshapen", misshapen))
+        if names
+    ]
+    if problems:
+        raise ValueError(f"{source} does not fit this network ({'; '.join(problems)})")
+    module.load_state_dict(dict(state))

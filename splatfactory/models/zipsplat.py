@@ -1,0 +1,107 @@
+"""ZipSplat as training sees it: how many tokens are kept, when priors are shown, what is frozen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from splatfactory.datasets.batch import Views
+from splatfactory.protocols import Prediction
+from splatfactory.schema import ModelConfig
+from zipsplat.model.compression import SELECTORS
+from zipsplat.model.network import ZipSplatNetwork
+from zipsplat.model.priors import Priors
+
+
+class ZipSplatModel(nn.Module):
+    """A `TrainableModel`: context views in, Gaussians out.
+
+    Args:
+        config: Sampling of tokens and priors.
+        network: What is trained and saved.
+
+    Raises:
+        ValueError: If there is no such token selection.
+    """
+
+    def __init__(self, config: ModelConfig, network: ZipSplatNetwork) -> None:
+        super().__init__()
+        if config.token_selection_mode not in SELECTORS:
+            raise ValueError(
+                f"model.token_selection_mode must be one of {', '.join(SELECTORS)}, "
+                f"got {config.token_selection_mode!r}"
+            )
+        self.config = config
+        self.network = network
+        self.selector = SELECTORS[config.token_selection_mode]
+        self.min_ratio = float(config.query_sample_ratio[0])
+        network.activation_checkpointing = config.use_checkpoint
+
+    def forward(self, context: Views, compression: float | None = None) -> Prediction:
+        """Predict Gaussians.
+
+        Args:
+            context: (B, V) views, poses relative to the first.
+            compression: Kept share of the tokens; None draws it in training and takes the
+                largest of the configuration in evaluation.
+        """
+        features = self.network.encode(context.rgb, self._priors(context))
+        ratio = self._ratio(features.num_views) if compression is None else compression
+        gaussians = self.network.decode(features, ratio, self.selector)
+        group = self.network.config.gaussians_per_token
+        tokens = torch.tensor(gaussians.num_gaussians / group)
+        metrics = {"query_ratio": torch.tensor(ratio), "scene_tokens": tokens}
+        return Prediction(gaussians, group, metrics)
+
+    def schedule(self, step: int, num_steps: int | None) -> Mapping[str, float]:
+        """Lower the smallest kept share of tokens over the first part of training."""
+        lowest = float(self.config.query_sample_ratio[0])
+        if num_steps is None:
+            self.min_ratio = lowest
+        else:
+            fraction = self.config.query_ratio_schedule
+            self.min_ratio = min_query_ratio(step, num_steps, fraction, lowest)
+        return {"query_ratio_min": self.min_ratio}
+
+    def _ratio(self, num_views: int) -> float:
+        """Kept share of the tokens: one for the whole batch, fewer of many views."""
+        largest = float(self.config.query_sample_ratio[1])
+        if not self.training:
+            return largest
+        smallest: float = self.min_ratio * min(
+            1.0, (2 / num_views) ** self.config.query_scale_with_views
+        )
+        return smallest + (largest - smallest) * float(torch.rand(()))
+
+    def _priors(self, context: Views) -> Priors | None:
+        """True cameras of the context, in a share of training steps or where asked for."""
+        if self.training:
+            # Drawn even where it decides nothing, so that the option does not shift other draws.
+            is_shown = float(torch.rand(())) < self.config.prior_probability
+        else:
+            is_shown = self.config.eval_use_priors
+        return Priors.from_cameras(context.cameras, context.poses) if is_shown else None
+
+
+def min_query_ratio(step: int, num_steps: int, fraction: float, lowest: float) -> float:
+    """Smallest share of tokens that is kept: falls from 1 to `lowest` along half a cosine.
+
+    Args:
+        step: Number of the update.
+        num_steps: All updates.
+        fraction: Share of the steps after which `lowest` is reached; 0: from the start.
+        lowest: Share at the end, in (0, 1].
+    """
+    span = int(num_steps * fraction)
+    phase = 1.0 if span == 0 else min(step, span) / span
+    return lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * phase))
+
+
+def freeze_camera_encoder(network: nn.Module) -> None:
+    """Stop training the camera encoder and the camera tokens it replaces."""
+    for name, parameter in network.named_parameters():
+        if ".cam_enc." in f".{name}" or name.endswith("camera_token"):
+            parameter.requires_grad_(False)

@@ -1,0 +1,114 @@
+"""What training, models, losses and data agree on. Interfaces and plain records only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from splatfactory.datasets.batch import Batch, Views
+from splatfactory.schema import HeadConfig
+from zipsplat.gaussians import Gaussians
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model makes of the context views.
+
+    Attributes:
+        gaussians: (B, N) one set per scene, in the frame of the first context view, float32.
+        token_group: Consecutive Gaussians that belong to one scene token; 1 if there are none.
+        metrics: Numbers worth logging, each (B,) or a scalar, without gradient.
+    """
+
+    gaussians: Gaussians
+    token_group: int
+    metrics: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Renderings of a batch of scenes, by the views they belong to.
+
+    Attributes:
+        color: (B, V, 3, H, W) not clamped above.
+        depth: (B, V, H, W) depth Σ w·z, not divided by alpha.
+        alpha: (B, V, H, W) in [0, 1].
+    """
+
+    color: Tensor
+    depth: Tensor
+    alpha: Tensor
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """Everything a loss may look at. V counts the supervised views.
+
+    Attributes:
+        gaussians: (B, N).
+        activated: (B, N) bool, Gaussians that the pictures already constrain.
+        drawn: Renderings of the supervised views.
+        views: The true pictures, depths, cameras and poses of the same views.
+    """
+
+    gaussians: Gaussians
+    activated: Tensor
+    drawn: Drawn
+    views: Views
+
+
+class Loss(Protocol):
+    """An additional term; `PLUGIN` of a module of `splatfactory.losses` or of one's own package."""
+
+    def __call__(self, supervision: Supervision) -> Tensor:
+        """One number per scene, (B,)."""
+
+
+class SceneLoss(Protocol):
+    """All terms of a configuration; see `splatfactory.losses`."""
+
+    config: HeadConfig
+
+    def __call__(self, supervision: Supervision) -> dict[str, Tensor]:
+        """Every term and their weighted sum `total`; each (B,)."""
+
+    def describe(self, supervision: Supervision, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Numbers that are logged but not minimised; each (B,)."""
+
+
+class TrainableModel(Protocol):
+    """An nn.Module that predicts Gaussians; the trainer knows nothing more about it.
+
+    Attributes:
+        network: The part that is trained, saved and exported.
+    """
+
+    network: nn.Module
+
+    def __call__(self, context: Views) -> Prediction:
+        """Gaussians from context views (B, V)."""
+
+    def schedule(self, step: int, num_steps: int | None) -> Mapping[str, float]:
+        """Set what changes during training for update `step`; returns the values for the log."""
+
+
+class BatchSource(Protocol):
+    """A stream of training batches whose position can be saved."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The rest of the current epoch."""
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position after the last batch handed out."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly after a saved position."""
+
+    def set_max_views(self, max_views: int) -> None:
+        """Bound the context views of the next batches."""

@@ -1,0 +1,382 @@
+"""Every option of training and evaluation: its name, type, default and meaning.
+
+YAML files hold only what differs from these defaults. Names follow the released configurations.
+Cross-field checks are in `__post_init__`; loading is `splatfactory.config`.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: RUF009 -- `option` and `section` make fresh dataclass fields, no shared defaults
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Precision(str, Enum):
+    """Arithmetic of the network's forward pass; geometry and losses are always float32."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+class ActivatedRule(str, Enum):
+    """Which Gaussians count as constrained by the pictures."""
+
+    centred = "centred"
+    contributed = "contributed"
+
+
+class Direction(str, Enum):
+    """Whether a smaller or a larger value of a metric is better."""
+
+    min = "min"
+    max = "max"
+
+
+def option(default: Any, text: str) -> Any:
+    """A field with a default and the line `--help` shows."""
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata={"help": text})
+    return field(default=default, metadata={"help": text})
+
+
+def section(kind: type, text: str) -> Any:
+    """A nested group of options."""
+    return field(default_factory=kind, metadata={"help": text})
+
+
+@dataclass
+class KnnConfig:
+    """Token selection by k-means."""
+
+    init_mode: str = option("uniform", "first centroids: evenly spaced tokens")
+    n_iters: int = option(5, "k-means rounds")
+
+
+@dataclass
+class BackboneConfig:
+    """Depth-Anything-3 vision transformer."""
+
+    vit_name: str = option("vitg", "vits, vitb, vitl, vitg, or custom with the sizes below")
+    embed_dim: int = option(1536, "token width")
+    depth: int | None = option(None, "number of blocks; null: that of vit_name")
+    num_heads: int | None = option(None, "attention heads; null: embed_dim / 64")
+    ffn: str | None = option(None, "mlp or swiglu; null: that of vit_name, or mlp")
+    ffn_hidden: int | None = option(None, "hidden width of the blocks; null: by the usual rule")
+    patch_size: int | None = option(None, "patch side in pixels; null: 14")
+    pos_grid: int | None = option(None, "side of the learned position grid; null: 37")
+    prior_heads: int | None = option(None, "heads of the camera encoder; null: 16")
+    out_layers: list[int] = option([19, 29, 39], "blocks whose tokens are used, ascending")
+    alt_start: int = option(13, "first block that may attend across views")
+    qknorm_start: int = option(13, "first block with normalised queries and keys")
+    rope_start: int = option(13, "first block with rotary positions")
+    cat_token: bool = option(True, "emit local and global tokens side by side")
+    with_camera_enc: bool = option(True, "have a camera-prior encoder")
+    freeze_camera_enc: bool = option(True, "do not train the camera encoder and camera tokens")
+    weights: str | None = option("weights/da3-giant.pth", "initial weights; null: random")
+    init_layer_scale: float = option(1.0, "initial layer scale of the blocks, where random")
+    use_checkpoint: bool = option(False, "recompute activations of the blocks in the backward pass")
+
+
+@dataclass
+class HeadConfig:
+    """Gaussian head and losses."""
+
+    sh_degree: int = option(1, "degree of the spherical harmonics")
+    max_scale: float = option(0.1, "scales above are penalised")
+    min_scale: float = option(1e-6, "scales below are penalised")
+    opacity_penalty_threshold: float = option(0.01, "opacities below are penalised")
+    location_penalty_range: float = option(10.0, "coordinates beyond are penalised")
+    random_background: bool = option(False, "draw over a random colour, so that holes cost")
+    coupled_init: bool = option(True, "start all Gaussians of a token from equal weights")
+    init_position_z_bias: float = option(0.5, "initial raw depth")
+    init_scale_bias: float = option(0.5, "initial raw scale")
+    init_opacity_bias: float = option(-1.5, "initial raw opacity")
+    detach_activated_gaussians: bool = option(True, "spare visible Gaussians the chamfer pull")
+    activated: ActivatedRule = option(
+        ActivatedRule.centred,
+        "centred: blended at its own centre pixel; contributed: blended anywhere",
+    )
+    use_l1_loss: bool = option(True, "mse_loss is the absolute error; false: squared error")
+    use_chamfer: bool = option(True, "chamfer term; false: pull towards (0, 0, 1)")
+    loss_on_context: bool = option(False, "supervise the context views as well")
+    mse_weight: float = option(1.0, "weight of the pixel error")
+    lpips_weight: float = option(0.05, "weight of LPIPS-VGG; 0 needs no weight files")
+    ssim_weight: float = option(0.0, "weight of 1 − SSIM")
+    chamfer_weight: float = option(0.1, "weight of the chamfer term")
+    depth_weight: float = option(0.01, "weight of the depth error")
+    extra_losses: dict[str, float] = option(
+        {}, "further losses by module name and weight, e.g. {my_lab.losses.sparsity: 0.1}"
+    )
+
+
+@dataclass
+class ModelConfig:
+    """The network and how it is trained."""
+
+    name: str = option("networks.zipsplat", "networks.zipsplat or networks.pixel_aligned")
+    weights: str | None = option(None, "weights of the whole network: name, path or URL")
+    backbone: BackboneConfig = section(BackboneConfig, "image encoder")
+    gaussian_head: HeadConfig = section(HeadConfig, "Gaussian head and losses")
+    knn: KnnConfig = section(KnnConfig, "token selection")
+    img_size: int = option(252, "picture side in pixels")
+    gaussians_per_prototype: int = option(32, "Gaussians per scene token")
+    clustering_layer: int = option(0, "feature layer the tokens are chosen on, 0 is the deepest")
+    scene_init_layer: int = option(0, "feature layer scene tokens start from")
+    num_heads: int | None = option(None, "heads of the fusion blocks; null: embed_dim / 64")
+    color_heads: int | None = option(None, "heads of the colour branch; null: width / 64")
+    mlp_ratio: float = option(4.0, "hidden width of the fusion MLPs over embed_dim")
+    fuse_layer_scale: float = option(0.01, "initial layer scale of the fusion blocks")
+    query_sample_ratio: list[float] = option([0.5, 1.0], "kept share of tokens in training")
+    query_ratio_schedule: float = option(0.5, "share of training that lowers the minimum ratio")
+    query_scale_with_views: float = option(0.5, "minimum ratio falls with (2 / views) ** this")
+    token_selection_mode: str = option("kmeans", "kmeans, stride or random")
+    with_color_skip: bool = option(True, "feed picture colours to the head")
+    color_skip_dim: int = option(128, "width of the colour branch")
+    prior_probability: float = option(0.2, "chance of a step to see camera priors")
+    eval_use_priors: bool = option(False, "feed true context cameras in evaluation")
+    use_checkpoint: bool = option(False, "recompute activations of the fusion blocks")
+    compile_loss: bool = option(False, "compile the losses together with train.compile")
+
+    def __post_init__(self) -> None:
+        """Check what one field cannot know of another."""
+        low, high = _pair(self.query_sample_ratio, "model.query_sample_ratio")
+        if not 0 < low <= high <= 1:
+            raise ValueError(
+                f"model.query_sample_ratio must be [min, max] in (0, 1], got [{low}, {high}]"
+            )
+        if not 0 <= self.prior_probability <= 1:
+            raise ValueError(
+                f"model.prior_probability must be in [0, 1], got {self.prior_probability}"
+            )
+        self._check_fixed()
+
+    def _check_fixed(self) -> None:
+        """Options that released configurations name, but of which the network knows one value."""
+        wanted = {
+            "clustering_layer": (self.clustering_layer, 0),
+            "scene_init_layer": (self.scene_init_layer, 0),
+            "with_color_skip": (self.with_color_skip, True),
+            "knn.init_mode": (self.knn.init_mode, "uniform"),
+            "knn.n_iters": (self.knn.n_iters, 5),
+            "backbone.cat_token": (self.backbone.cat_token, True),
+            "backbone.with_camera_enc": (self.backbone.with_camera_enc, True),
+        }
+        for name, (given, supported) in wanted.items():
+            if given != supported:
+                raise ValueError(f"model.{name} can only be {supported}, got {given}")
+
+
+@dataclass
+class PreprocessingConfig:
+    """Picture sizes."""
+
+    resize: int | None = option(252, "long side in pixels; null: as stored")
+    edge_divisible_by: int | None = option(14, "crop sides to multiples of this")
+    resize_method: str = option("torch_bilinear_aa", "torch_bilinear_aa, pil_lanczos, …")
+
+
+@dataclass
+class ChildConfig:
+    """One dataset of a mixture."""
+
+    dataset_dir: str = option("", "folder of train-scenes and test-scenes")
+    dataset_name: str | None = option(None, "name in logs and result tables")
+    weight: float = option(1.0, "share of the mixture")
+    view_sampler: dict[str, Any] = option({"name": "bounded"}, "view sampler and its options")
+    preprocessing: PreprocessingConfig | None = option(None, "null: as the mixture")
+    augmentations: str | None = option(None, "null: as the mixture")
+    train_shard_dir: str = option("train-scenes", "folder of training shards")
+    test_shard_dir: str = option("test-scenes", "folder of test shards")
+
+
+@dataclass
+class SyntheticConfig:
+    """Generated scenes; used by data.name=synthetic."""
+
+    num_scenes: int = option(1000, "scenes per epoch")
+    num_views: int = option(24, "views per scene to sample from")
+    size: list[int] = option([252, 252], "height and width in pixels")
+    options: dict[str, Any] = option({}, "further options of the generator")
+
+
+@dataclass
+class DataConfig:
+    """Where batches come from."""
+
+    name: str = option("composed", "composed, synthetic, or the name of one converted dataset")
+    dataset_dir: str = option("", "folder of one converted dataset")
+    childs: dict[str, ChildConfig] = option({}, "datasets of a mixture")
+    synthetic: SyntheticConfig = section(SyntheticConfig, "generated scenes")
+    train_shard_dir: str = option("train-scenes", "folder of training shards")
+    test_shard_dir: str = option("test-scenes", "folder of test shards")
+    seed: int = option(0, "seed of shuffling and view choice")
+    batch_size: int = option(1, "context images per step, over all processes")
+    val_batch_size: int = option(1, "context images per validation batch")
+    val_scenes: int = option(32, "training scenes held out for validation")
+    num_workers: int = option(8, "loader processes per rank")
+    prefetch_factor: int = option(2, "batches each loader process prepares ahead")
+    image_num_range: list[int] = option([2, 24], "fewest and most context views")
+    view_schedule: float | None = option(0.5, "share of training that raises the view count")
+    aspect_ratio_range: list[float] = option([1.0, 1.0], "width / height of the pictures")
+    num_target_views: int = option(4, "target views per scene")
+    view_sampler: dict[str, Any] = option({"name": "bounded"}, "view sampler and its options")
+    preprocessing: PreprocessingConfig = section(PreprocessingConfig, "picture sizes")
+    augmentations: str = option("identity", "identity or strong colour changes")
+    random_reference_view: bool = option(True, "shuffle which context view comes first")
+    use_relative_poses: bool = option(True, "express poses relative to the first context view")
+    normalize_baseline: str | bool = option(
+        False, "false: median depth is 1; start_end, max_pairwise_d or none"
+    )
+    near: float = option(0.1, "near distance, in units of the data")
+    far: float = option(100.0, "far distance, in units of the data")
+    max_pose_jump_ratio: float = option(10.0, "drop scenes with larger camera jumps; 0: keep")
+    max_samples: int | None = option(None, "use at most so many scenes")
+
+    def __post_init__(self) -> None:
+        """Check what one field cannot know of another."""
+        low, high = _pair(self.image_num_range, "data.image_num_range")
+        if not 1 <= low <= high:
+            raise ValueError(f"data.image_num_range must be [min, max], got [{low}, {high}]")
+        if self.batch_size < 1:
+            raise ValueError(f"data.batch_size must be at least 1, got {self.batch_size}")
+
+
+@dataclass
+class OptimizerConfig:
+    """Update rule."""
+
+    name: str = option("AdamW", "AdamW or Adam")
+    weight_decay: float = option(0.05, "decoupled weight decay")
+    betas: list[float] = option([0.9, 0.95], "moment decay rates")
+    eps: float = option(1e-8, "denominator floor")
+    decay_exclusions: bool = option(
+        False, "spare norms, biases, layer scales and position embeddings the weight decay"
+    )
+
+
+@dataclass
+class TrainConfig:
+    """The training loop."""
+
+    seed: int | None = option(0, "seed of everything random; null: from the system")
+    num_steps: int | None = option(None, "optimizer steps")
+    epochs: int | None = option(None, "passes over the data")
+    max_minutes: float | None = option(None, "save and stop after so long")
+    lr: float = option(1e-3, "peak learning rate")
+    lr_scaling: dict[str, float] = option(
+        {}, "factors by part of a parameter's name, first match counts; a+b: either"
+    )
+    lr_schedule: str = option("warmup_cosine", "warmup_cosine or constant")
+    warmup_steps: int | None = option(None, "null: 5 % of num_steps")
+    optimizer: OptimizerConfig = section(OptimizerConfig, "update rule")
+    opt_regexp: str | None = option(None, "train only parameters whose name matches")
+    clip_grad: float | None = option(None, "largest gradient norm")
+    gradient_accumulation_steps: int = option(1, "batches per optimizer step")
+    ema_decay: float | None = option(None, "keep an average of the weights, e.g. 0.9999")
+    max_nonfinite_steps: int = option(20, "stop after so many unusable gradients in a row")
+    mixed_precision: Precision = option(Precision.float32, "float32 or bfloat16")
+    matmul_precision: str = option("high", "highest, high or medium, as torch names them")
+    compile: str | None = option(None, "torch.compile mode, e.g. default or max-autotune")
+    deterministic: bool = option(True, "on a CPU: bit-equal repetition")
+    detect_anomaly: bool = option(False, "name the operation behind a NaN; slow")
+    num_threads: int | None = option(None, "CPU threads per process; null: as the system says")
+    renderer: str = option("auto", "auto, cpu, cuda or reference")
+    ddp_find_unused_parameters: bool = option(False, "for models with unused parameters")
+    ddp_timeout_minutes: float = option(30.0, "give up on a silent process after so long")
+    save_every_iter: int | None = option(None, "checkpoint every so many steps")
+    save_every_minutes: float | None = option(30.0, "checkpoint every so many minutes")
+    keep_last_checkpoints: int = option(2, "full checkpoints to keep")
+    keep_best_checkpoints: int = option(1, "best models to keep")
+    best_key: str = option("loss/total", "validation metric that decides which is best")
+    best_mode: Direction = option(Direction.min, "min or max is better")
+    export_dtype: Precision = option(Precision.float32, "precision of exported safetensors")
+    load_experiment: str | None = option(None, "start from the weights of another run")
+    reload_model: bool = option(False, "with load_experiment: take its model options too")
+    eval_every_iter: int | None = option(None, "validate every so many steps")
+    eval_every_epoch: int = option(1, "validate every so many epochs, unless by steps; 0: never")
+    eval_init: bool = option(False, "validate before the first step")
+    run_benchmarks: list[str] = option([], "evaluations to run during training")
+    benchmark_every_epoch: int = option(1, "run them every so many epochs; 0: at the end only")
+    writer: str | None = option(None, "tensorboard, wandb, or both; JSON lines are always written")
+    project_name: str = option("splatfactory", "Weights & Biases project")
+    log_every_iter: int = option(200, "log every so many steps")
+    plot_every_iter: int | None = option(None, "draw figures every so many steps")
+    num_eval_plots: int = option(4, "validation batches to draw")
+    stdout_metrics: list[str] | None = option(["loss/total"], "shown on the console; null: all")
+    median_metrics: list[str] = option([], "metrics logged as medians too")
+    print_arch: int = option(1, "depth of the printed module tree; 0: none")
+    fast_dev_run: int = option(0, "run so many steps, validate once and stop")
+    overfit: int = option(0, "train on the first so many batches over and over")
+    record_memory: bool = option(False, "write a CUDA memory snapshot when memory runs out")
+    profile: int = option(0, "write a trace of so many steps after the tenth")
+
+    def __post_init__(self) -> None:
+        """Check what one field cannot know of another."""
+        if self.num_steps is not None and self.num_steps < 1:
+            raise ValueError(f"train.num_steps must be at least 1, got {self.num_steps}")
+        if self.gradient_accumulation_steps < 1:
+            raise ValueError("train.gradient_accumulation_steps must be at least 1")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"train.ema_decay must be in (0, 1), got {self.ema_decay}")
+        _pair(self.optimizer.betas, "train.optimizer.betas")
+
+
+@dataclass
+class PoseEstimatorConfig:
+    """Photometric pose alignment of the evaluation."""
+
+    lr: float = option(0.005, "step size of rotation and translation")
+    num_steps: int = option(200, "steps")
+    lpips_weight: float = option(0.05, "weight of LPIPS beside the masked L1")
+    batch_size: int = option(10, "views optimised together")
+    threshold: float = option(1e-5, "stop when the loss changes less …")
+    patience: int = option(5, "… for so many steps in a row")
+    fast: bool = option(False, "coarse first, per-view stop, best pose: faster, not the protocol")
+
+
+@dataclass
+class EvalConfig:
+    """How predictions are judged."""
+
+    num_views: int | None = option(None, "context views; chooses the index; null: the smallest")
+    index: str | None = option(None, "index file for custom_benchmark, or instead of the shipped")
+    align_poses: bool = option(True, "align target poses before scoring")
+    align_context: bool = option(False, "align and score context views as well")
+    render_resize: int | None = option(None, "align, draw and score at this size")
+    lpips: str = option("vgg", "vgg, or none where its weights cannot be had")
+    clip_metrics: bool = option(False, "clip renderings before SSIM and LPIPS")
+    pose_estimator: PoseEstimatorConfig = section(PoseEstimatorConfig, "pose alignment")
+    renderer: str = option("auto", "auto, cpu, cuda or reference")
+    compression: float | None = option(None, "kept share of tokens; null: query_sample_ratio max")
+    save_gaussians: bool = option(False, "keep each scene as a .ply file")
+    save_images: bool = option(True, "keep renderings and error maps")
+    num_worst: int = option(8, "worst scenes shown in the report")
+    seed: int = option(0, "seed of anything random")
+
+
+@dataclass
+class BenchmarkConfig:
+    """Changes to one evaluation when it runs during training."""
+
+    max_samples: int | None = option(None, "scenes to use")
+    eval: dict[str, Any] = option({}, "changed evaluation options")
+    data: dict[str, Any] = option({}, "changed data options")
+
+
+@dataclass
+class Config:
+    """A training run or an evaluation."""
+
+    model: ModelConfig = section(ModelConfig, "network")
+    data: DataConfig = section(DataConfig, "batches")
+    train: TrainConfig = section(TrainConfig, "training loop")
+    eval: EvalConfig = section(EvalConfig, "evaluation")
+    benchmarks: dict[str, BenchmarkConfig] = option({}, "evaluations during training")
+    max_samples: int | None = option(None, "evaluation: use at most so many scenes")
+
+
+def _pair(values: list[Any], name: str) -> tuple[Any, Any]:
+    if len(values) != 2:
+        raise ValueError(f"{name} must be two numbers, got {values}")
+    return values[0], values[1]

@@ -1,0 +1,273 @@
+"""Save a run so that nothing is lost, and find the newest save that is whole.
+
+A full checkpoint is written under a temporary name, read back and compared with what was meant,
+and only then takes its place; its SHA-256 lies beside it. Files hold tensors and plain containers
+alone, and are read with `weights_only`, so a checkpoint can execute nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import random
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from splatfactory.schema import Direction
+from zipsplat.files import atomic_path, write_atomically
+
+logger = logging.getLogger(__name__)
+
+FULL = re.compile(r"checkpoint_(\d+)\.tar")
+BEST = re.compile(r"checkpoint_best_(\d+)\.safetensors")
+LAST = "checkpoint_last.safetensors"
+RECORD = "best.json"
+BLOCK = 1 << 22
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be written or read; the message is one line for the user."""
+
+
+def save(state: Mapping[str, Any], path: Path) -> None:
+    """Write a full checkpoint, whole or not at all.
+
+    Raises:
+        CheckpointError: If there is no room, the folder cannot be written, or what arrives on the
+            disk is not what was written. Earlier checkpoints stay as they were.
+    """
+    try:
+        _check_room(state, path.parent)
+        with atomic_path(path) as temporary:
+            with temporary.open("wb") as file:
+                hashing = _HashingFile(file)
+                torch.save(dict(state), cast(BinaryIO, hashing))
+            expected = hashing.digest.hexdigest()
+            if sha256(temporary) != expected:
+                raise CheckpointError(f"{path} was not stored as written; is the disk failing?")
+            _write_text(_digest_path(path), expected)
+    except OSError as error:
+        raise CheckpointError(f"cannot write checkpoint {path}: {error}") from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a full checkpoint after checking it against its digest, if that is there.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged, or holds anything but plain data.
+    """
+    digest = _digest_path(path)
+    try:
+        if digest.is_file() and sha256(path) != digest.read_text(encoding="ascii").strip():
+            raise CheckpointError(f"{path} is damaged: its contents do not match {digest.name}")
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except CheckpointError:
+        raise
+    except Exception as error:
+        # Broken archives raise many types, none of which says more to the user.
+        raise CheckpointError(f"cannot read checkpoint {path}: {error}") from error
+    if not isinstance(state, dict) or "model" not in state:
+        raise CheckpointError(f"{path} is no checkpoint of a training run")
+    return state
+
+
+def load_newest(folder: Path) -> tuple[dict[str, Any], Path] | None:
+    """The newest whole checkpoint of a run; damaged ones are passed over with a warning."""
+    for path in reversed(full_checkpoints(folder)):
+        try:
+            return load(path), path
+        except CheckpointError as error:
+            logger.warning("%s; trying the one before", error)
+    return None
+
+
+def full_checkpoints(folder: Path) -> list[Path]:
+    """Full checkpoints of a run, oldest first."""
+    found = [(int(m[1]), p) for p in folder.glob("*.tar") if (m := FULL.fullmatch(p.name))]
+    return [path for _, path in sorted(found)]
+
+
+def full_path(folder: Path, step: int) -> Path:
+    """Where the full checkpoint after `step` updates goes."""
+    return folder / f"checkpoint_{step:08d}.tar"
+
+
+def keep_newest(folder: Path, count: int) -> None:
+    """Delete all but the newest full checkpoints; at least one always stays."""
+    for path in full_checkpoints(folder)[: -max(1, count)]:
+        path.unlink(missing_ok=True)
+        _digest_path(path).unlink(missing_ok=True)
+
+
+def export(weights: Mapping[str, Tensor], conf: Mapping[str, Any], path: Path) -> None:
+    """Write weights alone as safetensors, with the configuration in the header.
+
+    The file is what `zipsplat.ZipSplat(weights=…)` loads.
+    """
+    from safetensors.torch import save_file
+
+    try:
+        with atomic_path(path) as temporary:
+            tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+            save_file(tensors, temporary, metadata={"conf": json.dumps(dict(conf))})
+    except OSError as error:
+        raise CheckpointError(f"cannot write weights {path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Best:
+    """One model worth keeping."""
+
+    value: float
+    step: int
+
+
+class BestModels:
+    """The k best exports of a run by one metric; remembered across restarts.
+
+    Args:
+        folder: The run's folder.
+        count: How many to keep.
+        direction: Whether small or large values are better.
+    """
+
+    def __init__(self, folder: Path, count: int, direction: Direction) -> None:
+        self.folder, self.count = folder, count
+        self.sign = 1.0 if direction is Direction.min else -1.0
+        self.entries: list[Best] = []
+
+    def state(self) -> list[dict[str, float]]:
+        """Plain data for the checkpoint."""
+        return [{"value": entry.value, "step": entry.step} for entry in self.entries]
+
+    def restore(self, state: Iterable[Mapping[str, Any]]) -> None:
+        """Take over the entries of a checkpoint whose files are still there."""
+        entries = [Best(float(item["value"]), int(item["step"])) for item in state]
+        self.entries = [entry for entry in entries if self.path(entry.step).is_file()]
+
+    def path(self, step: int) -> Path:
+        """Where the export of a step lies."""
+        return self.folder / f"checkpoint_best_{step:08d}.safetensors"
+
+    def offer(
+        self, value: float, step: int, weights: Mapping[str, Tensor], conf: Mapping[str, Any]
+    ) -> bool:
+        """Keep these weights if they are among the best; returns whether they are."""
+        if self.count < 1 or not np.isfinite(value):
+            return False
+        kept = [entry for entry in self.entries if entry.step != step] + [Best(value, step)]
+        kept = sorted(kept, key=lambda entry: (self.sign * entry.value, entry.step))
+        dropped, kept = kept[self.count :], kept[: self.count]
+        if all(entry.step != step for entry in kept):
+            return False
+        export(weights, {**conf, "eval": {"value": value, "step": step}}, self.path(step))
+        self.entries = kept
+        _write_text(self.folder / RECORD, json.dumps(self.state(), indent=1))
+        for entry in dropped:
+            self.path(entry.step).unlink(missing_ok=True)
+        return True
+
+
+def best_weights(folder: Path) -> Path | None:
+    """The best export of a run, the one at its end if none was judged, or None."""
+    record = folder / RECORD
+    if record.is_file():
+        for entry in json.loads(record.read_text(encoding="utf-8")):
+            path = folder / f"checkpoint_best_{int(entry['step']):08d}.safetensors"
+            if path.is_file():
+                return path
+    last = folder / LAST
+    return last if last.is_file() else None
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """State of every random generator a step may use, as plain data."""
+    kind, keys, *rest = np.random.get_state()
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+    }
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    """Put every random generator back to a saved state."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file's contents."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class _HashingFile(io.RawIOBase):
+    """Pass writes on to a file and hash them on the way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _check_room(state: Mapping[str, Any], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(state))
+    free = shutil.disk_usage(folder).free
+    if free < 1.05 * needed:
+        raise CheckpointError(
+            f"no room for a checkpoint in {folder}: {needed / 2**30:.2f} GiB needed, "
+            f"{free / 2**30:.2f} GiB free"
+        )
+
+
+def _tensors(value: Any) -> Iterable[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _write_text(path: Path, text: str) -> None:
+    def write(file: BinaryIO) -> None:
+        file.write(text.encode())
+
+    write_atomically(path, write)
+
+
+def _digest_path(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")

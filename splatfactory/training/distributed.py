@@ -1,0 +1,133 @@
+"""One process or many: what the loop needs to know of the others.
+
+Processes are started by `torchrun`, which also restarts them; gradients are averaged by torch's
+`DistributedDataParallel`. A single process opens no port and joins no group. Agreement on
+stopping and on the number of scenes goes through gloo on the CPU, so that a GPU is never waited
+for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all.
+
+    Attributes:
+        rank: Number of this process, 0 is the one that writes.
+        size: Number of processes.
+        local_rank: Number on this machine.
+        device: Where this process computes.
+    """
+
+    rank: int
+    size: int
+    local_rank: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and logs."""
+        return self.rank == 0
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Add numbers over all processes."""
+        return self._reduce(values, dist.ReduceOp.SUM)
+
+    def max(self, values: list[float]) -> list[float]:
+        """Largest of each number over all processes."""
+        return self._reduce(values, dist.ReduceOp.MAX)
+
+    def _reduce(self, values: list[float], op: Any) -> list[float]:
+        if self.size == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(tensor, op=op)
+        result: list[float] = tensor.tolist()
+        return result
+
+    def gather(self, value: Any) -> list[Any]:
+        """The objects of all processes, in order of rank, on every process."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        self.max([0.0])
+
+    def wrap(self, model: nn.Module, find_unused_parameters: bool) -> nn.Module:
+        """The model with gradient averaging, or as it is for a single process."""
+        if self.size == 1:
+            return model
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(
+            model,
+            device_ids=devices,
+            broadcast_buffers=False,  # nothing in the model keeps running statistics
+            find_unused_parameters=find_unused_parameters,
+            gradient_as_bucket_view=True,
+        )
+
+
+@contextmanager
+def join(timeout_minutes: float, device: str | None = None) -> Iterator[World]:
+    """Become part of the group that `torchrun` describes; leave it at the end.
+
+    Args:
+        timeout_minutes: How long a silent process is waited for.
+        device: "cpu" or "cuda"; None takes a GPU if there is one.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    place = torch.device(kind, local_rank) if kind == "cuda" else torch.device(kind)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    if size > 1:
+        backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+    try:
+        yield World(rank, size, local_rank, place)
+    finally:
+        if size > 1:
+            dist.destroy_process_group()
+
+
+def without_sync(model: nn.Module, is_last: bool) -> Any:
+    """Keep gradients local until the last of several accumulated batches."""
+    if isinstance(model, DistributedDataParallel) and not is_last:
+        return model.no_sync()
+    return nullcontext()
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside the gradient averaging."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def mean_over_scenes(values: Tensor, num_scenes: float, world_size: int) -> Tensor:
+    """Share of this process in the mean over all scenes of a step.
+
+    Gradient averaging divides by the number of processes, whatever number of scenes each has.
+
+    Args:
+        values: (B,) of this process.
+        num_scenes: Scenes of all processes and accumulated batches of the step.
+        world_size: Number of processes.
+    """
+    return values.sum() * (world_size / num_scenes)

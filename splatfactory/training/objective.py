@@ -1,0 +1,76 @@
+"""From a prediction to numbers to minimise: draw the views, judge them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from splatfactory.datasets.batch import Batch, Views
+from splatfactory.protocols import Drawn, Prediction, SceneLoss, Supervision
+from splatfactory.schema import HeadConfig
+from splatfactory.training.drawing import activated, draw
+from zipsplat.render import Renderer
+
+
+class Objective:
+    """Draws what a loss needs and no more.
+
+    Context views are drawn only for the activated mask, without gradients, and only if the
+    chamfer term asks which Gaussians to spare.
+
+    Args:
+        loss: The terms and their weights.
+        renderer: What draws.
+    """
+
+    def __init__(self, loss: SceneLoss, renderer: Renderer) -> None:
+        self.loss = loss
+        self.renderer = renderer
+
+    def __call__(
+        self, prediction: Prediction, batch: Batch, *, is_training: bool
+    ) -> tuple[dict[str, Tensor], Supervision]:
+        """Every term per scene, and what it was computed from.
+
+        Args:
+            prediction: Gaussians (B, N).
+            batch: The scenes they were predicted from.
+            is_training: Whether a random background may be used.
+        """
+        config = self.loss.config
+        gaussians = prediction.gaussians.to(torch.float32)
+        views = supervised_views(batch, config)
+        drawn, mask = draw(gaussians, views, self.renderer, config.activated)
+        assert mask is not None
+        if _needs_context_mask(config) and not config.loss_on_context:
+            mask = mask | activated(gaussians, batch.context, self.renderer, config.activated)
+        if is_training and config.random_background:
+            drawn = over_random_colors(drawn)
+        supervision = Supervision(gaussians, mask, drawn, views)
+        return self.loss(supervision), supervision
+
+    def describe(self, supervision: Supervision, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Everything worth logging, (B,) each; losses as `loss/<name>`."""
+        numbers = self.loss.describe(supervision, terms)
+        return numbers | {f"loss/{name}": value.detach() for name, value in terms.items()}
+
+
+def supervised_views(batch: Batch, config: HeadConfig) -> Views:
+    """Target views, after the context views if those are supervised as well."""
+    if not config.loss_on_context:
+        return batch.target
+    return Views.cat([batch.context, batch.target], dim=1)
+
+
+def over_random_colors(drawn: Drawn) -> Drawn:
+    """Put a colour of its own behind each view; the true picture has none, so holes cost."""
+    colors = torch.rand(*drawn.color.shape[:3], 1, 1).to(drawn.color)
+    color = drawn.color + colors * (1 - drawn.alpha.unsqueeze(2))
+    return dataclasses.replace(drawn, color=color)
+
+
+def _needs_context_mask(config: HeadConfig) -> bool:
+    uses_mask = config.use_chamfer and config.detach_activated_gaussians
+    return uses_mask and config.chamfer_weight > 0

@@ -1,0 +1,152 @@
+"""Parameter groups, optimizers, gradient norms and averaged weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splatfactory.schema import OptimizerConfig
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "AdamW": torch.optim.AdamW,
+    "Adam": torch.optim.Adam,
+}
+UNDECAYED = re.compile(
+    r"(^|\.)(bias|gamma|cls_token|camera_token|pos_embed)$|(^|\.)[a-z_]*norm[a-z0-9_]*(\.\d+)?\.weight$"
+)
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share a learning-rate factor and a weight decay."""
+
+    lr_scale: float
+    weight_decay: float
+    names: tuple[str, ...]
+    parameters: tuple[nn.Parameter, ...]
+
+    @property
+    def num_values(self) -> int:
+        """Numbers in all parameters of the group."""
+        return sum(parameter.numel() for parameter in self.parameters)
+
+
+def freeze_unmatched(model: nn.Module, pattern: str | None) -> None:
+    """Leave only parameters trainable whose name matches a regular expression.
+
+    Raises:
+        ValueError: If none matches.
+    """
+    if pattern is None:
+        return
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and re.search(pattern, name) is not None)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(f"train.opt_regexp={pattern!r} matches no trainable parameter")
+
+
+def parameter_groups(
+    model: nn.Module, lr_scaling: Mapping[str, float], config: OptimizerConfig
+) -> list[ParameterGroup]:
+    """Sort trainable parameters by learning-rate factor and weight decay.
+
+    A parameter takes the factor of the first pattern that is part of its name; `a+b` stands for
+    either. Groups come in the order of their first parameter.
+
+    Raises:
+        ValueError: If nothing is trainable.
+    """
+    members: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            is_spared = config.decay_exclusions and UNDECAYED.search(name) is not None
+            key = (lr_scale_of(name, lr_scaling), 0.0 if is_spared else config.weight_decay)
+            members.setdefault(key, []).append((name, parameter))
+    if not members:
+        raise ValueError("the model has no trainable parameter")
+    return [
+        ParameterGroup(scale, decay, *(tuple(part) for part in zip(*pairs, strict=True)))
+        for (scale, decay), pairs in members.items()
+    ]
+
+
+def lr_scale_of(name: str, lr_scaling: Mapping[str, float]) -> float:
+    """Learning-rate factor of a parameter."""
+    for pattern, scale in lr_scaling.items():
+        if any(part in name for part in pattern.split("+")):
+            return float(scale)
+    return 1.0
+
+
+def build_optimizer(
+    groups: Iterable[ParameterGroup], lr: float, config: OptimizerConfig
+) -> torch.optim.Optimizer:
+    """An optimizer over the groups; the learning rate is set before each step.
+
+    Raises:
+        ValueError: If there is no optimizer of that name.
+    """
+    if config.name not in OPTIMIZERS:
+        raise ValueError(
+            f"train.optimizer.name must be one of {', '.join(OPTIMIZERS)}, got {config.name!r}"
+        )
+    described: list[dict[str, Any]] = [
+        {
+            "params": list(group.parameters),
+            "lr": lr * group.lr_scale,
+            "lr_scale": group.lr_scale,
+            "weight_decay": group.weight_decay,
+        }
+        for group in groups
+    ]
+    beta1, beta2 = config.betas
+    return OPTIMIZERS[config.name](described, lr=lr, betas=(beta1, beta2), eps=config.eps)  # type: ignore[call-arg]
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group its share of a learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Euclidean norm of all gradients together, a scalar on their device."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return nn.utils.get_total_norm(gradients)
+
+
+class AveragedWeights:
+    """Exponential moving average of the trainable parameters, in float32.
+
+    Args:
+        model: Where the parameters are read from.
+        decay: Share of the old average that is kept per step, in (0, 1).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values = {
+            name: parameter.detach().float().clone()
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        }
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move the average towards the model; early on it follows faster, as (1+t)/(10+t)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, parameter in model.named_parameters():
+            if name in self.values:
+                self.values[name].lerp_(parameter.detach().float(), 1 - decay)
+
+    def state(self, model: nn.Module) -> dict[str, Tensor]:
+        """The model's state dict with averages in place of the trained values."""
+        return {
+            name: self.values[name].to(value.dtype) if name in self.values else value
+            for name, value in model.state_dict().items()
+        }

@@ -1,0 +1,134 @@
+"""Where numbers and pictures of a run go: JSON lines always, TensorBoard or W&B on request."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+JSONL = "metrics.jsonl"
+
+
+class Writer(Protocol):
+    """Takes numbers and pictures of one step."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write numbers."""
+
+    def image(self, step: int, name: str, picture: Tensor) -> None:
+        """Write a picture (3, H, W) in [0, 1]."""
+
+    def close(self) -> None:
+        """Finish writing."""
+
+
+class JsonLines:
+    """One JSON object per line in `metrics.jsonl`; pictures as PNG files.
+
+    Values that are not finite become null, as JSON knows no other. After a resume, lines of steps
+    that are repeated follow the earlier ones; the later line counts.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = (folder / JSONL).open("a", encoding="utf-8")
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Append a line."""
+        finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
+        self.file.write(json.dumps({"step": step, **finite}) + "\n")
+        self.file.flush()
+
+    def image(self, step: int, name: str, picture: Tensor) -> None:
+        """Write `figures/<name>/<step>.png`."""
+        from PIL import Image
+
+        path = self.folder / "figures" / name / f"{step:08d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = (picture.detach().float().cpu().clamp(0, 1) * 255).round().byte()
+        Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(path)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+class TensorBoard:
+    """Event files for TensorBoard."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ValueError(
+                "train.writer=tensorboard needs the package tensorboard; "
+                'pip install "splatfactory[tensorboard]"'
+            ) from error
+        self.writer: Any = SummaryWriter(str(folder))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Add numbers."""
+        for key, value in values.items():
+            self.writer.add_scalar(key, value, step)
+
+    def image(self, step: int, name: str, picture: Tensor) -> None:
+        """Add a picture."""
+        self.writer.add_image(name, picture.detach().float().cpu().clamp(0, 1), step)
+
+    def close(self) -> None:
+        """Write what is pending."""
+        self.writer.close()
+
+
+class WeightsAndBiases:
+    """A run on wandb.ai, or offline as its own environment variables say."""
+
+    def __init__(self, folder: Path, project: str, name: str, conf: Mapping[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise ValueError(
+                'train.writer=wandb needs the package wandb; pip install "splatfactory[wandb]"'
+            ) from error
+        self.wandb: Any = wandb
+        # The run's name is its identity, so that a resumed run continues its curves.
+        self.run: Any = wandb.init(
+            project=project, id=name.replace("/", "-"), name=name, dir=str(folder),
+            config=dict(conf), resume="allow",
+        )  # fmt: skip
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Log numbers."""
+        self.run.log(dict(values), step=step)
+
+    def image(self, step: int, name: str, picture: Tensor) -> None:
+        """Log a picture."""
+        pixels = picture.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
+        self.run.log({name: self.wandb.Image(pixels)}, step=step)
+
+    def close(self) -> None:
+        """Finish the run."""
+        self.run.finish()
+
+
+def build_writers(
+    names: str | None, folder: Path, project: str, name: str, conf: Mapping[str, Any]
+) -> list[Writer]:
+    """JSON lines and the writers whose names occur in `names`.
+
+    Raises:
+        ValueError: For an unknown writer, or one whose package is missing.
+    """
+    writers: list[Writer] = [JsonLines(folder)]
+    for wanted in (names or "").replace("+", ",").replace(" ", ",").split(","):
+        if wanted == "tensorboard":
+            writers.append(TensorBoard(folder))
+        elif wanted == "wandb":
+            writers.append(WeightsAndBiases(folder, project, name, conf))
+        elif wanted:
+            raise ValueError(f"train.writer must be tensorboard, wandb or both, got {wanted!r}")
+    return writers

@@ -1,0 +1,127 @@
+"""Checkpoints: whole or not there, verified, harmless."""
+
+import pickle
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from splatfactory.schema import Direction
+from splatfactory.training import checkpoints
+from splatfactory.training.checkpoints import BestModels, CheckpointError
+
+
+def state(value: float) -> dict:
+    return {"model": {"w": torch.full((1000,), value)}, "tot_it": int(value)}
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    path = checkpoints.full_path(tmp_path, 3)
+    checkpoints.save({**state(3), "conf": {"a": [1, None, "x"]}}, path)
+    loaded = checkpoints.load(path)
+    assert loaded["conf"] == {"a": [1, None, "x"]}
+    assert torch.equal(loaded["model"]["w"], torch.full((1000,), 3.0))
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("damage", ["truncated", "one bit"])
+def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, damage: str, caplog):
+    for step in (1, 2):
+        checkpoints.save(state(step), checkpoints.full_path(tmp_path, step))
+    newest = checkpoints.full_path(tmp_path, 2)
+    content = bytearray(newest.read_bytes())
+    if damage == "truncated":
+        content = content[: len(content) // 2]
+    else:
+        content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    loaded, path = checkpoints.load_newest(tmp_path)
+    assert (loaded["tot_it"], path.name) == (1, "checkpoint_00000001.tar")
+    assert "damaged" in caplog.text
+
+
+def test_a_hostile_checkpoint_runs_nothing(tmp_path):
+    marker = tmp_path / "ran"
+
+    class Hostile:
+        def __reduce__(self):
+            return (Path.touch, (marker,))
+
+    path = checkpoints.full_path(tmp_path, 1)
+    torch.save({"model": Hostile()}, path)
+    with pytest.raises(CheckpointError):
+        checkpoints.load(path)
+    path.write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(CheckpointError):
+        checkpoints.load(path)
+    assert not marker.exists()
+
+
+def test_no_room_is_said_and_nothing_is_lost(tmp_path, monkeypatch):
+    checkpoints.save(state(1), checkpoints.full_path(tmp_path, 1))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+    with pytest.raises(CheckpointError, match="no room"):
+        checkpoints.save(state(2), checkpoints.full_path(tmp_path, 2))
+    assert checkpoints.load_newest(tmp_path)[0]["tot_it"] == 1
+
+
+def test_a_disk_that_fills_up_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    path = checkpoints.full_path(tmp_path, 1)
+    checkpoints.save(state(1), path)
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        checkpoints.save(state(2), path)
+    assert checkpoints.load(path)["tot_it"] == 1
+    assert not list(tmp_path.glob(".partial*"))
+
+
+def test_what_the_disk_returns_is_compared_with_what_was_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "sha256", lambda _: "0" * 64)
+    with pytest.raises(CheckpointError, match="not stored as written"):
+        checkpoints.save(state(1), checkpoints.full_path(tmp_path, 1))
+    assert not checkpoints.full_checkpoints(tmp_path)
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    for step in (1, 5, 10):
+        checkpoints.save(state(step), checkpoints.full_path(tmp_path, step))
+    checkpoints.keep_newest(tmp_path, 2)
+    assert [p.name for p in checkpoints.full_checkpoints(tmp_path)] == [
+        "checkpoint_00000005.tar",
+        "checkpoint_00000010.tar",
+    ]
+    assert len(list(tmp_path.glob("*.sha256"))) == 2
+
+
+@pytest.mark.parametrize(("direction", "best"), [(Direction.min, 2), (Direction.max, 1)])
+def test_best_is_remembered_across_restarts(tmp_path, direction: Direction, best: int):
+    models = BestModels(tmp_path, 1, direction)
+    weights = {"w": torch.zeros(2)}
+    assert models.offer(5.0, 1, weights, {})
+    models.offer(3.0, 2, weights, {})
+    restarted = BestModels(tmp_path, 1, direction)
+    restarted.restore(models.state())
+    assert not restarted.offer(4.0, 3, weights, {})
+    assert checkpoints.best_weights(tmp_path).name == f"checkpoint_best_{best:08d}.safetensors"
+    assert len(list(tmp_path.glob("checkpoint_best_*"))) == 1
+    assert not restarted.offer(float("nan"), 4, weights, {})
+
+
+def test_random_generators_continue_where_they_were(tmp_path):
+    device = torch.device("cpu")
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    random.gauss(0, 1), np.random.standard_normal()
+    path = checkpoints.full_path(tmp_path, 1)
+    checkpoints.save({"model": {}, "rng": checkpoints.random_state(device)}, path)
+    expected = (random.gauss(0, 1), np.random.standard_normal(), torch.rand(2).tolist())
+    random.seed(2), np.random.seed(2), torch.manual_seed(2)
+    checkpoints.restore_random_state(checkpoints.load(path)["rng"], device)
+    assert (random.gauss(0, 1), np.random.standard_normal(), torch.rand(2).tolist()) == expected
