@@ -127,6 +127,7 @@ def _transfer_with_retries(source: Source, part: Path, destination: Path) -> str
         try:
             return _transfer(source, part)
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code < 500:
                 raise _unreachable(
                     source, destination, f"HTTP {error.code} {error.reason}"
@@ -163,6 +164,7 @@ def _transfer(source: Source, part: Path) -> str | None:
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise
+        error.close()
         _forget(part)  # the part is as long as the file or longer: begin again
         return _transfer(source, part)
     with response:
