@@ -1,0 +1,12 @@
+#version 300 es
+precision highp float;
+
+in vec2 sigmas;
+flat in vec4 color;
+out vec4 result;
+
+void main() {
+  float alpha = min(0.999, color.a * exp(-0.5 * dot(sigmas, sigmas)));
+  if (alpha < 1.0 / 255.0) discard;
+  result = vec4(color.rgb * alpha, alpha);
+}

@@ -1,0 +1,185 @@
+// The page: reads the scene, keeps it sorted for the camera, and wires the buttons.
+//
+// For scripts: `await zipsplat.ready`, then `await zipsplat.look(position, axes, fovY)` with the
+// camera's position and its axes right, down, forward in the axes of the .ply (y down); resolves
+// when the sorted picture has been drawn.
+
+const config = JSON.parse(document.getElementById("config").textContent);
+const element = (id) => document.getElementById(id);
+const canvas = document.querySelector("canvas");
+
+class Viewer {
+  constructor(scene) {
+    this.scene = scene;
+    this.camera = new Camera(config.start);
+    this.renderer = new Renderer(canvas, scene, config.background);
+    this.controls = new Controls(canvas, this.camera, () => this.touched());
+    this.playing = false;
+    this.wiggle = 0;
+    this.quality = 1;
+    this.lastFrame = performance.now();
+    this.waiting = [];
+    this.startSorter();
+    new ResizeObserver(() => this.redraw()).observe(canvas);
+    canvas.addEventListener("webglcontextlost", () => status("The graphics were reset; reload the page."));
+    this.frame = this.frame.bind(this);
+    requestAnimationFrame(this.frame);
+  }
+
+  startSorter() {
+    const source = new Blob([element("sorter").textContent], { type: "text/javascript" });
+    this.sorter = new Worker(URL.createObjectURL(source));
+    this.sorter.onmessage = ({ data }) => this.sorted(data);
+    this.sorter.onerror = () => status("The Gaussians cannot be sorted in this browser.");
+    this.sorter.postMessage({ means: this.scene.means });
+    this.moved();
+  }
+
+  /** The user took over. */
+  touched() {
+    this.setPlaying(false);
+    this.moved();
+  }
+
+  /** The camera has moved: sort again, as soon as the sorter is free. */
+  moved() {
+    this.stale = true;
+    this.redraw();
+    if (this.sorting) return;
+    this.stale = false;
+    this.sorting = true;
+    const { forward, position } = this.camera;
+    this.sorter.postMessage({ depthRow: [...forward, -dot(forward, position)], near: NEAR });
+  }
+
+  sorted(order) {
+    this.sorting = false;
+    this.renderer.setOrder(order);
+    this.redraw();
+    if (this.stale) this.moved();
+  }
+
+  redraw() {
+    this.dirty = true;
+  }
+
+  frame(now) {
+    requestAnimationFrame(this.frame);
+    const seconds = Math.min(0.1, (now - this.lastFrame) / 1000);
+    this.lastFrame = now;
+    const moving = this.controls.step(seconds) || this.play(seconds);
+    if (moving) this.moved();
+    this.adapt(moving || this.sorting, seconds);
+    if (!this.dirty) return;
+    this.dirty = false;
+    this.renderer.draw(this.camera, this.quality * window.devicePixelRatio);
+    if (!this.sorting && !this.stale) this.settled();
+  }
+
+  /** Fewer pixels while a slow device moves; all of them when the camera rests. */
+  adapt(moving, seconds) {
+    const before = this.quality;
+    if (!moving) this.quality = 1;
+    else if (seconds > 0.05) this.quality = Math.max(0.4, this.quality * 0.9);
+    if (this.quality !== before) this.redraw();
+  }
+
+  play(seconds) {
+    if (!this.playing) return false;
+    if (config.sweep === null) {
+      const before = Math.sin(this.wiggle);
+      this.wiggle += (seconds * 2 * Math.PI) / 8;
+      this.camera.turn(config.wiggle * (Math.sin(this.wiggle) - before), 0, true);
+    } else {
+      this.camera.turn(seconds * config.sweep, 0, true);
+    }
+    return true;
+  }
+
+  setPlaying(playing) {
+    this.playing = playing;
+    this.wiggle = 0;
+    element("play").setAttribute("aria-pressed", String(playing));
+  }
+
+  settled() {
+    for (const resolve of this.waiting.splice(0)) resolve();
+  }
+
+  /** Resolves when a picture of the present camera, sorted and in full, has been drawn. */
+  rest() {
+    this.quality = 1;
+    this.moved();
+    return new Promise((resolve) => this.waiting.push(resolve));
+  }
+
+  look(position, axes, fovY) {
+    const flip = ([x, y, z]) => [x, -y, -z];
+    this.setPlaying(false);
+    this.camera.position = flip(position);
+    [this.camera.right, this.camera.down, this.camera.forward] = axes.map(flip);
+    this.camera.fovY = fovY;
+    return this.rest();
+  }
+}
+
+function status(text) {
+  element("status").textContent = text;
+}
+
+function wireButtons(viewer, spz) {
+  const actions = {
+    play: () => viewer.setPlaying(!viewer.playing),
+    fly: () => {
+      viewer.controls.flying = !viewer.controls.flying;
+      element("fly").setAttribute("aria-pressed", String(viewer.controls.flying));
+    },
+    reset: () => {
+      viewer.camera.reset();
+      viewer.touched();
+    },
+    fullscreen: () => {
+      if (document.fullscreenElement) document.exitFullscreen();
+      else document.documentElement.requestFullscreen();
+    },
+    save: () => {
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob([spz], { type: "application/octet-stream" }));
+      link.download = `${config.name}.spz`;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    },
+    about: () => element("info").showModal(),
+  };
+  for (const [id, action] of Object.entries(actions)) element(id).addEventListener("click", action);
+  const keys = { Space: "play", KeyR: "reset", KeyF: "fullscreen" };
+  addEventListener("keydown", (event) => {
+    const plain = !event.repeat && !event.ctrlKey && !event.metaKey && !event.altKey;
+    if (event.code in keys && plain && event.target.tagName !== "BUTTON") {
+      event.preventDefault();
+      actions[keys[event.code]]();
+    }
+  });
+}
+
+async function open() {
+  if (typeof DecompressionStream === "undefined") {
+    throw new Error("this browser is too old to unpack the scene");
+  }
+  const spz = bytesOfBase64(element("scene").textContent.trim());
+  const viewer = new Viewer(parseSpz(await gunzip(spz)));
+  wireButtons(viewer, spz);
+  await viewer.rest();
+  status("");
+  element("poster").classList.add("hidden");
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  if (config.autoplay && !still) viewer.setPlaying(true);
+  return viewer;
+}
+
+const opened = open();
+window.zipsplat = {
+  ready: opened.then(() => true),
+  look: async (...view) => (await opened).look(...view),
+};
+opened.catch((error) => status(`The scene cannot be shown: ${error.message}.`));
