@@ -1,0 +1,127 @@
+"""Just-in-time compilation of the kernels: once per machine, kept in the user's cache directory."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba as numba_module
+from numba.core import caching as caching_module
+
+numba: Any = numba_module  # its annotations differ between versions
+caching: Any = caching_module
+logger = logging.getLogger(__name__)
+CACHE_VARIABLE = "ZIPSPLAT_KERNEL_CACHE"
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def inline(function: _Function) -> _Function:
+    """Make a function part of every kernel that calls it; it costs no call."""
+    compiled: _Function = numba.njit(forceinline=True, error_model="numpy", nogil=True)(function)
+    return compiled
+
+
+def kernel(function: _Function) -> _Function:
+    """Compile a function at its first call, or take the compiled one from the cache.
+
+    Kernels release the interpreter lock and run on the caller's thread alone: numba's own threads
+    do not survive a fork, and stop the process when two threads start parallel loops at once.
+    """
+    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+    try:
+        dispatcher._cache = _KernelCache(function)
+    except RuntimeError as error:  # numba's answer when no cache directory can be written
+        logger.info("compiled kernels are not kept: %s", error)
+    compiled: _Function = dispatcher
+    return compiled
+
+
+def cache_directory() -> Path:
+    """Where compiled kernels are kept: `$ZIPSPLAT_KERNEL_CACHE`, or the user's cache directory."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        root = Path(os.environ.get("LOCALAPPDATA") or "~/AppData/Local")
+    elif sys.platform == "darwin":
+        root = Path("~/Library/Caches")
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return root.expanduser() / "zipsplat" / "kernels"
+
+
+@functools.lru_cache(maxsize=1)
+def sources_digest() -> str:
+    """Digest of every source file here: a kernel is made of more files than the one it lies in."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=1)
+def _announce_compilation(directory: str) -> None:
+    """Say, once per process, why the first picture takes long."""
+    logger.warning(
+        "compiling the CPU renderer for this processor, which takes some seconds once; "
+        "the result is kept in %s",
+        directory,
+    )
+
+
+class _KernelLocator(caching._CacheLocator):  # type: ignore[misc]
+    """Tells numba where the compiled forms of one kernel lie and when they are out of date."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._line = function.__code__.co_firstlineno
+        self._path = cache_directory() / sources_digest()[:16]
+
+    def get_cache_path(self) -> str:
+        return str(self._path)
+
+    def get_source_stamp(self) -> str:
+        return sources_digest()
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], _file: str) -> _KernelLocator | None:
+        locator = cls(function)
+        try:
+            locator.ensure_cache_path()
+        except (OSError, RuntimeError):  # RuntimeError: a user without a home directory
+            return None
+        return locator
+
+
+class _KernelCacheFiles(caching.CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = [_KernelLocator]  # noqa: RUF012
+
+
+class _KernelCache(caching.FunctionCache):  # type: ignore[misc]
+    """Numba's function cache, for which no state of the disk is an error."""
+
+    _impl_class = _KernelCacheFiles
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        try:
+            found = super().load_overload(signature, target_context)
+        except Exception as error:  # a damaged file can fail in any way; it is written anew
+            logger.warning("ignored a damaged cache file in %s: %s", self.cache_path, error)
+            found = None
+        if found is None:
+            _announce_compilation(str(self.cache_path))
+        return found
+
+    def save_overload(self, signature: Any, data: Any) -> None:
+        try:
+            super().save_overload(signature, data)
+        except OSError as error:
+            logger.warning("compiled kernels are not kept in %s: %s", self.cache_path, error)

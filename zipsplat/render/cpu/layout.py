@@ -1,0 +1,94 @@
+"""Where things lie in the arrays that the stages hand to each other.
+
+Pixels: the picture is cut into tiles of 16 × 16 pixels, a tile into 16 blocks of 4 × 4, and a
+block is one vector: lane 4·y + x is pixel (x, y) of it.
+
+Gaussians: sixteen neighbours in the input make a group, and are projected as one vector; 256
+groups make a chunk, which is projected by one thread. Each Gaussian that can be seen gets a slot
+in its chunk's part of the tables, in order of input; the slot's record holds what the pixels need.
+
+Hits: one for each tile that a Gaussian's ellipse touches, numbered slot by slot.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+TILE = 16
+BLOCK = 4
+GROUP = 16
+CHUNK = 4096
+
+ALPHA_MIN = 1 / 255
+LOG2_ALPHA_MIN = -7.994353436858858
+TRANSMITTANCE_MIN = 1e-4
+
+# A record: 16 float32, one cache line. With d = pixel − mean, the opacity at a pixel is
+# 2^(LOG2_OPACITY + A·dx² + B·dx·dy + C·dy²): A, B, C are the inverse covariance times −½ log2 e
+# (B: −log2 e).
+RECORD = 16
+MEAN_X, MEAN_Y, A, B, C, LOG2_OPACITY = 0, 1, 2, 3, 4, 5
+FEATURE = 6  # up to four numbers that are blended: r, g, b, depth
+DEPTH = 10
+HALF_Y, SLOPE, STEEPEST_Y, HALF_WIDTH = 11, 12, 13, 14  # the ellipse, see `ellipse`
+
+# What a hit contributes to gradients: sums over pixels of s = ∂loss/∂alpha · alpha times 1, dx,
+# dy, dx², dx·dy, dy², then the gradients of the features.
+HIT = 12
+HIT_FEATURE = 6
+
+# A camera: 20 float32.
+ROTATION = 0  # camera from world, row by row
+CENTRE = 9  # in the world
+FOCAL_X, FOCAL_Y, PRINCIPAL_X, PRINCIPAL_Y = 12, 13, 14, 15
+LOW_X, HIGH_X, LOW_Y, HIGH_Y = (
+    16,
+    17,
+    18,
+    19,
+)  # slopes x/z and y/z are held to these; see `geometry`
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int32]
+DoubleArray = npt.NDArray[np.float64]
+LongArray = npt.NDArray[np.int64]
+ByteArray = npt.NDArray[np.uint8]
+
+
+class Inputs(NamedTuple):
+    """The scene, each array flat: N·3, N·4, N·3, N and N·S·3 numbers."""
+
+    means: FloatArray
+    quats: FloatArray
+    scales: FloatArray
+    opacities: FloatArray
+    sh_coeffs: FloatArray
+
+
+class Limits(NamedTuple):
+    """What is drawn of the scene."""
+
+    near: float
+    far: float
+    eps2d: float
+    radius_clip: float
+    width: int
+    height: int
+    degree: int  # of the harmonics; -1: no colour
+    num_coeffs: int  # harmonics that the scene stores
+
+
+class Slots(NamedTuple):
+    """Per Gaussian that can be seen: record, number in the input, sort key and hits."""
+
+    records: FloatArray
+    ids: IntArray
+    keys: IntArray  # bit patterns of the depths, which sort as the depths do
+    num_hits: IntArray
+    first_hit: LongArray
+    group_bits: IntArray  # per group: bit i is set if Gaussian i has a slot
+    group_slot: IntArray  # per group: its first slot
+    chunk_count: IntArray  # per chunk: its number of slots

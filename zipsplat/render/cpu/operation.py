@@ -1,0 +1,132 @@
+"""The rasterizer as an operation of PyTorch, with gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from zipsplat.render.cpu.layout import FloatArray, Inputs, Limits
+from zipsplat.render.cpu.view import Scene, View, draw, undraw
+
+_FRUSTUM_MARGIN = 0.3  # of half the picture; slopes are held this far outside of it
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is drawn how: everything that has no gradient.
+
+    Args:
+        K: (V, 3, 3) float32 intrinsics.
+        limits: see `layout`.
+        num_features: 3 for colour, 1 for depth, 4 for both.
+        alpha_clamp: largest opacity at a pixel.
+        with_masks: whether per-Gaussian masks are wanted.
+        num_threads: how many threads work.
+    """
+
+    K: FloatArray
+    limits: Limits
+    num_features: int
+    alpha_clamp: float
+    with_masks: bool
+    num_threads: int
+
+
+class Rasterize(torch.autograd.Function):
+    """Splats, camera-from-world rotations and camera centres to features and transmittances.
+
+    `apply(plan, means, quats, scales, opacities, sh_coeffs, rotations, centres)` takes float32
+    tensors, the cameras' as (V, 3, 3) and (V, 3), and returns features (V, F, H, W),
+    transmittances (V, H, W) and masks (2, V, N) of bool, N = 0 if not asked for.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, plan: Plan, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw all views."""
+        scene, rotations, centres = _arrays(tensors)
+        views = [
+            draw(
+                scene,
+                camera,
+                plan.limits,
+                plan.num_features,
+                plan.alpha_clamp,
+                plan.with_masks,
+                plan.num_threads,
+            )
+            for camera in _cameras(plan, rotations, centres)
+        ]
+        size = (plan.limits.height, plan.limits.width)
+        features = _stacked([v.picture for v in views], (plan.num_features, *size))
+        transmittances = _stacked([v.transmittance for v in views], size)
+        masks = torch.from_numpy(
+            np.array([[v.contributed for v in views], [v.centred for v in views]], bool)
+        )
+        ctx.save_for_backward(*tensors, features, transmittances)
+        ctx.plan, ctx.views = plan, views
+        ctx.mark_non_differentiable(masks)
+        return features, transmittances, masks
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, v_features: Tensor, v_transmittances: Tensor, _v_masks: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """Gradients by all tensors of `forward`."""
+        plan: Plan = ctx.plan
+        views: list[View] = ctx.views
+        *tensors, _, _ = ctx.saved_tensors
+        scene, rotations, centres = _arrays(tensors)
+        results = [torch.empty_like(t) if views else torch.zeros_like(t) for t in tensors[:5]]
+        gradients = Inputs(*(r.numpy().reshape(-1) for r in results))
+        by_rotation = torch.zeros_like(tensors[5])
+        by_centre = torch.zeros_like(tensors[6])
+        for number, camera in enumerate(_cameras(plan, rotations, centres)):
+            of_camera = undraw(
+                scene,
+                camera,
+                plan.limits,
+                plan.num_features,
+                plan.alpha_clamp,
+                views[number],
+                v_features[number].contiguous().numpy().reshape(-1),
+                v_transmittances[number].contiguous().numpy().reshape(-1),
+                gradients,
+                number == 0,
+                plan.num_threads,
+            )
+            by_rotation[number] = torch.from_numpy(of_camera.rotation)
+            by_centre[number] = torch.from_numpy(of_camera.centre)
+        return (None, *results, by_rotation, by_centre)
+
+
+def _arrays(tensors: tuple[Tensor, ...] | list[Tensor]) -> tuple[Scene, FloatArray, FloatArray]:
+    *splats, rotations, centres = (t.detach().contiguous().numpy() for t in tensors)
+    return Scene.of(Inputs(*(s.reshape(-1) for s in splats))), rotations, centres
+
+
+def _stacked(arrays: list[FloatArray], shape: tuple[int, ...]) -> Tensor:
+    if len(arrays) == 1:  # the usual case without a copy
+        return torch.from_numpy(arrays[0]).reshape(1, *shape)
+    joined = np.stack(arrays) if arrays else np.empty(0, np.float32)
+    return torch.from_numpy(joined).reshape(len(arrays), *shape)
+
+
+def _cameras(plan: Plan, rotations: FloatArray, centres: FloatArray) -> list[FloatArray]:
+    """One row of numbers per camera; see `layout`."""
+    cameras = []
+    for K, rotation, centre in zip(plan.K, rotations, centres, strict=True):
+        held: list[float] = []
+        for axis, extent in ((0, plan.limits.width), (1, plan.limits.height)):
+            focal, principal = float(K[axis, axis]), float(K[axis, 2])
+            margin = _FRUSTUM_MARGIN * 0.5 * extent / focal
+            held += [-principal / focal - margin, (extent - principal) / focal + margin]
+        intrinsics = [K[0, 0], K[1, 1], K[0, 2], K[1, 2]]
+        numbers = [*rotation.reshape(-1), *centre, *intrinsics, *held]
+        cameras.append(np.array(numbers, np.float32))
+    return cameras

@@ -1,0 +1,255 @@
+"""First stage: project, cull and colour the Gaussians, and count the tiles that each touches."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from zipsplat.render.cpu.compiler import inline, kernel
+from zipsplat.render.cpu.ellipse import row_span, tile_span
+from zipsplat.render.cpu.geometry import (
+    Ellipse,
+    Projection,
+    Vec3,
+    dot,
+    normalized,
+    project_group,
+    scaled,
+)
+from zipsplat.render.cpu.layout import (
+    CHUNK,
+    FOCAL_X,
+    FOCAL_Y,
+    GROUP,
+    LOG2_ALPHA_MIN,
+    PRINCIPAL_X,
+    PRINCIPAL_Y,
+    RECORD,
+    TILE,
+    FloatArray,
+    Inputs,
+    Limits,
+    Slots,
+)
+from zipsplat.render.cpu.shade import COLUMNS, color, num_harmonics, read_columns, write_basis
+from zipsplat.render.cpu.simd import (
+    Floats,
+    Ints,
+    Mask,
+    any_lane,
+    bits_of,
+    ceil,
+    fma,
+    lowest_bit,
+    maximum,
+    minimum,
+    pack,
+    select,
+    select_ints,
+    sqrt,
+    to_floats,
+)
+from zipsplat.render.cpu.simd_math import is_finite, log2
+from zipsplat.render.cpu.simd_memory import (
+    load,
+    load_columns_3,
+    load_columns_4,
+    scratch,
+    store,
+    store_ints,
+    store_rows,
+    transpose,
+)
+
+_ALPHA_MIN = np.float32(1 / 255)
+_LOG2_E = math.log2(math.e)
+_EXTENT_MAX = 3.33
+# The ellipse that tiles are chosen by is a little larger than alpha = 1/255, so that rounding
+# never loses a pixel to which the pixel stage would have given colour.
+_MARGIN_FACTOR, _MARGIN = 1.001, 0.002
+
+
+@inline
+def read_group(inputs: Inputs, row: int, camera: FloatArray, eps2d: float) -> Projection:
+    """Project the sixteen Gaussians that begin at a row."""
+    x, y, z = load_columns_3(inputs.means, row * 3)
+    qw, qx, qy, qz = load_columns_4(inputs.quats, row * 4)
+    sx, sy, sz = load_columns_3(inputs.scales, row * 3)
+    quat = normalized(qw, qx, qy, qz)
+    return project_group(Vec3(x, y, z), quat, Vec3(sx, sy, sz), camera, eps2d)
+
+
+@inline
+def unit(offset: Vec3) -> Vec3:
+    """Directions from the camera's centre; arbitrary for a Gaussian that lies in it."""
+    return scaled(offset, 1.0 / sqrt(maximum(dot(offset, offset), 1e-24)))
+
+
+@inline
+def _in_view(
+    projection: Projection, mean_x: Floats, mean_y: Floats, opacity: Floats, limits: Limits
+) -> Mask:
+    """Gaussians that the rules of gsplat 1.5 keep; numbers that are none fail every test."""
+    z = projection.p.z
+    ellipse = projection.ellipse
+    level = minimum(1.3862943611 * (log2(opacity) - LOG2_ALPHA_MIN), _EXTENT_MAX * _EXTENT_MAX)
+    radius_x = ceil(sqrt(maximum(level, 0.0) * ellipse.a))
+    radius_y = ceil(sqrt(maximum(level, 0.0) * ellipse.c))
+    deep_enough = (z >= limits.near) & (z <= limits.far)
+    large_enough = (radius_x > limits.radius_clip) | (radius_y > limits.radius_clip)
+    overlaps_x = (mean_x + radius_x > 0.0) & (mean_x - radius_x < limits.width)
+    overlaps_y = (mean_y + radius_y > 0.0) & (mean_y - radius_y < limits.height)
+    kept: Mask = deep_enough & large_enough & overlaps_x & overlaps_y & (opacity >= _ALPHA_MIN)
+    # Whatever is infinite or no number makes the sum so, and then x − x is no number.
+    total = mean_x + mean_y + ellipse.A + ellipse.B + ellipse.C + opacity + z
+    return kept & is_finite(total)
+
+
+@inline
+def _count_tiles(
+    mean_x: Floats,
+    mean_y: Floats,
+    shape: tuple[Floats, Floats, Floats, Floats],
+    visible: Mask,
+    limits: Limits,
+) -> Ints:
+    """How many tiles each ellipse touches."""
+    half_y, slope, steepest_y, half_width = shape
+    tiles_x = (limits.width + TILE - 1) // TILE
+    tiles_y = (limits.height + TILE - 1) // TILE
+    row, last_row = tile_span(mean_y - half_y, mean_y + half_y, tiles_y)
+    count = row * 0
+    active = visible & (row <= last_row)
+    while any_lane(active):
+        first, last = row_span(
+            to_floats(row), mean_x, mean_y, half_y, slope, steepest_y, half_width, tiles_x
+        )
+        count = count + select_ints(active & (first <= last), last - first + 1, 0)
+        row = row + 1
+        active = visible & (row <= last_row)
+    return count
+
+
+@inline
+def _outline(ellipse: Ellipse, log2_opacity: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """HALF_Y, SLOPE, STEEPEST_Y and HALF_WIDTH of a record."""
+    level = 1.3862943611 * (log2_opacity - LOG2_ALPHA_MIN) * _MARGIN_FACTOR + _MARGIN
+    half_x = sqrt(level * ellipse.a)
+    half_y = sqrt(level * ellipse.c)
+    return half_y, ellipse.b / ellipse.c, ellipse.b / ellipse.a * half_x, sqrt(level / ellipse.A)
+
+
+@inline
+def _features(
+    inputs: Inputs,
+    row: int,
+    projection: Projection,
+    limits: Limits,
+    table: FloatArray,
+    basis: FloatArray,
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """What is blended: colour and depth, or depth alone."""
+    z = projection.p.z
+    if limits.degree < 0:
+        return z, z, z, z
+    used = num_harmonics(limits.degree)
+    read_columns(inputs.sh_coeffs, row, limits.num_coeffs, used, table)
+    write_basis(limits.degree, unit(projection.offset), basis)
+    rgb = color(used, table, basis)
+    return held_up(rgb.x), held_up(rgb.y), held_up(rgb.z), z
+
+
+@inline
+def held_up(x: Floats) -> Floats:
+    """X where it is not negative, 0 where it is; what is no number stays none."""
+    return select(x < 0.0, 0.0, x)
+
+
+@kernel
+def project(
+    inputs: Inputs,
+    tail: Inputs,
+    tail_row: int,
+    camera: FloatArray,
+    limits: Limits,
+    slots: Slots,
+    first_chunk: int,
+    last_chunk: int,
+    num_groups: int,
+) -> None:
+    """Fill the slots of some chunks.
+
+    Args:
+        inputs: the scene.
+        tail: its last rows, from `tail_row` on, filled up to whole groups with NaN.
+        tail_row: a multiple of 16.
+        camera: see `layout`.
+        limits: see `layout`.
+        slots: where the results go.
+        first_chunk: first chunk to be done.
+        last_chunk: the one behind the last.
+        num_groups: groups of the whole scene.
+    """
+    table = scratch(COLUMNS * GROUP)
+    basis = scratch(GROUP * GROUP)
+    rows = scratch(GROUP * RECORD)
+    keys = np.empty(GROUP, np.int32)
+    counts = np.empty(GROUP, np.int32)
+    per_chunk = CHUNK // GROUP
+    for chunk in range(first_chunk, last_chunk):
+        slot = chunk * CHUNK
+        for group in range(chunk * per_chunk, min((chunk + 1) * per_chunk, num_groups)):
+            row = group * GROUP
+            source, at = inputs, row
+            if row >= tail_row:
+                source, at = tail, row - tail_row
+            projection = read_group(source, at, camera, limits.eps2d)
+            opacity = load(source.opacities, at)
+            p = projection.p
+            mean_x = fma(p.x * projection.J.inverse_z, camera[FOCAL_X], camera[PRINCIPAL_X])
+            mean_y = fma(p.y * projection.J.inverse_z, camera[FOCAL_Y], camera[PRINCIPAL_Y])
+            visible = _in_view(projection, mean_x, mean_y, opacity, limits)
+            bits = pack(visible)
+            if bits != 0:
+                ellipse = projection.ellipse
+                log2_opacity = log2(opacity)
+                shape = _outline(ellipse, log2_opacity)
+                count = _count_tiles(mean_x, mean_y, shape, visible, limits)
+                bits = pack(visible & (count > 0))
+            slots.group_slot[group] = slot
+            if bits != 0:
+                f0, f1, f2, f3 = _features(source, at, projection, limits, table, basis)
+                bits = bits & pack(is_finite(f0 + f1 + f2))
+                half_y, slope, steepest_y, half_width = shape
+                columns = (
+                    mean_x,
+                    mean_y,
+                    ellipse.A * (-0.5 * _LOG2_E),
+                    ellipse.B * -_LOG2_E,
+                    ellipse.C * (-0.5 * _LOG2_E),
+                    log2_opacity,
+                    f0,
+                    f1,
+                    f2,
+                    f3,
+                    p.z,
+                    half_y,
+                    slope,
+                    steepest_y,
+                    half_width,
+                )
+                store_rows(rows, 0, RECORD, transpose(columns))
+                store_ints(keys, 0, bits_of(p.z))
+                store_ints(counts, 0, count)
+                left = bits
+                while left != 0:
+                    i = lowest_bit(left)
+                    left = left & (left - 1)
+                    store(slots.records, slot * RECORD, load(rows, i * RECORD))
+                    slots.ids[slot] = row + i
+                    slots.keys[slot] = keys[i]
+                    slots.num_hits[slot] = counts[i]
+                    slot += 1
+            slots.group_bits[group] = bits
+        slots.chunk_count[chunk] = slot - chunk * CHUNK

@@ -1,0 +1,305 @@
+"""One picture, stage by stage: project, bin, blend; and the same for its gradients."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from zipsplat.render.cpu.backward import unblender
+from zipsplat.render.cpu.batch import BATCH
+from zipsplat.render.cpu.bin import fill_tiles, list_hits, number_hits, sort_slots
+from zipsplat.render.cpu.forward import blender
+from zipsplat.render.cpu.layout import (
+    CHUNK,
+    GROUP,
+    HIT,
+    RECORD,
+    TILE,
+    ByteArray,
+    DoubleArray,
+    FloatArray,
+    Inputs,
+    IntArray,
+    Limits,
+    LongArray,
+    Slots,
+)
+from zipsplat.render.cpu.pool import run
+from zipsplat.render.cpu.project import project
+from zipsplat.render.cpu.simd_memory import aligned_empty
+from zipsplat.render.cpu.unproject import CAMERA_SUMS, unproject
+
+_MAX_HITS = 2**31 - 1 - 2 * BATCH
+_PARTS_PER_THREAD = 4
+_TILE_COST = 24  # what an empty tile costs, in hits
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The Gaussians of one call.
+
+    Args:
+        inputs: the arrays as given.
+        tail: their last rows, with NaN up to whole groups; the kernels read 16 rows at a time.
+        tail_row: the first row of `tail`.
+        num: N.
+    """
+
+    inputs: Inputs
+    tail: Inputs
+    tail_row: int
+    num: int
+
+    @classmethod
+    def of(cls, inputs: Inputs) -> Scene:
+        """Add the tail."""
+        num = len(inputs.opacities)
+        tail_row = max(0, (num - GROUP) // GROUP * GROUP)
+        return cls(inputs, Inputs(*(_tail(a, num, tail_row) for a in inputs)), tail_row, num)
+
+
+def _tail(array: FloatArray, num: int, tail_row: int) -> FloatArray:
+    """Rows from `tail_row` on; three groups long, as rows are read 16 numbers at a time."""
+    width = len(array) // num if num else 1
+    tail = np.full(3 * GROUP * width + GROUP, np.nan, np.float32)
+    rest = array[tail_row * width :]
+    tail[: len(rest)] = rest
+    return tail
+
+
+class Lists(NamedTuple):
+    """The Gaussians of each tile, nearest first; see `bin`."""
+
+    entries: IntArray
+    tile_starts: LongArray
+
+
+@dataclass(frozen=True)
+class View:
+    """One drawn picture, and what its gradients need."""
+
+    slots: Slots
+    lists: Lists
+    num_slots: int
+    num_hits: int
+    picture: FloatArray  # (F·H·W,)
+    transmittance: FloatArray  # (H·W,)
+    stops: IntArray  # (tiles · 256,) how many entries of its tile's list each pixel tried
+    contributed: ByteArray  # (N,) if asked for, else (0,)
+    centred: ByteArray
+
+
+def draw(
+    scene: Scene,
+    camera: FloatArray,
+    limits: Limits,
+    num_features: int,
+    alpha_clamp: float,
+    with_masks: bool,
+    num_threads: int,
+) -> View:
+    """Draw one view."""
+    slots = _project(scene, camera, limits, num_threads)
+    num_slots, num_hits = number_hits(slots)
+    lists = _bin(slots, limits, int(num_slots), int(num_hits), num_threads)
+    size = limits.width * limits.height
+    picture = np.empty(num_features * size, np.float32)
+    transmittance = np.empty(size, np.float32)
+    stops = np.empty((len(lists.tile_starts) - 1) * TILE * TILE, np.int32)
+    masked = np.zeros((2, len(slots.ids) if with_masks else 0), np.uint8)
+    blend = blender(num_features, with_masks)
+
+    def blend_tiles(first: int, last: int) -> None:
+        blend(
+            slots.records,
+            lists.entries,
+            lists.tile_starts,
+            first,
+            last,
+            limits.width,
+            limits.height,
+            alpha_clamp,
+            picture,
+            transmittance,
+            stops,
+            masked[0],
+            masked[1],
+        )
+
+    run(blend_tiles, tile_parts(lists.tile_starts, num_threads), num_threads)
+    contributed, centred = (_by_gaussian(m, slots, scene.num) for m in masked)
+    return View(
+        slots, lists, num_slots, num_hits, picture, transmittance, stops, contributed, centred
+    )
+
+
+def _project(scene: Scene, camera: FloatArray, limits: Limits, num_threads: int) -> Slots:
+    num_chunks = -(-scene.num // CHUNK)
+    num_groups = -(-scene.num // GROUP)
+    size = num_chunks * CHUNK + GROUP
+    slots = Slots(
+        records=aligned_empty(size * RECORD),
+        ids=np.empty(size, np.int32),
+        keys=np.empty(size, np.int32),
+        num_hits=np.empty(size, np.int32),
+        first_hit=np.empty(size, np.int64),
+        group_bits=np.empty(num_groups, np.int32),
+        group_slot=np.empty(num_groups, np.int32),
+        chunk_count=np.empty(num_chunks, np.int32),
+    )
+
+    def project_chunks(first: int, last: int) -> None:
+        project(
+            scene.inputs,
+            scene.tail,
+            scene.tail_row,
+            camera,
+            limits,
+            slots,
+            first,
+            last,
+            num_groups,
+        )
+
+    run(project_chunks, even_parts(num_chunks, num_threads), num_threads)
+    return slots
+
+
+def _bin(slots: Slots, limits: Limits, num_slots: int, num_hits: int, num_threads: int) -> Lists:
+    if num_hits > _MAX_HITS:
+        raise MemoryError(
+            f"{num_slots} visible Gaussians touch {num_hits} tiles, more than the CPU renderer "
+            f"can list ({_MAX_HITS}); draw a smaller picture or smaller Gaussians"
+        )
+    tiles_x = -(-limits.width // TILE)
+    tiles_y = -(-limits.height // TILE)
+    hit_tiles = np.empty(num_hits + 1, np.int32)
+    parts = even_parts(len(slots.chunk_count), num_threads)
+    counts = {first: np.zeros(tiles_x * tiles_y, np.int32) for first, _ in parts}
+
+    def list_chunks(first: int, last: int) -> None:
+        list_hits(slots, tiles_x, tiles_y, first, last, hit_tiles, counts[first])
+
+    run(list_chunks, parts, num_threads)
+    tile_starts = np.zeros(tiles_x * tiles_y + 1, np.int64)
+    for count in counts.values():
+        tile_starts[1:] += count
+    np.cumsum(tile_starts, out=tile_starts)
+    entries = np.empty(2 * (num_hits + 2 * BATCH), np.int32)
+    entries[2 * num_hits :] = 0
+    fill_tiles(slots, sort_slots(slots, num_slots), hit_tiles, tile_starts, entries)
+    return Lists(entries, tile_starts)
+
+
+def _by_gaussian(mask: ByteArray, slots: Slots, num: int) -> ByteArray:
+    """A mask of slots as a mask of the Gaussians of the input."""
+    result = np.zeros(num if len(mask) else 0, np.uint8)
+    if len(mask):
+        result[slots.ids[mask.nonzero()[0]]] = 1
+    return result
+
+
+def even_parts(num: int, num_threads: int) -> list[tuple[int, int]]:
+    """Cut 0 … num into about equal ranges."""
+    num_parts = min(num, 1 if num_threads == 1 else num_threads * _PARTS_PER_THREAD)
+    edges = np.linspace(0, num, num_parts + 1).astype(int).tolist() if num_parts else [0]
+    return list(itertools.pairwise(edges))
+
+
+def tile_parts(tile_starts: LongArray, num_threads: int) -> list[tuple[int, int]]:
+    """Cut the tiles into ranges that take about equal time."""
+    num_tiles = len(tile_starts) - 1
+    num_parts = min(num_tiles, 1 if num_threads == 1 else num_threads * _PARTS_PER_THREAD)
+    cost = tile_starts + _TILE_COST * np.arange(num_tiles + 1)
+    inner = np.searchsorted(cost, cost[-1] * np.arange(1, num_parts) / num_parts).tolist()
+    edges = sorted({0, *inner, num_tiles})
+    return list(itertools.pairwise(edges))
+
+
+@dataclass(frozen=True)
+class ViewGradients:
+    """What one view adds to the gradients that are not per Gaussian."""
+
+    rotation: DoubleArray  # (3, 3), of the loss by camera-from-world
+    centre: DoubleArray  # (3,)
+
+
+def undraw(
+    scene: Scene,
+    camera: FloatArray,
+    limits: Limits,
+    num_features: int,
+    alpha_clamp: float,
+    view: View,
+    v_picture: FloatArray,
+    v_transmittance: FloatArray,
+    gradients: Inputs,
+    fresh: bool,
+    num_threads: int,
+) -> ViewGradients:
+    """Gradients of one view.
+
+    Args:
+        scene: as given to `draw`, and so on.
+        camera: see `layout`.
+        limits: see `layout`.
+        num_features: 1, 3 or 4.
+        alpha_clamp: largest opacity at a pixel.
+        view: what `draw` returned.
+        v_picture: (F·H·W,) gradient of the loss by the picture.
+        v_transmittance: (H·W,) gradient of the loss by the transmittance.
+        gradients: arrays like the scene's.
+        fresh: whether `gradients` is written; otherwise it is added to.
+        num_threads: how many threads work.
+    """
+    hits = aligned_empty(view.num_hits * HIT + GROUP)
+    hit_used = np.zeros(view.num_hits, np.uint8)
+    unblend = unblender(num_features)
+
+    def unblend_tiles(first: int, last: int) -> None:
+        unblend(
+            view.slots.records,
+            view.lists.entries,
+            view.lists.tile_starts,
+            first,
+            last,
+            limits.width,
+            limits.height,
+            alpha_clamp,
+            view.transmittance,
+            view.stops,
+            v_picture,
+            v_transmittance,
+            hits,
+            hit_used,
+        )
+
+    run(unblend_tiles, tile_parts(view.lists.tile_starts, num_threads), num_threads)
+    num_chunks = len(view.slots.chunk_count)
+    camera_sums = np.zeros(num_chunks * CAMERA_SUMS, np.float64)
+
+    def unproject_chunks(first: int, last: int) -> None:
+        unproject(
+            scene.inputs,
+            scene.tail,
+            scene.tail_row,
+            scene.num,
+            camera,
+            limits,
+            view.slots,
+            num_features,
+            hits,
+            hit_used,
+            fresh,
+            gradients,
+            camera_sums,
+            first,
+            last,
+        )
+
+    run(unproject_chunks, even_parts(num_chunks, num_threads), num_threads)
+    sums = camera_sums.reshape(num_chunks, CAMERA_SUMS).sum(axis=0)
+    return ViewGradients(sums[:9].reshape(3, 3), sums[9:])
