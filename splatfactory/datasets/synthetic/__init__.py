@@ -1,0 +1,1 @@
+"""Generated scenes: endless, seeded places with exact poses and depth, drawn on the CPU."""
