@@ -15,6 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from zipsplat.model.layers import without_autocast
+
 NUM_ITERATIONS = 5
 # Distances held at a time, per scene: 16 MB in float32, which also stays within CPU caches' reach.
 MAX_DISTANCES = 1 << 22
@@ -64,7 +66,7 @@ def select_kmeans(tokens: Tensor, num_kept: int) -> Tensor:
     B, N = tokens.shape[:2]
     if num_kept >= N:
         return torch.arange(N, device=tokens.device).expand(B, N)
-    with torch.autocast(tokens.device.type, enabled=False):
+    with without_autocast(tokens.device):
         tokens = tokens.detach().float()
         centroids = kmeans(tokens, num_kept)[0]
         return nearest(centroids, tokens)

@@ -5,12 +5,11 @@ Letters: B scenes, M scene tokens, G Gaussians per token, P numbers per Gaussian
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from zipsplat.gaussians import Gaussians
-from zipsplat.model.layers import Mlp
+from zipsplat.model.layers import Mlp, without_autocast
 
 MAX_LOG_POSITION = 5.0
 SCALE_SHIFT = 4.0
@@ -41,7 +40,7 @@ class GaussianHead(nn.Module):
 
     def raw(self, tokens: Tensor) -> Tensor:
         """Unbounded numbers (B, M, G·P) for `decode`."""
-        with torch.autocast(tokens.device.type, enabled=False):
+        with without_autocast(tokens.device):
             dtype = next(self.gaussian_head.parameters()).dtype
             raw: Tensor = self.gaussian_head(tokens.to(dtype))
             return raw.float()

@@ -9,6 +9,7 @@ Transformers to 22 Billion Parameters" (2023). Parameter names are those of the 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -214,6 +215,13 @@ class PatchEmbed(nn.Module):
             *images.shape[:-3], rows * columns, -1
         )
         return functional.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """A context in which nothing is cast to a lower precision, whatever is set around it."""
+    if device.type in ("meta", "mps"):  # where older or all versions of PyTorch have no autocast
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, proj: nn.Module) -> Tensor:

@@ -1,0 +1,80 @@
+"""The written-down weights draw the first picture."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.zipsplat.tiny_network import TINY
+from zipsplat import Camera, Gaussians, Pose
+from zipsplat.model.architecture import ZipSplatConfig
+from zipsplat.model.network import ZipSplatNetwork
+from zipsplat.model.untrained import init_untrained
+
+
+def pictures() -> torch.Tensor:
+    """Two views of 112 pixels: red above, green below left, blue below right; and all white."""
+    first = torch.zeros(3, 112, 112)
+    first[0, :56] = 0.9
+    first[1, 56:, :56] = 0.8
+    first[2, 56:, 56:] = 0.7
+    return torch.stack((first, torch.ones(3, 112, 112)))[None]
+
+
+@pytest.fixture(scope="module")
+def network() -> ZipSplatNetwork:
+    return init_untrained(ZipSplatNetwork(ZipSplatConfig.variant("vits"))).eval()
+
+
+def visible(scene: Gaussians) -> Gaussians:
+    return scene[scene.opacities > 0.5]
+
+
+@torch.no_grad()
+def test_first_picture_in_front_of_the_camera(network: ZipSplatNetwork) -> None:
+    scene = visible(network(pictures())[0])
+    scene.check()
+    assert scene.num_gaussians == 64 * 32  # the other view is not shown
+    assert scene.means[:, 2].min() > 0.7
+    assert scene.means[:, 2].max() < 1.4
+    camera = Camera.from_fov(2 * torch.atan(torch.tensor(0.52)), w=112, h=112)
+    pixels = camera.project(scene.means)
+    colors = scene.rgb
+    for (x, y), color in (
+        ((56, 28), (0.9, 0, 0)),
+        ((28, 84), (0, 0.8, 0)),
+        ((84, 84), (0, 0, 0.7)),
+    ):
+        near = (pixels - torch.tensor([x, y])).norm(dim=-1) < 15
+        assert near.sum() > 20
+        torch.testing.assert_close(
+            colors[near].median(0).values, torch.tensor(color), atol=0.02, rtol=0
+        )
+
+
+@torch.no_grad()
+def test_rendering_shows_the_colours(network: ZipSplatNetwork) -> None:
+    camera = Camera.from_fov(1.1, w=32, h=32)
+    rgb, _ = visible(network(pictures())[0]).render(camera, Pose.identity(), renderer="reference")
+    picture = rgb.reshape(3, 32, 32)
+    assert picture[:, 6, 16].argmax() == 0
+    assert picture[:, 26, 6].argmax() == 1
+    assert picture[:, 26, 26].argmax() == 2
+
+
+@torch.no_grad()
+def test_compression_keeps_part_of_it(network: ZipSplatNetwork) -> None:
+    scene = visible(network(pictures(), compression=0.5)[0])
+    assert 0 < scene.num_gaussians < 64 * 32
+    assert scene.means[:, 0].max() - scene.means[:, 0].min() > 0.8
+
+
+@torch.no_grad()
+def test_any_architecture() -> None:
+    first = init_untrained(ZipSplatNetwork(TINY)).eval()
+    again = init_untrained(ZipSplatNetwork(TINY)).eval()
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True)
+    )
+    scene = visible(first(pictures())[0])
+    assert scene.num_gaussians == 64 * 4
