@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -70,11 +71,12 @@ def quantize(depth: npt.NDArray[Any]) -> tuple[CodeMap, float, float]:
     return codes, near, far
 
 
-def encode(depth: npt.NDArray[Any]) -> EncodedDepth:
+def encode(depth: npt.NDArray[Any], is_quick: bool = False) -> EncodedDepth:
     """Store a depth map.
 
     Args:
         depth: (H, W) z depth; zero, negative and non-finite values count as unknown.
+        is_quick: compress in about a tenth of the time to about twice the bytes.
 
     Raises:
         ValueError: if it is not two-dimensional.
@@ -83,7 +85,8 @@ def encode(depth: npt.NDArray[Any]) -> EncodedDepth:
         raise ValueError(f"a depth map must be (H, W), got shape {np.shape(depth)}")
     codes, near, far = quantize(depth)
     buffer = io.BytesIO()
-    Image.fromarray(codes).save(buffer, format="WEBP", lossless=True)
+    effort = {"method": 0, "quality": 0} if is_quick else {}
+    Image.fromarray(codes).save(buffer, format="WEBP", lossless=True, **effort)
     return EncodedDepth(buffer.getvalue(), near, far)
 
 
@@ -108,14 +111,38 @@ def lookup_table(near: float, far: float) -> FloatMap:
 def decode_codes(data: bytes) -> CodeMap:
     """The codes (H, W) of a stored depth map.
 
+    OpenCV, where it is installed, takes half of Pillow's time; the maps are lossless, so both give
+    the same.
+
     Raises:
         OSError: if the bytes are no picture.
     """
+    cv2 = _opencv()
+    if cv2 is None:
+        return _decode_by_pillow(data)
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    if picture is None:
+        raise OSError("the depth map is no picture")
+    # Any channel will do; grey pictures of other writers have one only.
+    codes: CodeMap = picture if picture.ndim == 2 else picture[..., 0]
+    return codes
+
+
+def _decode_by_pillow(data: bytes) -> CodeMap:
     with Image.open(io.BytesIO(data)) as picture:
         picture.load()
-        # Any channel will do; grey pictures of other writers have one only.
-        channel = picture if picture.mode == "L" else picture.getchannel(0)
-        return np.asarray(channel)
+        return np.asarray(picture if picture.mode == "L" else picture.getchannel(0))
+
+
+@lru_cache(maxsize=1)
+def _opencv() -> Any:
+    """The module, or None where it is not installed."""
+    try:
+        import cv2
+    except ImportError:
+        return None
+    cv2.setNumThreads(0)  # loader processes share the cores already
+    return cv2
 
 
 def decode(depth: EncodedDepth) -> FloatMap:

@@ -1,0 +1,166 @@
+"""Write generated scenes as shards (`… .scripts.synthetic.generate`), resumable."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from splatfactory import paths
+from splatfactory.datasets.shard_output import DEFAULT_SHARD_SIZE_MB, ShardOutput
+from splatfactory.datasets.shards import StoredScene
+from splatfactory.datasets.synthetic.dataset import stored_scene
+from splatfactory.datasets.synthetic.scene import generate_scene, scene_key
+
+TOOL = "synthetic.generate"
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """Height and width from `252` or `360x640`.
+
+    Raises:
+        argparse.ArgumentTypeError: for anything else.
+    """
+    try:
+        sides = [int(part) for part in text.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 8:
+        raise argparse.ArgumentTypeError(
+            f"a size is a side such as 252 or HxW such as 360x640, at least 8 pixels, got {text!r}"
+        )
+    return sides[0], sides[-1]
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def _in_order(
+    make: Callable[[int], StoredScene], indices: Iterable[int], num_workers: int
+) -> Iterator[StoredScene]:
+    """Results of `make` in the order of `indices`; few are kept waiting.
+
+    Threads are enough: drawing and encoding release the interpreter lock.
+    """
+    waiting: deque[Future[StoredScene]] = deque()
+    pool = ThreadPoolExecutor(num_workers)
+    try:
+        for index in indices:
+            waiting.append(pool.submit(make, index))
+            if len(waiting) > num_workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def generate(
+    directory: Path,
+    split: str,
+    num_scenes: int,
+    num_views: int,
+    size: tuple[int, int],
+    seed: int = 0,
+    num_workers: int = 1,
+    shard_size_mb: float = DEFAULT_SHARD_SIZE_MB,
+    overwrite: bool = False,
+) -> int:
+    """Write scenes 0 … num_scenes − 1 of a split that are not there yet.
+
+    Args:
+        directory: of the shards.
+        split: `train` or `test`.
+        num_scenes: how many there shall be in the end; a later run may ask for more.
+        num_views: views per scene.
+        size: height and width in pixels.
+        seed: of the collection.
+        num_workers: threads.
+        shard_size_mb: a shard is closed when it has reached this size, MiB.
+        overwrite: delete what is there first.
+
+    Returns:
+        Number of scenes written.
+
+    Raises:
+        ValueError: if the directory holds shards of another making.
+    """
+    settings = {"split": split, "num_views": num_views, "size": list(size), "seed": seed}
+    output = ShardOutput(directory, TOOL, settings, shard_size_mb, overwrite)
+    indices = [k for k in range(num_scenes) if scene_key(split, seed, k) not in output.done]
+
+    def make(index: int) -> StoredScene:
+        return stored_scene(generate_scene(split, seed, index, num_views, size))
+
+    with output, tqdm(total=len(indices) * num_views, unit="view", desc=split) as bar:
+        for scene in _in_order(make, indices, num_workers):
+            output.add(scene)
+            bar.update(num_views)
+    return len(indices)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.synthetic.generate",
+        description="Write generated scenes with exact depth as train or test shards. "
+        "A stopped run continues where it was; a larger --num-scenes extends a finished one.",
+    )
+    parser.add_argument("--output-dir", type=Path, default=Path("data/synthetic"))
+    parser.add_argument("--split", choices=("train", "test", "all"), default="all")
+    parser.add_argument("--num-scenes", type=_count, default=1000, help="training scenes")
+    parser.add_argument(
+        "--num-test-scenes", type=_count, default=None, help="test scenes (a tenth of the others)"
+    )
+    parser.add_argument("--num-views", type=_count, default=24, help="views per scene")
+    parser.add_argument("--size", type=picture_size, default=(252, 252), help="S or HxW in pixels")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--num-workers", type=int, default=os.cpu_count() or 1, help="threads; 0 is one"
+    )
+    parser.add_argument("--shard-size-mb", type=float, default=DEFAULT_SHARD_SIZE_MB)
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    height, width = options.size
+    root = paths.resolve(options.output_dir) / f"{height}x{width}"
+    counts = {"train": options.num_scenes}
+    counts["test"] = options.num_test_scenes or (
+        options.num_scenes if options.split == "test" else max(1, options.num_scenes // 10)
+    )
+    for split in ("train", "test") if options.split == "all" else (options.split,):
+        directory = root / f"{split}-scenes"
+        try:
+            written = generate(
+                directory,
+                split,
+                counts[split],
+                options.num_views,
+                options.size,
+                options.seed,
+                max(1, options.num_workers),
+                options.shard_size_mb,
+                options.overwrite,
+            )
+        except (ValueError, OSError) as error:
+            parser.exit(1, f"{parser.prog}: {error}\n")
+        sys.stdout.write(f"{directory}: {written} scenes written\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
