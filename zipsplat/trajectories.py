@@ -10,10 +10,12 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
+from zipsplat.files import write_atomically
 from zipsplat.pose import Pose
 from zipsplat.rotations import matrix_from_quat
 
@@ -146,6 +148,18 @@ def load_camera_path(path: str | Path) -> CameraPath:
     except (TypeError, KeyError, ValueError) as error:
         wanted = '{"world_from_camera": [4×4 matrix, …], "fov_deg": 60}'
         raise ValueError(f"{path}: no camera path, wanted {wanted} ({error})") from error
+
+
+def save_camera_path(camera_path: CameraPath, path: str | Path) -> None:
+    """Write a camera path for `load_camera_path`."""
+    content: dict[str, object] = {"world_from_camera": camera_path.poses.Rt.tolist()}
+    if camera_path.fov_deg is not None:
+        content["fov_deg"] = camera_path.fov_deg
+
+    def write(file: BinaryIO) -> None:
+        file.write(json.dumps(content, indent=1).encode("utf-8"))
+
+    write_atomically(path, write)
 
 
 def _times(num_frames: int, endpoint: bool) -> Tensor:

@@ -1,0 +1,216 @@
+"""The viewer itself: the scene on show, how it shall look, and the jobs in the background."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from zipsplat.gaussians import Gaussians
+from zipsplat.predictor import ZipSplat
+from zipsplat.viewer.appearance import Appearance, kept, painted
+from zipsplat.viewer.browsers import Browsers
+from zipsplat.viewer.camera_panel import CameraPanel
+from zipsplat.viewer.cameras import StartView, first_view, overview
+from zipsplat.viewer.client_view import Shown
+from zipsplat.viewer.export_panel import ExportPanel
+from zipsplat.viewer.photo_panel import PhotoPanel
+from zipsplat.viewer.reconstruction import Photos, Reconstruction, recompress, reconstruct
+from zipsplat.viewer.scene_panel import ScenePanel
+from zipsplat.viewer.server import bound_uploads
+from zipsplat.viewer.status_panel import StatusPanel
+from zipsplat.viewer.worker import Job, StopRequested, Worker
+
+if TYPE_CHECKING:
+    import viser
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command was told.
+
+    Args:
+        name: of the input, for the names of downloads.
+        num_frames: of a video.
+        compression: share of tokens kept at the start.
+        max_upload_bytes: of all unfinished uploads, and of what a .zip unpacks to.
+        exact: whether resting cameras get exact frames from the start.
+    """
+
+    name: str = "scene"
+    num_frames: int = 24
+    compression: float = 1.0
+    max_upload_bytes: int = 512_000_000
+    exact: bool = False
+
+
+class Viewer:
+    """Connects a server's panel and browsers with scenes.
+
+    Args:
+        server: guarded and running; the viewer fills its panel.
+        load_model: gives the predictor; called once, when photos are first reconstructed.
+        options: what the command was told.
+    """
+
+    def __init__(
+        self, server: viser.ViserServer, load_model: Callable[[], ZipSplat], options: Options
+    ) -> None:
+        self.server = server
+        self.options = options
+        self.scene: Reconstruction | None = None
+        self.look = Appearance(exact=options.exact)
+        self.up_axis = "-y"
+        self._load_model = load_model
+        self._model: ZipSplat | None = None
+        self._lock = threading.RLock()
+        server.scene.set_up_direction("-y")
+        server.gui.main_panel.dock_right()
+        self._worker = Worker(self)
+        self._painter = Worker(self)
+        self.browsers = Browsers(server)
+        self.status = StatusPanel(self)
+        self.scene_panel = ScenePanel(self)
+        self.photo_panel = PhotoPanel(self)
+        self.camera_panel = CameraPanel(self)
+        self.export_panel = ExportPanel(self)
+        bound_uploads(server, options.max_upload_bytes, self._refuse_upload)
+
+    def close(self) -> None:
+        """Stop the threads; does not wait for a running job."""
+        self._worker.close()
+        self._painter.close()
+        self.browsers.close()
+
+    def model(self, job: Job) -> ZipSplat:
+        """The predictor, loaded when it is first needed. Only for jobs that `run` runs."""
+        if self._model is None:
+            job.stage("Loading the weights")
+            self._model = self._load_model()
+        return self._model
+
+    def run(self, name: str, work: Callable[[Job], None], client_id: int | None = None) -> Job:
+        """Let something run in the background; of waiting ones with one name only the latest."""
+        return self._worker.submit(Job(name, work, client_id))
+
+    def stop_running(self) -> None:
+        """Ask the running job to stop."""
+        self._worker.stop_running()
+
+    def reconstruct(self, photos: Photos, client_id: int | None = None) -> Job:
+        """Make a scene of photos in the background and show it."""
+        return self.run("reconstruct", lambda job: self.reconstruct_now(photos, job), client_id)
+
+    def reconstruct_now(self, photos: Photos, job: Job) -> None:
+        """Make a scene of photos as a part of a job, and show it."""
+        compression = self.scene_panel.compression
+        self.show_scene(reconstruct(self.model(job), photos, compression, job.stage))
+
+    def recompress(self, compression: float, client_id: int | None = None) -> Job:
+        """Show the same photos with another compression; the backbone does not run."""
+
+        def work(job: Job) -> None:
+            if self.scene is not None and self.scene.compression != compression:
+                self.show_scene(recompress(self.model(job), self.scene, compression, job.stage))
+
+        return self.run("recompress", work, client_id)
+
+    def show_scene(self, scene: Reconstruction) -> None:
+        """Put another scene on show in all browsers; cameras stay if it is the same place."""
+        with self._lock:
+            before, self.scene = self.scene, scene
+        if before is None or not _share_first_photo(before, scene):
+            self.reset_cameras()
+        if before is None or before.photos is not scene.photos:
+            self.photo_panel.show(scene)
+        self.refresh().is_over.wait()
+
+    def change_look(self, **changes: Any) -> None:
+        """Show the scene otherwise; `changes` are fields of `Appearance`."""
+        with self._lock:
+            self.look = replace(self.look, **changes)
+        self.refresh()
+
+    def set_up_axis(self, axis: str) -> None:
+        """Let another axis of the scene point up."""
+        self.up_axis = axis
+        self.server.scene.set_up_direction(axis)  # type: ignore[arg-type, unused-ignore]
+        self.reset_cameras()
+
+    def refresh(self) -> Job:
+        """Send the scene as it shall look to all browsers."""
+
+        def work(_job: Job) -> None:
+            with self._lock:
+                scene, look = self.scene, self.look
+            if scene is not None:
+                shown = Shown.of(painted(scene.gaussians, look, scene.group_size), look)
+                self.browsers.show(shown)
+                self.scene_panel.describe(scene, shown.scene.num_gaussians)
+
+        return self._painter.submit(Job("refresh", work))
+
+    def reset_cameras(self, client_id: int | None = None) -> None:
+        """Bring the camera of one browser, or of all, to where the scene is best seen from."""
+        if self.scene is not None:
+            self.browsers.place_cameras(self._start_view(self.scene), client_id)
+
+    def scene_as_kept(self) -> Gaussians:
+        """What is on show after the cut-offs, in its own colours.
+
+        Raises:
+            ValueError: nothing is on show.
+        """
+        if self.scene is None:
+            raise ValueError("there is no scene yet; wait for it, or add photos")
+        scene = kept(self.scene.gaussians, self.look)
+        if not scene.num_gaussians:
+            raise ValueError("the cut-offs hide every Gaussian; lower them")
+        return scene
+
+    def handled(self, work: Callable[[Any], None]) -> Callable[[Any], None]:
+        """A callback for the panel; what goes wrong is shown to the browser that caused it."""
+
+        def call(event: Any) -> None:
+            try:
+                work(event)
+            except Exception as error:
+                self._show_error(error, event.client_id)
+
+        return call
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Show how the running job goes."""
+        self.status.show(stage, done, total)
+
+    def ended(self, job: Job, error: Exception | None) -> None:
+        """Show that a job is over, and what went wrong."""
+        self.status.hide()
+        if error is not None and not isinstance(error, StopRequested):
+            self._show_error(error, job.client_id)
+
+    def _start_view(self, scene: Reconstruction) -> StartView:
+        has_photos = bool(scene.photos.pictures) and self.up_axis == "-y"
+        return (
+            first_view(scene.gaussians) if has_photos else overview(scene.gaussians, self.up_axis)
+        )
+
+    def _show_error(self, error: Exception, client_id: int | None) -> None:
+        if not isinstance(error, (ValueError, OSError, RuntimeError)):
+            logger.error("the viewer has a bug", exc_info=error)
+        self.browsers.notify("That did not work", str(error) or type(error).__name__, client_id)
+
+    def _refuse_upload(self, client_id: int, reason: str) -> None:
+        limit = self.options.max_upload_bytes / 1e6
+        body = f"{reason} (at most {limit:.0f} MB; --max-upload changes that)"
+        self.browsers.notify("Too large", body, client_id)
+
+
+def _share_first_photo(one: Reconstruction, other: Reconstruction) -> bool:
+    """Whether two scenes have their world in the camera of the same photo."""
+    pictures, others = one.photos.pictures, other.photos.pictures
+    return bool(pictures) and bool(others) and pictures[0] is others[0]

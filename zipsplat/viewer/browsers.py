@@ -1,0 +1,112 @@
+"""The connected browsers: what each shows, where its camera is, messages to it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from typing import TYPE_CHECKING
+
+from zipsplat.viewer.cameras import VIEW_FOV_DEG, StartView
+from zipsplat.viewer.client_view import ClientView, Shown
+from zipsplat.viewer.worker import Job, Worker
+
+if TYPE_CHECKING:
+    import viser
+
+logger = logging.getLogger(__name__)
+
+
+class Browsers:
+    """Keeps every connected browser up to date, and those that connect later.
+
+    Args:
+        server: whose clients they are.
+    """
+
+    def __init__(self, server: viser.ViserServer) -> None:
+        self._server = server
+        self._views: dict[int, ClientView] = {}
+        self._shown: Shown | None = None
+        self._lock = threading.RLock()
+        self._worker = Worker(_Log())
+        server.initial_camera.fov = math.radians(VIEW_FOV_DEG)
+        server.on_client_connect(self._welcome)
+        server.on_client_disconnect(self._forget)
+
+    def show(self, shown: Shown) -> None:
+        """Show a scene in all browsers."""
+        with self._lock:
+            self._shown, views = shown, list(self._views.values())
+        for view in views:
+            view.show(shown)
+
+    def place_cameras(self, start: StartView, client_id: int | None = None) -> None:
+        """Bring the camera of one browser, or of all and of those to come, to a place."""
+        if client_id is None:
+            self._server.initial_camera.position = start.position
+            self._server.initial_camera.look_at = start.target
+        for client in self._clients(client_id):
+            client.camera.position = start.position
+            client.camera.look_at = start.target
+
+    def view(self, client_id: int) -> ClientView:
+        """What one browser shows.
+
+        Raises:
+            ValueError: it has left.
+        """
+        view = self._views.get(client_id)
+        if view is None:
+            raise ValueError("this page is no longer connected; reload it")
+        return view
+
+    def notify(self, title: str, body: str, client_id: int | None = None) -> None:
+        """Show an error in one browser, or in all; nothing if it has left."""
+        for client in self._clients(client_id):
+            client.add_notification(title, body, auto_close_seconds=15, color="red")
+
+    def send_file(self, name: str, content: bytes, client_id: int) -> None:
+        """Let one browser save a file; nothing if it has left."""
+        for client in self._clients(client_id):
+            client.send_file_download(name, content, save_immediately=True)
+
+    def close(self) -> None:
+        """Stop the thread that draws for resting cameras."""
+        self._worker.close()
+
+    def _clients(self, client_id: int | None) -> list[viser.ClientHandle]:
+        connected = self._server.get_clients()
+        if client_id is None:
+            return list(connected.values())
+        return [connected[client_id]] if client_id in connected else []
+
+    def _welcome(self, client: viser.ClientHandle) -> None:
+        view = ClientView(client, self._server.get_event_loop(), self._rest)
+        with self._lock:
+            self._views[client.client_id] = view
+            shown = self._shown
+        if shown is not None:
+            view.show(shown)
+
+    def _forget(self, client: viser.ClientHandle) -> None:
+        with self._lock:
+            view = self._views.pop(client.client_id, None)
+        if view is not None:
+            view.close()
+
+    def _rest(self, view: ClientView) -> None:
+        name = f"rest {view.client.client_id}"
+        self._worker.submit(Job(name, lambda _: view.show_at_rest()))
+
+
+class _Log:
+    """Watches jobs that nobody waits for."""
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Nothing is shown."""
+
+    def ended(self, job: Job, error: Exception | None) -> None:
+        """Log what went wrong; the viewer goes on without it."""
+        if error is not None:
+            logger.warning("could not draw for a resting camera (%s)", job.name, exc_info=error)

@@ -1,0 +1,200 @@
+"""The command `python -m zipsplat.viewer`: arguments, start, end."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import threading
+import warnings
+import webbrowser
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zipsplat.viewer.guard import is_loopback
+
+if TYPE_CHECKING:
+    import viser
+
+    from zipsplat.viewer.app import Viewer
+    from zipsplat.viewer.worker import Job
+
+DEFAULT_PORT = 8080
+
+
+def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None) -> int:
+    """Run the viewer until it is interrupted.
+
+    Args:
+        argv: arguments; those of the process if not given.
+        stop: ends the viewer when set, for programs that embed it.
+
+    Returns:
+        0, or 1 if the input, the weights or the address cannot be used.
+    """
+    arguments = parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    # A browser may leave while something is sent to it; viser warns of each time.
+    warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
+    try:
+        return _run(arguments, threading.Event() if stop is None else stop)
+    except KeyboardInterrupt:
+        return 0
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
+        print(f"zipsplat viewer: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command understands."""
+    out = argparse.ArgumentParser(
+        prog="python -m zipsplat.viewer",
+        description="Show a scene in the browser: of photos, of a video, or from a file.",
+    )
+    out.add_argument(
+        "input",
+        nargs="+",
+        metavar="INPUT",
+        help="pictures, a folder, a pattern, a video, or a saved scene such as scene.ply",
+    )
+    out.add_argument("--weights", default="zipsplat", help="name, path or address of the weights")
+    out.add_argument("--num-frames", type=_count, default=24, help="frames taken from a video")
+    out.add_argument(
+        "--compression", type=_share, default=1.0, help="share of tokens kept, in (0, 1]"
+    )
+    out.add_argument("--cameras", metavar="FILE", help="known cameras of the views, a JSON file")
+    out.add_argument("--device", default="auto", help="where to compute: auto, cpu or cuda")
+    out.add_argument(
+        "--port", type=_port, help=f"default: {DEFAULT_PORT} or the next free one; 0: any"
+    )
+    out.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; the default is this machine only"
+    )
+    out.add_argument("--max-upload", type=_count, default=512, metavar="MB", help="default: 512")
+    out.add_argument("--open", action="store_true", help="open the page in a browser")
+    return out
+
+
+def _run(arguments: argparse.Namespace, stop: threading.Event) -> int:
+    """Check what can be checked at once, then serve, then load and reconstruct."""
+    from zipsplat.viewer.server import Address, import_viser, start_server, stop_server
+    from zipsplat.viewer.worker import StopRequested
+
+    import_viser()
+    load = _loader(arguments)
+    port = DEFAULT_PORT if arguments.port is None else arguments.port
+    server = start_server(Address(arguments.host, port, exact=arguments.port is not None))
+    viewer = _viewer(arguments, server)
+    failures = []
+
+    def open_input(job: Job) -> None:
+        try:
+            load(viewer, job)
+        except StopRequested:
+            raise
+        except Exception as error:
+            failures.append(error)
+            stop.set()
+
+    try:
+        _announce(arguments, server.get_port())
+        viewer.run("open", open_input)
+        stop.wait()
+    finally:
+        viewer.close()
+        stop_server(server)
+    if failures:
+        raise failures[0]
+    return 0
+
+
+def _viewer(arguments: argparse.Namespace, server: viser.ViserServer) -> Viewer:
+    """The viewer; weights are loaded when photos are first reconstructed."""
+    from zipsplat.predictor import ZipSplat, choose_device
+    from zipsplat.viewer.app import Options, Viewer
+
+    device = choose_device(arguments.device)
+    options = Options(
+        name=_name(arguments.input),
+        num_frames=arguments.num_frames,
+        compression=arguments.compression,
+        max_upload_bytes=arguments.max_upload * 1_000_000,
+        exact=device.type == "cuda",
+    )
+    return Viewer(server, lambda: ZipSplat(arguments.weights, device=device), options)
+
+
+def _loader(arguments: argparse.Namespace) -> Callable[[Viewer, Job], None]:
+    """What puts the input on show.
+
+    Raises:
+        OSError: a file does not exist.
+        ValueError: there is nothing to use.
+    """
+    from zipsplat.gaussians import Gaussians
+    from zipsplat.inputs import find_inputs
+    from zipsplat.predictor import choose_device
+    from zipsplat.viewer.inputs import is_scene_file, load_photos
+    from zipsplat.viewer.reconstruction import Reconstruction
+
+    if len(arguments.input) == 1 and is_scene_file(arguments.input[0]):
+        device = choose_device(arguments.device)
+
+        def load_scene(viewer: Viewer, job: Job) -> None:
+            job.stage("Opening the scene")
+            viewer.show_scene(Reconstruction(Gaussians.load(arguments.input[0]).to(device)))
+
+        return load_scene
+
+    find_inputs(arguments.input)
+
+    def load_views(viewer: Viewer, job: Job) -> None:
+        report = job.stage("Reading the input")
+        photos = load_photos(arguments.input, arguments.cameras, arguments.num_frames, report)
+        viewer.reconstruct_now(photos, job)
+
+    return load_views
+
+
+def _announce(arguments: argparse.Namespace, port: int) -> None:
+    """Say where the page is, and who else can reach it."""
+    is_local = is_loopback(arguments.host)
+    host = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    if not is_local:
+        print(  # noqa: T201
+            f"warning: the viewer listens on {arguments.host}: everybody who can reach this"
+            " machine can see the scene and use its computing time; there is no password",
+            file=sys.stderr,
+        )
+    print(f"The viewer is at {address} (Ctrl-C ends it)", flush=True)  # noqa: T201
+    if arguments.open:
+        webbrowser.open(address)
+
+
+def _name(sources: Sequence[str]) -> str:
+    """A name for downloads: that of the first input without its suffix."""
+    stem = Path(sources[0]).absolute().name.split(".")[0]
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in stem).strip("-") or "scene"
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text!r}")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, got {text!r}")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    from zipsplat.model.compression import check_compression
+
+    try:
+        return check_compression(float(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

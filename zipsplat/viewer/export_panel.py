@@ -1,0 +1,54 @@
+"""The part of the panel that gives the scene away as a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zipsplat.formats import FORMATS
+from zipsplat.gaussians import Gaussians
+from zipsplat.webpage import page
+
+if TYPE_CHECKING:
+    from zipsplat.viewer.app import Viewer
+
+PAGE = ".html (a page)"
+
+
+def suffixes() -> dict[str, str]:
+    """The suffix of each format that a scene can be saved in, and its name."""
+    return {FORMATS[name].suffixes[0]: name for name in FORMATS.names()}
+
+
+class ExportPanel:
+    """A choice of formats and a button."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        gui: Any = viewer.server.gui
+        with gui.add_folder("Download", expand_by_default=False):
+            self._suffix = gui.add_dropdown(
+                "Format",
+                (*suffixes(), PAGE),
+                initial_value=".ply",
+                hint="What the cut-offs leave, in the colours of the scene.",
+            )
+            button = gui.add_button("Download")
+        button.on_click(viewer.handled(self._download))
+
+    def _download(self, event: Any) -> None:
+        viewer = self._viewer
+        scene, suffix = viewer.scene_as_kept(), self._suffix.value
+        if suffix == PAGE:
+            suffix, content = ".html", self._page(scene)
+        else:
+            content = scene.to_bytes(suffixes()[suffix])
+        viewer.browsers.send_file(viewer.options.name + suffix, content, event.client_id)
+
+    def _page(self, scene: Gaussians) -> bytes:
+        red, green, blue = self._viewer.look.background
+        text = page(
+            scene,
+            title=self._viewer.options.name,
+            background=(red / 255, green / 255, blue / 255),
+        )
+        return text.encode("utf-8")

@@ -1,0 +1,66 @@
+"""What the command was pointed at: a saved scene, or photos with or without their cameras."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from zipsplat.camera import Camera
+from zipsplat.formats import by_suffix
+from zipsplat.inputs import find_inputs, load_views
+from zipsplat.trajectories import load_camera_path
+from zipsplat.viewer.reconstruction import Photos
+
+MAX_SIDE = 1008  # of pictures in memory; four times the side that the network was trained with
+
+
+def is_scene_file(path: str) -> bool:
+    """Whether a path is that of a file with a scene in it, by its suffix."""
+    try:
+        by_suffix(path)
+    except ValueError:
+        return False
+    return not Path(path).is_dir()
+
+
+def load_photos(
+    sources: Sequence[str],
+    cameras: str | None,
+    num_frames: int,
+    report: Callable[[int, int], object],
+) -> Photos:
+    """Load the views of a scene, and their cameras from a file if one is given.
+
+    Args:
+        sources: pictures, folders, patterns, or one video.
+        cameras: a camera path with one pose per view, in their order, and a field of view.
+        num_frames: how many frames of a video.
+        report: is told (done, total).
+
+    Raises:
+        OSError: a file cannot be opened.
+        ValueError: it holds something else, or the cameras are not as many as the views.
+    """
+    is_video = find_inputs(sources).video is not None
+    pictures = tuple(
+        load_views(
+            sources,
+            num_frames=num_frames if is_video else None,
+            max_side=MAX_SIDE,
+            report=report,
+        )
+    )
+    if cameras is None:
+        return Photos(pictures)
+    path = load_camera_path(cameras)
+    if len(path.poses) != len(pictures) or path.fov_deg is None:
+        raise ValueError(
+            f"{cameras}: wanted {len(pictures)} poses, one for each view, and a fov_deg;"
+            f" got {len(path.poses)} and {path.fov_deg}"
+        )
+    height, width = torch.tensor([picture.shape[-2:] for picture in pictures]).float().T
+    fov = torch.full_like(width, math.radians(path.fov_deg))
+    return Photos(pictures, Camera.from_fov(fov, w=width, h=height), path.poses)

@@ -1,0 +1,126 @@
+"""From pictures to the scene on show, keeping what makes another compression cheap."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from zipsplat.camera import Camera
+from zipsplat.gaussians import Gaussians
+from zipsplat.model.network import Features
+from zipsplat.pose import Pose
+from zipsplat.predictor import ZipSplat
+
+Stage = Callable[[str], Callable[[int, int], None]]
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Input views.
+
+    Args:
+        pictures: (3, H, W) each, RGB in [0, 1].
+        cameras: (V,) of the pictures, if known.
+        poses: (V,) camera-to-world in any frame, if known; both or neither.
+    """
+
+    pictures: tuple[Tensor, ...] = ()
+    cameras: Camera | None = None
+    poses: Pose | None = None
+
+    def plus(self, pictures: tuple[Tensor, ...]) -> Photos:
+        """With more pictures; cameras and poses are given up, as those of the new are unknown."""
+        return Photos(self.pictures + pictures)
+
+    def relative_poses(self) -> Pose | None:
+        """Poses (V,) in the frame of the scene, which is that of the first view."""
+        return None if self.poses is None else self.poses[:1].inv().compose(self.poses)
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """The scene on show and where it came from.
+
+    Args:
+        gaussians: (N,) one scene.
+        photos: none for a scene from a file.
+        features: of the photos, for any compression.
+        group_size: Gaussians per scene token, if known.
+        compression: share of tokens kept.
+        encode_s: time the encoding of the photos took.
+        decode_s: time from the features to the Gaussians.
+    """
+
+    gaussians: Gaussians
+    photos: Photos = Photos()
+    features: Features | None = None
+    group_size: int | None = None
+    compression: float = 1.0
+    encode_s: float | None = None
+    decode_s: float | None = None
+
+
+def reconstruct(
+    model: ZipSplat, photos: Photos, compression: float, stage: Stage
+) -> Reconstruction:
+    """Encode pictures and decode them.
+
+    Args:
+        model: the predictor.
+        photos: at least one picture.
+        compression: share of tokens to keep, in (0, 1].
+        stage: is told what is going on.
+    """
+    stage(f"Encoding {len(photos.pictures)} views")
+    start = _now(model)
+    features = model.encode(
+        list(photos.pictures),
+        photos.cameras,
+        photos.poses,
+        use_priors=photos.poses is not None,
+    )
+    encode_s = _now(model) - start
+    stage("Decoding")
+    gaussians, decode_s = _decode(model, features, compression)
+    return Reconstruction(
+        gaussians=gaussians,
+        photos=photos,
+        features=features,
+        group_size=model.model.config.gaussians_per_token,
+        compression=compression,
+        encode_s=encode_s,
+        decode_s=decode_s,
+    )
+
+
+def recompress(
+    model: ZipSplat, scene: Reconstruction, compression: float, stage: Stage
+) -> Reconstruction:
+    """Decode the features again; the backbone does not run.
+
+    Raises:
+        ValueError: the scene has no features, because it came from a file.
+    """
+    if scene.features is None:
+        raise ValueError("a scene from a file has one compression; reconstruct photos for others")
+    stage("Decoding")
+    gaussians, decode_s = _decode(model, scene.features, compression)
+    return replace(scene, gaussians=gaussians, compression=compression, decode_s=decode_s)
+
+
+def _decode(model: ZipSplat, features: Features, compression: float) -> tuple[Gaussians, float]:
+    """One scene and the seconds it took."""
+    start = _now(model)
+    scene = model.decode(features, compression)[0].to(torch.float32)
+    return scene, _now(model) - start
+
+
+def _now(model: ZipSplat) -> float:
+    """Seconds, after what was started on the device is done."""
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+    return time.perf_counter()

@@ -1,0 +1,51 @@
+"""The top of the panel: what is going on, how far it is, and a button to stop it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zipsplat.viewer.app import Viewer
+
+_INTERVAL_S = 0.1  # between two updates of the bar
+
+
+class StatusPanel:
+    """A line, a bar and a button that are there only while something runs."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        gui: Any = viewer.server.gui
+        self._text = gui.add_markdown("", visible=False)
+        self._bar = gui.add_progress_bar(0.0, visible=False)
+        self._stop = gui.add_button("Stop", visible=False, color="gray")
+        self._stop.on_click(lambda _: viewer.stop_running())
+        self._updated_s = 0.0
+        self._stage = ""
+        self._lock = threading.Lock()
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        """Show a stage of a job.
+
+        Args:
+            stage: what is going on.
+            done: how far it is.
+            total: how far it goes; 0 if that is not known.
+        """
+        now = time.monotonic()
+        with self._lock:
+            if stage == self._stage and done < total and now - self._updated_s < _INTERVAL_S:
+                return
+            self._updated_s, self._stage = now, stage
+            count = f" ({done} of {total})" if total else ""
+            self._text.content = f"{stage}{count} …"
+            self._bar.animated = not total
+            self._bar.value = 100.0 if not total else 100.0 * min(done, total) / total
+            self._text.visible = self._bar.visible = self._stop.visible = True
+
+    def hide(self) -> None:
+        """Nothing runs."""
+        with self._lock:
+            self._stage = ""
+            self._text.visible = self._bar.visible = self._stop.visible = False

@@ -1,0 +1,114 @@
+"""Files that come through the browser: pictures, one video, or several pictures in a .zip."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+
+from torch import Tensor
+
+from zipsplat.images import is_image_file
+from zipsplat.inputs import load_views, natural_key
+from zipsplat.video import is_video_file
+
+MAX_MEMBERS = 1000
+# Damaged, encrypted and unusually compressed archives.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What arrived: the name is the sender's word, the content decides."""
+
+    name: str
+    content: bytes
+
+
+def load_upload(
+    upload: Upload,
+    num_frames: int,
+    max_side: int,
+    max_bytes: int,
+    report: Callable[[int, int], object] | None = None,
+) -> tuple[Tensor, ...]:
+    """Load the views in an uploaded file.
+
+    Args:
+        upload: a picture, a video, or a .zip of pictures or of one video.
+        num_frames: how many frames of a video, evenly spaced.
+        max_side: pictures are scaled down to this.
+        max_bytes: that a .zip may unpack to.
+        report: is told (done, total).
+
+    Returns:
+        Pictures (3, H, W), RGB in [0, 1].
+
+    Raises:
+        ValueError: there is nothing to use in it, or it is damaged or too large. It names the file.
+    """
+    with TemporaryDirectory(prefix="zipsplat-viewer-") as folder:
+        files = _unpack(upload, Path(folder), max_bytes)
+        is_video = any(is_video_file(path) for path in files)
+        try:
+            views = load_views(
+                list(files),
+                num_frames=num_frames if is_video else None,
+                max_side=max_side,
+                report=report,
+            )
+        except ValueError as error:
+            text = str(error)
+            for path, name in files.items():  # paths on this machine mean nothing to the sender
+                text = text.replace(str(path), name)
+            raise ValueError(text) from error
+        return tuple(views)
+
+
+def _unpack(upload: Upload, folder: Path, max_bytes: int) -> dict[Path, str]:
+    """Write what an upload holds to a folder; gives the names by which the sender knows it."""
+    if Path(upload.name).suffix.lower() != ".zip":
+        return {_store(folder, 0, upload.name, upload.content): upload.name}
+    stored = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(upload.content)) as archive:
+            members = list(_members(archive))
+            if len(members) > MAX_MEMBERS or sum(m.file_size for m in members) > max_bytes:
+                raise ValueError(
+                    f"{upload.name}: at most {MAX_MEMBERS} pictures of {max_bytes / 1e6:.0f} MB"
+                    " together are allowed"
+                )
+            for index, member in enumerate(members):
+                with archive.open(member) as file:  # at most what was announced, whatever is there
+                    content = file.read(member.file_size)
+                name = f"{upload.name}, {member.filename}"
+                stored[_store(folder, index, member.filename, content)] = name
+    except _ZIP_ERRORS as error:
+        raise ValueError(f"{upload.name}: cannot be read as a .zip ({error})") from error
+    if not stored:
+        raise ValueError(f"{upload.name}: there are no pictures and no video in it")
+    return stored
+
+
+def _members(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
+    """Pictures and videos in the order in which people count, without hidden files."""
+    for member in sorted(archive.infolist(), key=lambda one: natural_key(one.filename)):
+        path = PurePosixPath(member.filename)
+        is_hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
+        is_usable = is_image_file(Path(path.name)) or is_video_file(Path(path.name))
+        if not member.is_dir() and not is_hidden and is_usable:
+            yield member
+
+
+def _store(folder: Path, index: int, name: str, content: bytes) -> Path:
+    """Write one file; of the sender's name only a plain suffix is used."""
+    suffix = Path(name).suffix.lower()
+    path = folder / f"{index:04d}{suffix if suffix[1:].isalnum() else ''}"
+    path.write_bytes(content)
+    return path
