@@ -13,7 +13,7 @@ from zipsplat import harmonics
 from zipsplat.gaussians import Gaussians
 from zipsplat.rotations import matrix_from_quat
 
-_MAX_HALF = 60000.0  # variances travel as half precision, which ends at 65504
+_MAX_SIZE = 240.0  # times the typical size: variances travel in half precision, up to 65504
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ def splat_buffers(scene: Gaussians) -> SplatBuffers:
     """One scene for viser, in the colours without the part that depends on the direction."""
     rotations = matrix_from_quat(scene.quats.detach().float())
     typical = _typical_size(scene.scales)
-    axes = rotations * (scene.scales.detach().float() / typical).unsqueeze(-2)
-    covariances = (axes @ axes.mT).clamp(-_MAX_HALF, _MAX_HALF)
+    sizes = (scene.scales.detach().float() / typical).clamp(max=_MAX_SIZE)
+    axes = rotations * sizes.unsqueeze(-2)
     return SplatBuffers(
         centers=_array(scene.means / typical),
-        covariances=_array(covariances),
+        covariances=_array(axes @ axes.mT),
         rgbs=_bytes(scene.rgb),
         opacities=_bytes(scene.opacities.unsqueeze(-1)),
         scale=typical,
