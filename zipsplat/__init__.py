@@ -9,12 +9,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 from zipsplat._version import __version__
-from zipsplat.camera import Camera
-from zipsplat.gaussians import Gaussians
-from zipsplat.pose import Pose
 
 if TYPE_CHECKING:
+    from zipsplat.camera import Camera
+    from zipsplat.gaussians import Gaussians
     from zipsplat.images import load_image
+    from zipsplat.pose import Pose
     from zipsplat.predictor import ZipSplat
     from zipsplat.video import load_video
 
@@ -29,6 +29,9 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Camera": "zipsplat.camera",
+    "Gaussians": "zipsplat.gaussians",
+    "Pose": "zipsplat.pose",
     "ZipSplat": "zipsplat.predictor",
     "load_image": "zipsplat.images",
     "load_video": "zipsplat.video",
@@ -36,7 +39,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> object:
-    """Import the parts that need more than PyTorch and NumPy when they are first asked for."""
+    """Import what is asked for when it is; so `zipsplat --help` need not wait for PyTorch."""
     if name not in _LAZY:
         raise AttributeError(f"module 'zipsplat' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)

@@ -37,7 +37,7 @@ def color_ramp(values: Tensor) -> Tensor:
     Returns:
         (..., 3) RGB in [0, 1].
     """
-    light = 0.95 - 0.87 * values.clamp(0, 1)
+    light = 0.86 - 0.80 * values.clamp(0, 1)
     angle = 2 * math.pi * (0.5 / 3 + 1 + 1.2 * (1 - light))
     amplitude = 1.3 * light * (1 - light) / 2
     cos, sin = torch.cos(angle), torch.sin(angle)

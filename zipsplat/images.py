@@ -6,8 +6,12 @@ Cropping and resampling follow the preparation of the released ZipSplat model: c
 Pillow's Lanczos filter on 8-bit RGB.
 """
 
+from __future__ import annotations
+
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +33,8 @@ _FORMATS = (
     *("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "HEIF"),
     *("JPEG2000", "PPM", "TGA"),
 )
+_ORIENTATION_TAG = 0x0112
+_TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 Background = str | Sequence[float]
@@ -41,6 +47,27 @@ class CropBox(NamedTuple):
     width: int
     top: int
     left: int
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What a picture file says of itself.
+
+    Args:
+        format: Pillow's name, as "JPEG".
+        mode: Pillow's pixel mode, as "RGB" or "I;16".
+        width: in pixels, once upright.
+        height: in pixels, once upright.
+        orientation: EXIF orientation, 1 (stored upright) to 8.
+        num_frames: more than one in animations.
+    """
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    orientation: int
+    num_frames: int
 
 
 def load_image(
@@ -70,15 +97,33 @@ def load_image(
     if max_side is not None and max_side < 1:
         raise ValueError(f"max_side must be at least 1 pixel, got {max_side}")
     color = background_color(background)
-    _check_file(path)
-    try:
-        picture = _decode(path, max_side, color)
-    except (MemoryError, FileNotFoundError, PermissionError):
-        raise
-    except Exception as error:  # decoders of damaged files raise almost anything
-        raise ValueError(f"{path}: cannot be read as a picture ({_reason(error)})") from error
+    with _opened(path) as opened:
+        picture = _decode(opened, max_side, color)
     pixels = torch.from_numpy(np.array(picture, dtype=np.uint8))
     return pixels.permute(2, 0, 1).contiguous().float() / 255
+
+
+def image_info(path: str | Path) -> ImageInfo:
+    """Look at a picture without decoding all of it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a picture.
+    """
+    path = Path(path)
+    with _opened(path) as picture:
+        width, height = picture.size
+        orientation = int(picture.getexif().get(_ORIENTATION_TAG, 1))
+        if orientation in _TURNED:
+            width, height = height, width
+        return ImageInfo(
+            format=picture.format or "unknown",
+            mode=picture.mode,
+            width=width,
+            height=height,
+            orientation=orientation,
+            num_frames=int(getattr(picture, "n_frames", 1)),
+        )
 
 
 def background_color(background: Background) -> tuple[float, float, float]:
@@ -210,12 +255,12 @@ def _register_heif(path: Path) -> None:
     register_heif_opener()
 
 
-def _decode(
-    path: Path, max_side: int | None, color: tuple[float, float, float]
-) -> "PillowImage.Image":
-    """Open, shrink, turn upright and convert to RGB."""
-    from PIL import Image, ImageOps
+@contextmanager
+def _opened(path: Path) -> Iterator[PillowImage.Image]:
+    """Open a picture; whatever its decoder objects to in the block names the file."""
+    from PIL import Image
 
+    _check_file(path)
     Image.init()
     known = [name for name in _FORMATS if name in Image.OPEN]
     with warnings.catch_warnings():
@@ -223,13 +268,28 @@ def _decode(
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         # Notes on odd metadata concern the file, not the pixels.
         warnings.simplefilter("ignore", UserWarning)
-        with Image.open(path, formats=known) as opened:
-            if max_side is not None:
-                factor = 2 * max_side / max(opened.size)
-                if factor < 1:
-                    opened.draft(None, tuple(max(1, int(side * factor)) for side in opened.size))
-            picture = ImageOps.exif_transpose(opened)
-            picture = _to_rgb(picture, color)
+        try:
+            with Image.open(path, formats=known) as opened:
+                yield opened
+        except (MemoryError, FileNotFoundError, PermissionError):
+            raise
+        except Exception as error:  # decoders of damaged files raise almost anything
+            reason = _reason(error)
+            raise ValueError(f"{path}: cannot be read as a picture ({reason})") from error
+
+
+def _decode(
+    opened: PillowImage.Image, max_side: int | None, color: tuple[float, float, float]
+) -> PillowImage.Image:
+    """Shrink, turn upright and convert to RGB."""
+    from PIL import Image, ImageOps
+
+    if max_side is not None:
+        factor = 2 * max_side / max(opened.size)
+        if factor < 1:
+            width, height = (max(1, int(side * factor)) for side in opened.size)
+            opened.draft(None, (width, height))
+    picture = _to_rgb(ImageOps.exif_transpose(opened), color)
     if max_side is not None and max(picture.size) > max_side:
         scale = max_side / max(picture.size)
         width, height = (max(1, round(side * scale)) for side in picture.size)
@@ -237,7 +297,7 @@ def _decode(
     return picture
 
 
-def _to_rgb(picture: "PillowImage.Image", color: tuple[float, float, float]) -> "PillowImage.Image":
+def _to_rgb(picture: PillowImage.Image, color: tuple[float, float, float]) -> PillowImage.Image:
     """Convert any Pillow mode to RGB without losing highlights, shadows or transparency."""
     from PIL import Image
 

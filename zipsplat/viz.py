@@ -23,9 +23,11 @@ from zipsplat.video import Report, write_video
 
 __all__ = [
     "Look",
+    "camera_orbit",
     "color_depth",
     "contact_sheet",
     "depth_legend",
+    "depth_range",
     "dolly_poses",
     "interpolate_poses",
     "orbit_distance",
@@ -36,11 +38,13 @@ __all__ = [
     "save_video",
     "scene_center_radius",
     "turntable",
+    "wiggle_distance",
 ]
 
 MODES = ("rgb", "depth")
 RGB = Sequence[float]
 WHITE = (1.0, 1.0, 1.0)
+_SEEN_SHARE = 0.7  # of a scene that lies in front of the origin
 
 
 @dataclass(frozen=True)
@@ -94,14 +98,68 @@ def scene_center_radius(
 
 
 def orbit_distance(g: Gaussians, fov_deg: float) -> float:
-    """How far a camera must be from the scene's centre to see all of its radius, world units.
+    """How far from the centre a camera must be to have the scene in its picture, world units.
 
-    A scene without extent, such as a single Gaussian, is taken as three standard deviations wide.
+    What is much farther out than half of the scene, as sky and horizon are, is not waited for. A
+    scene without extent, such as a single Gaussian, is taken as three standard deviations wide.
+
+    Args:
+        g: one scene (N,).
+        fov_deg: field of view in the narrower direction.
     """
-    _, radius = scene_center_radius(g)
+    _, most = scene_center_radius(g)
+    _, half = scene_center_radius(g, quantile=0.5)
     reach = 3 * float(g.scales.detach().amax(dim=-1).median())
-    extent = max(radius, reach)
+    extent = max(min(most, 2 * half) if half > 0 else most, reach)
     return (extent if extent > 0 else 1.0) / math.sin(math.radians(fov_deg) / 2)
+
+
+def wiggle_distance(g: Gaussians, fov_deg: float) -> float:
+    """How far from the centre a camera is that wiggles in front of the scene, world units.
+
+    Scenes from pictures lie in front of the origin, where the first picture was taken: then it is
+    as far as that, so that the film looks as the pictures do. Others are filmed from
+    `orbit_distance`, if that is nearer or most of the scene is not in front of the origin.
+    """
+    center, _ = scene_center_radius(g)
+    x, y, z = g.means.detach().unbind(-1)
+    half_width = 1.5 * math.tan(math.radians(fov_deg) / 2)
+    is_seen = (z > 0) & (torch.maximum(x.abs(), y.abs()) < half_width * z)
+    orbit = orbit_distance(g, fov_deg)
+    return min(float(center[2]), orbit) if is_seen.float().mean() > _SEEN_SHARE else orbit
+
+
+def camera_orbit(
+    g: Gaussians,
+    num_frames: int,
+    *,
+    fov_deg: float,
+    sweep_deg: float | None = 360.0,
+    elevation_deg: float = 0.0,
+) -> Pose:
+    """A looping path around a scene, or a wiggle in front of it, that shows it at a good size.
+
+    Args:
+        g: one scene (N,).
+        num_frames: how many poses.
+        fov_deg: field of view in the narrower direction.
+        sweep_deg: angle to go around; None wiggles.
+        elevation_deg: height of the camera; positive is above.
+    """
+    center, _ = scene_center_radius(g)
+    distance = (wiggle_distance if sweep_deg is None else orbit_distance)(g, fov_deg)
+    return orbit_poses(
+        center, distance, num_frames, sweep_deg=sweep_deg, elevation_deg=elevation_deg
+    )
+
+
+def depth_range(g: Gaussians, poses: Pose) -> tuple[float, float]:
+    """Distances (nearest, farthest) between which the scene lies, seen from these poses."""
+    center, radius = scene_center_radius(g)
+    distances = (poses.t.to(center) - center).norm(dim=-1)
+    near = max(float(distances.min()) - radius, 0.0)
+    far = float(distances.max()) + radius
+    return (near, far) if near < far else (0.0, 1.0)
 
 
 def render_frames(
@@ -127,12 +185,12 @@ def render_frames(
     _check_scene(g)
     if poses.ndim != 1 or not len(poses):
         raise ValueError(f"poses must be (T,), at least one, got {tuple(poses.shape)}")
-    depth_range = look.depth_range or _depth_range(g, poses)
+    limits = look.depth_range or depth_range(g, poses)
     for start in range(0, len(poses), look.chunk):
         part = slice(start, start + look.chunk)
         with torch.no_grad():
             pictures = _draw(
-                g, cameras[part] if cameras.ndim else cameras, poses[part], look, depth_range
+                g, cameras[part] if cameras.ndim else cameras, poses[part], look, limits
             )
         yield from to_pixels(pictures)
         if report is not None:
@@ -188,7 +246,7 @@ def turntable(
 ) -> np.ndarray:
     """Film a scene from a camera that circles or wiggles around it, and write an H.264 video.
 
-    The camera keeps a distance from which the whole scene is in the picture, and the video loops.
+    The camera keeps a distance from which the scene fills the picture, and the video loops.
 
     Args:
         g: one scene (N,).
@@ -206,14 +264,9 @@ def turntable(
     Returns:
         (T, H, W, 3) uint8 RGB, the frames of the video.
     """
-    center, _ = scene_center_radius(g)
     camera = Camera.from_fov(math.radians(fov_deg), w=render_size, h=render_size)
-    poses = orbit_poses(
-        center,
-        orbit_distance(g, fov_deg),
-        num_frames,
-        sweep_deg=sweep_deg,
-        elevation_deg=elevation_deg,
+    poses = camera_orbit(
+        g, num_frames, fov_deg=fov_deg, sweep_deg=sweep_deg, elevation_deg=elevation_deg
     )
     frames = []
 
@@ -228,7 +281,7 @@ def turntable(
 
 
 def _draw(
-    g: Gaussians, cameras: Camera, poses: Pose, look: Look, depth_range: tuple[float, float]
+    g: Gaussians, cameras: Camera, poses: Pose, look: Look, limits: tuple[float, float]
 ) -> Tensor:
     """Pictures (T, 3, H, W) of a few frames."""
     if look.mode == "rgb":
@@ -236,16 +289,7 @@ def _draw(
         pictures, _ = g.render(cameras, poses, backgrounds=background, renderer=look.renderer)
         return pictures
     depth, info = g.render(cameras, poses, mode="ED", renderer=look.renderer)
-    return color_depth(depth[:, 0], *depth_range, alpha=info["alphas"][:, 0], background=look.bg)
-
-
-def _depth_range(g: Gaussians, poses: Pose) -> tuple[float, float]:
-    """Distances between which the scene lies, seen from these poses."""
-    center, radius = scene_center_radius(g)
-    distances = (poses.t.to(center) - center).norm(dim=-1)
-    near = max(float(distances.min()) - radius, 0.0)
-    far = float(distances.max()) + radius
-    return (near, far) if near < far else (0.0, 1.0)
+    return color_depth(depth[:, 0], *limits, alpha=info["alphas"][:, 0], background=look.bg)
 
 
 def _check_scene(g: Gaussians) -> None:

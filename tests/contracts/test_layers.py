@@ -19,7 +19,7 @@ ZIPSPLAT = {
     "gaussians": 3, "hub": 3, "figures": 3,
     "model": 4, "preprocess": 4, "trajectories": 4, "weights": 5, "checkpoints": 4, "pruning": 4,
     "predictor": 6, "viz": 6, "webpage": 6, "alignment": 6, "untrained": 7,
-    "viewer": 8, "cli": 8, "__main__": 9,
+    "viewer": 8, "cli": 9, "__main__": 10,
 }  # fmt: skip
 
 # What each part of `splatfactory` may import of it, besides parts of its own package.

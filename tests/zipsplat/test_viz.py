@@ -94,6 +94,33 @@ def test_nothing_of_the_scene_is_cut_off(tmp_path, sweep_deg, fov_deg):
     assert (frames < 200).any(axis=(1, 2, 3)).all(), "something is in every frame"
 
 
+def in_front_of_the_origin(**options) -> Gaussians:
+    """A wall of balls three units before the first camera."""
+    points = [[x / 2, y / 2, 3 + 0.1 * (x + y)] for x in range(-2, 3) for y in range(-2, 3)]
+    return scene(points, [BLUE] * 25, **options)
+
+
+def test_a_wiggle_starts_where_the_first_picture_was_taken():
+    g = in_front_of_the_origin()
+    start = viz.camera_orbit(g, 8, fov_deg=55, sweep_deg=None)[0]
+    assert start.t.norm() < 0.2
+    assert start.R[2, 2] > 0.99
+    assert viz.wiggle_distance(g, 55) == pytest.approx(3, abs=0.2)
+
+
+def test_a_wiggle_around_the_origin_keeps_its_distance():
+    g = in_front_of_the_origin().transform(Pose(torch.eye(3), torch.tensor([0.0, 0, -3])))
+    assert viz.wiggle_distance(g, 55) == viz.orbit_distance(g, 55)
+
+
+def test_a_far_horizon_does_not_shrink_the_scene():
+    g = in_front_of_the_origin()
+    sky = scene([[0, 0, 90.0]] * 5, [BLUE] * 5)
+    both = torch.cat([g, sky])
+    assert viz.scene_center_radius(both)[1] > 50
+    assert viz.orbit_distance(both, 55) < 2 * viz.orbit_distance(g, 55)
+
+
 def test_turntables_loop_without_a_repeated_frame(tmp_path):
     frames = viz.turntable(cross(), tmp_path / "orbit.mp4", render_size=48, num_frames=8)
     assert not np.array_equal(frames[0], frames[-1])

@@ -1,0 +1,461 @@
+"""The command does what its help says, and says in one line what went wrong."""
+
+import functools
+import json
+import logging
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zipsplat import Gaussians, Pose, viz, weights
+from zipsplat.cli import main
+from zipsplat.harmonics import dc_from_rgb
+from zipsplat.images import load_image
+from zipsplat.untrained import untrained_network
+from zipsplat.video import video_info, write_video
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A checkpoint of made-up weights."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    network = untrained_network()
+    weights.save(path, network.state_dict(), network.config.to_conf())
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in (1, 2, 10):
+        pixels = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"img{index}.png")
+    return folder
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """A file with a red, a green and a blue ball, one of them faint."""
+    colors = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.9]])
+    means = torch.tensor([[1.0, 0, 3], [0, -1, 3], [0, 0, 4]])
+    opacities = torch.tensor([0.9, 0.9, 0.04])
+    sh = torch.cat([dc_from_rgb(colors)[:, None], torch.zeros(3, 3, 3)], 1)
+    g = Gaussians(means, torch.full((3, 3), 0.2), torch.eye(4)[[0, 0, 0]], opacities, sh)
+    path = tmp_path / "balls.ply"
+    g.save(path)
+    return path
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def result(capsys: pytest.CaptureFixture[str]) -> dict:
+    return json.loads(capsys.readouterr().out)
+
+
+def leftovers(folder):
+    return [path.name for path in folder.rglob("*") if path.name.startswith(".")]
+
+
+# --- reconstruct ---
+
+
+def small(photos, tiny, *more):
+    """Arguments that keep the work small."""
+    return ("reconstruct", photos, "--weights", tiny, "--image-size", 28, "--device", "cpu", *more)
+
+
+def test_pictures_become_scene_files(photos, tiny, tmp_path, capsys):
+    ply, splat = tmp_path / "new" / "scene.ply", tmp_path / "scene.splat"
+    assert run(*small(photos, tiny, "-o", ply, "-o", splat, "--json")) == 0
+    data = result(capsys)
+    assert data["views"] == 3
+    assert data["gaussians"] == 3 * 4 * 32
+    assert [item["path"] for item in data["files"]] == [str(ply), str(splat)]
+    assert data["files"][0]["bytes"] == ply.stat().st_size
+    assert set(data["seconds"]) == {
+        "reading pictures",
+        "loading weights",
+        "reconstructing",
+        "writing",
+    }
+    assert Gaussians.load(ply).num_gaussians == 384
+    assert splat.stat().st_size == 32 * 384
+
+
+def test_compression_and_num_frames_reach_the_network(photos, tiny, tmp_path, capsys):
+    out = tmp_path / "scene.ply"
+    arguments = ("-o", out, "--compression", 0.25, "--num-frames", 2, "--json")
+    assert run(*small(photos, tiny, *arguments)) == 0
+    data = result(capsys)
+    assert (data["views"], data["gaussians"], data["compression"]) == (2, 2 * 32, 0.25)
+
+
+def test_what_is_written_is_what_the_class_gives(photos, tiny, tmp_path):
+    from zipsplat import ZipSplat
+
+    out = tmp_path / "scene.ply"
+    assert run(*small(photos, tiny, "-o", out, "-q")) == 0
+    model = ZipSplat(tiny, device="cpu", image_size=28)
+    images = [load_image(photos / f"img{i}.png") for i in (1, 2, 10)]
+    expected = model(images)[0]
+    torch.testing.assert_close(Gaussians.load(out).means, expected.means)
+
+
+@pytest.mark.parametrize(("size", "tokens"), [("56x28", 8), ("keep", 18 * 24)])
+def test_other_image_sizes(photos, tiny, tmp_path, capsys, size, tokens):
+    arguments = ("-o", tmp_path / "a.ply", "--image-size", size, "--num-frames", 1, "--json")
+    assert run(*small(photos, tiny, *arguments)) == 0
+    assert result(capsys)["gaussians"] == tokens * 32
+
+
+def test_a_video_becomes_a_scene_and_a_film(tiny, tmp_path, capsys, monkeypatch):
+    short = functools.partial(viz.turntable, render_size=32, num_frames=6)
+    monkeypatch.setattr(viz, "turntable", short)
+    rng = np.random.default_rng(0)
+    clip = tmp_path / "clip.mp4"
+    write_video(clip, (rng.integers(0, 256, (32, 48, 3), dtype=np.uint8) for _ in range(9)))
+    out, film = tmp_path / "scene.ply", tmp_path / "orbit.mp4"
+    arguments = ("-o", out, "--stride", 4, "--turntable", film)
+    assert run(*small(clip, tiny, *arguments)) == 0
+    captured = capsys.readouterr()
+    assert "3 views, 384 Gaussians" in captured.out
+    assert str(film) in captured.out
+    assert video_info(film).num_frames == 6
+    assert re.search(r"reconstructing: \d", captured.err)
+
+
+def test_bad_pictures_stop_it_or_are_left_out(photos, tiny, tmp_path, capsys, caplog):
+    (photos / "img3.png").write_bytes(b"broken")
+    out = tmp_path / "scene.ply"
+    assert run(*small(photos, tiny, "-o", out)) == 1
+    assert "img3.png" in capsys.readouterr().err
+    assert not out.exists()
+    with caplog.at_level(logging.WARNING):
+        assert run(*small(photos, tiny, "-o", out, "--skip-bad")) == 0
+    assert "img3.png" in caplog.text
+
+
+def test_files_are_not_replaced_unless_asked(photos, tiny, tmp_path, capsys):
+    out = tmp_path / "scene.ply"
+    out.write_text("precious")
+    assert run(*small(photos, tiny, "-o", out)) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert out.read_text() == "precious"
+    assert run(*small(photos, tiny, "-o", out, "--overwrite")) == 0
+    assert Gaussians.load(out).num_gaussians == 384
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-o", "a.obj"], r"\.obj.*known"),
+        (["-o", "a.ply", "-o", "a.ply"], "twice"),
+        (["-o", "a.ply", "--turntable", "a.gif"], r"a\.gif.*\.mp4"),
+        (["-o", "."], "suffix|folder"),
+        (["-o", "a.ply", "--device", "warp"], "warp"),
+        (["-o", "a.ply", "--image-size", "30"], "multiple of 14"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_line(
+    photos, tiny, tmp_path, monkeypatch, capsys, arguments, words
+):
+    monkeypatch.chdir(tmp_path)
+    assert run(*small(photos, tiny, *arguments)) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("zipsplat: error: ")
+    assert re.search(words, error)
+    assert leftovers(tmp_path) == []
+    assert not (tmp_path / "a.ply").exists()
+
+
+def test_missing_inputs_and_weights(tmp_path, photos, capsys):
+    out = tmp_path / "a.ply"
+    assert run("reconstruct", tmp_path / "nothing.jpg", "-o", out) == 1
+    assert "nothing.jpg: there is no such file" in capsys.readouterr().err
+    assert run("reconstruct", photos, "-o", out, "--weights", tmp_path / "no.tar") == 1
+    assert "no.tar" in capsys.readouterr().err
+
+
+def test_an_interruption_leaves_nothing_behind(photos, tiny, tmp_path, capsys, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(viz, "render_frames", interrupted)
+    film = tmp_path / "a.mp4"
+    assert run(*small(photos, tiny, "-o", tmp_path / "a.ply", "--turntable", film)) == 130
+    assert not film.exists()
+    assert leftovers(tmp_path) == []
+    assert "Traceback" not in capsys.readouterr().err
+
+
+# --- render ---
+
+
+def test_a_scene_is_filmed(scene, tmp_path, capsys):
+    film = tmp_path / "orbit.mp4"
+    arguments = ("--size", "48x32", "--frames", 5, "--fps", 10, "--json")
+    assert run("render", scene, "-o", film, *arguments) == 0
+    info = video_info(film)
+    assert (info.width, info.height, info.num_frames) == (48, 32, 5)
+    assert info.duration_s == pytest.approx(0.5)
+    assert result(capsys)["frames"] == 5
+
+
+def test_a_still_shows_the_first_frame_upright(scene, tmp_path):
+    still = tmp_path / "a.png"
+    assert run("render", scene, "-o", still, "--size", 64, "--background", "black") == 0
+    picture = load_image(still)
+    assert picture.shape == (3, 64, 64)
+    green = picture[1] - picture[0]
+    row = int(green.amax(1).argmax())
+    assert row < 28, "the green ball is up"
+    assert (picture[:, 0, 0] == 0).all()
+
+
+def test_depth_has_a_legend(scene, tmp_path):
+    still = tmp_path / "a.png"
+    assert run("render", scene, "-o", still, "--size", 64, "--mode", "depth") == 0
+    assert load_image(still).shape[1] > 64
+
+
+def test_groups_can_be_colored(scene, tmp_path):
+    plain, colored = tmp_path / "a.png", tmp_path / "b.png"
+    assert run("render", scene, "-o", plain, "--size", 32) == 0
+    assert run("render", scene, "-o", colored, "--size", 32, "--color-by-group", 3) == 0
+    assert not torch.equal(load_image(plain), load_image(colored))
+
+
+def test_a_camera_path_from_a_file(scene, tmp_path, capsys):
+    poses = Pose.orbit(torch.tensor([0.0, 0, 3]), 4.0, [0.0, 30.0, 60.0])
+    path = tmp_path / "cams.json"
+    path.write_text(json.dumps({"world_from_camera": poses.Rt.tolist(), "fov_deg": 70}))
+    film = tmp_path / "a.mp4"
+    arguments = ("render", scene, "-o", film, "--size", 32, "--path", path, "--json", "--overwrite")
+    assert run(*arguments) == 0
+    assert result(capsys)["frames"] == 3
+    assert run(*arguments, "--frames", 7) == 0
+    assert result(capsys)["frames"] == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-o", "a.gif"], r"a\.gif"),
+        (["-o", "a.mp4", "--path", "spiral"], "spiral"),
+        (["-o", "a.mp4", "--renderer", "magic"], "magic"),
+        (["-o", "a.mp4", "--elevation", "100"], "elevation"),
+    ],
+)
+def test_films_that_cannot_be_made(scene, tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert run("render", scene, *arguments, "--size", 16, "--frames", 2) == 1
+    assert re.search(words, capsys.readouterr().err)
+    assert [path.name for path in tmp_path.iterdir()] == ["balls.ply"]
+
+
+def test_broken_scenes_are_named(tmp_path, capsys):
+    broken = tmp_path / "broken.ply"
+    broken.write_bytes(b"ply\nnonsense")
+    assert run("render", broken, "-o", tmp_path / "a.mp4") == 1
+    assert "broken.ply" in capsys.readouterr().err
+    assert run("info", broken) == 1
+    assert "broken.ply" in capsys.readouterr().err
+
+
+# --- convert ---
+
+
+def test_formats_are_converted(scene, tmp_path):
+    for name in ("a.spz", "b.splat", "c.compressed.ply"):
+        assert run("convert", scene, tmp_path / name) == 0
+        assert Gaussians.load(tmp_path / name).num_gaussians == 3
+    assert run("convert", tmp_path / "a.spz", tmp_path / "again.ply") == 0
+    again = Gaussians.load(tmp_path / "again.ply")
+    torch.testing.assert_close(again.means, Gaussians.load(scene).means, atol=2e-4, rtol=0)
+
+
+def test_scenes_are_pruned_on_the_way(scene, tmp_path, capsys):
+    arguments = ("--prune-opacity", 0.05, "--max-gaussians", 1, "--sh-degree", 0, "--json")
+    assert run("convert", scene, tmp_path / "a.ply", *arguments) == 0
+    data = result(capsys)
+    assert (data["gaussians_before"], data["gaussians"], data["sh_degree"]) == (3, 1, 0)
+    assert run("convert", scene, tmp_path / "b.ply", "--prune-opacity", 0.99) == 1
+    assert "no Gaussian is left" in capsys.readouterr().err
+
+
+def test_scenes_are_turned_on_the_way(scene, tmp_path):
+    before = Gaussians.load(scene).means
+    assert run("convert", scene, tmp_path / "a.ply", "--transform", "y-up") == 0
+    flipped = before * torch.tensor([1.0, -1, -1])
+    torch.testing.assert_close(Gaussians.load(tmp_path / "a.ply").means, flipped)
+    assert run("convert", scene, tmp_path / "z.ply", "--transform", "z-up") == 0
+    upright = torch.stack([before[:, 0], before[:, 2], -before[:, 1]], 1)
+    torch.testing.assert_close(Gaussians.load(tmp_path / "z.ply").means, upright)
+    doubled = "[[2,0,0,1],[0,2,0,0],[0,0,2,0],[0,0,0,1]]"
+    (tmp_path / "m.json").write_text(doubled)
+    for number, how in enumerate((doubled, tmp_path / "m.json")):
+        out = tmp_path / f"b{number}.ply"
+        assert run("convert", scene, out, "--transform", how) == 0
+        scaled = Gaussians.load(out)
+        torch.testing.assert_close(scaled.means, before * 2 + torch.tensor([1.0, 0, 0]))
+        torch.testing.assert_close(scaled.scales, torch.full((3, 3), 0.4))
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["up", "[[1]]", "[1, 2", "[[1,0,0,0],[0,1,0,0],[0,0,-1,0],[0,0,0,1]]", "{}", "[[[0]]]",
+     "[[0,0,0,0],[0,0,0,0],[0,0,0,0],[0,0,0,1]]", "[[2,0,0,0],[0,1,0,0],[0,0,1,0],[0,0,0,1]]"],
+)  # fmt: skip
+def test_transforms_that_are_none(scene, tmp_path, capsys, how):
+    assert run("convert", scene, tmp_path / "a.ply", "--transform", how) == 1
+    assert "--transform takes" in capsys.readouterr().err
+    assert not (tmp_path / "a.ply").exists()
+
+
+# --- info, doctor ---
+
+
+def test_info_on_every_kind_of_file(scene, photos, tiny, tmp_path, capsys):
+    clip = tmp_path / "clip.mp4"
+    write_video(clip, [np.zeros((16, 20, 3), np.uint8)] * 3)
+    wanted = {
+        scene: {"kind": "scene", "gaussians": 3, "sh_degree": 1, "not_finite": 0},
+        tiny: {"kind": "checkpoint", "gaussians_per_token": 32, "network": "width 64, depth 4"},
+        photos / "img1.png": {"kind": "picture", "width": 80, "height": 60, "format": "PNG"},
+        clip: {"kind": "video", "frames": 3, "width": 20, "codec": "h264"},
+    }
+    for path, facts in wanted.items():
+        assert run("info", path, "--json") == 0
+        data = result(capsys)
+        assert {name: data[name] for name in facts} == facts
+        assert data["bytes"] == path.stat().st_size
+        assert run("info", path) == 0
+        assert facts["kind"] in capsys.readouterr().out
+
+
+def test_info_counts_what_is_not_finite(scene, capsys):
+    content = bytearray(scene.read_bytes())
+    start = content.index(b"end_header\n") + len(b"end_header\n")
+    content[start : start + 4] = np.float32(np.nan).tobytes()
+    scene.write_bytes(content)
+    assert run("info", scene, "--json") == 0
+    data = result(capsys)
+    assert data["not_finite"] == 1
+    assert np.isfinite(data["center"]).all()
+
+
+def test_info_on_an_upright_size_and_on_other_checkpoints(tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=exif)
+    assert run("info", tmp_path / "a.jpg", "--json") == 0
+    data = result(capsys)
+    assert (data["width"], data["height"], data["orientation"]) == (20, 30, 6)
+    torch.save({"model": {"layer.weight": torch.zeros(2, 3)}, "epoch": 4}, tmp_path / "other.tar")
+    assert run("info", tmp_path / "other.tar", "--json") == 0
+    data = result(capsys)
+    assert (data["parameters"], data["also_holds"], data["network"]) == (6, ["epoch"], None)
+
+
+@pytest.mark.parametrize("name", ["nothing.ply", "notes.txt", "."])
+def test_info_on_other_things(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("no scene")
+    assert run("info", name) == 1
+    assert name in capsys.readouterr().err
+
+
+def test_doctor_reports(capsys):
+    assert run("doctor", "--json") == 0
+    data = result(capsys)
+    assert data["packages"]["torch"] == torch.__version__
+    assert data["devices"]["used"] in ("cpu", "cuda", "mps")
+    assert data["renderers"]["used"] in ("cuda", "cpu", "reference")
+    assert all(data["devices"]["not_used"].values())
+    assert data["media"]["h264 writing"]
+    assert run("doctor") == 0
+    assert "would be used" in capsys.readouterr().out
+
+
+# --- the frame around them ---
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["reconstruct"],
+        ["reconstruct", "a.jpg"],
+        ["reconstruct", "a.jpg", "-o", "a.ply", "--compression", "1.5"],
+        ["reconstruct", "a.jpg", "-o", "a.ply", "--compression", "nan"],
+        ["reconstruct", "a.jpg", "-o", "a.ply", "--num-frames", "0"],
+        ["reconstruct", "a.jpg", "-o", "a.ply", "--num-frames", "2", "--stride", "2"],
+        ["reconstruct", "a.jpg", "-o", "a.ply", "--background", "noon"],
+        ["render", "a.ply", "-o", "a.mp4", "--size", "0"],
+        ["render", "a.ply", "-o", "a.mp4", "--size", "10x"],
+        ["render", "a.ply", "-o", "a.mp4", "--fov", "180"],
+        ["render", "a.ply", "-o", "a.mp4", "--fps", "inf"],
+        ["convert", "a.ply", "b.ply", "--sh-degree", "4"],
+    ],
+)
+def test_wrong_arguments_exit_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "render", "convert", "info", "doctor"])
+def test_help_has_examples_that_parse(command, capsys):
+    from zipsplat.cli import _parser
+
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    examples = re.findall(rf"^  zipsplat ({command} .*|{command})$", text, flags=re.MULTILINE)
+    assert examples
+    for example in examples:
+        words = re.split(r"\s{2,}|\s>", example)[0].replace("'", "").split()
+        _parser().parse_args(words)
+
+
+def test_a_verbose_error_has_its_traceback(tmp_path, capsys):
+    assert run("info", tmp_path / "nothing.ply", "-v") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_quiet_means_quiet(scene, tmp_path, capsys):
+    assert run("convert", scene, tmp_path / "a.spz", "-q") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_view_is_handed_to_the_viewer(monkeypatch):
+    seen = []
+    viewer = SimpleNamespace(main=lambda argv: seen.append(list(argv)) or 7)
+    monkeypatch.setitem(sys.modules, "zipsplat.viewer", viewer)
+    assert main(["view", "scene.ply", "--port", "9"]) == 7
+    assert seen == [["scene.ply", "--port", "9"]]
+
+
+def test_the_module_runs_and_help_needs_no_torch():
+    code = (
+        "import sys; sys.modules['torch'] = None; from zipsplat.cli import main; main(['--help'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "reconstruct" in done.stdout
+    command = [sys.executable, "-m", "zipsplat", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert re.fullmatch(r"zipsplat \d.*\n", done.stdout)

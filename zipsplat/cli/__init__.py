@@ -1,0 +1,100 @@
+"""The command `zipsplat`: reconstruct, render, view, convert, info, doctor.
+
+Results go to stdout, progress and messages to stderr. The exit status is 0 if all went well, 1 if
+something went wrong while working, 2 for wrong arguments, 130 if interrupted. One module per
+sub-command; what it needs is imported when it runs, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+
+from zipsplat._version import __version__
+from zipsplat.cli import convert, doctor, info, reconstruct, render
+from zipsplat.cli.console import Console
+
+EXAMPLES = """\
+examples:
+  zipsplat reconstruct photos/ -o scene.ply            a folder of pictures to a scene
+  zipsplat reconstruct clip.mp4 -o scene.spz --turntable orbit.mp4
+  zipsplat render scene.ply -o orbit.mp4               film a scene
+  zipsplat view scene.ply                              look at it in the browser
+  zipsplat convert scene.ply scene.splat               between scene formats
+  zipsplat info scene.ply                              what is in a file
+  zipsplat doctor                                      what is installed and would be used
+
+`zipsplat COMMAND --help` explains each of them.
+"""
+COMMANDS = (reconstruct, render, convert, info, doctor)
+OK, FAILED, INTERRUPTED = 0, 1, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see the module.
+
+    Args:
+        argv: arguments after the command's name; those of the process if not given.
+
+    Returns:
+        The exit status.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["view"]:  # has arguments, help and errors of its own
+        from zipsplat.viewer import main as view
+
+        return view(arguments[1:])
+    options = _parser().parse_args(arguments)
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose, 2)]
+    logging.basicConfig(
+        level=logging.ERROR if options.quiet else level, format="zipsplat: %(message)s"
+    )
+    try:
+        with Console(is_quiet=options.quiet, is_json=options.json) as console:
+            options.run(options, console)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nzipsplat: interrupted\n")
+        return INTERRUPTED
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        if options.verbose:
+            traceback.print_exc()
+        sys.stderr.write(f"zipsplat: error: {_one_line(error)}\n")
+        return FAILED
+    return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="zipsplat",
+        description="A few photos or a video to a 3D Gaussian scene, in one forward pass.",
+        epilog=EXAMPLES,
+        formatter_class=raw,
+    )
+    parser.add_argument("--version", action="version", version=f"zipsplat {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        sub = subparsers.add_parser(
+            command.NAME,
+            help=command.SUMMARY,
+            description=command.DESCRIPTION,
+            epilog=command.EXAMPLES,
+            formatter_class=raw,
+        )
+        command.add_arguments(sub)
+        sub.add_argument("--json", action="store_true", help="print the result as JSON")
+        sub.add_argument("-q", "--quiet", action="store_true", help="no progress, no warnings")
+        sub.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+        sub.set_defaults(run=command.run)
+    subparsers.add_parser("view", help="look at a scene, pictures or a video in the browser")
+    return parser
+
+
+def _one_line(error: BaseException) -> str:
+    """What went wrong, on one line, with the name of the file."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,101 @@
+"""Argument types and checks that several sub-commands share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+FILM_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+
+
+def pixel_size(text: str) -> tuple[int, int]:
+    """(height, width) of "512" or, as sizes are usually written, "640x360" (width first)."""
+    match = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text)
+    if match is None or int(match[1]) < 1 or int(match[2] or 1) < 1:
+        raise argparse.ArgumentTypeError(f"wanted a size such as 512 or 640x360, got {text!r}")
+    return int(match[2] or match[1]), int(match[1])
+
+
+def share(text: str) -> float:
+    """A number in (0, 1]."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"wanted a number in (0, 1], got {text!r}")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"wanted a whole number from 1 on, got {text!r}")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"wanted a number above 0, got {text!r}")
+    return value
+
+
+def color(text: str) -> tuple[float, float, float]:
+    """RGB in [0, 1] of a colour's name or "#rrggbb"."""
+    from zipsplat.images import background_color
+
+    try:
+        return background_color(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """The permission to replace files."""
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Where to compute."""
+    parser.add_argument(
+        "--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps (untested)"
+    )
+
+
+def check_outputs(paths: Iterable[Path], *, may_overwrite: bool) -> None:
+    """Refuse, before any work is done, outputs that could not or should not be written.
+
+    Raises:
+        ValueError: a file exists, is named twice, or its folder cannot be written.
+    """
+    seen: set[Path] = set()
+    for path in paths:
+        if path.absolute() in seen:
+            raise ValueError(f"{path}: named as output twice")
+        seen.add(path.absolute())
+        if path.is_dir():
+            raise ValueError(f"{path}: is a folder; give the name of a file")
+        if path.exists() and not may_overwrite:
+            raise ValueError(f"{path}: exists already; --overwrite replaces it")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise ValueError(f"{path}: cannot be written in {folder}")
+
+
+def check_suffix(path: Path, suffixes: Iterable[str]) -> None:
+    """Refuse a file name with another suffix.
+
+    Raises:
+        ValueError: the message lists the suffixes.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"{path}: the name must end in {', '.join(suffixes)}")

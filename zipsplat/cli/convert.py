@@ -1,0 +1,126 @@
+"""`zipsplat convert`: one scene file to another, smaller or turned if wanted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zipsplat.cli.arguments import add_overwrite, check_outputs, count
+from zipsplat.cli.console import Console, file_data, file_line
+
+if TYPE_CHECKING:
+    from zipsplat.gaussians import Gaussians
+
+NAME = "convert"
+SUMMARY = "between scene formats; prune, turn, scale"
+DESCRIPTION = """\
+Write a scene in another format, which the suffix names. On the way it can be pruned, its harmonics
+cut, and the whole be turned, moved and scaled.
+
+--transform takes a preset, a 4×4 similarity matrix as JSON (a list of rows), or a file with one:
+  y-up     from y down (pictures, most .ply files) to y up (many 3D programs)
+  z-up     from y down to z up (Blender and others)
+"""
+EXAMPLES = """\
+examples:
+  zipsplat convert scene.ply scene.spz
+  zipsplat convert scene.ply small.splat --prune-opacity 0.05 --max-gaussians 100000 --sh-degree 0
+  zipsplat convert scene.ply turned.ply --transform y-up
+"""
+PRESETS: dict[str, list[list[float]]] = {
+    "y-up": [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]],
+    "z-up": [[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]],
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("input", type=Path, metavar="IN", help="scene file")
+    parser.add_argument("output", type=Path, metavar="OUT", help="scene file")
+    parser.add_argument(
+        "--prune-opacity", type=float, metavar="LEAST", help="leave out fainter Gaussians"
+    )
+    parser.add_argument(
+        "--max-gaussians", type=count, metavar="N", help="keep the N that can show the most"
+    )
+    parser.add_argument(
+        "--sh-degree", type=int, choices=range(4), help="spherical harmonics to keep, 0 to 3"
+    )
+    parser.add_argument("--transform", metavar="HOW", help="turn, move, scale; see above")
+    add_overwrite(parser)
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Convert."""
+    from zipsplat.formats import by_suffix
+    from zipsplat.gaussians import Gaussians
+
+    by_suffix(options.output)
+    check_outputs([options.output], may_overwrite=options.overwrite)
+    with console.stage("reading"):
+        scene = Gaussians.load(options.input)
+    before = scene.num_gaussians
+    scene = _change(scene, options)
+    if scene.num_gaussians == 0:
+        raise ValueError("no Gaussian is left; ask for a lower --prune-opacity")
+    with console.stage("writing"):
+        scene.save(options.output)
+    console.result(
+        [
+            f"{before} → {scene.num_gaussians} Gaussians, degree {scene.max_sh_degree}",
+            file_line(options.output),
+        ],
+        {
+            "gaussians_before": before,
+            "gaussians": scene.num_gaussians,
+            "sh_degree": scene.max_sh_degree,
+            "files": [file_data(options.output)],
+            "seconds": console.seconds,
+        },
+    )
+
+
+def _change(scene: Gaussians, options: argparse.Namespace) -> Gaussians:
+    from zipsplat.pruning import keep_most_important, prune_opacity
+
+    if options.prune_opacity is not None:
+        scene = prune_opacity(scene, options.prune_opacity)
+    if options.max_gaussians is not None:
+        scene = keep_most_important(scene, options.max_gaussians)
+    if options.sh_degree is not None and options.sh_degree < scene.max_sh_degree:
+        scene = scene.with_sh_degree(options.sh_degree)
+    if options.transform is not None:
+        scene = _transformed(scene, options.transform)
+    return scene
+
+
+def _transformed(scene: Gaussians, how: str) -> Gaussians:
+    """Apply a similarity: a preset, JSON, or a file with JSON."""
+    import torch
+
+    from zipsplat.pose import Pose
+
+    try:
+        matrix = torch.tensor(_matrix(how), dtype=torch.float64)
+        if matrix.shape != (4, 4):
+            raise ValueError(f"its shape is {tuple(matrix.shape)}")
+        volume = float(torch.linalg.det(matrix[:3, :3]))
+        if not volume > 0:
+            raise ValueError("it mirrors or flattens the scene")
+        factor = volume ** (1 / 3)
+        rigid = matrix.clone()
+        rigid[:3, :3] /= factor
+        pose = Pose.from_4x4mat(rigid)
+    except (OSError, TypeError, ValueError) as error:
+        wanted = f"{', '.join(PRESETS)}, a 4×4 similarity as JSON, or a file with one"
+        raise ValueError(f"--transform takes {wanted}; got {how!r} ({error})") from error
+    return scene.transform(pose.to(scene.means), scale=factor)
+
+
+def _matrix(how: str) -> object:
+    if how in PRESETS:
+        return PRESETS[how]
+    text = how if how.lstrip().startswith("[") else Path(how).read_text(encoding="utf-8")
+    return json.loads(text)

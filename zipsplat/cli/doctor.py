@@ -1,0 +1,172 @@
+"""`zipsplat doctor`: what is installed, what would be used, and why not the rest."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from zipsplat._version import __version__
+from zipsplat.cli.console import Console, readable_bytes, table
+
+NAME = "doctor"
+SUMMARY = "what is installed, what would be used, and why not the rest"
+DESCRIPTION = """\
+Show what this machine has: versions, devices, renderers, codecs, weights. Where something would not
+be used, it says why. Nothing is downloaded.
+"""
+EXAMPLES = """\
+examples:
+  zipsplat doctor
+  zipsplat doctor --json > report.json       for a bug report
+"""
+NEEDED = ("torch", "numpy", "pillow", "av", "safetensors", "huggingface_hub", "numba", "tqdm")
+EXTRAS = {
+    "viser": "the viewer (zipsplat[viewer])",
+    "gsplat": "rendering on CUDA (zipsplat[cuda])",
+    "xformers": "the fused SwiGLU kernel (zipsplat[xformers])",
+    "pillow_heif": "HEIC pictures (zipsplat[heic])",
+    "zstandard": ".spz version 4 (zipsplat[spz4])",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments: none."""
+    del parser
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Look around."""
+    del options
+    data = {
+        "machine": _machine(),
+        "packages": {name: _version(name) for name in NEEDED},
+        "extras": {name: _version(name) for name in EXTRAS},
+        "devices": _devices(),
+        "renderers": _renderers(),
+        "media": _media(),
+        "weights": _weights(),
+    }
+    console.result(_lines(data), data)
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    return {
+        "zipsplat": __version__,
+        "python": platform.python_version(),
+        "where": sys.executable,
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def _version(package: str) -> str | None:
+    """The installed version, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _devices() -> dict[str, Any]:
+    """Which device "auto" takes, and why not the others."""
+    import torch
+
+    from zipsplat.predictor import choose_device
+
+    reasons: dict[str, str] = {}
+    if not torch.cuda.is_available():
+        built = torch.version.cuda or torch.version.hip
+        reasons["cuda"] = (
+            "PyTorch sees no usable GPU or driver" if built else "this PyTorch was built without it"
+        )
+    if not torch.backends.mps.is_available():
+        reasons["mps"] = "needs macOS on Apple silicon"
+    elif torch.cuda.is_available():
+        reasons["mps"] = "CUDA is preferred"
+    used = choose_device()
+    if used.type != "cpu":
+        reasons["cpu"] = f"{used.type} is preferred"
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"used": str(used), "gpus": names, "not_used": reasons}
+
+
+def _renderers() -> dict[str, Any]:
+    """Which renderer "auto" takes for scenes on the device, and why not the others."""
+    from zipsplat.predictor import choose_device
+    from zipsplat.render import PREFERENCE, RENDERERS, choose
+
+    device = choose_device()
+    used = choose("auto", device).name
+    reasons = {}
+    for name in [n for n in PREFERENCE if n in RENDERERS.names() and n != used]:
+        reasons[name] = RENDERERS[name].unavailable(device) or f"{used} is preferred"
+    return {"used": used, "not_used": reasons}
+
+
+def _media() -> dict[str, bool]:
+    """Which pictures and videos can be read and written."""
+    import av
+    from PIL import features
+
+    encoders = av.codecs_available
+    return {
+        "jpeg": bool(features.check("jpg")),
+        "webp": bool(features.check("webp")),
+        "avif": "avif" in features.get_supported_modules(),
+        "heic": _version("pillow_heif") is not None,
+        "h264 writing": "libx264" in encoders,
+        "hevc reading": "hevc" in encoders,
+    }
+
+
+def _weights() -> dict[str, Any]:
+    """Weights that need no download."""
+    from zipsplat import weights
+    from zipsplat.downloads import cache_dir
+
+    cache = cache_dir()
+    files = [p for p in cache.rglob("*") if p.suffix in weights.SUFFIXES] if cache.is_dir() else []
+    return {
+        "bundled": sorted(weights.bundled()),
+        "cache": str(cache),
+        "fetched": {str(p.relative_to(cache)): p.stat().st_size for p in sorted(files)},
+    }
+
+
+def _lines(data: dict[str, Any]) -> Sequence[str]:
+    """The report for people."""
+    extras = {
+        name: version or f"not installed; for {EXTRAS[name]}"
+        for name, version in data["extras"].items()
+    }
+    fetched = {name: readable_bytes(size) for name, size in data["weights"]["fetched"].items()} or {
+        "nothing": "the released weights (5.8 GB) are fetched on first use"
+    }
+    sections: dict[str, dict[str, Any]] = {
+        "machine": data["machine"],
+        "packages": {name: version or "missing" for name, version in data["packages"].items()},
+        "extras": extras,
+        "device": _choice(data["devices"]),
+        "renderer": _choice(data["renderers"]),
+        "pictures and videos": {k: "yes" if v else "no" for k, v in data["media"].items()},
+        f"weights bundled: {', '.join(data['weights']['bundled']) or 'none'}": {},
+        f"weights in {data['weights']['cache']}": fetched,
+    }
+    lines: list[str] = []
+    for title, rows in sections.items():
+        lines += [title, *(f"  {line}" for line in table(rows))]
+    return lines
+
+
+def _choice(data: dict[str, Any]) -> dict[str, str]:
+    gpus = ", ".join(data.get("gpus", []))
+    used = {data["used"]: "would be used" + (f" ({gpus})" if gpus else "")}
+    return used | {name: f"not: {reason}" for name, reason in data["not_used"].items()}
