@@ -117,7 +117,7 @@ def decode_codes(data: bytes) -> CodeMap:
     Raises:
         OSError: if the bytes are no picture.
     """
-    cv2 = _opencv()
+    cv2 = opencv()
     if cv2 is None:
         return _decode_by_pillow(data)
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
@@ -135,7 +135,7 @@ def _decode_by_pillow(data: bytes) -> CodeMap:
 
 
 @lru_cache(maxsize=1)
-def _opencv() -> Any:
+def opencv() -> Any:
     """The module, or None where it is not installed."""
     try:
         import cv2

@@ -148,14 +148,15 @@ class MultiviewDataset:
         dice = Dice.seeded(seed)
         choice = self._choose(scene, num_context, dice)
         poses = self.store.poses(scene)
-        used = choice.context + choice.target
-        if normalize.has_jump(poses[:, 9:], used, self.config.max_pose_jump_ratio):
+        order = choice.context + choice.target
+        if normalize.has_jump(poses[:, 9:], order, self.config.max_pose_jump_ratio):
             raise SceneError("pose jump")
-        views = sorted(set(used))
+        views = list(dict.fromkeys(order))
         cameras = self.store.cameras(scene)[views]
         pictures = self._decode(self.store.frames(scene, views), cameras, aspect, dice)
-        places = {view: place for place, view in enumerate(views)}
-        return self._assemble(scene, choice, pictures, poses, places)
+        if len(views) < len(order):
+            pictures = pictures.select([views.index(view) for view in order])
+        return self._assemble(scene, choice, pictures, poses)
 
     def _admit(self, only: Collection[str] | None, without: frozenset[str]) -> None:
         """Sort clips into usable and excluded ones."""
@@ -232,26 +233,25 @@ class MultiviewDataset:
     ) -> _Pictures:
         """Pictures, depth maps and cameras at their final size."""
         rng = np.random.default_rng(dice.numpy.randint(0, 2**32, dtype=np.uint64))
-        images, depths, rows = [], [], []
-        for view, (frame, row) in enumerate(zip(frames, cameras, strict=True)):
+        pictures: _Pictures | None = None
+        for view, frame in enumerate(frames):
             try:
                 geometry = preprocessing.plan(frame.size, aspect, self.config.preprocessing)
                 pixels = preprocessing.apply(
                     frame, geometry, self.config.preprocessing.resize_method
                 )
-                depth = frame.sample_depth(*geometry.nearest())
+                depth = frame.sample_depth(*geometry.nearest)
             except FrameError as error:
                 raise SceneError("corrupt image", f"picture {view}, {error}") from error
             except ValueError as error:
                 raise SceneError("unfit image", str(error)) from error
             if self._augment is not None:
                 pixels = self._augment(pixels, rng)
-            images.append(pixels)
-            depths.append(depth)
-            rows.append(geometry.camera(row))
-        if len({image.shape for image in images}) > 1:
-            raise SceneError("mixed sizes", "set preprocessing.resize to bring them to one")
-        return _Pictures.stack(images, depths, rows)
+            if pictures is None:
+                pictures = _Pictures.empty(len(frames), *pixels.shape[:2])
+            pictures.put(view, pixels, depth, geometry.camera(cameras[view]))
+        assert pictures is not None
+        return pictures
 
     def _assemble(
         self,
@@ -259,22 +259,21 @@ class MultiviewDataset:
         choice: Choice,
         pictures: _Pictures,
         rows: FloatArray,
-        places: Mapping[int, int],
     ) -> Scene:
         """Bring everything into the frame and scale of the sample."""
         order = choice.context + choice.target
         poses = Pose.from_packed(torch.from_numpy(rows[list(order)]))
         if self.config.use_relative_poses:
             poses = poses[0].inv().compose(poses)
-        chosen = [places[view] for view in order]
         N = len(choice.context)
-        scale = self._scale(pictures, chosen[:N], poses.packed().numpy()[:N])
-        depths = pictures.depths[chosen]
-        depths[depths > 0] /= np.float32(scale)
+        scale = self._scale(pictures, N, poses.packed().numpy())
+        depths = pictures.depths
+        depths *= np.float32(1 / scale)
+        np.copyto(depths, np.float32(INVALID), where=depths < 0)
         V = len(order)
         views = Views(
-            images=torch.from_numpy(pictures.images[chosen]),
-            cameras=Camera.from_packed(torch.from_numpy(pictures.cameras[chosen])),
+            images=torch.from_numpy(pictures.images),
+            cameras=Camera.from_packed(torch.from_numpy(pictures.cameras)),
             poses=Pose(poses.R, poses.t * (1 / scale)),
             depths=torch.from_numpy(depths),
             near=torch.full((V,), self.config.near / scale),
@@ -290,16 +289,17 @@ class MultiviewDataset:
             scale=torch.tensor(scale, dtype=torch.float32),
         )
 
-    def _scale(self, pictures: _Pictures, context: list[int], poses: FloatArray) -> float:
+    def _scale(self, pictures: _Pictures, N: int, poses: FloatArray) -> float:
+        """Length of the scene's unit, by its N context views, which come first."""
         rule = self.config.scale_rule
         if rule == ScaleRule.DEPTH:
             distance = normalize.median_distance(
-                pictures.depths[context], pictures.cameras[context], poses
+                pictures.depths[:N], pictures.cameras[:N], poses[:N]
             )
             if distance is None:
                 raise SceneError("no valid depth", NO_DEPTH_ADVICE)
             return distance
-        unit = normalize.baseline(rule, poses[:, 9:])
+        unit = normalize.baseline(rule, poses[:N, 9:])
         if unit <= 0:
             raise SceneError("no baseline", "the context cameras stand at one place")
         return unit
@@ -314,18 +314,27 @@ class _Pictures:
     cameras: FloatArray
 
     @staticmethod
-    def stack(
-        images: Sequence[Pixels], depths: Sequence[FloatArray | None], rows: Sequence[FloatArray]
-    ) -> _Pictures:
-        V, (height, width) = len(images), images[0].shape[:2]
-        stacked = np.empty((V, 3, height, width), np.uint8)
-        depth_maps = np.full((V, height, width), INVALID, np.float32)
-        for view in range(V):
-            stacked[view] = images[view].transpose(2, 0, 1)
-            depth = depths[view]
-            if depth is not None:
-                depth_maps[view] = depth
-        return _Pictures(stacked, depth_maps, np.stack(rows))
+    def empty(V: int, height: int, width: int) -> _Pictures:
+        """Room for V views, without depth yet."""
+        return _Pictures(
+            np.empty((V, 3, height, width), np.uint8),
+            np.full((V, height, width), INVALID, np.float32),
+            np.empty((V, 6), np.float32),
+        )
+
+    def put(self, view: int, pixels: Pixels, depth: FloatArray | None, camera: FloatArray) -> None:
+        """Fill in one view: pixels (H, W, 3), depth (H, W), camera row (6,)."""
+        if pixels.shape[:2] != self.depths.shape[1:]:
+            raise SceneError("mixed sizes", "set preprocessing.resize to bring them to one")
+        self.images[view] = pixels.transpose(2, 0, 1)
+        if depth is not None:
+            self.depths[view] = depth
+        self.cameras[view] = camera
+
+    def select(self, views: Sequence[int]) -> _Pictures:
+        """Copies of some views, which may repeat."""
+        chosen = list(views)
+        return _Pictures(self.images[chosen], self.depths[chosen], self.cameras[chosen])
 
 
 def _both(only: Collection[str] | None, known: frozenset[str] | None) -> frozenset[str]:

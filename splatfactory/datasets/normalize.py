@@ -69,51 +69,55 @@ def median_distance(depths: FloatArray, cameras: FloatArray, poses: FloatArray) 
     Returns:
         The lower median, within `SCALE_LIMITS`; None if no depth is known.
     """
-    squares = [
-        _squared_distances(depth, camera.astype(np.float64), pose.astype(np.float64))
-        for depth, camera, pose in zip(depths, cameras, poses, strict=True)
-    ]
-    values = np.concatenate(squares)
-    if values.size == 0:
+    squares = np.empty(depths.shape, np.float32)
+    for view in range(len(depths)):
+        _squared_distances(depths[view], cameras[view], poses[view], squares[view])
+    num_known = int(np.count_nonzero(depths > 0))
+    if num_known == 0:
         return None
-    return float(np.clip(np.sqrt(lower_median(values)), *SCALE_LIMITS))
+    if num_known < depths.size:
+        # Unknown pixels go to the end of the order, which is cheaper than to leave them out.
+        np.copyto(squares, np.inf, where=depths <= 0)
+    square = lower_median(squares.reshape(-1), num_known)
+    return float(np.clip(np.sqrt(square), *SCALE_LIMITS))
 
 
 def _squared_distances(
-    depth: FloatArray, camera: npt.NDArray[np.float64], pose: npt.NDArray[np.float64]
-) -> FloatArray:
-    """|R (d r) + t|² = d² |r|² + 2 d (Rᵀt · r) + |t|² of the known pixels, r the ray at depth 1."""
+    depth: FloatArray, camera: FloatArray, pose: FloatArray, out: FloatArray
+) -> None:
+    """|R (d r) + t|² = d² |r|² + 2 d (Rᵀt · r) + |t|² of each pixel, r the ray at depth 1."""
     height, width = depth.shape
-    _, _, fx, fy, cx, cy = camera
-    R, t = pose[:9].reshape(3, 3), pose[9:]
+    _, _, fx, fy, cx, cy = camera.astype(np.float64)
+    R, t = pose[:9].reshape(3, 3).astype(np.float64), pose[9:].astype(np.float64)
     x = (np.arange(width) - cx) / fx
     y = (np.arange(height) - cy) / fy
     a = R.T @ t
-    squared: FloatArray = (y * y + 1).astype(np.float32)[:, None] + (x * x).astype(np.float32)
-    squared *= depth
+    np.add((y * y + 1).astype(np.float32)[:, None], (x * x).astype(np.float32), out=out)
+    out *= depth
     if a.any():  # the reference view lies at the origin
-        squared += (2 * (a[1] * y + a[2])).astype(np.float32)[:, None]
-        squared += (2 * a[0] * x).astype(np.float32)
-    squared *= depth
+        out += (2 * (a[1] * y + a[2])).astype(np.float32)[:, None] + (2 * a[0] * x).astype(
+            np.float32
+        )
+    out *= depth
     if a.any():
-        squared += np.float32(t @ t)
-    known: FloatArray = squared[depth > 0]
-    return known
+        out += np.float32(t @ t)
 
 
-def lower_median(values: FloatArray) -> float:
-    """The element at position (n − 1) // 2 of the sorted values, exactly.
+def lower_median(values: FloatArray, count: int | None = None) -> float:
+    """The element at position (n − 1) // 2 of the n smallest values in order, exactly.
 
-    A sample brackets the median, so that only a tenth of the values has to be partitioned: 0.1 ms
+    A sample brackets the median, so that only a tenth of the values has to be partitioned: 0.15 ms
     instead of 0.5 ms per picture of 252² pixels.
 
     Args:
-        values: (n,) with n > 0, without NaN.
+        values: (m,) without NaN.
+        count: n, with 0 < n ≤ m; m if not given.
     """
-    place = (values.size - 1) // 2
+    place = ((values.size if count is None else count) - 1) // 2
     sample = values[::_SAMPLE_STRIDE]
     margin = int(3 * sample.size**0.5) + 1
-    low, high = sample.size // 2 - margin, sample.size // 2 + margin
+    middle = place * sample.size // values.size
+    low, high = middle - margin, middle + margin
     if low >= 0 and high < sample.size:
         part = np.partition(sample, (low, high))
         below = int(np.count_nonzero(values < part[low]))

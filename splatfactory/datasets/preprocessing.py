@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +67,14 @@ class Box(NamedTuple):
         return self.inner((self.height - height) // 2, (self.width - width) // 2, height, width)
 
 
+class _Window(NamedTuple):
+    """One axis of a resize that leaves away what will be cropped."""
+
+    begin: int
+    end: int
+    skip: int
+
+
 @dataclass(frozen=True)
 class Geometry:
     """How pixels of a stored picture and of the result correspond.
@@ -80,7 +89,7 @@ class Geometry:
     resized: tuple[int, int]
     box: Box
 
-    @property
+    @cached_property
     def transform(self) -> npt.NDArray[np.float64]:
         """(3, 3) maps homogeneous stored pixel coordinates to those of the result."""
         (height, width), (new_height, new_width) = self.source, self.resized
@@ -96,6 +105,7 @@ class Geometry:
         size = np.broadcast_to([float(self.box.width), float(self.box.height)], f.shape)
         return np.concatenate([size, f, c], axis=-1).astype(np.float32)
 
+    @cached_property
     def nearest(self) -> tuple[Indices, Indices]:
         """Stored rows and columns that nearest-neighbour resizing picks for the result."""
         return (
@@ -103,7 +113,16 @@ class Geometry:
             _nearest(self.source[1], self.resized[1], self.box.left, self.box.width),
         )
 
+    @cached_property
+    def windows(self) -> tuple[_Window, _Window]:
+        """Stored rows and columns that bilinear resizing needs for the result."""
+        return (
+            _window(self.source[0], self.resized[0], self.box.top, self.box.height),
+            _window(self.source[1], self.resized[1], self.box.left, self.box.width),
+        )
 
+
+@lru_cache(maxsize=256)
 def plan(size: tuple[int, int], aspect: float, config: PreprocessingConfig) -> Geometry:
     """Sizes and crops for a stored picture.
 
@@ -180,14 +199,6 @@ def _nearest(source: int, resized: int, start: int, count: int) -> Indices:
     return picked.clip(max=source - 1)
 
 
-class _Window(NamedTuple):
-    """One axis of a resize that leaves away what will be cropped."""
-
-    begin: int
-    end: int
-    skip: int
-
-
 def _window(source: int, resized: int, start: int, count: int) -> _Window:
     """Stored pixels that `count` resized ones from `start` on depend on.
 
@@ -209,11 +220,10 @@ def _window(source: int, resized: int, start: int, count: int) -> _Window:
 def _bilinear(frame: Frame, geometry: Geometry) -> Pixels:
     """Antialiased bilinear resizing of only what is kept."""
     (height, width), (new_height, new_width), box = geometry.source, geometry.resized, geometry.box
-    rows = _window(height, new_height, box.top, box.height)
-    columns = _window(width, new_width, box.left, box.width)
+    rows, columns = geometry.windows
     pixels = frame.crop(rows.begin, columns.begin, rows.end, columns.end)
-    # A writable, channels-last uint8 tensor takes PyTorch's vectorised path.
-    picture = torch.from_numpy(np.require(pixels, requirements=("C", "W"))).permute(2, 0, 1)[None]
+    # A channels-last uint8 tensor takes PyTorch's vectorised path.
+    picture = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     # PyTorch rounds the number of pixels down; 52/23 · 23 must not become 51.999.
     nudge = 1 + 1e-9
     resized = functional.interpolate(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from splatfactory.datasets import offsets
@@ -153,17 +156,14 @@ class ShardStore:
         """Some pictures of a scene with their depth maps, still encoded.
 
         Raises:
-            SceneError: if a picture or the depth ranges are damaged.
+            SceneError: if the depth ranges are damaged; pictures are decoded later.
         """
         index, local = self._locate(scene)
         depths = self._depths(scene, views)
-        frames: list[Frame] = []
-        for view, depth in zip(views, depths, strict=True):
-            try:
-                frames.append(EncodedFrame(self._pread(scene, index.image(local, view)), depth))
-            except ValueError as error:
-                raise SceneError("corrupt image", f"view {view}, {error}") from error
-        return frames
+        return [
+            EncodedFrame(self._pread(scene, index.image(local, view)), depth)
+            for view, depth in zip(views, depths, strict=True)
+        ]
 
     def read(self, scene: int) -> StoredScene:
         """Everything that is stored of a scene.
@@ -246,7 +246,7 @@ class ShardStore:
     def _array(self, scene: int, span: Span, name: str, columns: int) -> FloatArray:
         data = self._pread(scene, span)
         try:
-            array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+            array = read_array(data)
         except (ValueError, OSError, EOFError) as error:
             raise SceneError("corrupt member", f"{name}, {error}") from error
         shape = (self._scenes[scene].num_views, columns)
@@ -254,7 +254,7 @@ class ShardStore:
             raise SceneError(
                 "corrupt member", f"{name} must hold finite floats {shape}, is {array.shape}"
             )
-        return np.asarray(array, dtype=np.float32)
+        return np.array(array, dtype=np.float32)
 
     def _depths(self, scene: int, views: Sequence[int]) -> list[EncodedDepth | None]:
         if not self._scenes[scene].has_depth:
@@ -291,6 +291,30 @@ class ShardStore:
         if self._state.pid != os.getpid():
             self._state = _State()  # after a fork, files of the parent are left alone
         return self._state
+
+
+def read_array(data: bytes) -> npt.NDArray[Any]:
+    """The array in the bytes of an NPY file, read-only.
+
+    Raises:
+        ValueError: if it is damaged or would need unpickling.
+    """
+    start = 10 + int.from_bytes(data[8:10], "little")
+    shape, is_fortran, dtype = _parse_header(data[:start])
+    count = math.prod(shape)
+    if dtype.hasobject or is_fortran or len(data) - start < count * dtype.itemsize:
+        raise ValueError("no plain C-ordered array, or cut off")
+    return np.frombuffer(data, dtype, count, start).reshape(shape)
+
+
+@lru_cache(maxsize=1024)
+def _parse_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type; NumPy takes 0.3 ms for it, and most scenes share their headers."""
+    file = io.BytesIO(head)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("an NPY file of another version")
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    return shape, is_fortran, dtype
 
 
 def _find_shards(directory: Path) -> list[Path]:

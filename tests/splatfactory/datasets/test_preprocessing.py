@@ -34,7 +34,7 @@ def test_pictures_depths_and_cameras_are_the_golden_ones(golden, golden_shards, 
         error = np.abs(image.transpose(2, 0, 1).astype(int) - expected[f"{prefix}/image_u8"])
         assert error.max() <= 2
         assert error.mean() <= 0.6
-        depth = frame.sample_depth(*geometry.nearest())
+        depth = frame.sample_depth(*geometry.nearest)
         if depth is None:
             depth = np.full(image.shape[:2], -1, np.float32)
         np.testing.assert_allclose(depth, expected[f"{prefix}/depth"], rtol=1e-5)
