@@ -10,6 +10,7 @@ Transformers to 22 Billion Parameters" (2023). Parameter names are those of the 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -50,7 +51,7 @@ class SwiGlu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to the last dimension, (..., D) → (..., D)."""
-        fused = _fused_swiglu() if x.is_cuda else None
+        fused = _fused_swiglu() if x.is_cuda and not torch.compiler.is_compiling() else None
         if fused is not None:
             return fused(x, self)
         gate, value = self.w12(x).chunk(2, dim=-1)
@@ -236,15 +237,18 @@ class _Fused(Protocol):
     def __call__(self, x: Tensor, layer: SwiGlu) -> Tensor: ...
 
 
+@cache
 def _fused_swiglu() -> _Fused | None:
     """The SwiGLU of xformers, or None where xformers is missing or no longer has one."""
     try:
-        from xformers.ops import swiglu
+        from xformers.ops import swiglu, unbind
     except ImportError:
         return None
 
     def fused(x: Tensor, layer: SwiGlu) -> Tensor:
-        (w1, w2), (b1, b2) = layer.w12.weight.chunk(2), layer.w12.bias.chunk(2)
+        # Its own unbind lets it see that the halves are one matrix.
+        w1, w2 = unbind(layer.w12.weight.unflatten(0, (2, -1)), 0)
+        b1, b2 = unbind(layer.w12.bias.unflatten(0, (2, -1)), 0)
         out: Tensor = swiglu(x, w1, b1, w2, b2, layer.w3.weight, layer.w3.bias)
         return out
 

@@ -90,11 +90,11 @@ def test_fused_swiglu_is_given_the_right_halves(monkeypatch: pytest.MonkeyPatch)
         return functional.linear(gated, w3, b3)
 
     module = ModuleType("xformers.ops")
-    module.swiglu = swiglu  # type: ignore[attr-defined]
+    module.swiglu, module.unbind = swiglu, torch.unbind  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "xformers", ModuleType("xformers"))
     monkeypatch.setitem(sys.modules, "xformers.ops", module)
     layer, x = SwiGlu(6, 10), torch.randn(4, 6)
-    fused = layers._fused_swiglu()
+    fused = layers._fused_swiglu.__wrapped__()
     assert fused is not None
     torch.testing.assert_close(fused(x, layer), layer(x))
 
@@ -102,11 +102,11 @@ def test_fused_swiglu_is_given_the_right_halves(monkeypatch: pytest.MonkeyPatch)
 def test_without_xformers_there_is_no_fused_swiglu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "xformers", None)
     monkeypatch.setitem(sys.modules, "xformers.ops", None)
-    assert layers._fused_swiglu() is None
+    assert layers._fused_swiglu.__wrapped__() is None
     without = ModuleType("xformers.ops")  # a version that no longer has it
     monkeypatch.setitem(sys.modules, "xformers", ModuleType("xformers"))
     monkeypatch.setitem(sys.modules, "xformers.ops", without)
-    assert layers._fused_swiglu() is None
+    assert layers._fused_swiglu.__wrapped__() is None
 
 
 def test_layer_scale_added() -> None:

@@ -1,0 +1,254 @@
+"""The network's speed and memory, as ratios to something measured in the same run.
+
+    python benchmarks/network.py                  # rate, compression, k-means, precision: minutes
+    python benchmarks/network.py --loading vitg   # peak memory; takes 12 GB of it and 6 of disk
+    python benchmarks/network.py --gpu            # the giant on a CUDA device, eager and compiled
+
+Times on the CPU are thread CPU times with one thread, the smallest of several rounds, so that
+other work on the machine disturbs them little. Results and conditions are in `network.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from zipsplat import Camera, Gaussians, Pose, ZipSplat
+from zipsplat.model.architecture import ZipSplatConfig
+from zipsplat.model.compression import select_kmeans
+from zipsplat.model.network import ZipSplatNetwork
+from zipsplat.model.untrained import init_untrained
+
+# 2 × multiply-adds of matrix products, convolutions and attention: vits, 6 views at 252 pixels,
+# compression 1, as PyTorch's FLOP counter counts them.
+FORWARD_TERAFLOP = 0.2025
+GIANT_TERAFLOP = {6: 5.754, 24: 28.63}
+GIANT_GOAL_MS = {6: 15, 24: 60}
+
+LOAD_SAFELY = """
+import sys, time, torch
+from zipsplat import ZipSplat
+from zipsplat.model import checkpoint_layout
+import PIL.Image, zipfile
+status = lambda: open("/proc/self/status").read()
+peak = lambda: int(status().split("VmHWM:")[1].split()[0]) * 1024
+before, start = peak(), time.perf_counter()
+model = ZipSplat(sys.argv[1], device="cpu", dtype="float32", image_size=28)
+loaded = time.perf_counter() - start
+model([torch.rand(3, 28, 28)])
+print(peak() - before, loaded, time.perf_counter() - start)
+"""
+LOAD_PLAINLY = """
+import sys, time, torch
+from zipsplat.model.architecture import ZipSplatConfig
+from zipsplat.model.network import ZipSplatNetwork
+status = lambda: open("/proc/self/status").read()
+peak = lambda: int(status().split("VmHWM:")[1].split()[0]) * 1024
+before, start = peak(), time.perf_counter()
+network = ZipSplatNetwork(ZipSplatConfig.variant(sys.argv[2]))
+network.load_state_dict(torch.load(sys.argv[1], weights_only=True)["model"])
+loaded = time.perf_counter() - start
+with torch.no_grad():
+    network(torch.rand(1, 1, 3, 28, 28))
+print(peak() - before, loaded, time.perf_counter() - start)
+"""
+
+
+def cpu_seconds(action: Callable[[], object], rounds: int) -> float:
+    """Smallest thread CPU time of an action, after one round of warming up."""
+    action()
+    times = []
+    for _ in range(rounds):
+        start = time.thread_time()
+        action()
+        times.append(time.thread_time() - start)
+    return min(times)
+
+
+def cdist_kmeans(tokens: Tensor, count: int) -> Tensor:
+    """K-means as one would write it down: all distances at once."""
+    start = torch.linspace(0, tokens.shape[1] - 1, count).round().long()
+    centers = tokens[:, start]
+    for _ in range(5):
+        assignment = torch.cdist(tokens, centers).argmin(dim=-1)
+        members = torch.nn.functional.one_hot(assignment, count).to(tokens.dtype)
+        counts = members.sum(dim=1).clamp_min(1).unsqueeze(-1)
+        centers = members.transpose(1, 2) @ tokens / counts
+    return torch.cdist(centers, tokens).argmin(dim=-1)
+
+
+@torch.inference_mode()
+def rate(rounds: int) -> None:
+    """The small network's rate beside that of a matrix product, interleaved."""
+    network = ZipSplatNetwork(ZipSplatConfig.variant("vits")).eval()
+    images = torch.rand(1, 6, 3, 252, 252)
+    left, right = torch.randn(2, 2048, 2048)
+    product, forward = math.inf, math.inf
+    for _ in range(rounds):
+        product = min(product, cpu_seconds(lambda: left @ right, 3))
+        forward = min(forward, cpu_seconds(lambda: network(images), 1))
+    product_rate = 2 * 2048**3 / product / 1e9
+    forward_rate = FORWARD_TERAFLOP * 1e3 / forward
+    print(f"matrix product 2048^3       {product_rate:8.1f} GFLOP/s")
+    print(f"vits, 6 views, 252 px       {forward_rate:8.1f} GFLOP/s   {forward:.2f} s")
+    print(f"share                       {forward_rate / product_rate:8.2f}   (wanted: >= 0.65)")
+
+
+@torch.inference_mode()
+def compression(rounds: int) -> None:
+    """What moving the knob costs on encoded features."""
+    network = ZipSplatNetwork(ZipSplatConfig.variant("vits")).eval()
+    images = torch.rand(1, 6, 3, 252, 252)
+    encode = cpu_seconds(lambda: network.encode(images), rounds)
+    features = network.encode(images)
+    for share in (1.0, 0.5, 0.25, 0.1):
+        decode = cpu_seconds(lambda share=share: network.decode(features, share), rounds)
+        print(
+            f"decode at {share:<4}              {decode:8.2f} s         "
+            f"{(encode + decode) / decode:.1f} x faster than encoding again"
+        )
+
+
+@torch.inference_mode()
+def kmeans(rounds: int) -> None:
+    """Token selection beside the version that holds all distances."""
+    generator = torch.Generator().manual_seed(0)
+    for N, K, D in ((1944, 486, 384), (1944, 486, 1536), (7776, 1944, 1536)):
+        tokens = torch.randn(1, N, D, generator=generator)
+        ours = cpu_seconds(lambda t=tokens, k=K: select_kmeans(t, k), rounds)
+        plain = cpu_seconds(lambda t=tokens, k=K: cdist_kmeans(t, k), rounds)
+        print(f"k-means N={N} K={K} D={D:<5} {ours:8.3f} s  {plain / ours:.1f} x faster than plain")
+
+
+def psnr(first: Tensor, second: Tensor) -> float:
+    """Peak signal-to-noise ratio in decibels of pictures in [0, 1]."""
+    return -10 * math.log10((first.clamp(0, 1) - second.clamp(0, 1)).square().mean().item())
+
+
+def precision(weights: str | None, files: list[str]) -> None:
+    """What bfloat16 changes in the rendered pictures, and what it costs or gains here."""
+    from zipsplat import load_image
+
+    images = [load_image(file) for file in files] or list(torch.rand(2, 3, 252, 252))
+
+    def scene(dtype: str) -> tuple[Gaussians, float]:
+        if weights:
+            model = ZipSplat(weights, device="cpu", dtype=dtype)
+        else:
+            network = init_untrained(ZipSplatNetwork(ZipSplatConfig.variant("vits")))
+            model = ZipSplat.from_network(network, "cpu", dtype)
+        return model(images)[0], cpu_seconds(lambda: model(images), 2)
+
+    (exact, exact_time), (half, half_time) = scene("float32"), scene("bfloat16")
+    camera, poses = Camera.from_fov(1.0, w=252, h=252), Pose.identity((1,))
+    first, second = (g.render(camera[None], poses)[0] for g in (exact, half))
+    name = weights or "untrained weights"
+    print(f"bfloat16 against float32    {psnr(first, second):8.1f} dB ({name})")
+    print(f"bfloat16 on this CPU        {exact_time / half_time:8.2f} x the speed of float32")
+
+
+def write_checkpoint(variant: str, path: Path) -> None:
+    """A checkpoint of zeros, from a sparse file, so that writing it takes little memory."""
+    with torch.device("meta"):
+        shapes = ZipSplatNetwork(ZipSplatConfig.variant(variant)).state_dict()
+    total = sum(4 * value.numel() for value in shapes.values())
+    mapped = torch.UntypedStorage.from_file(f"{path}.zeros", shared=True, nbytes=total)
+    state, begin = {}, 0
+    for name, value in shapes.items():
+        end = begin + 4 * value.numel()
+        state[name] = torch.empty(0).set_(mapped[begin:end], 0, value.shape)
+        begin = end
+    torch.save({"model": state}, path)
+    Path(f"{path}.zeros").unlink()
+
+
+def loading(variant: str) -> None:
+    """Peak memory and time to a first result, beside initialise-then-copy (Linux only)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint.tar"
+        write_checkpoint(variant, path)
+        size = path.stat().st_size
+        print(f"{variant}: file of {size / 1e9:.2f} GB")
+        for name, program in (("ours", LOAD_SAFELY), ("plain", LOAD_PLAINLY)):
+            command = [sys.executable, "-c", program, str(path), variant]
+            words = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            peak, loaded, used = (float(word) for word in words.split())
+            print(
+                f"{name:<6} peak {peak / size:5.2f} x file   loaded after {loaded:6.2f} s   "
+                f"first result after {used:6.2f} s (wall)"
+            )
+
+
+@torch.inference_mode()
+def gpu() -> None:
+    """The giant on a CUDA device: milliseconds and peak memory."""
+    if not torch.cuda.is_available():
+        raise SystemExit("--gpu needs a CUDA device, and none is visible to PyTorch")
+    print(torch.cuda.get_device_name())
+    for dtype in (torch.float32, torch.bfloat16):
+        network = ZipSplatNetwork(ZipSplatConfig.variant("vitg")).eval().cuda()
+        network.set_precision(dtype)
+        for mode in ("eager", "compiled"):
+            forward = torch.compile(network) if mode == "compiled" else network
+            for views, tera in GIANT_TERAFLOP.items():
+                images = torch.rand(1, views, 3, 252, 252, device="cuda")
+                torch.cuda.reset_peak_memory_stats()
+                milliseconds = gpu_milliseconds(lambda f=forward, x=images: f(x))
+                print(
+                    f"{str(dtype).removeprefix('torch.'):<9} {mode:<9} {views:>3} views "
+                    f"{milliseconds:8.1f} ms  {tera / milliseconds * 1e3:7.1f} TFLOP/s  "
+                    f"{torch.cuda.max_memory_allocated() / 1e9:6.2f} GB  "
+                    f"(goal {GIANT_GOAL_MS[views]} ms)"
+                )
+
+
+def gpu_milliseconds(action: Callable[[], object], rounds: int = 10) -> float:
+    """Median time of an action on the GPU."""
+    for _ in range(3):
+        action()
+    times = []
+    for _ in range(rounds):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        action()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end))
+    return sorted(times)[rounds // 2]
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions of each timing")
+    parser.add_argument("--loading", metavar="VARIANT", help="peak memory of loading: vits … vitg")
+    parser.add_argument("--gpu", action="store_true", help="the giant on a CUDA device")
+    parser.add_argument("--weights", help="for the change by bfloat16; default: untrained ones")
+    parser.add_argument("images", nargs="*", help="pictures for the change by bfloat16")
+    args = parser.parse_args()
+    print(f"torch {torch.__version__}, {platform.machine()}, Python {platform.python_version()}")
+    if args.loading or args.gpu:
+        if args.loading:
+            loading(args.loading)
+        if args.gpu:
+            gpu()
+        return
+    torch.set_num_threads(1)
+    rate(args.rounds)
+    compression(args.rounds)
+    kmeans(args.rounds)
+    precision(args.weights, args.images)
+
+
+if __name__ == "__main__":
+    main()
