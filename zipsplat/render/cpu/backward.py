@@ -41,11 +41,13 @@ from zipsplat.render.cpu.layout import (
     HIT,
     MEAN_X,
     MEAN_Y,
+    RECORD,
     TILE,
     ByteArray,
     FloatArray,
     IntArray,
     LongArray,
+    Workspace,
 )
 from zipsplat.render.cpu.simd import (
     Floats,
@@ -55,13 +57,15 @@ from zipsplat.render.cpu.simd import (
     lowest_bit,
     minimum,
     select,
+    with_lane,
+    zeros,
 )
 from zipsplat.render.cpu.simd_memory import (
     lane_sums,
     load,
     load_ints,
     load_square,
-    scratch,
+    prefetch,
     store,
     store_12,
 )
@@ -78,11 +82,11 @@ def read_block(
     top = tile_y + BLOCK * (block >> 2)
     if left + BLOCK <= width and top + BLOCK <= height:
         return load_square(plane, top * width + left, width)
-    lanes = np.zeros(GROUP, np.float32)
+    value = zeros()
     for y in range(min(BLOCK, height - top)):
         for x in range(min(BLOCK, width - left)):
-            lanes[y * BLOCK + x] = plane[(top + y) * width + left + x]
-    return load(lanes, 0)
+            value = with_lane(value, y * BLOCK + x, plane[(top + y) * width + left + x])
+    return value
 
 
 @inline
@@ -138,7 +142,7 @@ def _open_blocks(longest: IntArray, tried: int) -> int:
 def _sum_up(
     num_features: int,
     records: FloatArray,
-    place: int,
+    slot: int,
     blocks: int,
     pairs: FloatArray,
     pair: int,
@@ -147,9 +151,10 @@ def _sum_up(
     tile_y: float,
 ) -> Floats:
     """The sums of one hit over the pixels of its blocks; see `layout.HIT`."""
+    place = np.int64(slot) * RECORD
     x = x_in_block() + (tile_x - records[place + MEAN_X])
     y = y_in_block() + (tile_y - records[place + MEAN_Y])
-    zero = x * 0.0
+    zero = zeros()
     s0, sx, sy, sxx, sxy, syy = zero, zero, zero, zero, zero, zero
     features = Features(zero, zero, zero, zero)
     while blocks != 0:
@@ -183,8 +188,9 @@ def _sum_up(
 
 
 @inline
-def _dot(num_features: int, v: Features, records: FloatArray, place: int) -> Floats:
-    """V · features of a Gaussian."""
+def _dot(num_features: int, v: Features, records: FloatArray, slot: int) -> Floats:
+    """Product of v and the features of a Gaussian."""
+    place = np.int64(slot) * RECORD
     D: Floats = v.f0 * records[place + FEATURE]
     if num_features >= 3:
         D = fma(v.f1, records[place + FEATURE + 1], D)
@@ -221,7 +227,7 @@ def _unblend_block(
         inverse = 1.0 / (1.0 - alpha)
         T = T * inverse
         weight = alpha * T
-        D = _dot(num_features, v_pixel, batch.records, batch.places[j])
+        D = _dot(num_features, v_pixel, batch.records, batch.slots[j])
         v_alpha = fma(T, D, -(rest * inverse))
         rest = fma(weight, D, rest)
         s = select(active & (opacity <= clamp), opacity * v_alpha, 0.0)
@@ -252,6 +258,7 @@ def unblender(num_features: int) -> Callable[..., Any]:
         v_transmittances: FloatArray,
         hits: FloatArray,
         hit_used: ByteArray,
+        work: Workspace,
     ) -> None:
         """Gradients of some tiles.
 
@@ -270,14 +277,15 @@ def unblender(num_features: int) -> Callable[..., Any]:
             v_transmittances: gradient of the loss by the transmittances.
             hits: receives 12 numbers per hit.
             hit_used: receives 1 for the hits that were written.
+            work: memory to work in.
         """
-        state, rest_of = scratch(PLANE), scratch(PLANE)
-        v = scratch(num_features * PLANE)
-        pairs = scratch(BATCH * BLOCKS * _PAIR)
-        tables = scratch(BATCH_SIZE)
-        block_bits = np.empty(BATCH, np.int32)
-        places = np.empty(BATCH, np.int64)
-        longest = np.empty(BLOCKS, np.int32)
+        state, rest_of = work.floats[:PLANE], work.floats[PLANE : 2 * PLANE]
+        v = work.floats[2 * PLANE : 6 * PLANE]
+        tables = work.floats[6 * PLANE : 6 * PLANE + BATCH_SIZE]
+        pairs = work.floats[6 * PLANE + BATCH_SIZE :]
+        block_bits, slots = work.ints[:BATCH], work.ints[BATCH : 2 * BATCH]
+        longest = work.ints[2 * BATCH : 2 * BATCH + BLOCKS]
+        batch = Batch(records, tables, block_bits, slots, slots)
         clamp = np.float32(alpha_clamp)
         tiles_x = (width + TILE - 1) // TILE
         for tile in range(first_tile, last_tile):
@@ -313,9 +321,10 @@ def unblender(num_features: int) -> Callable[..., Any]:
                     alive,
                     tables,
                     block_bits,
-                    places,
+                    slots,
                 )
-                batch = Batch(records, entries, first, tables, block_bits, places, places)
+                for j in range(last - first):
+                    prefetch(hits, np.int64(entries[2 * (first + j) + 1]) * HIT)
                 while touched != 0:
                     block = lowest_bit(touched)
                     touched &= touched - 1
@@ -329,7 +338,7 @@ def unblender(num_features: int) -> Callable[..., Any]:
                         sums = _sum_up(
                             num_features,
                             records,
-                            places[j],
+                            slots[j],
                             np.int64(block_bits[j]),
                             pairs,
                             j * BLOCKS * _PAIR,

@@ -26,7 +26,6 @@ from zipsplat.render.cpu.layout import (
     C,
     FloatArray,
     IntArray,
-    LongArray,
 )
 from zipsplat.render.cpu.simd import (
     Floats,
@@ -82,7 +81,7 @@ def prepare(
     alive: int,
     batch: FloatArray,
     block_bits: IntArray,
-    places: LongArray,
+    slots: IntArray,
 ) -> int:
     """Prepare the Gaussians of entries [first, last) for a tile whose corner is (tile_x, tile_y).
 
@@ -96,7 +95,7 @@ def prepare(
         alive: bit b is set if block b still takes colour.
         batch: receives the four tables.
         block_bits: receives, per Gaussian, the blocks that it touches.
-        places: receives, per Gaussian, where its record begins.
+        slots: receives the slot of each Gaussian.
 
     Returns:
         The blocks that any of them touches, one bit each.
@@ -120,7 +119,7 @@ def prepare(
         hit = pack(bound >= _THRESHOLD) & alive
         touched |= hit
         block_bits[j] = hit
-        places[j] = place
+        slots[j] = entries[2 * (first + j)]
         store(batch, QUADRATIC + j * GROUP, fma(fma(x, a, y * b), x, y * y * c))
         store(batch, VALUE + j * GROUP, value)
         store(batch, GRADIENT_X + j * GROUP, gradient_x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from zipsplat.render.cpu.compiler import kernel
@@ -19,6 +21,7 @@ from zipsplat.render.cpu.layout import (
     IntArray,
     LongArray,
     Slots,
+    Workspace,
 )
 from zipsplat.render.cpu.simd import (
     any_lane,
@@ -30,12 +33,16 @@ from zipsplat.render.cpu.simd import (
 from zipsplat.render.cpu.simd_memory import load_table, prefetch, store_ints
 
 _DIGIT_BITS = 11
+_DIGIT = (1 << _DIGIT_BITS) - 1
 _AHEAD = 12  # how many Gaussians before its use a piece of memory is asked for
 
 
 @kernel
 def number_hits(slots: Slots) -> tuple[int, int]:
-    """Give every slot the number of its first hit; returns how many slots and hits there are."""
+    """Give every slot the number of its first hit; returns how many slots and hits there are.
+
+    With more than 2³¹ hits the numbers are wrong, and the caller has to give up.
+    """
     num_slots = 0
     num_hits = 0
     for chunk in range(len(slots.chunk_count)):
@@ -55,12 +62,11 @@ def list_hits(
     last_chunk: int,
     hit_tiles: IntArray,
     tile_counts: IntArray,
+    work: Workspace,
 ) -> None:
     """Write the tile of each hit of some chunks, and count the hits of each tile."""
-    firsts = np.empty(GROUP, np.int32)
-    lasts = np.empty(GROUP, np.int32)
-    rows = np.empty(GROUP, np.int32)
-    cursors = np.empty(GROUP, np.int64)
+    firsts, lasts = work.ints[:GROUP], work.ints[GROUP : 2 * GROUP]
+    rows, cursors = work.ints[2 * GROUP : 3 * GROUP], work.ints[3 * GROUP : 4 * GROUP]
     for chunk in range(first_chunk, last_chunk):
         end = chunk * CHUNK + slots.chunk_count[chunk]
         for slot in range(chunk * CHUNK, end, GROUP):
@@ -100,52 +106,66 @@ def list_hits(
                 active = valid & (row <= last_row)
 
 
+class Sortable(NamedTuple):
+    """Slots and their keys, an element per slot in use."""
+
+    keys: IntArray
+    slots: IntArray
+
+
 @kernel
-def sort_slots(slots: Slots, num_slots: int) -> IntArray:
+def sort_slots(slots: Slots, first: Sortable, second: Sortable, work: Workspace) -> bool:
     """Slots by depth, equal depths in the order of the input.
 
-    Least-significant-digit radix sort of the distances, as bit patterns, from the nearest.
+    Least-significant-digit radix sort of the depths' bit patterns, from that of the nearest.
+
+    Args:
+        slots: the projected Gaussians.
+        first: memory.
+        second: as much memory again.
+        work: memory to work in.
+
+    Returns:
+        Whether the result lies in `first`; otherwise in `second`.
     """
-    keys = np.empty(num_slots, np.uint32)
-    order = np.empty(num_slots, np.int32)
-    n = 0
+    source, target = first, second
+    nearest, farthest = np.int32(0x7FFFFFFF), np.int32(0)
+    num = 0
     for chunk in range(len(slots.chunk_count)):
         for slot in range(chunk * CHUNK, chunk * CHUNK + slots.chunk_count[chunk]):
-            keys[n] = np.uint32(slots.keys[slot])
-            order[n] = slot
-            n += 1
-    if num_slots == 0:
-        return order
-    nearest = keys.min()
-    span = keys.max() - nearest
-    other_keys = np.empty(num_slots, np.uint32)
-    other_order = np.empty(num_slots, np.int32)
-    starts = np.empty((1 << _DIGIT_BITS) + 1, np.int64)
-    shift = 0
-    while (span >> np.uint32(shift)) != 0:
+            key = slots.keys[slot]
+            nearest = min(nearest, key)
+            farthest = max(farthest, key)
+            source.keys[num] = key
+            source.slots[num] = slot
+            num += 1
+    starts = work.ints[: 1 << _DIGIT_BITS]
+    in_first, shift = True, 0
+    while num > 0 and (farthest - nearest) >> shift != 0:
         starts[:] = 0
-        for i in range(num_slots):
-            digit = ((keys[i] - nearest) >> np.uint32(shift)) & np.uint32((1 << _DIGIT_BITS) - 1)
-            starts[np.int64(digit) + 1] += 1
+        for i in range(num):
+            starts[(source.keys[i] - nearest) >> shift & _DIGIT] += 1
+        place = 0
         for digit in range(1 << _DIGIT_BITS):
-            starts[digit + 1] += starts[digit]
-        for i in range(num_slots):
-            digit = ((keys[i] - nearest) >> np.uint32(shift)) & np.uint32((1 << _DIGIT_BITS) - 1)
-            place = starts[np.int64(digit)]
-            starts[np.int64(digit)] = place + 1
-            other_keys[place] = keys[i]
-            other_order[place] = order[i]
-        keys, other_keys = other_keys, keys
-        order, other_order = other_order, order
+            count = starts[digit]
+            starts[digit] = place
+            place += count
+        for i in range(num):
+            key = source.keys[i]
+            digit = (key - nearest) >> shift & _DIGIT
+            place = starts[digit]
+            starts[digit] = place + 1
+            target.keys[place] = key
+            target.slots[place] = source.slots[i]
+        source, target = target, source
+        in_first = not in_first
         shift += _DIGIT_BITS
-        if shift >= 32:
-            break
-    return order
+    return in_first
 
 
 @kernel
 def fill_tiles(
-    slots: Slots, order: IntArray, hit_tiles: IntArray, tile_starts: LongArray, entries: IntArray
+    slots: Slots, order: IntArray, hit_tiles: IntArray, cursors: LongArray, entries: IntArray
 ) -> None:
     """Append every slot, nearest first, to the lists of its tiles.
 
@@ -153,10 +173,9 @@ def fill_tiles(
         slots: the projected Gaussians.
         order: slots by depth.
         hit_tiles: tile of each hit.
-        tile_starts: where each tile's list begins, with the end behind the last.
+        cursors: where each tile's list begins; afterwards, where it ends.
         entries: the lists; entry i is slot and hit at 2·i and 2·i + 1.
     """
-    cursors = tile_starts.copy()
     for i in range(len(order)):
         if i + _AHEAD < len(order):
             prefetch(slots.first_hit, order[i + _AHEAD])

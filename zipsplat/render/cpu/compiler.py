@@ -17,23 +17,26 @@ from numba.core import caching as caching_module
 numba: Any = numba_module  # its annotations differ between versions
 caching: Any = caching_module
 logger = logging.getLogger(__name__)
+_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 CACHE_VARIABLE = "ZIPSPLAT_KERNEL_CACHE"
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def inline(function: _Function) -> _Function:
     """Make a function part of every kernel that calls it; it costs no call."""
-    compiled: _Function = numba.njit(forceinline=True, error_model="numpy", nogil=True)(function)
+    compiled: _Function = numba.njit(forceinline=True, **_OPTIONS)(function)
     return compiled
 
 
 def kernel(function: _Function) -> _Function:
     """Compile a function at its first call, or take the compiled one from the cache.
 
-    Kernels release the interpreter lock and run on the caller's thread alone: numba's own threads
-    do not survive a fork, and stop the process when two threads start parallel loops at once.
+    Kernels get all memory from their caller: without numba's allocator there are no reference
+    counts, which took much of the time of some. They release the interpreter lock and run on the
+    caller's thread alone: numba's own threads do not survive a fork, and stop the process when two
+    threads start parallel loops at once.
     """
-    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+    dispatcher = numba.njit(**_OPTIONS)(function)
     try:
         dispatcher._cache = _KernelCache(function)
     except RuntimeError as error:  # numba's answer when no cache directory can be written

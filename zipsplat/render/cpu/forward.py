@@ -31,18 +31,21 @@ from zipsplat.render.cpu.layout import (
     GROUP,
     MEAN_X,
     MEAN_Y,
+    RECORD,
     TILE,
     TRANSMITTANCE_MIN,
     ByteArray,
     FloatArray,
     IntArray,
     LongArray,
+    Workspace,
 )
 from zipsplat.render.cpu.simd import (
     Floats,
     absolute,
     any_lane,
     fma,
+    lane,
     lowest_bit,
     minimum,
     pack,
@@ -52,7 +55,6 @@ from zipsplat.render.cpu.simd import (
 from zipsplat.render.cpu.simd_memory import (
     load,
     load_ints,
-    scratch,
     store,
     store_ints,
     store_square,
@@ -94,19 +96,18 @@ def write_block(
     if left + BLOCK <= width and top + BLOCK <= height:
         store_square(plane, top * width + left, width, value)
         return
-    lanes = np.empty(GROUP, np.float32)
-    store(lanes, 0, value)
     for y in range(min(BLOCK, height - top)):
         for x in range(min(BLOCK, width - left)):
-            plane[(top + y) * width + left + x] = lanes[y * BLOCK + x]
+            plane[(top + y) * width + left + x] = lane(value, y * BLOCK + x)
 
 
 @inline
-def centre_pixel(records: FloatArray, place: int, tile_x: int, tile_y: int) -> int:
+def centre_pixel(records: FloatArray, slot: int, tile_x: int, tile_y: int) -> int:
     """Number (block · 16 + lane) of the pixel just above and left of the centre, -1 if elsewhere.
 
     That is pixel (x, y) with 0 ≤ mean − (x + ½, y + ½) < 1.
     """
+    place = np.int64(slot) * RECORD
     x = np.floor(records[place + MEAN_X] - np.float32(0.5)) - tile_x
     y = np.floor(records[place + MEAN_Y] - np.float32(0.5)) - tile_y
     if x < 0 or x >= TILE or y < 0 or y >= TILE:
@@ -153,8 +154,9 @@ def store_features(num_features: int, planes: FloatArray, at: int, features: Fea
 
 
 @inline
-def _add_weighted(features: Features, weight: Floats, records: FloatArray, place: int) -> Features:
+def _add_weighted(features: Features, weight: Floats, records: FloatArray, slot: int) -> Features:
     """Add a Gaussian's features."""
+    place = np.int64(slot) * RECORD
     return Features(
         fma(weight, records[place + FEATURE], features.f0),
         fma(weight, records[place + FEATURE + 1], features.f1),
@@ -167,12 +169,10 @@ class Batch(NamedTuple):
     """Up to 32 Gaussians of a tile; see `batch.prepare`."""
 
     records: FloatArray
-    entries: IntArray
-    first: int
     tables: FloatArray
     block_bits: IntArray
-    places: LongArray
-    centres: LongArray
+    slots: IntArray
+    centres: IntArray
 
 
 @inline
@@ -181,7 +181,7 @@ def _mark(
 ) -> None:
     """Note that Gaussian j got weight in a block, and whether at its own centre."""
     weighted = pack(weight > 0.0)
-    slot = batch.entries[2 * (batch.first + j)]
+    slot = batch.slots[j]
     if weighted != 0:
         contributed[slot] = 1
     centre = batch.centres[j]
@@ -225,7 +225,7 @@ def _blend_block(
         weight = select(open_, weight, 0.0)
         T = select(open_, after, -absolute(T))
         stop = select_ints(open_, tried + 1 + j, stop)
-        features = _add_weighted(features, weight, batch.records, batch.places[j])
+        features = _add_weighted(features, weight, batch.records, batch.slots[j])
         if with_masks:
             _mark(batch, j, block, weight, contributed, centred)
     store(transmittance, at, T)
@@ -275,6 +275,7 @@ def blender(num_features: int, with_masks: bool) -> Callable[..., Any]:
         stops: IntArray,
         contributed: ByteArray,
         centred: ByteArray,
+        work: Workspace,
     ) -> None:
         """Draw some tiles.
 
@@ -293,13 +294,14 @@ def blender(num_features: int, with_masks: bool) -> Callable[..., Any]:
                 the list were tried before the pixel was done.
             contributed: receives 1 for each slot that got any weight.
             centred: receives 1 for each slot that got weight at its own centre.
+            work: memory to work in.
         """
-        transmittance = scratch(PLANE)
-        planes = scratch(num_features * PLANE)
-        tables = scratch(BATCH_SIZE)
-        block_bits = np.empty(BATCH, np.int32)
-        places = np.empty(BATCH, np.int64)
-        centres = np.empty(BATCH, np.int64)
+        transmittance = work.floats[:PLANE]
+        planes = work.floats[PLANE : 5 * PLANE]
+        tables = work.floats[5 * PLANE : 5 * PLANE + BATCH_SIZE]
+        block_bits, slots = work.ints[:BATCH], work.ints[BATCH : 2 * BATCH]
+        centres = work.ints[2 * BATCH : 3 * BATCH]
+        batch = Batch(records, tables, block_bits, slots, centres)
         clamp = np.float32(alpha_clamp)
         tiles_x = (width + TILE - 1) // TILE
         for tile in range(first_tile, last_tile):
@@ -320,12 +322,11 @@ def blender(num_features: int, with_masks: bool) -> Callable[..., Any]:
                     alive,
                     tables,
                     block_bits,
-                    places,
+                    slots,
                 )
                 if with_masks:
                     for j in range(last - first):
-                        centres[j] = centre_pixel(records, places[j], tile_x, tile_y)
-                batch = Batch(records, entries, first, tables, block_bits, places, centres)
+                        centres[j] = centre_pixel(records, slots[j], tile_x, tile_y)
                 while touched != 0:
                     block = lowest_bit(touched)
                     touched &= touched - 1

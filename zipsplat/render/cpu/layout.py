@@ -58,6 +58,13 @@ LongArray = npt.NDArray[np.int64]
 ByteArray = npt.NDArray[np.uint8]
 
 
+class Workspace(NamedTuple):
+    """Memory for one running kernel, which begins at a cache line."""
+
+    floats: FloatArray
+    ints: IntArray
+
+
 class Inputs(NamedTuple):
     """The scene, each array flat: N·3, N·4, N·3, N and N·S·3 numbers."""
 
@@ -88,7 +95,7 @@ class Slots(NamedTuple):
     ids: IntArray
     keys: IntArray  # bit patterns of the depths, which sort as the depths do
     num_hits: IntArray
-    first_hit: LongArray
+    first_hit: IntArray
     group_bits: IntArray  # per group: bit i is set if Gaussian i has a slot
     group_slot: IntArray  # per group: its first slot
     chunk_count: IntArray  # per chunk: its number of slots

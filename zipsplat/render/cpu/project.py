@@ -31,6 +31,7 @@ from zipsplat.render.cpu.layout import (
     Inputs,
     Limits,
     Slots,
+    Workspace,
 )
 from zipsplat.render.cpu.shade import COLUMNS, color, num_harmonics, read_columns, write_basis
 from zipsplat.render.cpu.simd import (
@@ -55,7 +56,6 @@ from zipsplat.render.cpu.simd_memory import (
     load,
     load_columns_3,
     load_columns_4,
-    scratch,
     store,
     store_ints,
     store_rows,
@@ -177,6 +177,7 @@ def project(
     first_chunk: int,
     last_chunk: int,
     num_groups: int,
+    work: Workspace,
 ) -> None:
     """Fill the slots of some chunks.
 
@@ -190,12 +191,12 @@ def project(
         first_chunk: first chunk to be done.
         last_chunk: the one behind the last.
         num_groups: groups of the whole scene.
+        work: memory to work in.
     """
-    table = scratch(COLUMNS * GROUP)
-    basis = scratch(GROUP * GROUP)
-    rows = scratch(GROUP * RECORD)
-    keys = np.empty(GROUP, np.int32)
-    counts = np.empty(GROUP, np.int32)
+    table = work.floats[: COLUMNS * GROUP]
+    basis = work.floats[COLUMNS * GROUP : (COLUMNS + GROUP) * GROUP]
+    rows = work.floats[(COLUMNS + GROUP) * GROUP : (COLUMNS + 2 * GROUP) * GROUP]
+    keys, counts = work.ints[:GROUP], work.ints[GROUP : 2 * GROUP]
     per_chunk = CHUNK // GROUP
     for chunk in range(first_chunk, last_chunk):
         slot = chunk * CHUNK

@@ -343,10 +343,22 @@ def lane_numbers(_builder: Any) -> Any:
     return ir.Constant(INTS.llvm, list(range(LANES)))
 
 
+@_function(Floats)
+def zeros(_builder: Any) -> Any:
+    """Sixteen zeros."""
+    return ir.Constant(FLOATS.llvm, [0.0] * LANES)
+
+
 @_function(float, Floats, int)
 def lane(builder: Any, a: Any, index: Any) -> Any:
     """One lane of a vector."""
     return builder.extract_element(a, index)
+
+
+@_function(Floats, Floats, int, float)
+def with_lane(builder: Any, a: Any, index: Any, value: Any) -> Any:
+    """A vector with one lane replaced."""
+    return builder.insert_element(a, value, index)
 
 
 # Functions of plain integers that processors have and Python has not.

@@ -335,16 +335,8 @@ def store_rows(array: Array, index: int, stride: int, rows: tuple[Floats, ...]) 
         store(array, index + row * stride, value)
 
 
-@inline
-def scratch(size: int) -> Array:
-    """A fresh float32 array that begins at a cache line."""
-    raw = np.empty(size + LANES, np.float32)
-    start = (-raw.ctypes.data % _CACHE_LINE) // 4
-    return raw[start : start + size]
-
-
 def aligned_empty(size: int, dtype: npt.DTypeLike = np.float32) -> Array:
-    """A fresh array that begins at a cache line, made outside of compiled code."""
+    """A fresh array that begins at a cache line; for callers of compiled code."""
     item = np.dtype(dtype).itemsize
     raw = np.empty(size * item + _CACHE_LINE, np.uint8)
     start = -raw.ctypes.data % _CACHE_LINE

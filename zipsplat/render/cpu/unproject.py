@@ -29,6 +29,7 @@ from zipsplat.render.cpu.layout import (
     Inputs,
     Limits,
     Slots,
+    Workspace,
 )
 from zipsplat.render.cpu.project import read_group, unit
 from zipsplat.render.cpu.shade import (
@@ -39,12 +40,11 @@ from zipsplat.render.cpu.shade import (
     read_columns,
     write_basis,
 )
-from zipsplat.render.cpu.simd import Floats, Mask, fma, maximum, select, sqrt, unpack
+from zipsplat.render.cpu.simd import Floats, Mask, fma, maximum, select, sqrt, unpack, zeros
 from zipsplat.render.cpu.simd_memory import (
     lane_sums,
     load,
     load_table,
-    scratch,
     store,
     store_columns_3,
     store_columns_4,
@@ -60,15 +60,14 @@ def _gather(
 ) -> None:
     """Add up the hits of each Gaussian of a group; row i of `sums` is Gaussian i."""
     for i in range(GROUP):
-        for k in range(HIT):
-            sums[i * GROUP + k] = 0.0
+        total = zeros()
         if bits >> i & 1:
             first = slots.first_hit[slot]
             for hit in range(first, first + slots.num_hits[slot]):
                 if hit_used[hit]:
-                    for k in range(HIT):
-                        sums[i * GROUP + k] += hits[hit * HIT + k]
+                    total = total + load(hits, hit * HIT)
             slot += 1
+        store(sums, i * GROUP, total)
 
 
 @inline
@@ -195,16 +194,17 @@ def _add_rows(
     target: FloatArray, row: int, num: int, width: int, used: int, rows: FloatArray, fresh: bool
 ) -> None:
     """Write or add the first `used` of 48 numbers of `num` rows to rows of `width`."""
+    whole = used // GROUP * GROUP
     for i in range(num):
         at = (row + i) * width
+        for k in range(0, whole, GROUP):
+            value = load(rows, i * COLUMNS + k)
+            store(target, at + k, value if fresh else load(target, at + k) + value)
+        for k in range(whole, used):
+            value = rows[i * COLUMNS + k]
+            target[at + k] = value if fresh else target[at + k] + value
         if fresh:
-            for k in range(used):
-                target[at + k] = rows[i * COLUMNS + k]
-            for k in range(used, width):
-                target[at + k] = 0.0
-        else:
-            for k in range(used):
-                target[at + k] += rows[i * COLUMNS + k]
+            _zero(target, at + used, width - used)
 
 
 @inline
@@ -237,6 +237,7 @@ def unproject(
     camera_sums: DoubleArray,
     first_chunk: int,
     last_chunk: int,
+    work: Workspace,
 ) -> None:
     """Gradients of the Gaussians of some chunks.
 
@@ -256,9 +257,13 @@ def unproject(
         camera_sums: 12 numbers per chunk; receives gradients by rotation and centre.
         first_chunk: first chunk to be done.
         last_chunk: the one behind the last.
+        work: memory to work in.
     """
-    table, basis = scratch(COLUMNS * GROUP), scratch(GROUP * GROUP)
-    rows, sums, small = scratch(COLUMNS * GROUP), scratch(GROUP * GROUP), scratch(4 * GROUP)
+    table = work.floats[: COLUMNS * GROUP]
+    rows = work.floats[COLUMNS * GROUP : 2 * COLUMNS * GROUP]
+    basis = work.floats[2 * COLUMNS * GROUP : (2 * COLUMNS + GROUP) * GROUP]
+    sums = work.floats[(2 * COLUMNS + GROUP) * GROUP : (2 * COLUMNS + 2 * GROUP) * GROUP]
+    small = work.floats[(2 * COLUMNS + 2 * GROUP) * GROUP : (2 * COLUMNS + 2 * GROUP + 4) * GROUP]
     per_chunk = CHUNK // GROUP
     width = 3 * limits.num_coeffs
     used = 3 * num_harmonics(limits.degree)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from zipsplat.render.cpu.backward import unblender
-from zipsplat.render.cpu.batch import BATCH
-from zipsplat.render.cpu.bin import fill_tiles, list_hits, number_hits, sort_slots
+from zipsplat.render.cpu.batch import BATCH, BATCH_SIZE
+from zipsplat.render.cpu.bin import Sortable, fill_tiles, list_hits, number_hits, sort_slots
 from zipsplat.render.cpu.forward import blender
 from zipsplat.render.cpu.layout import (
     CHUNK,
@@ -26,6 +26,7 @@ from zipsplat.render.cpu.layout import (
     Limits,
     LongArray,
     Slots,
+    Workspace,
 )
 from zipsplat.render.cpu.pool import run
 from zipsplat.render.cpu.project import project
@@ -34,6 +35,9 @@ from zipsplat.render.cpu.unproject import CAMERA_SUMS, unproject
 
 _MAX_HITS = 2**31 - 1 - 2 * BATCH
 _PARTS_PER_THREAD = 4
+# The largest needs: those of `backward` and of the sort.
+_WORK_FLOATS = 6 * 256 + BATCH_SIZE + BATCH * 16 * 32
+_WORK_INTS = 2048
 _TILE_COST = 24  # what an empty tile costs, in hits
 
 
@@ -127,6 +131,7 @@ def draw(
             stops,
             masked[0],
             masked[1],
+            _workspace(),
         )
 
     run(blend_tiles, tile_parts(lists.tile_starts, num_threads), num_threads)
@@ -145,7 +150,7 @@ def _project(scene: Scene, camera: FloatArray, limits: Limits, num_threads: int)
         ids=np.empty(size, np.int32),
         keys=np.empty(size, np.int32),
         num_hits=np.empty(size, np.int32),
-        first_hit=np.empty(size, np.int64),
+        first_hit=np.empty(size, np.int32),
         group_bits=np.empty(num_groups, np.int32),
         group_slot=np.empty(num_groups, np.int32),
         chunk_count=np.empty(num_chunks, np.int32),
@@ -162,6 +167,7 @@ def _project(scene: Scene, camera: FloatArray, limits: Limits, num_threads: int)
             first,
             last,
             num_groups,
+            _workspace(),
         )
 
     run(project_chunks, even_parts(num_chunks, num_threads), num_threads)
@@ -181,7 +187,7 @@ def _bin(slots: Slots, limits: Limits, num_slots: int, num_hits: int, num_thread
     counts = {first: np.zeros(tiles_x * tiles_y, np.int32) for first, _ in parts}
 
     def list_chunks(first: int, last: int) -> None:
-        list_hits(slots, tiles_x, tiles_y, first, last, hit_tiles, counts[first])
+        list_hits(slots, tiles_x, tiles_y, first, last, hit_tiles, counts[first], _workspace())
 
     run(list_chunks, parts, num_threads)
     tile_starts = np.zeros(tiles_x * tiles_y + 1, np.int64)
@@ -190,7 +196,11 @@ def _bin(slots: Slots, limits: Limits, num_slots: int, num_hits: int, num_thread
     np.cumsum(tile_starts, out=tile_starts)
     entries = np.empty(2 * (num_hits + 2 * BATCH), np.int32)
     entries[2 * num_hits :] = 0
-    fill_tiles(slots, sort_slots(slots, num_slots), hit_tiles, tile_starts, entries)
+    first, second = (
+        Sortable(np.empty(num_slots, np.int32), np.empty(num_slots, np.int32)) for _ in range(2)
+    )
+    order = (first if sort_slots(slots, first, second, _workspace()) else second).slots
+    fill_tiles(slots, order, hit_tiles, tile_starts.copy(), entries)
     return Lists(entries, tile_starts)
 
 
@@ -200,6 +210,10 @@ def _by_gaussian(mask: ByteArray, slots: Slots, num: int) -> ByteArray:
     if len(mask):
         result[slots.ids[mask.nonzero()[0]]] = 1
     return result
+
+
+def _workspace() -> Workspace:
+    return Workspace(aligned_empty(_WORK_FLOATS), aligned_empty(_WORK_INTS, np.int32))
 
 
 def even_parts(num: int, num_threads: int) -> list[tuple[int, int]]:
@@ -275,6 +289,7 @@ def undraw(
             v_transmittance,
             hits,
             hit_used,
+            _workspace(),
         )
 
     run(unblend_tiles, tile_parts(view.lists.tile_starts, num_threads), num_threads)
@@ -298,6 +313,7 @@ def undraw(
             camera_sums,
             first,
             last,
+            _workspace(),
         )
 
     run(unproject_chunks, even_parts(num_chunks, num_threads), num_threads)
