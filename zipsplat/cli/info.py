@@ -43,6 +43,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
 def _describe(path: Path, console: Console) -> dict[str, Any]:
     """What is in the file; its kind is told by the suffix, pictures by their content."""
     from zipsplat.formats import by_suffix
+    from zipsplat.images import is_image_file
     from zipsplat.video import is_video_file
     from zipsplat.weights import SUFFIXES
 
@@ -52,8 +53,13 @@ def _describe(path: Path, console: Console) -> dict[str, Any]:
         return _checkpoint(path)
     try:
         by_suffix(path)
-    except ValueError:
-        return _picture(path)
+    except ValueError as no_scene:
+        try:
+            return _picture(path)
+        except ValueError as no_picture:
+            if is_image_file(path):
+                raise
+            raise ValueError(f"{no_picture}; {no_scene}") from no_picture
     return _scene(path)
 
 

@@ -1,0 +1,47 @@
+"""From pictures to a scene file.
+
+    python examples/01_reconstruct.py [PICTURES …] [--weights zipsplat] [-o scene.ply]
+
+Without weights, a small untrained network shows the steps; its scene means nothing. With
+`--weights zipsplat` the released weights are fetched (5.8 GB, non-commercial use only).
+"""
+
+import argparse
+from pathlib import Path
+
+from zipsplat import ZipSplat, load_image
+from zipsplat.untrained import untrained_network
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Reconstruct."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pictures", nargs="*", type=Path)
+    parser.add_argument("--weights")
+    parser.add_argument("-o", "--output", type=Path, default="outputs/examples/scene.ply")
+    options = parser.parse_args()
+
+    if options.weights is None:
+        print("untrained weights: the scene means nothing")
+        model = ZipSplat.from_network(untrained_network())
+    else:
+        model = ZipSplat(options.weights)
+
+    # Pictures of any size; they are cropped to squares and resized inside.
+    paths = options.pictures or sorted((ROOT / "assets/examples/office").glob("*.png"))
+    images = [load_image(path) for path in paths]
+
+    # The heavy part runs once; then any number of scenes, from dense to compact.
+    features = model.encode(images)
+    for compression in (1.0, 0.25):
+        gaussians = model.decode(features, compression)[0]
+        print(f"compression {compression}: {gaussians.num_gaussians} Gaussians")
+
+    gaussians.save(options.output)  # the suffix chooses the format
+    print(f"wrote {options.output}")
+
+
+if __name__ == "__main__":
+    main()
