@@ -206,7 +206,7 @@ class Viewer:
 
     def _refuse_upload(self, client_id: int, reason: str) -> None:
         limit = self.options.max_upload_bytes / 1e6
-        body = f"{reason} (at most {limit:.0f} MB; --max-upload changes that)"
+        body = f"{reason} (at most {limit:.3g} MB; --max-upload changes that)"
         self.browsers.notify("Too large", body, client_id)
 
 

@@ -124,7 +124,7 @@ def bound_uploads(server: viser.ViserServer, max_bytes: int, refuse: Refuse) -> 
         held = sum(transfer["total_bytes"] for transfer in transfers.values())
         size = message.size_bytes
         if not 0 <= size <= max_bytes - held:
-            refuse(client_id, f"{message.filename}: {size / 1e6:.0f} MB are more than is allowed")
+            refuse(client_id, f"{message.filename}: {size / 1e6:.3g} MB are more than is allowed")
             _end_transfer(gui, message, size)
             return
         start(client_id, message)

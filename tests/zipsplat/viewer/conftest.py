@@ -117,7 +117,8 @@ class Page:
             part_count=1,
             size_bytes=size,
         )
-        self.send("FileTransferPart", **ids, part_index=0, content=content)
+        if content:
+            self.send("FileTransferPart", **ids, part_index=0, content=content)
 
     def leave(self) -> None:
         self._socket.close()
