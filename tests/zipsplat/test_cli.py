@@ -280,8 +280,10 @@ def test_formats_are_converted(scene, tmp_path):
         assert run("convert", scene, tmp_path / name) == 0
         assert Gaussians.load(tmp_path / name).num_gaussians == 3
     assert run("convert", tmp_path / "a.spz", tmp_path / "again.ply") == 0
-    again = Gaussians.load(tmp_path / "again.ply")
-    torch.testing.assert_close(again.means, Gaussians.load(scene).means, atol=2e-4, rtol=0)
+    again, before = Gaussians.load(tmp_path / "again.ply").means, Gaussians.load(scene).means
+    nearest = torch.cdist(before, again).min(dim=1)  # formats may reorder
+    assert nearest.values.max() < 1e-3
+    assert sorted(nearest.indices.tolist()) == [0, 1, 2]
 
 
 def test_scenes_are_pruned_on_the_way(scene, tmp_path, capsys):
