@@ -12,7 +12,9 @@ The kernels are compiled at their first use, once per machine; see `warm_up`. Th
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -168,19 +170,24 @@ def _check_settings(num_coeffs: int, settings: RenderSettings) -> None:
         raise ValueError(f"alpha_clamp must be between 0 and 1, got {settings.alpha_clamp}")
 
 
-def warm_up() -> None:
-    """Compile all kernels, or load them from the cache, so that the first picture is quick."""
+def warm_up(progress: Callable[[float], object] | None = None) -> None:
+    """Compile all kernels, or load them from the cache, so that the first picture is quick.
+
+    Args:
+        progress: is called with the share that is done, up to 1.
+    """
     generator = torch.Generator().manual_seed(0)
     numbers = torch.rand(16, 11 + 48, generator=generator)
     parts = numbers.split((3, 4, 3, 1, 48), dim=1)
-    for mode in (RenderMode.RGB, RenderMode.D, RenderMode.RGB_D):
+    viewpoints = Viewpoints(torch.eye(4)[None], torch.eye(3)[None] * 16, 16, 16)
+    modes = (RenderMode.RGB, RenderMode.RGB_D, RenderMode.D)
+    for number, (mode, masks) in enumerate(itertools.product(modes, (False, True))):
         means, quats, scales, opacities, sh_coeffs = (p.clone().requires_grad_() for p in parts)
         splats = Splats(means, quats, scales, opacities[:, 0], sh_coeffs.unflatten(1, (16, 3)))
-        pose = torch.eye(4)[None]
-        viewpoints = Viewpoints(pose, torch.eye(3)[None] * 16, 16, 16)
-        for masks in (False, True):
-            drawn = PLUGIN.render(splats, viewpoints, RenderSettings(mode=mode, masks=masks))
+        drawn = PLUGIN.render(splats, viewpoints, RenderSettings(mode=mode, masks=masks))
         drawn.alpha.sum().backward()
+        if progress is not None:
+            progress((number + 1) / (2 * len(modes)))
 
 
 PLUGIN = CpuRenderer()

@@ -148,16 +148,17 @@ def _features(
     limits: Limits,
     table: FloatArray,
     basis: FloatArray,
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """What is blended: colour and depth, or depth alone."""
+) -> tuple[Floats, Floats, Floats, Floats, Mask]:
+    """What is blended, colour and depth or depth alone; and where that is finite."""
     z = projection.p.z
     if limits.degree < 0:
-        return z, z, z, z
+        return z, z, z, z, is_finite(z)
     used = num_harmonics(limits.degree)
     read_columns(inputs.sh_coeffs, row, limits.num_coeffs, used, table)
     write_basis(limits.degree, unit(projection.offset), basis)
     rgb = color(used, table, basis)
-    return held_up(rgb.x), held_up(rgb.y), held_up(rgb.z), z
+    finite = is_finite(rgb.x + rgb.y + rgb.z)
+    return held_up(rgb.x), held_up(rgb.y), held_up(rgb.z), z, finite
 
 
 @inline
@@ -220,8 +221,8 @@ def project(
                 bits = pack(visible & (count > 0))
             slots.group_slot[group] = slot
             if bits != 0:
-                f0, f1, f2, f3 = _features(source, at, projection, limits, table, basis)
-                bits = bits & pack(is_finite(f0 + f1 + f2))
+                f0, f1, f2, f3, finite = _features(source, at, projection, limits, table, basis)
+                bits = bits & pack(finite)
                 half_y, slope, steepest_y, half_width = shape
                 columns = (
                     mean_x,
