@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipsplat.formats import Format, SplatArrays, SplatTolerance
+from zipsplat.formats._morton import in_morton_order
 from zipsplat.formats._ply_elements import read_elements, read_header
 from zipsplat.formats._quaternions import REST_MAX, from_smallest_three, smallest_three, unit
 from zipsplat.harmonics import SH_C0
@@ -39,22 +40,22 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
 
     Log-scales are clamped to ±20 and the harmonics of degree 1 and more to ±4.
     """
-    order = _morton_order(splats.means)
-    log_scales = np.log(np.maximum(splats.scales[order], _MIN_SCALE)).clip(max=_MAX_LOG_SCALE)
-    rgb = splats.sh_coeffs[order, 0] * np.float64(SH_C0) + 0.5
-    positions, position_ranges = _within_chunks(splats.means[order])
+    splats = in_morton_order(splats)
+    log_scales = np.log(np.maximum(splats.scales, _MIN_SCALE)).clip(max=_MAX_LOG_SCALE)
+    rgb = splats.sh_coeffs[:, 0] * np.float64(SH_C0) + 0.5
+    positions, position_ranges = _within_chunks(splats.means)
     scales, scale_ranges = _within_chunks(log_scales)
     colors, color_ranges = _within_chunks(rgb)
-    rgba = np.concatenate((colors, splats.opacities[order, None]), axis=1, dtype=np.float64)
+    rgba = np.concatenate((colors, splats.opacities[:, None]), axis=1, dtype=np.float64)
     words = (
         _join(positions, (11, 10, 11)),
-        _pack_rotations(splats.quats[order]),
+        _pack_rotations(splats.quats),
         _join(scales, (11, 10, 11)),
         _join(rgba, (8, 8, 8, 8)),
     )
     ranges = np.concatenate((position_ranges, scale_ranges, color_ranges), axis=1)
-    harmonics = _pack_harmonics(splats.sh_coeffs[order, 1:])
-    file.write(_header(len(ranges), len(order), harmonics.shape[1]))
+    harmonics = _pack_harmonics(splats.sh_coeffs[:, 1:])
+    file.write(_header(len(ranges), len(splats.means), harmonics.shape[1]))
     file.write(ranges.astype("<f4").tobytes())
     file.write(np.stack(words, axis=1).astype("<u4").tobytes())
     file.write(harmonics.tobytes())
@@ -126,20 +127,6 @@ def _names(table: NDArray[Any]) -> set[str]:
 
 def _dtypes(table: NDArray[Any]) -> list[np.dtype[np.void]]:
     return [table.dtype[name] for name in table.dtype.names or ()]
-
-
-def _morton_order(means: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Order along a Z curve over the bounding box, 10 bits per axis."""
-    grid = _normalise(
-        means.astype(np.float64),
-        means.min(axis=0, initial=np.inf),
-        means.max(axis=0, initial=-np.inf),
-    )
-    cells = (grid * 1023).astype(np.uint32)
-    for shift, mask in ((16, 0x030000FF), (8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249)):
-        cells = (cells | cells << np.uint32(shift)) & np.uint32(mask)
-    codes = cells[:, 0] | cells[:, 1] << np.uint32(1) | cells[:, 2] << np.uint32(2)
-    return np.argsort(codes, kind="stable")
 
 
 def _within_chunks(values: NDArray[np.floating]) -> tuple[Floats, NDArray[np.float32]]:

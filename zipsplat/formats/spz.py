@@ -12,13 +12,14 @@ import math
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zipsplat.formats import Format, SplatArrays, SplatTolerance
 from zipsplat.formats._axes import half_turn_about_x
+from zipsplat.formats._morton import in_morton_order
 from zipsplat.formats._quaternions import REST_MAX, from_smallest_three, smallest_three, unit
 
 # The format's own reader refuses more.
@@ -53,7 +54,7 @@ class _Header:
 
 
 def write(file: BinaryIO, splats: SplatArrays) -> None:
-    """Write version 3.
+    """Write version 3, neighbours in space next to each other.
 
     Values outside the format's ranges are clamped: log-scales to [-10, 5.94], colours to what a
     DC coefficient of +-3.3 shows, harmonics of higher degree to [-1, 1).
@@ -66,21 +67,34 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
         raise ValueError(
             f".spz holds at most {MAX_GAUSSIANS} Gaussians, got {num}; prune the scene or use .ply"
         )
-    splats = half_turn_about_x(splats)
+    splats = half_turn_about_x(in_morton_order(splats))
     bits = _fractional_bits(splats.means)
-    arrays = (
-        _pack_positions(splats.means, bits),
-        _to_bytes(splats.opacities * 255),
-        _to_bytes(splats.sh_coeffs[:, 0] * _COLOR_SCALE + 127.5),
-        _to_bytes((np.log(np.maximum(splats.scales, 1e-30)) + 10) * 16),
-        _pack_rotations(splats.quats),
-        _pack_harmonics(splats.sh_coeffs[:, 1:]),
+    # Repetitions are worth looking for among neighbours' positions and colours only; the other
+    # arrays shrink faster, and as far or farther, by the frequencies of their bytes.
+    arrays: tuple[tuple[int, NDArray[Any]], ...] = (
+        (zlib.Z_DEFAULT_STRATEGY, _pack_positions(splats.means, bits)),
+        (zlib.Z_HUFFMAN_ONLY, _to_bytes(splats.opacities * 255)),
+        (zlib.Z_DEFAULT_STRATEGY, _to_bytes(splats.sh_coeffs[:, 0] * _COLOR_SCALE + 127.5)),
+        (zlib.Z_HUFFMAN_ONLY, _to_bytes((np.log(np.maximum(splats.scales, 1e-30)) + 10) * 16)),
+        (zlib.Z_HUFFMAN_ONLY, _pack_rotations(splats.quats)),
+        (zlib.Z_HUFFMAN_ONLY, _pack_harmonics(splats.sh_coeffs[:, 1:])),
     )
-    packer = zlib.compressobj(level=6, wbits=31)  # 31: with a gzip header, whose time is zero
-    file.write(packer.compress(_HEADER.pack(_MAGIC, 3, num, splats.sh_degree, bits, 0, 0)))
-    for array in arrays:
-        file.write(packer.compress(array.tobytes()))
-    file.write(packer.flush())
+    header = _HEADER.pack(_MAGIC, 3, num, splats.sh_degree, bits, 0, 0)
+    parts = [(zlib.Z_DEFAULT_STRATEGY, header)]
+    file.write(_gzip([*parts, *((strategy, array.tobytes()) for strategy, array in arrays)]))
+
+
+def _gzip(parts: list[tuple[int, bytes]]) -> bytes:
+    """One gzip stream (RFC 1952, time zero) of parts that are packed with different strategies."""
+    pieces = [b"\x1f\x8b\x08" + bytes(6) + b"\xff"]
+    checksum = length = 0
+    for strategy, data in parts:
+        packer = zlib.compressobj(6, zlib.DEFLATED, -15, zlib.DEF_MEM_LEVEL, strategy)
+        # Flushed so that the next part starts at a byte, and is no end of the stream.
+        pieces += [packer.compress(data), packer.flush(zlib.Z_SYNC_FLUSH)]
+        checksum, length = zlib.crc32(data, checksum), length + len(data)
+    end = zlib.compressobj(wbits=-15).flush()
+    return b"".join([*pieces, end, struct.pack("<II", checksum, length & 0xFFFFFFFF)])
 
 
 def read(file: BinaryIO) -> SplatArrays:
