@@ -71,7 +71,10 @@ class ZipSplat(nn.Module):
         dtype: str | torch.dtype = "auto",
         image_size: int | tuple[int, int] = 252,
     ) -> ZipSplat:
-        """Wrap a network that is there already, as one from a training; see the class."""
+        """Wrap a network that is there already, as one from a training; see the class.
+
+        It is this network itself, not a copy, that is moved, cast and set to evaluation mode.
+        """
         predictor = cls.__new__(cls)
         predictor._assemble(network, device, dtype, image_size)
         return predictor

@@ -125,8 +125,12 @@ class LayerScale(nn.Module):
         return x * self.gamma
 
     def added(self, base: Tensor, update: Tensor) -> Tensor:
-        """`base` plus the scaled update, in one pass over memory."""
-        return torch.addcmul(base, self.gamma.to(base.dtype), update.to(base.dtype))
+        """`base` plus the scaled update, in one pass over memory.
+
+        Under autocast the sum keeps the precision of the parameters, as sums over many blocks must.
+        """
+        dtype = torch.promote_types(base.dtype, self.gamma.dtype)
+        return torch.addcmul(base.to(dtype), self.gamma.to(dtype), update.to(dtype))
 
 
 class Block(nn.Module):

@@ -136,6 +136,13 @@ def test_autocast_keeps_the_head_in_float32() -> None:
     assert 1e-5 < error < 0.05
 
 
+def test_autocast_sums_in_the_precision_of_the_parameters() -> None:
+    network = tiny_network()
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        tokens = network.backbone(images(), None)
+    assert {layer.dtype for layer in tokens} == {torch.float32}
+
+
 def test_features_move() -> None:
     features = tiny_network().encode(images())
     assert features.num_tokens == 18

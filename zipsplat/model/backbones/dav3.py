@@ -61,7 +61,7 @@ class MultiViewViT(nn.Module):
         x = self.embed(images).flatten(0, 1)
         if camera_tokens is None:
             camera_tokens = self.learned_camera_tokens(B, V)
-        within, across = self._rotations(images, x.dtype)
+        within, across = self._rotations(images)
         outputs: list[Tensor] = []
         local = x
         for index, block in enumerate(self.blocks):
@@ -110,9 +110,7 @@ class MultiViewViT(nn.Module):
     def _is_global(self, index: int) -> bool:
         return index >= self.config.alt_start and index % 2 == 1
 
-    def _rotations(
-        self, images: Tensor, dtype: torch.dtype
-    ) -> tuple[Rotation | None, Rotation | None]:
+    def _rotations(self, images: Tensor) -> tuple[Rotation | None, Rotation | None]:
         """Rotary positions within and across views; made once for all blocks."""
         if self.config.rope_start >= self.config.depth:
             return None, None
@@ -120,6 +118,7 @@ class MultiViewViT(nn.Module):
         head_dim = self.config.dim // self.config.num_heads
         within = rotation(local_positions(rows, columns, images.device), head_dim)
         across = rotation(global_positions(rows * columns, images.device), head_dim)
+        dtype = self.norm.weight.dtype
         return within.to(dtype), across.to(dtype)
 
     def _run(self, block: nn.Module, x: Tensor, turn: Rotation | None) -> Tensor:
