@@ -1,0 +1,140 @@
+"""What all converters share: options, worker processes, order, progress, exit status."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from splatfactory.datasets.shard_output import DEFAULT_SHARD_SIZE_MB, ShardOutput
+from splatfactory.datasets.shards import StoredScene
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A scene that could not be made.
+
+    Attributes:
+        item: Scene key, or the file it should have come from.
+        reason: Short, the same for all scenes with this fault.
+        detail: What exactly is wrong here.
+    """
+
+    item: str
+    reason: str
+    detail: str = ""
+
+
+Result = StoredScene | Failure
+
+
+def add_common_options(parser: argparse.ArgumentParser, with_shard_size: bool = True) -> None:
+    """`--num-workers`, `--overwrite` and, where shards hold many scenes, `--shard-size-mb`."""
+    parser.add_argument(
+        "--num-workers",
+        type=int,
+        default=0,
+        help="worker processes; 0: none (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="delete the shards that are there and start anew"
+    )
+    if with_shard_size:
+        parser.add_argument(
+            "--shard-size-mb",
+            type=float,
+            default=DEFAULT_SHARD_SIZE_MB,
+            help="a shard is closed at this size, MiB (default: %(default)s)",
+        )
+
+
+def convert(
+    output: ShardOutput,
+    jobs: Sequence[J],
+    work: Callable[[J], list[Result]],
+    num_workers: int,
+    description: str,
+) -> None:
+    """Turn jobs into scenes and write them in the order of the jobs.
+
+    Args:
+        output: where scenes go; must be open.
+        jobs: what to do.
+        work: a job → its scenes and failures; a module's function, as it may run elsewhere.
+        num_workers: processes; the shards do not depend on their number.
+        description: in front of the progress bar.
+    """
+    bar = tqdm(total=len(jobs), desc=description, unit="job", disable=None)
+    with bar:
+        for results in ordered_map(work, jobs, num_workers):
+            for result in results:
+                if isinstance(result, Failure):
+                    output.fail(result.item, result.reason)
+                    bar.write(f"{result.item}: {result.reason}: {result.detail}", file=sys.stderr)
+                elif result.key not in output.done:
+                    output.add(result)
+            bar.update()
+
+
+def ordered_map(work: Callable[[J], R], jobs: Sequence[J], num_workers: int) -> Iterator[R]:
+    """Results in the order of the jobs, with few of them in memory at a time."""
+    if num_workers < 0:
+        raise ValueError(f"--num-workers must not be negative, got {num_workers}")
+    if num_workers == 0 or len(jobs) < 2:
+        yield from map(work, jobs)
+        return
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    waiting: deque[Future[R]] = deque()
+    with ProcessPoolExecutor(min(num_workers, len(jobs)), mp_context=context) as pool:
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(work, job))
+                if len(waiting) >= 2 * num_workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def report(output: ShardOutput) -> int:
+    """Say what is in a directory now; the exit status of the command."""
+    manifest = output.manifest
+    scenes = sum(record.scenes for record in manifest.shards.values())
+    size = sum(record.bytes for record in manifest.shards.values())
+    say(
+        f"{output.directory}: {scenes} scenes in {len(manifest.shards)} shards, {size / 1e6:.1f} MB"
+    )
+    for reason, items in manifest.failures.items():
+        examples = ", ".join(items[:3]) + (", …" if len(items) > 3 else "")
+        say(f"  failed, {reason}: {len(items)} ({examples})")
+    return 1 if output.num_failures else 0
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal."""
+    sys.stderr.write(text + "\n")
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Run a command; expected errors become one line and a non-zero exit status."""
+    try:
+        return command()
+    except (ValueError, OSError, ImportError) as error:
+        say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted; run the same command again to continue")
+        return 130

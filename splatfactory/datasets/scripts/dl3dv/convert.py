@@ -1,0 +1,182 @@
+"""DL3DV-10K scene zips to shards.
+
+Each zip holds `transforms.json` (nerfstudio) and one folder of pictures. Poses become OpenCV
+camera-to-world; the world frame stays. The lens distortion in the file is ignored, as it was for
+the released data, and for the published numbers to hold; `manifest.json` says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import posixpath
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from splatfactory.datasets.frames import decode_pixels
+from splatfactory.datasets.scripts import conversion
+from splatfactory.datasets.scripts.conversion import Failure, Result
+from splatfactory.datasets.scripts.framing import Picture, framed
+from splatfactory.datasets.shard_output import ShardOutput
+from splatfactory.datasets.shards import StoredScene
+from splatfactory.eval import indices
+
+TOOL = "splatfactory.datasets.scripts.dl3dv.convert"
+RESOLUTIONS = ("480P", "960P", "2K", "4K")
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scene zip."""
+
+    archive: Path
+    target_size: int | None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Convert; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--input-dir", type=Path, default=Path("data/dl3dv/raw"))
+    parser.add_argument("--output-dir", type=Path, default=Path("data/dl3dv"))
+    parser.add_argument("--resolution", choices=RESOLUTIONS, default="960P")
+    parser.add_argument("--target-size", type=int, help="square pictures of this side")
+    parser.add_argument("--split", choices=("train", "test", "all"), default="all")
+    parser.add_argument(
+        "--test-ids",
+        type=Path,
+        help='test scenes: JSON list, JSON {"test": [...]}, or one id per line'
+        " (default: the published split, fetched once)",
+    )
+    conversion.add_common_options(parser)
+    arguments = parser.parse_args(argv)
+    return conversion.run_command(partial(_convert, arguments))
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    folder = arguments.input_dir / arguments.resolution
+    archives = sorted(folder.glob("*/*.zip"), key=lambda path: path.stem)
+    if not archives:
+        raise ValueError(
+            f"no {folder}/*/*.zip; run `python -m splatfactory.datasets.scripts.dl3dv.download"
+            f" --resolution {arguments.resolution}` first"
+        )
+    is_test = indices.dl3dv_test_ids(arguments.test_ids).__contains__
+    side = arguments.target_size
+    size = f"{side}x{side}" if side is not None else _picture_size(archives)
+    status = 0
+    for split in ("train", "test") if arguments.split == "all" else (arguments.split,):
+        output = ShardOutput(
+            arguments.output_dir / size / f"{split}-scenes",
+            TOOL,
+            {
+                "split": split,
+                "resolution": arguments.resolution,
+                "target_size": side,
+                "lens_distortion": "ignored",
+            },
+            arguments.shard_size_mb,
+            arguments.overwrite,
+        )
+        jobs = [
+            Job(archive, side)
+            for archive in archives
+            if is_test(archive.stem) == (split == "test") and archive.stem not in output.done
+        ]
+        with output:
+            conversion.convert(output, jobs, load_scene, arguments.num_workers, f"dl3dv {split}")
+        status |= conversion.report(output)
+    return status
+
+
+def load_scene(job: Job) -> list[Result]:
+    """The scene of one zip."""
+    key = job.archive.stem
+    try:
+        with zipfile.ZipFile(job.archive) as archive:
+            return [convert_scene(key, archive, job.target_size)]
+    except (zipfile.BadZipFile, EOFError) as error:
+        return [Failure(key, "damaged zip", str(error))]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        return [Failure(key, "unusable scene", f"{type(error).__name__}: {error}")]
+
+
+def convert_scene(key: str, archive: zipfile.ZipFile, side: int | None) -> StoredScene:
+    """One zip as a scene; frames whose picture is missing are left out.
+
+    Raises:
+        ValueError: if there are no transforms, pictures or frames.
+    """
+    names = set(archive.namelist())
+    transforms = _transforms(archive)
+    folder = _picture_folder(names)
+    pictures, poses = [], []
+    for frame in transforms["frames"]:
+        name = posixpath.join(folder, *frame["file_path"].split("/")[1:])
+        if name not in names:
+            continue
+        pixels = decode_pixels(archive.read(name))
+        # One factor for both axes, by the widths, as in the released data.
+        scale = pixels.shape[1] / transforms["w"]
+        f = np.array([transforms["fl_x"], transforms["fl_y"]], float) * scale
+        c = np.array([transforms["cx"], transforms["cy"]], float) * scale
+        pictures.append(framed(Picture(pixels, f, c), side))
+        poses.append(pose_row(np.array(frame["transform_matrix"], dtype=float)))
+    if not pictures:
+        raise ValueError("none of the frames has a picture")
+    return StoredScene(
+        key,
+        np.stack([picture.camera for picture in pictures]),
+        np.stack(poses),
+        tuple(picture.encode() for picture in pictures),
+    )
+
+
+def pose_row(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Pose row (12,) of an OpenGL camera-to-world matrix (4, 4): y and z axes turn round."""
+    R = matrix[:3, :3] * np.array([1.0, -1.0, -1.0])
+    return np.concatenate([R.reshape(9), matrix[:3, 3]]).astype(np.float32)
+
+
+def _transforms(archive: zipfile.ZipFile) -> dict[str, Any]:
+    found = [n for n in sorted(archive.namelist()) if posixpath.basename(n) == "transforms.json"]
+    if not found:
+        raise ValueError("no transforms.json")
+    content = json.loads(archive.read(found[0]))
+    if not isinstance(content, dict) or not content.get("frames"):
+        raise ValueError("transforms.json names no frames")
+    return content
+
+
+def _picture_folder(names: set[str]) -> str:
+    folders = {posixpath.dirname(n) for n in names if n.lower().endswith(_SUFFIXES)}
+    found = sorted(name for name in folders if "/images" in f"/{name}")
+    if not found:
+        raise ValueError("no folder of images")
+    return found[0]
+
+
+def _picture_size(archives: Sequence[Path]) -> str:
+    """Folder name by the first picture found."""
+    for path in archives:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for name in sorted(archive.namelist()):
+                    if name.lower().endswith(_SUFFIXES):
+                        height, width = decode_pixels(archive.read(name)).shape[:2]
+                        return f"{height}x{width}"
+        except (zipfile.BadZipFile, OSError):
+            continue  # reported when its turn comes
+    raise ValueError(f"no picture in any of {len(archives)} zips")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,220 @@
+"""Mip-NeRF 360 to shards, one per scene.
+
+Intrinsics are divided by the nominal factor of the picture folder, although the JPEG files were
+rounded to whole pixels (4946×3286 became 1237×822): the published numbers were made so. A picture
+that is missing in the chosen folder is taken from `images`, with the scale that belongs to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from splatfactory.datasets import preprocessing
+from splatfactory.datasets.frames import Pixels, decode_pixels
+from splatfactory.datasets.scripts import conversion
+from splatfactory.datasets.scripts.conversion import Failure, Result
+from splatfactory.datasets.scripts.framing import Picture, centred
+from splatfactory.datasets.shard_output import ShardOutput
+from splatfactory.datasets.shards import StoredScene
+
+TOOL = "splatfactory.datasets.scripts.mipnerf360.convert"
+SCENES = ("bicycle", "bonsai", "counter", "garden", "kitchen", "room", "stump")
+FACTORS = {"images": 1, "images_2": 2, "images_4": 4, "images_8": 8}
+
+_MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scene of the zip."""
+
+    archive: Path
+    folder: str
+    scene: str
+    image_subdir: str
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Convert; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--input-zip", type=Path, default=Path("data/mipnerf360/raw/360_v2.zip"))
+    parser.add_argument("--output-dir", type=Path, default=Path("data/mipnerf360"))
+    parser.add_argument("--image-subdir", choices=tuple(FACTORS), default="images_4")
+    parser.add_argument("--scenes", nargs="+", default=list(SCENES), metavar="SCENE")
+    conversion.add_common_options(parser, with_shard_size=False)
+    arguments = parser.parse_args(argv)
+    return conversion.run_command(partial(_convert, arguments))
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    _pycolmap()
+    folders = find_scenes(arguments.input_zip)
+    size = _folder_size(arguments.input_zip, folders, arguments.scenes, arguments.image_subdir)
+    output = ShardOutput(
+        arguments.output_dir / size / "test-scenes",
+        TOOL,
+        {"image_subdir": arguments.image_subdir, "intrinsics": "nominal factor of the folder"},
+        overwrite=arguments.overwrite,
+        one_scene_per_shard=True,
+    )
+    jobs = [
+        Job(arguments.input_zip, folders[scene], scene, arguments.image_subdir)
+        for scene in arguments.scenes
+        if scene in folders and scene not in output.done
+    ]
+    with output:
+        for scene in arguments.scenes:
+            if scene not in folders:
+                output.fail(scene, "not in the zip")
+        conversion.convert(output, jobs, load_scene, arguments.num_workers, "mipnerf360")
+    return conversion.report(output)
+
+
+def find_scenes(archive: Path) -> dict[str, str]:
+    """Scenes in the zip, each with the path of its folder.
+
+    Raises:
+        ValueError: if the file is no such zip.
+    """
+    end = "/sparse/0/cameras.bin"
+    try:
+        with zipfile.ZipFile(archive) as file:
+            folders = [n[: -len(end)] for n in file.namelist() if n.endswith(end)]
+    except FileNotFoundError:
+        raise ValueError(
+            f"no {archive}; run `python -m splatfactory.datasets.scripts.mipnerf360.download` first"
+        ) from None
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{archive} is no zip file or is cut off ({error})") from error
+    if not folders:
+        raise ValueError(f"{archive} has no <scene>{end}; is it 360_v2.zip?")
+    return {folder.split("/")[-1]: folder for folder in folders}
+
+
+def load_scene(job: Job) -> list[Result]:
+    """One scene of the zip."""
+    try:
+        with zipfile.ZipFile(job.archive) as archive:
+            return [convert_scene(job, archive)]
+    except (ValueError, KeyError, OSError, RuntimeError, zipfile.BadZipFile) as error:
+        return [Failure(job.scene, "unusable scene", f"{type(error).__name__}: {error}")]
+
+
+def convert_scene(job: Job, archive: zipfile.ZipFile) -> StoredScene:
+    """Read the COLMAP model and the pictures; views are sorted by name."""
+    model = _read_model(job, archive)
+    names = set(archive.namelist())
+    pictures, poses = [], []
+    for image in sorted(model.images.values(), key=lambda image: image.name):
+        path = f"{job.folder}/{job.image_subdir}/{image.name}"
+        factor = FACTORS[job.image_subdir]
+        if path not in names:
+            path, factor = f"{job.folder}/images/{image.name}", 1
+        pixels = decode_pixels(archive.read(path))
+        pictures.append(centred(_picture(pixels, model.cameras[image.camera_id], factor)))
+        poses.append(_pose_row(image))
+    if not pictures:
+        raise ValueError("the COLMAP model has no images")
+    return StoredScene(
+        job.scene,
+        np.stack([picture.camera for picture in pictures]),
+        np.stack(poses),
+        tuple(picture.encode() for picture in pictures),
+    )
+
+
+def _pycolmap() -> Any:
+    try:
+        import pycolmap
+    except ImportError as error:
+        raise ImportError(
+            "reading COLMAP models needs pycolmap: pip install 'splatfactory[colmap]'"
+        ) from error
+    return pycolmap
+
+
+def _read_model(job: Job, archive: zipfile.ZipFile) -> Any:
+    """The COLMAP model; its reader wants files."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in _MODEL_FILES:
+            data = archive.read(f"{job.folder}/sparse/0/{name}")
+            Path(folder, name).write_bytes(data)
+        return _pycolmap().Reconstruction(folder)
+
+
+def _pose_row(image: Any) -> npt.NDArray[np.float32]:
+    world_from_camera = image.cam_from_world().inverse().matrix()
+    R, t = world_from_camera[:, :3], world_from_camera[:, 3]
+    return np.concatenate([R.reshape(9), t]).astype(np.float32)
+
+
+def _picture(pixels: Pixels, camera: Any, factor: int) -> Picture:
+    """A picture without lens distortion."""
+    K = np.array(camera.calibration_matrix(), dtype=float)
+    K[:2] /= factor
+    distortion = _distortion(camera)
+    if distortion.any():
+        pixels, K = _undistorted(pixels, K, distortion)
+    return Picture(pixels, K[[0, 1], [0, 1]], K[:2, 2])
+
+
+def _distortion(camera: Any) -> npt.NDArray[np.float64]:
+    """OpenCV's k1, k2, p1, p2 of a COLMAP camera.
+
+    Raises:
+        ValueError: for models that these four cannot express.
+    """
+    model, params = camera.model.name, np.array(camera.params, dtype=float)
+    places = {
+        "SIMPLE_PINHOLE": slice(3, 3),
+        "PINHOLE": slice(4, 4),
+        "SIMPLE_RADIAL": slice(3, 4),
+        "RADIAL": slice(3, 5),
+        "OPENCV": slice(4, 8),
+    }
+    if model not in places:
+        raise ValueError(f"camera model {model} is not supported; use one of {', '.join(places)}")
+    found = params[places[model]]
+    return np.concatenate([found, np.zeros(4 - len(found))])
+
+
+def _undistorted(
+    pixels: Pixels, K: npt.NDArray[np.float64], distortion: npt.NDArray[np.float64]
+) -> tuple[Pixels, npt.NDArray[np.float64]]:
+    """OpenCV's undistortion with the largest view that has no empty borders."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError(
+            "pictures with lens distortion need OpenCV: pip install opencv-python-headless"
+        ) from error
+    height, width = pixels.shape[:2]
+    new_K, _ = cv2.getOptimalNewCameraMatrix(K, distortion, (width, height), 0, (width, height))
+    undistorted: Any = cv2.undistort(pixels, K, distortion, None, new_K)
+    return undistorted, np.asarray(new_K, dtype=float)
+
+
+def _folder_size(archive: Path, folders: dict[str, str], scenes: Sequence[str], sub: str) -> str:
+    """Folder name: the even size of the first picture of the first scene."""
+    with zipfile.ZipFile(archive) as file:
+        for scene in scenes:
+            prefix = f"{folders.get(scene, '')}/{sub}/"
+            pictures = [n for n in file.namelist() if n.startswith(prefix) and not n.endswith("/")]
+            if scene in folders and pictures:
+                height, width = decode_pixels(file.read(min(pictures))).shape[:2]
+                return f"{preprocessing.even(height)}x{preprocessing.even(width)}"
+    raise ValueError(f"{archive} has no pictures in {sub} of {', '.join(scenes)}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,196 @@
+"""RealEstate10K, in the packing of pixelSplat, to shards.
+
+The zip holds chunks of about a dozen clips. Pictures stay the JPEG files they are, unless a target
+size is given. A clip that cannot be converted is recorded and left out; its chunk goes on.
+
+The camera's width and height are twice its principal point, as in the released data, which equals
+the picture's size where the point is centred, as it is throughout this data set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from splatfactory.datasets.frames import decode_pixels
+from splatfactory.datasets.scripts import conversion
+from splatfactory.datasets.scripts.conversion import Failure, Result
+from splatfactory.datasets.scripts.framing import Picture, framed
+from splatfactory.datasets.shard_output import ShardOutput
+from splatfactory.datasets.shards import StoredScene
+
+TOOL = "splatfactory.datasets.scripts.re10k.convert"
+NATIVE_SIZE = "360x640"
+
+_CHUNK = re.compile(r"(?:^|/)(train|test)/[^/]+\.torch$")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One chunk of the zip."""
+
+    archive: Path
+    member: str
+    target_size: int | None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Convert; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--input-zip", type=Path, default=Path("data/re10k/raw/re10k.zip"))
+    parser.add_argument("--output-dir", type=Path, default=Path("data/re10k"))
+    parser.add_argument("--split", choices=("train", "test", "all"), default="all")
+    parser.add_argument("--target-size", type=int, help="square pictures of this side, as WebP")
+    conversion.add_common_options(parser)
+    arguments = parser.parse_args(argv)
+    return conversion.run_command(partial(_convert, arguments))
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    splits = ("train", "test") if arguments.split == "all" else (arguments.split,)
+    side = arguments.target_size
+    size = NATIVE_SIZE if side is None else f"{side}x{side}"
+    chunks = find_chunks(arguments.input_zip)
+    status = 0
+    for split in splits:
+        output = ShardOutput(
+            arguments.output_dir / size / f"{split}-scenes",
+            TOOL,
+            {"split": split, "target_size": side},
+            arguments.shard_size_mb,
+            arguments.overwrite,
+        )
+        known = _clips(arguments.input_zip, split)
+        jobs = [
+            Job(arguments.input_zip, member, side)
+            for member in chunks[split]
+            if not _is_done(member, known, output.done)
+        ]
+        with output:
+            conversion.convert(output, jobs, load_chunk, arguments.num_workers, f"re10k {split}")
+        status |= conversion.report(output)
+    return status
+
+
+def find_chunks(archive: Path) -> dict[str, list[str]]:
+    """Chunks of each split, sorted.
+
+    Raises:
+        ValueError: if the file is no such zip.
+    """
+    chunks: dict[str, list[str]] = {"train": [], "test": []}
+    for name in sorted(_open(archive).namelist()):
+        match = _CHUNK.search(name)
+        if match:
+            chunks[match[1]].append(name)
+    if not any(chunks.values()):
+        raise ValueError(f"{archive} has no train/*.torch or test/*.torch; is it re10k.zip?")
+    return chunks
+
+
+def load_chunk(job: Job) -> list[Result]:
+    """All clips of a chunk."""
+    try:
+        data = _open(job.archive).read(job.member)
+        clips = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # zip and torch raise almost anything on damaged data
+        return [Failure(job.member, "unreadable chunk", f"{type(error).__name__}: {error}")]
+    if not isinstance(clips, list):
+        return [Failure(job.member, "unreadable chunk", f"holds a {type(clips).__name__}")]
+    return [_clip(clip, f"{job.member}[{i}]", job.target_size) for i, clip in enumerate(clips)]
+
+
+def _clip(clip: Any, place: str, side: int | None) -> Result:
+    key = clip["key"] if isinstance(clip, Mapping) and "key" in clip else place
+    try:
+        return convert_clip(clip, side)
+    except (ValueError, KeyError, TypeError, OSError, IndexError, AttributeError) as error:
+        return Failure(str(key), "unusable clip", f"{type(error).__name__}: {error}")
+
+
+def convert_clip(clip: Mapping[str, Any], side: int | None) -> StoredScene:
+    """One clip of a chunk as a scene.
+
+    Args:
+        clip: `key`; `cameras` (N, 18): fx, fy, cx, cy over width and height, two unused numbers,
+            and the camera-from-world matrix (3, 4) row by row; `images`: N tensors of JPEG bytes.
+        side: side of square pictures, or None to leave them alone.
+    """
+    images = [bytes(image.numpy()) for image in clip["images"]]
+    rows = clip["cameras"].numpy().astype(np.float32)
+    if rows.shape != (len(images), 18) or not images:
+        raise ValueError(f"{len(images)} images need cameras (N, 18), got {rows.shape}")
+    with Image.open(io.BytesIO(images[0])) as first:
+        width, height = first.size
+    scale = np.array([width, height], np.float32)
+    f, c = rows[:, 0:2] * scale, rows[:, 2:4] * scale
+    cameras = np.concatenate([2 * c, f, c], axis=1).astype(np.float32)
+    if side is not None:
+        pictures = [
+            framed(Picture(decode_pixels(data), f[i].astype(float), c[i].astype(float)), side)
+            for i, data in enumerate(images)
+        ]
+        images = [picture.encode() for picture in pictures]
+        cameras = np.stack([picture.camera for picture in pictures])
+    return StoredScene(str(clip["key"]), cameras, invert_poses(rows[:, 6:]), tuple(images))
+
+
+def invert_poses(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Camera-from-world matrices (N, 12), row by row, to pose rows (N, 12) of shards."""
+    matrices = rows.reshape(-1, 3, 4)
+    R = matrices[:, :, :3].transpose(0, 2, 1)
+    t = -(R @ matrices[:, :, 3:])[..., 0]
+    return np.concatenate([R.reshape(-1, 9), t], axis=1).astype(np.float32)
+
+
+def _open(archive: Path) -> zipfile.ZipFile:
+    """The zip, opened once per process and version."""
+    try:
+        return _open_version(archive, archive.stat().st_mtime_ns)
+    except FileNotFoundError:
+        raise ValueError(
+            f"no {archive}; run `python -m splatfactory.datasets.scripts.re10k.download` first"
+        ) from None
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{archive} is no zip file or is cut off ({error})") from error
+
+
+@lru_cache(maxsize=1)
+def _open_version(archive: Path, mtime_ns: int) -> zipfile.ZipFile:  # noqa: ARG001
+    return zipfile.ZipFile(archive)
+
+
+def _clips(archive: Path, split: str) -> dict[str, list[str]]:
+    """Clip keys of each chunk, by the index in the zip; empty if it has none."""
+    file = _open(archive)
+    names = [name for name in file.namelist() if re.search(rf"(?:^|/){split}/index\.json$", name)]
+    try:
+        index = json.loads(file.read(names[0])) if names else {}
+        chunks: dict[str, list[str]] = {}
+        for key, chunk in index.items():
+            chunks.setdefault(str(chunk), []).append(key)
+        return chunks
+    except (ValueError, AttributeError):
+        return {}  # it only saves reading chunks that are done
+
+
+def _is_done(member: str, known: Mapping[str, list[str]], done: frozenset[str]) -> bool:
+    keys = known.get(Path(member).name)
+    return bool(keys) and done.issuperset(keys or ())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
