@@ -16,7 +16,7 @@ help:  ## list the commands
 $(READY): pyproject.toml splatfactory/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 10) else f"Python >= 3.10 is needed, {sys.executable} is {v}; try make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' -e splatfactory/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' -e 'splatfactory/[dev]'
 	@touch $@
 
 setup: $(READY)  ## make .venv with both packages and the tools
