@@ -191,7 +191,9 @@ class _Clip:
         try:
             # A playlist disguised as a video must not make FFmpeg fetch other things.
             options = {"protocol_whitelist": "file"}
-            with av.open(str(self.path.absolute()), options=options) as container:
+            with av.open(
+                str(self.path.absolute()), options=options, metadata_errors="replace"
+            ) as container:
                 stream = container.streams.best("video")
                 if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
                     raise ValueError(f"{self.path}: there is no video in this file")

@@ -3,7 +3,9 @@
 import functools
 import json
 import logging
+import os
 import re
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -431,6 +433,17 @@ def test_help_has_examples_that_parse(command, capsys):
     for example in examples:
         words = re.split(r"\s{2,}|\s>", example)[0].replace("'", "").split()
         _parser().parse_args(words)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="pipes close differently here")
+def test_a_reader_that_has_seen_enough_is_no_error(scene):
+    code = "import sys; from zipsplat.cli import main; sys.exit(main(['info', sys.argv[1]]))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-c", code, str(scene)]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert done.stderr == ""
 
 
 def test_a_verbose_error_has_its_traceback(tmp_path, capsys):

@@ -192,6 +192,20 @@ def test_progress_reaches_its_total(plain):
     assert [done for done, _ in reports] == sorted(done for done, _ in reports)
 
 
+def test_metadata_in_any_encoding_do_not_matter(tmp_path):
+    path = tmp_path / "titled.mp4"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "A-title"
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(0), format="rgb24")))
+        container.mux(stream.encode())
+    content = path.read_bytes()
+    assert content.count(b"A-title") == 1
+    path.write_bytes(content.replace(b"A-title", b"\xc4-titel"))  # Latin-1, as old cameras write
+    assert number(load_video(path)[0]) == 0
+
+
 # --- what cannot be read ---
 
 
