@@ -39,8 +39,8 @@ def kernel(function: _Function) -> _Function:
     dispatcher = numba.njit(**_OPTIONS)(function)
     try:
         dispatcher._cache = _KernelCache(function)
-    except RuntimeError as error:  # numba's answer when no cache directory can be written
-        logger.info("compiled kernels are not kept: %s", error)
+    except RuntimeError:  # numba's answer when the cache directory cannot be written
+        _announce_compilation("nowhere, as the cache directory cannot be written: it is not kept")
     compiled: _Function = dispatcher
     return compiled
 
@@ -73,7 +73,7 @@ def _announce_compilation(directory: str) -> None:
     """Say, once per process, why the first picture takes long."""
     logger.warning(
         "compiling the CPU renderer for this processor, which takes some seconds once; "
-        "the result is kept in %s",
+        "the result is stored in %s",
         directory,
     )
 

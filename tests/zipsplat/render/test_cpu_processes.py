@@ -1,0 +1,211 @@
+"""The CPU rasterizer beside forks, fresh processes, other threads, and odd cache directories."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from zipsplat.render import RenderSettings, Splats, Viewpoints
+from zipsplat.render.cpu import PLUGIN, get_num_threads, pool, set_num_threads
+from zipsplat.render.cpu.pool import THREADS_VARIABLE, run
+
+ROOT = Path(__file__).parents[3]
+CHECKS = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _default_threads() -> None:
+    yield
+    set_num_threads(None)
+
+
+def draw(seed: int = 0) -> Tensor:
+    """A small picture of many tiles."""
+    generator = torch.Generator().manual_seed(seed)
+    num = 500
+    means = torch.rand(num, 3, generator=generator) * torch.tensor([4.0, 4.0, 4.0]) - 2
+    means[:, 2] += 6
+    splats = Splats(
+        means=means,
+        quats=torch.randn(num, 4, generator=generator),
+        scales=torch.full((num, 3), 0.05),
+        opacities=torch.rand(num, generator=generator),
+        sh_coeffs=torch.randn(num, 1, 3, generator=generator),
+    )
+    K = torch.tensor([[[80.0, 0, 48], [0, 80, 48], [0, 0, 1]]])
+    color = PLUGIN.render(splats, Viewpoints(torch.eye(4)[None], K, 96, 96), RenderSettings()).color
+    assert color is not None
+    return color
+
+
+class Pictures(Dataset[Tensor]):
+    """A dataset that draws, in whatever process it is asked."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return draw(index)[0], get_num_threads()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_data_loading_workers(method: str) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system has no {method}")
+    set_num_threads(3)
+    wanted = [draw(i)[0] for i in range(4)]  # the pool of the parent has threads by now
+    set_num_threads(None)
+    loader = DataLoader(
+        Pictures(), batch_size=None, num_workers=2, multiprocessing_context=method, timeout=300
+    )
+    for (picture, num_threads), expected in zip(loader, wanted, strict=True):
+        assert torch.equal(picture, expected)
+        assert num_threads == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_makes_its_own_threads() -> None:
+    set_num_threads(3)
+    wanted = draw()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, pickle.dumps(bool(torch.equal(draw(), wanted))))
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        same = pickle.loads(pipe.read())
+    assert os.waitpid(child, 0)[1] == 0
+    assert same
+
+
+def test_concurrent_callers() -> None:
+    set_num_threads(2)
+    wanted = [draw(i) for i in range(6)]
+    with ThreadPoolExecutor(6) as callers:
+        drawn = list(callers.map(draw, range(6)))
+    for ours, expected in zip(drawn, wanted, strict=True):
+        assert torch.equal(ours, expected)
+
+
+def test_run_does_everything_once_and_raises_errors() -> None:
+    done: list[int] = []
+    run(
+        lambda first, last: done.extend(range(first, last)),
+        [(i, i + 3) for i in range(0, 99, 3)],
+        4,
+    )
+    assert sorted(done) == list(range(99))
+
+    def fail(first: int, _last: int) -> None:
+        if first == 1:
+            raise ArithmeticError("part 1")
+
+    with pytest.raises(ArithmeticError, match="part 1"):
+        run(fail, [(0, 1), (1, 2), (2, 3)], 3)
+    run(fail, [], 3)
+
+
+def test_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(THREADS_VARIABLE, raising=False)
+    assert get_num_threads() == torch.get_num_threads()
+    monkeypatch.setenv(THREADS_VARIABLE, "7")
+    assert get_num_threads() == 7
+    set_num_threads(2)
+    assert get_num_threads() == 2
+    set_num_threads(None)
+    monkeypatch.setattr(pool, "get_worker_info", lambda: object())
+    assert get_num_threads() == 7
+    monkeypatch.delenv(THREADS_VARIABLE)
+    assert get_num_threads() == 1
+    monkeypatch.setenv(THREADS_VARIABLE, "many")
+    with pytest.raises(ValueError, match="must be a positive number, got 'many'"):
+        get_num_threads()
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        set_num_threads(0)
+
+
+SMALL = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from test_cpu_processes import draw
+print(float(draw().sum()))
+"""
+
+
+def fresh_process(cache: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Draw in a new process that keeps its compiled kernels in `cache`."""
+    return subprocess.run(
+        [sys.executable, "-c", SMALL, str(CHECKS)],
+        cwd=ROOT,
+        env={**os.environ, "ZIPSPLAT_KERNEL_CACHE": cache, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=True,
+    )
+
+
+@pytest.mark.slow
+def test_the_cache_is_used_damaged_and_not_writable(tmp_path: Path) -> None:
+    cache = tmp_path / "kernels"
+    first = fresh_process(str(cache))
+    assert "compiling the CPU renderer" in first.stderr
+    assert str(cache) in first.stderr
+    second = fresh_process(str(cache))
+    assert second.stderr == ""
+    for file in cache.rglob("*.nb*"):
+        file.write_bytes(b"no such thing")
+    third = fresh_process(str(cache))
+    assert "damaged cache file" in third.stderr
+    nowhere = tmp_path / "a file"
+    nowhere.write_text("not a directory")
+    fourth = fresh_process(str(nowhere / "kernels"))
+    assert "cannot be written" in fourth.stderr
+    assert first.stdout == second.stdout == third.stdout == fourth.stdout
+
+
+TARGETS = {
+    "avx2": (
+        "haswell",
+        "+avx2,+fma,+bmi,+bmi2,+avx,+sse4.2,-avx512f,-avx512vl,-avx512bw,-avx512dq",
+    ),
+    "sse4.2": ("nehalem", "+sse4.2,+popcnt,-avx,-avx2,-fma,-avx512f,-avx512vl,-avx512bw"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "darwin", reason="targets of x86-64")
+@pytest.mark.parametrize("target", list(TARGETS))
+def test_other_instruction_sets(target: str, tmp_path: Path) -> None:
+    """Golden pictures and gradients, compiled for older processors."""
+    name, features = TARGETS[target]
+    tests = ["test_golden.py", "test_simd.py", "test_cpu.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, "-k", "not reference", *(str(CHECKS / test) for test in tests)],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "ZIPSPLAT_KERNEL_CACHE": str(tmp_path),
+            "NUMBA_CPU_NAME": name,
+            "NUMBA_CPU_FEATURES": features,
+        },
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed" in done.stdout
