@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from splatfactory import paths
+from splatfactory.datasets.scripts.conversion import report, run_command
 from splatfactory.datasets.shard_output import DEFAULT_SHARD_SIZE_MB, ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.synthetic.dataset import stored_scene
@@ -90,7 +91,7 @@ def generate(
         overwrite: delete what is there first.
 
     Returns:
-        Number of scenes written.
+        Exit status of the command.
 
     Raises:
         ValueError: if the directory holds shards of another making.
@@ -102,11 +103,11 @@ def generate(
     def make(index: int) -> StoredScene:
         return stored_scene(generate_scene(split, seed, index, num_views, size))
 
-    with output, tqdm(total=len(indices) * num_views, unit="view", desc=split) as bar:
+    with output, tqdm(total=len(indices) * num_views, unit="view", desc=split, disable=None) as bar:
         for scene in _in_order(make, indices, num_workers):
             output.add(scene)
             bar.update(num_views)
-    return len(indices)
+    return report(output)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -142,11 +143,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     counts["test"] = options.num_test_scenes or (
         options.num_scenes if options.split == "test" else max(1, options.num_scenes // 10)
     )
-    for split in ("train", "test") if options.split == "all" else (options.split,):
-        directory = root / f"{split}-scenes"
-        try:
-            written = generate(
-                directory,
+    splits = ("train", "test") if options.split == "all" else (options.split,)
+
+    def run() -> int:
+        statuses = [
+            generate(
+                root / f"{split}-scenes",
                 split,
                 counts[split],
                 options.num_views,
@@ -156,10 +158,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 options.shard_size_mb,
                 options.overwrite,
             )
-        except (ValueError, OSError) as error:
-            parser.exit(1, f"{parser.prog}: {error}\n")
-        sys.stdout.write(f"{directory}: {written} scenes written\n")
-    return 0
+            for split in splits
+        ]
+        return max(statuses)
+
+    return run_command(run)
 
 
 if __name__ == "__main__":

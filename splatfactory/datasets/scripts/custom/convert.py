@@ -1,0 +1,201 @@
+"""Turn own photos or a video into shards (`… .scripts.custom.convert`)."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from splatfactory import paths
+from splatfactory.datasets.scripts.conversion import report, run_command, say
+from splatfactory.datasets.scripts.custom import colmap, nerfstudio
+from splatfactory.datasets.scripts.custom.capture import Capture, photos_in, scene_key
+from splatfactory.datasets.scripts.custom.focal import Focal, common_focal
+from splatfactory.datasets.scripts.custom.pictures import encode_photo
+from splatfactory.datasets.shard_output import DEFAULT_SHARD_SIZE_MB, ShardOutput
+from splatfactory.datasets.shards import StoredScene
+from zipsplat.images import image_info, load_image
+from zipsplat.video import is_video_file, load_video
+
+TOOL = "custom.convert"
+DEPTH_ADVICE = (
+    "These shards have no depth. Train and evaluate with data.normalize_baseline=max_pairwise_d,"
+    " or add depth with python -m splatfactory.datasets.scripts.extract_depth."
+)
+
+
+def read_capture(source: Path, options: argparse.Namespace, workspace: Path) -> Capture:
+    """Photos, lenses and poses of one input, whatever it is.
+
+    Args:
+        source: folder of photos, perhaps with `transforms.json` or a COLMAP model; such a file; or
+            a video.
+        options: of the command line.
+        workspace: folder for work in progress.
+
+    Raises:
+        FileNotFoundError: if it does not exist.
+        ValueError: if it cannot be used.
+    """
+    if not source.exists():
+        raise FileNotFoundError(f"{source} does not exist")
+    if source.is_file():
+        if source.suffix.lower() == ".json":
+            return nerfstudio.read(source)
+        if is_video_file(source):
+            return _from_video(source, options, workspace)
+        raise ValueError(f"{source} is neither a folder, a transforms.json nor a video")
+    if options.poses == "auto":
+        if (source / "transforms.json").is_file():
+            return nerfstudio.read(source / "transforms.json")
+        model = colmap.find_model(source)
+        if model is not None:
+            return colmap.read(source, model)
+    return _from_photos(source, options, workspace)
+
+
+def _from_photos(source: Path, options: argparse.Namespace, workspace: Path) -> Capture:
+    photos = photos_in(source)
+    if not photos:
+        raise ValueError(f"{source} holds no pictures, no transforms.json and no COLMAP model")
+    focal = options.focal or common_focal(photos)
+    upright = _upright_copies(photos, workspace / "images", options.max_side)
+    is_sequence = options.order == "sequence"
+    return colmap.estimate(upright, workspace, scene_key(source), is_sequence, focal, say)
+
+
+def _from_video(source: Path, options: argparse.Namespace, workspace: Path) -> Capture:
+    frames = load_video(source, options.num_frames, max_side=options.max_side)
+    folder = workspace / "images"
+    folder.mkdir(parents=True)
+    files = []
+    for number, frame in enumerate(frames):
+        file = folder / f"{number:06d}.png"
+        pixels = (frame * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(file, compress_level=1)
+        files.append(file)
+    focal = options.focal or Focal()
+    return colmap.estimate(files, workspace, scene_key(source), True, focal, say)
+
+
+def _upright_copies(photos: Sequence[Path], folder: Path, max_side: int | None) -> list[Path]:
+    """Copies without EXIF turns, so that COLMAP and the shards see the same pixels."""
+    folder.mkdir(parents=True)
+    copies = []
+    for number, photo in enumerate(tqdm(photos, "photos", unit="photo", leave=False, disable=None)):
+        pixels = (load_image(photo, max_side=max_side) * 255).round().byte().permute(1, 2, 0)
+        copy = folder / f"{number:06d}.png"
+        Image.fromarray(pixels.numpy()).save(copy, compress_level=1)
+        copies.append(copy)
+    sizes = {(info.width, info.height) for info in map(image_info, copies)}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"the photos have {len(sizes)} different sizes, for example {sorted(sizes)[:2]}; poses"
+            " are only found for photos of one camera: sort them into one folder per size"
+        )
+    return copies
+
+
+def stored_capture(capture: Capture, max_side: int | None) -> StoredScene:
+    """Encode all photos of a capture."""
+    images, rows = [], []
+    for photo in tqdm(capture.photos, capture.key, unit="photo", leave=False, disable=None):
+        data, row = encode_photo(photo, max_side)
+        images.append(data)
+        rows.append(row)
+    poses = np.stack([photo.world_from_camera for photo in capture.photos])
+    packed = np.concatenate([poses[:, :3, :3].reshape(-1, 9), poses[:, :3, 3]], axis=1)
+    cameras = np.stack(rows)
+    return StoredScene(capture.key, cameras, packed.astype(np.float32), tuple(images))
+
+
+@contextmanager
+def _workspace(directory: Path, key: str) -> Iterator[Path]:
+    folder = directory / f".work-{key}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _convert(source: Path, options: argparse.Namespace, output: ShardOutput) -> None:
+    key = scene_key(source)
+    if key in output.done:
+        say(f"{key} is there already")
+        return
+    with _workspace(output.directory, key) as workspace:
+        capture = read_capture(source, options, workspace)
+        for note in capture.notes:
+            say(f"{key}: {note}")
+        output.add(stored_capture(capture, options.max_side))
+    say(f"{key}: {len(capture.photos)} views")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.custom.convert",
+        description="Turn own captures into shards: a folder with a nerfstudio transforms.json or "
+        "a COLMAP model, a folder of photos alone, or a video. Missing poses are found by COLMAP "
+        "(pip install pycolmap).",
+    )
+    parser.add_argument("inputs", type=Path, nargs="+", help="folders, transforms.json or videos")
+    parser.add_argument("--output-dir", type=Path, default=Path("data/custom"))
+    parser.add_argument("--split", choices=("train", "test"), default="test")
+    parser.add_argument(
+        "--poses", choices=("auto", "estimate"), default="auto", help="estimate: ignore given ones"
+    )
+    parser.add_argument(
+        "--order", choices=("any", "sequence"), default="any",
+        help="sequence: photos were taken on the way; only neighbours are matched",
+    )  # fmt: skip
+    parser.add_argument("--num-frames", type=int, default=60, help="frames taken from a video")
+    parser.add_argument(
+        "--focal-35mm", type=float, help="focal length on 35 mm film, if you know it (phones: 26)"
+    )
+    parser.add_argument("--max-side", type=int, default=960, help="longer side in pixels; 0: all")
+    parser.add_argument("--shard-size-mb", type=float, default=DEFAULT_SHARD_SIZE_MB)
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    directory = paths.resolve(options.output_dir) / f"{options.split}-scenes"
+    settings = {"split": options.split, "max_side": options.max_side}
+    output = ShardOutput(directory, TOOL, settings, options.shard_size_mb, options.overwrite)
+    with output:
+        for source in options.inputs:
+            try:
+                _convert(source, options, output)
+            except (ValueError, ImportError, FileNotFoundError) as error:
+                output.fail(str(source), str(error).splitlines()[0])
+                say(f"{source}: {error}")
+    say(DEPTH_ADVICE)
+    return report(output)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.num_frames < 3:
+        parser.error("--num-frames must be at least 3")
+    try:
+        given = options.focal_35mm
+        options.focal = None if given is None else Focal.on_film(given)
+    except ValueError as error:
+        parser.error(str(error))
+    options.max_side = options.max_side or None
+    return run_command(lambda: _run(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""What is known of the focal length of photos: their own notes (EXIF), or what a person says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+_EXIF_BLOCK = 0x8769
+_FOCAL_35MM = 0xA405
+_FILM_WIDTH_MM = 36.0
+
+
+@dataclass(frozen=True)
+class Focal:
+    """A focal length.
+
+    Attributes:
+        factor: multiple of the picture's longer side, None if nothing is known.
+        is_certain: whether it is to be kept as it is.
+    """
+
+    factor: float | None = None
+    is_certain: bool = False
+
+    @staticmethod
+    def on_film(length_mm: float) -> Focal:
+        """The focal length in terms of 35 mm film, as cameras are sold.
+
+        Raises:
+            ValueError: if it is not between 5 and 2000 mm.
+        """
+        if not 5 <= length_mm <= 2000:
+            raise ValueError(f"--focal-35mm must be between 5 and 2000 mm, got {length_mm}")
+        return Focal(length_mm / _FILM_WIDTH_MM, is_certain=True)
+
+
+def common_focal(photos: Sequence[Path]) -> Focal:
+    """Focal length that all photos note; unknown if they do not agree.
+
+    It comes from the tag `FocalLengthIn35mmFilm` (EXIF 2.32), whose film is 36 mm wide.
+    """
+    noted = {_noted(photo) for photo in photos}
+    value = noted.pop() if len(noted) == 1 else None
+    return Focal(value / _FILM_WIDTH_MM if value else None)
+
+
+def _noted(photo: Path) -> float | None:
+    try:
+        with Image.open(photo) as picture:
+            value = picture.getexif().get_ifd(_EXIF_BLOCK).get(_FOCAL_35MM)
+            return float(value) if value else None
+    except (OSError, ValueError, TypeError):
+        return None
