@@ -235,7 +235,7 @@ class _Clip:
         kept: list[np.ndarray] = []
         count = 0
         with self.open() as (container, stream):
-            for frame in container.decode(stream):
+            for frame in self._frames(container, stream):
                 if count in indices:
                     kept += self._keep(frame, count, stream.sample_aspect_ratio)
                 count += 1
@@ -244,6 +244,17 @@ class _Clip:
         if count == 0:
             raise ValueError(f"{self.path}: the video holds no frames")
         return kept, count
+
+    def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
+        """All frames in the order shown, going on after undecodable ones if that is wanted."""
+        import av
+
+        for packet in container.demux(stream):
+            try:
+                yield from packet.decode()
+            except av.error.InvalidDataError:
+                if not self.skip_bad:
+                    raise
 
     def _keep(self, frame: Any, index: int, aspect: Fraction | None) -> list[np.ndarray]:
         """The frame as pixels, or nothing if it is damaged and that is to be overlooked."""
