@@ -77,7 +77,9 @@ def test_a_nerfstudio_folder_becomes_shards(
     data = MultiviewDataset("custom", store, samplers.build({"name": "random"}), config)
     assert data.load(0, 2, 1.0, 0).context.images.shape == (2, 3, 60, 60)
     with pytest.raises(ValueError, match="normalize_baseline=max_pairwise_d"):
-        MultiviewDataset("custom", store, samplers.build({"name": "random"}), SampleConfig())
+        MultiviewDataset(
+            "custom", store, samplers.build({"name": "random"}), SampleConfig(num_target_views=1)
+        )
 
 
 def test_applied_transform_and_scale_are_undone(
