@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -48,8 +48,9 @@ def load(request: Request) -> Config:
         ConfigError: For unknown names, unknown keys and values of a wrong type.
     """
     groups, values = split_overrides(request.overrides)
-    composed = _compose(request.conf, groups) if request.conf else {}
-    return merge(composed, values)
+    if groups and request.conf is None:
+        raise ConfigError(f"{groups[0]} chooses a group of a configuration; --conf is missing")
+    return merge([compose(request.conf, groups)] if request.conf else [], values)
 
 
 def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -65,11 +66,11 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     return groups, values
 
 
-def merge(base: dict[str, Any], values: Sequence[str]) -> Config:
-    """Lay a composed tree and `a.b=c` texts over the schema's defaults.
+def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
+    """Lay trees, the later over the earlier, and `a.b=c` texts over the schema's defaults.
 
     Args:
-        base: Nested dictionary as YAML holds it.
+        layers: Nested dictionaries as YAML holds them.
         values: Overrides; they win.
 
     Raises:
@@ -80,7 +81,8 @@ def merge(base: dict[str, Any], values: Sequence[str]) -> Config:
     from yaml import YAMLError  # type: ignore[import-untyped]
 
     try:
-        tree = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(base))
+        trees = [OmegaConf.create(dict(layer)) for layer in layers]
+        tree = OmegaConf.merge(OmegaConf.structured(Config), *trees)
         for text in values:
             tree = OmegaConf.merge(tree, OmegaConf.from_dotlist([text]))
         OmegaConf.resolve(tree)
@@ -169,7 +171,16 @@ def nearest(name: str, names: Sequence[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _compose(conf: str, groups: list[str]) -> dict[str, Any]:
+def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
+    """The tree of a configuration file with its groups, not yet checked against the schema.
+
+    Args:
+        conf: Name of a shipped configuration, or a YAML file.
+        groups: Chosen groups, as `model/backbone=da3s`.
+
+    Raises:
+        ConfigError: If there is no such file or group.
+    """
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
@@ -241,6 +252,7 @@ __all__ = [
     "ConfigError",
     "Request",
     "available",
+    "compose",
     "help_lines",
     "known_keys",
     "load",

@@ -10,7 +10,6 @@ CVPR 2018, and the key names of its public weights (v0.1).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-logger = logging.getLogger(__name__)
+from splatfactory.paths import cache_root, weights_root
+from zipsplat.downloads import Source, fetch
+
+TRUNK = Source("https://download.pytorch.org/models/vgg16-397923af.pth", sha256="397923af")
+HEADS = Source(
+    "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/vgg.pth",
+    sha256="a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
+)
+TRUNK_FILE, HEADS_FILE = "vgg16-397923af.pth", "lpips-vgg-v0.1.pth"
 
 WIDTHS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 CONV_INDICES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
@@ -124,6 +131,19 @@ class PerceptualNetwork(nn.Module):
                 f"LPIPS needs pictures of at least 16 × 16 pixels, got {tuple(first.shape[-2:])}"
             )
         return self.distance(self.features(first), self.features(second))
+
+
+def fetch_perceptual_network() -> PerceptualNetwork:
+    """LPIPS-VGG v0.1 from files of the weights folder, or fetched once and verified.
+
+    Raises:
+        DownloadError: If the files are neither there nor to be had; nothing takes their place.
+    """
+    paths = []
+    for source, name in ((TRUNK, TRUNK_FILE), (HEADS, HEADS_FILE)):
+        own = weights_root() / name
+        paths.append(fetch(source, own if own.is_file() else cache_root() / "lpips" / name))
+    return load_perceptual_network(*paths)
 
 
 def load_perceptual_network(trunk: Path, heads: Path) -> PerceptualNetwork:

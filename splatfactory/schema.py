@@ -136,7 +136,7 @@ class ModelConfig:
     prior_probability: float = option(0.2, "chance of a step to see camera priors")
     eval_use_priors: bool = option(False, "feed true context cameras in evaluation")
     use_checkpoint: bool = option(False, "recompute activations of the fusion blocks")
-    compile_loss: bool = option(False, "compile the losses together with train.compile")
+    compile_loss: bool = option(False, "only false: a k-d tree cannot be compiled")
 
     def __post_init__(self) -> None:
         """Check what one field cannot know of another."""
@@ -154,6 +154,7 @@ class ModelConfig:
     def _check_fixed(self) -> None:
         """Options that released configurations name, but of which the network knows one value."""
         wanted = {
+            "compile_loss": (self.compile_loss, False),
             "clustering_layer": (self.clustering_layer, 0),
             "scene_init_layer": (self.scene_init_layer, 0),
             "with_color_skip": (self.with_color_skip, True),
@@ -197,7 +198,7 @@ class SyntheticConfig:
     num_scenes: int = option(1000, "scenes per epoch")
     num_views: int = option(24, "views per scene to sample from")
     size: list[int] = option([252, 252], "height and width in pixels")
-    options: dict[str, Any] = option({}, "further options of the generator")
+    seed: int = option(0, "seed of the collection")
 
 
 @dataclass
@@ -231,7 +232,8 @@ class DataConfig:
     near: float = option(0.1, "near distance, in units of the data")
     far: float = option(100.0, "far distance, in units of the data")
     max_pose_jump_ratio: float = option(10.0, "drop scenes with larger camera jumps; 0: keep")
-    max_samples: int | None = option(None, "use at most so many scenes")
+    max_samples: int | None = option(None, "use at most so many scenes of each data set")
+    max_drop_rate: float = option(0.1, "share of unusable scenes that is an error")
 
     def __post_init__(self) -> None:
         """Check what one field cannot know of another."""
@@ -320,6 +322,10 @@ class TrainConfig:
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"train.ema_decay must be in (0, 1), got {self.ema_decay}")
         _pair(self.optimizer.betas, "train.optimizer.betas")
+        if self.lr_schedule not in ("warmup_cosine", "constant"):
+            raise ValueError(
+                f"train.lr_schedule must be warmup_cosine or constant, got {self.lr_schedule!r}"
+            )
 
 
 @dataclass

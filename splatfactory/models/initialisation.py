@@ -93,8 +93,16 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
     logger.info("backbone starts from %s", path)
 
 
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Copy a state dict; every tensor must be there and fit, none may be left over.
+def load_strictly(
+    module: nn.Module, state: Mapping[str, Tensor], source: str, *, assign: bool = False
+) -> None:
+    """Load a state dict; every tensor must be there and fit, none may be left over.
+
+    Args:
+        module: What gets the tensors.
+        state: By name.
+        source: Where they come from, for the error.
+        assign: Take the tensors themselves, as float32, instead of copying their values.
 
     Raises:
         ValueError: Naming the first tensors that do not fit.
@@ -114,4 +122,6 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], source: str) -
     ]
     if problems:
         raise ValueError(f"{source} does not fit this network ({'; '.join(problems)})")
-    module.load_state_dict(dict(state))
+    if assign:
+        state = {name: value.to(wanted[name].dtype) for name, value in state.items()}
+    module.load_state_dict(dict(state), assign=assign)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,3 +151,14 @@ class AveragedWeights:
             name: self.values[name].to(value.dtype) if name in self.values else value
             for name, value in model.state_dict().items()
         }
+
+
+@contextmanager
+def swapped(model: nn.Module, average: AveragedWeights) -> Iterator[None]:
+    """Put averaged weights into the model for a while."""
+    own = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(average.state(model))
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -123,12 +124,13 @@ def build_writers(
     Raises:
         ValueError: For an unknown writer, or one whose package is missing.
     """
-    writers: list[Writer] = [JsonLines(folder)]
-    for wanted in (names or "").replace("+", ",").replace(" ", ",").split(","):
-        if wanted == "tensorboard":
-            writers.append(TensorBoard(folder))
-        elif wanted == "wandb":
-            writers.append(WeightsAndBiases(folder, project, name, conf))
-        elif wanted:
-            raise ValueError(f"train.writer must be tensorboard, wandb or both, got {wanted!r}")
-    return writers
+    wanted = [part for part in re.split(r"[+,;\s]+", names or "") if part]
+    unknown = sorted(set(wanted) - {"tensorboard", "wandb"})
+    if unknown:
+        raise ValueError(f"train.writer must be tensorboard, wandb or both, got {unknown[0]!r}")
+    writers: list[Writer] = []
+    if "tensorboard" in wanted:
+        writers.append(TensorBoard(folder))
+    if "wandb" in wanted:
+        writers.append(WeightsAndBiases(folder, project, name, conf))
+    return [JsonLines(folder), *writers]

@@ -50,7 +50,8 @@ SPLATFACTORY = {
     "training": {"visualization", *_BELOW_MODELS},
     "eval": _ALL,
     "datasets.scripts": _ALL,
-    "train": _ALL,
+    "dry_run": _ALL,
+    "train": {"dry_run", *_ALL},
 }  # fmt: skip
 
 OPTIONAL = {  # the one place that may import each optional package

@@ -131,7 +131,7 @@ def test_yaml_executes_nothing(tmp_path):
 def test_saved_configuration_is_read_back_equal(tmp_path):
     config = compose("zipsplat", "train.num_steps=1000", "data.normalize_baseline=start_end")
     save_yaml(to_dict(config), tmp_path / "config.yaml")
-    assert merge(read_yaml(tmp_path / "config.yaml"), []) == config
+    assert merge([read_yaml(tmp_path / "config.yaml")], []) == config
 
 
 def test_help_lists_every_option():

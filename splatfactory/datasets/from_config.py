@@ -1,0 +1,172 @@
+"""From the `data` section of a configuration to loaders of training and validation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from splatfactory import paths
+from splatfactory.datasets import samplers
+from splatfactory.datasets.loader import LoaderConfig, SceneLoader
+from splatfactory.datasets.mixture import Member
+from splatfactory.datasets.multiview import MultiviewDataset, SampleConfig, held_out
+from splatfactory.datasets.preprocessing import PreprocessingConfig
+from splatfactory.datasets.samplers import Split
+from splatfactory.datasets.store import SceneStore, ShardStore
+from splatfactory.datasets.synthetic.dataset import GeneratedStore
+from splatfactory.schema import ChildConfig, DataConfig
+from splatfactory.schema import PreprocessingConfig as PreprocessingOptions
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One data set of a configuration."""
+
+    name: str
+    weight: float
+    store: SceneStore
+    view_sampler: Mapping[str, Any]
+    config: SampleConfig
+
+
+def training_loader(
+    config: DataConfig, rank: int = 0, world_size: int = 1, *, pin_memory: bool = False
+) -> SceneLoader:
+    """Batches to train on, without the scenes that are held out for validation.
+
+    Raises:
+        ValueError: If an option does not fit the data.
+        FileNotFoundError: If there are no shards where the configuration says.
+    """
+    members = [
+        Member(_dataset(part, Split.TRAIN, without=_held_out(part, config)), part.weight)
+        for part in _parts(config, Split.TRAIN)
+    ]
+    options = dataclasses.replace(_loader_config(config), pin_memory=pin_memory)
+    return SceneLoader(members, options, rank, world_size)
+
+
+def validation_loader(config: DataConfig, rank: int = 0, world_size: int = 1) -> SceneLoader | None:
+    """Batches of the held-out training scenes, the same in every pass; None if there are none."""
+    members = []
+    for part in _parts(config, Split.TRAIN):
+        keys = _held_out(part, config)
+        if keys:
+            members.append(Member(_dataset(part, Split.VAL, only=keys), part.weight))
+    if not members:
+        return None
+    options = dataclasses.replace(
+        _loader_config(config),
+        batch_size=config.val_batch_size * world_size,
+        num_workers=0,
+        shuffle=False,
+        max_samples=None,
+    )
+    return SceneLoader(members, options, rank, world_size)
+
+
+def evaluation_dataset(config: DataConfig, view_sampler: Mapping[str, Any]) -> MultiviewDataset:
+    """The test scenes that a view sampler with a fixed index names.
+
+    Raises:
+        ValueError: If one of them cannot be used, or the configuration names several data sets.
+    """
+    parts = _parts(config, Split.TEST)
+    if len(parts) != 1:
+        raise ValueError(f"evaluation takes one data set, data.childs names {len(parts)}")
+    return _dataset(dataclasses.replace(parts[0], view_sampler=view_sampler), Split.TEST)
+
+
+def _dataset(
+    part: _Part, split: Split, only: Collection[str] | None = None, without: Collection[str] = ()
+) -> MultiviewDataset:
+    sampler = samplers.build(part.view_sampler)
+    return MultiviewDataset(part.name, part.store, sampler, part.config, split, only, without)
+
+
+def _parts(config: DataConfig, split: Split) -> list[_Part]:
+    if config.childs:
+        return [_child(name, child, config, split) for name, child in config.childs.items()]
+    if config.name == "composed":
+        raise ValueError("data.name=composed needs data sets under data.childs")
+    return [
+        _Part(
+            config.name.removeprefix("dataset_"),
+            1.0,
+            _store(
+                config, config.dataset_dir, config.train_shard_dir, config.test_shard_dir, split
+            ),
+            config.view_sampler,
+            _sample_config(config, config.preprocessing, config.augmentations),
+        )
+    ]
+
+
+def _child(name: str, child: ChildConfig, config: DataConfig, split: Split) -> _Part:
+    return _Part(
+        child.dataset_name or name,
+        child.weight,
+        _store(config, child.dataset_dir, child.train_shard_dir, child.test_shard_dir, split),
+        child.view_sampler,
+        _sample_config(
+            config,
+            child.preprocessing or config.preprocessing,
+            child.augmentations or config.augmentations,
+        ),
+    )
+
+
+def _store(
+    config: DataConfig, directory: str, train_dir: str, test_dir: str, split: Split
+) -> SceneStore:
+    if not directory and config.name == "synthetic":
+        options = config.synthetic
+        height, width = options.size
+        kind = "test" if split is Split.TEST else "train"
+        return GeneratedStore(
+            kind, options.num_scenes, options.num_views, (height, width), options.seed
+        )
+    if not directory:
+        raise ValueError(f"data.dataset_dir of {config.name} is empty; name the converted folder")
+    folder = paths.resolve(directory) / (test_dir if split is Split.TEST else train_dir)
+    return ShardStore(Path(folder), show_progress=True)
+
+
+def _sample_config(
+    config: DataConfig, options: PreprocessingOptions, augmentations: str
+) -> SampleConfig:
+    return SampleConfig(
+        num_target_views=config.num_target_views,
+        preprocessing=PreprocessingConfig(**dataclasses.asdict(options)),
+        augmentations=augmentations,
+        random_reference_view=config.random_reference_view,
+        use_relative_poses=config.use_relative_poses,
+        normalize_baseline=config.normalize_baseline,
+        near=config.near,
+        far=config.far,
+        max_pose_jump_ratio=config.max_pose_jump_ratio,
+    )
+
+
+def _loader_config(config: DataConfig) -> LoaderConfig:
+    fewest, most = config.image_num_range
+    narrow, wide = config.aspect_ratio_range
+    return LoaderConfig(
+        batch_size=config.batch_size,
+        image_num_range=(fewest, most),
+        aspect_ratio_range=(narrow, wide),
+        num_workers=config.num_workers,
+        prefetch_factor=config.prefetch_factor,
+        seed=config.seed,
+        max_samples=config.max_samples,
+        max_drop_rate=config.max_drop_rate,
+    )
+
+
+def _held_out(part: _Part, config: DataConfig) -> frozenset[str]:
+    """Keys of the scenes of one data set that validation keeps, an equal number of each set."""
+    count = -(-config.val_scenes // max(1, len(config.childs)))
+    return held_out([info.key for info in part.store.scenes], count)

@@ -1,0 +1,141 @@
+"""What is evaluated: benchmarks as data, and the configuration of one evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from splatfactory.config import (
+    CONFIG_DIR,
+    Config,
+    ConfigError,
+    compose,
+    merge,
+    nearest,
+    read_yaml,
+    split_overrides,
+)
+from splatfactory.eval.indices import PUBLISHED, published_index
+from splatfactory.paths import resolve
+
+FOLDER = CONFIG_DIR / "eval"
+USED = ("model", "data", "eval")
+"""Sections of a `--conf` that an evaluation reads."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One protocol on one data set; `configs/eval/<name>.yaml`.
+
+    Attributes:
+        name: As on the command line.
+        data: Changed data options.
+        index_set: Set of published indices, or None.
+        published: Method → context views → (PSNR, SSIM, LPIPS).
+    """
+
+    name: str
+    data: Mapping[str, Any]
+    index_set: str | None
+    published: Mapping[str, Mapping[int, tuple[float, ...]]]
+
+    @property
+    def view_counts(self) -> list[int]:
+        """Numbers of context views that there is a published index for, ascending."""
+        return sorted(views for name, views in PUBLISHED if name == self.index_set)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One run of one benchmark.
+
+    Attributes:
+        benchmark: What is judged on.
+        config: How.
+        index: The frames.
+        label: Name of the result folder: view count, or index, and priors.
+    """
+
+    benchmark: Benchmark
+    config: Config
+    index: Path
+    label: str
+
+
+def names() -> list[str]:
+    """Benchmarks that are there."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_benchmark(name: str) -> Benchmark:
+    """Read a benchmark by name.
+
+    Raises:
+        ConfigError: If there is none, with the nearest name.
+    """
+    path = FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"no benchmark {name!r}; there are {', '.join(names())}"
+                          + nearest(name, names()))  # fmt: skip
+    tree = read_yaml(path)
+    return Benchmark(
+        name=name,
+        data=tree.get("data") or {},
+        index_set=tree.get("index_set"),
+        published={
+            str(method): {int(views): tuple(scores) for views, scores in rows.items()}
+            for method, rows in (tree.get("published") or {}).items()
+        },
+    )
+
+
+def configure(
+    benchmark: Benchmark,
+    conf: str | None,
+    model: Mapping[str, Any] | None,
+    overrides: Sequence[str],
+) -> Evaluation:
+    """The evaluation that is asked for.
+
+    Args:
+        benchmark: What is judged on.
+        conf: Name of a shipped configuration, or a file, or None.
+        model: Model section of a training run, or None.
+        overrides: `key=value` texts; they win over `conf`, that over `model`.
+
+    Raises:
+        ConfigError: If options are wrong or there is no such index.
+    """
+    groups, values = split_overrides(overrides)
+    if groups and conf is None:
+        raise ConfigError(f"{groups[0]} chooses a group of a configuration; --conf is missing")
+    layers: list[Mapping[str, Any]] = [{"data": dict(benchmark.data)}]
+    if model is not None:
+        layers.append({"model": dict(model)})
+    if conf is not None:
+        tree = compose(conf, groups)
+        layers.append({key: value for key, value in tree.items() if key in USED})
+    config = merge(layers, values)
+    index, label = _index(benchmark, config)
+    if config.model.eval_use_priors:
+        label += "_priors"
+    return Evaluation(benchmark, config, index, label)
+
+
+def _index(benchmark: Benchmark, config: Config) -> tuple[Path, str]:
+    """The index file, and the name its results go by."""
+    if config.eval.index is not None:
+        path = resolve(config.eval.index)
+        if not path.is_file():
+            raise ConfigError(f"there is no index {path}")
+        return path, path.stem
+    if benchmark.index_set is None:
+        raise ConfigError(f"{benchmark.name} needs eval.index=<file> and data.dataset_dir=<folder>")
+    known = benchmark.view_counts
+    views = config.eval.num_views or known[0]
+    if views not in known:
+        choices = ", ".join(str(number) for number in known)
+        raise ConfigError(f"{benchmark.name} has eval.num_views {choices}, got {views}")
+    return published_index(benchmark.index_set, views), f"{views}v"

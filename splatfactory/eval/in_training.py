@@ -1,0 +1,46 @@
+"""Benchmarks that a training run asks for now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from splatfactory.config import Config, to_dict
+from splatfactory.eval.benchmarks import configure, load_benchmark
+from splatfactory.eval.fingerprint import digest_of_tensors
+from splatfactory.eval.pipeline import evaluate
+from splatfactory.training.distributed import World
+
+
+def benchmark(
+    name: str, config: Config, world: World
+) -> Callable[[nn.Module, Path], dict[str, float]]:
+    """An evaluation of the model being trained; all processes share its scenes.
+
+    Args:
+        name: Of the benchmark; `benchmarks.<name>` of the configuration changes its options.
+        config: Of the training run.
+        world: Its processes.
+
+    Raises:
+        ConfigError: If there is no such benchmark, or its options are wrong.
+    """
+    changes = config.benchmarks.get(name)
+    tree = to_dict(config)
+    overrides = []
+    if changes is not None:
+        for section, options in (("eval", changes.eval), ("data", changes.data)):
+            overrides += [f"{section}.{key}={value}" for key, value in options.items()]
+        if changes.max_samples is not None:
+            overrides.append(f"max_samples={changes.max_samples}")
+    overrides += [f"eval.{key}={tree['eval'][key]}" for key in ("renderer", "lpips")]
+    evaluation = configure(load_benchmark(name), None, tree["model"], overrides)
+
+    def run(model: nn.Module, folder: Path) -> dict[str, float]:
+        weights = digest_of_tensors(model.get_submodule("network").state_dict())
+        summary = evaluate(evaluation, model, weights, folder, world, overwrite=True)
+        return {key: value for key, value in summary.items() if isinstance(value, float)}
+
+    return run

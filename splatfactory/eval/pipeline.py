@@ -1,0 +1,178 @@
+"""Run one evaluation: every scene of the index once, on one process or many, then the report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from torch import nn
+from tqdm import tqdm
+
+from splatfactory.config import save_yaml, to_dict
+from splatfactory.datasets.batch import Scene
+from splatfactory.datasets.from_config import evaluation_dataset
+from splatfactory.datasets.multiview import MultiviewDataset
+from splatfactory.eval import report, results
+from splatfactory.eval.benchmarks import Evaluation
+from splatfactory.eval.fingerprint import fingerprint
+from splatfactory.eval.scoring import Judge, SceneResult, SceneScores
+from splatfactory.perceptual_network import PerceptualNetwork, fetch_perceptual_network
+from splatfactory.training.distributed import World
+from splatfactory.training.validation import fixed_randomness
+from splatfactory.visualization.evaluation_figures import comparison_sheet
+from zipsplat.viz import save_picture
+
+logger = logging.getLogger(__name__)
+
+
+class EvaluationError(RuntimeError):
+    """An evaluation that cannot be trusted or finished; the message is one line for the user."""
+
+
+def evaluate(
+    evaluation: Evaluation,
+    model: nn.Module,
+    weights: str,
+    folder: Path,
+    world: World,
+    *,
+    overwrite: bool = False,
+    overwrite_eval: bool = False,
+) -> dict[str, float]:
+    """Score all scenes and write the report; scenes that are done are not done again.
+
+    Args:
+        evaluation: Benchmark, settings, index.
+        model: On its device, in evaluation mode.
+        weights: Digest of the weights.
+        folder: Where results go.
+        world: The processes that share the scenes.
+        overwrite: Replace results of something else.
+        overwrite_eval: Replace results that differ in settings or code only.
+
+    Returns:
+        The summary.
+
+    Raises:
+        EvaluationError: If a scene of the index could not be scored.
+        ValueError: If data or settings do not fit.
+    """
+    dataset = evaluation_dataset(
+        evaluation.config.data, {"name": "eval_sampler", "indices_file": str(evaluation.index)}
+    )
+    scenes = _chosen(dataset, evaluation.config.max_samples)
+    failure = ""
+    if world.is_main:
+        try:
+            prints = fingerprint(evaluation, weights, dataset)
+            results.open_results(folder, prints, overwrite=overwrite, overwrite_eval=overwrite_eval)
+            save_yaml(to_dict(evaluation.config), folder / results.CONFIG)
+        except (ValueError, OSError) as error:
+            failure = str(error)
+    failure = world.gather(failure)[0]
+    if failure:
+        raise EvaluationError(failure)
+    _score(evaluation, model, dataset, scenes[world.rank :: world.size], folder, world)
+    world.barrier()
+    if not world.is_main:
+        return {}
+    return _conclude(evaluation, [_name(dataset, index) for index in scenes], folder)
+
+
+def perceptual_network(name: str) -> PerceptualNetwork | None:
+    """LPIPS as chosen by `eval.lpips`.
+
+    Raises:
+        ValueError: If the choice is not known, or the weights cannot be had.
+    """
+    if name == "none":
+        return None
+    if name != "vgg":
+        raise ValueError(f"eval.lpips must be vgg or none, got {name!r}")
+    try:
+        return fetch_perceptual_network()
+    except OSError as error:
+        raise ValueError(f"{error}; or do without LPIPS by eval.lpips=none") from error
+
+
+def _score(
+    evaluation: Evaluation,
+    model: nn.Module,
+    dataset: MultiviewDataset,
+    mine: list[int],
+    folder: Path,
+    world: World,
+) -> None:
+    options = evaluation.config.eval
+    open_scenes = [i for i in mine if results.read_scene(folder, _name(dataset, i)) is None]
+    if not open_scenes:
+        return
+    perceptual = perceptual_network(options.lpips)
+    if perceptual is not None:
+        perceptual = perceptual.to(world.device)
+    judge = Judge(model, options, perceptual, world.device)
+    bar = tqdm(
+        _ahead(dataset, open_scenes), total=len(open_scenes), unit="scene", disable=None,
+        desc=evaluation.label, position=world.local_rank,
+    )  # fmt: skip
+    for scene in bar:
+        with fixed_randomness(options.seed, world.device):
+            result = judge(scene)
+        # Pictures first: a scene counts as done when its scores are there.
+        _keep_pictures(evaluation, result, folder)
+        results.write_scene(folder, result.scores)
+
+
+def _ahead(dataset: MultiviewDataset, scenes: list[int]) -> Iterator[Scene]:
+    """Load the next scene while one is being judged."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = None
+        for index in scenes:
+            coming = pool.submit(dataset.load, index, 1, 1.0, 0)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = coming
+        if waiting is not None:
+            yield waiting.result()
+
+
+def _keep_pictures(evaluation: Evaluation, result: SceneResult, folder: Path) -> None:
+    options, name = evaluation.config.eval, result.scores.name
+    if options.save_gaussians:
+        result.gaussians.save_ply(folder / "gaussians" / f"{name}.ply")
+    if options.save_images:
+        sheet = comparison_sheet(
+            result.true,
+            result.drawn,
+            [view.view for view in result.scores.views],
+            [view.aligned["psnr"] for view in result.scores.views],
+        )
+        save_picture(sheet, folder / "images" / f"{name}.png")
+
+
+def _conclude(evaluation: Evaluation, names: list[str], folder: Path) -> dict[str, float]:
+    """Read all scores back, check that none is missing, write tables and report."""
+    found = {name: results.read_scene(folder, name) for name in names}
+    missing = [name for name, scores in found.items() if scores is None]
+    if missing:
+        raise EvaluationError(
+            f"{len(missing)} of {len(names)} scenes have no scores, e.g. {missing[0]}; run the "
+            "same command again to finish"
+        )
+    scenes: list[SceneScores] = [scores for scores in found.values() if scores is not None]
+    summary = results.summarise(scenes)
+    results.write_tables(folder, scenes, summary)
+    report.write(evaluation, scenes, summary, folder)
+    return summary
+
+
+def _chosen(dataset: MultiviewDataset, max_samples: int | None) -> list[int]:
+    """Scenes in order of their keys, so that the first few are the same everywhere."""
+    order = sorted(range(len(dataset)), key=dataset.key)
+    return order[:max_samples]
+
+
+def _name(dataset: MultiviewDataset, index: int) -> str:
+    return f"{dataset.name}-{dataset.key(index)}"

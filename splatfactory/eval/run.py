@@ -1,0 +1,117 @@
+"""`python -m splatfactory.eval.run <benchmark,…> --conf zipsplat_eval eval.num_views=N`.
+
+Under `torchrun` the scenes are shared by all processes it starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from splatfactory.config import ConfigError, help_lines
+from splatfactory.eval import benchmarks
+from splatfactory.eval.benchmarks import Evaluation
+from splatfactory.eval.loading import Judged, from_checkpoint, load_model
+from splatfactory.eval.pipeline import EvaluationError, evaluate
+from splatfactory.eval.report import number
+from splatfactory.eval.scoring import METRICS
+from splatfactory.paths import outputs_root
+from splatfactory.training import distributed, run_folder
+from splatfactory.training.distributed import World
+
+logger = logging.getLogger(__name__)
+
+USER_ERRORS = (ConfigError, EvaluationError, ValueError, OSError)
+TIMEOUT_MINUTES = 24 * 60.0
+"""Processes wait for the slowest of them only at the end."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate; returns the exit status."""
+    options = parse(argv)
+    try:
+        judged = from_checkpoint(options.checkpoint) if options.checkpoint else None
+        evaluations = [
+            benchmarks.configure(
+                benchmarks.load_benchmark(name),
+                options.conf,
+                None if judged is None else judged.model,
+                options.overrides,
+            )
+            for name in options.benchmarks.split(",")
+        ]
+        with distributed.join(TIMEOUT_MINUTES) as world:
+            run_folder.log_to(None, is_main=world.is_main)
+            for evaluation in evaluations:
+                _run(evaluation, judged, options, world)
+    except USER_ERRORS as error:
+        if not str(error):
+            raise
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 1
+    except torch.OutOfMemoryError as error:
+        sys.stderr.write(f"error: out of memory: {str(error).splitlines()[0]}\n")
+        return 1
+    return 0
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; flags and `key=value` may come in any order."""
+    parser = argparse.ArgumentParser(
+        prog="splatfactory.eval.run",
+        description=f"Judge a model. Benchmarks: {', '.join(benchmarks.names())}.",
+        epilog="options, each as key=value:\n" + "\n".join(help_lines()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("benchmarks", help="one or several, separated by commas")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changed options")
+    parser.add_argument("--conf", help="name of a shipped configuration, or a YAML file")
+    parser.add_argument("--checkpoint", help="a training run, or a weights file")
+    parser.add_argument("--tag", help="name of the result folder")
+    parser.add_argument("--overwrite", action="store_true", help="evaluate again; old is kept")
+    parser.add_argument(
+        "--overwrite_eval", action="store_true", help="evaluate again with other settings"
+    )
+    return parser.parse_intermixed_args(argv)
+
+
+def _run(
+    evaluation: Evaluation, judged: Judged | None, options: argparse.Namespace, world: World
+) -> None:
+    tag = options.tag or (judged.tag if judged else None) or _stem(options.conf)
+    folder = outputs_root() / "results" / evaluation.benchmark.name / tag / evaluation.label
+    source = judged.weights if judged else evaluation.config.model.weights
+    if source is None:
+        raise ConfigError("no weights to judge: give --checkpoint, or model.weights=<name or path>")
+    model, digest = load_model(evaluation.config, source)
+    summary = evaluate(
+        evaluation, model.to(world.device), digest, folder, world,
+        overwrite=options.overwrite, overwrite_eval=options.overwrite_eval,
+    )  # fmt: skip
+    if world.is_main:
+        sys.stdout.write(_closing(evaluation, summary, folder))
+
+
+def _stem(conf: str | None) -> str:
+    if conf is None:
+        raise ConfigError("what is judged? give --conf, e.g. zipsplat_eval, or --checkpoint")
+    return Path(conf).stem
+
+
+def _closing(evaluation: Evaluation, summary: Mapping[str, Any], folder: Path) -> str:
+    scores = ", ".join(
+        f"{metric.upper()} {number(summary.get(f'target_{metric}'), metric)}" for metric in METRICS
+    )
+    name = f"{evaluation.benchmark.name} {evaluation.label}"
+    report = folder / "report.html"
+    return f"{name}: {scores} over {summary['scenes']} scenes\nreport: {report}\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""The protocol for one scene: predict, align the poses, draw, compare."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from splatfactory.datasets.batch import Batch, Scene, Views
+from splatfactory.metrics import psnr, ssim
+from splatfactory.perceptual_network import PerceptualNetwork
+from splatfactory.protocols import Prediction
+from splatfactory.schema import EvalConfig, PoseEstimatorConfig
+from splatfactory.training.meters import memory_gib
+from zipsplat.alignment import (
+    FAST,
+    Refined,
+    RefineSettings,
+    Stage,
+    ViewLoss,
+    masked_absolute_error,
+    refine_poses,
+)
+from zipsplat.gaussians import Gaussians
+from zipsplat.render import choose
+
+METRICS = ("psnr", "ssim", "lpips")
+
+
+@dataclass(frozen=True)
+class ViewScores:
+    """Scores of one target view.
+
+    Attributes:
+        view: Frame number in the scene.
+        is_context: Whether the model saw this very frame.
+        aligned: PSNR, SSIM, LPIPS after pose alignment; the first ones where there was none.
+        unaligned: The same at the given pose.
+    """
+
+    view: int
+    is_context: bool
+    aligned: dict[str, float]
+    unaligned: dict[str, float]
+
+
+@dataclass(frozen=True)
+class SceneScores:
+    """Scores of one scene.
+
+    Attributes:
+        name: `<dataset>-<key>`.
+        views: One entry per target.
+        context: One entry per context view, if those were asked for.
+        total_gaussians: Gaussians predicted.
+        activated_gaussians: Those that any target view blends at their own centre.
+        overlap: Of the context views, as the index says; −1 if it does not.
+        seconds: Time of prediction, alignment and drawing.
+        memory_gib: Peak memory of the process so far.
+    """
+
+    name: str
+    views: list[ViewScores]
+    context: list[ViewScores]
+    total_gaussians: int
+    activated_gaussians: int
+    overlap: float
+    seconds: dict[str, float]
+    memory_gib: float
+
+
+@dataclass(frozen=True)
+class SceneResult:
+    """Scores, and what pictures and files are made of.
+
+    Attributes:
+        scores: Numbers.
+        gaussians: (N,) the scene.
+        true: (V, 3, H, W) target pictures.
+        drawn: (V, 3, H, W) renderings that were scored.
+    """
+
+    scores: SceneScores
+    gaussians: Gaussians
+    true: Tensor
+    drawn: Tensor
+
+
+class Judge:
+    """Applies the protocol to scenes, one after the other.
+
+    Args:
+        model: Context views to a `Prediction`, in evaluation mode and float32.
+        options: The protocol's settings.
+        perceptual: LPIPS, or None where it was chosen to do without.
+        device: Where to compute.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        options: EvalConfig,
+        perceptual: PerceptualNetwork | None,
+        device: torch.device,
+    ) -> None:
+        self.model, self.options, self.perceptual = model, options, perceptual
+        self.device = device
+        self.renderer = choose(options.renderer, device)
+
+    @torch.no_grad()
+    def __call__(self, scene: Scene) -> SceneResult:
+        """Predict and score one scene."""
+        batch = Batch.collate([scene]).to(self.device)
+        seconds: dict[str, float] = {}
+        prediction: Prediction = self._timed(seconds, "predict", lambda: self._predict(batch))
+        gaussians = prediction.gaussians[0].to(torch.float32)
+        seen = {int(index) for index in scene.context.indices}
+        target = self._sized(batch.target[0])
+        views, drawn, activated = self._judge_views(gaussians, target, seen, seconds)
+        context: list[ViewScores] = []
+        if self.options.align_context:
+            context, _, _ = self._judge_views(gaussians, self._sized(batch.context[0]), seen, {})
+        scores = SceneScores(
+            name=scene.name,
+            views=views,
+            context=context,
+            total_gaussians=gaussians.num_gaussians,
+            activated_gaussians=int(activated.sum()),
+            overlap=float(scene.overlaps[0]),
+            seconds=seconds,
+            memory_gib=memory_gib(self.device),
+        )
+        return SceneResult(scores, gaussians, target.rgb, drawn)
+
+    def _predict(self, batch: Batch) -> Prediction:
+        compression = self.options.compression
+        made: Prediction = self.model(batch.context, compression)
+        return made
+
+    def _judge_views(
+        self, gaussians: Gaussians, views: Views, seen: set[int], seconds: dict[str, float]
+    ) -> tuple[list[ViewScores], Tensor, Tensor]:
+        """Scores per view, the pictures they belong to, and which Gaussians are activated."""
+        plain, info = self._timed(seconds, "draw", lambda: self._draw(gaussians, views))
+        unaligned = self._scores(views.rgb, plain)
+        aligned = unaligned
+        if self.options.align_poses:
+            refined = self._timed(seconds, "align", lambda: self._align(gaussians, views))
+            moved = dataclasses.replace(views, poses=refined.poses)
+            plain, info = self._draw(gaussians, moved)
+            aligned = self._scores(views.rgb, plain)
+        scores = [
+            ViewScores(int(view), int(view) in seen, after, before)
+            for view, after, before in zip(views.indices.tolist(), aligned, unaligned, strict=True)
+        ]
+        return scores, plain, info["centred"].any(dim=0)
+
+    def _draw(self, gaussians: Gaussians, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+        return gaussians.render(
+            views.cameras, views.poses, renderer=self.options.renderer, masks=True
+        )
+
+    def _align(self, gaussians: Gaussians, views: Views) -> Refined:
+        options = self.options.pose_estimator
+        return refine_poses(
+            gaussians,
+            views.rgb,
+            views.cameras,
+            views.poses,
+            loss=alignment_loss(self.perceptual, options.lpips_weight),
+            settings=refine_settings(options),
+            renderer=self.renderer,
+        )
+
+    def _scores(self, true: Tensor, drawn: Tensor) -> list[dict[str, float]]:
+        """Scores of each view; SSIM in float64, LPIPS in batches of one to bound memory."""
+        if self.options.clip_metrics:
+            drawn = drawn.clamp(0, 1)
+        columns = {"psnr": psnr(true, drawn), "ssim": ssim(true.double(), drawn.double())}
+        if self.perceptual is not None:
+            values = [self.perceptual(a[None], b[None]) for a, b in zip(true, drawn, strict=True)]
+            columns["lpips"] = torch.cat(values)
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def _sized(self, views: Views) -> Views:
+        """The views at the size at which alignment, drawing and scoring happen."""
+        size = self.options.render_resize
+        if size is None:
+            return views
+        images = functional.interpolate(
+            views.rgb, (size, size), mode="bilinear", antialias=True, align_corners=False
+        )
+        depths = functional.interpolate(views.depths[:, None], (size, size), mode="nearest")[:, 0]
+        scale = views.cameras.size.new_tensor([size / views.width, size / views.height])
+        return dataclasses.replace(
+            views, images=images, cameras=views.cameras.scale(scale), depths=depths
+        )
+
+    def _timed(self, seconds: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
+        begin = time.monotonic()
+        result = work()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        seconds[name] = time.monotonic() - begin
+        return result
+
+
+def alignment_loss(perceptual: PerceptualNetwork | None, weight: float) -> ViewLoss:
+    """Masked absolute error, and LPIPS of the masked pictures where there is a network for it."""
+    if perceptual is None or weight == 0:
+        return masked_absolute_error
+
+    def loss(drawn: Tensor, alpha: Tensor, true: Tensor) -> Tensor:
+        masked = (alpha * true).clamp(0, 1), (alpha * drawn).clamp(0, 1)
+        distance: Tensor = perceptual(*masked)
+        return masked_absolute_error(drawn, alpha, true) + weight * distance
+
+    return loss
+
+
+def refine_settings(options: PoseEstimatorConfig) -> RefineSettings:
+    """The protocol's steps, or the faster ones."""
+    if options.fast:
+        return dataclasses.replace(FAST, batch_size=options.batch_size)
+    return RefineSettings(
+        stages=(Stage(options.num_steps, options.lr),),
+        threshold=options.threshold,
+        patience=options.patience,
+        batch_size=options.batch_size,
+    )

@@ -1,0 +1,306 @@
+"""`python -m splatfactory.train <experiment> --conf zipsplat key=value …`: train a model.
+
+Under `torchrun` the same command uses all processes that it starts, on one machine or many.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+import random
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from splatfactory.config import Config, ConfigError, Request, help_lines, load, to_dict
+from splatfactory.datasets.batch import Batch
+from splatfactory.datasets.from_config import training_loader, validation_loader
+from splatfactory.datasets.loader import DataLossError
+from splatfactory.losses import TrainingLoss
+from splatfactory.models import build_model
+from splatfactory.models.initialisation import load_strictly
+from splatfactory.perceptual_network import fetch_perceptual_network
+from splatfactory.protocols import BatchSource
+from splatfactory.training import checkpoints, distributed, run_folder
+from splatfactory.training.checkpoints import CheckpointError
+from splatfactory.training.distributed import World
+from splatfactory.training.objective import Objective
+from splatfactory.training.overfitting import FewBatches
+from splatfactory.training.trainer import Parts, Trainer, TrainingError
+from splatfactory.training.writers import build_writers
+from splatfactory.visualization.training_figures import training_figures
+from zipsplat import weights
+from zipsplat.render import choose
+
+logger = logging.getLogger(__name__)
+
+USER_ERRORS = (
+    ConfigError, TrainingError, CheckpointError, DataLossError, ValueError, OSError,
+)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train; returns the exit status: 0 at the end, 128 + signal when stopped, 1 on errors."""
+    options = parse(argv)
+    try:
+        if options.dry_run:
+            from splatfactory.dry_run import report
+
+            sys.stdout.write(report(load(_request(options)), options.dry_run))
+            return 0
+        return train(options)
+    except USER_ERRORS as error:
+        if not str(error):
+            raise
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 1
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        sys.stderr.write(f"error: {_memory_advice(error)}\n")
+        return 1
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        sys.stderr.write(f"error: {_memory_advice(error)}\n")
+        return 1
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; flags and `key=value` may come in any order."""
+    parser = argparse.ArgumentParser(
+        prog="splatfactory.train",
+        description="Train a feed-forward Gaussian splatting model.",
+        epilog="options, each as key=value:\n" + "\n".join(help_lines()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("experiment", help="name of the run, below outputs/training/")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changed options")
+    parser.add_argument("--conf", help="name of a shipped configuration, or a YAML file")
+    parser.add_argument("--restore", action="store_true", help="continue the run")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew; the old is kept")
+    parser.add_argument("--distributed", action="store_true", help="insist on being in torchrun")
+    parser.add_argument(
+        "--dry-run", type=int, metavar="GPUS", default=0,
+        help="print configuration, parameter groups, memory and batches for so many GPUs",
+    )  # fmt: skip
+    return parser.parse_intermixed_args(argv)
+
+
+def train(options: argparse.Namespace) -> int:
+    """Join the other processes, build everything, train."""
+    if options.distributed and "WORLD_SIZE" not in os.environ:
+        raise ConfigError(
+            "--distributed needs torchrun: `torchrun --nproc_per_node=4 -m splatfactory.train …`"
+        )
+    folder = run_folder.run_folder(options.experiment)
+    request, config, is_restored = _wanted(options, folder)
+    with distributed.join(config.train.ddp_timeout_minutes) as world:
+        _open_folder(folder, request, config, world, options, is_restored)
+        run_folder.log_to(folder, is_main=world.is_main)
+        trainer = build(config, world, folder, options.experiment, is_restored=is_restored)
+        try:
+            is_finished = trainer.run()
+        finally:
+            for writer in trainer.parts.writers:
+                writer.close()
+    if not is_finished:
+        logger.info("stopped at step %d; --restore continues", trainer.progress.step)
+    return 0 if trainer.signals.signal is None else 128 + trainer.signals.signal
+
+
+def build(
+    config: Config, world: World, folder: Path, experiment: str, *, is_restored: bool
+) -> Trainer:
+    """Everything a run needs, ready to start or to continue."""
+    prepare_torch(config)
+    newest = checkpoints.load_newest(folder) if is_restored else None
+    seed_everything(config.train.seed or 0)
+    model = build_model(config.model, with_initial_weights=newest is None and not _given(config))
+    if newest is None:
+        _load_given(model.network, config)
+    model.to(world.device)
+    compile_parts(model.network, config.train.compile)
+    # From here on processes differ, so that each draws its own priors and token ratios.
+    seed_everything((config.train.seed or 0) + 1_000_003 * (world.rank + 1))
+    trainer = Trainer(config, _parts(config, model, world, folder, experiment), world, folder)
+    if newest is not None:
+        state, path = newest
+        trainer.restore(state)
+        logger.info("continuing from %s", path)
+    if world.is_main:
+        _announce(trainer)
+    return trainer
+
+
+def prepare_torch(config: Config) -> None:
+    """Settings of PyTorch that hold for the whole process."""
+    torch.set_float32_matmul_precision(config.train.matmul_precision)
+    if config.train.num_threads is not None:
+        torch.set_num_threads(config.train.num_threads)
+    if config.train.detect_anomaly:
+        torch.autograd.set_detect_anomaly(True)
+    if config.train.deterministic and not torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = True
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def compile_parts(network: nn.Module, mode: str | None) -> None:
+    """Compile the repeated blocks in place, so that names in checkpoints stay as they are."""
+    if mode is None:
+        return
+    for part in network.modules():
+        if isinstance(part, nn.ModuleList):
+            for block in part:
+                block.compile(mode=mode)
+
+
+def _parts(config: Config, model: nn.Module, world: World, folder: Path, experiment: str) -> Parts:
+    renderer = choose(config.train.renderer, world.device)
+    head = config.model.gaussian_head
+    perceptual = fetch_perceptual_network().to(world.device) if head.lpips_weight > 0 else None
+    loss = TrainingLoss(head, perceptual)
+    is_cuda = world.device.type == "cuda"
+    source: BatchSource = training_loader(config.data, world.rank, world.size, pin_memory=is_cuda)
+    if config.train.overfit:
+        source = FewBatches(source, config.train.overfit)
+    writers = []
+    if world.is_main:
+        writers = build_writers(
+            config.train.writer, folder, config.train.project_name, experiment, to_dict(config)
+        )
+    return Parts(
+        model=model,
+        objective=Objective(loss, renderer),
+        source=source,
+        validation=_validation(config, world),
+        writers=writers,
+        figures=partial(training_figures, renderer=config.train.renderer),
+        benchmarks=_benchmarks(config, world),
+    )
+
+
+def _validation(config: Config, world: World) -> Callable[[], Iterable[Batch]]:
+    loader = (
+        validation_loader(config.data, world.rank, world.size) if config.data.val_scenes else None
+    )
+    return lambda: () if loader is None else iter(loader)
+
+
+def _benchmarks(config: Config, world: World) -> dict[str, Any]:
+    if not config.train.run_benchmarks or config.train.fast_dev_run:
+        return {}
+    from splatfactory.eval.in_training import benchmark
+
+    return {name: benchmark(name, config, world) for name in config.train.run_benchmarks}
+
+
+def _wanted(options: argparse.Namespace, folder: Path) -> tuple[Request, Config, bool]:
+    """What to run, and whether it continues a run; a restart by torchrun always does."""
+    request = _request(options)
+    is_restart = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    has_run = (folder / run_folder.CONFIG).is_file()
+    if options.restore and not has_run and request.conf is None:
+        run_folder.existing_run(options.experiment)
+    is_restored = (options.restore or is_restart) and has_run
+    if is_restored:
+        request, config = run_folder.restored_request(folder, request)
+    else:
+        config = load(request)
+    if request.conf is None and not is_restored:
+        raise ConfigError("--conf is missing; name a configuration, e.g. --conf zipsplat")
+    _check(config)
+    return request, _shortened(config), is_restored
+
+
+def _request(options: argparse.Namespace) -> Request:
+    return Request(options.conf, tuple(options.overrides))
+
+
+def _check(config: Config) -> None:
+    if config.train.num_steps is None and config.train.epochs is None:
+        raise ConfigError("set train.num_steps or train.epochs")
+    names = config.model.gaussian_head.extra_losses
+    if not all(isinstance(weight, float) for weight in names.values()):
+        raise ConfigError("model.gaussian_head.extra_losses maps names to weights")
+
+
+def _shortened(config: Config) -> Config:
+    """A run of a few steps that touches everything, if that is what is wanted."""
+    steps = config.train.fast_dev_run
+    if not steps:
+        return config
+    changed = dataclasses.replace(config.train, num_steps=steps, log_every_iter=1, max_minutes=None)
+    return dataclasses.replace(config, train=changed)
+
+
+def _open_folder(
+    folder: Path,
+    request: Request,
+    config: Config,
+    world: World,
+    options: argparse.Namespace,
+    is_restored: bool,
+) -> None:
+    """The main process makes the folder; the others hear of a failure instead of waiting."""
+    failure = ""
+    if world.is_main:
+        try:
+            if not is_restored:
+                run_folder.create(folder, overwrite=options.overwrite)
+            run_folder.describe(folder, request, config, world.size)
+        except (ConfigError, OSError) as error:
+            failure = str(error)
+    failure = world.gather(failure)[0]
+    if failure:
+        raise ConfigError(failure)
+
+
+def _given(config: Config) -> bool:
+    return config.model.weights is not None or config.train.load_experiment is not None
+
+
+def _load_given(network: nn.Module, config: Config) -> None:
+    """Start from the weights of a file, a released model or another run."""
+    source: str | Path | None = config.model.weights
+    if config.train.load_experiment is not None:
+        source = run_folder.weights_of(config.train.load_experiment)
+    if source is None:
+        return
+    checkpoint = weights.load(source)
+    load_strictly(network, checkpoint.tensors, str(checkpoint.path))
+    logger.info("starting from %s", checkpoint.path)
+
+
+def _announce(trainer: Trainer) -> None:
+    for group in trainer.groups:
+        logger.info(
+            "%d tensors, %.2f M values: learning rate × %g, weight decay %g",
+            len(group.names), group.num_values / 1e6, group.lr_scale, group.weight_decay,
+        )  # fmt: skip
+    logger.info("%d batches per epoch, on %s", len(trainer.parts.source), trainer.world.device)
+
+
+def _memory_advice(error: BaseException) -> str:
+    first = str(error).splitlines()[0] if str(error) else "out of memory"
+    return (
+        f"out of memory ({first}); lower data.batch_size or the largest data.image_num_range, "
+        "or set model.use_checkpoint=true model.backbone.use_checkpoint=true"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

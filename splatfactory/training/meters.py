@@ -1,0 +1,89 @@
+"""Averages, times and memory of a stretch of steps."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+class Averages:
+    """Means over scenes, kept on the device until they are asked for: one transfer, not forty."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = defaultdict(int)
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Add numbers of one batch, each (B,) or a scalar; values that are NaN count as absent."""
+        for key, value in values.items():
+            flat = value.detach().float().reshape(-1)
+            self._sums[key] = self._sums.get(key, flat.new_zeros(())) + flat.sum()
+            self._counts[key] += flat.numel()
+
+    def totals(self) -> tuple[list[str], list[float], list[float]]:
+        """Names, sums and counts."""
+        names = sorted(self._sums)
+        if not names:
+            return [], [], []
+        devices = {self._sums[name].device for name in names}
+        device = devices.pop() if len(devices) == 1 else torch.device("cpu")
+        sums = torch.stack([self._sums[name].to(device) for name in names]).tolist()
+        return names, sums, [float(self._counts[name]) for name in names]
+
+    def means(self) -> dict[str, float]:
+        """Mean of each."""
+        names, sums, counts = self.totals()
+        return {n: s / c for n, s, c in zip(names, sums, counts, strict=True)}
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._sums.clear()
+        self._counts.clear()
+
+
+class Stopwatch:
+    """Wall time spent in named parts since the last `clear`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.start = time.monotonic()
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Add the time of a block to a part."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.monotonic() - begin
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the last `clear`."""
+        return time.monotonic() - self.start
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.seconds.clear()
+        self.start = time.monotonic()
+
+
+def memory_gib(device: torch.device) -> float:
+    """Peak memory so far: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds, as 1:02:03."""
+    whole = int(max(0.0, seconds))
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

@@ -1,0 +1,145 @@
+"""What a run says: numbers to the writers, a line to the console, figures now and then."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from splatfactory.datasets.batch import Batch
+from splatfactory.protocols import Prediction, Supervision
+from splatfactory.schema import TrainConfig
+from splatfactory.training.distributed import World
+from splatfactory.training.meters import Averages, Stopwatch, duration, memory_gib
+from splatfactory.training.writers import Writer
+
+logger = logging.getLogger(__name__)
+
+Figures = Callable[[Batch, Prediction, Supervision], Mapping[str, Tensor]]
+
+
+class Reporter:
+    """Collects numbers between two lines of the log and writes them.
+
+    Args:
+        options: How often, and which.
+        world: This process among all; only the main one writes.
+        writers: Where numbers and pictures go.
+        figures: Pictures of one batch, or None.
+
+    Attributes:
+        averages: Means over the steps since the last line.
+        latest: Numbers of the last step alone, each (B,) or a scalar.
+        watch: Time spent since the last line.
+    """
+
+    def __init__(
+        self,
+        options: TrainConfig,
+        world: World,
+        writers: Sequence[Writer],
+        figures: Figures | None,
+    ) -> None:
+        self.options, self.world = options, world
+        self.writers, self.figures = writers, figures
+        self.averages, self.watch = Averages(), Stopwatch()
+        self.latest: dict[str, Tensor] = {}
+        self._steps = self._scenes = self._views = 0
+
+    def count(self, batches: Sequence[Batch], num_scenes: int) -> None:
+        """Add one step to the rates.
+
+        Args:
+            batches: Those of this process.
+            num_scenes: Scenes of all processes.
+        """
+        self._steps += 1
+        self._scenes += num_scenes
+        own = sum(len(batch) * batch.context.shape[1] for batch in batches)
+        self._views += own * self.world.size
+
+    def is_due(self, step: int, every: int | None) -> bool:
+        """Whether update number `step`, counted from 1, is one of every so many, or the last."""
+        return bool(every) and (step % (every or 1) == 0 or step == self.options.num_steps)
+
+    def log(
+        self, step: int, state: Mapping[str, float], parameters: Sequence[nn.Parameter]
+    ) -> None:
+        """Write a line if one is due, and begin anew.
+
+        Args:
+            step: Updates made.
+            state: Numbers that are not metrics of the model: rates, schedules, counts.
+            parameters: What the norm of the weights is taken of.
+        """
+        if not self.is_due(step, self.options.log_every_iter):
+            return
+        values = self.averages.means()
+        values |= {
+            key: float(value.float().mean())
+            for key, value in self.latest.items()
+            if key not in values
+        }
+        values |= {**state, **self._rates(), "l2/param_norm": _norm(parameters)}
+        self.report("training", step, values, self._head(step, values))
+        self.averages.clear()
+        self.watch.clear()
+        self._steps = self._scenes = self._views = 0
+
+    def report(self, kind: str, step: int, values: Mapping[str, float], head: str = "") -> None:
+        """Write numbers to all writers and the wanted ones to the console."""
+        if not self.world.is_main:
+            return
+        for writer in self.writers:
+            writer.scalars(step, {f"{kind}/{key}": value for key, value in values.items()})
+        wanted = self.options.stdout_metrics
+        shown = [key for key in (sorted(values) if wanted is None else wanted) if key in values]
+        text = "  ".join(f"{key} {values[key]:.4g}" for key in shown or values)
+        logger.info("%s  %s", head or f"{kind} at step {step}", text)
+
+    def draw(
+        self,
+        kind: str,
+        step: int,
+        batch: Batch,
+        prediction: Prediction,
+        supervision: Supervision,
+    ) -> None:
+        """Write the figures of a batch."""
+        if self.figures is None or not self.world.is_main:
+            return
+        with torch.no_grad():
+            pictures = self.figures(batch, prediction, supervision)
+        for writer in self.writers:
+            for name, picture in pictures.items():
+                writer.image(step, f"{kind}/{name}", picture)
+
+    def _rates(self) -> dict[str, float]:
+        seconds = max(self.watch.elapsed, 1e-9)
+        times = self.watch.seconds.items()
+        numbers = {f"time/{name}_s": total / max(1, self._steps) for name, total in times}
+        return numbers | {
+            "rate/steps_per_s": self._steps / seconds,
+            "rate/scenes_per_s": self._scenes / seconds,
+            "rate/views_per_s": self._views / seconds,
+            "memory/peak_gib": memory_gib(self.world.device),
+        }
+
+    def _head(self, step: int, values: Mapping[str, float]) -> str:
+        total, rate = self.options.num_steps, values["rate/steps_per_s"]
+        head = f"step {step}"
+        if total is not None:
+            left = (total - step) / rate if rate else 0.0
+            head += f"/{total} ({100 * step // total} %, {duration(left)} left)"
+        return (
+            f"{head}  {rate:.2f} steps/s, {values['rate/scenes_per_s']:.1f} scenes/s, "
+            f"{values['rate/views_per_s']:.1f} views/s, {values['memory/peak_gib']:.2f} GiB"
+        )
+
+
+@torch.no_grad()
+def _norm(parameters: Sequence[nn.Parameter]) -> float:
+    norms = [torch.linalg.vector_norm(parameter) for parameter in parameters]
+    return float(torch.linalg.vector_norm(torch.stack(norms)))

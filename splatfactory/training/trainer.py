@@ -1,0 +1,425 @@
+"""The loop: fetch, step, log, validate, save. It knows nothing of the model or the data.
+
+A step is one update of the weights from `gradient_accumulation_steps` batches of every process;
+everything that counts, schedules, logs or saves counts steps.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splatfactory.config import to_dict
+from splatfactory.datasets.batch import Batch
+from splatfactory.protocols import BatchSource, Prediction, Supervision
+from splatfactory.schema import Config, Precision
+from splatfactory.training import checkpoints
+from splatfactory.training.checkpoints import BestModels, CheckpointError
+from splatfactory.training.distributed import World, mean_over_scenes, without_sync
+from splatfactory.training.interruption import Interruption
+from splatfactory.training.objective import Objective
+from splatfactory.training.optim import (
+    AveragedWeights,
+    build_optimizer,
+    freeze_unmatched,
+    gradient_norm,
+    parameter_groups,
+    set_learning_rate,
+    swapped,
+)
+from splatfactory.training.reporter import Figures, Reporter
+from splatfactory.training.schedules import default_warmup, max_views, warmup_cosine
+from splatfactory.training.validation import validate
+from splatfactory.training.writers import Writer
+
+logger = logging.getLogger(__name__)
+
+Benchmark = Callable[[nn.Module, Path], Mapping[str, float]]
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the trainer is given.
+
+    Attributes:
+        model: A `TrainableModel`, on its device.
+        objective: Draws and judges predictions.
+        source: Training batches of this process.
+        validation: This process's share of the held-out batches; the same at every call.
+        writers: Where numbers go; used by the main process only.
+        figures: Pictures of one batch.
+        benchmarks: Evaluations to run during training, by name.
+    """
+
+    model: nn.Module
+    objective: Objective
+    source: BatchSource
+    validation: Callable[[], Iterable[Batch]]
+    writers: Sequence[Writer] = ()
+    figures: Figures | None = None
+    benchmarks: Mapping[str, Benchmark] = field(default_factory=dict)
+
+
+@dataclass
+class Progress:
+    """How far a run has come; all of it is in the checkpoint."""
+
+    step: int = 0
+    epoch: int = 0
+    scenes: int = 0
+    nonfinite: int = 0
+    nonfinite_in_a_row: int = 0
+    last_eval: dict[str, float] | None = None
+
+
+class Trainer:
+    """One training run in one process.
+
+    Args:
+        config: Everything the user chose.
+        parts: What to train, on what, judged how.
+        world: This process among all.
+        folder: The run's folder.
+    """
+
+    def __init__(self, config: Config, parts: Parts, world: World, folder: Path) -> None:
+        self.config, self.options = config, config.train
+        self.parts, self.world, self.folder = parts, world, folder
+        self.conf = to_dict(config)
+        self.network = parts.model.get_submodule("network")
+        freeze_unmatched(self.network, self.options.opt_regexp)
+        self.groups = parameter_groups(
+            self.network, self.options.lr_scaling, self.options.optimizer
+        )
+        self.parameters = [p for group in self.groups for p in group.parameters]
+        self.optimizer = build_optimizer(self.groups, self.options.lr, self.options.optimizer)
+        decay = self.options.ema_decay
+        self.ema = AveragedWeights(self.network, decay) if decay else None
+        self.model = world.wrap(parts.model, self.options.ddp_find_unused_parameters)
+        self.progress = Progress()
+        self.best = BestModels(folder, self.options.keep_best_checkpoints, self.options.best_mode)
+        self.signals = Interruption()
+        self.reporter = Reporter(self.options, world, parts.writers, parts.figures)
+        self.watch = self.reporter.watch
+        self.began = self.saved_at = time.monotonic()
+        self.saved_step = self.validated_step = -1
+        self.schedule: dict[str, float] = {}
+
+    # --- the loop ---------------------------------------------------------------------------
+
+    def run(self) -> bool:
+        """Train to the end; returns whether the end was reached rather than a request to stop."""
+        self.model.train()
+        with self.signals:
+            if self.options.eval_init and self.progress.step == 0:
+                self._validate()
+            is_stopped = False
+            while not is_stopped and not self._is_done():
+                is_stopped = self._run_epoch()
+            if not is_stopped:
+                self._conclude()
+            self._save_if_new()
+        return not is_stopped
+
+    def _run_epoch(self) -> bool:
+        """Train on the rest of an epoch; returns whether the run is to stop."""
+        self._apply_schedules()
+        for batches in self._groups():
+            is_stopped = self._step(batches)
+            if is_stopped or self._is_done():
+                return is_stopped
+            self._apply_schedules()
+        self.progress.epoch += 1
+        every = self.options.eval_every_epoch
+        by_steps = self.options.eval_every_iter is not None
+        if not by_steps and every and self.progress.epoch % every == 0:
+            self._validate()
+        every = self.options.benchmark_every_epoch
+        if every and self.progress.epoch % every == 0:
+            self._run_benchmarks()
+        return False
+
+    def _groups(self) -> Iterator[list[Batch]]:
+        """Batches of one step at a time; the last group of an epoch may be smaller."""
+        source = iter(self.parts.source)
+        while True:
+            with self.watch.measure("data"):
+                batches = list(islice(source, self.options.gradient_accumulation_steps))
+            if not batches:
+                return
+            yield batches
+
+    def _step(self, batches: list[Batch]) -> bool:
+        """One update and what follows from it; returns whether the run is to stop."""
+        stop, save, num_scenes = self.world.sum(
+            [
+                float(self.signals.wants_stop or self._is_time_up()),
+                float(self.signals.wants_save or self._is_interval_over()),
+                float(sum(map(len, batches))),
+            ]
+        )
+        with self.watch.measure("step"):
+            self._update(batches, num_scenes)
+        self.progress.step += 1
+        self.progress.scenes += int(num_scenes)
+        self.reporter.count(batches, int(num_scenes))
+        self.reporter.log(self.progress.step, self._state_numbers(), self.parameters)
+        self._validate_if_due()
+        every = self.options.save_every_iter
+        if save or (every and self.progress.step % every == 0):
+            self._save()
+            self.signals.saved()
+        return bool(stop)
+
+    def _update(self, batches: list[Batch], num_scenes: float) -> None:
+        """Gradients of the mean loss over all scenes of the step, then the optimizer."""
+        for number, batch in enumerate(batches):
+            with without_sync(self.model, is_last=number == len(batches) - 1):
+                self._backward(batch.to(self.world.device, non_blocking=True), num_scenes)
+        norm = gradient_norm(self.parameters)
+        self.reporter.averages.add({"l2/grad_norm": norm})
+        if self._is_usable(norm, batches):
+            if self.options.clip_grad is not None:
+                nn.utils.clip_grads_with_norm_(self.parameters, self.options.clip_grad, norm)
+            set_learning_rate(self.optimizer, self._learning_rate(self.progress.step))
+            self.optimizer.step()
+            if self.ema is not None:
+                self.ema.update(self.network, self.progress.step)
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _backward(self, batch: Batch, num_scenes: float) -> None:
+        device = self.world.device.type
+        is_mixed = self.options.mixed_precision is not Precision.float32
+        with torch.autocast(device, torch.bfloat16, enabled=is_mixed):
+            prediction: Prediction = self.model(batch.context)
+        terms, supervision = self.parts.objective(prediction, batch, is_training=True)
+        mean_over_scenes(terms["total"], num_scenes, self.world.size).backward()
+        report, coming = self.reporter, self.progress.step + 1
+        report.averages.add({f"loss/{name}": value for name, value in terms.items()})
+        if report.is_due(coming, self.options.log_every_iter):
+            detached = {name: value.detach() for name, value in terms.items()}
+            report.latest = self.parts.objective.describe(supervision, detached)
+            report.latest |= prediction.metrics
+        if report.is_due(coming, self.options.plot_every_iter):
+            report.draw("training", coming, batch, prediction, supervision)
+
+    def _is_usable(self, norm: Tensor, batches: list[Batch]) -> bool:
+        """Whether all gradients are finite; counts those that are not, and gives up in the end."""
+        progress = self.progress
+        if bool(torch.isfinite(norm)):
+            progress.nonfinite_in_a_row = 0
+            return True
+        progress.nonfinite += 1
+        progress.nonfinite_in_a_row += 1
+        names = ", ".join(name for batch in batches for name in batch.names[:4])
+        logger.warning(
+            "step %d: the gradient is not finite, weights stay as they are (%d so far; scenes %s)",
+            progress.step, progress.nonfinite, names,
+        )  # fmt: skip
+        if progress.nonfinite_in_a_row >= self.options.max_nonfinite_steps:
+            raise TrainingError(
+                f"{progress.nonfinite_in_a_row} gradients in a row were not finite at step "
+                f"{progress.step}; lower train.lr, or look with train.detect_anomaly=true"
+            )
+        return False
+
+    # --- schedules and limits ---------------------------------------------------------------
+
+    def _apply_schedules(self) -> None:
+        """Bring model and data to the difficulty of the coming step."""
+        step, num_steps = self.progress.step, self.options.num_steps
+        model: Any = self.parts.model
+        self.schedule = {key: float(v) for key, v in model.schedule(step, num_steps).items()}
+        fewest, most = self.config.data.image_num_range
+        bound = most
+        if num_steps is not None:
+            bound = max_views(step, num_steps, self.config.data.view_schedule, fewest, most)
+        self.parts.source.set_max_views(bound)
+        self.schedule["max_views"] = float(bound)
+
+    def _learning_rate(self, step: int) -> float:
+        """Rate of the parameters with factor 1 at an update."""
+        options, num_steps = self.options, self.options.num_steps
+        warmup = options.warmup_steps
+        if options.lr_schedule == "constant" or num_steps is None:
+            return options.lr * min(1.0, (step + 1) / warmup if warmup else 1.0)
+        warmup = default_warmup(num_steps) if warmup is None else warmup
+        return options.lr * warmup_cosine(step, num_steps, warmup)
+
+    def _state_numbers(self) -> dict[str, float]:
+        """What is not a metric of the model."""
+        numbers = {
+            "lr": self._learning_rate(self.progress.step - 1),
+            "epoch": float(self.progress.epoch),
+            "scenes": float(self.progress.scenes),
+            "nonfinite_steps": float(self.progress.nonfinite),
+        }
+        return numbers | {f"schedule/{key}": value for key, value in self.schedule.items()}
+
+    def _is_done(self) -> bool:
+        options, progress = self.options, self.progress
+        has_steps = options.num_steps is not None and progress.step >= options.num_steps
+        has_epochs = options.epochs is not None and progress.epoch >= options.epochs
+        return has_steps or has_epochs
+
+    def _is_time_up(self) -> bool:
+        limit = self.options.max_minutes
+        return limit is not None and time.monotonic() - self.began >= 60 * limit
+
+    def _is_interval_over(self) -> bool:
+        """Whether the last save of this process is too long ago."""
+        limit = self.options.save_every_minutes
+        return limit is not None and time.monotonic() - self.saved_at >= 60 * limit
+
+    # --- judging ----------------------------------------------------------------------------
+
+    def _validate_if_due(self) -> None:
+        every = self.options.eval_every_iter
+        if every and self.progress.step % every == 0:
+            self._validate()
+
+    def _validate(self) -> None:
+        if self.validated_step == self.progress.step:
+            return
+        self.validated_step = self.progress.step
+
+        def draw(number: int, batch: Batch, made: Prediction, judged: Supervision) -> None:
+            if number < self.options.num_eval_plots:
+                self.reporter.draw(f"eval/{number}", self.progress.step, batch, made, judged)
+
+        with self.watch.measure("eval"), self._averaged_weights():
+            values = validate(
+                self.parts.model, self.parts.objective, self.parts.validation(), self.world,
+                self.options.seed or 0, draw,
+            )  # fmt: skip
+        if not values:
+            logger.warning("there is nothing to validate on; data.val_scenes is 0")
+            return
+        self.progress.last_eval = values
+        self.reporter.report("eval", self.progress.step, values)
+        self._offer(values)
+
+    def _offer(self, values: Mapping[str, float]) -> None:
+        key = self.options.best_key
+        if key not in values:
+            raise TrainingError(
+                f"train.best_key={key} is no validation metric; known: {', '.join(sorted(values))}"
+            )
+        if self.world.is_main and not self.options.fast_dev_run:
+            self.best.offer(values[key], self.progress.step, self._export_state(), self.conf)
+
+    def _run_benchmarks(self) -> None:
+        for name, benchmark in self.parts.benchmarks.items():
+            folder = self.folder / f"test_{self.progress.epoch}" / name
+            with self.watch.measure("benchmark"), self._averaged_weights():
+                was_training = self.parts.model.training
+                values = benchmark(self.parts.model.eval(), folder)
+                self.parts.model.train(was_training)
+            self.reporter.report(name, self.progress.step, values)
+
+    def _averaged_weights(self) -> Any:
+        return nullcontext() if self.ema is None else swapped(self.network, self.ema)
+
+    def _conclude(self) -> None:
+        """At the end of training: validation, benchmarks, and the weights alone."""
+        self._validate()
+        self._run_benchmarks()
+        if self.world.is_main and not self.options.fast_dev_run:
+            path = self.folder / checkpoints.LAST
+            checkpoints.export(self._export_state(), self.conf, path)
+            logger.info("weights are in %s", path)
+
+    # --- saving -----------------------------------------------------------------------------
+
+    def _save_if_new(self) -> None:
+        if self.saved_step != self.progress.step and self.progress.step > 0:
+            self._save()
+
+    def _save(self) -> None:
+        """Write a full checkpoint; all processes take part, the main one writes."""
+        if self.options.fast_dev_run:
+            return
+        with self.watch.measure("save"):
+            positions = self.world.gather(self.parts.source.state_dict())
+            generators = self.world.gather(checkpoints.random_state(self.world.device))
+            failure = ""
+            if self.world.is_main:
+                path = checkpoints.full_path(self.folder, self.progress.step)
+                try:
+                    checkpoints.save(self._state(positions, generators), path)
+                    checkpoints.keep_newest(self.folder, self.options.keep_last_checkpoints)
+                except CheckpointError as error:
+                    failure = str(error)
+            failure = self.world.gather(failure)[0]
+        if failure:
+            raise CheckpointError(failure)
+        self.saved_at, self.saved_step = time.monotonic(), self.progress.step
+
+    def _state(self, positions: list[Any], generators: list[Any]) -> dict[str, Any]:
+        progress = self.progress
+        return {
+            "model": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "lr_scheduler": {"last_epoch": progress.step},
+            "conf": self.conf,
+            "epoch": progress.epoch,
+            "eval": progress.last_eval,
+            "tot_it": progress.step,
+            "tot_n_samples": progress.scenes,
+            "nonfinite": progress.nonfinite,
+            "ema": None if self.ema is None else self.ema.values,
+            "best": self.best.state(),
+            "data": positions,
+            "rng": generators,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a full checkpoint, exactly if the number of processes is the same.
+
+        Raises:
+            TrainingError: If it does not fit the model, the optimizer or the data.
+        """
+        try:
+            self.network.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            rank = self.world.rank
+            positions, generators = state["data"], state["rng"]
+            self.parts.source.load_state_dict(positions[min(rank, len(positions) - 1)])
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:400]
+            raise TrainingError(f"the checkpoint does not fit this run: {reason}") from error
+        if self.ema is not None and state.get("ema"):
+            self.ema.values = {k: v.to(self.world.device) for k, v in state["ema"].items()}
+        if rank < len(generators):
+            checkpoints.restore_random_state(generators[rank], self.world.device)
+        self.best.restore(state.get("best") or [])
+        self.progress = Progress(
+            step=int(state["tot_it"]),
+            epoch=int(state["epoch"]),
+            scenes=int(state["tot_n_samples"]),
+            nonfinite=int(state.get("nonfinite", 0)),
+            last_eval=state.get("eval"),
+        )
+        self.saved_step = self.progress.step
+
+    def _export_state(self) -> dict[str, Tensor]:
+        """Weights to judge and to give away: the averaged ones where there are such."""
+        weights = self.network.state_dict() if self.ema is None else self.ema.state(self.network)
+        dtype = getattr(torch, self.options.export_dtype.value)
+        return {
+            name: value.to(dtype) if value.is_floating_point() else value
+            for name, value in weights.items()
+        }

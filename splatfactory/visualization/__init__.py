@@ -1,0 +1,1 @@
+"""Figures for logs and reports."""

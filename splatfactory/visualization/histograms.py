@@ -1,0 +1,54 @@
+"""Bar charts of two groups of numbers, drawn without a plotting library."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+BLUE, ORANGE, GREY = (52, 101, 164), (232, 131, 32), (120, 120, 120)
+NUM_BINS = 32
+
+
+def histogram(
+    first: Tensor, second: Tensor, low: float, high: float, size: tuple[int, int] = (192, 288)
+) -> npt.NDArray[np.uint8]:
+    """Shares of numbers per bin: blue what is activated, orange what is not.
+
+    Args:
+        first: (P,) activated numbers.
+        second: (Q,) the others.
+        low: Left end of the axis; numbers beyond the ends count in the outermost bins.
+        high: Right end.
+        size: Height and width in pixels.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+    """
+    from PIL import Image, ImageDraw
+
+    height, width = size
+    canvas = Image.new("RGB", (width, height), (255, 255, 255))
+    draw = ImageDraw.Draw(canvas)
+    floor = height - 16
+    step = width / NUM_BINS
+    groups = [(_shares(values, low, high), color) for values, color in
+              ((first, BLUE), (second, ORANGE))]  # fmt: skip
+    top = max(float(shares.max()) for shares, _ in groups) or 1.0
+    for offset, (shares, color) in enumerate(groups):
+        for place, share in enumerate(shares):
+            left = int(place * step + offset * step / 2)
+            bar = int((floor - 16) * share / top)
+            draw.rectangle((left, floor - bar, int(left + step / 2) - 1, floor), fill=color)
+    draw.line((0, floor, width, floor), fill=GREY)
+    draw.text((2, floor + 2), f"{low:g}", fill=GREY)
+    draw.text((width - 30, floor + 2), f"{high:g}", fill=GREY)
+    draw.text((2, 2), f"activated {len(first)}", fill=BLUE)
+    draw.text((width // 2, 2), f"other {len(second)}", fill=ORANGE)
+    return np.asarray(canvas)
+
+
+def _shares(values: Tensor, low: float, high: float) -> npt.NDArray[np.float64]:
+    numbers = np.clip(values.detach().float().cpu().numpy(), low, high)
+    counts, _ = np.histogram(numbers, bins=NUM_BINS, range=(low, high))
+    return counts / max(1, len(numbers))

@@ -1,0 +1,244 @@
+"""`splatfactory.train` end to end on drawn scenes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from splatfactory import train
+from splatfactory.config import read_yaml
+from splatfactory.training import checkpoints
+from splatfactory.training.trainer import Trainer
+from zipsplat import ZipSplat
+
+OUTPUTS = Path("outputs/training")
+
+
+def final_weights(name: str) -> dict[str, torch.Tensor]:
+    return load_file(OUTPUTS / name / checkpoints.LAST)
+
+
+def assert_equal_weights(first: str, second: str) -> None:
+    a, b = final_weights(first), final_weights(second)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def log_of(name: str) -> list[dict]:
+    text = (OUTPUTS / name / "metrics.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def forget_after(name: str, step: int) -> None:
+    """Leave a run as a kill shortly after `step` would have left it."""
+    for path in (OUTPUTS / name).glob("checkpoint_*"):
+        if path.name.startswith("checkpoint_last") or f"{step:08d}" not in path.name:
+            path.unlink()
+
+
+def test_a_run_leaves_what_it_promises(run_training):
+    assert (
+        run_training("a", "train.num_steps=4", "train.eval_every_iter=2", "train.plot_every_iter=4")
+        == 0
+    )
+    folder = OUTPUTS / "a"
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["torch"] == torch.__version__
+    assert read_yaml(folder / "config.yaml")["train"]["num_steps"] == 4
+    assert "step 4/4" in (folder / "log.log").read_text()
+    lines = log_of("a")
+    trained = [line for line in lines if "training/loss/total" in line]
+    judged = [line for line in lines if "eval/psnr" in line]
+    assert [line["step"] for line in trained] == [2, 4]
+    assert [line["step"] for line in judged] == [2, 4]
+    for key in ("training/lr", "training/l2/grad_norm", "training/rate/views_per_s",
+                "training/schedule/query_ratio_min", "training/memory/peak_gib"):  # fmt: skip
+        assert key in trained[0]
+    assert len(list(folder.glob("figures/training/*/00000004.png"))) == 5
+    assert [p.name for p in checkpoints.full_checkpoints(folder)] == [
+        "checkpoint_00000003.tar",
+        "checkpoint_00000004.tar",
+    ]
+    model = ZipSplat(checkpoints.best_weights(folder), device="cpu", image_size=28)
+    scene = model([torch.rand(3, 28, 28), torch.rand(3, 28, 28)])
+    assert scene.shape == (1, 2 * 4 * 8)
+
+
+def test_a_resumed_run_equals_one_never_stopped(run_training):
+    extra = ["train.ema_decay=0.9", "train.gradient_accumulation_steps=2"]
+    assert run_training("whole", *extra) == 0
+    assert run_training("parts", *extra) == 0
+    forget_after("parts", 3)
+    assert run_training("parts", "--restore", conf=None) == 0
+    assert_equal_weights("whole", "parts")
+
+
+def test_a_signal_saves_and_stops_and_the_run_goes_on_from_there(run_training, monkeypatch):
+    assert run_training("whole") == 0
+    step = Trainer._update
+
+    def update(self, batches, num_scenes):
+        if self.progress.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        step(self, batches, num_scenes)
+
+    monkeypatch.setattr(Trainer, "_update", update)
+    assert run_training("parts") == 128 + signal.SIGTERM
+    names = [path.name for path in checkpoints.full_checkpoints(OUTPUTS / "parts")]
+    assert names in (["checkpoint_00000002.tar"], ["checkpoint_00000003.tar"])
+    monkeypatch.setattr(Trainer, "_update", step)
+    assert run_training("parts", "--restore") == 0
+    assert_equal_weights("whole", "parts")
+
+
+def test_a_second_signal_kind_saves_and_goes_on(run_training, monkeypatch):
+    step = Trainer._update
+
+    def update(self, batches, num_scenes):
+        if self.progress.step == 0:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        step(self, batches, num_scenes)
+
+    monkeypatch.setattr(Trainer, "_update", update)
+    assert run_training("a", "train.num_steps=4", "train.save_every_iter=null",
+                        "train.keep_last_checkpoints=9") == 0  # fmt: skip
+    names = [path.name for path in checkpoints.full_checkpoints(OUTPUTS / "a")]
+    assert names == ["checkpoint_00000002.tar", "checkpoint_00000004.tar"]
+
+
+def test_overrides_survive_restore_and_new_ones_win(run_training):
+    assert run_training("a", "train.num_steps=3", "data.batch_size=6") == 0
+    assert run_training("a", "--restore", "train.num_steps=4") == 0
+    config = read_yaml(OUTPUTS / "a" / "config.yaml")
+    assert (config["train"]["num_steps"], config["data"]["batch_size"]) == (4, 6)
+    assert log_of("a")[-1]["step"] == 4
+    assert read_yaml(OUTPUTS / "a" / "cli_config.yaml")["overrides"] == [
+        "train.num_steps=3", "data.batch_size=6", "train.num_steps=4",
+    ]  # fmt: skip
+
+
+def test_an_existing_run_is_not_touched_unasked(run_training, capsys):
+    assert run_training("a", "train.num_steps=1") == 0
+    before = final_weights("a")
+    assert run_training("a", "train.num_steps=2") == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "--restore" in message
+    assert "--overwrite" in message
+    assert run_training("a", "--overwrite", "train.num_steps=1", "train.seed=5") == 0
+    old = load_file(OUTPUTS / "a.old-1" / checkpoints.LAST)
+    assert all(torch.equal(old[name], before[name]) for name in before)
+    assert not all(torch.equal(final_weights("a")[name], before[name]) for name in before)
+
+
+def test_a_run_can_start_from_another(run_training):
+    assert run_training("first", "train.num_steps=2", "train.eval_every_iter=1") == 0
+    assert run_training("second", "train.load_experiment=first", "train.num_steps=1",
+                        "train.lr=0") == 0  # fmt: skip
+    best = load_file(checkpoints.best_weights(OUTPUTS / "first"))
+    second = final_weights("second")
+    assert all(torch.equal(best[name], second[name]) for name in best)
+
+
+def test_overfitting_a_batch_and_a_short_run(run_training):
+    assert run_training("few", "train.overfit=1", "train.num_steps=3") == 0
+    assert {line.get("training/epoch") for line in log_of("few")} >= {1.0}
+    assert run_training("short", "train.fast_dev_run=2") == 0
+    assert not checkpoints.full_checkpoints(OUTPUTS / "short")
+    assert any("eval/psnr" in line for line in log_of("short"))
+
+
+def test_the_pixel_aligned_baseline_trains(run_training):
+    assert run_training("pixels", "model=pixel_aligned", "train.num_steps=2") == 0
+    config = read_yaml(OUTPUTS / "pixels" / "config.yaml")
+    assert config["model"]["name"] == "networks.pixel_aligned"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["train.lrr=1"], "did you mean train.lr"),
+        (["data.dataset_dir=data/nothing"], "nothing"),
+        (["model.backbone.weights=weights/da3-small.pth"], "huggingface-cli"),
+        (["model.weights=nowhere.safetensors"], "nowhere"),
+        (["train.writer=paper"], "tensorboard"),
+        (["train.best_key=psnrr", "train.num_steps=1"], "psnr"),
+        (["data.image_num_range=[50,60]"], "50 context views"),
+        (["data.view_sampler={name: unknown}"], "unknown view sampler"),
+        (["--distributed"], "torchrun"),
+        (["train.renderer=nothing"], "nothing"),
+        (["model.backbone.embed_dim=65"], "multiple"),
+    ],
+)
+def test_mistakes_are_one_clear_line(run_training, capsys, arguments: list[str], hint: str):
+    assert run_training("bad", *arguments) == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("error: ")
+    assert hint in message
+
+
+def test_missing_lpips_weights_are_an_error_not_a_switch(run_training, capsys, monkeypatch):
+    from zipsplat import downloads
+
+    def refuse(*_args, **_kwargs):
+        raise downloads.DownloadError("cannot fetch vgg16-397923af.pth from …")
+
+    monkeypatch.setattr("splatfactory.perceptual_network.fetch", refuse)
+    assert run_training("bad", "model.gaussian_head.lpips_weight=0.05") == 1
+    assert "vgg16-397923af.pth" in capsys.readouterr().err
+
+
+def test_a_restart_by_torchrun_continues(run_training, monkeypatch):
+    assert run_training("whole") == 0
+    assert run_training("parts") == 0
+    forget_after("parts", 3)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert run_training("parts") == 0
+    assert_equal_weights("whole", "parts")
+
+
+def test_gradients_that_are_not_finite_are_counted_and_end_the_run(
+    run_training, capsys, monkeypatch
+):
+    from splatfactory.training import trainer
+
+    monkeypatch.setattr(trainer, "gradient_norm", lambda _: torch.tensor(float("nan")))
+    assert run_training("bad", "train.max_nonfinite_steps=3") == 1
+    assert "3 gradients in a row were not finite" in capsys.readouterr().err
+
+
+def test_running_out_of_memory_is_called_by_its_name(run_training, capsys, monkeypatch):
+    def update(self, batches, num_scenes):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(Trainer, "_update", update)
+    assert run_training("bad") == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "out of memory" in message
+    assert "data.batch_size" in message
+    assert "finite" not in message
+
+
+def test_a_full_disk_is_said_and_the_earlier_checkpoint_stays(run_training, capsys, monkeypatch):
+    assert run_training("a", "train.num_steps=3") == 0
+    monkeypatch.setattr(
+        torch, "save", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
+    )
+    assert run_training("a", "--restore", "train.num_steps=6") == 1
+    assert "No space left" in capsys.readouterr().err
+    monkeypatch.undo()
+    os.chdir(os.environ.get("PWD", "."))
+
+
+def test_help_lists_every_option(capsys):
+    with pytest.raises(SystemExit) as caught:
+        train.main(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert "train.ema_decay=null" in text
+    assert "model.gaussian_head.ssim_weight=0.0" in text
