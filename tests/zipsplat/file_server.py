@@ -106,7 +106,8 @@ def _send_file(handler: BaseHTTPRequestHandler, shelf: Shelf, path: str, has_bod
     handler.send_header("ETag", etag)
     for repository, commit in shelf.repositories.items():
         if path.startswith(f"/{repository}/"):
-            handler.send_header("X-Repo-Commit", commit)
+            revision = path.removeprefix(f"/{repository}/resolve/").split("/")[0]
+            handler.send_header("X-Repo-Commit", commit if revision == "main" else revision)
     handler.end_headers()
     if has_body:
         end = begin + shelf.cut_after.pop(0) if shelf.cut_after else len(content)

@@ -220,15 +220,18 @@ def test_weights_by_address(server: FileServer, tmp_path: Path, cache: Path) -> 
 
 
 def hub(
-    server: FileServer, monkeypatch: pytest.MonkeyPatch, repository: str, **files: bytes
+    server: FileServer,
+    monkeypatch: pytest.MonkeyPatch,
+    repository: str,
+    commit: str = "c" * 40,
+    **files: bytes,
 ) -> None:
+    """Let the server be a model hub with a repository whose `main` is at a commit."""
     monkeypatch.setenv("HF_ENDPOINT", server.url)
-    commit = "c" * 40
     server.shelf.repositories[repository] = commit
     for name, content in files.items():
         for revision in ("main", commit):
-            path = f"/{repository}/resolve/{revision}/{name}"
-            server.shelf.files[path] = content
+            server.shelf.files[f"/{repository}/resolve/{revision}/{name}"] = content
 
 
 def test_released_weights(
@@ -258,7 +261,7 @@ def test_lost_released_weights_come_back_at_the_same_revision(
     path = weights.load("zipsplat").path
     path.unlink()
     newer = checkpoint_bytes(tmp_path, seed=1)
-    server.shelf.files["/veichta/zipsplat/resolve/main/zipsplat-da3g-252p.tar"] = newer
+    hub(server, monkeypatch, "veichta/zipsplat", "d" * 40, **{path.name: newer})
     assert weights.load("zipsplat").path.read_bytes() == content
 
 
