@@ -1,7 +1,6 @@
 """The demo, the examples and the benchmark of real input run and write what they say."""
 
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -13,18 +12,28 @@ from zipsplat.video import video_info
 ROOT = Path(__file__).parents[2]
 
 
-def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-W", "error", str(ROOT / script), *map(str, arguments)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, check=False)
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a script as from a shell in an empty folder; returns its exit status."""
+
+    def run_script(script: str, *arguments: object) -> int:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return run_script
 
 
-def test_the_demo_names_every_file_and_says_that_weights_are_untrained(tmp_path):
-    done = run("scripts/demo.py", "--output", "demo", "--frames", 6, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "UNTRAINED" in done.stdout
+def test_the_demo_names_every_file_and_says_that_weights_are_untrained(tmp_path, run, capsys):
+    assert run("scripts/demo.py", "--output", "demo", "--frames", 6) == 0
+    told = capsys.readouterr().out
+    assert "UNTRAINED" in told
     for path in (tmp_path / "demo").iterdir():
-        assert str(path.relative_to(tmp_path)) in done.stdout
+        assert str(path.relative_to(tmp_path)) in told
     assert Gaussians.load(tmp_path / "demo/scene.ply").num_gaussians == 6 * 324 * 32
     assert video_info(tmp_path / "demo/orbit.mp4").num_frames == 6
     assert load_image(tmp_path / "demo/contact_sheet.png").shape[0] == 3
@@ -38,19 +47,18 @@ def test_the_demo_names_every_file_and_says_that_weights_are_untrained(tmp_path)
         ("examples/02_render_views.py", ["-o", "a/views.png"], "a/views.png"),
     ],
 )
-def test_examples_run(tmp_path, script, arguments, output):
-    done = run(script, *arguments, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert f"wrote {output}" in done.stdout
+def test_examples_run(tmp_path, run, capsys, script, arguments, output):
+    assert run(script, *arguments) == 0
+    assert f"wrote {output}" in capsys.readouterr().out
     assert (tmp_path / output).stat().st_size > 1000
     assert len((ROOT / script).read_text().splitlines()) <= 60
 
 
-def test_real_input_reports_each_path_and_failures(tmp_path):
+def test_real_input_reports_each_path_and_failures(tmp_path, run, capsys):
     (tmp_path / "bad.jpg").write_bytes(b"nothing")
     picture = ROOT / "assets/examples/office/01.png"
-    done = run("benchmarks/real_input.py", picture, "bad.jpg", "--film-frames", 2, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "1 views (480×360), 10368 Gaussians" in done.stdout
-    assert "bad.jpg: FAILED" in done.stderr
+    assert run("benchmarks/real_input.py", picture, "bad.jpg", "--film-frames", 2) == 1
+    told = capsys.readouterr()
+    assert "1 views (480×360), 10368 Gaussians" in told.out
+    assert "bad.jpg: FAILED" in told.err
     assert (tmp_path / "outputs/real_input/0-01/sheet.png").exists()
