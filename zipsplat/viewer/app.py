@@ -39,6 +39,7 @@ class Options:
         compression: share of tokens kept at the start.
         max_upload_bytes: of all unfinished uploads, and of what a .zip unpacks to.
         exact: whether resting cameras get exact frames from the start.
+        note: about the licence of the weights, for pages.
     """
 
     name: str = "scene"
@@ -46,6 +47,7 @@ class Options:
     compression: float = 1.0
     max_upload_bytes: int = 512_000_000
     exact: bool = False
+    note: str = ""
 
 
 class Viewer:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zipsplat.viewer.worker import Job
 
 DEFAULT_PORT = 8080
+_RELEASED_WEIGHTS_NOTE = "Made with weights under CC BY-NC 4.0: for non-commercial use only."
 
 
 def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None) -> int:
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
     except KeyboardInterrupt:
         return 0
     except (ImportError, OSError, ValueError, RuntimeError) as error:
-        print(f"zipsplat viewer: {error}", file=sys.stderr)  # noqa: T201
+        print(f"zipsplat viewer: {_reason(error)}", file=sys.stderr)  # noqa: T201
         return 1
 
 
@@ -63,6 +64,10 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--compression", type=_share, default=1.0, help="share of tokens kept, in (0, 1]"
     )
+    out.add_argument(
+        "--image-size", type=_count, default=252, metavar="PIXELS", help="what the network sees"
+    )
+    out.add_argument("--skip-bad", action="store_true", help="leave out unreadable pictures")
     out.add_argument("--cameras", metavar="FILE", help="known cameras of the views, a JSON file")
     out.add_argument("--device", default="auto", help="where to compute: auto, cpu or cuda")
     out.add_argument(
@@ -114,15 +119,20 @@ def _viewer(arguments: argparse.Namespace, server: viser.ViserServer) -> Viewer:
     from zipsplat.predictor import ZipSplat, choose_device
     from zipsplat.viewer.app import Options, Viewer
 
-    device = choose_device(arguments.device)
+    device, size = choose_device(arguments.device), arguments.image_size
+
+    def load_model() -> ZipSplat:
+        return ZipSplat(arguments.weights, device=device, image_size=size)
+
     options = Options(
         name=_name(arguments.input),
         num_frames=arguments.num_frames,
         compression=arguments.compression,
         max_upload_bytes=arguments.max_upload * 1_000_000,
         exact=device.type == "cuda",
+        note=_RELEASED_WEIGHTS_NOTE if arguments.weights == "zipsplat" else "",
     )
-    return Viewer(server, lambda: ZipSplat(arguments.weights, device=device), options)
+    return Viewer(server, load_model, options)
 
 
 def _loader(arguments: argparse.Namespace) -> Callable[[Viewer, Job], None]:
@@ -135,11 +145,12 @@ def _loader(arguments: argparse.Namespace) -> Callable[[Viewer, Job], None]:
     from zipsplat.gaussians import Gaussians
     from zipsplat.inputs import find_inputs
     from zipsplat.predictor import choose_device
-    from zipsplat.viewer.inputs import is_scene_file, load_photos
+    from zipsplat.viewer.inputs import PhotoSource, is_scene_file, load_photos
     from zipsplat.viewer.reconstruction import Reconstruction
 
     if len(arguments.input) == 1 and is_scene_file(arguments.input[0]):
         device = choose_device(arguments.device)
+        Path(arguments.input[0]).open("rb").close()  # tells at once that it is missing
 
         def load_scene(viewer: Viewer, job: Job) -> None:
             job.stage("Opening the scene")
@@ -148,10 +159,12 @@ def _loader(arguments: argparse.Namespace) -> Callable[[Viewer, Job], None]:
         return load_scene
 
     find_inputs(arguments.input)
+    source = PhotoSource(
+        tuple(arguments.input), arguments.cameras, arguments.num_frames, arguments.skip_bad
+    )
 
     def load_views(viewer: Viewer, job: Job) -> None:
-        report = job.stage("Reading the input")
-        photos = load_photos(arguments.input, arguments.cameras, arguments.num_frames, report)
+        photos = load_photos(source, job.stage("Reading the input"))
         viewer.reconstruct_now(photos, job)
 
     return load_views
@@ -171,6 +184,13 @@ def _announce(arguments: argparse.Namespace, port: int) -> None:
     print(f"The viewer is at {address} (Ctrl-C ends it)", flush=True)  # noqa: T201
     if arguments.open:
         webbrowser.open(address)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, with the name of the file."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _name(sources: Sequence[str]) -> str:

@@ -45,10 +45,13 @@ class ExportPanel:
         viewer.browsers.send_file(viewer.options.name + suffix, content, event.client_id)
 
     def _page(self, scene: Gaussians) -> bytes:
-        red, green, blue = self._viewer.look.background
+        viewer = self._viewer
+        red, green, blue = viewer.look.background
+        has_photos = viewer.scene is not None and viewer.scene.photos.pictures
         text = page(
             scene,
-            title=self._viewer.options.name,
+            title=viewer.options.name,
+            note=viewer.options.note if has_photos else "",
             background=(red / 255, green / 255, blue / 255),
         )
         return text.encode("utf-8")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,39 +27,50 @@ def is_scene_file(path: str) -> bool:
     return not Path(path).is_dir()
 
 
-def load_photos(
-    sources: Sequence[str],
-    cameras: str | None,
-    num_frames: int,
-    report: Callable[[int, int], object],
-) -> Photos:
-    """Load the views of a scene, and their cameras from a file if one is given.
+@dataclass(frozen=True)
+class PhotoSource:
+    """Where photos come from.
 
     Args:
-        sources: pictures, folders, patterns, or one video.
-        cameras: a camera path with one pose per view, in their order, and a field of view.
+        inputs: pictures, folders, patterns, or one video.
+        cameras: a file with a camera path: one pose per view, in order, and a field of view.
         num_frames: how many frames of a video.
+        skip_bad: leave out unreadable pictures.
+    """
+
+    inputs: tuple[str, ...]
+    cameras: str | None = None
+    num_frames: int = 24
+    skip_bad: bool = False
+
+
+def load_photos(source: PhotoSource, report: Callable[[int, int], object]) -> Photos:
+    """Load the views of a scene, and their cameras if they are given.
+
+    Args:
+        source: where from.
         report: is told (done, total).
 
     Raises:
         OSError: a file cannot be opened.
         ValueError: it holds something else, or the cameras are not as many as the views.
     """
-    is_video = find_inputs(sources).video is not None
+    is_video = find_inputs(source.inputs).video is not None
     pictures = tuple(
         load_views(
-            sources,
-            num_frames=num_frames if is_video else None,
+            source.inputs,
+            num_frames=source.num_frames if is_video else None,
             max_side=MAX_SIDE,
+            skip_bad=source.skip_bad,
             report=report,
         )
     )
-    if cameras is None:
+    if source.cameras is None:
         return Photos(pictures)
-    path = load_camera_path(cameras)
+    path = load_camera_path(source.cameras)
     if len(path.poses) != len(pictures) or path.fov_deg is None:
         raise ValueError(
-            f"{cameras}: wanted {len(pictures)} poses, one for each view, and a fov_deg;"
+            f"{source.cameras}: wanted {len(pictures)} poses, one for each view, and a fov_deg;"
             f" got {len(path.poses)} and {path.fov_deg}"
         )
     height, width = torch.tensor([picture.shape[-2:] for picture in pictures]).float().T

@@ -96,6 +96,7 @@ def find_port(address: Address) -> int:
         OSError: there is none, or nothing can listen on this host.
     """
     if address.port == 0:
+        _is_free(address.host, 0)  # viser would try for ever on a host that is not ours
         return 0
     last = address.port + (1 if address.exact else PORTS_TRIED)
     for port in range(address.port, min(last, 65536)):

@@ -12,7 +12,7 @@ from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.predictor import ZipSplat
 from zipsplat.trajectories import CameraPath, save_camera_path
-from zipsplat.viewer.inputs import is_scene_file, load_photos
+from zipsplat.viewer.inputs import PhotoSource, is_scene_file, load_photos
 from zipsplat.viewer.reconstruction import Photos, Reconstruction, recompress, reconstruct
 
 
@@ -70,23 +70,29 @@ def test_given_cameras_are_used(tiny: ZipSplat, pictures: tuple[torch.Tensor, ..
 def test_load_photos(tmp_path: Path) -> None:
     for index in range(30):
         Image.new("RGB", (40, 30), (index, 0, 0)).save(tmp_path / f"img{index}.png")
-    folder = [str(tmp_path)]
-    photos = load_photos(folder, None, 24, no_report)
+    folder = (str(tmp_path),)
+    photos = load_photos(PhotoSource(folder), no_report)
     assert len(photos.pictures) == 30  # the number of frames is one of videos
     poses = Pose.orbit(torch.zeros(3), 2.0, list(range(30)))
     cameras = str(tmp_path / "cameras.json")
     save_camera_path(CameraPath(poses, 70.0), cameras)
-    with_cameras = load_photos(folder, cameras, 24, no_report)
+    with_cameras = load_photos(PhotoSource(folder, cameras), no_report)
     assert with_cameras.cameras is not None
     assert with_cameras.poses is not None
     torch.testing.assert_close(with_cameras.cameras.hfov.rad2deg(), torch.full((30,), 70.0))
     torch.testing.assert_close(with_cameras.poses.Rt, poses.Rt)
     save_camera_path(CameraPath(poses[:2], 70.0), cameras)
     with pytest.raises(ValueError, match=r"cameras\.json: wanted 30 poses.*got 2"):
-        load_photos(folder, cameras, 24, no_report)
+        load_photos(PhotoSource(folder, cameras), no_report)
     save_camera_path(CameraPath(poses), cameras)
+    (tmp_path / "img7.png").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"img7\.png"):
+        load_photos(PhotoSource(folder), no_report)
+    assert len(load_photos(PhotoSource(folder, skip_bad=True), no_report).pictures) == 29
+    (tmp_path / "img7.png").unlink()
+    save_camera_path(CameraPath(poses[:29]), cameras)
     with pytest.raises(ValueError, match=r"a fov_deg"):
-        load_photos(folder, cameras, 24, no_report)
+        load_photos(PhotoSource(folder, cameras), no_report)
 
 
 def test_scene_files(tmp_path: Path) -> None:

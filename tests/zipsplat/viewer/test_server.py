@@ -118,6 +118,8 @@ def test_a_port_in_use() -> None:
 def test_a_host_of_another_machine() -> None:
     with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1, port 8080"):
         find_port(Address("192.0.2.1", 8080))
+    with pytest.raises(OSError, match="cannot listen on 192"):
+        find_port(Address("192.0.2.1", 0))
     with pytest.raises(OSError, match="cannot listen on no"):
         find_port(Address("no.such.host.invalid", 8080))
 
