@@ -108,7 +108,11 @@ class Trainer:
         self.optimizer = build_optimizer(self.groups, self.options.lr, self.options.optimizer)
         decay = self.options.ema_decay
         self.ema = AveragedWeights(self.network, decay) if decay else None
-        self.model = world.wrap(parts.model, self.options.ddp_find_unused_parameters)
+        # A step uses either the camera encoder or the camera tokens, never both.
+        uses_all = config.model.backbone.freeze_camera_enc
+        self.model = world.wrap(
+            parts.model, self.options.ddp_find_unused_parameters or not uses_all
+        )
         self.progress = Progress()
         self.best = BestModels(folder, self.options.keep_best_checkpoints, self.options.best_mode)
         self.signals = Interruption()

@@ -1,0 +1,150 @@
+"""Several processes give what one gives; killed ones are replaced and go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from splatfactory.training import checkpoints
+from splatfactory.training.distributed import World, mean_over_scenes
+from tests.splatfactory.conftest import start
+
+SAME_WORK = (
+    "model.query_sample_ratio=[1,1]", "model.prior_probability=0", "data.batch_size=8",
+    "data.image_num_range=[2,2]", "train.num_steps=1", "data.val_scenes=2",
+)  # fmt: skip
+WORKER = "tests.splatfactory.training.keep_gradients"
+
+
+def finish(process, seconds: float = 300) -> str:
+    output, _ = process.communicate(timeout=seconds)
+    assert process.returncode == 0, output
+    return output
+
+
+def gradients(folder: Path, name: str, launcher: list[str], *extra: str) -> list[torch.Tensor]:
+    path = folder / f"{name}.pt"
+    command = [*launcher, name, "--conf", "conf.yaml", *SAME_WORK, *extra]
+    finish(start(command, folder, GRADIENTS=str(path)))
+    return torch.load(path, weights_only=True)
+
+
+def test_two_processes_give_the_gradients_of_one(workplace: Path):
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", WORKER]
+    one = gradients(workplace, "one", [WORKER])
+    two = gradients(workplace, "two", torchrun, "--distributed")
+    parts = gradients(
+        workplace, "parts", [WORKER], "train.gradient_accumulation_steps=2", "data.batch_size=4"
+    )
+    for others in (two, parts):
+        difference = torch.cat([(a - b).flatten() for a, b in zip(one, others, strict=True)])
+        total = torch.cat([value.flatten() for value in one])
+        assert difference.norm() <= 1e-5 * total.norm()
+    # Both write one set of files, made by the main process alone.
+    lines = (workplace / "outputs/training/two/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 1]
+
+
+def test_a_mean_over_scenes_is_right_for_uneven_processes():
+    values = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
+    shares = [mean_over_scenes(part, 5, 2) for part in (values[:2], values[2:])]
+    assert sum(shares) / 2 == values.mean()
+
+
+def test_one_process_opens_no_port_and_needs_no_group():
+    world = World(0, 1, 0, torch.device("cpu"))
+    assert world.sum([1.0, 2.0]) == [1.0, 2.0]
+    assert world.gather("a") == ["a"]
+    assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.slow
+def test_ten_kills_change_nothing(workplace: Path):
+    """kill -9 at random moments, resume each time: the weights are those of an unbroken run."""
+    steps = "train.num_steps=60"
+    common = ["--conf", "conf.yaml", steps, "train.save_every_iter=4", "train.eval_every_iter=20"]
+    finish(start(["splatfactory.train", "whole", *common], workplace))
+    generator = torch.Generator().manual_seed(0)
+    kills = 0
+    folder = workplace / "outputs/training/broken"
+    process = start(["splatfactory.train", "broken", *common], workplace)
+    while kills < 10:
+        begun = newest(folder)
+        while newest(folder) == begun and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(float(torch.rand((), generator=generator)))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += 1
+        process = start(["splatfactory.train", "broken", "--restore"], workplace)
+    finish(process)
+    assert kills == 10
+    first, second = (
+        load_file(workplace / "outputs/training" / name / checkpoints.LAST)
+        for name in ("whole", "broken")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.slow
+def test_a_host_that_dies_and_comes_back_continues_the_training(workplace: Path):
+    """Two torchrun agents on loopback stand for two hosts; one is killed with its workers."""
+    port = free_port()
+    common = ["--conf", "conf.yaml", "train.num_steps=40", "train.save_every_iter=4",
+              "data.batch_size=8", "data.image_num_range=[2,2]",
+              "train.ddp_timeout_minutes=1"]  # fmt: skip
+
+    def agent(rank: int):
+        command = [
+            "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", "--max-restarts=5",
+            "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=test",
+            "--local-addr=localhost", f"--node-rank={rank}",
+            "-m", "splatfactory.train", "two", *common, "--restore",
+        ]  # fmt: skip
+        return start(command, workplace)
+
+    folder = workplace / "outputs/training/two"
+    first, second = agent(0), agent(1)
+    wait_until(lambda: newest(folder) >= 8, 240)
+    kill_with_children(second.pid)
+    second.communicate()
+    second = agent(1)
+    finish(second, 400)
+    output = finish(first, 400)
+    assert "continuing from" in (folder / "log.log").read_text(), output
+    assert newest(folder) == 40
+    assert (folder / checkpoints.LAST).is_file()
+
+
+def newest(folder: Path) -> int:
+    found = checkpoints.full_checkpoints(folder) if folder.is_dir() else []
+    return int(found[-1].stem.rpartition("_")[2]) if found else 0
+
+
+def wait_until(is_true, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < end, "nothing happened in time"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def kill_with_children(pid: int) -> None:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for number in [str(pid), *children]:
+        os.kill(int(number), signal.SIGKILL)
