@@ -91,7 +91,9 @@ def browser(peers: Path, chromium: str, tmp_path: Path) -> Browser:
     return Browser(peers, chromium, tmp_path)
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files without a line per request."""
+
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
@@ -100,7 +102,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 def server(peers: Path, tmp_path: Path) -> Iterator[str]:
     """Address of a server on this machine that shows the test's folder and the packages."""
     (tmp_path / "node_modules").symlink_to(peers / "node_modules")
-    handler = functools.partial(_Quiet, directory=str(tmp_path))
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
         thread = threading.Thread(target=serving.serve_forever)
         thread.start()

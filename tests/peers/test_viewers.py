@@ -21,13 +21,13 @@ POSITION, FOV_DEG = (1.5, -1.8, -4.0), 50.0
 SHOWN = [{"waitFor": "window.loaded"}, {"wait": 3000}]  # the second for the sorting
 
 # Viewer, format, how far a ball may be off in pixels, and the least PSNR against our renderer.
-# `.splat` has no harmonics. GaussianSplats3D shows the scene in the order of the file in this
-# set-up, why is not known: what should be hidden shows through, so its balls seem a little off.
+# `.splat` has no harmonics. GaussianSplats3D leaves some Gaussians of this small scene unsorted, so
+# that a little of the blue ball shows where the ring hides it.
 CASES = [
     *((spark, suffix, 1.0, 32) for suffix in (".ply", ".compressed.ply", ".spz")),
     (spark, ".splat", 1.0, 28),
     *((supersplat, suffix, 1.0, 32) for suffix in (".ply", ".compressed.ply")),
-    *((mkkellogg, suffix, 6.0, 24) for suffix in (".ply", ".splat")),
+    *((mkkellogg, suffix, 4.0, 28) for suffix in (".ply", ".splat")),
 ]
 
 

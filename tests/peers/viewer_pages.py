@@ -55,6 +55,15 @@ const viewer = new GaussianSplats3D.Viewer({{
 await viewer.addSplatScene("{file}", {{ showLoadingUI: false, progressiveLoad: false }});
 viewer.renderer.setClearColor(0xffffff, 1);
 viewer.start();
+// It sorts when the camera has moved far enough, so: away, and back to where it shall be.
+const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+await wait(500);
+viewer.camera.position.set(...view.position.map((value) => -value));
+viewer.camera.lookAt(...view.target);
+await wait(1500);
+viewer.camera.position.set(...view.position);
+viewer.camera.lookAt(...view.target);
+await wait(1500);
 window.loaded = true;
 """
 
