@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import multiprocessing
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -318,10 +319,14 @@ class _Plans(Sampler[BatchPlan]):
     """What the loader is to make next, in the form PyTorch asks for."""
 
     def __init__(self, loader: SceneLoader) -> None:
-        self.loader = loader
+        # A cycle of references would be taken apart in any order, and workers that wait for a
+        # queue that is gone are only ended after five seconds each.
+        self.loader = weakref.ref(loader)
 
     def __iter__(self) -> Iterator[BatchPlan]:
-        return self.loader.plans()
+        loader = self.loader()
+        assert loader is not None
+        return loader.plans()
 
 
 class _Workshop(Dataset[_Loaded]):

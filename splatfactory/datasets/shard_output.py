@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -198,6 +199,17 @@ class ShardOutput:
                 )
             index.update(dict.fromkeys(offsets.load(self.directory / name).keys, name))
         return index
+
+
+def record_of(shard: Path) -> ShardRecord:
+    """The record of a shard that is there, by reading it."""
+    index = offsets.load(shard)
+    digest = hashlib.sha256()
+    with shard.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    size = shard.stat().st_size
+    return ShardRecord(len(index.keys), int(index.num_views.sum()), size, digest.hexdigest())
 
 
 def clear(directory: Path) -> None:

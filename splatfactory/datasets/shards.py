@@ -15,7 +15,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -158,14 +158,22 @@ class ShardWriter:
         Raises:
             ValueError: if the shard already has a scene of this key.
         """
-        if scene.key in self.keys:
-            raise ValueError(f"{self.path.name} already has a scene {scene.key}")
-        for name, data in members(scene):
+        self.add_members(scene.key, members(scene))
+
+    def add_members(self, key: str, content: Iterable[tuple[str, bytes]]) -> None:
+        """Append a scene as names and contents of tar members.
+
+        Raises:
+            ValueError: if the shard already has a scene of this key.
+        """
+        if key in self.keys:
+            raise ValueError(f"{self.path.name} already has a scene {key}")
+        for name, data in content:
             header = tarfile.TarInfo(name)
             header.size = len(data)
             self._tar.addfile(header, io.BytesIO(data))
-        self.keys.append(scene.key)
-        self.num_views += scene.num_views
+            self.num_views += split_member(name)[1] == "img"
+        self.keys.append(key)
 
     def commit(self) -> None:
         """Finish the file and give it its name; an older file of that name is replaced."""

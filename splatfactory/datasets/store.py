@@ -73,7 +73,7 @@ class SceneStore(Protocol):
     def poses(self, scene: int) -> FloatArray:
         """Pose rows (N, 12) of a scene: camera-to-world R, row by row, then t."""
 
-    def frames(self, scene: int, views: Sequence[int]) -> list[Frame]:
+    def frames(self, scene: int, views: Sequence[int]) -> Sequence[Frame]:
         """Some pictures of a scene."""
 
 
@@ -95,6 +95,7 @@ class ShardStore:
     Args:
         directory: holds `*.tar`, and perhaps `index.json` of the scenes that ought to be there.
         show_progress: show a bar while indices are built.
+        only: open a single file of the directory; what else ought to be there does not matter.
 
     Attributes:
         bytes_read: bytes of tar members that this process has read.
@@ -103,10 +104,15 @@ class ShardStore:
         FileNotFoundError: if there is no such directory, or no shard in it.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], show_progress: bool = False) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        show_progress: bool = False,
+        only: Path | None = None,
+    ) -> None:
         self.directory = Path(directory)
         self.bytes_read = 0
-        self.shards = _find_shards(self.directory)
+        self.shards = _find_shards(self.directory) if only is None else [only]
         self.damage: dict[str, str] = {}
         self._scenes: list[SceneInfo] = []
         self._keys: set[str] = set()
@@ -118,7 +124,8 @@ class ShardStore:
         bar = tqdm(self.shards, "index", unit="shard", disable=is_hidden, leave=False)
         for number, shard in enumerate(bar):
             self._add(number, offsets.load(shard))
-        self._compare_with_list()
+        if only is None:
+            self._compare_with_list()
 
     @property
     def scenes(self) -> Sequence[SceneInfo]:
@@ -152,7 +159,7 @@ class ShardStore:
         index, local = self._locate(scene)
         return self._array(scene, index.poses(local), "poses.npy", 12)
 
-    def frames(self, scene: int, views: Sequence[int]) -> list[Frame]:
+    def frames(self, scene: int, views: Sequence[int]) -> Sequence[EncodedFrame]:
         """Some pictures of a scene with their depth maps, still encoded.
 
         Raises:

@@ -17,6 +17,7 @@ from splatfactory.datasets.multiview import SampleConfig, open_shards
 from splatfactory.datasets.preprocessing import PreprocessingConfig
 from splatfactory.datasets.samplers import Split
 from splatfactory.datasets.shard_output import ShardOutput
+from tests.splatfactory.datasets.stored_scenes import ROOT
 
 SAMPLE = SampleConfig(num_target_views=2, max_pose_jump_ratio=0)
 CONFIG = LoaderConfig(batch_size=8, image_num_range=(2, 4), seed=3)
@@ -98,10 +99,9 @@ def test_the_bound_of_the_views_acts_on_the_next_batch_whatever_is_prefetched(sh
 
 
 RESUMED = """
-import json, sys
+import json
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_loader import describe, open_loader
+from tests.splatfactory.datasets.test_loader import describe, open_loader
 if __name__ == "__main__":
     loader = open_loader(Path({directory!r}), batch_size=4)
     loader.load_state_dict(json.loads({state!r}))
@@ -123,12 +123,10 @@ def test_a_new_process_continues_after_any_batch(shards):
         resumed.load_state_dict(state)
         assert [describe(batch) for batch in resumed] == whole[done:]
         assert [describe(batch) for batch in resumed] == following
-    code = RESUMED.format(
-        tests=str(Path(__file__).parent), directory=str(shards), state=json.dumps(states[1])
-    )
+    code = RESUMED.format(directory=str(shards), state=json.dumps(states[1]))
     output = subprocess.run(
         [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": "."},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         check=True,
     )
@@ -158,11 +156,10 @@ def test_positions_of_other_data_or_seeds_are_refused(shards, make_shards):
 
 
 RANK = """
-import json, os, sys
+import json
 from pathlib import Path
-sys.path.insert(0, {tests!r})
 import torch, torch.distributed as dist
-from test_loader import describe, open_loader
+from tests.splatfactory.datasets.test_loader import describe, open_loader
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
@@ -191,7 +188,7 @@ def test_two_ranks_take_equal_steps_and_share_the_epoch(shards, tmp_path):
     script.write_text(code)
     open_loader(shards)
     environment = os.environ | {
-        "PYTHONPATH": ".",
+        "PYTHONPATH": str(ROOT),
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(20_000 + os.getpid() % 20_000),

@@ -18,6 +18,7 @@ from splatfactory.datasets import depth_codec, offsets
 from splatfactory.datasets.shard_output import Manifest, ShardOutput
 from splatfactory.datasets.shards import ShardWriter, StoredScene, image_extension, split_member
 from splatfactory.datasets.store import SceneError, ShardStore
+from tests.splatfactory.datasets.stored_scenes import ROOT
 
 
 def test_golden_members_are_found(golden):
@@ -283,10 +284,9 @@ def test_output_rotates_and_records(make_scene, tmp_path):
 
 
 KILLED = """
-import os, sys
+import os
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-from conftest import make_scene
+from tests.splatfactory.datasets.stored_scenes import make_scene
 from splatfactory.datasets.shard_output import ShardOutput
 with ShardOutput(Path({directory!r}), "tool", shard_size_mb=0.05) as output:
     for i in range(7):
@@ -303,8 +303,10 @@ def test_a_killed_run_leaves_no_half_file_and_continues(make_scene, tmp_path):
         for i in range(7):
             output.add(make_scene(f"k{i}"))
     broken = tmp_path / "broken"
-    code = KILLED.format(tests=str(Path(__file__).parent), directory=str(broken), stop=4)
-    process = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": "."})
+    code = KILLED.format(directory=str(broken), stop=4)
+    process = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
     assert process.returncode == -signal.SIGKILL
     finished = sorted(path.name for path in broken.glob("*.tar"))
     assert finished

@@ -1,0 +1,252 @@
+"""Say what is in a shard directory: scenes, views, sizes, depth, damage; and show some pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
+from splatfactory.datasets.frames import FrameError, Pixels
+from splatfactory.datasets.scripts import conversion
+from splatfactory.datasets.shard_output import Manifest, record_of
+from splatfactory.datasets.shards import image_extension
+from splatfactory.datasets.store import SceneError, ShardStore
+
+_THUMBNAIL = (160, 120)
+_PAGE_COLUMNS = 6
+
+
+@dataclass
+class Description:
+    """Contents of a shard directory.
+
+    Attributes:
+        directory: Where it is.
+        shards: Number of files.
+        bytes: Size of the files.
+        scenes: Usable scenes.
+        views: Pictures of usable scenes.
+        views_per_scene: Fewest, median and most.
+        scenes_with_depth: Scenes with a depth map for every picture.
+        sizes: Scenes by the height and width of their first picture.
+        formats: Scenes by the format of their first picture.
+        depth_range: Nearest and farthest stored depth, of the first view of the scenes.
+        damaged_shards: File name → what is wrong.
+        broken: Scene key → what is wrong.
+    """
+
+    directory: str
+    shards: int
+    bytes: int
+    scenes: int
+    views: int
+    views_per_scene: tuple[int, int, int] = (0, 0, 0)
+    scenes_with_depth: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)
+    formats: dict[str, int] = field(default_factory=dict)
+    depth_range: tuple[float, float] | None = None
+    damaged_shards: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scene to look at."""
+
+    directory: Path
+    scene: int
+    check_all: bool
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a scene looks like: its first picture, or why it has none."""
+
+    size: str
+    format: str
+    depth_range: tuple[float, float] | None
+    fault: str
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Describe; the exit status is 1 if something is damaged."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("input_dir", type=Path, help="folder of *.tar shards")
+    parser.add_argument("--check", action="store_true", help="decode every member, verify digests")
+    parser.add_argument("--picture", type=Path, help="write a contact sheet to this file")
+    parser.add_argument("--scenes", type=int, default=8, help="scenes on the sheet (default: 8)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--num-workers", type=int, default=0)
+    return conversion.run_command(partial(_describe, parser.parse_args(argv)))
+
+
+def _describe(arguments: argparse.Namespace) -> int:
+    store = ShardStore(arguments.input_dir, show_progress=True)
+    result = describe(store, arguments.check, arguments.num_workers)
+    if arguments.picture is not None:
+        contact_sheet(store, arguments.scenes).save(arguments.picture)
+    _write(result, arguments.json)
+    return 1 if result.damaged_shards or result.broken else 0
+
+
+def describe(store: ShardStore, check_all: bool = False, num_workers: int = 0) -> Description:
+    """Look at every scene of a directory.
+
+    Args:
+        store: the directory.
+        check_all: decode every picture and depth map, and compare digests with the manifest.
+        num_workers: processes that look at scenes.
+    """
+    views = [info.num_views for info in store.scenes]
+    result = Description(
+        directory=str(store.directory),
+        shards=len(store.shards),
+        bytes=sum(shard.stat().st_size for shard in store.shards),
+        scenes=len(views),
+        views=sum(views),
+        scenes_with_depth=sum(info.has_depth for info in store.scenes),
+        damaged_shards=dict(store.damage),
+        broken={key: str(error) for key, error in store.faults},
+    )
+    if views:
+        result.views_per_scene = (min(views), int(np.median(views)), max(views))
+    if check_all:
+        result.damaged_shards |= _wrong_digests(store)
+    jobs = [Job(store.directory, scene, check_all) for scene in range(len(views))]
+    looks = list(
+        tqdm(
+            conversion.ordered_map(look, jobs, num_workers),
+            "describe",
+            total=len(jobs),
+            unit="scene",
+            disable=None,
+        )
+    )
+    good = [item for item in looks if not item.fault]
+    result.sizes = dict(Counter(item.size for item in good))
+    result.formats = dict(Counter(item.format for item in good))
+    ranges = [item.depth_range for item in good if item.depth_range is not None]
+    if ranges:
+        result.depth_range = (min(near for near, _ in ranges), max(far for _, far in ranges))
+    for info, item in zip(store.scenes, looks, strict=True):
+        if item.fault:
+            result.broken[info.key] = item.fault
+    return result
+
+
+def look(job: Job) -> Look:
+    """Decode the first picture of a scene, or all of them."""
+    store = _store(job.directory)
+    info = store.scenes[job.scene]
+    views = range(info.num_views if job.check_all else min(1, info.num_views))
+    try:
+        cameras, _ = store.cameras(job.scene), store.poses(job.scene)
+        first = None
+        for view, frame in enumerate(store.frames(job.scene, views)):
+            height, width = frame.size
+            frame.sample_depth(np.arange(height), np.arange(width))
+            if (width, height) != tuple(int(side) for side in cameras[view, :2]):
+                raise SceneError("camera of another size", f"view {view}: {cameras[view, :2]}")
+            first = first or frame
+    except (SceneError, FrameError) as error:
+        return Look("", "", None, str(error))
+    if first is None:
+        return Look("", "", None, "no views")
+    limits = None
+    if first.depth is not None and first.depth.far > 0:
+        limits = (first.depth.near, first.depth.far)
+    size = f"{first.size[0]}x{first.size[1]}"
+    return Look(size, image_extension(first.data), limits, "")
+
+
+def _wrong_digests(store: ShardStore) -> dict[str, str]:
+    """Shards that differ from what the manifest says."""
+    manifest = Manifest.load(store.directory)
+    if manifest is None:
+        return {}
+    wrong = {}
+    for shard in tqdm(store.shards, "digests", unit="shard", disable=None):
+        if shard.name in manifest.shards and record_of(shard) != manifest.shards[shard.name]:
+            wrong[shard.name] = "differs from the manifest"
+    return wrong
+
+
+def contact_sheet(store: ShardStore, num_scenes: int) -> Image.Image:
+    """Pictures of some scenes, a row each, with the depth of the first view at the end."""
+    count = min(num_scenes, len(store.scenes))
+    if count == 0:
+        raise ValueError(f"{store.directory} has no usable scene to show")
+    chosen = np.linspace(0, len(store.scenes) - 1, count).astype(int)
+    width, height = _THUMBNAIL
+    sheet = Image.new("RGB", (width * (_PAGE_COLUMNS + 1), (height + 16) * count), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, scene in enumerate(int(number) for number in chosen):
+        info = store.scenes[scene]
+        top = row * (height + 16)
+        label = f"{info.key[:40]}  {info.num_views} views"
+        draw.text((4, top + 2), label + ("" if info.has_depth else "  no depth"), fill="black")
+        views = np.linspace(0, info.num_views - 1, _PAGE_COLUMNS).astype(int)
+        for column, tile in enumerate(_tiles(store, scene, [int(view) for view in views])):
+            picture = Image.fromarray(tile)
+            picture.thumbnail((width - 4, height - 4))
+            sheet.paste(picture, (column * width + 2, top + 16))
+    return sheet
+
+
+def _tiles(store: ShardStore, scene: int, views: list[int]) -> list[Pixels]:
+    """Pictures, and the depth of the first one in grey; near is bright."""
+    try:
+        frames = store.frames(scene, views)
+        tiles = [frame.crop(0, 0, *frame.size) for frame in frames]
+        height, width = frames[0].size
+        depth = frames[0].sample_depth(np.arange(height), np.arange(width))
+    except (SceneError, FrameError):
+        return []
+    if depth is not None and (depth > 0).any():
+        near, far = depth[depth > 0].min(), depth.max()
+        share = np.log(np.maximum(depth, near) / near) / max(np.log(far / near), 1e-6)
+        grey = np.where(depth > 0, 255 - 215 * share, 0).astype(np.uint8)
+        tiles.append(np.repeat(grey[..., None], 3, axis=2))
+    return tiles
+
+
+def _write(result: Description, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(result), indent=2) + "\n")
+        return
+    low, middle, high = result.views_per_scene
+    lines = [
+        f"{result.directory}: {result.scenes} scenes, {result.views} views in {result.shards}"
+        f" shards, {result.bytes / 1e6:.1f} MB",
+        f"  views per scene: {low} to {high}, median {middle}",
+        f"  pictures: {_counts(result.sizes)}; {_counts(result.formats)}",
+        f"  depth: {result.scenes_with_depth} scenes",
+    ]
+    if result.depth_range is not None:
+        lines[-1] += ", {:.3g} to {:.3g}".format(*result.depth_range)
+    lines += [f"  damaged: {name}: {what}" for name, what in result.damaged_shards.items()]
+    lines += [f"  broken: {key}: {what}" for key, what in result.broken.items()]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _counts(counter: dict[str, int]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in counter.items()) or "none"
+
+
+@lru_cache(maxsize=1)
+def _store(directory: Path) -> ShardStore:
+    """The directory, opened once per process."""
+    return ShardStore(directory)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,243 @@
+"""Add depth maps to the shards of a directory, in place.
+
+Needs a depth estimator: Depth Anything 3, in an environment of its own, or one's own by
+`--estimator module:function`. Start it under torchrun to use several GPUs. A killed run continues
+after the last scene that was written; a scene that fails keeps what it had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from filelock import FileLock
+from torch.nn import functional
+from tqdm import tqdm
+
+from splatfactory.datasets import depth_codec, offsets
+from splatfactory.datasets.frames import FrameError, decode_pixels
+from splatfactory.datasets.scripts import conversion, depth_estimators
+from splatfactory.datasets.scripts.depth_estimators import DepthEstimator
+from splatfactory.datasets.shard_output import MANIFEST_NAME, Manifest, record_of
+from splatfactory.datasets.shards import PARTIAL_SUFFIX, ShardWriter, StoredScene
+from splatfactory.datasets.store import SceneError, ShardStore
+from zipsplat.camera import Camera
+from zipsplat.pose import Pose
+
+LEFTOVER_SUFFIX = ".resume"
+
+FloatMap = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How depth is extracted.
+
+    Attributes:
+        max_views: Views that the estimator sees at a time; None shows it whole scenes.
+        overwrite: Replace depth that is there.
+        rank: Number of this process.
+        world_size: Number of processes; each takes every so many-th shard.
+        show_progress: Show a bar.
+    """
+
+    max_views: int | None = None
+    overwrite: bool = False
+    rank: int = 0
+    world_size: int = 1
+    show_progress: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.max_views is not None and self.max_views < 1:
+            raise ValueError(f"--max-views must be positive, got {self.max_views}")
+
+
+@dataclass
+class Outcome:
+    """What came of it, in scenes."""
+
+    extracted: int = 0
+    kept: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Extract; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("input_dir", type=Path, help="folder of *.tar shards")
+    parser.add_argument("--max-views", type=int, help="views per pass; bounds memory")
+    parser.add_argument("--overwrite", action="store_true", help="replace depth that is there")
+    parser.add_argument("--show-all-progress", action="store_true", help="a bar for every process")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--estimator", default="depth_anything_3", metavar="NAME")
+    parser.add_argument(
+        "--num-workers", type=int, default=0, help="accepted for uniformity; use torchrun"
+    )
+    return conversion.run_command(partial(_main, parser.parse_args(argv)))
+
+
+def _main(arguments: argparse.Namespace) -> int:
+    rank, world_size = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1)))
+    options = Options(
+        arguments.max_views,
+        arguments.overwrite,
+        rank,
+        world_size,
+        rank == 0 or arguments.show_all_progress,
+    )
+    ShardStore(arguments.input_dir).close()  # before minutes are spent on loading a network
+    random.seed(arguments.seed + rank)
+    np.random.seed(arguments.seed + rank)
+    torch.manual_seed(arguments.seed + rank)
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    estimator = depth_estimators.load(arguments.estimator, device)
+    outcome = extract(arguments.input_dir, estimator, options)
+    conversion.say(
+        f"rank {rank}: depth for {outcome.extracted} scenes, {outcome.kept} had it,"
+        f" {len(outcome.failures)} failed"
+    )
+    for key, reason in outcome.failures.items():
+        conversion.say(f"  failed: {key}: {reason}")
+    return 1 if outcome.failures else 0
+
+
+def extract(directory: Path, estimator: DepthEstimator, options: Options) -> Outcome:
+    """Add depth to this rank's share of the shards.
+
+    Raises:
+        OSError: if the disk is full; the shard in work is as it was before.
+    """
+    outcome = Outcome()
+    shards = ShardStore(directory).shards[options.rank :: options.world_size]
+    hidden = None if options.show_progress else True
+    for shard in tqdm(shards, "extract depth", unit="shard", disable=hidden):
+        _extract_shard(shard, estimator, options, outcome)
+    return outcome
+
+
+def _extract_shard(
+    shard: Path, estimator: DepthEstimator, options: Options, outcome: Outcome
+) -> None:
+    store = ShardStore(shard.parent, only=shard)
+    has_depth = [info.has_depth for info in store.scenes]
+    if store.damage or store.faults:
+        outcome.failures[shard.name] = next(iter(store.damage.values()), "incomplete scenes")
+        return  # rewriting would lose what can no longer be read
+    if all(has_depth) and not options.overwrite:
+        outcome.kept += len(has_depth)
+        return
+    finished = _Leftovers(shard, use=not options.overwrite)
+    with ShardWriter(shard) as writer:
+        for number, info in enumerate(store.scenes):
+            scene = finished.take(info.key)
+            if scene is None:
+                scene = store.read(number)
+                if scene.depths is not None and not options.overwrite:
+                    outcome.kept += 1
+                else:
+                    scene = _with_depth(scene, estimator, options.max_views, outcome)
+            else:
+                outcome.kept += 1
+            writer.add(scene)
+    offsets.build(shard)
+    finished.remove()
+    _update_manifest(shard)
+
+
+def _with_depth(
+    scene: StoredScene, estimator: DepthEstimator, max_views: int | None, outcome: Outcome
+) -> StoredScene:
+    """The scene with new depth, or as it was if that fails."""
+    try:
+        depths = estimate_scene(scene, estimator, max_views)
+    except (SceneError, FrameError, ValueError, RuntimeError, AssertionError) as error:
+        outcome.failures[scene.key] = f"{type(error).__name__}: {error}"
+        return scene
+    outcome.extracted += 1
+    return replace(scene, depths=tuple(depth_codec.encode(depth) for depth in depths))
+
+
+def estimate_scene(
+    scene: StoredScene, estimator: DepthEstimator, max_views: int | None = None
+) -> list[FloatMap]:
+    """Depth maps of all views of a scene, at the size of its pictures.
+
+    Scenes with more than `max_views` views are shown in parts, each of which spans the whole
+    camera path: view i belongs to part i mod (number of parts).
+    """
+    N = scene.num_views
+    images = [decode_pixels(data) for data in scene.images]
+    K = Camera.from_packed(torch.from_numpy(scene.cameras)).K.numpy()
+    poses = Pose.from_packed(torch.from_numpy(scene.poses)).Rt_inv.numpy()
+    parts = 1 if max_views is None else -(-N // max_views)
+    depths: dict[int, FloatMap] = {}
+    for part in range(parts):
+        views = list(range(part, N, parts))
+        estimated = estimator.estimate([images[view] for view in views], K[views], poses[views])
+        if len(estimated) != len(views):
+            raise ValueError(f"the estimator gave {len(estimated)} maps for {len(views)} views")
+        for view, depth in zip(views, estimated, strict=True):
+            depths[view] = _enlarge(depth, images[view].shape[0], images[view].shape[1])
+    return [depths[view] for view in range(N)]
+
+
+def _enlarge(depth: FloatMap, height: int, width: int) -> FloatMap:
+    """Bilinear, with pixel centres at half a pixel, without smoothing."""
+    map_ = torch.from_numpy(np.ascontiguousarray(depth, dtype=np.float32))[None, None]
+    enlarged = functional.interpolate(map_, (height, width), mode="bilinear", align_corners=False)
+    result: FloatMap = enlarged[0, 0].numpy()
+    return result
+
+
+class _Leftovers:
+    """Scenes with depth that a killed run had already written for a shard."""
+
+    def __init__(self, shard: Path, use: bool) -> None:
+        partial_file = shard.with_name(shard.name + PARTIAL_SUFFIX)
+        if partial_file.exists():
+            number = len(self._files(shard))
+            partial_file.rename(shard.with_name(f"{shard.name}{LEFTOVER_SUFFIX}{number}"))
+        self.paths = self._files(shard)
+        self._stores = [ShardStore(path.parent, only=path) for path in self.paths] if use else []
+
+    @staticmethod
+    def _files(shard: Path) -> list[Path]:
+        return sorted(shard.parent.glob(f"{shard.name}{LEFTOVER_SUFFIX}*"))
+
+    def take(self, key: str) -> StoredScene | None:
+        """The finished scene of this key, if there is one."""
+        for store in self._stores:
+            for number, info in enumerate(store.scenes):
+                if info.key == key and info.has_depth:
+                    return store.read(number)
+        return None
+
+    def remove(self) -> None:
+        """Delete the files; the finished shard has everything."""
+        for path in self.paths:
+            offsets.remove(path)
+            path.unlink()
+
+
+def _update_manifest(shard: Path) -> None:
+    """Put the new size and digest of a shard on record; ranks take turns."""
+    with FileLock(shard.with_name(f".{MANIFEST_NAME}.lock")):
+        manifest = Manifest.load(shard.parent)
+        if manifest is not None and shard.name in manifest.shards:
+            manifest.shards[shard.name] = record_of(shard)
+            manifest.save(shard.parent)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
