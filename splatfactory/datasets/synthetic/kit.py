@@ -23,6 +23,7 @@ class Role:
         gloss: highest gloss.
         emission: own light.
         tint_spread: how far tints may go.
+        blotch: highest strength and size in metres of large stains, which hide the repeats.
     """
 
     painters: tuple[str, ...]
@@ -32,10 +33,13 @@ class Role:
     gloss: float = 0.0
     emission: float = 0.0
     tint_spread: float = 0.15
+    blotch: tuple[float, float] = (0.2, 2.5)
 
 
 _PLAIN_WALLS = ("plaster", "plaster", "plaster", "concrete")
 _PAPERED = ("stripes", "damask", "dots", "brick", "planks", "tiles", "masonry", "plaid")
+
+_GROUND = (0.5, 14.0)
 
 ROLES: dict[str, Role] = {
     "wall": Role(_PLAIN_WALLS + _PAPERED, (1.2, 2.6), variants=2),
@@ -73,11 +77,11 @@ ROLES: dict[str, Role] = {
     "tower": Role(("curtain_wall", "curtain_wall", "windows"), (8.0, 16.0), variants=3, gloss=0.3),
     "shop": Role(("shopfront",), (-1.0, -1.0), variants=3),
     "roof": Role(("roof_tiles", "roof_tiles", "planks", "concrete"), (1.5, 3.0), variants=2),
-    "road": Role(("asphalt", "asphalt", "cobbles"), (3.0, 5.0)),
-    "pavement": Role(("concrete", "cobbles", "tiles", "masonry"), (1.5, 3.0)),
-    "ground": Role(("grass", "grass", "soil"), (2.5, 5.0), variants=2),
-    "sand": Role(("soil", "rock"), (3.0, 6.0), variants=2),
-    "snow": Role(("snow",), (4.0, 7.0)),
+    "road": Role(("asphalt", "asphalt", "cobbles"), (3.0, 5.0), blotch=_GROUND),
+    "pavement": Role(("concrete", "cobbles", "tiles", "masonry"), (1.5, 3.0), blotch=_GROUND),
+    "ground": Role(("grass", "grass", "soil"), (2.5, 5.0), variants=2, blotch=_GROUND),
+    "sand": Role(("soil", "rock"), (3.0, 6.0), variants=2, blotch=_GROUND),
+    "snow": Role(("snow",), (4.0, 7.0), blotch=_GROUND),
     "rock": Role(("rock", "rock", "masonry"), (2.0, 5.0), variants=2, tint_spread=0.3),
     "leaves": Role(("foliage",), (0.9, 1.8), variants=3, tint_spread=0.4),
     "bark": Role(("bark",), (0.8, 1.4)),
@@ -115,7 +119,10 @@ class Kit:
             tint,
             gloss=float(self.rng.uniform(0, 1) ** 2 * spec.gloss),
             emission=spec.emission,
-            blotch=(float(self.rng.uniform(0, 0.2)), float(self.rng.uniform(0.6, 2.5))),
+            blotch=(
+                float(self.rng.uniform(0, spec.blotch[0])),
+                float(self.rng.uniform(0.25, 1.0) * spec.blotch[1]),
+            ),
         )
 
     def texture(self, painter: str) -> int:

@@ -80,7 +80,7 @@ def _night(scene: SceneBuilder, kit: Kit, rng: np.random.Generator) -> None:  # 
         bounce=(0.1, 0.1, 0.12),
         ambient=rng.uniform(1.2, 2.0),
     )
-    scene.add_sun(_sun_direction(rng, 30, 60), _light(0.62, 0.4, rng.uniform(0.25, 0.6)))
+    scene.add_sun(_sun_direction(rng, 30, 60), _light(0.62, 0.2, rng.uniform(0.25, 0.6)))
 
 
 def light_outdoors(scene: SceneBuilder, kit: Kit, rng: np.random.Generator) -> bool:
