@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from zipsplat.pose import Pose
 from zipsplat.render import Rendered, RenderMode, RenderSettings, Splats, Viewpoints, choose
 from zipsplat.rotations import multiply_quats, quat_from_matrix
 from zipsplat.structs import TensorStruct
+
+_LOG = logging.getLogger(__name__)
 
 Path = str | PathLike[str]
 
@@ -296,6 +299,13 @@ class Gaussians(TensorStruct):
         """
         chosen = _format(path, format)
         arrays = self.arrays()
+        if arrays.sh_degree > chosen.tolerance.max_sh_degree:
+            _LOG.warning(
+                "%s keeps spherical harmonics up to degree %d only; this scene has degree %d",
+                chosen.suffixes[0],
+                chosen.tolerance.max_sh_degree,
+                arrays.sh_degree,
+            )
         write_atomically(path, lambda file: chosen.write(file, arrays))
 
     def save_ply(self, path: Path) -> None:

@@ -162,3 +162,12 @@ def test_save_and_load_through_a_file(name: str, tmp_path):
     path = tmp_path / f"scene{FORMATS[name].suffixes[0]}"
     Gaussians.from_arrays(wanted).save(path)
     assert_within_tolerance(FORMATS[name].tolerance, Gaussians.load(path).arrays(), wanted)
+
+
+@every_format
+def test_what_is_dropped_is_said_once(name: str, tmp_path, caplog: pytest.LogCaptureFixture):
+    path = tmp_path / f"scene{FORMATS[name].suffixes[0]}"
+    Gaussians.from_arrays(scene(3, FORMATS[name].tolerance.max_sh_degree)).save(path)
+    assert not caplog.records
+    Gaussians.from_arrays(scene(3, 3)).save(path)
+    assert len(caplog.records) == (1 if FORMATS[name].tolerance.max_sh_degree < 3 else 0)
