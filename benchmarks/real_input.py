@@ -23,7 +23,7 @@ from zipsplat.figures import to_pixels
 from zipsplat.images import to_square
 from zipsplat.inputs import load_views
 from zipsplat.model.architecture import ZipSplatConfig
-from zipsplat.untrained import untrained_network
+from zipsplat.model.untrained import untrained_network
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = [ROOT / "assets/examples/office", ROOT / "assets/examples/drone.mp4"]

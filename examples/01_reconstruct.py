@@ -2,7 +2,7 @@
 
     python examples/01_reconstruct.py [PICTURES …] [--weights zipsplat] [-o scene.ply]
 
-Without weights, a small untrained network shows the steps; its scene means nothing. With
+Without weights, a small untrained network shows the first picture as a relief. With
 `--weights zipsplat` the released weights are fetched (5.8 GB, non-commercial use only).
 """
 
@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from zipsplat import ZipSplat, load_image
-from zipsplat.untrained import untrained_network
+from zipsplat.model.untrained import untrained_network
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,7 +24,7 @@ def main() -> None:
     options = parser.parse_args()
 
     if options.weights is None:
-        print("untrained weights: the scene means nothing")
+        print("untrained weights: the scene is the first picture as a relief")
         model = ZipSplat.from_network(untrained_network())
     else:
         model = ZipSplat(options.weights)

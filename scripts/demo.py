@@ -3,8 +3,8 @@
     python scripts/demo.py [INPUT …] [--output outputs/demo] [--weights NAME]
 
 Reconstructs the drawn office (or INPUT: pictures, a folder, a video), writes the scene in two
-formats, films it, and draws a contact sheet of inputs and renderings. Without weights a small
-untrained network takes their place: every step runs, but the scene means nothing.
+formats and as a page, films it, and draws a contact sheet of inputs and renderings. Without
+weights a small untrained network takes their place; it shows the first picture as a relief.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from zipsplat import Gaussians, ZipSplat, viz
 from zipsplat.figures import to_pixels
 from zipsplat.images import to_square
 from zipsplat.inputs import load_views
+from zipsplat.model.untrained import untrained_network
 from zipsplat.progress import progress_bar
-from zipsplat.untrained import untrained_network
+from zipsplat.webpage import write_page
+from zipsplat.weights import licence_note
 
 ROOT = Path(__file__).parents[1]
 UNTRAINED = (
-    "The weights are UNTRAINED (made up by a rule): this shows that every step works, not what the "
-    "model can do. The scene means nothing."
+    "The weights are UNTRAINED, written down by hand: they show the first picture as a relief, to "
+    "prove that every step works. They know nothing of the scene"
 )
 
 
@@ -50,26 +52,29 @@ def main(argv: list[str] | None = None) -> int:
     gaussians = model(views)[0].cpu()
     seconds = time.perf_counter() - start
     print(f"reconstructed {gaussians.num_gaussians} Gaussians in {seconds:.1f} s")
-    written = write_all(gaussians, views, options.output, options.frames)
+    note = UNTRAINED if options.weights is None else licence_note(options.weights)
+    written = write_all(gaussians, views, options.output, options.frames, note)
     print("\nwritten:")
     for path, what in written.items():
         print(f"  {shown(path)}  {path.stat().st_size / 1e6:.2f} MB  {what}")
     if options.weights is None:
-        print(f"\n{UNTRAINED}")
+        print(f"\n{UNTRAINED}.")
     return 0
 
 
 def write_all(
-    gaussians: Gaussians, views: list[Tensor], folder: Path, num_frames: int
+    gaussians: Gaussians, views: list[Tensor], folder: Path, num_frames: int, note: str
 ) -> dict[Path, str]:
     """Write scene files, film and contact sheet; returns what each file is."""
     scene, small = folder / "scene.ply", folder / "scene.spz"
     gaussians.save(scene)
     gaussians.save(small)
+    page = folder / "scene.html"
+    write_page(page, gaussians, title="ZipSplat demo", note=note)
     film, sheet = folder / "orbit.mp4", folder / "contact_sheet.png"
     with progress_bar("filming", "frame") as report:
         frames = viz.turntable(
-            gaussians, film, render_size=384, num_frames=num_frames, report=report
+            gaussians, film, sweep_deg=None, render_size=384, num_frames=num_frames, report=report
         )
     inputs = [to_pixels(to_square(view)) for view in views[:6]]
     chosen = frames[np.linspace(0, len(frames), 6, endpoint=False).astype(int)]
@@ -80,7 +85,8 @@ def write_all(
     return {
         scene: "the scene, for any 3D Gaussian viewer",
         small: "the same, compressed",
-        film: "a film around it",
+        page: "the same as a page: open it in a browser",
+        film: "a film of it from a moving camera",
         sheet: "inputs and renderings side by side",
     }
 

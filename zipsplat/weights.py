@@ -42,6 +42,9 @@ logger = logging.getLogger(__name__)
 REGISTRY: Mapping[str, HubFile] = {
     "zipsplat": HubFile("veichta/zipsplat", "zipsplat-da3g-252p.tar"),
 }
+LICENCE_NOTES: Mapping[str, str] = {
+    "zipsplat": "Made with the released ZipSplat weights (CC BY-NC 4.0): not for commercial use.",
+}
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,11 @@ def load(weights: str | PathLike[str]) -> Checkpoint:
         ValueError: the file is damaged, or is no checkpoint.
     """
     return read(locate(weights))
+
+
+def licence_note(weights: str | PathLike[str]) -> str:
+    """A sentence about the licence of registered weights; empty if none is known."""
+    return LICENCE_NOTES.get(os.fspath(weights), "")
 
 
 def names() -> list[str]:

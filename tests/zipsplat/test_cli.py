@@ -19,7 +19,7 @@ from zipsplat import Gaussians, Pose, viz, weights
 from zipsplat.cli import main
 from zipsplat.harmonics import dc_from_rgb
 from zipsplat.images import load_image
-from zipsplat.untrained import untrained_network
+from zipsplat.model.untrained import untrained_network
 from zipsplat.video import video_info, write_video
 
 
@@ -275,6 +275,14 @@ def test_broken_scenes_are_named(tmp_path, capsys):
 
 
 # --- convert ---
+
+
+def test_a_page_is_written(scene, tmp_path):
+    page = tmp_path / "page.html"
+    assert run("convert", scene, page, "--title", "My kitchen", "--note", "CC BY <me>") == 0
+    text = page.read_text(encoding="utf-8")
+    assert "<title>My kitchen</title>" in text
+    assert "CC BY &lt;me&gt;" in text
 
 
 def test_formats_are_converted(scene, tmp_path):

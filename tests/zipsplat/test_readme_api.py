@@ -10,7 +10,7 @@ from PIL import Image
 
 import zipsplat.weights
 from zipsplat import Camera, Gaussians, Pose, ZipSplat, load_image, load_video, viz
-from zipsplat.untrained import untrained_network
+from zipsplat.model.untrained import untrained_network
 from zipsplat.video import video_info
 
 ROOT = Path(__file__).parents[2]

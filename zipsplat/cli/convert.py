@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from zipsplat.cli.arguments import add_overwrite, check_outputs, count
 from zipsplat.cli.console import Console, file_data, file_line
+from zipsplat.cli.scene_files import check_scene_file, write_scene
 
 if TYPE_CHECKING:
     from zipsplat.gaussians import Gaussians
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 NAME = "convert"
 SUMMARY = "between scene formats; prune, turn, scale"
 DESCRIPTION = """\
-Write a scene in another format, which the suffix names. On the way it can be pruned, its harmonics
-cut, and the whole be turned, moved and scaled.
+Write a scene in another format, which the suffix names; .html is a page that shows it in any
+browser. On the way it can be pruned, its harmonics cut, and the whole be turned, moved and scaled.
 
 --transform takes a preset, a 4×4 similarity matrix as JSON (a list of rows), or a file with one:
   y-up     from y down (pictures, most .ply files) to y up (many 3D programs)
@@ -28,6 +29,7 @@ examples:
   zipsplat convert scene.ply scene.spz
   zipsplat convert scene.ply small.splat --prune-opacity 0.05 --max-gaussians 100000 --sh-degree 0
   zipsplat convert scene.ply turned.ply --transform y-up
+  zipsplat convert scene.ply scene.html --title Kitchen
 """
 PRESETS: dict[str, list[list[float]]] = {
     "y-up": [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]],
@@ -38,7 +40,7 @@ PRESETS: dict[str, list[list[float]]] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("input", type=Path, metavar="IN", help="scene file")
-    parser.add_argument("output", type=Path, metavar="OUT", help="scene file")
+    parser.add_argument("output", type=Path, metavar="OUT", help="scene file, or page.html")
     parser.add_argument(
         "--prune-opacity", type=float, metavar="LEAST", help="leave out fainter Gaussians"
     )
@@ -49,15 +51,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sh-degree", type=int, choices=range(4), help="spherical harmonics to keep, 0 to 3"
     )
     parser.add_argument("--transform", metavar="HOW", help="turn, move, scale; see above")
+    parser.add_argument("--title", help="heading of a page (default: its file name)")
+    parser.add_argument("--note", default="", help="a line on a page, as about licences")
     add_overwrite(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
     """Convert."""
-    from zipsplat.formats import by_suffix
     from zipsplat.gaussians import Gaussians
 
-    by_suffix(options.output)
+    check_scene_file(options.output)
     check_outputs([options.output], may_overwrite=options.overwrite)
     with console.stage("reading"):
         scene = Gaussians.load(options.input)
@@ -66,7 +69,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if scene.num_gaussians == 0:
         raise ValueError("no Gaussian is left; ask for a lower --prune-opacity")
     with console.stage("writing"):
-        scene.save(options.output)
+        write_scene(options.output, scene, note=options.note, title=options.title)
     console.result(
         [
             f"{before} → {scene.num_gaussians} Gaussians, degree {scene.max_sh_degree}",

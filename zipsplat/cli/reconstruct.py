@@ -18,6 +18,7 @@ from zipsplat.cli.arguments import (
     share,
 )
 from zipsplat.cli.console import Console, file_data, file_line
+from zipsplat.cli.scene_files import check_scene_file, write_scene
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="FILE",
-        help="scene file, the suffix is the format; may be repeated",
+        help="scene file or page.html, the suffix is the format; may be repeated",
     )
     parser.add_argument(
         "--compression",
@@ -103,12 +104,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> None:
     """Reconstruct."""
-    from zipsplat.formats import by_suffix
     from zipsplat.inputs import find_inputs
+    from zipsplat.weights import licence_note
 
     outputs = list(options.output)
     for path in outputs:
-        by_suffix(path)
+        check_scene_file(path)
     if options.turntable is not None:
         check_suffix(options.turntable, FILM_SUFFIXES)
         outputs.append(options.turntable)
@@ -118,7 +119,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     gaussians = _reconstruct(options, console, views)
     with console.stage("writing"):
         for path in options.output:
-            gaussians.save(path)
+            write_scene(path, gaussians, note=licence_note(options.weights))
     if options.turntable is not None:
         from zipsplat import viz
 

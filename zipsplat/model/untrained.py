@@ -15,9 +15,24 @@ import torch
 from torch import Tensor, nn
 
 from zipsplat.harmonics import SH_C0
+from zipsplat.model.architecture import BackboneConfig, ZipSplatConfig
 from zipsplat.model.backbones.dav3 import DepthAnything3, MultiViewViT
 from zipsplat.model.layers import Block, Mlp
 from zipsplat.model.network import ZipSplatNetwork
+
+# About a million parameters, enough for every stage to run.
+TINY = ZipSplatConfig(
+    BackboneConfig(
+        dim=64,
+        depth=4,
+        num_heads=1,
+        out_layers=(1, 2, 3),
+        alt_start=1,
+        qknorm_start=1,
+        rope_start=1,
+        pos_grid=18,
+    ),
+)
 
 # Positions are written as cos θ, sin θ: their squares sum to one, so LayerNorm keeps them.
 # At this half range, the head's exponential straightens out the sine.
@@ -31,6 +46,11 @@ VIEW_CONTRAST = 300.0
 # tokens (and negated), and what blocks copy of the mark to the patches.
 _COLUMN, _ROW, _MARK, _VIEW = 1, 3, 8, 10
 _MIN_DIM = 11
+
+
+def untrained_network(config: ZipSplatConfig = TINY) -> ZipSplatNetwork:
+    """A network of this architecture with the weights of `init_untrained`, in evaluation mode."""
+    return init_untrained(ZipSplatNetwork(config)).eval().requires_grad_(False)
 
 
 @torch.no_grad()

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from zipsplat.viewer.worker import Job
 
 DEFAULT_PORT = 8080
-_RELEASED_WEIGHTS_NOTE = "Made with weights under CC BY-NC 4.0: for non-commercial use only."
 
 
 def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None) -> int:
@@ -118,6 +117,7 @@ def _viewer(arguments: argparse.Namespace, server: viser.ViserServer) -> Viewer:
     """The viewer; weights are loaded when photos are first reconstructed."""
     from zipsplat.predictor import ZipSplat, choose_device
     from zipsplat.viewer.app import Options, Viewer
+    from zipsplat.weights import licence_note
 
     device, size = choose_device(arguments.device), arguments.image_size
 
@@ -130,7 +130,7 @@ def _viewer(arguments: argparse.Namespace, server: viser.ViserServer) -> Viewer:
         compression=arguments.compression,
         max_upload_bytes=arguments.max_upload * 1_000_000,
         exact=device.type == "cuda",
-        note=_RELEASED_WEIGHTS_NOTE if arguments.weights == "zipsplat" else "",
+        note=licence_note(arguments.weights),
     )
     return Viewer(server, load_model, options)
 

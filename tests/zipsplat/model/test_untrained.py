@@ -9,7 +9,7 @@ from tests.zipsplat.tiny_network import TINY
 from zipsplat import Camera, Gaussians, Pose
 from zipsplat.model.architecture import ZipSplatConfig
 from zipsplat.model.network import ZipSplatNetwork
-from zipsplat.model.untrained import init_untrained
+from zipsplat.model.untrained import init_untrained, untrained_network
 
 
 def pictures() -> torch.Tensor:
@@ -78,3 +78,14 @@ def test_any_architecture() -> None:
     )
     scene = visible(first(pictures())[0])
     assert scene.num_gaussians == 64 * 4
+
+
+def test_the_small_one_is_the_same_everywhere() -> None:
+    first = untrained_network()
+    torch.manual_seed(5)
+    second = untrained_network()
+    assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
+    assert not first.training
+    scene = visible(first(pictures())[0])
+    assert scene.num_gaussians == 64 * 32
+    assert scene.rgb.amax(dim=0).min() > 0.6

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 import torch
 
+from tests.zipsplat.tiny_network import TINY, tiny_network
 from zipsplat.predictor import ZipSplat
-from zipsplat.untrained import untrained_network
 
 IMAGE_SIZE = 28  # four tokens and 128 Gaussians for each view
 
 
 @pytest.fixture
 def tiny() -> ZipSplat:
-    return ZipSplat.from_network(untrained_network(), device="cpu", image_size=IMAGE_SIZE)
+    network = tiny_network(config=replace(TINY, gaussians_per_token=32)).eval()
+    return ZipSplat.from_network(network, device="cpu", image_size=IMAGE_SIZE)
 
 
 @pytest.fixture

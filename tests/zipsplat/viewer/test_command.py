@@ -17,7 +17,7 @@ from PIL import Image
 pytest.importorskip("viser", reason="the viewer needs viser: pip install 'zipsplat[viewer]'")
 
 from zipsplat.gaussians import Gaussians
-from zipsplat.untrained import TINY, untrained_network
+from zipsplat.model.untrained import TINY, untrained_network
 from zipsplat.viewer import command, main
 
 Until = Callable[..., None]

@@ -1,0 +1,43 @@
+"""Scene files that commands write: the formats of `Gaussians.save`, and pages for browsers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zipsplat.gaussians import Gaussians
+
+PAGE_SUFFIXES = (".html", ".htm")
+
+
+def check_scene_file(path: Path) -> None:
+    """Raise a `ValueError` unless a scene can be written under this name."""
+    from zipsplat.formats import by_suffix
+
+    if not _is_page(path):
+        try:
+            by_suffix(path)
+        except ValueError as error:
+            raise ValueError(f"{error}, .html (a page for browsers)") from error
+
+
+def write_scene(path: Path, scene: Gaussians, *, note: str = "", title: str | None = None) -> None:
+    """Write a scene in the format that the suffix names.
+
+    Args:
+        path: checked by `check_scene_file`.
+        scene: one scene (N,).
+        note: about licences; shown on pages.
+        title: of pages; the name of the file if not given.
+    """
+    if not _is_page(path):
+        scene.save(path)
+        return
+    from zipsplat.webpage import write_page
+
+    write_page(path, scene, note=note, title=title)
+
+
+def _is_page(path: Path) -> bool:
+    return path.suffix.lower() in PAGE_SUFFIXES
