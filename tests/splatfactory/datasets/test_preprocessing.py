@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional
 
-from splatfactory.datasets import preprocessing
+from splatfactory.datasets import depth_codec, frames, preprocessing
 from splatfactory.datasets.frames import ArrayFrame, EncodedFrame, FrameError
 from splatfactory.datasets.preprocessing import PreprocessingConfig
 from splatfactory.datasets.store import ShardStore
@@ -117,3 +119,42 @@ def test_depth_of_another_size_is_refused(make_scene):
     frame = EncodedFrame(make_scene("a").images[0], small.depths[0])
     with pytest.raises(FrameError, match="has size"):
         frame.sample_depth(np.arange(2), np.arange(2))
+
+
+def test_both_decoders_give_the_same_pixels(golden, golden_shards, monkeypatch):
+    pytest.importorskip("cv2")
+    for split in ("train-scenes", "test-scenes"):
+        store = ShardStore(golden_shards / split)
+        for number in range(len(store.scenes)):
+            frame = store.frames(number, [0])[0]
+            fast = frames.decode_pixels(frame.data)
+            codes = frame.depth and depth_codec.decode_codes(frame.depth.data)
+            with monkeypatch.context() as patch:
+                patch.setattr(depth_codec, "opencv", lambda: None)
+                plain = frames.decode_pixels(frame.data)
+                plain_codes = frame.depth and depth_codec.decode_codes(frame.depth.data)
+            assert fast.shape == plain.shape
+            # The two may come with JPEG libraries of different versions.
+            assert np.abs(fast.astype(int) - plain).max() <= 2
+            np.testing.assert_array_equal(codes, plain_codes)
+
+
+@pytest.mark.parametrize("with_opencv", [True, False])
+def test_orientation_notes_are_ignored_and_cut_off_pictures_noticed(monkeypatch, with_opencv):
+    if with_opencv:
+        pytest.importorskip("cv2")
+    else:
+        monkeypatch.setattr(depth_codec, "opencv", lambda: None)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 64, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind in ("JPEG", "WEBP", "PNG"):
+        buffer = io.BytesIO()
+        picture.save(buffer, kind, exif=exif)
+        assert frames.decode_pixels(buffer.getvalue()).shape == (40, 64, 3)
+        with pytest.raises((OSError, ValueError, SyntaxError)):
+            frames.decode_pixels(buffer.getvalue()[:-200])
+    for mode in ("L", "RGBA"):
+        buffer = io.BytesIO()
+        picture.convert(mode).save(buffer, "PNG")
+        assert frames.decode_pixels(buffer.getvalue()).shape == (40, 64, 3)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 import importlib
 import json
 import os
@@ -9,7 +11,9 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +35,7 @@ from splatfactory.datasets.scripts.extract_depth import Options
 from splatfactory.datasets.shard_output import Manifest, ShardOutput, record_of
 from splatfactory.datasets.store import ShardStore
 from tests.splatfactory.datasets.stored_scenes import ROOT, make_scene
+from zipsplat.downloads import Source
 
 GOLDEN = ROOT / "tests" / "golden" / "data"
 SHARDS = GOLDEN / "shards" / "synth" / "90x160"
@@ -427,6 +432,43 @@ def test_unpacking_stays_in_its_folder(tmp_path):
         file.writestr("a/b.txt", "fine")
     download.unpack(archive, tmp_path / "folder")
     assert (tmp_path / "folder" / "a" / "b.txt").read_text() == "fine"
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A folder served on loopback, and its address."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_an_archive_is_fetched_recorded_and_kept(served, tmp_path, capsys):
+    folder, address = served
+    with zipfile.ZipFile(folder / "set.zip", "w") as file:
+        file.writestr("a/b.txt", "content")
+    content = (folder / "set.zip").read_bytes()
+    target = tmp_path / "raw"
+    source = Source(f"{address}/set.zip")
+    assert download.single_archive(source, target, overwrite=False, extract=True) == 0
+    assert (target / "set.zip").read_bytes() == content
+    assert (target / "a" / "b.txt").read_text() == "content"
+    assert hashlib.sha256(content).hexdigest() in capsys.readouterr().err
+    (folder / "set.zip").write_bytes(b"something else")
+    assert download.single_archive(source, target, overwrite=False, extract=False) == 0
+    with pytest.raises(ValueError, match="is no zip file"):
+        download.single_archive(source, target, overwrite=True, extract=False)
 
 
 LIST = "hash,sensibility label,batch,duration\naa,x,1K,3\nbb,x,2K,3\ncc,x,problem,3\ndd,x,1K,3\n"
