@@ -1,0 +1,238 @@
+"""The viewer in a real browser: by role and label, on pixels and on what the server sees.
+
+Needs Chromium and the Python package playwright (its own browsers are not needed).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from zipsplat.gaussians import Gaussians
+from zipsplat.harmonics import dc_from_rgb
+from zipsplat.viewer.reconstruction import Photos, Reconstruction
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]  # fmt: skip
+SIZE = {"width": 720, "height": 480}
+BALLS = {"red": (0.6, 0.0), "green": (0.0, -0.6), "blue": (-0.6, 0.0)}  # x, y; y points down
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+    # Sorting and drawing are done without a graphics card.
+    pytest.mark.timeout(900),
+]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Any, viewer: Any, until: Callable[..., None]) -> Iterator[Any]:
+    outside: list[str] = []
+    page = chromium.new_page(viewport=SIZE)
+    page.on("request", lambda request: outside.append(request.url))
+    page.goto(f"http://127.0.0.1:{viewer.server.get_port()}")
+    page.wait_for_selector("canvas")
+    until(lambda: viewer.server.get_clients(), seconds=60)
+    page.get_by_role("alert").get_by_role("button").click()  # that there is no graphics card
+    yield page
+    page.close()
+    own = re.compile(r"(http://127\.0\.0\.1:\d+/|data:|blob:)")
+    assert not [url for url in outside if not own.match(url)]
+
+
+def balls(degree: int = 0) -> Gaussians:
+    """A red ball right, a green one above and a blue one left, two units in front."""
+    directions = torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
+    shell = 0.15 * torch.nn.functional.normalize(directions, dim=-1)
+    centers = torch.tensor([(x, y, 2.0) for x, y in BALLS.values()])
+    colors = dc_from_rgb(torch.eye(3)).repeat_interleave(300, 0)
+    sh = torch.zeros(900, (degree + 1) ** 2, 3)
+    sh[:, 0] = colors
+    return Gaussians(
+        means=(centers[:, None] + shell).flatten(0, 1),
+        scales=torch.full((900, 3), 0.02),
+        quats=torch.tensor([1.0, 0, 0, 0]).repeat(900, 1),
+        opacities=torch.full((900,), 0.9),
+        sh_coeffs=sh,
+    )
+
+
+def pixels(page: Any) -> np.ndarray:
+    """What the canvas shows, (H, W, 3)."""
+    panel = page.get_by_text("ZipSplat", exact=True).bounding_box()
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    return np.asarray(picture)[:, : int(panel["x"]) - 40].astype(int)
+
+
+def settle(page: Any, is_right: Callable[[np.ndarray], bool], seconds: float = 60) -> np.ndarray:
+    """Wait until the picture is as it should be; splats appear unsorted and fade in."""
+    end = time.monotonic() + seconds
+    while not is_right(picture := pixels(page)):
+        assert time.monotonic() < end, "the picture never became what it should be"
+        time.sleep(0.3)
+    return picture
+
+
+def has_changed(picture: np.ndarray, before: np.ndarray) -> bool:
+    """Whether at least one pixel in two hundred has clearly another colour."""
+    return bool((np.abs(picture - before) > 40).any(-1).mean() > 0.005)
+
+
+def centre(picture: np.ndarray, channel: int) -> tuple[float, float] | None:
+    """Where the pixels of a pure colour are: x and y relative to the middle."""
+    others = [c for c in range(3) if c != channel]
+    mask = (picture[..., channel] > 180) & (picture[..., others].max(-1) < 90)
+    if mask.sum() < 50:
+        return None
+    rows, columns = np.nonzero(mask)
+    return columns.mean() - picture.shape[1] / 2, rows.mean() - picture.shape[0] / 2
+
+
+def shows_balls(picture: np.ndarray) -> bool:
+    places = [centre(picture, channel) for channel in range(3)]
+    if None in places:
+        return False
+    red, green, blue = places  # type: ignore[misc]
+    return bool(red[0] > 40 and blue[0] < -40 and green[1] < -40 and abs(green[0]) < 30)
+
+
+def field(page: Any, label: str) -> Any:
+    """The number box of a labelled slider."""
+    row = page.locator("div").filter(has=page.get_by_text(label, exact=True)).last
+    return row.locator("xpath=..").get_by_role("textbox")
+
+
+def test_a_saved_scene_upright_unmirrored_and_in_its_colours(viewer: Any, page: Any) -> None:
+    viewer.show_scene(Reconstruction(balls()))
+    viewer.browsers.place_cameras(first_place())
+    picture = settle(page, shows_balls)
+    assert (picture[5, 5] == 255).all()
+
+    page.get_by_role("checkbox", name="Exact when at rest").check()
+    view = next(iter(viewer.browsers._views.values()))
+    end = time.monotonic() + 120
+    while not view._has_frame:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    time.sleep(2)
+    exact = pixels(page)
+    assert shows_balls(exact)
+    assert np.abs(exact - picture).mean() < 4  # two renderers, one scene
+    page.get_by_role("checkbox", name="Exact when at rest").uncheck()
+
+    viewer.change_look(background=(0, 0, 0))
+    dark = settle(page, lambda p: bool((p[5, 5] == 0).all()) and shows_balls(p))
+    assert dark.mean() < 60
+
+    page.get_by_role("combobox", name="Up").click()
+    page.get_by_role("option", name="+y").click()
+    settle(page, lambda p: (found := centre(p, 1)) is not None and found[1] > 40)
+
+
+def first_place() -> Any:
+    from zipsplat.viewer.cameras import StartView
+
+    return StartView((0.0, 0.0, 0.0), (0.0, 0.0, 2.0))
+
+
+def test_slider_colours_upload_and_download(
+    viewer: Any,
+    page: Any,
+    backbone: Any,
+    pictures: tuple[torch.Tensor, ...],
+    until: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    assert viewer.reconstruct(Photos(pictures)).is_over.wait(60)
+    start = settle(page, lambda p: (p < 250).any(-1).sum() > 500)
+    page.get_by_text("384 Gaussians").wait_for()
+
+    box = field(page, "Compression")
+    box.fill("0.5")
+    box.press("Enter")
+    until(lambda: viewer.scene.compression == 0.5)
+    page.get_by_text("192 Gaussians").wait_for()
+    settle(page, lambda p: has_changed(p, start))
+    assert backbone.num_runs == 1
+
+    before = pixels(page)
+    page.get_by_role("checkbox", name="Colour by token").check()
+    until(lambda: viewer.look.by_token)
+    settle(page, lambda p: has_changed(p, before))
+    page.get_by_role("checkbox", name="Colour by token").uncheck()
+
+    Image.new("RGB", (40, 30), (250, 120, 0)).save(tmp_path / "more.png")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Add a photo, video or .zip").click()
+    chooser.value.set_files(tmp_path / "more.png")
+    page.get_by_text("3 in the scene, 1 added.").wait_for()
+    page.get_by_role("button", name="Reconstruct").click()
+    page.get_by_text("4 in the scene.").wait_for()
+    assert backbone.num_runs == 2
+    assert len(viewer.scene.photos.pictures) == 4
+
+    page.get_by_text("Download", exact=True).first.click()  # opens the folder
+    page.get_by_role("combobox", name="Format").click()
+    page.get_by_role("option", name=".spz", exact=True).click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    assert path.name == "scene.spz"
+    assert Gaussians.load(path).num_gaussians == viewer.scene.gaussians.num_gaussians == 256
+
+    file = tmp_path / "large.png"
+    file.write_bytes(bytes(300_000))
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Add a photo, video or .zip").click()
+    chooser.value.set_files(file)
+    page.get_by_text("more than is allowed").wait_for()
+
+
+def test_two_browsers_and_one_that_leaves(
+    viewer: Any,
+    page: Any,
+    chromium: Any,
+    backbone: Any,
+    pictures: tuple[torch.Tensor, ...],
+    until: Callable[..., None],
+) -> None:
+    other = chromium.new_page(viewport={"width": 600, "height": 300})
+    other.goto(f"http://127.0.0.1:{viewer.server.get_port()}")
+    until(lambda: len(viewer.server.get_clients()) == 2, seconds=60)
+    backbone.may_go_on.clear()
+    job = viewer.reconstruct(Photos(pictures), client_id=max(viewer.server.get_clients()))
+    page.get_by_text("Encoding 3 views").wait_for()
+    other.close()
+    until(lambda: len(viewer.server.get_clients()) == 1, seconds=60)
+    backbone.may_go_on.set()
+    assert job.is_over.wait(60)
+    assert job.error is None
+    settle(page, lambda p: (p < 250).any(-1).sum() > 500)
+    page.get_by_text("Encoding 3 views").wait_for(state="hidden")
