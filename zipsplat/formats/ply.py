@@ -68,6 +68,8 @@ def read(file: BinaryIO) -> SplatArrays:
     vertices = read_elements(file, read_header(file)).get("vertex")
     names = () if vertices is None else vertices.dtype.names or ()
     missing = [name for name in property_names(1) if name not in names and name[0] != "n"]
+    if "packed_position" in names:
+        raise ValueError("this is a compressed .ply; give it a name that ends in .compressed.ply")
     if vertices is None or missing:
         listing = ", ".join(missing) or "vertices"
         raise ValueError(f"this .ply holds no Gaussians: it has no {listing}")
