@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from splatfactory.datasets.scripts.synthetic import examples
+from splatfactory.datasets.scripts.synthetic import examples, sheet
+from splatfactory.datasets.synthetic.scene import generate_scene
 from zipsplat.images import load_image
 from zipsplat.video import load_video, video_info
 
@@ -41,3 +42,26 @@ def test_the_command_writes_all_files(tmp_path: Path, monkeypatch: pytest.Monkey
     assert video_info(tmp_path / "drone.mp4").num_frames == 96
     with Image.open(tmp_path / "office" / "01.png") as picture:
         assert picture.size == (32, 24)
+
+
+def test_a_contact_sheet_shows_one_picture_per_scene(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "sheet.png"
+    assert sheet.main([str(file), "--count", "3", "--columns", "2", "--size", "24"]) == 0
+    pixels = np.asarray(Image.open(file))
+    assert pixels.shape == (48, 48, 3)
+    np.testing.assert_array_equal(
+        pixels[24:, :24], generate_scene("train", 0, 2, 3, (24, 24)).draw(1)[0]
+    )
+    assert (pixels[24:, 24:] == 255).all()  # no fourth scene
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["a.gif"], "must be .webp"), (["a.png", "--count", "0"], "positive")],
+)
+def test_contact_sheets_explain_wrong_requests(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        sheet.main(arguments)
+    assert message in capsys.readouterr().err

@@ -1,0 +1,115 @@
+"""How fast scenes are generated: CPU time per view, by part, and what the tree is worth.
+
+    python benchmarks/synthetic.py [--size 252] [--num-scenes 24] [--num-views 24]
+
+Prints a table in Markdown. Times are CPU times of one thread, the smallest of three for each view;
+other work on the machine can lengthen them but not shorten them. The views per second of two
+threads are measured by the clock, and next to them stands what the CPU time allows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image
+
+from splatfactory.datasets import depth_codec
+from splatfactory.datasets.synthetic.dataset import stored_scene
+from splatfactory.datasets.synthetic.raycast import draw
+from splatfactory.datasets.synthetic.scene import GeneratedScene, generate_scene
+
+REPEATS = 3
+FIRST = 5000  # scenes that were not looked at while the generator was written
+
+
+def cpu_ms(work: Callable[[], object]) -> float:
+    """Smallest CPU time of a call, milliseconds."""
+    times = []
+    for _ in range(REPEATS):
+        start = time.thread_time()
+        work()
+        times.append(time.thread_time() - start)
+    return 1e3 * min(times)
+
+
+def without_tree(scene: GeneratedScene) -> GeneratedScene:
+    """The same scene with every primitive tried for every ray."""
+    world = scene.world
+    plain = world._replace(nodes=world.nodes[:0], bounds=world.bounds[:0], num_in_tree=0)
+    return GeneratedScene(scene.key, scene.place, plain, scene.shot)
+
+
+def picture_bytes(color: np.ndarray) -> bytes:
+    """A picture as shards hold it."""
+    buffer = io.BytesIO()
+    Image.fromarray(color).save(buffer, "WEBP", lossless=True, quality=0, method=0)
+    return buffer.getvalue()
+
+
+def measure(size: int, num_scenes: int, num_views: int) -> dict[str, list[float]]:
+    """CPU milliseconds per view of each part, one number per scene."""
+    parts: dict[str, list[float]] = {}
+    for index in range(FIRST, FIRST + num_scenes):
+
+        def build(number: int = index) -> GeneratedScene:
+            return generate_scene("train", 0, number, num_views, (size, size))
+
+        scene = build()
+        view = num_views // 2
+        color, depth = scene.draw(view)
+        camera = scene.shot.camera(view)
+        times = {
+            "build (shared by the views)": cpu_ms(build) / num_views,
+            "draw colour and depth": cpu_ms(lambda s=scene, c=camera: draw(s.world, c)),
+            "encode picture": cpu_ms(lambda c=color: picture_bytes(c)),
+            "encode depth": cpu_ms(lambda d=depth: depth_codec.encode(d, is_quick=True)),
+        }
+        if index < FIRST + 4:
+            plain = without_tree(scene)
+            times["draw without the tree (4 scenes)"] = cpu_ms(
+                lambda s=plain, c=camera: draw(s.world, c)
+            )
+            times["draw with the tree (same 4 scenes)"] = times["draw colour and depth"]
+        for name, value in times.items():
+            parts.setdefault(name, []).append(value)
+    return parts
+
+
+def by_the_clock(size: int, num_scenes: int, num_views: int) -> float:
+    """Views per second of two threads that generate and encode whole scenes."""
+
+    def make(index: int) -> None:
+        stored_scene(generate_scene("train", 0, index, num_views, (size, size)))
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(make, range(FIRST, FIRST + num_scenes)))
+    return num_scenes * num_views / (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=252)
+    parser.add_argument("--num-scenes", type=int, default=24)
+    parser.add_argument("--num-views", type=int, default=24)
+    options = parser.parse_args()
+    generate_scene("train", 0, FIRST, 2, (32, 32)).draw(0)  # compile first
+    parts = measure(options.size, options.num_scenes, options.num_views)
+    print("| part | CPU ms per view, mean | median | largest |\n|---|---|---|---|")
+    for name, values in parts.items():
+        print(f"| {name} | {np.mean(values):.1f} | {np.median(values):.1f} | {max(values):.1f} |")
+    own = [name for name in parts if "tree" not in name]
+    total = sum(float(np.mean(parts[name])) for name in own)
+    clock = by_the_clock(options.size, min(options.num_scenes, 12), options.num_views)
+    print(f"| sum | {total:.1f} | | |\n")
+    print(f"Two cores: {2e3 / total:.1f} views/s by CPU time, {clock:.1f} by the clock here.")
+
+
+if __name__ == "__main__":
+    main()
