@@ -61,13 +61,13 @@ from zipsplat.render.cpu.simd import (
     zeros,
 )
 from zipsplat.render.cpu.simd_memory import (
+    item,
     lane_sums,
     load,
     load_ints,
     load_square,
     prefetch,
     store,
-    store_12,
 )
 
 _PAIR = 2 * GROUP  # per Gaussian and block of a batch: s and w of 16 pixels
@@ -152,8 +152,8 @@ def _sum_up(
 ) -> Floats:
     """The sums of one hit over the pixels of its blocks; see `layout.HIT`."""
     place = np.int64(slot) * RECORD
-    x = x_in_block() + (tile_x - records[place + MEAN_X])
-    y = y_in_block() + (tile_y - records[place + MEAN_Y])
+    x = x_in_block() + (tile_x - item(records, place + MEAN_X))
+    y = y_in_block() + (tile_y - item(records, place + MEAN_Y))
     zero = zeros()
     s0, sx, sy, sxx, sxy, syy = zero, zero, zero, zero, zero, zero
     features = Features(zero, zero, zero, zero)
@@ -191,12 +191,12 @@ def _sum_up(
 def _dot(num_features: int, v: Features, records: FloatArray, slot: int) -> Floats:
     """Product of v and the features of a Gaussian."""
     place = np.int64(slot) * RECORD
-    D: Floats = v.f0 * records[place + FEATURE]
+    D: Floats = v.f0 * item(records, place + FEATURE)
     if num_features >= 3:
-        D = fma(v.f1, records[place + FEATURE + 1], D)
-        D = fma(v.f2, records[place + FEATURE + 2], D)
+        D = fma(v.f1, item(records, place + FEATURE + 1), D)
+        D = fma(v.f2, item(records, place + FEATURE + 2), D)
     if num_features == 4:
-        D = fma(v.f3, records[place + FEATURE + 3], D)
+        D = fma(v.f3, item(records, place + FEATURE + 3), D)
     return D
 
 
@@ -227,7 +227,7 @@ def _unblend_block(
         inverse = 1.0 / (1.0 - alpha)
         T = T * inverse
         weight = alpha * T
-        D = _dot(num_features, v_pixel, batch.records, batch.slots[j])
+        D = _dot(num_features, v_pixel, batch.records, item(batch.slots, j))
         v_alpha = fma(T, D, -(rest * inverse))
         rest = fma(weight, D, rest)
         s = select(active & (opacity <= clamp), opacity * v_alpha, 0.0)
@@ -275,7 +275,7 @@ def unblender(num_features: int) -> Callable[..., Any]:
             stops: how far the pixels got.
             v_picture: gradient of the loss by the picture.
             v_transmittances: gradient of the loss by the transmittances.
-            hits: receives 12 numbers per hit.
+            hits: receives 16 numbers per hit.
             hit_used: receives 1 for the hits that were written.
             work: memory to work in.
         """
@@ -346,7 +346,7 @@ def unblender(num_features: int) -> Callable[..., Any]:
                             corner_x,
                             corner_y,
                         )
-                        store_12(hits, hit * HIT, sums)
+                        store(hits, hit * HIT, sums)
                         hit_used[hit] = 1
 
     return unblend

@@ -37,7 +37,7 @@ from zipsplat.render.cpu.simd import (
     to_floats,
 )
 from zipsplat.render.cpu.simd_math import exp2
-from zipsplat.render.cpu.simd_memory import load, load_ints, prefetch, store, store_ints
+from zipsplat.render.cpu.simd_memory import item, load, load_ints, prefetch, store, store_ints
 
 BATCH = 32
 # Four tables of BATCH vectors.
@@ -106,20 +106,20 @@ def prepare(
     store_ints(block_bits, 0, 0)
     store_ints(block_bits, GROUP, 0)
     for j in range(last - first):
-        prefetch(records, np.int64(entries[2 * (first + j + BATCH)]) * RECORD)
-        place = np.int64(entries[2 * (first + j)]) * RECORD
-        a, b, c = records[place + A], records[place + B], records[place + C]
-        dx = corner_x - records[place + MEAN_X]
-        dy = corner_y - records[place + MEAN_Y]
+        prefetch(records, np.int64(item(entries, 2 * (first + j + BATCH))) * RECORD)
+        place = np.int64(item(entries, 2 * (first + j))) * RECORD
+        a, b, c = item(records, place + A), item(records, place + B), item(records, place + C)
+        dx = corner_x - item(records, place + MEAN_X)
+        dy = corner_y - item(records, place + MEAN_Y)
         slope = fma(a, dx, dy * b)
-        value = fma(slope, dx, fma(dy * c, dy, records[place + LOG2_OPACITY]))
+        value = fma(slope, dx, fma(dy * c, dy, item(records, place + LOG2_OPACITY)))
         gradient_x = fma(a, dx, slope)
         gradient_y = fma(dy, c + c, dx * b)
         bound = fma(absolute(gradient_x) + absolute(gradient_y), 1.5, value)
         hit = pack(bound >= _THRESHOLD) & alive
         touched |= hit
         block_bits[j] = hit
-        slots[j] = entries[2 * (first + j)]
+        slots[j] = item(entries, 2 * (first + j))
         store(batch, QUADRATIC + j * GROUP, fma(fma(x, a, y * b), x, y * y * c))
         store(batch, VALUE + j * GROUP, value)
         store(batch, GRADIENT_X + j * GROUP, gradient_x)
@@ -140,7 +140,7 @@ def members(block_bits: IntArray, block: int) -> int:
 def opacity_at(batch: FloatArray, j: int, block: int, x: Floats, y: Floats) -> Floats:
     """Opacity of Gaussian j at the pixels of a block, before the clamp; zero below 1/255."""
     at = j * GROUP
-    q = load(batch, QUADRATIC + at) + batch[VALUE + at + block]
-    q = fma(x, batch[GRADIENT_X + at + block], q)
-    q = fma(y, batch[GRADIENT_Y + at + block], q)
+    q = load(batch, QUADRATIC + at) + item(batch, VALUE + at + block)
+    q = fma(x, item(batch, GRADIENT_X + at + block), q)
+    q = fma(y, item(batch, GRADIENT_Y + at + block), q)
     return select(q >= _THRESHOLD, exp2(q), 0.0)

@@ -30,7 +30,7 @@ from zipsplat.render.cpu.simd import (
     to_floats,
     unpack,
 )
-from zipsplat.render.cpu.simd_memory import load_table, prefetch, store_ints
+from zipsplat.render.cpu.simd_memory import item, load_table, prefetch, store_ints
 
 _DIGIT_BITS = 11
 _DIGIT = (1 << _DIGIT_BITS) - 1
@@ -182,10 +182,11 @@ def fill_tiles(
             prefetch(slots.num_hits, order[i + _AHEAD])
         if i + _AHEAD // 2 < len(order):
             prefetch(hit_tiles, slots.first_hit[order[i + _AHEAD // 2]])
-        slot = order[i]
-        start = slots.first_hit[slot]
-        for hit in range(start, start + slots.num_hits[slot]):
-            place = cursors[hit_tiles[hit]]
-            cursors[hit_tiles[hit]] = place + 1
+        slot = item(order, i)
+        start = item(slots.first_hit, slot)
+        for hit in range(start, start + item(slots.num_hits, slot)):
+            tile = item(hit_tiles, hit)
+            place = item(cursors, tile)
+            cursors[tile] = place + 1
             entries[2 * place] = slot
             entries[2 * place + 1] = hit

@@ -53,6 +53,7 @@ from zipsplat.render.cpu.simd import (
     select_ints,
 )
 from zipsplat.render.cpu.simd_memory import (
+    item,
     load,
     load_ints,
     store,
@@ -158,10 +159,10 @@ def _add_weighted(features: Features, weight: Floats, records: FloatArray, slot:
     """Add a Gaussian's features."""
     place = np.int64(slot) * RECORD
     return Features(
-        fma(weight, records[place + FEATURE], features.f0),
-        fma(weight, records[place + FEATURE + 1], features.f1),
-        fma(weight, records[place + FEATURE + 2], features.f2),
-        fma(weight, records[place + FEATURE + 3], features.f3),
+        fma(weight, item(records, place + FEATURE), features.f0),
+        fma(weight, item(records, place + FEATURE + 1), features.f1),
+        fma(weight, item(records, place + FEATURE + 2), features.f2),
+        fma(weight, item(records, place + FEATURE + 3), features.f3),
     )
 
 
@@ -225,7 +226,7 @@ def _blend_block(
         weight = select(open_, weight, 0.0)
         T = select(open_, after, -absolute(T))
         stop = select_ints(open_, tried + 1 + j, stop)
-        features = _add_weighted(features, weight, batch.records, batch.slots[j])
+        features = _add_weighted(features, weight, batch.records, item(batch.slots, j))
         if with_masks:
             _mark(batch, j, block, weight, contributed, centred)
     store(transmittance, at, T)

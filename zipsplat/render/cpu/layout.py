@@ -36,9 +36,9 @@ DEPTH = 10
 HALF_Y, SLOPE, STEEPEST_Y, HALF_WIDTH = 11, 12, 13, 14  # the ellipse, see `ellipse`
 
 # What a hit contributes to gradients: sums over pixels of s = ∂loss/∂alpha · alpha times 1, dx,
-# dy, dx², dx·dy, dy², then the gradients of the features.
-HIT = 12
-HIT_FEATURE = 6
+# dy, dx², dx·dy, dy², then the gradients of the features: ten of 16 numbers. With 12 numbers half
+# of the hits lay on two cache lines, and the pixel stage took a fifth longer.
+HIT = 16
 
 # A camera: 20 float32.
 ROTATION = 0  # camera from world, row by row

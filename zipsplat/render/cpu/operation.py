@@ -82,7 +82,9 @@ class Rasterize(torch.autograd.Function):
         views: list[View] = ctx.views
         *tensors, _, _ = ctx.saved_tensors
         scene, rotations, centres = _arrays(tensors)
-        results = [torch.empty_like(t) if views else torch.zeros_like(t) for t in tensors[:5]]
+        # Of numpy's arrays the large ones come in huge pages, of which fewer are faulted in.
+        make = np.empty if views else np.zeros
+        results = [torch.from_numpy(make(tuple(t.shape), np.float32)) for t in tensors[:5]]
         gradients = Inputs(*(r.numpy().reshape(-1) for r in results))
         by_rotation = torch.zeros_like(tensors[5])
         by_centre = torch.zeros_like(tensors[6])

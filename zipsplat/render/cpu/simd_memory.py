@@ -56,15 +56,19 @@ def _loader(vector: Vector) -> Callable[..., Any]:
     return typed
 
 
-def _storer(vector: Vector, lanes: int = LANES) -> Callable[..., Any]:
-    part = ir.VectorType(vector.element, lanes)
-    kept = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
+def _item_loader(_context: Any, array: Any, index: Any) -> Any:
+    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        element = context.get_value_type(array.dtype)
+        return builder.load(_address(context, builder, sig, args, element))
 
+    return (signature(array.dtype, array, index), lowered) if _is_row(array, array.dtype) else None
+
+
+def _storer(vector: Vector) -> Callable[..., Any]:
     def typed(_context: Any, array: Any, index: Any, value: Any) -> Any:
         def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            whole = operand(context, builder, vector, sig.args[2], args[2])
-            stored = builder.shuffle_vector(whole, whole, kept) if lanes < LANES else whole
-            builder.store(stored, _address(context, builder, sig, args, part), align=4)
+            lanes = operand(context, builder, vector, sig.args[2], args[2])
+            builder.store(lanes, _address(context, builder, sig, args, vector.llvm), align=4)
             return context.get_dummy_value()
 
         if not _is_row(array, vector.scalar) or not fits(vector, value):
@@ -84,6 +88,14 @@ def load_ints(array: Array, index: int) -> Ints:  # type: ignore[empty-body]
     """array[index : index + 16] of an int32 array."""
 
 
+@compiled(_item_loader)
+def item(array: Array, index: int) -> Any:
+    """array[index], without the test that lets Python count negative indices from the end.
+
+    Seven such tests stood in the innermost loop.
+    """
+
+
 @compiled(_storer(FLOATS))
 def store(array: Array, index: int, value: Floats | float) -> None:
     """array[index : index + 16] = value."""
@@ -92,16 +104,6 @@ def store(array: Array, index: int, value: Floats | float) -> None:
 @compiled(_storer(INTS))
 def store_ints(array: Array, index: int, value: Ints | int) -> None:
     """array[index : index + 16] = value, for an int32 array."""
-
-
-@compiled(_storer(FLOATS, 12))
-def store_12(array: Array, index: int, value: Floats) -> None:
-    """array[index : index + 12] = the first twelve lanes."""
-
-
-@compiled(_storer(FLOATS, 4))
-def store_4(array: Array, index: int, value: Floats) -> None:
-    """array[index : index + 4] = the first four lanes."""
 
 
 def _column_loader(width: int) -> Callable[..., Any]:

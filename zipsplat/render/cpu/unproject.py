@@ -42,6 +42,7 @@ from zipsplat.render.cpu.shade import (
 )
 from zipsplat.render.cpu.simd import Floats, Mask, fma, maximum, select, sqrt, unpack, zeros
 from zipsplat.render.cpu.simd_memory import (
+    item,
     lane_sums,
     load,
     load_table,
@@ -64,7 +65,7 @@ def _gather(
         if bits >> i & 1:
             first = slots.first_hit[slot]
             for hit in range(first, first + slots.num_hits[slot]):
-                if hit_used[hit]:
+                if item(hit_used, hit):
                     total = total + load(hits, hit * HIT)
             slot += 1
         store(sums, i * GROUP, total)

@@ -1,0 +1,547 @@
+"""Speed of the CPU rasterizer: by stage, against the processor's peak, and against plain PyTorch.
+
+    python benchmarks/rasterizer.py                 # stages, throughput and peers
+    python benchmarks/rasterizer.py --quick         # one scene, no peers
+    python benchmarks/rasterizer.py --plot out.png
+
+All times are processor time of one thread, the smallest of several runs, so that other programs
+disturb them little. The peak is that of fused multiply-adds on 16-lane vectors, measured in the
+same run and again between scenes. Scenes:
+
+- A: depths uniform in 2…10, standard deviations of each axis log-uniform in 2…4 pixels, opacities
+  uniform in 0.1…1, harmonics of degree 3;
+- B ("surf"): three smooth layers, standard deviations log-uniform in 0.6…2.5 pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from zipsplat.render import RenderSettings, Splats, Viewpoints
+from zipsplat.render.cpu import PLUGIN, set_num_threads
+from zipsplat.render.cpu import view as stages
+from zipsplat.render.cpu.batch import BATCH, BATCH_SIZE, prepare
+from zipsplat.render.cpu.compiler import kernel
+from zipsplat.render.cpu.layout import (
+    HIT,
+    TILE,
+    FloatArray,
+    Inputs,
+    IntArray,
+    Limits,
+    LongArray,
+    Workspace,
+)
+from zipsplat.render.cpu.operation import Plan, _cameras
+from zipsplat.render.cpu.simd import count_bits, fma
+from zipsplat.render.cpu.simd_memory import aligned_empty, load, store
+
+# Arithmetic of one evaluation (one Gaussian at one pixel), counting a fused multiply-add as two:
+# exponent 5, exp2 14, alpha and transmittance 5, colour 6 forward; backward again the first two,
+# 13 for the chain, and 19 for the sums.
+FLOPS_FORWARD = 30
+FLOPS_BACKWARD = 58
+
+SCENES = [
+    ("A", 20_000, 252, 252),
+    ("A", 100_000, 252, 252),
+    ("A", 100_000, 512, 512),
+    ("A", 250_000, 960, 540),
+    ("B", 100_000, 252, 252),
+    ("B", 250_000, 512, 512),
+]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Gaussians and one camera."""
+
+    name: str
+    splats: Splats
+    viewpoints: Viewpoints
+
+
+@dataclass
+class Result:
+    """One scene; times in milliseconds."""
+
+    scene: str
+    num: int
+    width: int
+    height: int
+    hits: int
+    peak_gflops: float
+    project: float
+    list_tiles: float
+    sort: float
+    fill: float
+    blend: float
+    unblend: float
+    unproject: float
+    forward: float
+    both: float
+    evaluations: int
+    evaluations_forward: float
+    evaluations_backward: float
+    share_forward: float
+    share_backward: float
+
+
+def scene_a(num: int, width: int, height: int) -> Scene:
+    """Gaussians scattered in space."""
+    random = np.random.default_rng(0)
+    depth = random.uniform(2, 10, num)
+    sigma = np.exp(random.uniform(np.log(2), np.log(4), (num, 3)))
+    opacity = random.uniform(0.1, 1, num)
+    return _scene("A", random, depth, sigma, opacity, width, height)
+
+
+def scene_b(num: int, width: int, height: int) -> Scene:
+    """Three smooth surfaces, one behind the other."""
+    random = np.random.default_rng(0)
+    layer = random.integers(0, 3, num)
+    depth = 3.0 + 2.0 * layer + 0.3 * np.sin(np.arange(num) * 0.01)
+    sigma = np.exp(random.uniform(np.log(0.6), np.log(2.5), (num, 3)))
+    opacity = random.uniform(0.1, 1, num)
+    return _scene("B", random, depth, sigma, opacity, width, height)
+
+
+def _scene(
+    name: str,
+    random: np.random.Generator,
+    depth: np.ndarray,
+    sigma: np.ndarray,
+    opacity: np.ndarray,
+    width: int,
+    height: int,
+) -> Scene:
+    num, focal = len(depth), 0.9 * width
+    x = (random.uniform(0, width, num) - width / 2) / focal * depth
+    y = (random.uniform(0, height, num) - height / 2) / focal * depth
+    splats = Splats(
+        means=_tensor(np.stack((x, y, depth), axis=1)),
+        quats=_tensor(random.normal(size=(num, 4))),
+        scales=_tensor(sigma * (depth / focal)[:, None]),
+        opacities=_tensor(opacity),
+        sh_coeffs=_tensor(0.2 * random.normal(size=(num, 16, 3))),
+    )
+    K = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    return Scene(name, splats, Viewpoints(torch.eye(4)[None], K[None], width, height))
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def best(function: Callable[[], Any], runs: int) -> float:
+    """Smallest processor time of this thread, in milliseconds."""
+    times = []
+    for _ in range(runs):
+        start = time.thread_time()
+        function()
+        times.append(time.thread_time() - start)
+    return 1e3 * min(times)
+
+
+@kernel
+def _multiply_add(values: FloatArray, rounds: int) -> None:
+    """Twelve independent chains of fused multiply-adds."""
+    factor, term = load(values, 0), load(values, 16)
+    a = b = c = d = e = f = factor
+    g = h = i = j = k = m = term
+    for _ in range(rounds):
+        a, b, c = fma(a, factor, term), fma(b, factor, term), fma(c, factor, term)
+        d, e, f = fma(d, factor, term), fma(e, factor, term), fma(f, factor, term)
+        g, h, i = fma(g, factor, term), fma(h, factor, term), fma(i, factor, term)
+        j, k, m = fma(j, factor, term), fma(k, factor, term), fma(m, factor, term)
+    store(values, 0, a + b + c + d + e + f + g + h + i + j + k + m)
+
+
+def peak_gflops() -> float:
+    """What one core reaches with nothing but fused multiply-adds."""
+    rounds = 200_000
+    values = aligned_empty(32)
+
+    def run() -> None:
+        values[:] = 0.5
+        _multiply_add(values, rounds)
+
+    run()
+    return 12 * 16 * 2 * rounds / best(run, 15) / 1e6
+
+
+class Stages:
+    """The stages of one view, to be run one by one."""
+
+    def __init__(self, scene: Scene) -> None:
+        splats, viewpoints = scene.splats, scene.viewpoints
+        self.inputs = Inputs(
+            *(
+                t.numpy().reshape(-1)
+                for t in (
+                    splats.means,
+                    splats.quats,
+                    splats.scales,
+                    splats.opacities,
+                    splats.sh_coeffs,
+                )
+            )
+        )
+        self.scene = stages.Scene.of(self.inputs)
+        self.width, self.height = viewpoints.width, viewpoints.height
+        self.limits = Limits(0.01, 1e10, 0.3, 0.0, self.width, self.height, 3, 16)
+        self.camera = _camera(viewpoints)
+        self.tiles_x, self.tiles_y = -(-self.width // TILE), -(-self.height // TILE)
+        self.num_tiles = self.tiles_x * self.tiles_y
+        self.slots = self.project()
+        self.num_slots, self.num_hits = map(int, stages.number_hits(self.slots))
+        self.lists = stages._bin(self.slots, self.limits, self.num_slots, self.num_hits, 1)
+        size = self.width * self.height
+        self.picture = np.empty(3 * size, np.float32)
+        self.through = np.empty(size, np.float32)
+        self.stops = np.empty(self.num_tiles * TILE * TILE, np.int32)
+        random = np.random.default_rng(0)
+        self.v_picture = random.normal(size=3 * size).astype(np.float32)
+        self.v_through = random.normal(size=size).astype(np.float32)
+        self.hits = aligned_empty(self.num_hits * HIT + 16)
+        self.hit_used = np.zeros(self.num_hits, np.uint8)
+        self.work = stages._workspace()
+        self.sorted = [
+            stages.Sortable(*(np.empty(self.num_slots, np.int32) for _ in range(2)))
+            for _ in range(2)
+        ]
+
+    def project(self) -> Any:
+        """Projection, culling and colour."""
+        return stages._project(self.scene, self.camera, self.limits, 1)
+
+    def list_tiles(self) -> None:
+        """Tiles of each Gaussian."""
+        tiles = np.empty(self.num_hits + 1, np.int32)
+        counts = np.zeros(self.num_tiles, np.int32)
+        chunks = len(self.slots.chunk_count)
+        stages.list_hits(
+            self.slots, self.tiles_x, self.tiles_y, 0, chunks, tiles, counts, self.work
+        )
+        self.hit_tiles = tiles
+
+    def sort(self) -> None:
+        """Depth order."""
+        in_first = stages.sort_slots(self.slots, *self.sorted, self.work)
+        self.order = self.sorted[0 if in_first else 1].slots
+
+    def fill(self) -> None:
+        """Gaussians of each tile."""
+        entries, starts = self.lists
+        stages.fill_tiles(self.slots, self.order, self.hit_tiles, starts.copy(), entries)
+
+    def blend(self) -> None:
+        """The picture."""
+        nothing = np.zeros(0, np.uint8)
+        stages.blender(3, False)(
+            self.slots.records,
+            *self.lists,
+            0,
+            self.num_tiles,
+            self.width,
+            self.height,
+            0.999,
+            self.picture,
+            self.through,
+            self.stops,
+            nothing,
+            nothing,
+            self.work,
+        )
+
+    def unblend(self) -> None:
+        """Gradients of the ellipses and colours."""
+        stages.unblender(3)(
+            self.slots.records,
+            *self.lists,
+            0,
+            self.num_tiles,
+            self.width,
+            self.height,
+            0.999,
+            self.through,
+            self.stops,
+            self.v_picture,
+            self.v_through,
+            self.hits,
+            self.hit_used,
+            self.work,
+        )
+
+    def unproject(self) -> None:
+        """Gradients of the Gaussians."""
+        gradients = Inputs(*(np.empty_like(a) for a in self.inputs))
+        chunks = len(self.slots.chunk_count)
+        stages.unproject(
+            self.scene.inputs,
+            self.scene.tail,
+            self.scene.tail_row,
+            self.scene.num,
+            self.camera,
+            self.limits,
+            self.slots,
+            3,
+            self.hits,
+            self.hit_used,
+            True,
+            gradients,
+            np.empty(12 * chunks),
+            0,
+            chunks,
+            self.work,
+        )
+
+    def evaluations(self) -> int:
+        """How often the forward pass computes an opacity: 16 per Gaussian and block it enters."""
+        return int(
+            _count_evaluations(self.slots.records, *self.lists, self.stops, self.tiles_x, self.work)
+        )
+
+
+def _camera(viewpoints: Viewpoints) -> FloatArray:
+    plan = Plan(viewpoints.K.numpy(), _limits(viewpoints), 3, 0.999, False, 1)
+    pose = viewpoints.world_from_camera.numpy()
+    return _cameras(plan, pose[:, :3, :3].transpose(0, 2, 1), pose[:, :3, 3])[0]
+
+
+def _limits(viewpoints: Viewpoints) -> Limits:
+    return Limits(0.01, 1e10, 0.3, 0.0, viewpoints.width, viewpoints.height, 3, 16)
+
+
+@kernel
+def _count_evaluations(
+    records: FloatArray,
+    entries: IntArray,
+    tile_starts: LongArray,
+    stops: IntArray,
+    tiles_x: int,
+    work: Workspace,
+) -> int:
+    """Sixteen for every Gaussian and block that the pixel loop visits."""
+    tables, block_bits = work.floats[:BATCH_SIZE], work.ints[:BATCH]
+    slots = work.ints[BATCH : 2 * BATCH]
+    total = 0
+    for tile in range(len(tile_starts) - 1):
+        x, y = np.float32(tile % tiles_x * TILE), np.float32(tile // tiles_x * TILE)
+        first = tile_starts[tile]
+        while first < tile_starts[tile + 1]:
+            last = min(first + BATCH, tile_starts[tile + 1])
+            alive = 0
+            for pixel in range(TILE * TILE):
+                if stops[tile * TILE * TILE + pixel] > first - tile_starts[tile]:
+                    alive |= 1 << (pixel >> 4)
+            prepare(records, entries, first, last, x, y, alive, tables, block_bits, slots)
+            for j in range(last - first):
+                total += 16 * count_bits(block_bits[j])
+            first = last
+    return total
+
+
+def measure(scene: Scene, runs: int) -> Result:
+    """All figures of one scene."""
+    set_num_threads(1)
+    parts = Stages(scene)
+    parts.list_tiles()
+    parts.sort()
+    parts.blend()
+    names = ("project", "list_tiles", "sort", "fill", "blend", "unblend", "unproject")
+    for name in names:
+        getattr(parts, name)()
+    peak = peak_gflops()
+    times = {name: best(getattr(parts, name), runs) for name in names}
+    peak = max(peak, peak_gflops())
+    forward, both = _whole(scene, runs)
+    evaluations = parts.evaluations()
+    rates = [evaluations / times[name] / 1e6 for name in ("blend", "unblend")]
+    return Result(
+        scene=scene.name,
+        num=parts.scene.num,
+        width=parts.width,
+        height=parts.height,
+        hits=parts.num_hits,
+        peak_gflops=peak,
+        **times,
+        forward=forward,
+        both=both,
+        evaluations=evaluations,
+        evaluations_forward=rates[0],
+        evaluations_backward=rates[1],
+        share_forward=rates[0] * FLOPS_FORWARD / peak,
+        share_backward=rates[1] * FLOPS_BACKWARD / peak,
+    )
+
+
+def _whole(scene: Scene, runs: int) -> tuple[float, float]:
+    """The renderer as users call it: forward, and forward and backward."""
+    leaves = [
+        getattr(scene.splats, name).clone().requires_grad_()
+        for name in ("means", "quats", "scales", "opacities", "sh_coeffs")
+    ]
+    weights = torch.randn(1, 3, scene.viewpoints.height, scene.viewpoints.width)
+
+    def forward() -> None:
+        with torch.no_grad():
+            PLUGIN.render(scene.splats, scene.viewpoints, RenderSettings())
+
+    def both() -> None:
+        color = PLUGIN.render(Splats(*leaves), scene.viewpoints, RenderSettings()).color
+        assert color is not None
+        torch.autograd.grad(color, leaves, weights)
+
+    both()
+    return best(forward, runs), best(both, runs)
+
+
+def plain_torch(parts: Stages, runs: int) -> tuple[float, float]:
+    """The baseline: the same ellipses sorted, listed by tile and blended by plain PyTorch.
+
+    Within a tile, all its Gaussians at all 256 pixels, with cumulative products. Projection and
+    harmonics are not counted.
+    """
+    records = parts.slots.records.reshape(-1, 16)
+    used = np.concatenate(
+        [np.arange(c * 4096, c * 4096 + n) for c, n in enumerate(parts.slots.chunk_count)]
+    )
+    table = torch.from_numpy(records[used].copy())
+    weights = torch.from_numpy(parts.v_picture).reshape(3, parts.height, parts.width)
+
+    def forward(values: Tensor) -> Tensor:
+        order = values[:, 10].argsort(stable=True)
+        tiles, owners = _tile_pairs(values[order].detach(), parts)
+        by_tile = tiles.argsort(stable=True)
+        owners = order[owners[by_tile]]
+        ends = torch.bincount(tiles, minlength=parts.num_tiles).cumsum(0).tolist()
+        picture = torch.zeros(3, parts.tiles_y * TILE, parts.tiles_x * TILE)
+        squares = []
+        for tile, (first, last) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+            corner = (tile % parts.tiles_x * TILE, tile // parts.tiles_x * TILE)
+            squares.append(_blend_tile(values[owners[first:last]], *corner))
+        grid = torch.stack(squares).reshape(parts.tiles_y, parts.tiles_x, 3, TILE, TILE)
+        picture = grid.permute(2, 0, 3, 1, 4).reshape(picture.shape)
+        return picture[:, : parts.height, : parts.width]
+
+    def only_forward() -> None:
+        with torch.no_grad():
+            forward(table)
+
+    def both() -> None:
+        leaf = table.clone().requires_grad_()
+        forward(leaf).mul(weights).sum().backward()
+
+    difference = (forward(table) - torch.from_numpy(parts.picture).reshape(weights.shape)).abs()
+    assert difference.quantile(0.99) < 1e-3, "the baseline draws something else"
+    return best(only_forward, runs), best(both, runs)
+
+
+def _tile_pairs(values: Tensor, parts: Stages) -> tuple[Tensor, Tensor]:
+    """Tiles and Gaussians of all pairs, from bounding boxes."""
+    x, y, half_y = values[:, 0], values[:, 1], values[:, 11]
+    half_x = half_y * (values[:, 4] / values[:, 2]).sqrt()
+    low_x = ((x - half_x) / TILE).floor().clamp(0, parts.tiles_x - 1).long()
+    high_x = ((x + half_x) / TILE).floor().clamp(0, parts.tiles_x - 1).long()
+    low_y = ((y - half_y) / TILE).floor().clamp(0, parts.tiles_y - 1).long()
+    high_y = ((y + half_y) / TILE).floor().clamp(0, parts.tiles_y - 1).long()
+    columns, rows = high_x - low_x + 1, high_y - low_y + 1
+    owners = torch.repeat_interleave(torch.arange(len(values)), columns * rows)
+    starts = (columns * rows).cumsum(0) - columns * rows
+    within = torch.arange(len(owners)) - starts[owners]
+    row, column = within // columns[owners], within % columns[owners]
+    return (low_y[owners] + row) * parts.tiles_x + low_x[owners] + column, owners
+
+
+def _blend_tile(values: Tensor, left: int, top: int) -> Tensor:
+    """(3, 16, 16) colours of a tile."""
+    pixel = torch.arange(TILE) + 0.5
+    dx = (left + pixel).repeat(TILE) - values[:, :1]
+    dy = (top + pixel).repeat_interleave(TILE) - values[:, 1:2]
+    a, b, c = values[:, 2:3], values[:, 3:4], values[:, 4:5]
+    power = values[:, 5:6] + a * dx * dx + b * dx * dy + c * dy * dy
+    alpha = torch.exp2(power).clamp_max(0.999)
+    alpha = torch.where(alpha >= 1 / 255, alpha, 0.0)
+    after = torch.cumprod(1 - alpha, dim=0)
+    before = torch.cat((torch.ones_like(after[:1]), after[:-1]))
+    weight = torch.where(after > 1e-4, alpha * before, 0.0)
+    return (values[:, 6:9].T @ weight).reshape(3, TILE, TILE)
+
+
+def report(result: Result) -> str:
+    """One scene as text."""
+    r = result
+    return (
+        f"{r.scene} {r.num // 1000}k {r.width}x{r.height}: {r.hits} hits; project {r.project:.1f}, "
+        f"list {r.list_tiles:.1f}, sort {r.sort:.1f}, fill {r.fill:.1f}, blend {r.blend:.1f}, "
+        f"unblend {r.unblend:.1f}, unproject {r.unproject:.1f} ms; forward {r.forward:.1f}, both "
+        f"{r.both:.1f} ms; {r.evaluations_forward:.2f} / {r.evaluations_backward:.2f} G "
+        f"evaluations/s, {100 * r.share_forward:.0f} % / {100 * r.share_backward:.0f} % of "
+        f"{r.peak_gflops:.0f} GFLOP/s"
+    )
+
+
+def plot(results: list[Result], path: Path) -> None:
+    """Stacked bars of the stages."""
+    from matplotlib import pyplot
+
+    names = ("project", "list_tiles", "sort", "fill", "blend", "unblend", "unproject")
+    figure, axes = pyplot.subplots(figsize=(7, 2.8), layout="constrained")
+    labels = [f"{r.scene} {r.num // 1000}k {r.width}×{r.height}" for r in results]
+    left = np.zeros(len(results))
+    for name in names:
+        widths = np.array([getattr(r, name) for r in results])
+        axes.barh(labels, widths, left=left, label=name.replace("_", " "))
+        left += widths
+    axes.invert_yaxis()
+    axes.set_xlabel("milliseconds of one core")
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=90)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one scene, no peers")
+    parser.add_argument("--runs", type=int, default=9, help="times each thing is measured")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--plot", type=Path, help="where to draw the stages (needs matplotlib)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"{platform.processor() or platform.machine()}, numba {numba.__version__}, one thread")
+    results = []
+    for name, num, width, height in SCENES[2:3] if arguments.quick else SCENES:
+        scene = (scene_a if name == "A" else scene_b)(num, width, height)
+        results.append(measure(scene, arguments.runs))
+        print(report(results[-1]), flush=True)
+        if not arguments.quick and (num, width) == (100_000, 512):
+            parts = Stages(scene)
+            parts.blend()
+            forward, both = plain_torch(parts, 3)
+            r = results[-1]
+            ours = r.list_tiles + r.sort + r.fill + r.blend
+            print(
+                f"  plain PyTorch, sort + bin + blend: forward {forward:.0f} ms "
+                f"({forward / ours:.0f}x), both {both:.0f} ms ({both / (ours + r.unblend):.0f}x)"
+            )
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(r) for r in results], indent=1))
+    if arguments.plot:
+        plot(results, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()
