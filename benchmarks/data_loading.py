@@ -251,11 +251,12 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=24)
     parser.add_argument("--views", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--codecs", nargs="+", choices=tuple(CODECS), default=list(CODECS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print("| codec | image KB | depth KB | context | plain ms/view | ours ms/view | ratio |")
     print("|---|---|---|---|---|---|---|")
-    for codec in CODECS:
+    for codec in arguments.codecs:
         with tempfile.TemporaryDirectory() as folder:
             directory = Path(folder)
             make_shards(directory, codec, arguments.scenes, arguments.views)

@@ -25,6 +25,7 @@ _QUANTILES = np.array([0.001, 0.999], dtype=np.float32)
 
 FloatMap = npt.NDArray[np.float32]
 CodeMap = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -111,21 +112,52 @@ def lookup_table(near: float, far: float) -> FloatMap:
 def decode_codes(data: bytes) -> CodeMap:
     """The codes (H, W) of a stored depth map.
 
-    OpenCV, where it is installed, takes half of Pillow's time; the maps are lossless, so both give
-    the same.
-
     Raises:
         OSError: if the bytes are no picture.
     """
+    # Any channel will do; grey pictures of other writers have one only.
+    return _decode_picture(data)[..., 0]
+
+
+def sample(depth: EncodedDepth, size: tuple[int, int], rows: Indices, columns: Indices) -> FloatMap:
+    """Depth (len(rows), len(columns)) at whole pixels, `INVALID` where it is unknown.
+
+    Args:
+        depth: the stored map.
+        size: height and width that it must have.
+        rows: whole numbers.
+        columns: whole numbers.
+
+    Raises:
+        OSError: if the bytes are no picture.
+        ValueError: if it has another size.
+    """
+    picture = _decode_picture(depth.data)
+    height, width, channels = picture.shape
+    if (height, width) != size:
+        raise ValueError(f"the map has size {(height, width)}, its picture {size}")
+    flat = picture.reshape(height, width * channels)
+    codes = flat.take(rows, axis=0).take(columns * channels, axis=1)
+    # No code can be out of bounds; "wrap" spares the test for it.
+    depths: FloatMap = lookup_table(depth.near, depth.far).take(codes, mode="wrap")
+    return depths
+
+
+def _decode_picture(data: bytes) -> CodeMap:
+    """The picture (H, W, C) of a depth map, C equal channels.
+
+    OpenCV, where it is installed, takes half of Pillow's time; the maps are lossless, so both give
+    the same.
+    """
     cv2 = opencv()
     if cv2 is None:
-        return _decode_by_pillow(data)
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+        return _decode_by_pillow(data)[..., None]
+    picture: CodeMap | None = None
+    if data:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if picture is None:
         raise OSError("the depth map is no picture")
-    # Any channel will do; grey pictures of other writers have one only.
-    codes: CodeMap = picture if picture.ndim == 2 else picture[..., 0]
-    return codes
+    return picture if picture.ndim == 3 else picture[..., None]
 
 
 def _decode_by_pillow(data: bytes) -> CodeMap:

@@ -85,13 +85,9 @@ class EncodedFrame:
         if self.depth is None:
             return None
         try:
-            codes = depth_codec.decode_codes(self.depth.data)
-            table = depth_codec.lookup_table(self.depth.near, self.depth.far)
+            return depth_codec.sample(self.depth, self.size, rows, columns)
         except (OSError, ValueError, SyntaxError) as error:
             raise FrameError(f"the depth map cannot be decoded: {error}") from error
-        if codes.shape != self.size:
-            raise FrameError(f"the depth map has size {codes.shape}, its picture {self.size}")
-        return table.take(codes.take(rows, axis=0).take(columns, axis=1))
 
 
 def decode_pixels(data: bytes) -> Pixels:
