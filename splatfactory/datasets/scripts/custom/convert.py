@@ -6,20 +6,27 @@ import argparse
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
 from splatfactory import paths
-from splatfactory.datasets.scripts.conversion import report, run_command, say
+from splatfactory.datasets.scripts.conversion import (
+    add_common_options,
+    report,
+    run_command,
+    say,
+)
 from splatfactory.datasets.scripts.custom import colmap, nerfstudio
-from splatfactory.datasets.scripts.custom.capture import Capture, photos_in, scene_key
+from splatfactory.datasets.scripts.custom.capture import Capture, Photo, photos_in, scene_key
 from splatfactory.datasets.scripts.custom.focal import Focal, common_focal
 from splatfactory.datasets.scripts.custom.pictures import encode_photo
-from splatfactory.datasets.shard_output import DEFAULT_SHARD_SIZE_MB, ShardOutput
+from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from zipsplat.images import image_info, load_image
 from zipsplat.video import is_video_file, load_video
@@ -103,17 +110,21 @@ def _upright_copies(photos: Sequence[Path], folder: Path, max_side: int | None) 
     return copies
 
 
-def stored_capture(capture: Capture, max_side: int | None) -> StoredScene:
-    """Encode all photos of a capture."""
-    images, rows = [], []
-    for photo in tqdm(capture.photos, capture.key, unit="photo", leave=False, disable=None):
-        data, row = encode_photo(photo, max_side)
-        images.append(data)
-        rows.append(row)
+def stored_capture(capture: Capture, max_side: int | None, num_workers: int = 0) -> StoredScene:
+    """Encode all photos of a capture, in threads if there is more than one worker."""
+
+    def encode(photo: Photo) -> tuple[bytes, npt.NDArray[np.float32]]:
+        return encode_photo(photo, max_side)
+
+    with ThreadPoolExecutor(max(1, num_workers)) as pool:
+        made = pool.map(encode, capture.photos)
+        total = len(capture.photos)
+        bar = tqdm(made, capture.key, total, unit="photo", leave=False, disable=None)
+        images, rows = zip(*bar, strict=True)
     poses = np.stack([photo.world_from_camera for photo in capture.photos])
     packed = np.concatenate([poses[:, :3, :3].reshape(-1, 9), poses[:, :3, 3]], axis=1)
     cameras = np.stack(rows)
-    return StoredScene(capture.key, cameras, packed.astype(np.float32), tuple(images))
+    return StoredScene(capture.key, cameras, packed.astype(np.float32), images)
 
 
 @contextmanager
@@ -136,7 +147,7 @@ def _convert(source: Path, options: argparse.Namespace, output: ShardOutput) -> 
         capture = read_capture(source, options, workspace)
         for note in capture.notes:
             say(f"{key}: {note}")
-        output.add(stored_capture(capture, options.max_side))
+        output.add(stored_capture(capture, options.max_side, options.num_workers))
     say(f"{key}: {len(capture.photos)} views")
 
 
@@ -162,8 +173,7 @@ def _parser() -> argparse.ArgumentParser:
         "--focal-35mm", type=float, help="focal length on 35 mm film, if you know it (phones: 26)"
     )
     parser.add_argument("--max-side", type=int, default=960, help="longer side in pixels; 0: all")
-    parser.add_argument("--shard-size-mb", type=float, default=DEFAULT_SHARD_SIZE_MB)
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    add_common_options(parser)
     return parser
 
 

@@ -65,6 +65,9 @@ def test_a_nerfstudio_folder_becomes_shards(
 ) -> None:
     folder = write_capture()
     assert convert.main([str(folder), "--output-dir", str(tmp_path / "out")]) == 0
+    convert.main([str(folder), "--output-dir", str(tmp_path / "two"), "--num-workers", "2"])
+    one, two = (tmp_path / out / "test-scenes/shard-000000.tar" for out in ("out", "two"))
+    assert one.read_bytes() == two.read_bytes()
     store = ShardStore(tmp_path / "out" / "test-scenes")
     assert [info.key for info in store.scenes] == ["my-capture-1"]
     stored = store.read(0)
