@@ -232,7 +232,6 @@ class MultiviewDataset:
         self, frames: Sequence[Frame], cameras: FloatArray, aspect: float, dice: Dice
     ) -> _Pictures:
         """Pictures, depth maps and cameras at their final size."""
-        rng = np.random.default_rng(dice.numpy.randint(0, 2**32, dtype=np.uint64))
         pictures: _Pictures | None = None
         for view, frame in enumerate(frames):
             try:
@@ -246,7 +245,7 @@ class MultiviewDataset:
             except ValueError as error:
                 raise SceneError("unfit image", str(error)) from error
             if self._augment is not None:
-                pixels = self._augment(pixels, rng)
+                pixels = self._augment(pixels, dice.fresh_generator())
             if pictures is None:
                 pictures = _Pictures.empty(len(frames), *pixels.shape[:2])
             pictures.put(view, pixels, depth, geometry.camera(cameras[view]))
@@ -315,10 +314,10 @@ class _Pictures:
 
     @staticmethod
     def empty(V: int, height: int, width: int) -> _Pictures:
-        """Room for V views, without depth yet."""
+        """Room for V views."""
         return _Pictures(
             np.empty((V, 3, height, width), np.uint8),
-            np.full((V, height, width), INVALID, np.float32),
+            np.empty((V, height, width), np.float32),
             np.empty((V, 6), np.float32),
         )
 
@@ -327,8 +326,7 @@ class _Pictures:
         if pixels.shape[:2] != self.depths.shape[1:]:
             raise SceneError("mixed sizes", "set preprocessing.resize to bring them to one")
         self.images[view] = pixels.transpose(2, 0, 1)
-        if depth is not None:
-            self.depths[view] = depth
+        self.depths[view] = INVALID if depth is None else depth
         self.cameras[view] = camera
 
     def select(self, views: Sequence[int]) -> _Pictures:

@@ -51,6 +51,10 @@ class Dice:
         """Both generators started from one number in [0, 2³²)."""
         return Dice(np.random.RandomState(seed), random.Random(seed))
 
+    def fresh_generator(self) -> np.random.Generator:
+        """A generator of NumPy's present kind, different at each call."""
+        return np.random.default_rng(int(self.numpy.randint(0, 2**32, dtype=np.uint64)))
+
 
 @dataclass(frozen=True)
 class Choice:
