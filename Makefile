@@ -8,7 +8,7 @@ SOURCES := zipsplat splatfactory tests benchmarks examples scripts
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check format lint types contracts examples wheels bench clean
+.PHONY: help setup demo test test-slow test-peers check format lint types contracts examples wheels bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -29,6 +29,12 @@ test: $(READY)  ## the fast tests, under ten minutes on two cores
 
 test-slow: $(READY)  ## the long tests (memory, kills, millions of Gaussians); needs about 8 GB
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m slow --timeout 3600 tests
+
+PEERS ?= .peers
+test-peers: $(READY)  ## files and pages against other programs; needs node and chromium
+	mkdir -p $(PEERS) && cp tests/peers/package.json $(PEERS)/
+	npm install --ignore-scripts --prefix $(PEERS)
+	ZIPSPLAT_PEERS=$(PEERS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/peers
 
 check: format-check lint types contracts  ## everything that CI checks besides tests and wheels
 
