@@ -508,7 +508,7 @@ def plot(results: list[Result], path: Path) -> None:
         left += widths
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds of one core")
-    axes.legend(fontsize="small")
+    figure.legend(fontsize="small", ncols=len(names), loc="outside upper center")
     figure.savefig(path, dpi=90)
 
 

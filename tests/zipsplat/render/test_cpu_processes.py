@@ -169,6 +169,7 @@ def test_the_cache_is_used_damaged_and_not_writable(tmp_path: Path) -> None:
         file.write_bytes(b"no such thing")
     third = fresh_process(str(cache))
     assert "damaged cache file" in third.stderr
+    assert fresh_process(str(cache)).stderr == ""
     nowhere = tmp_path / "a file"
     nowhere.write_text("not a directory")
     fourth = fresh_process(str(nowhere / "kernels"))

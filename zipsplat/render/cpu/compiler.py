@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -117,7 +118,9 @@ class _KernelCache(caching.FunctionCache):  # type: ignore[misc]
         try:
             found = super().load_overload(signature, target_context)
         except Exception as error:  # a damaged file can fail in any way; it is written anew
-            logger.warning("ignored a damaged cache file in %s: %s", self.cache_path, error)
+            logger.warning("replaced a damaged cache file in %s: %s", self.cache_path, error)
+            with contextlib.suppress(OSError):
+                self.flush()
             found = None
         if found is None:
             _announce_compilation(str(self.cache_path))
