@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from zipsplat.viewer.worker import Job
 
 DEFAULT_PORT = 8080
+EXAMPLES = """\
+examples:
+  zipsplat view photos/ --open
+  zipsplat view clip.mp4 --num-frames 12 --compression 0.5
+  zipsplat view scene.ply
+
+`python -m zipsplat.viewer` is the same command.
+"""
 
 
 def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None) -> int:
@@ -49,8 +57,10 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
 def parser() -> argparse.ArgumentParser:
     """What the command understands."""
     out = argparse.ArgumentParser(
-        prog="python -m zipsplat.viewer",
+        prog="zipsplat view",
         description="Show a scene in the browser: of photos, of a video, or from a file.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     out.add_argument(
         "input",
