@@ -1,0 +1,101 @@
+"""The tile lists of the CPU rasterizer against plain loops over every tile and pixel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zipsplat.render.cpu import view as stages
+from zipsplat.render.cpu.layout import (
+    DEPTH,
+    LOG2_ALPHA_MIN,
+    LOG2_OPACITY,
+    MEAN_X,
+    MEAN_Y,
+    TILE,
+    A,
+    B,
+    C,
+    Inputs,
+    Limits,
+)
+
+WIDTH, HEIGHT = 75, 50
+TILES_X, TILES_Y = 5, 4
+
+
+def lists_of(seed: int, num: int, spread: float) -> tuple[stages.Slots, stages.Lists, np.ndarray]:
+    """Project and bin a random scene; also the slots in use."""
+    random = np.random.default_rng(seed)
+    depth = np.round(random.uniform(2, 6, num), 1)  # many equal depths
+    position = (random.uniform(-0.7, 0.7, (num, 2)) * depth[:, None], depth[:, None])
+    inputs = Inputs(
+        means=np.concatenate(position, axis=1).astype(np.float32).reshape(-1),
+        quats=random.normal(size=num * 4).astype(np.float32),
+        scales=np.exp(random.normal(size=num * 3) * spread - 3).astype(np.float32),
+        opacities=random.uniform(0.004, 1, num).astype(np.float32),
+        sh_coeffs=np.zeros(num * 3, np.float32),
+    )
+    identity = [1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]
+    intrinsics = [70, 70, WIDTH / 2, HEIGHT / 2, -2, 2, -2, 2]
+    camera = np.array([*identity, *intrinsics], np.float32)
+    limits = Limits(0.01, 1e10, 0.3, 0.0, WIDTH, HEIGHT, 0, 1)
+    slots = stages._project(stages.Scene.of(inputs), camera, limits, 1)
+    num_slots, num_hits = stages.number_hits(slots)
+    lists = stages._bin(slots, limits, num_slots, num_hits, 1)
+    used = [c * stages.CHUNK + np.arange(n) for c, n in enumerate(slots.chunk_count)]
+    return slots, lists, np.concatenate(used)
+
+
+def exponents(record: np.ndarray) -> np.ndarray:
+    """log2 of the opacity at every pixel of every tile, (TILES_Y, TILES_X, 16, 16)."""
+    x = np.arange(TILES_X * TILE) + 0.5 - record[MEAN_X]
+    y = (np.arange(TILES_Y * TILE) + 0.5 - record[MEAN_Y])[:, None]
+    q = record[LOG2_OPACITY] + record[A] * x * x + record[B] * x * y + record[C] * y * y
+    return q.reshape(TILES_Y, TILE, TILES_X, TILE).swapaxes(1, 2)
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.5])
+def test_tile_lists(spread: float) -> None:
+    """Every tile with a pixel of alpha ≥ 1/255 is listed, and hardly any other."""
+    slots, lists, used = lists_of(0, 900, spread)
+    records = slots.records.reshape(-1, 16).astype(np.float64)
+    listed = np.zeros((len(slots.ids), TILES_Y * TILES_X), bool)
+    for tile in range(TILES_Y * TILES_X):
+        members = lists.entries[::2][lists.tile_starts[tile] : lists.tile_starts[tile + 1]]
+        assert len(set(members.tolist())) == len(members)
+        listed[members, tile] = True
+    assert listed[used].sum() == lists.tile_starts[-1] == slots.num_hits[used].sum()
+    needed = np.stack(
+        [(exponents(records[s]) >= LOG2_ALPHA_MIN).any(axis=(2, 3)).reshape(-1) for s in used]
+    )
+    # A tile may also be listed because the ellipse passes between its pixels.
+    assert (listed[used] >= needed).all()
+    assert listed[used].sum() <= 1.15 * needed.sum()
+    assert needed.sum() > 500
+
+
+def test_order_in_tiles() -> None:
+    """Nearest first, equal depths in the order of the input; hits belong to their slots."""
+    slots, lists, _ = lists_of(1, 9000, 0.3)
+    depths = slots.records.reshape(-1, 16)[:, DEPTH]
+    seen: list[int] = []
+    for tile in range(TILES_Y * TILES_X):
+        part = slice(lists.tile_starts[tile], lists.tile_starts[tile + 1])
+        members, hits = lists.entries[::2][part], lists.entries[1::2][part]
+        keys = list(zip(depths[members].tolist(), slots.ids[members].tolist(), strict=True))
+        assert keys == sorted(keys)
+        first = slots.first_hit[members]
+        assert ((hits >= first) & (hits < first + slots.num_hits[members])).all()
+        seen += hits.tolist()
+    assert sorted(seen) == list(range(lists.tile_starts[-1]))
+
+
+def test_parts_cover_everything_once() -> None:
+    for num in (0, 1, 5, 100):
+        for threads in (1, 2, 7):
+            parts = stages.even_parts(num, threads)
+            assert [i for first, last in parts for i in range(first, last)] == list(range(num))
+            starts = np.cumsum(np.random.default_rng(num).integers(0, 50, num + 1))
+            parts = stages.tile_parts(starts, threads)
+            assert [i for first, last in parts for i in range(first, last)] == list(range(num))
