@@ -59,7 +59,7 @@ def exponents(record: np.ndarray) -> np.ndarray:
 def test_tile_lists(spread: float) -> None:
     """Every tile with a pixel of alpha ≥ 1/255 is listed, and hardly any other."""
     slots, lists, used = lists_of(0, 900, spread)
-    records = slots.records.reshape(-1, 16).astype(np.float64)
+    records = slots.records.reshape(-1, 16)  # those not in use hold anything
     listed = np.zeros((len(slots.ids), TILES_Y * TILES_X), bool)
     for tile in range(TILES_Y * TILES_X):
         members = lists.entries[::2][lists.tile_starts[tile] : lists.tile_starts[tile + 1]]
@@ -67,7 +67,10 @@ def test_tile_lists(spread: float) -> None:
         listed[members, tile] = True
     assert listed[used].sum() == lists.tile_starts[-1] == slots.num_hits[used].sum()
     needed = np.stack(
-        [(exponents(records[s]) >= LOG2_ALPHA_MIN).any(axis=(2, 3)).reshape(-1) for s in used]
+        [
+            (exponents(records[s].astype(np.float64)) >= LOG2_ALPHA_MIN).any(axis=(2, 3)).ravel()
+            for s in used
+        ]
     )
     # A tile may also be listed because the ellipse passes between its pixels.
     assert (listed[used] >= needed).all()
