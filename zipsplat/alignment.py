@@ -63,7 +63,9 @@ class RefineSettings:
 
 EXACT = RefineSettings()
 FAST = RefineSettings(
-    stages=(Stage(60, 0.005, 0.002, downscale=2), Stage(40, 0.002, 0.0005)), keep_best=True
+    stages=(Stage(50, 0.005, 0.002, downscale=2), Stage(100, 0.003, 0.0002)),
+    threshold=0.0,
+    keep_best=True,
 )
 
 

@@ -36,7 +36,11 @@ data:
   num_workers: 0
   image_num_range: [2, 3]
   num_target_views: 2
-  view_sampler: {name: random}
+  view_sampler:
+    name: bounded
+    min_distance_between_context_views: 1
+    gap_multiplier: 3
+    max_distance_between_consecutive_views: 5
   preprocessing: {resize: 28}
 train:
   num_steps: 6

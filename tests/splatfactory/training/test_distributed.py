@@ -104,21 +104,23 @@ def test_a_host_that_dies_and_comes_back_continues_the_training(workplace: Path)
               "data.batch_size=8", "data.image_num_range=[2,2]",
               "train.ddp_timeout_minutes=1"]  # fmt: skip
 
-    def agent(rank: int):
+    def agent():
         command = [
             "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", "--max-restarts=5",
             "--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=test",
-            "--local-addr=localhost", f"--node-rank={rank}",
+            "--local-addr=localhost",
             "-m", "splatfactory.train", "two", *common, "--restore",
         ]  # fmt: skip
         return start(command, workplace)
 
     folder = workplace / "outputs/training/two"
-    first, second = agent(0), agent(1)
-    wait_until(lambda: newest(folder) >= 8, 240)
+    first = agent()  # the one that is there first keeps the rendezvous, so it must stay
+    wait_until(lambda: is_open(port), 300)
+    second = agent()
+    wait_until(lambda: newest(folder) >= 8, 600)
     kill_with_children(second.pid)
     second.communicate()
-    second = agent(1)
+    second = agent()
     finish(second, 400)
     output = finish(first, 400)
     assert "continuing from" in (folder / "log.log").read_text(), output
@@ -142,6 +144,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return probe.getsockname()[1]
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("localhost", port)) == 0
 
 
 def kill_with_children(pid: int) -> None:
