@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zipsplat.animation import ANIMATION_SUFFIXES, write_animation
 from zipsplat.camera import Camera
 from zipsplat.figures import color_depth, contact_sheet, depth_legend, to_pixels
 from zipsplat.gaussians import Gaussians
@@ -216,8 +217,12 @@ def render_video(
 
 
 def save_video(frames: Iterable[np.ndarray], path: str | Path, fps: float = 30) -> None:
-    """Write frames (H, W, 3) uint8 as an H.264 video; see `zipsplat.video.write_video`."""
-    write_video(path, frames, fps)
+    """Write frames (H, W, 3) uint8 as an H.264 video, or as an animated .gif or .webp.
+
+    See `zipsplat.video.write_video` and `zipsplat.animation.write_animation`.
+    """
+    is_animation = Path(path).suffix.lower() in ANIMATION_SUFFIXES
+    (write_animation if is_animation else write_video)(path, frames, fps)
 
 
 def save_picture(pixels: np.ndarray, path: str | Path) -> None:
@@ -250,7 +255,7 @@ def turntable(
 
     Args:
         g: one scene (N,).
-        path: name of the video, ending in .mp4.
+        path: name of the video, ending in .mp4, or of an animation: .gif or .webp.
         fov_deg: field of view, horizontal and vertical.
         render_size: width and height in pixels.
         num_frames: length in frames.

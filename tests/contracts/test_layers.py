@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 ZIPSPLAT = {
     "_version": 0, "plugins": 0, "structs": 0, "rotations": 0, "harmonics": 0, "files": 0,
     "progress": 0, "tensor_pickle": 0,
-    "images": 1, "video": 1, "file_records": 1, "torch_files": 1,
+    "animation": 1, "images": 1, "video": 1, "file_records": 1, "torch_files": 1,
     "inputs": 2, "downloads": 2, "camera": 2, "pose": 2, "render": 2, "formats": 2,
     "gaussians": 3, "hub": 3, "figures": 3,
     "model": 4, "preprocess": 4, "trajectories": 4, "weights": 5, "checkpoints": 4, "pruning": 4,

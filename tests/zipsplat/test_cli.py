@@ -162,7 +162,7 @@ def test_files_are_not_replaced_unless_asked(photos, tiny, tmp_path, capsys):
     [
         (["-o", "a.obj"], r"\.obj.*known"),
         (["-o", "a.ply", "-o", "a.ply"], "twice"),
-        (["-o", "a.ply", "--turntable", "a.gif"], r"a\.gif.*\.mp4"),
+        (["-o", "a.ply", "--turntable", "a.txt"], r"a\.txt.*\.mp4"),
         (["-o", "."], "suffix|folder"),
         (["-o", "a.ply", "--device", "warp"], "warp"),
         (["-o", "a.ply", "--image-size", "30"], "multiple of 14"),
@@ -211,6 +211,16 @@ def test_a_scene_is_filmed(scene, tmp_path, capsys):
     assert (info.width, info.height, info.num_frames) == (48, 32, 5)
     assert info.duration_s == pytest.approx(0.5)
     assert result(capsys)["frames"] == 5
+
+
+def test_render_animations(scene, tmp_path):
+    from PIL import Image
+
+    for name, num_frames in (("a.gif", 3), ("a.webp", 3), ("still.webp", 1)):
+        length = ("--frames", num_frames) if num_frames > 1 else ()
+        assert run("render", scene, "-o", tmp_path / name, "--size", 16, *length) == 0
+        with Image.open(tmp_path / name) as picture:
+            assert getattr(picture, "n_frames", 1) == num_frames
 
 
 def test_a_still_shows_the_first_frame_upright(scene, tmp_path):

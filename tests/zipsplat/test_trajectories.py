@@ -10,7 +10,14 @@ import torch
 
 from zipsplat.pose import Pose
 from zipsplat.rotations import matrix_from_quat
-from zipsplat.trajectories import dolly_poses, interpolate_poses, load_camera_path, orbit_poses
+from zipsplat.trajectories import (
+    CameraPath,
+    dolly_poses,
+    interpolate_poses,
+    load_camera_path,
+    orbit_poses,
+    save_camera_path,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model" / "geometry.npz"
 
@@ -176,3 +183,12 @@ def test_other_files_are_no_camera_paths(tmp_path, content):
     file.write_text(content)
     with pytest.raises(ValueError, match=r"cams\.json: no camera path"):
         load_camera_path(file)
+
+
+def test_saved_camera_paths_come_back(tmp_path):
+    poses = Pose.orbit(torch.tensor([1.0, 2.0, 3.0]), 2.0, [0, 30, 60], 20)
+    for fov_deg in (None, 71.5):
+        save_camera_path(CameraPath(poses, fov_deg), tmp_path / "new folder/path.json")
+        again = load_camera_path(tmp_path / "new folder/path.json")
+        assert again.fov_deg == fov_deg
+        torch.testing.assert_close(again.poses.Rt, poses.Rt, rtol=0, atol=0)

@@ -269,3 +269,15 @@ def test_pictures_are_saved_whole(tmp_path):
     with pytest.raises(ValueError, match="unknown file extension"):
         viz.save_picture(np.full((4, 5, 3), 7, np.uint8), tmp_path / "a.nope")
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_turntables_may_be_animated_pictures(tmp_path):
+    from PIL import Image
+
+    cloud = cross()
+    for name in ("orbit.gif", "orbit.webp"):
+        frames = viz.turntable(cloud, tmp_path / name, render_size=24, num_frames=3)
+        with Image.open(tmp_path / name) as animation:
+            assert animation.n_frames == 3
+            shown = np.asarray(animation.convert("RGB")).astype(int)
+        assert np.abs(shown - frames[0]).mean() < 8

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-FILM_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+FILM_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".gif")
 
 
 def pixel_size(text: str) -> tuple[int, int]:

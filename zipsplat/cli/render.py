@@ -61,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="video (.mp4, …), or the first frame as a picture (.png, …)",
+        help="video (.mp4, …), animation (.gif, or .webp with --frames), or the first frame as a"
+        " picture (.png, …)",
     )
     parser.add_argument(
         "--path", default=TURNTABLE, help=f"{TURNTABLE} (default), {WIGGLE}, or a JSON file"
@@ -100,7 +101,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
     check_suffix(options.output, (*FILM_SUFFIXES, *STILL_SUFFIXES))
     check_outputs([options.output], may_overwrite=options.overwrite)
-    is_still = options.output.suffix.lower() in STILL_SUFFIXES
+    suffix = options.output.suffix.lower()
+    is_still = suffix in STILL_SUFFIXES and not (suffix == ".webp" and options.frames)
     with console.stage("reading"):
         scene = Gaussians.load(options.scene).to(choose_device(options.device))
     if options.color_by_group is not None:

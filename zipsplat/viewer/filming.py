@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 from zipsplat.camera import Camera
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
-from zipsplat.trajectories import CameraPath, interpolate_poses, orbit_poses
+from zipsplat.trajectories import CameraPath, interpolate_poses
 from zipsplat.video import write_video
 from zipsplat.viewer.cameras import VIEW_FOV_DEG, turned, upright_rotation
-from zipsplat.viz import Look, orbit_distance, render_frames, scene_center_radius
+from zipsplat.viz import Look, camera_orbit, render_frames
 
 FPS = 30
 MOVES = ("Orbit", "Wiggle", "Recorded path")
@@ -77,12 +77,10 @@ def film_poses(scene: Gaussians, order: Film) -> Pose:
     if order.path is not None:
         return interpolate_poses(order.path.poses, num_frames, closed=order.is_loop)
     camera = film_camera(order)
-    narrowest_deg = math.degrees(min(float(camera.hfov), float(camera.vfov)))
-    center, _ = scene_center_radius(scene)
-    around = orbit_poses(
-        upright_rotation(order.up_axis).inv().transform(center.cpu()),
-        orbit_distance(scene, narrowest_deg),
+    around = camera_orbit(
+        scene.transform(upright_rotation(order.up_axis).inv()),
         num_frames,
+        fov_deg=math.degrees(min(float(camera.hfov), float(camera.vfov))),
         sweep_deg=360.0 if order.move == "Orbit" else None,
     )
-    return turned(around, order.up_axis)
+    return turned(around.cpu(), order.up_axis)

@@ -20,6 +20,8 @@ from PIL import Image
 
 from zipsplat.gaussians import Gaussians
 from zipsplat.harmonics import dc_from_rgb
+from zipsplat.model.untrained import untrained_network
+from zipsplat.predictor import ZipSplat
 from zipsplat.viewer.reconstruction import Photos, Reconstruction
 
 CHROMIUM = next(
@@ -40,6 +42,12 @@ pytestmark = [
     # Sorting and drawing are done without a graphics card.
     pytest.mark.timeout(900),
 ]
+
+
+@pytest.fixture
+def tiny() -> ZipSplat:
+    """A network whose scenes are in front of the first camera: the photo as a relief."""
+    return ZipSplat.from_network(untrained_network(), device="cpu", image_size=28)
 
 
 @pytest.fixture(scope="module")
