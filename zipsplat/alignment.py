@@ -63,7 +63,7 @@ class RefineSettings:
 
 EXACT = RefineSettings()
 FAST = RefineSettings(
-    stages=(Stage(50, 0.005, 0.002, downscale=2), Stage(100, 0.003, 0.0002)),
+    stages=(Stage(50, 0.005, 0.002, downscale=2), Stage(75, 0.003, 0.0002)),
     threshold=0.0,
     keep_best=True,
 )

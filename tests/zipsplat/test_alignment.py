@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from zipsplat.alignment import (
+    FAST,
     RefineSettings,
     Stage,
     masked_absolute_error,
@@ -97,6 +98,18 @@ def test_poses_come_closer_to_the_truth():
     torch.testing.assert_close(
         refined.poses.R @ refined.poses.R.mT, torch.eye(3).expand(2, 3, 3), atol=1e-5, rtol=0
     )
+
+
+def test_the_fast_settings_keep_the_best_pose_of_each_view():
+    scene, images, camera, start, _ = small_problem()
+    refined = refine_poses(scene, images, camera, start, settings=FAST, renderer="reference")
+
+    def loss(poses: Pose) -> Tensor:
+        drawn, info = scene.render(camera, poses, renderer="reference")
+        return masked_absolute_error(drawn, info["alphas"], images)
+
+    assert bool((loss(refined.poses) < 0.7 * loss(start)).all())
+    assert float(loss(refined.poses).mean()) <= min(refined.losses[-75:]) + 1e-6
 
 
 def test_views_do_not_depend_on_their_company():
