@@ -101,8 +101,8 @@ def scene_center_radius(
 def orbit_distance(g: Gaussians, fov_deg: float) -> float:
     """How far from the centre a camera must be to have the scene in its picture, world units.
 
-    What is much farther out than half of the scene, as sky and horizon are, is not waited for. A
-    scene without extent, such as a single Gaussian, is taken as three standard deviations wide.
+    What is much farther out than half of the scene, as sky and horizon are, is not waited for.
+    Gaussians reach three standard deviations beyond their centres.
 
     Args:
         g: one scene (N,).
@@ -111,7 +111,7 @@ def orbit_distance(g: Gaussians, fov_deg: float) -> float:
     _, most = scene_center_radius(g)
     _, half = scene_center_radius(g, quantile=0.5)
     reach = 3 * float(g.scales.detach().amax(dim=-1).median())
-    extent = max(min(most, 2 * half) if half > 0 else most, reach)
+    extent = (min(most, 2 * half) if half > 0 else most) + reach
     return (extent if extent > 0 else 1.0) / math.sin(math.radians(fov_deg) / 2)
 
 

@@ -262,7 +262,7 @@ def test_a_camera_path_from_a_file(scene, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["-o", "a.gif"], r"a\.gif"),
+        (["-o", "a.txt"], r"a\.txt"),
         (["-o", "a.mp4", "--path", "spiral"], "spiral"),
         (["-o", "a.mp4", "--renderer", "magic"], "magic"),
         (["-o", "a.mp4", "--elevation", "100"], "elevation"),

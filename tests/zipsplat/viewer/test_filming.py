@@ -24,7 +24,7 @@ def scene() -> Gaussians:
     counts = torch.tensor([20, 20, 1])
     return Gaussians(
         means=(CENTER + offsets).repeat_interleave(counts, 0),
-        scales=torch.full((41, 3), 0.02),
+        scales=torch.full((41, 3), 0.1),
         quats=torch.tensor([1.0, 0, 0, 0]).repeat(41, 1),
         opacities=torch.full((41,), 0.9) * torch.tensor([1.0, 1.0, 0.01]).repeat_interleave(counts),
         sh_coeffs=dc_from_rgb(torch.eye(3)).repeat_interleave(counts, 0).unsqueeze(1),

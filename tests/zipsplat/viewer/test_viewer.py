@@ -160,6 +160,10 @@ def test_a_client_that_leaves_during_a_reconstruction(
         until(lambda: list(viewer.server.get_clients()) == [0])
         backbone.may_go_on.set()
         assert job.is_over.wait(30)
+        viewer.browsers.notify("too", "late", client_id=1)
+        viewer.browsers.send_file("late.ply", b"", client_id=1)
+        with pytest.raises(ValueError, match="no longer connected"):
+            viewer.browsers.view(1)
     assert job.error is None
     assert not warned
     until(lambda: num_splats(viewer, 0) == 384)
