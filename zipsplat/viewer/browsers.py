@@ -38,8 +38,10 @@ class Browsers:
         """Show a scene in all browsers."""
         with self._lock:
             self._shown, views = shown, list(self._views.values())
+        connected = self._server.get_clients()
         for view in views:
-            view.show(shown)
+            if view.client.client_id in connected:
+                view.show(shown)
 
     def place_cameras(self, start: StartView, client_id: int | None = None) -> None:
         """Bring the camera of one browser, or of all and of those to come, to a place."""
@@ -57,7 +59,7 @@ class Browsers:
             ValueError: it has left.
         """
         view = self._views.get(client_id)
-        if view is None:
+        if view is None or client_id not in self._server.get_clients():
             raise ValueError("this page is no longer connected; reload it")
         return view
 
