@@ -40,7 +40,8 @@ from splatfactory.visualization.training_figures import training_figures
 from zipsplat import weights
 from zipsplat.render import choose
 
-logger = logging.getLogger(__name__)
+# By its full name: started with `-m`, this module is called `__main__`.
+logger = logging.getLogger("splatfactory.train")
 
 USER_ERRORS = (
     ConfigError, TrainingError, CheckpointError, DataLossError, ValueError, OSError,
