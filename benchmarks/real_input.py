@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--film-frames", type=int, default=12)
     options = parser.parse_args(argv)
     if options.weights is None:
-        print("made-up weights: times are real, scenes mean nothing")
+        print("untrained weights: times are real, scenes are the first picture as a relief")
         model = ZipSplat.from_network(untrained_network(ZipSplatConfig.variant("vits")))
     else:
         model = ZipSplat(options.weights)
