@@ -8,7 +8,7 @@ SOURCES := zipsplat splatfactory tests benchmarks examples scripts
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-peers check format lint types contracts examples wheels bench clean
+.PHONY: help setup demo test test-slow test-browser test-peers check format lint types contracts examples wheels bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -29,6 +29,9 @@ test: $(READY)  ## the fast tests, under ten minutes on two cores
 
 test-slow: $(READY)  ## the long tests (memory, kills, millions of Gaussians); needs about 8 GB
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m slow --timeout 3600 tests
+
+test-browser: $(READY)  ## the viewer in headless Chromium; skipped where there is none
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m "slow or not slow" tests/zipsplat/viewer/test_browser.py
 
 PEERS ?= .peers
 test-peers: $(READY)  ## files and pages against other programs; needs node and chromium
