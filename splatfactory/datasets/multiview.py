@@ -191,10 +191,19 @@ class MultiviewDataset:
                 )
         if not self.scenes:
             advice = f"; {NO_DEPTH_ADVICE}" if self._lacks_depth() else ""
+            if any(error.reason == TOO_FEW_VIEWS for _, error in self.excluded):
+                advice += f"; {self._views_advice()}"
             raise ValueError(
                 f"{self.name}: no usable scene for split {self.split.value}:"
                 f" {_listing(self.excluded) or 'there is none'}{advice}"
             )
+
+    def _views_advice(self) -> str:
+        needed = max(self.sampler.min_views, self.config.num_target_views + 1)
+        return (
+            f"the view sampler and {self.config.num_target_views} targets need {needed} views:"
+            " change the distances of the sampler (or use `random`), or take fewer targets"
+        )
 
     def _lacks_depth(self) -> bool:
         return any(error.reason == "no depth" for _, error in self.excluded)

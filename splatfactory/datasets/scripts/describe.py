@@ -194,7 +194,8 @@ def contact_sheet(store: ShardStore, num_scenes: int) -> Image.Image:
         top = row * (height + 16)
         label = f"{info.key[:40]}  {info.num_views} views"
         draw.text((4, top + 2), label + ("" if info.has_depth else "  no depth"), fill="black")
-        views = np.linspace(0, info.num_views - 1, _PAGE_COLUMNS).astype(int)
+        shown = min(_PAGE_COLUMNS, info.num_views)
+        views = np.linspace(0, info.num_views - 1, shown).astype(int)
         for column, tile in enumerate(_tiles(store, scene, [int(view) for view in views])):
             picture = Image.fromarray(tile)
             picture.thumbnail((width - 4, height - 4))

@@ -389,6 +389,15 @@ def test_describing_the_golden_shards(tmp_path, capsys):
     assert "4 scenes, 41 views in 2 shards" in capsys.readouterr().out
 
 
+def test_the_sheet_shows_no_view_twice(tmp_path):
+    with ShardOutput(tmp_path / "a", "test") as output:
+        output.add(make_scene("a", num_views=3, has_depth=False))
+    sheet = np.asarray(describe.contact_sheet(ShardStore(tmp_path / "a"), 1))
+    assert sheet.shape[1] == 7 * 160
+    columns = [sheet[16:, 160 * n : 160 * (n + 1)] for n in range(7)]
+    assert [bool((column < 255).any()) for column in columns] == [True] * 3 + [False] * 4
+
+
 def test_describing_names_what_is_damaged(tmp_path, capsys):
     directory = tmp_path / "a"
     scene = make_scene("bad")
