@@ -306,12 +306,12 @@ class TrainConfig:
     plot_every_iter: int | None = option(None, "draw figures every so many steps")
     num_eval_plots: int = option(4, "validation batches to draw")
     stdout_metrics: list[str] | None = option(["loss/total"], "shown on the console; null: all")
-    median_metrics: list[str] = option([], "metrics logged as medians too")
+    median_metrics: list[str] = option([], "validation metrics logged as <name>_median as well")
     print_arch: int = option(1, "depth of the printed module tree; 0: none")
     fast_dev_run: int = option(0, "run so many steps, validate once and stop")
     overfit: int = option(0, "train on the first so many batches over and over")
-    record_memory: bool = option(False, "write a CUDA memory snapshot when memory runs out")
-    profile: int = option(0, "write a trace of so many steps after the tenth")
+    record_memory: bool = option(False, "write a CUDA memory snapshot at the end or on a failure")
+    profile: int = option(0, "write a trace of so many steps after the third")
 
     def __post_init__(self) -> None:
         """Check what one field cannot know of another."""

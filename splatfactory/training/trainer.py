@@ -24,6 +24,7 @@ from splatfactory.protocols import BatchSource, Prediction, Supervision
 from splatfactory.schema import Config, Precision
 from splatfactory.training import checkpoints
 from splatfactory.training.checkpoints import BestModels, CheckpointError
+from splatfactory.training.diagnostics import StepTrace, memory_record
 from splatfactory.training.distributed import World, mean_over_scenes, without_sync
 from splatfactory.training.interruption import Interruption
 from splatfactory.training.objective import Objective
@@ -116,6 +117,7 @@ class Trainer:
         self.progress = Progress()
         self.best = BestModels(folder, self.options.keep_best_checkpoints, self.options.best_mode)
         self.signals = Interruption()
+        self.trace = StepTrace(self.options.profile, world, folder)
         self.reporter = Reporter(self.options, world, parts.writers, parts.figures)
         self.watch = self.reporter.watch
         self.began = self.saved_at = time.monotonic()
@@ -127,7 +129,8 @@ class Trainer:
     def run(self) -> bool:
         """Train to the end; returns whether the end was reached rather than a request to stop."""
         self.model.train()
-        with self.signals:
+        memory = memory_record(self.options.record_memory, self.world, self.folder)
+        with self.signals, memory, self.trace:
             if self.options.eval_init and self.progress.step == 0:
                 self._validate()
             is_stopped = False
@@ -186,6 +189,7 @@ class Trainer:
         if save or (every and self.progress.step % every == 0):
             self._save()
             self.signals.saved()
+        self.trace.step()
         return bool(stop)
 
     def _update(self, batches: list[Batch], num_scenes: float) -> None:
@@ -307,7 +311,7 @@ class Trainer:
         with self.watch.measure("eval"), self._averaged_weights():
             values = validate(
                 self.parts.model, self.parts.objective, self.parts.validation(), self.world,
-                self.options.seed or 0, draw,
+                self.options.seed or 0, draw, self.options.median_metrics,
             )  # fmt: skip
         if not values:
             logger.warning("there is nothing to validate on; data.val_scenes is 0")

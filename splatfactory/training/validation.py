@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from statistics import median
 
 import torch
 from torch import nn
@@ -25,6 +27,7 @@ def validate(
     world: World,
     seed: int,
     on_batch: Picture | None = None,
+    medians: Sequence[str] = (),
 ) -> dict[str, float]:
     """Means over all scenes of all processes: metrics, and losses as `loss/<name>`.
 
@@ -38,8 +41,13 @@ def validate(
         world: The other processes.
         seed: Of anything random.
         on_batch: Called with each batch and what became of it.
+        medians: Metrics whose median over all scenes is returned too, as `<name>_median`.
+
+    Raises:
+        ValueError: If one of `medians` is no metric.
     """
     averages = Averages()
+    single: dict[str, list[float]] = {name: [] for name in medians}
     was_training = model.training
     model.eval()
     with fixed_randomness(seed, world.device), torch.compiler.set_stance("force_eager"):
@@ -47,11 +55,15 @@ def validate(
             batch = batch.to(world.device)
             prediction = model(batch.context)
             terms, supervision = objective(prediction, batch, is_training=False)
-            averages.add(objective.describe(supervision, terms))
+            numbers = objective.describe(supervision, terms)
+            averages.add(numbers)
+            for name in single.keys() & numbers.keys():
+                single[name] += numbers[name].reshape(-1).tolist()
             if on_batch is not None:
                 on_batch(number, batch, prediction, supervision)
     model.train(was_training)
-    return combined(averages, world)
+    means = combined(averages, world)
+    return means | _medians(world.gather(single), means) if means else means
 
 
 def combined(averages: Averages, world: World) -> dict[str, float]:
@@ -64,6 +76,23 @@ def combined(averages: Averages, world: World) -> dict[str, float]:
             sums[name] = sums.get(name, 0.0) + value
             counts[name] = counts.get(name, 0.0) + number
     return {name: sums[name] / counts[name] for name in sums}
+
+
+def _medians(parts: list[dict[str, list[float]]], means: dict[str, float]) -> dict[str, float]:
+    """Medians over the scenes of all processes; values that are NaN count as absent."""
+    for name in parts[0]:
+        if name not in means:
+            raise ValueError(
+                f"train.median_metrics: {name} is no validation metric; "
+                f"known: {', '.join(sorted(means))}"
+            )
+    present = {
+        name: [value for part in parts for value in part[name] if not math.isnan(value)]
+        for name in parts[0]
+    }
+    return {
+        f"{name}_median": median(values) if values else math.nan for name, values in present.items()
+    }
 
 
 @contextmanager
