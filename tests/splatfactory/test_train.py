@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from splatfactory import train
 from splatfactory.config import read_yaml
 from splatfactory.training import checkpoints
 from splatfactory.training.trainer import Trainer
+from tests.splatfactory.conftest import CONF
 from zipsplat import ZipSplat
 
 OUTPUTS = Path("outputs/training")
@@ -28,6 +30,25 @@ def assert_equal_weights(first: str, second: str) -> None:
     a, b = final_weights(first), final_weights(second)
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory, drawn_shards) -> Path:
+    """A run of the shared settings that nothing interrupts."""
+    place = tmp_path_factory.mktemp("whole")
+    (place / "conf.yaml").write_text(CONF)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("SPLATFACTORY_DATA", str(drawn_shards.parent))
+        assert train.main(["whole", "--conf", "conf.yaml"]) == 0
+    return place / OUTPUTS / "whole"
+
+
+@pytest.fixture
+def whole(workplace: Path, trained_once: Path) -> Path:
+    """The unbroken run, as if it had been trained in this workplace."""
+    shutil.copytree(trained_once, OUTPUTS / "whole")
+    return OUTPUTS / "whole"
 
 
 def log_of(name: str) -> list[dict]:
@@ -73,14 +94,13 @@ def test_a_run_leaves_what_it_promises(run_training):
 def test_a_resumed_run_equals_one_never_stopped(run_training):
     extra = ["train.ema_decay=0.9", "train.gradient_accumulation_steps=2"]
     assert run_training("whole", *extra) == 0
-    assert run_training("parts", *extra) == 0
+    shutil.copytree(OUTPUTS / "whole", OUTPUTS / "parts")
     forget_after("parts", 3)
     assert run_training("parts", "--restore", conf=None) == 0
     assert_equal_weights("whole", "parts")
 
 
-def test_a_signal_saves_and_stops_and_the_run_goes_on_from_there(run_training, monkeypatch):
-    assert run_training("whole") == 0
+def test_a_signal_saves_and_stops_and_the_run_goes_on_from_there(run_training, whole, monkeypatch):
     step = Trainer._update
 
     def update(self, batches, num_scenes):
@@ -193,9 +213,8 @@ def test_missing_lpips_weights_are_an_error_not_a_switch(run_training, capsys, m
     assert "vgg16-397923af.pth" in capsys.readouterr().err
 
 
-def test_a_restart_by_torchrun_continues(run_training, monkeypatch):
-    assert run_training("whole") == 0
-    assert run_training("parts") == 0
+def test_a_restart_by_torchrun_continues(run_training, whole, monkeypatch):
+    shutil.copytree(whole, OUTPUTS / "parts")
     forget_after("parts", 3)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert run_training("parts") == 0
@@ -233,6 +252,19 @@ def test_a_full_disk_is_said_and_the_earlier_checkpoint_stays(run_training, caps
     assert "No space left" in capsys.readouterr().err
     monkeypatch.undo()
     os.chdir(os.environ.get("PWD", "."))
+
+
+@pytest.mark.parametrize("place", ["outputs", "outputs/training", "outputs/training/a"])
+def test_a_folder_that_cannot_be_written_is_said(run_training, capsys, place: str):
+    """A file in the place of a folder stops root as well, which permissions do not."""
+    Path(place).parent.mkdir(parents=True, exist_ok=True)
+    Path(place).write_text("precious")
+    assert run_training("a", "train.num_steps=1") == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    assert place in lines[-1]
+    assert not any("Traceback" in line for line in lines)
+    assert Path(place).read_text() == "precious"
 
 
 def test_help_lists_every_option(capsys):

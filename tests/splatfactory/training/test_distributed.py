@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from splatfactory.training import checkpoints
+from splatfactory.training import checkpoints, trainer
 from splatfactory.training.distributed import World, mean_over_scenes
 from tests.splatfactory.conftest import start
+from tests.splatfactory.training import keep_gradients
 
 SAME_WORK = (
     "model.query_sample_ratio=[1,1]", "model.prior_probability=0", "data.batch_size=8",
@@ -30,19 +31,19 @@ def finish(process, seconds: float = 300) -> str:
     return output
 
 
-def gradients(folder: Path, name: str, launcher: list[str], *extra: str) -> list[torch.Tensor]:
-    path = folder / f"{name}.pt"
-    command = [*launcher, name, "--conf", "conf.yaml", *SAME_WORK, *extra]
-    finish(start(command, folder, GRADIENTS=str(path)))
-    return torch.load(path, weights_only=True)
-
-
-def test_two_processes_give_the_gradients_of_one(workplace: Path):
+def test_two_processes_give_the_gradients_of_one(workplace: Path, run_training, monkeypatch):
     torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", WORKER]
-    one = gradients(workplace, "one", [WORKER])
-    two = gradients(workplace, "two", torchrun, "--distributed")
-    parts = gradients(
-        workplace, "parts", [WORKER], "train.gradient_accumulation_steps=2", "data.batch_size=4"
+    command = [*torchrun, "two", "--conf", "conf.yaml", *SAME_WORK, "--distributed"]
+    process = start(command, workplace, GRADIENTS="two.pt")
+    monkeypatch.setattr(trainer, "gradient_norm", keep_gradients.keep)
+    monkeypatch.setenv("GRADIENTS", "one.pt")
+    assert run_training("one", *SAME_WORK) == 0
+    monkeypatch.setenv("GRADIENTS", "parts.pt")
+    halves = ("train.gradient_accumulation_steps=2", "data.batch_size=4")
+    assert run_training("parts", *SAME_WORK, *halves) == 0
+    finish(process)
+    one, two, parts = (
+        torch.load(f"{name}.pt", weights_only=True) for name in ("one", "two", "parts")
     )
     for others in (two, parts):
         difference = torch.cat([(a - b).flatten() for a, b in zip(one, others, strict=True)])
