@@ -16,6 +16,7 @@ from splatfactory.eval import benchmarks, compare, results, run, scoring
 from splatfactory.metrics import psnr
 from splatfactory.models import build_model
 from splatfactory.training import checkpoints
+from tests.splatfactory.conftest import start
 
 SMALL = (
     "data.preprocessing.resize=28",
@@ -50,6 +51,10 @@ def summary_of(folder: Path) -> dict:
     return json.loads((folder / results.SUMMARY).read_text())
 
 
+def untimed(summary: dict) -> dict:
+    return {k: v for k, v in summary.items() if not k.startswith(("seconds", "memory"))}
+
+
 def test_a_result_has_all_its_parts(evaluate: Evaluate, capsys):
     assert evaluate() == 0
     folder = RESULTS / "custom_benchmark" / "model" / "index"
@@ -74,10 +79,28 @@ def test_results_are_reproducible_to_the_digit(evaluate: Evaluate):
     assert evaluate("--tag", "a") == 0
     assert evaluate("--tag", "b") == 0
     first, second = (summary_of(RESULTS / "custom_benchmark" / tag / "index") for tag in "ab")
-    timed = ("seconds", "memory")
-    assert {k: v for k, v in first.items() if not k.startswith(timed)} == {
-        k: v for k, v in second.items() if not k.startswith(timed)
-    }
+    assert untimed(first) == untimed(second)
+
+
+@pytest.mark.slow
+def test_two_processes_judge_as_one_does(evaluate: Evaluate, workplace: Path):
+    """Three scenes between two processes, so that one of them has more to do."""
+    assert evaluate("--tag", "one") == 0
+    arguments = ["custom_benchmark", "--checkpoint", "model.safetensors", "--tag", "two",
+                 "data.dataset_dir=data/drawn", "eval.index=index.json", *SMALL]  # fmt: skip
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    process = start([*torchrun, "splatfactory.eval.run", *arguments], workplace)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert output.count("over 3 scenes") == 1, output
+    one, two = (RESULTS / "custom_benchmark" / tag / "index" for tag in ("one", "two"))
+    assert untimed(summary_of(one)) == pytest.approx(untimed(summary_of(two)), rel=1e-6)
+    scenes = [json.loads((folder / "scenes.json").read_text()) for folder in (one, two)]
+    for first, second in zip(*scenes, strict=True):
+        assert first["name"] == second["name"]
+        for a, b in zip(first["views"], second["views"], strict=True):
+            assert a["aligned"] == pytest.approx(b["aligned"], rel=1e-6)
+            assert a["unaligned"] == pytest.approx(b["unaligned"], rel=1e-6)
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_was(evaluate: Evaluate, monkeypatch):
@@ -195,6 +218,21 @@ def test_a_missing_scene_fails_the_run(evaluate: Evaluate, capsys):
     Path("index.json").write_text(json.dumps({**index, "gone": index["test0"]}))
     assert evaluate() == 1
     assert "gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["outputs", "outputs/results/custom_benchmark/model"])
+def test_a_folder_that_cannot_be_written_is_said(
+    evaluate: Evaluate, capsys, monkeypatch, place: str
+):
+    """A file in the place of a folder stops root as well; nothing is judged in vain."""
+    monkeypatch.setattr(scoring.Judge, "__call__", lambda *_: pytest.fail("judged in vain"))
+    Path(place).parent.mkdir(parents=True, exist_ok=True)
+    Path(place).write_text("precious")
+    assert evaluate() == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    assert place in lines[-1]
+    assert Path(place).read_text() == "precious"
 
 
 def test_unknown_names_are_answered_with_the_nearest(evaluate: Evaluate, capsys):
