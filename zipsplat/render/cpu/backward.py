@@ -322,6 +322,7 @@ def unblender(num_features: int) -> Callable[..., Any]:
                     tables,
                     block_bits,
                     slots,
+                    max(first - BATCH, 0),
                 )
                 for j in range(last - first):
                     prefetch(hits, np.int64(entries[2 * (first + j) + 1]) * HIT)

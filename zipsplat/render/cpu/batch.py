@@ -82,6 +82,7 @@ def prepare(
     batch: FloatArray,
     block_bits: IntArray,
     slots: IntArray,
+    upcoming: int,
 ) -> int:
     """Prepare the Gaussians of entries [first, last) for a tile whose corner is (tile_x, tile_y).
 
@@ -96,6 +97,7 @@ def prepare(
         batch: receives the four tables.
         block_bits: receives, per Gaussian, the blocks that it touches.
         slots: receives the slot of each Gaussian.
+        upcoming: first entry of the batch to be prepared next, which is brought near.
 
     Returns:
         The blocks that any of them touches, one bit each.
@@ -106,7 +108,7 @@ def prepare(
     store_ints(block_bits, 0, 0)
     store_ints(block_bits, GROUP, 0)
     for j in range(last - first):
-        prefetch(records, np.int64(item(entries, 2 * (first + j + BATCH))) * RECORD)
+        prefetch(records, np.int64(item(entries, 2 * (upcoming + j))) * RECORD)
         place = np.int64(item(entries, 2 * (first + j))) * RECORD
         a, b, c = item(records, place + A), item(records, place + B), item(records, place + C)
         dx = corner_x - item(records, place + MEAN_X)

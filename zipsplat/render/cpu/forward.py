@@ -324,6 +324,7 @@ def blender(num_features: int, with_masks: bool) -> Callable[..., Any]:
                     tables,
                     block_bits,
                     slots,
+                    last,
                 )
                 if with_masks:
                     for j in range(last - first):
