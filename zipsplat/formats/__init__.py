@@ -108,6 +108,11 @@ def by_suffix(path: str | PathLike[str]) -> Format:
         ValueError: if no format has this suffix.
     """
     name = fspath(path).lower()
+    if name.endswith((".html", ".htm")):
+        raise ValueError(
+            f"{fspath(path)!r} names a page, which is no scene file: pages are written by `zipsplat"
+            " convert` and zipsplat.webpage.write_page; their button Save .spz gives the scene back"
+        )
     suffixes = {s: f for f in (FORMATS[n] for n in FORMATS.names()) for s in f.suffixes}
     matching = [suffix for suffix in suffixes if name.endswith(suffix)]
     if not matching:

@@ -156,6 +156,14 @@ def test_suffixes_find_the_format(name: str):
         assert by_suffix(f"folder.ply/Scene{suffix.upper()}") is FORMATS[name]
 
 
+@pytest.mark.parametrize("name", ["scene.html", "SCENE.HTM"])
+def test_pages_are_no_scene_files_and_the_error_says_how_they_come_about(name: str, tmp_path):
+    with pytest.raises(ValueError, match=r"zipsplat\.webpage\.write_page.*Save \.spz"):
+        Gaussians.from_arrays(scene(3, 0)).save(tmp_path / name)
+    with pytest.raises(ValueError, match=r"names a page"):
+        Gaussians.load(tmp_path / name)
+
+
 @every_format
 def test_save_and_load_through_a_file(name: str, tmp_path):
     wanted = scene(30, 1)

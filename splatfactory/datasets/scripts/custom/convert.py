@@ -188,7 +188,8 @@ def _run(options: argparse.Namespace) -> int:
             except (ValueError, ImportError, FileNotFoundError) as error:
                 output.fail(str(source), str(error).splitlines()[0])
                 say(f"{source}: {error}")
-    say(DEPTH_ADVICE)
+    if output.manifest.shards:
+        say(DEPTH_ADVICE)
     return report(output)
 
 

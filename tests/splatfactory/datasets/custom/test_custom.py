@@ -171,6 +171,15 @@ def test_one_bad_input_spares_the_others(
     assert len(ShardStore(out / "train-scenes").scenes) == 2
 
 
+def test_nothing_is_advised_about_shards_that_do_not_exist(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert.main([str(tmp_path / "missing"), "--output-dir", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "does not exist" in said
+    assert "max_pairwise_d" not in said
+
+
 def _decoded(data: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as picture:
         return np.asarray(picture.convert("RGB"))
