@@ -20,7 +20,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from splatfactory.config import Config, ConfigError, Request, help_lines, load, to_dict
+from splatfactory.config import (
+    Config,
+    ConfigError,
+    Request,
+    help_lines,
+    load,
+    merge,
+    read_yaml,
+    split_overrides,
+    to_dict,
+)
 from splatfactory.datasets.batch import Batch
 from splatfactory.datasets.from_config import training_loader, validation_loader
 from splatfactory.datasets.loader import DataLossError
@@ -223,8 +233,22 @@ def _wanted(options: argparse.Namespace, folder: Path) -> tuple[Request, Config,
         config = load(request)
     if request.conf is None and not is_restored:
         raise ConfigError("--conf is missing; name a configuration, e.g. --conf zipsplat")
+    if options.conf or not is_restored:
+        config = _with_reloaded_model(request, config)
     _check(config)
     return request, _shortened(config), is_restored
+
+
+def _with_reloaded_model(request: Request, config: Config) -> Config:
+    """Take the model options of the run that training starts from, if wanted; overrides win."""
+    if not config.train.reload_model:
+        return config
+    if config.train.load_experiment is None:
+        raise ConfigError("train.reload_model=true needs train.load_experiment=<name of a run>")
+    source = run_folder.existing_run(config.train.load_experiment)
+    saved = read_yaml(source / run_folder.CONFIG)["model"]
+    _, values = split_overrides(request.overrides)
+    return merge([{**to_dict(config), "model": saved}], values)
 
 
 def _request(options: argparse.Namespace) -> Request:
@@ -287,12 +311,26 @@ def _load_given(network: nn.Module, config: Config) -> None:
 
 
 def _announce(trainer: Trainer) -> None:
+    for line in architecture_lines(trainer.network, trainer.options.print_arch):
+        logger.info("%s", line)
     for group in trainer.groups:
         logger.info(
             "%d tensors, %.2f M values: learning rate × %g, weight decay %g",
             len(group.names), group.num_values / 1e6, group.lr_scale, group.weight_decay,
         )  # fmt: skip
     logger.info("%d batches per epoch, on %s", len(trainer.parts.source), trainer.world.device)
+
+
+def architecture_lines(network: nn.Module, depth: int) -> list[str]:
+    """The modules down to a depth, with their millions of values; none at depth 0."""
+    lines = []
+    for name, part in network.named_modules():
+        level = name.count(".") + 1 if name else 0
+        if depth > 0 and level <= depth:
+            millions = sum(value.numel() for value in part.parameters()) / 1e6
+            label = f"{name}: " if name else ""
+            lines.append(f"{'  ' * level}{label}{type(part).__name__}, {millions:.2f} M values")
+    return lines
 
 
 def _memory_advice(error: BaseException) -> str:

@@ -165,6 +165,30 @@ def test_a_run_can_start_from_another(run_training):
     assert all(torch.equal(best[name], second[name]) for name in best)
 
 
+def test_the_model_options_of_another_run_can_be_taken_too(run_training, capsys):
+    fewer = "model.gaussians_per_prototype=4"
+    assert run_training("other", "train.num_steps=1", fewer) == 0
+    start = ("train.load_experiment=other", "train.num_steps=1")
+    assert run_training("plain", *start) == 1  # sizes differ
+    assert run_training("taken", *start, "train.reload_model=true", "train.lr=0",
+                        "model.prior_probability=0.5") == 0  # fmt: skip
+    model = read_yaml(OUTPUTS / "taken" / "config.yaml")["model"]
+    assert (model["gaussians_per_prototype"], model["prior_probability"]) == (4, 0.5)
+    assert_equal_weights("other", "taken")
+    capsys.readouterr()
+    assert run_training("alone", "train.reload_model=true") == 1
+    assert "needs train.load_experiment" in capsys.readouterr().err
+
+
+def test_the_architecture_is_told_to_a_depth():
+    network = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Linear(999, 10)))
+    lines = ["Sequential, 0.01 M values", "  0: Sequential, 0.01 M values",
+             "    0.0: Linear, 0.01 M values"]  # fmt: skip
+    for depth in (0, 1, 2):
+        expected = lines[: depth + 1] if depth else []
+        assert train.architecture_lines(network, depth) == expected
+
+
 def test_overfitting_a_batch_and_a_short_run(run_training):
     assert run_training("few", "train.overfit=1", "train.num_steps=3") == 0
     assert {line.get("training/epoch") for line in log_of("few")} >= {1.0}
