@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from splatfactory.datasets import depth_codec
 from splatfactory.datasets.depth_codec import EncodedDepth
@@ -74,7 +74,7 @@ class EncodedFrame:
         try:
             return decode_pixels(self.data)
         except (OSError, ValueError, SyntaxError) as error:
-            raise FrameError(f"the picture cannot be decoded: {error}") from error
+            raise FrameError(f"the picture cannot be decoded: {_cause(error)}") from error
 
     def sample_depth(self, rows: Indices, columns: Indices) -> FloatMap | None:
         """Depth (len(rows), len(columns)) at whole pixels, −1 where unknown; None without depth.
@@ -87,7 +87,14 @@ class EncodedFrame:
         try:
             return depth_codec.sample(self.depth, self.size, rows, columns)
         except (OSError, ValueError, SyntaxError) as error:
-            raise FrameError(f"the depth map cannot be decoded: {error}") from error
+            raise FrameError(f"the depth map cannot be decoded: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong; Pillow's own words name a Python object where no format was recognised."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it begins like no picture format"
+    return str(error)
 
 
 def decode_pixels(data: bytes) -> Pixels:

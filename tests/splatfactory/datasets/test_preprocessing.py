@@ -114,6 +114,16 @@ def test_damaged_pictures_and_depths_are_named(make_scene, keep):
         EncodedFrame(scene.images[0], broken).sample_depth(np.arange(2), np.arange(2))
 
 
+def test_errors_name_no_python_objects(make_scene):
+    scene = make_scene("a")
+    with pytest.raises(FrameError, match=r"begins like no picture format$"):
+        EncodedFrame(b"x" * 500).crop(0, 0, 24, 32)
+    broken = type(scene.depths[0])(b"x" * 500, 1.0, 2.0)
+    with pytest.raises(FrameError) as caught:
+        EncodedFrame(scene.images[0], broken).sample_depth(np.arange(2), np.arange(2))
+    assert " object at 0x" not in str(caught.value)
+
+
 @pytest.mark.parametrize("size", [(12, 32), (24, 30), (12, 64), (48, 16)])
 def test_depth_of_another_size_is_refused(make_scene, size):
     other = make_scene("b", height=size[0], width=size[1])
