@@ -36,8 +36,8 @@ DEPTH = 10
 HALF_Y, SLOPE, STEEPEST_Y, HALF_WIDTH = 11, 12, 13, 14  # the ellipse, see `ellipse`
 
 # What a hit contributes to gradients: sums over pixels of s = ∂loss/∂alpha · alpha times 1, dx,
-# dy, dx², dx·dy, dy², then the gradients of the features: ten of 16 numbers. With 12 numbers half
-# of the hits lay on two cache lines, and the pixel stage took a fifth longer.
+# dy, dx², dx·dy, dy², then the gradients of the features: ten of 16 numbers, so that
+# a hit is one cache line.
 HIT = 16
 
 # A camera: 20 float32.
