@@ -65,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.dry_run:
             from splatfactory.dry_run import report
 
-            sys.stdout.write(report(load(_request(options)), options.dry_run))
+            request = _request(options)
+            config = _with_reloaded_model(request, load(request))
+            sys.stdout.write(report(config, options.dry_run))
             return 0
         return train(options)
     except USER_ERRORS as error:
