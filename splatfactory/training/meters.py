@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
@@ -18,14 +19,15 @@ class Averages:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = defaultdict(int)
+        self._counts: dict[str, Tensor] = {}
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Add numbers of one batch, each (B,) or a scalar; values that are NaN count as absent."""
         for key, value in values.items():
             flat = value.detach().float().reshape(-1)
-            self._sums[key] = self._sums.get(key, flat.new_zeros(())) + flat.sum()
-            self._counts[key] += flat.numel()
+            zero = flat.new_zeros(())
+            self._sums[key] = self._sums.get(key, zero) + flat.nansum()
+            self._counts[key] = self._counts.get(key, zero) + (~flat.isnan()).sum()
 
     def totals(self) -> tuple[list[str], list[float], list[float]]:
         """Names, sums and counts."""
@@ -34,13 +36,14 @@ class Averages:
             return [], [], []
         devices = {self._sums[name].device for name in names}
         device = devices.pop() if len(devices) == 1 else torch.device("cpu")
-        sums = torch.stack([self._sums[name].to(device) for name in names]).tolist()
-        return names, sums, [float(self._counts[name]) for name in names]
+        pairs = [torch.stack((self._sums[name], self._counts[name])) for name in names]
+        sums, counts = torch.stack([pair.to(device) for pair in pairs]).T.tolist()
+        return names, sums, counts
 
     def means(self) -> dict[str, float]:
-        """Mean of each."""
+        """Mean of each; NaN where nothing but NaN was added."""
         names, sums, counts = self.totals()
-        return {n: s / c for n, s, c in zip(names, sums, counts, strict=True)}
+        return {n: s / c if c else math.nan for n, s, c in zip(names, sums, counts, strict=True)}
 
     def clear(self) -> None:
         """Begin anew."""

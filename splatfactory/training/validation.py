@@ -75,7 +75,7 @@ def combined(averages: Averages, world: World) -> dict[str, float]:
         for name, value, number in zip(names, values, numbers, strict=True):
             sums[name] = sums.get(name, 0.0) + value
             counts[name] = counts.get(name, 0.0) + number
-    return {name: sums[name] / counts[name] for name in sums}
+    return {name: sums[name] / counts[name] if counts[name] else math.nan for name in sums}
 
 
 def _medians(parts: list[dict[str, list[float]]], means: dict[str, float]) -> dict[str, float]:
