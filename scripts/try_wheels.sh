@@ -5,8 +5,10 @@ python=$(realpath -s "$1")
 root=$(pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+mkdir "$work/source"
+git ls-files -z | xargs -0 cp --parents -t "$work/source"  # building leaves folders behind
 for source in . splatfactory; do
-    "$python" -m build --quiet --wheel --outdir "$work/dist" "$source"
+    "$python" -m build --quiet --wheel --outdir "$work/dist" "$work/source/$source"
 done
 "$python" -m venv "$work/env"
 "$work/env/bin/python" -m pip install --quiet --disable-pip-version-check \
