@@ -147,3 +147,10 @@ def test_optional_packages_have_one_home(package: str) -> None:
 def test_no_drawers_for_odds_and_ends() -> None:
     names = {path.stem for path in (*files_of("zipsplat"), *files_of("splatfactory"))}
     assert not names & {"utils", "misc", "helpers", "common", "util"}
+
+
+@pytest.mark.parametrize("package", ["zipsplat", "splatfactory"])
+def test_every_folder_of_code_is_a_package(package: str) -> None:
+    """A folder without `__init__.py` works in a checkout and is missing from the wheel."""
+    for path in files_of(package):
+        assert (path.parent / "__init__.py").exists(), path.parent.relative_to(ROOT)
