@@ -134,7 +134,7 @@ def open_page(viewer: Any) -> Iterator[Callable[..., Page]]:
         page = Page(viewer.server.get_port(), **headers)
         pages.append(page)
         page.look()
-        wait_until(lambda: set(viewer.server.get_clients()) - known)
+        wait_until(lambda: (set(viewer.server.get_clients()) & set(viewer.browsers._views)) - known)
         return page
 
     yield connect

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -128,22 +129,36 @@ def test_the_look_is_shared_and_reaches_the_splats(
 
 
 def test_exact_frames_come_at_rest_and_go_when_the_camera_moves(
-    viewer: Any, scene: Reconstruction, open_page: Any, until: Until
+    viewer: Any,
+    scene: Reconstruction,
+    open_page: Any,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from zipsplat.viewer.client_view import exact_frame
+    from zipsplat.viewer import client_view
 
+    exact_frame, may_draw = client_view.exact_frame, threading.Event()
+    may_draw.set()
+
+    def held_up(*arguments: Any) -> Any:
+        assert may_draw.wait(60)
+        return exact_frame(*arguments)
+
+    monkeypatch.setattr(client_view, "exact_frame", held_up)
     page = open_page()
     page.set(viewer.scene_panel._exact, True)
     view = viewer.browsers.view(0)
-    until(lambda: view._has_frame, seconds=120)  # the renderer may have to be compiled first
-    assert not view._splats.visible
+    is_exact = lambda: view._has_frame and not view._splats.visible  # noqa: E731
+    until(is_exact, seconds=120)  # the renderer may have to be compiled first
     frame = exact_frame(view._shown, view.camera())
     camera = Camera.from_focal(12 / np.tan(0.5), w=32, h=24)
     wanted, _ = scene.gaussians.render(camera, Pose.identity(), backgrounds=torch.ones(3))
     np.testing.assert_allclose(frame, (wanted[0] * 255).permute(1, 2, 0).clamp(0, 255), atol=1)
+    may_draw.clear()
     page.look((0.0, 0.0, -0.5))
     until(lambda: view._splats.visible)
-    until(lambda: view._has_frame, seconds=120)  # the renderer may have to be compiled first
+    may_draw.set()
+    until(is_exact)
 
 
 def test_a_client_that_leaves_during_a_reconstruction(
