@@ -154,14 +154,21 @@ def test_a_bad_clip_costs_only_itself(tmp_path, capsys):
 
 
 class Evil:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
     def __reduce__(self) -> tuple[object, ...]:
-        return (Path.touch, (Path("/tmp/splatfactory-was-here"),))
+        return (Path.touch, (self.mark,))
 
 
 def test_chunks_cannot_run_code(tmp_path):
-    archive = chunks(tmp_path, {"000000": pickle.dumps([Evil()]), "000001": [clip("a")]})
+    mark = tmp_path / "code-was-run"
+    program = pickle.dumps([Evil(mark)])
+    archive = chunks(tmp_path, {"000000": program, "000001": [clip("a")]})
     assert run_re10k(tmp_path / "out", archive=archive) == 1
-    assert not Path("/tmp/splatfactory-was-here").exists()
+    assert not mark.exists()
+    pickle.loads(program)  # the program would have left its mark
+    assert mark.exists()
     assert len(ShardStore(tmp_path / "out" / "360x640" / "train-scenes").scenes) == 1
 
 
