@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zipsplat.render.cpu.layout import FloatArray, Inputs, Limits
+from zipsplat.render.cpu.memory import empty, zeros
 from zipsplat.render.cpu.view import Scene, View, draw, undraw
 
 _FRUSTUM_MARGIN = 0.3  # of half the picture; slopes are held this far outside of it
@@ -82,10 +83,8 @@ class Rasterize(torch.autograd.Function):
         views: list[View] = ctx.views
         *tensors, _, _ = ctx.saved_tensors
         scene, rotations, centres = _arrays(tensors)
-        # Of numpy's arrays the large ones come in huge pages, of which fewer are faulted in.
-        make = np.empty if views else np.zeros
-        results = [torch.from_numpy(make(tuple(t.shape), np.float32)) for t in tensors[:5]]
-        gradients = Inputs(*(r.numpy().reshape(-1) for r in results))
+        make = empty if views else zeros
+        gradients = Inputs(*(make(t.numel()) for t in tensors[:5]))
         by_rotation = torch.zeros_like(tensors[5])
         by_centre = torch.zeros_like(tensors[6])
         for number, camera in enumerate(_cameras(plan, rotations, centres)):
@@ -104,7 +103,10 @@ class Rasterize(torch.autograd.Function):
             )
             by_rotation[number] = torch.from_numpy(of_camera.rotation)
             by_centre[number] = torch.from_numpy(of_camera.centre)
-        return (None, *results, by_rotation, by_centre)
+        by_splats = (
+            torch.from_numpy(g).reshape(t.shape) for g, t in zip(gradients, tensors, strict=False)
+        )
+        return (None, *by_splats, by_rotation, by_centre)
 
 
 def _arrays(tensors: tuple[Tensor, ...] | list[Tensor]) -> tuple[Scene, FloatArray, FloatArray]:

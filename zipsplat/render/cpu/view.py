@@ -28,9 +28,9 @@ from zipsplat.render.cpu.layout import (
     Slots,
     Workspace,
 )
+from zipsplat.render.cpu.memory import empty, zeros
 from zipsplat.render.cpu.pool import run
 from zipsplat.render.cpu.project import project
-from zipsplat.render.cpu.simd_memory import aligned_empty
 from zipsplat.render.cpu.unproject import CAMERA_SUMS, unproject
 
 _MAX_HITS = 2**31 - 1 - 2 * BATCH
@@ -110,9 +110,9 @@ def draw(
     num_slots, num_hits = number_hits(slots)
     lists = _bin(slots, limits, int(num_slots), int(num_hits), num_threads)
     size = limits.width * limits.height
-    picture = np.empty(num_features * size, np.float32)
-    transmittance = np.empty(size, np.float32)
-    stops = np.empty((len(lists.tile_starts) - 1) * TILE * TILE, np.int32)
+    picture = empty(num_features * size)
+    transmittance = empty(size)
+    stops = empty((len(lists.tile_starts) - 1) * TILE * TILE, np.int32)
     masked = np.zeros((2, len(slots.ids) if with_masks else 0), np.uint8)
     blend = blender(num_features, with_masks)
 
@@ -146,14 +146,14 @@ def _project(scene: Scene, camera: FloatArray, limits: Limits, num_threads: int)
     num_groups = -(-scene.num // GROUP)
     size = num_chunks * CHUNK + GROUP
     slots = Slots(
-        records=aligned_empty(size * RECORD),
-        ids=np.empty(size, np.int32),
-        keys=np.empty(size, np.int32),
-        num_hits=np.empty(size, np.int32),
-        first_hit=np.empty(size, np.int32),
-        group_bits=np.empty(num_groups, np.int32),
-        group_slot=np.empty(num_groups, np.int32),
-        chunk_count=np.empty(num_chunks, np.int32),
+        records=empty(size * RECORD),
+        ids=empty(size, np.int32),
+        keys=empty(size, np.int32),
+        num_hits=empty(size, np.int32),
+        first_hit=empty(size, np.int32),
+        group_bits=empty(num_groups, np.int32),
+        group_slot=empty(num_groups, np.int32),
+        chunk_count=empty(num_chunks, np.int32),
     )
 
     def project_chunks(first: int, last: int) -> None:
@@ -182,7 +182,7 @@ def _bin(slots: Slots, limits: Limits, num_slots: int, num_hits: int, num_thread
         )
     tiles_x = -(-limits.width // TILE)
     tiles_y = -(-limits.height // TILE)
-    hit_tiles = np.empty(num_hits + 1, np.int32)
+    hit_tiles = empty(num_hits + 1, np.int32)
     parts = even_parts(len(slots.chunk_count), num_threads)
     counts = {first: np.zeros(tiles_x * tiles_y, np.int32) for first, _ in parts}
 
@@ -194,10 +194,10 @@ def _bin(slots: Slots, limits: Limits, num_slots: int, num_hits: int, num_thread
     for count in counts.values():
         tile_starts[1:] += count
     np.cumsum(tile_starts, out=tile_starts)
-    entries = np.empty(2 * (num_hits + 2 * BATCH), np.int32)
+    entries = empty(2 * (num_hits + 2 * BATCH), np.int32)
     entries[2 * num_hits :] = 0
     first, second = (
-        Sortable(np.empty(num_slots, np.int32), np.empty(num_slots, np.int32)) for _ in range(2)
+        Sortable(empty(num_slots, np.int32), empty(num_slots, np.int32)) for _ in range(2)
     )
     order = (first if sort_slots(slots, first, second, _workspace()) else second).slots
     fill_tiles(slots, order, hit_tiles, tile_starts.copy(), entries)
@@ -213,7 +213,7 @@ def _by_gaussian(mask: ByteArray, slots: Slots, num: int) -> ByteArray:
 
 
 def _workspace() -> Workspace:
-    return Workspace(aligned_empty(_WORK_FLOATS), aligned_empty(_WORK_INTS, np.int32))
+    return Workspace(empty(_WORK_FLOATS), empty(_WORK_INTS, np.int32))
 
 
 def even_parts(num: int, num_threads: int) -> list[tuple[int, int]]:
@@ -269,8 +269,8 @@ def undraw(
         fresh: whether `gradients` is written; otherwise it is added to.
         num_threads: how many threads work.
     """
-    hits = aligned_empty(view.num_hits * HIT + GROUP)
-    hit_used = np.zeros(view.num_hits, np.uint8)
+    hits = empty(view.num_hits * HIT + GROUP)
+    hit_used = zeros(view.num_hits, np.uint8)
     unblend = unblender(num_features)
 
     def unblend_tiles(first: int, last: int) -> None:

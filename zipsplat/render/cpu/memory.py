@@ -1,0 +1,108 @@
+"""Memory that is used again, because fresh memory is slow.
+
+The system gives out fresh memory in pages, and fills each with zeros when it is first touched: for
+the tens of megabytes of a picture and its gradients that takes as long as projecting them. Here
+memory that is no longer in use is kept for the next call.
+
+Nobody has to say when that is. A piece of memory is owned by the arrays that show it, and comes
+back when the last of them is gone, wherever it had got to: an intermediate array at the end of its
+stage, what gradients need with the graph that holds it, a gradient when the optimizer forgets it.
+
+At most `KEPT_BYTES` are kept per process; what came back first is let go first. A forked child
+begins with nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zipsplat.render.cpu.layout import ByteArray
+from zipsplat.render.cpu.simd_memory import Array, aligned_empty
+
+KEPT_BYTES = 256 << 20
+_SMALLEST = 1 << 16  # bytes; below this fresh memory is as good
+_SLACK = 1.25  # a piece serves requests down to its size divided by this
+
+
+class Pieces:
+    """Memory that came back, oldest first.
+
+    Args:
+        limit: how many bytes are kept at most.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.forget()
+
+    def forget(self) -> None:
+        """Keep nothing; a forked child cannot know in what state it found the lock."""
+        self._lock = threading.Lock()
+        self.kept: list[ByteArray] = []
+
+    def take(self, num_bytes: int) -> ByteArray:
+        """A piece of at least so many bytes, which begins at a cache line and holds anything."""
+        with self._lock:
+            best = -1
+            for number, piece in enumerate(self.kept):
+                if num_bytes <= len(piece) <= _SLACK * num_bytes and (
+                    best < 0 or len(piece) <= len(self.kept[best])
+                ):
+                    best = number
+            if best >= 0:
+                return self.kept.pop(best)
+        step = 1 << max(0, num_bytes.bit_length() - 4)  # sizes that differ little become equal
+        return aligned_empty(-(-num_bytes // step) * step, np.uint8)
+
+    def give_back(self, piece: ByteArray) -> None:
+        """Keep a piece that nothing shows any more."""
+        # An array can die at any moment, also while this thread holds the lock: to wait could be
+        # for ever. Then the piece is let go.
+        if len(piece) > self.limit or not self._lock.acquire(blocking=False):
+            return
+        try:
+            self.kept.append(piece)
+            while sum(map(len, self.kept)) > self.limit:
+                self.kept.pop(0)
+        finally:
+            self._lock.release()
+
+
+class _Owner:
+    """What numpy's arrays refer to as long as they show a piece."""
+
+    def __init__(self, pieces: Pieces, piece: ByteArray, num_bytes: int) -> None:
+        self._pieces = pieces
+        self._piece = piece
+        self.__array_interface__: dict[str, Any] = {
+            **piece.__array_interface__,
+            "shape": (num_bytes,),
+        }
+
+    def __del__(self) -> None:
+        self._pieces.give_back(self._piece)
+
+
+PIECES = Pieces(KEPT_BYTES)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=PIECES.forget)
+
+
+def empty(size: int, dtype: npt.DTypeLike = np.float32) -> Array:
+    """An array that begins at a cache line and holds anything."""
+    num_bytes = size * np.dtype(dtype).itemsize
+    if num_bytes < _SMALLEST:
+        return aligned_empty(size, dtype)
+    return np.asarray(_Owner(PIECES, PIECES.take(num_bytes), num_bytes)).view(dtype)
+
+
+def zeros(size: int, dtype: npt.DTypeLike = np.float32) -> Array:
+    """An array of zeros that begins at a cache line."""
+    array = empty(size, dtype)
+    array.fill(0)
+    return array
