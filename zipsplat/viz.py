@@ -1,6 +1,7 @@
 """Films of a scene: turntables, wiggles and camera paths as pictures and H.264 videos.
 
-`color_depth`, `depth_legend`, `contact_sheet` and the camera paths are offered here as well.
+`color_depth`, `depth_legend`, `contact_sheet`, the camera paths and the rules for where to film a
+scene from are offered here as well.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 from zipsplat.animation import ANIMATION_SUFFIXES, write_animation
 from zipsplat.camera import Camera
 from zipsplat.figures import color_depth, contact_sheet, depth_legend, to_pixels
+from zipsplat.framing import camera_orbit, check_scene, scene_body, scene_center_radius
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.trajectories import dolly_poses, interpolate_poses, orbit_poses
@@ -31,7 +33,6 @@ __all__ = [
     "depth_range",
     "dolly_poses",
     "interpolate_poses",
-    "orbit_distance",
     "orbit_poses",
     "render_frames",
     "render_video",
@@ -39,13 +40,12 @@ __all__ = [
     "save_video",
     "scene_center_radius",
     "turntable",
-    "wiggle_distance",
 ]
 
 MODES = ("rgb", "depth")
 RGB = Sequence[float]
 WHITE = (1.0, 1.0, 1.0)
-_SEEN_SHARE = 0.7  # of a scene that lies in front of the origin
+FOV_DEG = 55.0
 
 
 @dataclass(frozen=True)
@@ -76,90 +76,12 @@ class Look:
             raise ValueError(f"bg must be three numbers in [0, 1], got {tuple(self.bg)}")
 
 
-def scene_center_radius(
-    g: Gaussians, quantile: float = 0.9, margin: float = 1.2
-) -> tuple[Tensor, float]:
-    """Where a scene is and how far it reaches, whatever a few far Gaussians do.
-
-    Args:
-        g: one scene (N,) with at least one Gaussian.
-        quantile: share of the Gaussians that the radius takes in, before the margin.
-        margin: factor on the radius.
-
-    Returns:
-        (3,) the median of the centres along each axis, and the radius in world units.
-    """
-    _check_scene(g)
-    if not 0 <= quantile <= 1:
-        raise ValueError(f"quantile must be in [0, 1], got {quantile}")
-    means = g.means.detach()
-    center = means.median(dim=0).values
-    distances = (means - center).norm(dim=-1).cpu().numpy()
-    return center, float(np.quantile(distances, quantile)) * margin
-
-
-def orbit_distance(g: Gaussians, fov_deg: float) -> float:
-    """How far from the centre a camera must be to have the scene in its picture, world units.
-
-    What is much farther out than half of the scene, as sky and horizon are, is not waited for.
-    Gaussians reach three standard deviations beyond their centres.
-
-    Args:
-        g: one scene (N,).
-        fov_deg: field of view in the narrower direction.
-    """
-    _, most = scene_center_radius(g)
-    _, half = scene_center_radius(g, quantile=0.5)
-    reach = 3 * float(g.scales.detach().amax(dim=-1).median())
-    extent = (min(most, 2 * half) if half > 0 else most) + reach
-    return (extent if extent > 0 else 1.0) / math.sin(math.radians(fov_deg) / 2)
-
-
-def wiggle_distance(g: Gaussians, fov_deg: float) -> float:
-    """How far from the centre a camera is that wiggles in front of the scene, world units.
-
-    Scenes from pictures lie in front of the origin, where the first picture was taken: then it is
-    as far as that, so that the film looks as the pictures do. Others are filmed from
-    `orbit_distance`, if that is nearer or most of the scene is not in front of the origin.
-    """
-    center, _ = scene_center_radius(g)
-    x, y, z = g.means.detach().unbind(-1)
-    half_width = 1.5 * math.tan(math.radians(fov_deg) / 2)
-    is_seen = (z > 0) & (torch.maximum(x.abs(), y.abs()) < half_width * z)
-    orbit = orbit_distance(g, fov_deg)
-    return min(float(center[2]), orbit) if is_seen.float().mean() > _SEEN_SHARE else orbit
-
-
-def camera_orbit(
-    g: Gaussians,
-    num_frames: int,
-    *,
-    fov_deg: float,
-    sweep_deg: float | None = 360.0,
-    elevation_deg: float = 0.0,
-) -> Pose:
-    """A looping path around a scene, or a wiggle in front of it, that shows it at a good size.
-
-    Args:
-        g: one scene (N,).
-        num_frames: how many poses.
-        fov_deg: field of view in the narrower direction.
-        sweep_deg: angle to go around; None wiggles.
-        elevation_deg: height of the camera; positive is above.
-    """
-    center, _ = scene_center_radius(g)
-    distance = (wiggle_distance if sweep_deg is None else orbit_distance)(g, fov_deg)
-    return orbit_poses(
-        center, distance, num_frames, sweep_deg=sweep_deg, elevation_deg=elevation_deg
-    )
-
-
 def depth_range(g: Gaussians, poses: Pose) -> tuple[float, float]:
-    """Distances (nearest, farthest) between which the scene lies, seen from these poses."""
-    center, radius = scene_center_radius(g)
-    distances = (poses.t.to(center) - center).norm(dim=-1)
-    near = max(float(distances.min()) - radius, 0.0)
-    far = float(distances.max()) + radius
+    """Distances (nearest, farthest) between which the scene's body lies, seen from these poses."""
+    body = scene_body(g)
+    distances = (poses.t.to(body.center) - body.center).norm(dim=-1)
+    near = max(float(distances.min()) - body.radius, 0.0)
+    far = float(distances.max()) + body.radius
     return (near, far) if near < far else (0.0, 1.0)
 
 
@@ -183,7 +105,7 @@ def render_frames(
         (H, W, 3) uint8 RGB, rounded.
     """
     look = look or Look()
-    _check_scene(g)
+    check_scene(g)
     if poses.ndim != 1 or not len(poses):
         raise ValueError(f"poses must be (T,), at least one, got {tuple(poses.shape)}")
     limits = look.depth_range or depth_range(g, poses)
@@ -239,7 +161,7 @@ def turntable(
     g: Gaussians,
     path: str | Path,
     *,
-    fov_deg: float = 55.0,
+    fov_deg: float = FOV_DEG,
     render_size: int = 512,
     num_frames: int = 180,
     fps: float = 30,
@@ -251,7 +173,8 @@ def turntable(
 ) -> np.ndarray:
     """Film a scene from a camera that circles or wiggles around it, and write an H.264 video.
 
-    The camera keeps a distance from which the scene fills the picture, and the video loops.
+    The body of the scene is whole in every frame of a turn (see `zipsplat.framing`); scenes that
+    surround the first camera, as rooms do, look better in a wiggle. The video loops.
 
     Args:
         g: one scene (N,).
@@ -295,13 +218,3 @@ def _draw(
         return pictures
     depth, info = g.render(cameras, poses, mode="ED", renderer=look.renderer)
     return color_depth(depth[:, 0], *limits, alpha=info["alphas"][:, 0], background=look.bg)
-
-
-def _check_scene(g: Gaussians) -> None:
-    """Refuse batches and empty scenes, which nothing sensible can be shown of."""
-    if g.ndim != 1:
-        raise ValueError(
-            f"one scene (N,) is needed, got a batch {tuple(g.shape)}; index it first, as in g[0]"
-        )
-    if g.num_gaussians == 0:
-        raise ValueError("the scene has no Gaussians, so there is nothing to show")

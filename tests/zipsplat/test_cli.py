@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -232,6 +233,21 @@ def test_a_still_shows_the_first_frame_upright(scene, tmp_path):
     row = int(green.amax(1).argmax())
     assert row < 28, "the green ball is up"
     assert (picture[:, 0, 0] == 0).all()
+
+
+def test_rooms_are_filmed_from_inside_and_objects_from_outside(scene, tmp_path):
+    room = tmp_path / "room.ply"
+    walls = torch.tensor([[x, y, z] for x in (-1.0, 1) for y in (-1.0, 1) for z in (0.5, 2, 3)])
+    balls = Gaussians.load(scene)
+    replace(balls[torch.zeros(len(walls), dtype=torch.long)], means=walls).save(room)
+    for path, best in ((scene, "turntable"), (room, "wiggle")):
+        stills = {how: tmp_path / f"{path.stem}-{how}.png" for how in ("turntable", "wiggle")}
+        for how, still in stills.items():
+            assert run("render", path, "-o", still, "--size", 32, "--path", how) == 0
+        chosen = tmp_path / f"{path.stem}.png"
+        assert run("render", path, "-o", chosen, "--size", 32) == 0
+        assert chosen.read_bytes() == stills[best].read_bytes()
+    assert stills["turntable"].read_bytes() != stills["wiggle"].read_bytes()
 
 
 def test_depth_has_a_legend(scene, tmp_path):

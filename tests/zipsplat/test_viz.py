@@ -96,7 +96,7 @@ def test_nothing_of_the_scene_is_cut_off(tmp_path, sweep_deg, fov_deg):
 
 def in_front_of_the_origin(**options) -> Gaussians:
     """A wall of balls three units before the first camera."""
-    points = [[x / 2, y / 2, 3 + 0.1 * (x + y)] for x in range(-2, 3) for y in range(-2, 3)]
+    points = [[0.8 * x, 0.8 * y, 3 + 0.1 * (x + y)] for x in range(-2, 3) for y in range(-2, 3)]
     return scene(points, [BLUE] * 25, **options)
 
 
@@ -105,12 +105,12 @@ def test_a_wiggle_starts_where_the_first_picture_was_taken():
     start = viz.camera_orbit(g, 8, fov_deg=55, sweep_deg=None)[0]
     assert start.t.norm() < 0.2
     assert start.R[2, 2] > 0.99
-    assert viz.wiggle_distance(g, 55) == pytest.approx(3, abs=0.2)
 
 
 def test_a_wiggle_around_the_origin_keeps_its_distance():
     g = in_front_of_the_origin().transform(Pose(torch.eye(3), torch.tensor([0.0, 0, -3])))
-    assert viz.wiggle_distance(g, 55) == viz.orbit_distance(g, 55)
+    poses = [viz.camera_orbit(g, 8, fov_deg=55, sweep_deg=sweep)[0] for sweep in (None, 360)]
+    torch.testing.assert_close(poses[0].Rt, poses[1].Rt)
 
 
 def test_a_far_horizon_does_not_shrink_the_scene():
@@ -118,7 +118,8 @@ def test_a_far_horizon_does_not_shrink_the_scene():
     sky = scene([[0, 0, 90.0]] * 5, [BLUE] * 5)
     both = torch.cat([g, sky])
     assert viz.scene_center_radius(both)[1] > 50
-    assert viz.orbit_distance(both, 55) < 2 * viz.orbit_distance(g, 55)
+    far, near = (viz.camera_orbit(one, 4, fov_deg=55).t.norm(dim=-1).max() for one in (both, g))
+    assert far < 1.2 * near
 
 
 def test_turntables_loop_without_a_repeated_frame(tmp_path):

@@ -116,14 +116,14 @@ def test_the_start_view_is_in_the_axes_of_the_scene_inside():
     assert torch.allclose(axes @ axes.T, torch.eye(3), atol=1e-5)
     assert torch.linalg.det(axes) == pytest.approx(1.0, abs=1e-5)
     assert axes[1, 1] < 0  # the picture's down is down: y is up in there
-    assert config["start"]["fovY"] == pytest.approx(math.radians(40))
+    assert config["start"]["fov"] == pytest.approx(math.radians(40))
     assert config["sweep"] == pytest.approx(math.radians(90) / 30)
 
 
 def test_a_scene_in_front_of_the_first_camera_is_seen_from_there():
-    start = first_view(scene(200, center=(0, 0, 8)))
+    start = first_view(scene(200, center=(0, 0, 4)))
     assert torch.equal(start.pose.Rt, torch.eye(4))
-    assert start.distance == pytest.approx(8, abs=0.3)
+    assert start.distance == pytest.approx(4, abs=0.3)
     assert start.sweep_deg is None
 
 
@@ -134,7 +134,7 @@ def test_any_other_scene_is_seen_whole_from_outside(center: tuple[float, float, 
     assert start.sweep_deg == 360
     local = start.pose.inv().transform(gaussians.means)
     inside = local[:, :2].abs().amax(dim=-1) <= local[:, 2] * math.tan(math.radians(25))
-    assert inside.float().mean() > 0.9
+    assert inside.all()
     assert local[:, 2].min() > 0
 
 
@@ -176,6 +176,28 @@ def test_write_page_takes_its_title_from_the_name(tmp_path: Path):
     write_page(path, scene())
     assert Elements(path.read_text(encoding="utf-8")).texts["title"].strip() == "my scene"
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_upright_windows_see_as_much_across_as_wide_ones_see_up(tmp_path: Path):
+    source = (Path(__file__).parents[2] / "zipsplat/webpage/camera.js").read_text(encoding="utf-8")
+    script = source + (
+        "const camera = new Camera({ position: [], axes: [[], [], []], distance: 1, fov: 1 });"
+        "const angles = [2, 1, 0.5].map((aspect) => camera.fovY(aspect));"
+        "camera.fixedFovY = 0.7;"
+        "console.log(JSON.stringify([...angles, camera.fovY(0.5)]));"
+    )
+    file = tmp_path / "test.mjs"
+    file.write_text(script, encoding="utf-8")
+    done = subprocess.run(["node", str(file)], capture_output=True, text=True, check=True)
+    wide, square, upright, fixed = json.loads(done.stdout)
+    assert (wide, square, fixed) == (1, 1, 0.7)
+    assert 2 * math.atan(math.tan(upright / 2) * 0.5) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("num", "size"), [(1, "1 KB"), (400, "9 KB"), (60_000, "1.3 MB")])
+def test_about_says_how_large_small_scenes_are(num: int, size: str):
+    assert f", {size}. Made" in page(scene(num), title="T")
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")

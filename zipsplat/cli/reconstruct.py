@@ -98,7 +98,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what shows through transparent pictures (default white)",
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave out unreadable pictures")
-    parser.add_argument("--turntable", type=Path, metavar="FILE.mp4", help="film the result")
+    parser.add_argument(
+        "--turntable",
+        type=Path,
+        metavar="FILE.mp4",
+        help="film the result: around it, or a wiggle if it surrounds the first camera as rooms do",
+    )
     add_overwrite(parser)
 
 
@@ -122,9 +127,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
             write_scene(path, gaussians, note=licence_note(options.weights))
     if options.turntable is not None:
         from zipsplat import viz
+        from zipsplat.framing import best_sweep
 
         with console.stage("filming", "frame") as report:
-            viz.turntable(gaussians, options.turntable, report=report)
+            sweep = best_sweep(gaussians, viz.FOV_DEG)
+            viz.turntable(gaussians, options.turntable, sweep_deg=sweep, report=report)
     console.result(
         [
             f"{len(views)} views, {gaussians.num_gaussians} Gaussians",

@@ -47,9 +47,9 @@ examples:
   zipsplat render scene.ply -o depth.mp4 --mode depth --frames 60
   zipsplat render scene.ply -o still.png --elevation 20
 """
-TURNTABLE, WIGGLE = "turntable", "wiggle"
+AUTO, TURNTABLE, WIGGLE = "auto", "turntable", "wiggle"
 DEFAULT_FRAMES = 180
-DEFAULT_FOV_DEG = 55.0
+DEFAULT_FOV_DEG = 55.0  # as in `viz.turntable`
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " picture (.png, …)",
     )
     parser.add_argument(
-        "--path", default=TURNTABLE, help=f"{TURNTABLE} (default), {WIGGLE}, or a JSON file"
+        "--path",
+        default=AUTO,
+        help=f"{TURNTABLE}, {WIGGLE}, a JSON file, or {AUTO} (default): a wiggle if the scene"
+        " surrounds the first camera, as rooms do, else a turntable",
     )
     parser.add_argument(
         "--size", type=pixel_size, default=(512, 512), help="512 (default) or WIDTHxHEIGHT"
@@ -130,10 +133,11 @@ def _views(options: argparse.Namespace, scene: Gaussians) -> tuple[Camera, Pose]
     """The camera, and where it goes."""
     from zipsplat import viz
     from zipsplat.camera import Camera
+    from zipsplat.framing import best_sweep
     from zipsplat.trajectories import interpolate_poses, load_camera_path
 
     fov_deg, poses = options.fov, None
-    if options.path not in (TURNTABLE, WIGGLE):
+    if options.path not in (AUTO, TURNTABLE, WIGGLE):
         path = load_camera_path(options.path)
         poses, fov_deg = path.poses, fov_deg or path.fov_deg
         if options.frames is not None:
@@ -141,11 +145,13 @@ def _views(options: argparse.Namespace, scene: Gaussians) -> tuple[Camera, Pose]
     height, width = options.size
     camera = Camera.from_fov(math.radians(fov_deg or DEFAULT_FOV_DEG), w=width, h=height)
     if poses is None:
+        narrower_deg = math.degrees(min(float(camera.hfov), float(camera.vfov)))
+        turns = {TURNTABLE: 360.0, WIGGLE: None, AUTO: best_sweep(scene, narrower_deg)}
         poses = viz.camera_orbit(
             scene,
             options.frames or DEFAULT_FRAMES,
-            fov_deg=math.degrees(min(float(camera.hfov), float(camera.vfov))),
-            sweep_deg=None if options.path == WIGGLE else 360.0,
+            fov_deg=narrower_deg,
+            sweep_deg=turns[options.path],
             elevation_deg=options.elevation,
         )
     return camera, poses

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zipsplat.gaussians import Gaussians
@@ -159,7 +160,8 @@ class Viewer:
     def reset_cameras(self, client_id: int | None = None) -> None:
         """Bring the camera of one browser, or of all, to where the scene is best seen from."""
         if self.scene is not None:
-            self.browsers.place_cameras(self._start_view(self.scene), client_id)
+            start = partial(self._start_view, self.scene)
+            self.browsers.place_cameras(start, client_id)
 
     def scene_as_kept(self) -> Gaussians:
         """What is on show after the cut-offs, in its own colours.
@@ -195,11 +197,10 @@ class Viewer:
         if error is not None and not isinstance(error, StopRequested):
             self._show_error(error, job.client_id)
 
-    def _start_view(self, scene: Reconstruction) -> StartView:
-        has_photos = bool(scene.photos.pictures) and self.up_axis == "-y"
-        return (
-            first_view(scene.gaussians) if has_photos else overview(scene.gaussians, self.up_axis)
-        )
+    def _start_view(self, scene: Reconstruction, fov_deg: float) -> StartView:
+        if scene.photos.pictures and self.up_axis == "-y":
+            return first_view(scene.gaussians)
+        return overview(scene.gaussians, self.up_axis, fov_deg)
 
     def _show_error(self, error: Exception, client_id: int | None) -> None:
         if not isinstance(error, (ValueError, OSError, RuntimeError)):

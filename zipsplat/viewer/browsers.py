@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from zipsplat.viewer.cameras import VIEW_FOV_DEG, StartView
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import viser
 
 logger = logging.getLogger(__name__)
+StartOf = Callable[[float], StartView]
 
 
 class Browsers:
@@ -28,6 +30,7 @@ class Browsers:
         self._server = server
         self._views: dict[int, ClientView] = {}
         self._shown: Shown | None = None
+        self._start: StartOf | None = None
         self._lock = threading.RLock()
         self._worker = Worker(_Log())
         server.initial_camera.fov = math.radians(VIEW_FOV_DEG)
@@ -43,14 +46,21 @@ class Browsers:
             if view.client.client_id in connected:
                 view.show(shown)
 
-    def place_cameras(self, start: StartView, client_id: int | None = None) -> None:
-        """Bring the camera of one browser, or of all and of those to come, to a place."""
+    def place_cameras(self, start: StartOf, client_id: int | None = None) -> None:
+        """Bring the camera of one browser, or of all and of those to come, to a place.
+
+        Args:
+            start: the place for a field of view in the narrower direction, in degrees.
+            client_id: of the browser; None is all.
+        """
         if client_id is None:
-            self._server.initial_camera.position = start.position
-            self._server.initial_camera.look_at = start.target
+            with self._lock:
+                self._start = start
+            usual = start(VIEW_FOV_DEG)
+            self._server.initial_camera.position = usual.position
+            self._server.initial_camera.look_at = usual.target
         for client in self._clients(client_id):
-            client.camera.position = start.position
-            client.camera.look_at = start.target
+            _place(client, start)
 
     def view(self, client_id: int) -> ClientView:
         """What one browser shows.
@@ -87,7 +97,9 @@ class Browsers:
         view = ClientView(client, self._server.get_event_loop(), self._rest)
         with self._lock:
             self._views[client.client_id] = view
-            shown = self._shown
+            shown, start = self._shown, self._start
+        if start is not None and client.camera.aspect < 1:  # others are in their place already
+            _place(client, start)
         if shown is not None:
             view.show(shown)
 
@@ -100,6 +112,14 @@ class Browsers:
     def _rest(self, view: ClientView) -> None:
         name = f"rest {view.client.client_id}"
         self._worker.submit(Job(name, lambda _: view.show_at_rest()))
+
+
+def _place(client: viser.ClientHandle, start: StartOf) -> None:
+    """Bring a browser's camera to the place that suits the shape of its window."""
+    narrower = math.tan(client.camera.fov / 2) * min(1.0, client.camera.aspect)
+    place = start(math.degrees(2 * math.atan(narrower)))
+    client.camera.position = place.position
+    client.camera.look_at = place.target
 
 
 class _Log:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from zipsplat.framing import scene_body
 from zipsplat.pose import Pose
 from zipsplat.trajectories import CameraPath, load_camera_path, save_camera_path
 from zipsplat.viewer.cameras import VIEW_FOV_DEG
 from zipsplat.viewer.filming import MOVES, SIZES, Film, film
 from zipsplat.viewer.worker import Job
-from zipsplat.viz import scene_center_radius
 
 if TYPE_CHECKING:
     from zipsplat.viewer.app import Viewer
@@ -117,7 +117,7 @@ class CameraPanel:
 def _key_frustums(viewer: Viewer, poses: Pose) -> list[Any]:
     scene = viewer.scene
     has_extent = scene is not None and scene.gaussians.num_gaussians
-    size = _KEY_SIZE * (scene_center_radius(scene.gaussians)[1] if scene and has_extent else 1.0)
+    size = _KEY_SIZE * (scene_body(scene.gaussians).radius if scene and has_extent else 1.0)
     world: Any = viewer.server.scene
     return [
         world.add_camera_frustum(

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from zipsplat.camera import Camera
+from zipsplat.framing import first_picture, whole_scene
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.rotations import look_at, matrix_from_quat
-from zipsplat.viz import orbit_distance, scene_center_radius
 
 UP_AXES = {
     "-y": (0.0, -1.0, 0.0), "+y": (0.0, 1.0, 0.0), "-z": (0.0, 0.0, -1.0),
@@ -77,16 +77,25 @@ def first_view(scene: Gaussians) -> StartView:
     return StartView((0.0, 0.0, 0.0), (0.0, 0.0, depth if depth > 0 else 1.0))
 
 
-def overview(scene: Gaussians, up_axis: str) -> StartView:
-    """From where the whole scene is seen, a little from above."""
+def overview(scene: Gaussians, up_axis: str, fov_deg: float = VIEW_FOV_DEG) -> StartView:
+    """From where a scene of which only the Gaussians are known is seen best.
+
+    This is the first camera if the scene seems to surround it, else a place a little above, from
+    where the whole scene is in the picture; see `zipsplat.framing`.
+
+    Args:
+        scene: one scene (N,).
+        up_axis: one of `UP_AXES`; in a world with -y up the first camera looks along +z.
+        fov_deg: field of view in the narrower direction.
+    """
     if not scene.num_gaussians:
         return StartView((0.0, 0.0, -1.0), (0.0, 0.0, 0.0))
-    center, _ = scene_center_radius(scene)
-    pose = turned(
-        Pose.orbit(torch.zeros(3), orbit_distance(scene, VIEW_FOV_DEG), [0], 15)[0], up_axis
-    )
-    position = center.cpu() + pose.t
-    return StartView(_triple(position), _triple(center))
+    inside = first_picture(scene, fov_deg) if up_axis == "-y" else None
+    if inside is not None:
+        return StartView((0.0, 0.0, 0.0), _triple(inside.center))
+    whole = whole_scene(scene, fov_deg)
+    pose = turned(Pose.orbit(torch.zeros(3), whole.distance, [0], 15)[0], up_axis)
+    return StartView(_triple(whole.center.cpu() + pose.t), _triple(whole.center))
 
 
 def turned(pose: Pose, up_axis: str) -> Pose:

@@ -9,12 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from zipsplat.camera import Camera
+from zipsplat.framing import camera_orbit
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.trajectories import CameraPath, interpolate_poses
 from zipsplat.video import write_video
 from zipsplat.viewer.cameras import VIEW_FOV_DEG, turned, upright_rotation
-from zipsplat.viz import Look, camera_orbit, render_frames
+from zipsplat.viz import Look, render_frames
 
 FPS = 30
 MOVES = ("Orbit", "Wiggle", "Recorded path")

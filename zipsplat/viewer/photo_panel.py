@@ -10,12 +10,12 @@ import numpy as np
 from torch import Tensor
 
 from zipsplat.figures import contact_sheet, to_pixels
+from zipsplat.framing import scene_body
 from zipsplat.viewer.cameras import VIEW_FOV_DEG
 from zipsplat.viewer.inputs import MAX_SIDE
 from zipsplat.viewer.reconstruction import Photos, Reconstruction
 from zipsplat.viewer.uploads import Upload, load_upload
 from zipsplat.viewer.worker import Job
-from zipsplat.viz import scene_center_radius
 
 if TYPE_CHECKING:
     from zipsplat.viewer.app import Viewer
@@ -124,7 +124,7 @@ def _frustums(viewer: Viewer, scene: Reconstruction) -> list[Any]:
     if not photos.pictures or not scene.gaussians.num_gaussians:
         return []
     poses = photos.relative_poses()
-    size = _FRUSTUM_SIZE * scene_center_radius(scene.gaussians)[1]
+    size = _FRUSTUM_SIZE * scene_body(scene.gaussians).radius
     frustums = []
     world: Any = viewer.server.scene
     for index, picture in enumerate(photos.pictures[: 1 if poses is None else None]):

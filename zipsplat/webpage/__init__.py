@@ -131,7 +131,7 @@ def _settings(start: StartView) -> dict[str, object]:
             "position": position.tolist(),
             "axes": axes.tolist(),
             "distance": start.distance,
-            "fovY": math.radians(start.fov_deg),
+            "fov": math.radians(start.fov_deg),
         },
         "sweep": None if sweep is None else math.radians(sweep) / _SECONDS_PER_TURN,
         "wiggle": math.radians(_WIGGLE_DEG),
@@ -140,9 +140,11 @@ def _settings(start: StartView) -> dict[str, object]:
 
 def _facts(gaussians: Gaussians, num_bytes: int) -> str:
     degree = gaussians.max_sh_degree
+    kilobytes = max(1, round(num_bytes / 1e3))
+    size = f"{kilobytes} KB" if kilobytes < 1000 else f"{num_bytes / 1e6:.1f} MB"
     return (
         f"{gaussians.num_gaussians:,} Gaussians, spherical harmonics of degree {degree}, "
-        f"{num_bytes / 1e6:.1f} MB. Made with ZipSplat {__version__}."
+        f"{size}. Made with ZipSplat {__version__}."
     )
 
 

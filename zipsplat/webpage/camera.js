@@ -20,7 +20,10 @@ function turned(vector, axis, angle) {
 }
 
 class Camera {
-  /** @param start position, the axes as rows right, down, forward, distance, fovY in radians. */
+  /**
+   * @param start position, the axes as rows right, down, forward, distance, and the field of view in
+   *   the narrower direction, radians.
+   */
   constructor(start) {
     this.start = start;
     this.reset();
@@ -30,7 +33,13 @@ class Camera {
     this.position = [...this.start.position];
     [this.right, this.down, this.forward] = this.start.axes.map((axis) => [...axis]);
     this.distance = this.start.distance;
-    this.fovY = this.start.fovY;
+    this.fov = this.start.fov;
+    this.fixedFovY = null;
+  }
+
+  /** Vertical field of view in a picture of this width / height. */
+  fovY(aspect) {
+    return this.fixedFovY ?? 2 * Math.atan(Math.tan(this.fov / 2) / Math.min(1, aspect));
   }
 
   get pivot() {
@@ -62,8 +71,8 @@ class Camera {
   }
 
   /** Shift with the pivot, so that what is there follows the pointer; in heights of the picture. */
-  pan(x, y) {
-    const height = 2 * this.distance * Math.tan(this.fovY / 2);
+  pan(x, y, aspect) {
+    const height = 2 * this.distance * Math.tan(this.fovY(aspect) / 2);
     this.move(-x * height, -y * height, 0);
   }
 

@@ -31,14 +31,16 @@ class Controls {
     if (!before) return;
     const after = [event.clientX, event.clientY];
     const height = this.canvas.clientHeight;
+    const aspect = this.canvas.clientWidth / height;
     const [x, y] = [(after[0] - before[0]) / height, (after[1] - before[1]) / height];
     if (this.pointers.size === 2) {
       this.pinch(event.pointerId, before, after);
-      this.camera.pan(x / 2, y / 2);
+      this.camera.pan(x / 2, y / 2, aspect);
     } else if (event.buttons & 2 || event.shiftKey) {
-      this.camera.pan(x, y);
+      this.camera.pan(x, y, aspect);
     } else if (this.flying) {
-      this.camera.turn(-x * this.camera.fovY, y * this.camera.fovY, false);
+      const fovY = this.camera.fovY(aspect);
+      this.camera.turn(-x * fovY, y * fovY, false);
     } else {
       this.camera.turn(-x * TURN, y * TURN, true);
     }

@@ -114,9 +114,10 @@ class Renderer {
     gl.drawArraysInstanced(gl.TRIANGLES, 0, 3, 1);
   }
 
-  setCamera({ right: r, down: d, forward: f, position, fovY }, width, height) {
+  setCamera(camera, width, height) {
     const { gl } = this;
-    const focal = height / 2 / Math.tan(fovY / 2);
+    const { right: r, down: d, forward: f, position } = camera;
+    const focal = height / 2 / Math.tan(camera.fovY(width / height) / 2);
     const columns = [0, 1, 2].flatMap((i) => [r[i], d[i], f[i]]);
     gl.uniformMatrix3fv(this.place("cameraFromWorld"), false, columns);
     gl.uniform3fv(this.place("position"), position);

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
+from zipsplat.framing import first_picture, whole_scene
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
-
-_MARGIN = 1.2  # of the orbit, around nine tenths of the Gaussians
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,8 @@ class StartView:
         pose: one camera-to-world pose.
         distance: how far in front of it the point lies that it turns around, world units.
         sweep_deg: degrees per turn of the turntable; None sways in front of the scene.
-        fov_deg: vertical field of view.
+        fov_deg: field of view in the narrower direction, so that what it shows is in the picture of
+            upright windows too.
     """
 
     pose: Pose
@@ -42,20 +42,19 @@ class StartView:
 def first_view(scene: Gaussians, fov_deg: float = 55.0) -> StartView:
     """A view that suits a scene of which only the Gaussians are known.
 
-    Reconstructions are seen best from where their first picture was taken: the origin, looking
-    along +z. If most Gaussians lie in front of it, the page starts there and sways. Any other scene
-    is seen from outside, from as far as it takes to have it in the picture, and turns around.
+    If the scene surrounds the first camera, the page starts there and sways. Any other scene is
+    seen from outside, whole, and turns around; see `zipsplat.framing`.
+
+    Args:
+        scene: one scene (N,).
+        fov_deg: field of view in the narrower direction.
     """
-    means = scene.means.detach().cpu().double()
-    if not len(means):
+    if not scene.num_gaussians:
         return StartView(Pose.identity(), 1.0, fov_deg=fov_deg)
-    half = math.tan(math.radians(fov_deg) / 2)
-    seen = (means[:, :2].abs().amax(dim=-1) < 1.5 * half * means[:, 2]).double().mean()
-    if seen > 0.6:
-        return StartView(Pose.identity(), float(means[:, 2].median()), None, fov_deg)
-    center = means.median(dim=0).values
-    radius = float((means - center).norm(dim=-1).quantile(0.9)) * _MARGIN
-    radius = max(radius, 3 * float(scene.scales.amax(dim=-1).median()), 1e-6)
-    distance = radius / math.sin(math.radians(fov_deg) / 2)
-    pose = Pose.orbit(center.float(), distance, torch.tensor(30.0), torch.tensor(15.0))
-    return StartView(pose, distance, fov_deg=fov_deg)
+    scene = scene.detach().cpu().to(torch.float32)
+    inside = first_picture(scene, fov_deg)
+    if inside is not None:
+        return StartView(Pose.identity(), inside.distance, None, fov_deg)
+    whole = whole_scene(scene, fov_deg)
+    pose = Pose.orbit(whole.center, whole.distance, torch.tensor(30.0), torch.tensor(15.0))
+    return StartView(pose, whole.distance, fov_deg=fov_deg)

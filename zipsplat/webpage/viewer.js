@@ -118,7 +118,7 @@ class Viewer {
     this.setPlaying(false);
     this.camera.position = flip(position);
     [this.camera.right, this.camera.down, this.camera.forward] = axes.map(flip);
-    this.camera.fovY = fovY;
+    this.camera.fixedFovY = fovY;
     return this.rest();
   }
 }

@@ -6,6 +6,7 @@ Needs Chromium and the Python package playwright (its own browsers are not neede
 from __future__ import annotations
 
 import io
+import math
 import re
 import shutil
 import time
@@ -21,6 +22,7 @@ from PIL import Image
 from zipsplat.gaussians import Gaussians
 from zipsplat.harmonics import dc_from_rgb
 from zipsplat.model.untrained import untrained_network
+from zipsplat.pose import Pose
 from zipsplat.predictor import ZipSplat
 from zipsplat.viewer.reconstruction import Photos, Reconstruction
 
@@ -136,9 +138,27 @@ def field(page: Any, label: str) -> Any:
     return row.locator("xpath=..").get_by_role("textbox")
 
 
+def test_upright_windows_start_farther_away(chromium: Any, viewer: Any, until: Any) -> None:
+    away = balls().transform(Pose(torch.eye(3), torch.tensor([0.0, 0, -2])))
+    viewer.show_scene(Reconstruction(away))
+    distances = []
+    for width, height in ((800, 400), (400, 800)):
+        page = chromium.new_page(viewport={"width": width, "height": height})
+        page.goto(f"http://127.0.0.1:{viewer.server.get_port()}")
+        until(lambda: viewer.server.get_clients(), seconds=60)
+        (client,) = viewer.server.get_clients().values()
+        time.sleep(1)
+        distances.append(float(np.linalg.norm(client.camera.position)))
+        page.close()
+        until(lambda: not viewer.server.get_clients(), seconds=60)
+    half = math.radians(30)
+    narrow = math.atan(math.tan(half) / 2)
+    assert distances[1] / distances[0] == pytest.approx(math.sin(half) / math.sin(narrow), rel=0.01)
+
+
 def test_a_saved_scene_upright_unmirrored_and_in_its_colours(viewer: Any, page: Any) -> None:
     viewer.show_scene(Reconstruction(balls()))
-    viewer.browsers.place_cameras(first_place())
+    viewer.browsers.place_cameras(lambda _fov_deg: first_place())
     picture = settle(page, shows_balls)
     assert (picture[5, 5] == 255).all()
 

@@ -54,6 +54,19 @@ def test_first_view_is_the_first_camera() -> None:
     assert overview(empty, "-y").position != overview(empty, "-y").target
 
 
+def test_scenes_around_the_first_camera_are_seen_from_there() -> None:
+    around = ball((0.0, 0.0, 1.2))
+    assert overview(around, "-y").position == (0, 0, 0)
+    assert overview(around, "-y").target[:2] == (0, 0)
+    assert overview(around, "+z").position != (0, 0, 0)  # no world of ours
+
+
+def test_narrow_windows_need_more_distance() -> None:
+    scene = ball((0.0, 0.0, 8.0))
+    wide, narrow = (overview(scene, "-y", fov_deg).position for fov_deg in (60.0, 30.0))
+    assert math.dist(narrow, (0, 0, 8)) > 1.8 * math.dist(wide, (0, 0, 8))
+
+
 @pytest.mark.parametrize("axis", UP_AXES)
 def test_overview_sees_everything_and_is_above(axis: str) -> None:
     scene = ball((3.0, -2.0, 5.0))

@@ -1,0 +1,202 @@
+"""Where to film a scene from: how far it reaches, and the camera that has all of it in the picture.
+
+Films, pages and the viewer share these rules:
+
+- What is seen at all are Gaussians of at least 1/255 opacity, the least that is drawn.
+- The *body* of a scene is what is seen within five times the distance within which half of the
+  opacity lies. All of an object is its body; sky, horizon and strays far behind it are not.
+- A camera on an orbit has the whole body in every picture, from wherever it looks.
+- Scenes that surround the first camera, as rooms and most reconstructions do, are better seen from
+  there than from behind their walls.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zipsplat.gaussians import Gaussians
+from zipsplat.pose import Pose
+from zipsplat.render import RenderSettings
+from zipsplat.trajectories import orbit_poses
+
+SIGMAS = 3.0  # Gaussians are taken to reach so many standard deviations beyond their centres
+_LEAST_OPACITY = 1 / 255
+_FAR = 5.0  # times the distance of half of the scene
+_AIR = 1.05  # around the body, on an orbit
+_AROUND = 1.5  # radii of the body, within which a camera is surrounded by it
+_PICTURE_MARGIN = 1.5  # around the first picture, for what other pictures add
+
+
+@dataclass(frozen=True)
+class Body:
+    """The part of a scene that pictures of all of it should show.
+
+    Args:
+        center: (3,) the median of the centres along each axis, weighted by opacity; world units.
+        radius: of the ball around it that takes in the body's Gaussians; world units.
+        members: (N,) bool, which Gaussians these are.
+    """
+
+    center: Tensor
+    radius: float
+    members: Tensor
+
+
+@dataclass(frozen=True)
+class Framing:
+    """A camera's place: on any side of a point, at a distance from it.
+
+    Args:
+        center: (3,) where it looks; world units.
+        distance: from there to the camera; world units.
+    """
+
+    center: Tensor
+    distance: float
+
+
+def scene_center_radius(
+    g: Gaussians, quantile: float = 0.9, margin: float = 1.2
+) -> tuple[Tensor, float]:
+    """Centre and size of a scene as the released model's videos have them.
+
+    Args:
+        g: one scene (N,) with at least one Gaussian.
+        quantile: share of the Gaussians that the radius takes in, before the margin.
+        margin: factor on the radius.
+
+    Returns:
+        (3,) the median of the centres along each axis, and the radius in world units.
+    """
+    check_scene(g)
+    if not 0 <= quantile <= 1:
+        raise ValueError(f"quantile must be in [0, 1], got {quantile}")
+    means = g.means.detach()
+    center = means.median(dim=0).values
+    distances = (means - center).norm(dim=-1).cpu().numpy()
+    return center, float(np.quantile(distances, quantile)) * margin
+
+
+def scene_body(g: Gaussians) -> Body:
+    """Find the body of a scene; see the module.
+
+    Args:
+        g: one scene (N,) with at least one Gaussian.
+    """
+    check_scene(g)
+    means, weights = g.means.detach(), _weights(g)
+    center = torch.stack([_median(values, weights) for values in means.unbind(-1)])
+    reach = (means - center).norm(dim=-1) + SIGMAS * g.scales.detach().amax(dim=-1)
+    half = _median(reach, weights)
+    members = weights > 0
+    if half > 0:  # else half of the scene is one point, which says nothing about its size
+        members &= reach <= _FAR * half
+    return Body(center, float(reach[members].max()), members)
+
+
+def whole_scene(g: Gaussians, fov_deg: float) -> Framing:
+    """From where the whole body is in the picture, whatever the direction.
+
+    The picture of a ball touches the edges of a picture whose half field of view has the sine
+    radius / distance; nothing of it is behind the near plane of the renderers either.
+
+    Args:
+        g: one scene (N,).
+        fov_deg: field of view in the narrower direction, degrees in (0, 180).
+    """
+    body = scene_body(g)
+    radius = _AIR * (body.radius if body.radius > 0 else 1.0)
+    distance = radius / math.sin(math.radians(fov_deg) / 2)
+    return Framing(body.center, max(distance, radius + RenderSettings().near_plane))
+
+
+def first_picture(g: Gaussians, fov_deg: float) -> Framing | None:
+    """From the first picture's camera, if the scene surrounds it; else nothing.
+
+    Reconstructions have their origin there, looking along +z. A scene is taken for one if most of
+    it lies in or near such a picture; it surrounds the camera if that is within one and a half of
+    the body's radius. (Objects that fill a picture are about two radii away.)
+
+    Args:
+        g: one scene (N,).
+        fov_deg: field of view in the narrower direction, degrees in (0, 180).
+
+    Returns:
+        the median depth straight ahead; the camera on its −z side is the first picture's.
+    """
+    body = scene_body(g)
+    x, y, z = g.means.detach().unbind(-1)
+    weights = _weights(g)
+    half_width = _PICTURE_MARGIN * math.tan(math.radians(fov_deg) / 2)
+    is_seen = (z > 0) & (torch.maximum(x.abs(), y.abs()) < half_width * z)
+    is_before = bool(weights[is_seen].sum() > 0.5 * weights.sum())
+    if not is_before or float(body.center.norm()) >= _AROUND * body.radius:
+        return None
+    depth = _median(z[is_seen], weights[is_seen])
+    return Framing(depth * depth.new_tensor([0.0, 0.0, 1.0]), float(depth))
+
+
+def best_sweep(g: Gaussians, fov_deg: float) -> float | None:
+    """How `camera_orbit` shows a scene best: 360 degrees, or None if it surrounds the camera."""
+    return 360.0 if first_picture(g, fov_deg) is None else None
+
+
+def camera_orbit(
+    g: Gaussians,
+    num_frames: int,
+    *,
+    fov_deg: float,
+    sweep_deg: float | None = 360.0,
+    elevation_deg: float = 0.0,
+) -> Pose:
+    """A looping path around the whole scene, or a wiggle in front of it.
+
+    A wiggle starts at the first picture's camera where `first_picture` finds one, and shows what
+    that picture showed; from there, as in the picture, the edges of the scene are cut.
+
+    Args:
+        g: one scene (N,).
+        num_frames: how many poses.
+        fov_deg: field of view in the narrower direction.
+        sweep_deg: angle to go around; None wiggles.
+        elevation_deg: height of the camera; positive is above.
+    """
+    framing = first_picture(g, fov_deg) if sweep_deg is None else None
+    framing = framing or whole_scene(g, fov_deg)
+    return orbit_poses(
+        framing.center,
+        framing.distance,
+        num_frames,
+        sweep_deg=sweep_deg,
+        elevation_deg=elevation_deg,
+    )
+
+
+def check_scene(g: Gaussians) -> None:
+    """Refuse batches and empty scenes, which nothing sensible can be shown of."""
+    if g.ndim != 1:
+        raise ValueError(
+            f"one scene (N,) is needed, got a batch {tuple(g.shape)}; index it first, as in g[0]"
+        )
+    if g.num_gaussians == 0:
+        raise ValueError("the scene has no Gaussians, so there is nothing to show")
+
+
+def _weights(g: Gaussians) -> Tensor:
+    """Opacities (N,) in float64, zero where nothing is drawn; ones if nothing is at all."""
+    opacities = g.opacities.detach().double()
+    weights = torch.where(opacities >= _LEAST_OPACITY, opacities, 0.0)
+    return weights if bool(weights.any()) else torch.ones_like(weights)
+
+
+def _median(values: Tensor, weights: Tensor) -> Tensor:
+    """The first of the sorted values (N,) with more than half of the weight up to it."""
+    order = values.argsort()
+    sums = weights[order].cumsum(0)
+    index = torch.searchsorted(sums, 0.5 * sums[-1:], right=True).clamp(max=len(order) - 1)
+    return values[order[index]][0]
