@@ -255,6 +255,7 @@ class Stages:
     def fill(self) -> None:
         """Gaussians of each tile."""
         entries, starts = self.lists
+        entries = entries.view(np.int64)
         stages.fill_tiles(self.slots, self.order, self.hit_tiles, starts.copy(), entries)
 
     def blend(self) -> None:

@@ -200,7 +200,7 @@ def _bin(slots: Slots, limits: Limits, num_slots: int, num_hits: int, num_thread
         Sortable(empty(num_slots, np.int32), empty(num_slots, np.int32)) for _ in range(2)
     )
     order = (first if sort_slots(slots, first, second, _workspace()) else second).slots
-    fill_tiles(slots, order, hit_tiles, tile_starts.copy(), entries)
+    fill_tiles(slots, order, hit_tiles, tile_starts.copy(), entries.view(np.int64))
     return Lists(entries, tile_starts)
 
 
