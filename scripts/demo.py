@@ -67,7 +67,7 @@ def write_all(
 ) -> dict[Path, str]:
     """Write scene files, film and contact sheet; returns what each file is."""
     scene, small = folder / "scene.ply", folder / "scene.spz"
-    gaussians.save(scene)
+    gaussians.save(scene, note=note)
     gaussians.save(small)
     page = folder / "scene.html"
     write_page(page, gaussians, title="ZipSplat demo", note=note)

@@ -287,18 +287,19 @@ class Gaussians(TensorStruct):
         info = {key: torch.stack([one[1][key] for one in drawn]) for key in drawn[0][1]}
         return torch.stack([one[0] for one in drawn]), info
 
-    def save(self, path: Path, format: str | None = None) -> None:
+    def save(self, path: Path, format: str | None = None, *, note: str = "") -> None:
         """Write one scene to a file; the folder is made, an old file is replaced at once.
 
         Args:
             path: its suffix names the format, as `.ply`.
             format: name of the format, whatever the suffix.
+            note: a line about licences, for formats that have a place for it; see `SplatArrays`.
 
         Raises:
             ValueError: if a value is not finite or outside its range, or there is no such format.
         """
         chosen = _format(path, format)
-        arrays = self.arrays()
+        arrays = replace(self.arrays(), note=note)
         if arrays.sh_degree > chosen.tolerance.max_sh_degree:
             _LOG.warning(
                 "%s keeps spherical harmonics up to degree %d only; this scene has degree %d",
@@ -320,6 +321,11 @@ class Gaussians(TensorStruct):
             ValueError: if the file is broken; the message names it.
             OSError: if it cannot be opened.
         """
+        return cls.load_with_note(path, format)[0]
+
+    @classmethod
+    def load_with_note(cls, path: Path, format: str | None = None) -> tuple[Gaussians, str]:
+        """Read one scene and the note it was saved with, empty if there is none; see `load`."""
         chosen = _format(path, format)
         with open(path, "rb") as file:
             try:
@@ -328,7 +334,7 @@ class Gaussians(TensorStruct):
                 scene.check()
             except ValueError as error:
                 raise ValueError(f"{fspath(path)}: {error}") from error
-        return scene
+        return scene, arrays.note
 
     def arrays(self) -> SplatArrays:
         """One scene as float32 arrays, checked."""
@@ -348,10 +354,10 @@ class Gaussians(TensorStruct):
         values = (arrays.means, arrays.scales, arrays.quats, arrays.opacities, arrays.sh_coeffs)
         return cls(*(torch.tensor(value) for value in values))
 
-    def to_bytes(self, format: str) -> bytes:
-        """The contents of a file of this format."""
+    def to_bytes(self, format: str, *, note: str = "") -> bytes:
+        """The contents of a file of this format, as `save` writes it."""
         buffer = io.BytesIO()
-        FORMATS[format].write(buffer, self.arrays())
+        FORMATS[format].write(buffer, replace(self.arrays(), note=note))
         return buffer.getvalue()
 
 

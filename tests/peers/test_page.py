@@ -148,6 +148,34 @@ def test_buttons_mouse_and_download(browser: Browser, tmp_path: Path):
     assert torch.allclose(*places, atol=2**-13)
 
 
+@pytest.mark.parametrize("size", [(240, 480), (480, 240)])
+def test_the_whole_scene_is_in_windows_of_any_shape(
+    browser: Browser, tmp_path: Path, size: tuple[int, int]
+):
+    count = 300
+    points = torch.linspace(-3, 3, count).unsqueeze(-1) * torch.tensor([0.8, 0.3, 0.5])
+    bar = Gaussians.from_parameters(
+        points, torch.full((count, 3), 0.05), torch.tensor([[1.0, 0, 0, 0]] * count),
+        torch.full((count,), 0.99), torch.full((count, 1, 3), -1.7),
+    )  # fmt: skip
+    write_page(tmp_path / "page.html", bar)
+    paths = [tmp_path / f"{i}.png" for i in range(4)]
+    turn = {"evaluate": "document.getElementById('play').click()"}
+    steps = [READY, PLAIN, turn]
+    for path in paths:
+        steps += [{"wait": 1500}, {"shot": str(path)}]
+    seen = browser.visit((tmp_path / "page.html").as_uri(), steps, size=size)
+    assert not seen.errors
+    pictures = [pixels(path) for path in paths]
+    for picture in pictures:
+        edges = (picture[0], picture[-1], picture[:, 0], picture[:, -1])
+        assert min(edge.min() for edge in edges) > 0.97
+        assert (picture < 0.3).all(-1).any()
+    widest = max(np.ptp(np.argwhere((p < 0.5).all(-1))[:, 1]) for p in pictures)
+    assert widest > 0.4 * min(size), "it fills the picture"
+    assert not np.array_equal(pictures[0], pictures[-1]), "it turns"
+
+
 def test_a_page_without_webgl_keeps_its_picture_and_says_so(browser: Browser, tmp_path: Path):
     write_page(tmp_path / "page.html", axes_scene(500))
     seen = browser.visit(

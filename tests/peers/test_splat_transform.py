@@ -62,7 +62,7 @@ def tolerance_of(name: str):
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 @pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".spz", ".splat"])
 def test_it_reads_ours(tmp_path: Path, convert: Convert, suffix: str, degree: int):
-    wanted = scene(300, degree)
+    wanted = replace(scene(300, degree), note="Weights: CC BY-NC 4.0, © them")
     ours = save(tmp_path / f"ours{suffix}", wanted)
     convert(ours, tmp_path / "read.ply")
     assert_within_tolerance(tolerance_of(ours.name), load(tmp_path / "read.ply"), wanted)

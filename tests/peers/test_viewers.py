@@ -72,7 +72,7 @@ def test_peers_show_our_files_as_our_renderer_does(
     least_psnr: float,
 ):
     scene = axes_scene(2000)
-    scene.save(tmp_path / f"scene{suffix}")
+    scene.save(tmp_path / f"scene{suffix}", note="Weights: CC BY-NC 4.0")
     view = View(POSITION, (0.0, 0.0, 0.0), (0.0, -1.0, 0.0), FOV_DEG)
     if suffix == ".spz":
         view = view.turned_about("x")  # y is up in there
@@ -98,7 +98,7 @@ def test_our_page_shows_the_same(browser: Browser, tmp_path: Path):
 @pytest.mark.parametrize("degree", [0, 3])
 def test_three_reads_our_glb(browser: Browser, server: str, tmp_path: Path, degree: int):
     scene = axes_scene(200, degree)
-    scene.save(tmp_path / "scene.glb")
+    scene.save(tmp_path / "scene.glb", note="Weights: CC BY-NC 4.0")
     url = three_gltf(tmp_path, "scene.glb")
     seen = browser.visit(
         server + url, [{"waitFor": "window.loaded"}, {"evaluate": "window.splats"}]

@@ -311,6 +311,22 @@ def test_a_page_is_written(scene, tmp_path):
     assert "CC BY &lt;me&gt;" in text
 
 
+def test_notes_about_licences_go_with_the_scene(photos, tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(weights.LICENCE_NOTES, str(tiny), "CC BY-NC <4.0>")
+    first, between, page = (tmp_path / name for name in ("a.ply", "b.glb", "c.html"))
+    assert run(*small(photos, tiny, "-o", first)) == 0
+    assert run("convert", first, between) == 0
+    assert run("convert", between, page) == 0
+    assert "CC BY-NC &lt;4.0&gt;" in page.read_text(encoding="utf-8")
+    capsys.readouterr()
+    assert run("info", first, "--json") == 0
+    assert result(capsys)["note"] == "CC BY-NC <4.0>"
+    assert run("convert", first, page, "--note", "Mine", "--overwrite") == 0
+    text = page.read_text(encoding="utf-8")
+    assert "Mine" in text
+    assert "CC BY-NC" not in text
+
+
 def test_formats_are_converted(scene, tmp_path):
     for name in ("a.spz", "b.splat", "c.compressed.ply"):
         assert run("convert", scene, tmp_path / name) == 0

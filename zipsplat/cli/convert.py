@@ -52,7 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--transform", metavar="HOW", help="turn, move, scale; see above")
     parser.add_argument("--title", help="heading of a page (default: its file name)")
-    parser.add_argument("--note", default="", help="a line on a page, as about licences")
+    parser.add_argument(
+        "--note",
+        default="",
+        help="a line about licences, for pages and files that keep it (default: that of IN)",
+    )
     add_overwrite(parser)
 
 
@@ -63,13 +67,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
     check_scene_file(options.output)
     check_outputs([options.output], may_overwrite=options.overwrite)
     with console.stage("reading"):
-        scene = Gaussians.load(options.input)
+        scene, note = Gaussians.load_with_note(options.input)
     before = scene.num_gaussians
     scene = _change(scene, options)
     if scene.num_gaussians == 0:
         raise ValueError("no Gaussian is left; ask for a lower --prune-opacity")
     with console.stage("writing"):
-        write_scene(options.output, scene, note=options.note, title=options.title)
+        write_scene(options.output, scene, note=options.note or note, title=options.title)
     console.result(
         [
             f"{before} → {scene.num_gaussians} Gaussians, degree {scene.max_sh_degree}",

@@ -89,6 +89,7 @@ def _scene(path: Path) -> dict[str, Any]:
         "median_scale": _number(np.median(arrays.scales)) if count else None,
         "median_opacity": _number(np.median(arrays.opacities)) if count else None,
         "bytes_per_gaussian": round(path.stat().st_size / count, 1) if count else None,
+        "note": arrays.note or None,
     }
 
 

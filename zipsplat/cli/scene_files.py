@@ -28,11 +28,11 @@ def write_scene(path: Path, scene: Gaussians, *, note: str = "", title: str | No
     Args:
         path: checked by `check_scene_file`.
         scene: one scene (N,).
-        note: about licences; shown on pages.
+        note: about licences; shown on pages, and kept in scene files that have a place for it.
         title: of pages; the name of the file if not given.
     """
     if not _is_page(path):
-        scene.save(path)
+        scene.save(path, note=note)
         return
     from zipsplat.webpage import write_page
 

@@ -6,7 +6,7 @@ Every public module of this package is one format, found by name or by the suffi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike, fspath
 from typing import BinaryIO
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from zipsplat.plugins import Plugins
 
 Array = NDArray[np.float32]
+NOTE_MAX = 300
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,10 @@ class SplatArrays:
         quats: (N, 4) wxyz.
         opacities: (N,) in [0, 1].
         sh_coeffs: (N, S, 3) spherical harmonics, S = (degree + 1)².
+        note: a line about licences, which `.ply`, `.compressed.ply` and `.glb` keep.
 
     Raises:
-        ValueError: if the shapes do not fit together.
+        ValueError: if the shapes do not fit together, or the note is longer than 300 characters.
     """
 
     means: Array
@@ -38,9 +40,14 @@ class SplatArrays:
     quats: Array
     opacities: Array
     sh_coeffs: Array
+    note: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check the shapes."""
+        """Check the shapes and the note."""
+        if len(self.note) > NOTE_MAX:
+            raise ValueError(
+                f"a note has at most {NOTE_MAX} characters, this one has {len(self.note)}"
+            )
         num = len(self.means)
         wanted = {"means": (num, 3), "scales": (num, 3), "quats": (num, 4), "opacities": (num,)}
         for name, shape in wanted.items():

@@ -16,7 +16,7 @@ def in_morton_order(splats: SplatArrays) -> SplatArrays:
     """The Gaussians sorted along a Z curve over the bounding box of their means."""
     order = _morton_order(splats.means)
     values = (splats.means, splats.scales, splats.quats, splats.opacities, splats.sh_coeffs)
-    return SplatArrays(*(value[order] for value in values))
+    return SplatArrays(*(value[order] for value in values), note=splats.note)
 
 
 def _morton_order(means: Array) -> NDArray[np.int64]:

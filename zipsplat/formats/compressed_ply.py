@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from zipsplat.formats import Format, SplatArrays, SplatTolerance
 from zipsplat.formats._morton import in_morton_order
-from zipsplat.formats._ply_elements import read_elements, read_header
+from zipsplat.formats._ply_elements import note_lines, read_elements, read_header
 from zipsplat.formats._quaternions import REST_MAX, from_smallest_three, smallest_three, unit
 from zipsplat.harmonics import SH_C0
 
@@ -55,7 +55,7 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
     )
     ranges = np.concatenate((position_ranges, scale_ranges, color_ranges), axis=1)
     harmonics = _pack_harmonics(splats.sh_coeffs[:, 1:])
-    file.write(_header(len(ranges), len(splats.means), harmonics.shape[1]))
+    file.write(_header(len(ranges), len(splats.means), harmonics.shape[1], splats.note))
     file.write(ranges.astype("<f4").tobytes())
     file.write(np.stack(words, axis=1).astype("<u4").tobytes())
     file.write(harmonics.tobytes())
@@ -67,7 +67,8 @@ def read(file: BinaryIO) -> SplatArrays:
     Raises:
         ValueError: if it is damaged, or another kind of PLY.
     """
-    elements = read_elements(file, read_header(file))
+    header = read_header(file)
+    elements = read_elements(file, header)
     empty = np.empty(0, np.dtype([]))
     chunks, vertices = (elements.get(name, empty) for name in ("chunk", "vertex"))
     sh = elements.get("sh", np.empty(len(vertices), empty.dtype))
@@ -86,11 +87,13 @@ def read(file: BinaryIO) -> SplatArrays:
             quats=_unpack_rotations(vertices["packed_rotation"]),
             opacities=rgba[:, 3].astype(np.float32),
             sh_coeffs=sh_coeffs.astype(np.float32),
+            note=header.note,
         )
 
 
-def _header(num_chunks: int, num: int, num_rest: int) -> bytes:
-    lines = ["ply", "format binary_little_endian 1.0", f"element chunk {num_chunks}"]
+def _header(num_chunks: int, num: int, num_rest: int, note: str) -> bytes:
+    lines = ["ply", "format binary_little_endian 1.0", *note_lines(note)]
+    lines += [f"element chunk {num_chunks}"]
     lines += [f"property float {name}" for name in _RANGES]
     lines += [f"element vertex {num}", *(f"property uint {name}" for name in _WORDS)]
     if num_rest:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zipsplat.formats import Array, Format, SplatArrays, SplatTolerance
+from zipsplat.formats import NOTE_MAX, Array, Format, SplatArrays, SplatTolerance
 from zipsplat.formats._axes import half_turn_about_z
 from zipsplat.formats._quaternions import unit
 from zipsplat.harmonics import SH_C0
@@ -29,7 +30,9 @@ _TYPES = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
 def write(file: BinaryIO, splats: SplatArrays) -> None:
     """Write one primitive; quaternions are normalised, as the extension demands."""
     attributes = _attributes(half_turn_about_z(splats))
-    description = json.dumps(_description(attributes), separators=(",", ":")).encode("ascii")
+    description = json.dumps(_description(attributes, splats.note), separators=(",", ":")).encode(
+        "ascii"
+    )
     description += b" " * (-len(description) % 4)
     data = b"".join(array.tobytes() for array in attributes.values())
     total = 12 + 8 + len(description) + 8 + len(data)
@@ -49,8 +52,9 @@ def read(file: BinaryIO) -> SplatArrays:
     try:
         asset = json.loads(chunks[_JSON])
         primitive = _primitive(asset)
+        note = str(asset.get("asset", {}).get("copyright", ""))[:NOTE_MAX]
         if primitive is None:
-            return _empty(asset["scenes"][0]["extras"]["numHarmonics"])
+            return replace(_empty(asset["scenes"][0]["extras"]["numHarmonics"]), note=note)
         attributes = primitive["attributes"]
         num_coeffs = sum(name.startswith(f"{_EXTENSION}:SH_DEGREE_") for name in attributes)
         names = ["POSITION", *(f"{_EXTENSION}:{name}" for name in ("SCALE", "ROTATION", "OPACITY"))]
@@ -59,7 +63,12 @@ def read(file: BinaryIO) -> SplatArrays:
         columns = [_accessor(asset, binary, attributes[name]) for name in names]
         means, scales, quats, opacities = columns[:4]
         splats = SplatArrays(
-            means, scales, quats[:, [3, 0, 1, 2]], opacities[:, 0], np.stack(columns[4:], axis=1)
+            means,
+            scales,
+            quats[:, [3, 0, 1, 2]],
+            opacities[:, 0],
+            np.stack(columns[4:], axis=1),
+            note=note,
         )
     except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"this .glb is damaged or holds no splats: {error!r}") from error
@@ -89,7 +98,7 @@ def _harmonic_names(num_coeffs: int) -> list[str]:
     return names[:num_coeffs]
 
 
-def _description(attributes: dict[str, NDArray[Any]]) -> dict[str, Any]:
+def _description(attributes: dict[str, NDArray[Any]], note: str) -> dict[str, Any]:
     """The JSON part. glTF forbids empty accessors: an empty scene is a file without a mesh."""
     num_harmonics = sum(":SH_DEGREE_" in name for name in attributes)
     asset: dict[str, Any] = {
@@ -98,6 +107,8 @@ def _description(attributes: dict[str, NDArray[Any]]) -> dict[str, Any]:
         "scene": 0,
         "scenes": [{"extras": {"numHarmonics": num_harmonics}}],
     }
+    if note:
+        asset["asset"]["copyright"] = note
     sizes = [array.nbytes for array in attributes.values()]
     if not sum(sizes):
         return asset

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from zipsplat.formats import Array, Format, SplatArrays, SplatTolerance
-from zipsplat.formats._ply_elements import Records, read_elements, read_header
+from zipsplat.formats._ply_elements import Records, note_lines, read_elements, read_header
 
 OPACITY_MARGIN = 1e-6  # logits stay finite
 SCALE_MIN = 1e-6
@@ -36,6 +36,7 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
     lines = [
         "ply",
         "format binary_little_endian 1.0",
+        *note_lines(splats.note),
         f"element vertex {len(splats.means)}",
         *(f"property float {name}" for name in names),
         "end_header\n",
@@ -65,7 +66,8 @@ def read(file: BinaryIO) -> SplatArrays:
     Raises:
         ValueError: if it is no binary file with the properties of Gaussians, or it ends too early.
     """
-    vertices = read_elements(file, read_header(file)).get("vertex")
+    header = read_header(file)
+    vertices = read_elements(file, header).get("vertex")
     names = () if vertices is None else vertices.dtype.names or ()
     missing = [name for name in property_names(1) if name not in names and name[0] != "n"]
     if "packed_position" in names:
@@ -88,6 +90,7 @@ def read(file: BinaryIO) -> SplatArrays:
             quats=table.columns("rot_", 4).copy(),
             opacities=sigmoid(table.columns("opacity")[:, 0]),
             sh_coeffs=sh_coeffs,
+            note=header.note,
         )
 
 

@@ -164,7 +164,8 @@ def _loader(arguments: argparse.Namespace) -> Callable[[Viewer, Job], None]:
 
         def load_scene(viewer: Viewer, job: Job) -> None:
             job.stage("Opening the scene")
-            viewer.show_scene(Reconstruction(Gaussians.load(arguments.input[0]).to(device)))
+            gaussians, note = Gaussians.load_with_note(arguments.input[0])
+            viewer.show_scene(Reconstruction(gaussians.to(device), note=note))
 
         return load_scene
 

@@ -41,17 +41,23 @@ class ExportPanel:
         if suffix == PAGE:
             suffix, content = ".html", self._page(scene)
         else:
-            content = scene.to_bytes(suffixes()[suffix])
+            content = scene.to_bytes(suffixes()[suffix], note=self._note())
         viewer.browsers.send_file(viewer.options.name + suffix, content, event.client_id)
+
+    def _note(self) -> str:
+        """About the licence of the weights that the scene was made with, or of the opened file."""
+        scene = self._viewer.scene
+        if scene is None:
+            return ""
+        return self._viewer.options.note if scene.photos.pictures else scene.note
 
     def _page(self, scene: Gaussians) -> bytes:
         viewer = self._viewer
         red, green, blue = viewer.look.background
-        has_photos = viewer.scene is not None and viewer.scene.photos.pictures
         text = page(
             scene,
             title=viewer.options.name,
-            note=viewer.options.note if has_photos else "",
+            note=self._note(),
             background=(red / 255, green / 255, blue / 255),
         )
         return text.encode("utf-8")

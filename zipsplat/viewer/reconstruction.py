@@ -53,6 +53,7 @@ class Reconstruction:
         compression: share of tokens kept.
         encode_s: time the encoding of the photos took.
         decode_s: time from the features to the Gaussians.
+        note: about licences, of a scene from a file.
     """
 
     gaussians: Gaussians
@@ -62,6 +63,7 @@ class Reconstruction:
     compression: float = 1.0
     encode_s: float | None = None
     decode_s: float | None = None
+    note: str = ""
 
 
 def reconstruct(

@@ -9,6 +9,7 @@ import numpy as np
 from zipsplat.formats import SplatArrays, SplatTolerance
 
 CELLS = 8  # per axis, of the lattice within ±10 that positions are drawn from
+VALUES = ("means", "scales", "quats", "opacities", "sh_coeffs")
 
 
 def scene(num: int, degree: int, seed: int = 0, cells: int = CELLS) -> SplatArrays:
@@ -39,7 +40,7 @@ def as_arrays(*values: np.ndarray) -> SplatArrays:
 def in_lattice_order(arrays: SplatArrays, cells: int) -> SplatArrays:
     places = np.floor((arrays.means + 10) * (cells / 20)).astype(int)
     order = np.ravel_multi_index(tuple(places.T), (cells,) * 3).argsort()
-    return SplatArrays(*(getattr(arrays, name)[order] for name in SplatArrays.__annotations__))
+    return SplatArrays(*(getattr(arrays, name)[order] for name in VALUES))
 
 
 @dataclass(frozen=True)

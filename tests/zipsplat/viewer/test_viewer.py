@@ -7,6 +7,7 @@ import json
 import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -270,13 +271,14 @@ def test_bad_uploads(viewer: Any, open_page: Any, until: Until, notices: list[An
 
 def test_downloads_in_every_format(
     viewer: Any, scene: Reconstruction, open_page: Any, until: Until,
-    downloads: list[Any], tmp_path: Path,
+    downloads: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     page, panel = open_page(), viewer.export_panel
     median = float(scene.gaussians.opacities.median())
     viewer.change_look(min_opacity=median, by_token=True)
     wanted = scene.gaussians.select(scene.gaussians.opacities >= median)
     choices = panel._suffix.options
+    monkeypatch.setattr(viewer, "options", replace(viewer.options, note="CC BY"))
     assert len(choices) == len(FORMATS.names()) + 1
     for suffix in choices:
         page.set(panel._suffix, suffix)
@@ -290,8 +292,10 @@ def test_downloads_in_every_format(
         if name.endswith(".html"):
             assert b"<html" in content
             assert f"{wanted.num_gaussians} Gaussians".encode() in content
+            assert b"CC BY" in content
             continue
         assert name == f"scene{suffix}"
+        assert (b"CC BY" in content) == (suffix in (".ply", ".compressed.ply", ".glb"))
         again = Gaussians.load(tmp_path / name)
         assert again.num_gaussians == wanted.num_gaussians
         assert float((again.rgb.mean(0) - wanted.rgb.mean(0)).abs().max()) < 0.05
