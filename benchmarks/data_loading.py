@@ -4,9 +4,12 @@
 
 The plain loader does what the public description of the ZipSplat training pipeline says, in the
 order it says it: read the whole scene, decode, resize the full frame in floating point, crop,
-expand depth at full resolution, unproject every pixel for the scale, stack float32 batches. Both
-use Pillow for decoding, one thread, and the same views. Times are CPU times of this process, so
-that other work on the machine disturbs them little; the smallest of several rounds counts.
+expand depth at full resolution, unproject every pixel for the scale, stack float32 batches. It
+decodes with Pillow, ours with OpenCV where that is installed; both use one thread and choose the
+same views. Times are CPU times of this process. Both sides take turns, and the ratio is the median
+of the rounds' ratios: what else the machine does meets both halves of a round alike, while the
+smallest time of each side may come from different moments. A first round, in which code is
+compiled and memory is fetched, is not counted.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -35,6 +39,8 @@ from splatfactory.datasets.samplers import Choice, Dice, Request, Split
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene, split_member
 from splatfactory.datasets.store import ShardStore
+
+FloatArray = npt.NDArray[np.float64]
 
 HEIGHT, WIDTH, SIZE, TARGETS = 360, 640, 252, 4
 SAMPLER = {"name": "bounded"}
@@ -236,13 +242,20 @@ def cpu_ms_per_view(run: Callable[[int], int], num_context: int) -> float:
     return (time.process_time() - begin) * 1000 / views
 
 
-def measure(directory: Path, num_context: int, rounds: int) -> tuple[float, float]:
-    """Best CPU times per view of both sides, which take turns."""
+def measure(directory: Path, num_context: int, rounds: int) -> FloatArray:
+    """CPU times per view (rounds, 2) of the plain loader and of ours, which take turns."""
     loader, dataset = PlainLoader(directory), open_dataset(directory)
     runs = (partial(plain_batches, loader), partial(our_batches, dataset))
-    times = [[cpu_ms_per_view(run, num_context) for run in runs] for _ in range(rounds)]
-    plain, ours = (min(column) for column in zip(*times, strict=True))
-    return plain, ours
+    times = [[cpu_ms_per_view(run, num_context) for run in runs] for _ in range(rounds + 1)]
+    return np.array(times[1:])
+
+
+def row(times: FloatArray) -> str:
+    """Medians of both sides, of the ratio, and the range of the ratio."""
+    plain, ours = np.median(times, axis=0)
+    ratios = times[:, 0] / times[:, 1]
+    spread = f"{ratios.min():.2f} to {ratios.max():.2f}"
+    return f"{plain:.2f} | {ours:.2f} | {np.median(ratios):.2f} | {spread}"
 
 
 def main() -> None:
@@ -250,12 +263,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=int, default=24)
     parser.add_argument("--views", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--codecs", nargs="+", choices=tuple(CODECS), default=list(CODECS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print("| codec | image KB | depth KB | context | plain ms/view | ours ms/view | ratio |")
-    print("|---|---|---|---|---|---|---|")
+    print("| codec | image KB | depth KB | context | plain ms | ours ms | ratio | rounds |")
+    print("|---|---|---|---|---|---|---|---|")
     for codec in arguments.codecs:
         with tempfile.TemporaryDirectory() as folder:
             directory = Path(folder)
@@ -266,12 +279,9 @@ def main() -> None:
                 for items in (scene.images, [depth.data for depth in scene.depths or ()])
             ]
             for num_context in (2, 8, 24):
-                plain, ours = measure(directory, num_context, arguments.rounds)
-                print(
-                    f"| {codec} | {sizes[0]:.0f} | {sizes[1]:.1f} | {num_context}"
-                    f" | {plain:.2f} | {ours:.2f} | {plain / ours:.2f} |",
-                    flush=True,
-                )
+                times = measure(directory, num_context, arguments.rounds)
+                size = f"{sizes[0]:.0f} | {sizes[1]:.1f}"
+                print(f"| {codec} | {size} | {num_context} | {row(times)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,9 @@ class Views:
 
     @staticmethod
     def stack(views: Sequence[Views]) -> Views:
-        """Join views of equal shape along a new first dimension."""
+        """Join views of equal shape along a new first dimension; a single one is not copied."""
+        if len(views) == 1:
+            return views[0][None]
         return Views(**_joined(torch.stack, views))
 
     @staticmethod

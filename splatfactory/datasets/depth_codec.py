@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from splatfactory.datasets import pixel_loops
+
 INVALID = -1.0
 """Depth of a pixel whose depth is unknown."""
 
@@ -19,6 +21,7 @@ FLAT_RANGE = 1e-6
 """Maps that span less than this are stored as one value."""
 
 _STEPS = 254
+_POSITIONS = np.arange(-1, 255, dtype=np.float32) / np.float32(_STEPS)
 _FLAT_CODE = 128
 # In float32, as in the released data: with few pixels the position between two of them matters.
 _QUANTILES = np.array([0.001, 0.999], dtype=np.float32)
@@ -99,12 +102,13 @@ def lookup_table(near: float, far: float) -> FloatMap:
     """
     if not (math.isfinite(near) and math.isfinite(far)):
         raise ValueError(f"a depth range must be finite, got [{near}, {far}]")
-    table = np.full(256, near, dtype=np.float32)
-    if far - near >= FLAT_RANGE:
-        if near <= 0:
-            raise ValueError(f"a depth range must be positive, got [{near}, {far}]")
-        steps = np.arange(-1, 255, dtype=np.float32) / np.float32(_STEPS)
-        table = np.exp(np.float32(math.log(near)) + steps * np.float32(math.log(far / near)))
+    if far - near < FLAT_RANGE:
+        table = np.full(256, near, dtype=np.float32)
+    elif near > 0:
+        exponents = np.float32(math.log(near)) + _POSITIONS * np.float32(math.log(far / near))
+        table = np.exp(exponents)
+    else:
+        raise ValueError(f"a depth range must be positive, got [{near}, {far}]")
     table[0] = INVALID
     return table
 
@@ -125,21 +129,22 @@ def sample(depth: EncodedDepth, size: tuple[int, int], rows: Indices, columns: I
     Args:
         depth: the stored map.
         size: height and width that it must have.
-        rows: whole numbers.
-        columns: whole numbers.
+        rows: whole numbers in [0, height).
+        columns: whole numbers in [0, width).
 
     Raises:
         OSError: if the bytes are no picture.
-        ValueError: if it has another size.
+        ValueError: if it has another size, or pixels lie outside of it.
     """
     picture = _decode_picture(depth.data)
-    height, width, channels = picture.shape
+    height, width = picture.shape[:2]
     if (height, width) != size:
         raise ValueError(f"the map has size {(height, width)}, its picture {size}")
-    flat = picture.reshape(height, width * channels)
-    codes = flat.take(rows, axis=0).take(columns * channels, axis=1)
-    # No code can be out of bounds; "wrap" spares the test for it.
-    depths: FloatMap = lookup_table(depth.near, depth.far).take(codes, mode="wrap")
+    for indices, count in ((rows, height), (columns, width)):
+        if indices.size and not 0 <= indices.min() <= indices.max() < count:
+            raise ValueError(f"pixels outside of a map of size {size}")
+    depths = np.empty((rows.size, columns.size), np.float32)
+    pixel_loops.look_up(picture, lookup_table(depth.near, depth.far), rows, columns, depths)
     return depths
 
 

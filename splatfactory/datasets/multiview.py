@@ -14,12 +14,12 @@ import numpy.typing as npt
 import torch
 
 from splatfactory import paths
-from splatfactory.datasets import augment, normalize, preprocessing, samplers
+from splatfactory.datasets import augment, depth_codec, normalize, preprocessing, samplers
 from splatfactory.datasets.batch import Scene, Views
 from splatfactory.datasets.depth_codec import INVALID
 from splatfactory.datasets.frames import Frame, FrameError
 from splatfactory.datasets.normalize import ScaleRule
-from splatfactory.datasets.preprocessing import PreprocessingConfig
+from splatfactory.datasets.preprocessing import Geometry, PreprocessingConfig
 from splatfactory.datasets.samplers import Choice, Dice, Request, Split, ViewSampler
 from splatfactory.datasets.store import SceneError, SceneStore, ShardStore
 from zipsplat.camera import Camera
@@ -151,11 +151,7 @@ class MultiviewDataset:
         order = choice.context + choice.target
         if normalize.has_jump(poses[:, 9:], order, self.config.max_pose_jump_ratio):
             raise SceneError("pose jump")
-        views = list(dict.fromkeys(order))
-        cameras = self.store.cameras(scene)[views]
-        pictures = self._decode(self.store.frames(scene, views), cameras, aspect, dice)
-        if len(views) < len(order):
-            pictures = pictures.select([views.index(view) for view in order])
+        pictures = self._decode(scene, order, aspect, dice)
         return self._assemble(scene, choice, pictures, poses)
 
     def _admit(self, only: Collection[str] | None, without: frozenset[str]) -> None:
@@ -237,29 +233,37 @@ class MultiviewDataset:
             tuple(choice.overlaps[place] for place in order),
         )
 
-    def _decode(
-        self, frames: Sequence[Frame], cameras: FloatArray, aspect: float, dice: Dice
-    ) -> _Pictures:
-        """Pictures, depth maps and cameras at their final size."""
+    def _decode(self, scene: int, order: tuple[int, ...], aspect: float, dice: Dice) -> _Pictures:
+        """Pictures, depth maps and cameras at their final size; views may repeat in `order`."""
+        cameras = self.store.cameras(scene)
+        views = tuple(dict.fromkeys(order))
+        frames = dict(zip(views, self.store.frames(scene, views), strict=True))
         pictures: _Pictures | None = None
-        for view, frame in enumerate(frames):
-            try:
-                geometry = preprocessing.plan(frame.size, aspect, self.config.preprocessing)
-                pixels = preprocessing.apply(
-                    frame, geometry, self.config.preprocessing.resize_method
-                )
-                depth = frame.sample_depth(*geometry.nearest)
-            except FrameError as error:
-                raise SceneError("corrupt image", f"picture {view}, {error}") from error
-            except ValueError as error:
-                raise SceneError("unfit image", str(error)) from error
+        for view in views:
+            # A frame is let go when it is used, so that the next is decoded into memory still hot.
+            pixels, depth, geometry = self._fit(view, frames.pop(view), aspect)
             if self._augment is not None:
                 pixels = self._augment(pixels, dice.fresh_generator())
             if pictures is None:
-                pictures = _Pictures.empty(len(frames), *pixels.shape[:2])
-            pictures.put(view, pixels, depth, geometry.camera(cameras[view]))
+                pictures = _Pictures.empty(len(order), *pixels.shape[:2])
+            places = [place for place, other in enumerate(order) if other == view]
+            pictures.put(places, pixels, depth, geometry.camera(cameras[view]))
         assert pictures is not None
         return pictures
+
+    def _fit(
+        self, view: int, frame: Frame, aspect: float
+    ) -> tuple[Pixels, FloatArray | None, Geometry]:
+        """A picture and its depth map, decoded, resized and cropped."""
+        config = self.config.preprocessing
+        try:
+            geometry = preprocessing.plan(frame.size, aspect, config)
+            pixels = preprocessing.apply(frame, geometry, config.resize_method)
+            return pixels, frame.sample_depth(*geometry.nearest), geometry
+        except FrameError as error:
+            raise SceneError("corrupt image", f"picture {view}, {error}") from error
+        except ValueError as error:
+            raise SceneError("unfit image", str(error)) from error
 
     def _assemble(
         self,
@@ -330,18 +334,36 @@ class _Pictures:
             np.empty((V, 6), np.float32),
         )
 
-    def put(self, view: int, pixels: Pixels, depth: FloatArray | None, camera: FloatArray) -> None:
-        """Fill in one view: pixels (H, W, 3), depth (H, W), camera row (6,)."""
+    def put(
+        self,
+        places: Sequence[int],
+        pixels: Pixels,
+        depth: FloatArray | None,
+        camera: FloatArray,
+    ) -> None:
+        """Fill in one view wherever it occurs.
+
+        Args:
+            places: among the V views.
+            pixels: (H, W, 3).
+            depth: (H, W) z depth; None if there is none.
+            camera: (6,) row.
+        """
         if pixels.shape[:2] != self.depths.shape[1:]:
             raise SceneError("mixed sizes", "set preprocessing.resize to bring them to one")
-        self.images[view] = pixels.transpose(2, 0, 1)
-        self.depths[view] = INVALID if depth is None else depth
-        self.cameras[view] = camera
+        for place in places:
+            _separate(pixels, self.images[place])
+            self.depths[place] = INVALID if depth is None else depth
+            self.cameras[place] = camera
 
-    def select(self, views: Sequence[int]) -> _Pictures:
-        """Copies of some views, which may repeat."""
-        chosen = list(views)
-        return _Pictures(self.images[chosen], self.depths[chosen], self.cameras[chosen])
+
+def _separate(pixels: Pixels, planes: Pixels) -> None:
+    """Copy a picture (H, W, 3) to planes (3, H, W); OpenCV takes a quarter of NumPy's time."""
+    cv2 = depth_codec.opencv()
+    if cv2 is None:
+        planes[:] = pixels.transpose(2, 0, 1)
+    else:
+        cv2.split(pixels, list(planes))
 
 
 def _both(only: Collection[str] | None, known: frozenset[str] | None) -> frozenset[str]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from splatfactory.datasets import pixel_loops
+
 FloatArray = npt.NDArray[np.float32]
 
 SCALE_LIMITS = (1e-3, 1e3)
@@ -70,37 +72,32 @@ def median_distance(depths: FloatArray, cameras: FloatArray, poses: FloatArray) 
         The lower median, within `SCALE_LIMITS`; None if no depth is known.
     """
     squares = np.empty(depths.shape, np.float32)
+    num_known = 0
     for view in range(len(depths)):
-        _squared_distances(depths[view], cameras[view], poses[view], squares[view])
-    num_known = int(np.count_nonzero(depths > 0))
+        num_known += _squared_distances(depths[view], cameras[view], poses[view], squares[view])
     if num_known == 0:
         return None
-    if num_known < depths.size:
-        # Unknown pixels go to the end of the order, which is cheaper than to leave them out.
-        np.copyto(squares, np.inf, where=depths <= 0)
+    # Unknown pixels are at the end of the order, which is cheaper than to leave them out.
     square = lower_median(squares.reshape(-1), num_known)
     return float(np.clip(np.sqrt(square), *SCALE_LIMITS))
 
 
 def _squared_distances(
     depth: FloatArray, camera: FloatArray, pose: FloatArray, out: FloatArray
-) -> None:
-    """|R (d r) + t|² = d² |r|² + 2 d (Rᵀt · r) + |t|² of each pixel, r the ray at depth 1."""
+) -> int:
+    """|R (d r) + t|² = d² |r|² + 2 d (Rᵀt · r) + |t|² of each pixel, r the ray at depth 1.
+
+    Infinite where the depth is unknown; returns the number of the other pixels.
+    """
     height, width = depth.shape
     _, _, fx, fy, cx, cy = camera.astype(np.float64)
     R, t = pose[:9].reshape(3, 3).astype(np.float64), pose[9:].astype(np.float64)
     x = (np.arange(width) - cx) / fx
     y = (np.arange(height) - cy) / fy
     a = R.T @ t
-    np.add((y * y + 1).astype(np.float32)[:, None], (x * x).astype(np.float32), out=out)
-    out *= depth
-    if a.any():  # the reference view lies at the origin
-        out += (2 * (a[1] * y + a[2])).astype(np.float32)[:, None] + (2 * a[0] * x).astype(
-            np.float32
-        )
-    out *= depth
-    if a.any():
-        out += np.float32(t @ t)
+    by_row = np.stack((y * y + 1, 2 * (a[1] * y + a[2]))).astype(np.float32)
+    by_column = np.stack((x * x, 2 * a[0] * x)).astype(np.float32)
+    return pixel_loops.squared_distances(depth, by_row, by_column, np.float32(t @ t), out)
 
 
 def lower_median(values: FloatArray, count: int | None = None) -> float:
@@ -120,8 +117,9 @@ def lower_median(values: FloatArray, count: int | None = None) -> float:
     low, high = middle - margin, middle + margin
     if low >= 0 and high < sample.size:
         part = np.partition(sample, (low, high))
-        below = int(np.count_nonzero(values < part[low]))
-        inside = values[(values >= part[low]) & (values <= part[high])]
+        is_above = values >= part[low]
+        below = values.size - int(np.count_nonzero(is_above))
+        inside = values[is_above & (values <= part[high])]
         if below <= place < below + inside.size:
             return float(np.partition(inside, place - below)[place - below])
     return float(np.partition(values, place)[place])

@@ -99,11 +99,16 @@ class Geometry:
 
     def camera(self, row: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Camera rows (..., 6) w, h, fx, fy, cx, cy of the result."""
+        factor, shift = self._camera_change
+        return (row * factor + shift).astype(np.float32)
+
+    @cached_property
+    def _camera_change(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """What to multiply camera rows by, then add; the size is set anew."""
         T = self.transform
-        f = row[..., 2:4] * T[[0, 1], [0, 1]]
-        c = row[..., 4:6] * T[[0, 1], [0, 1]] + T[:2, 2]
-        size = np.broadcast_to([float(self.box.width), float(self.box.height)], f.shape)
-        return np.concatenate([size, f, c], axis=-1).astype(np.float32)
+        factor = np.array([0.0, 0.0, T[0, 0], T[1, 1], T[0, 0], T[1, 1]])
+        shift = np.array([self.box.width, self.box.height, 0.0, 0.0, T[0, 2], T[1, 2]])
+        return factor, shift
 
     @cached_property
     def nearest(self) -> tuple[Indices, Indices]:
@@ -222,8 +227,9 @@ def _bilinear(frame: Frame, geometry: Geometry) -> Pixels:
     (height, width), (new_height, new_width), box = geometry.source, geometry.resized, geometry.box
     rows, columns = geometry.windows
     pixels = frame.crop(rows.begin, columns.begin, rows.end, columns.end)
-    # A channels-last uint8 tensor takes PyTorch's vectorised path.
-    picture = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    # A uint8 tensor that is channels-last in all its strides, that of the batch too, takes
+    # PyTorch's vectorised path without repacking.
+    picture = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
     # PyTorch rounds the number of pixels down; 52/23 · 23 must not become 51.999.
     nudge = 1 + 1e-9
     resized = functional.interpolate(

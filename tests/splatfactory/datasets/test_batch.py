@@ -46,6 +46,15 @@ def test_collate_stacks_every_field():
     assert batch.scales.tolist() == [2.0, 2.0]
 
 
+def test_a_scene_alone_is_a_batch_without_copying_it():
+    scene = make_scene("a", value=7)
+    batch = Batch.collate([scene])
+    assert batch.context.shape == (1, 3)
+    assert batch.scales.shape == (1,)
+    assert batch.context.images.data_ptr() == scene.context.images.data_ptr()
+    torch.testing.assert_close(batch.target[0].depths, scene.target.depths)
+
+
 def test_collate_names_the_sizes_that_differ():
     with pytest.raises(ValueError, match=r"context images.*resize"):
         Batch.collate([make_scene("a"), make_scene("b", width=8)])

@@ -70,3 +70,25 @@ def test_refuses_what_makes_no_sense():
         depth_codec.lookup_table(-1.0, 2.0)
     with pytest.raises(ValueError, match="finite"):
         depth_codec.lookup_table(1.0, float("nan"))
+
+
+@pytest.mark.parametrize("has_opencv", [True, False])
+def test_samples_are_pixels_of_the_whole_map(monkeypatch, has_opencv):
+    if has_opencv:
+        pytest.importorskip("cv2")
+    else:
+        monkeypatch.setattr(depth_codec, "opencv", lambda: None)
+    depth = np.random.default_rng(0).uniform(1, 4, (20, 30))
+    depth[3:9, 4:20] = 0
+    encoded = depth_codec.encode(depth)
+    rows, columns = np.array([0, 3, 8, 19, 19]), np.array([29, 5, 0])
+    sample = depth_codec.sample(encoded, (20, 30), rows, columns)
+    np.testing.assert_array_equal(sample, depth_codec.decode(encoded)[rows[:, None], columns])
+    assert (sample == depth_codec.INVALID).any()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [([0, 20], [0]), ([-1], [0]), ([0], [30])])
+def test_there_are_no_samples_outside_of_a_map(rows, columns):
+    encoded = depth_codec.encode(np.ones((20, 30)))
+    with pytest.raises(ValueError, match="outside of a map of size"):
+        depth_codec.sample(encoded, (20, 30), np.array(rows), np.array(columns))

@@ -1,0 +1,65 @@
+"""The two loops over pixels in which NumPy's intermediate arrays cost more than the arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from splatfactory.datasets.synthetic._compile import kernel
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@kernel
+def look_up(
+    codes: npt.NDArray[np.uint8],
+    table: FloatArray,
+    rows: npt.NDArray[np.int64],
+    columns: npt.NDArray[np.int64],
+    out: FloatArray,
+) -> None:
+    """Fill `out` (h, w) with the entries of a table (256,) for some pixels of a picture.
+
+    Args:
+        codes: (H, W, C); the first channel counts.
+        table: value of each code.
+        rows: (h,) in [0, H); not checked.
+        columns: (w,) in [0, W); not checked.
+        out: result.
+    """
+    for i in range(rows.size):
+        row = codes[rows[i]]
+        for j in range(columns.size):
+            out[i, j] = table[row[columns[j], 0]]
+
+
+@kernel
+def squared_distances(
+    depth: FloatArray,
+    by_row: FloatArray,
+    by_column: FloatArray,
+    offset: np.float32,
+    out: FloatArray,
+) -> int:
+    """Fill `out` (H, W) with ((p d) + q) d + offset; infinity where the depth d is not positive.
+
+    Args:
+        depth: (H, W).
+        by_row: (2, H) what the row adds to p and q.
+        by_column: (2, W) what the column adds to p and q.
+        offset: the same everywhere.
+        out: result.
+
+    Returns:
+        How many depths are positive.
+    """
+    known = 0
+    height, width = depth.shape
+    for i in range(height):
+        for j in range(width):
+            d = depth[i, j]
+            p, q = by_row[0, i] + by_column[0, j], by_row[1, i] + by_column[1, j]
+            is_known = d > 0
+            known += is_known
+            out[i, j] = (p * d + q) * d + offset if is_known else np.float32(np.inf)
+    return known
