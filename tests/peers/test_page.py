@@ -176,6 +176,20 @@ def test_the_whole_scene_is_in_windows_of_any_shape(
     assert not np.array_equal(pictures[0], pictures[-1]), "it turns"
 
 
+@pytest.mark.parametrize("size", [(240, 420), (300, 260), (480, 200)])
+def test_the_poster_and_the_first_frame_show_the_same(
+    browser: Browser, tmp_path: Path, size: tuple[int, int]
+):
+    write_page(tmp_path / "page.html", axes_scene(2000))
+    set_poster = "document.getElementById('poster').style.cssText = 'transition: none; opacity: %d'"
+    steps = [READY, {"evaluate": "document.querySelectorAll('nav, h1').forEach((e) => e.remove())"}]
+    paths = [tmp_path / "frame.png", tmp_path / "poster.png"]
+    for opacity, path in enumerate(paths):
+        steps += [{"evaluate": set_poster % opacity}, {"wait": 500}, {"shot": str(path)}]
+    assert not browser.visit((tmp_path / "page.html").as_uri(), steps, size=size).errors
+    assert psnr(*map(pixels, paths)) > 25
+
+
 def test_a_page_without_webgl_keeps_its_picture_and_says_so(browser: Browser, tmp_path: Path):
     write_page(tmp_path / "page.html", axes_scene(500))
     seen = browser.visit(
