@@ -19,12 +19,16 @@ class Prediction:
 
     Attributes:
         gaussians: (B, N) one set per scene, in the frame of the first context view, float32.
-        token_group: Consecutive Gaussians that belong to one scene token; 1 if there are none.
+        tokens: (B, M) the patches, counted through all context views, that became the Gaussians.
+        token_group: Consecutive Gaussians that belong to one of them.
+        patch_size: Side of a patch in pixels.
         metrics: Numbers worth logging, each (B,) or a scalar, without gradient.
     """
 
     gaussians: Gaussians
+    tokens: Tensor
     token_group: int
+    patch_size: int
     metrics: Mapping[str, Tensor]
 
 
@@ -52,12 +56,15 @@ class Supervision:
         activated: (B, N) bool, Gaussians that the pictures already constrain.
         drawn: Renderings of the supervised views.
         views: The true pictures, depths, cameras and poses of the same views.
+        surface: (B, N, 3) where the part of a context view that a Gaussian came from lies in
+            space, NaN where that is unknown; None if not asked for.
     """
 
     gaussians: Gaussians
     activated: Tensor
     drawn: Drawn
     views: Views
+    surface: Tensor | None = None
 
 
 class Loss(Protocol):

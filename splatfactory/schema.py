@@ -105,6 +105,9 @@ class HeadConfig:
     ssim_weight: float = option(0.0, "weight of 1 − SSIM")
     chamfer_weight: float = option(0.1, "weight of the chamfer term")
     depth_weight: float = option(0.01, "weight of the depth error")
+    surface_weight: float = option(
+        0.0, "weight of the distance of Gaussians to what their patch of a context view shows"
+    )
     extra_losses: dict[str, float] = option(
         {}, "further losses by module name and weight, e.g. {my_lab.losses.sparsity: 0.1}"
     )
@@ -126,6 +129,9 @@ class ModelConfig:
     num_heads: int | None = option(None, "heads of the fusion blocks; null: embed_dim / 64")
     color_heads: int | None = option(None, "heads of the colour branch; null: width / 64")
     mlp_ratio: float = option(4.0, "hidden width of the fusion MLPs over embed_dim")
+    relief_init: bool = option(
+        False, "start as pictures in front of the first camera; for small models without weights"
+    )
     fuse_layer_scale: float = option(0.01, "initial layer scale of the fusion blocks")
     query_sample_ratio: list[float] = option([0.5, 1.0], "kept share of tokens in training")
     query_ratio_schedule: float = option(0.5, "share of training that lowers the minimum ratio")

@@ -18,6 +18,7 @@ from splatfactory.losses.penalties import location_penalty, opacity_penalty, sca
 from splatfactory.losses.perceptual import perceptual_error
 from splatfactory.losses.photometric import absolute_error, squared_error
 from splatfactory.losses.structural import structural_error
+from splatfactory.losses.surface import surface_error
 from splatfactory.metrics import psnr
 from splatfactory.perceptual_network import PerceptualNetwork
 from splatfactory.protocols import Loss, Supervision
@@ -108,6 +109,7 @@ class TrainingLoss:
         if bool((depths >= 0).any()):
             location = self._location(supervision)
             depth = depth_error(supervision.drawn.depth, depths)
+        surface = surface_error(supervision.gaussians.means, supervision.surface)
         scaled_location = config.chamfer_weight * location
         scaled_depth = config.depth_weight * depth
         return {
@@ -115,7 +117,8 @@ class TrainingLoss:
             "location_loss_scaled": scaled_location,
             "depth_loss": depth,
             "depth_loss_scaled": scaled_depth,
-            "geometry_loss": scaled_location + scaled_depth,
+            "surface_loss": surface,
+            "geometry_loss": scaled_location + scaled_depth + config.surface_weight * surface,
         }
 
     def _location(self, supervision: Supervision) -> Tensor:

@@ -90,7 +90,10 @@ class PixelAlignedModel(nn.Module):
             has_priors = self.config.eval_use_priors
         priors = Priors.from_cameras(context.cameras, context.poses) if has_priors else None
         gaussians = self.network(context.rgb, priors)
-        return Prediction(gaussians, self.network.config.backbone.patch_size**2, {})
+        side = self.network.config.backbone.patch_size
+        num_tokens = gaussians.num_gaussians // side**2
+        tokens = torch.arange(num_tokens, device=context.device).expand(len(gaussians), -1)
+        return Prediction(gaussians, tokens, side**2, side, {})
 
     def schedule(self, step: int, num_steps: int | None) -> Mapping[str, float]:
         """Nothing changes during training."""

@@ -11,7 +11,7 @@ from torch import nn
 from splatfactory.datasets.batch import Views
 from splatfactory.protocols import Prediction
 from splatfactory.schema import ModelConfig
-from zipsplat.model.compression import SELECTORS
+from zipsplat.model.compression import SELECTORS, num_kept
 from zipsplat.model.network import ZipSplatNetwork
 from zipsplat.model.priors import Priors
 
@@ -50,11 +50,15 @@ class ZipSplatModel(nn.Module):
         """
         features = self.network.encode(context.rgb, self._priors(context))
         ratio = self._ratio(features.num_views) if compression is None else compression
-        gaussians = self.network.decode(features, ratio, self.selector)
-        group = self.network.config.gaussians_per_token
-        tokens = torch.tensor(gaussians.num_gaussians / group)
-        metrics = {"query_ratio": torch.tensor(ratio), "scene_tokens": tokens}
-        return Prediction(gaussians, group, metrics)
+        tokens = self.selector(features.layers[0], num_kept(features.num_tokens, ratio))
+        metrics = {
+            "query_ratio": torch.tensor(ratio),
+            "scene_tokens": torch.tensor(float(tokens.shape[1])),
+        }
+        gaussians = self.network.decode_selected(features, tokens)
+        config = self.network.config
+        group, side = config.gaussians_per_token, config.backbone.patch_size
+        return Prediction(gaussians, tokens, group, side, metrics)
 
     def schedule(self, step: int, num_steps: int | None) -> Mapping[str, float]:
         """Lower the smallest kept share of tokens over the first part of training."""

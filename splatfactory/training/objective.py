@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from splatfactory.datasets.batch import Batch, Views
+from splatfactory.losses.surface import surface_of_tokens
 from splatfactory.protocols import Drawn, Prediction, SceneLoss, Supervision
 from splatfactory.schema import HeadConfig
 from splatfactory.training.drawing import activated, draw
@@ -48,7 +49,12 @@ class Objective:
             mask = mask | activated(gaussians, batch.context, self.renderer, config.activated)
         if is_training and config.random_background:
             drawn = over_random_colors(drawn)
-        supervision = Supervision(gaussians, mask, drawn, views)
+        surface = None
+        if config.surface_weight > 0:
+            surface = surface_of_tokens(
+                batch.context, prediction.tokens, prediction.token_group, prediction.patch_size
+            )
+        supervision = Supervision(gaussians, mask, drawn, views, surface)
         return self.loss(supervision), supervision
 
     def describe(self, supervision: Supervision, terms: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -16,6 +18,7 @@ from splatfactory.models.zipsplat import ZipSplatModel
 from splatfactory.schema import HeadConfig
 from tests.splatfactory.golden import load as load_golden
 from zipsplat.camera import Camera
+from zipsplat.harmonics import rgb_from_dc
 from zipsplat.model.head import decode
 from zipsplat.pose import Pose
 
@@ -199,3 +202,27 @@ def test_weights_that_do_not_fit_are_named():
     module = nn.Linear(2, 3)
     with pytest.raises(ValueError, match="1 missing: bias; 1 unknown: b; 1 misshapen: weight"):
         load_strictly(module, {"weight": torch.zeros(1), "b": torch.zeros(1)}, "file")
+
+
+def test_a_relief_start_shows_the_patches_in_their_places_and_colours():
+    torch.manual_seed(0)
+    model = build_model(load(Request("quickstart", ())).model, with_initial_weights=True).eval()
+    context = context_of(1, size=56)
+    cells = torch.rand(3, 8, 8)
+    blocks = cells.repeat_interleave(7, 1).repeat_interleave(7, 2)
+    views = dataclasses.replace(context, images=blocks[None, None])
+    gaussians = model(views).gaussians[0]
+    tokens = gaussians.means.unflatten(0, (8, 8, 8)).mean(dim=2)
+    x, y = tokens[..., 0], tokens[..., 1]
+    assert (x.diff(dim=1) > 0).all()
+    assert (y.diff(dim=0) > 0).all()
+    assert x.std(dim=0).max() < 0.05 < x.std(dim=1).min()
+    assert gaussians.means[:, 2].min() > 0.5
+    colors = rgb_from_dc(gaussians.sh_coeffs[:, 0]).unflatten(0, (8, 8, 8)).mean(dim=2)
+    assert (colors - cells.permute(1, 2, 0)).abs().mean() < 0.05
+
+
+def test_a_relief_start_needs_random_weights_of_zipsplat():
+    with pytest.raises(ValueError, match=r"networks\.zipsplat"):
+        model_of("model.name=networks.pixel_aligned")
+    assert isinstance(model_of("model.relief_init=false"), ZipSplatModel)
