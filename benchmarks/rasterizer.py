@@ -39,21 +39,26 @@ from zipsplat.pose import Pose
 from zipsplat.render import RenderSettings, Splats, Viewpoints
 from zipsplat.render.cpu import PLUGIN, set_num_threads
 from zipsplat.render.cpu import view as stages
-from zipsplat.render.cpu.batch import BATCH, BATCH_SIZE, prepare
+from zipsplat.render.cpu.batch import BATCH, batch_in, prepare
 from zipsplat.render.cpu.compiler import kernel
 from zipsplat.render.cpu.layout import (
     HIT,
     TILE,
+    CanvasGradients,
+    Drawing,
     FloatArray,
+    Hits,
     Inputs,
     IntArray,
     Limits,
-    LongArray,
+    Slots,
     Workspace,
 )
 from zipsplat.render.cpu.operation import Plan, _cameras
-from zipsplat.render.cpu.simd import count_bits, fma
+from zipsplat.render.cpu.simd import count_bits, fma, lane, zeros
 from zipsplat.render.cpu.simd_memory import aligned_empty, load, store
+from zipsplat.render.cpu.tile import tile_at
+from zipsplat.render.cpu.unproject import _gather
 from zipsplat.video import write_video
 
 # Arithmetic of one evaluation (one Gaussian at one pixel), counting a fused multiply-add as two:
@@ -217,16 +222,21 @@ class Stages:
         self.num_tiles = self.tiles_x * self.tiles_y
         self.slots = self.project()
         self.num_slots, self.num_hits = map(int, stages.number_hits(self.slots))
-        self.lists = stages._bin(self.slots, self.limits, self.num_slots, self.num_hits, 1)
+        self.entries, self.starts = stages._bin(
+            self.slots, self.limits, self.num_slots, self.num_hits, 1
+        )
+        self.drawing = Drawing(
+            self.slots.records, self.entries, self.starts, self.width, self.height, 0.999
+        )
+        self.canvas = stages._canvas(self.limits, 3, 0)
         size = self.width * self.height
-        self.picture = np.empty(3 * size, np.float32)
-        self.through = np.empty(size, np.float32)
-        self.stops = np.empty(self.num_tiles * TILE * TILE, np.int32)
         random = np.random.default_rng(0)
-        self.v_picture = random.normal(size=3 * size).astype(np.float32)
-        self.v_through = random.normal(size=size).astype(np.float32)
-        self.hits = aligned_empty(self.num_hits * HIT + 16)
-        self.hit_used = np.zeros(self.num_hits, np.uint8)
+        self.v_canvas = CanvasGradients(
+            random.normal(size=3 * size).astype(np.float32),
+            random.normal(size=size).astype(np.float32),
+        )
+        self.hits = Hits(aligned_empty(self.num_hits * HIT + 16), np.zeros(self.num_hits, np.uint8))
+        self.gradients = Inputs(*(aligned_empty(a.size) for a in self.inputs))
         self.work = stages._workspace()
         self.sorted = [
             stages.Sortable(*(np.empty(self.num_slots, np.int32) for _ in range(2)))
@@ -254,76 +264,46 @@ class Stages:
 
     def fill(self) -> None:
         """Gaussians of each tile."""
-        entries, starts = self.lists
-        entries = entries.view(np.int64)
-        stages.fill_tiles(self.slots, self.order, self.hit_tiles, starts.copy(), entries)
+        entries = self.entries.view(np.int64)
+        stages.fill_tiles(self.slots, self.order, self.hit_tiles, self.starts.copy(), entries)
 
     def blend(self) -> None:
         """The picture."""
-        nothing = np.zeros(0, np.uint8)
-        stages.blender(3, False)(
-            self.slots.records,
-            *self.lists,
-            0,
-            self.num_tiles,
-            self.width,
-            self.height,
-            0.999,
-            self.picture,
-            self.through,
-            self.stops,
-            nothing,
-            nothing,
-            self.work,
-        )
+        stages.blender(3, False)(self.drawing, 0, self.num_tiles, self.canvas, self.work)
 
     def unblend(self) -> None:
         """Gradients of the ellipses and colours."""
-        stages.unblender(3)(
-            self.slots.records,
-            *self.lists,
-            0,
-            self.num_tiles,
-            self.width,
-            self.height,
-            0.999,
-            self.through,
-            self.stops,
-            self.v_picture,
-            self.v_through,
-            self.hits,
-            self.hit_used,
-            self.work,
-        )
+        unblend = stages.unblender(3)
+        drawing, canvas = self.drawing, self.canvas
+        unblend(drawing, 0, self.num_tiles, canvas, self.v_canvas, self.hits, self.work)
 
     def unproject(self) -> None:
         """Gradients of the Gaussians."""
-        gradients = Inputs(*(np.empty_like(a) for a in self.inputs))
         chunks = len(self.slots.chunk_count)
         stages.unproject(
             self.scene.inputs,
             self.scene.tail,
             self.scene.tail_row,
-            self.scene.num,
             self.camera,
             self.limits,
             self.slots,
             3,
             self.hits,
-            self.hit_used,
             True,
-            gradients,
-            np.empty(12 * chunks),
+            self.gradients,
+            np.zeros(12 * chunks),
             0,
             chunks,
             self.work,
         )
 
+    def sum_hits(self) -> None:
+        """Gradients of each Gaussian's record: the part of unprojecting that plain PyTorch has."""
+        _sum_hits(self.slots, self.hits, self.work)
+
     def evaluations(self) -> int:
         """How often the forward pass computes an opacity: 16 per Gaussian and block it enters."""
-        return int(
-            _count_evaluations(self.slots.records, *self.lists, self.stops, self.tiles_x, self.work)
-        )
+        return int(_count_evaluations(self.drawing, self.canvas.stops, self.work))
 
 
 def _camera(viewpoints: Viewpoints) -> FloatArray:
@@ -337,31 +317,32 @@ def _limits(viewpoints: Viewpoints) -> Limits:
 
 
 @kernel
-def _count_evaluations(
-    records: FloatArray,
-    entries: IntArray,
-    tile_starts: LongArray,
-    stops: IntArray,
-    tiles_x: int,
-    work: Workspace,
-) -> int:
+def _sum_hits(slots: Slots, hits: Hits, work: Workspace) -> float:
+    """Add up the hits of all Gaussians."""
+    total = zeros()
+    for group in range(len(slots.group_bits)):
+        bits = slots.group_bits[group]
+        total = total + _gather(slots, slots.group_slot[group], bits, hits, work.floats)[0]
+    return lane(total, 0)
+
+
+@kernel
+def _count_evaluations(drawing: Drawing, stops: IntArray, work: Workspace) -> int:
     """Sixteen for every Gaussian and block that the pixel loop visits."""
-    tables, block_bits = work.floats[:BATCH_SIZE], work.ints[:BATCH]
-    slots = work.ints[BATCH : 2 * BATCH]
+    batch = batch_in(drawing, work.floats, work.ints)
     total = 0
-    for tile in range(len(tile_starts) - 1):
-        x, y = np.float32(tile % tiles_x * TILE), np.float32(tile // tiles_x * TILE)
-        first = tile_starts[tile]
-        while first < tile_starts[tile + 1]:
-            last = min(first + BATCH, tile_starts[tile + 1])
+    for number in range(len(drawing.tile_starts) - 1):
+        tile = tile_at(drawing, number)
+        start, end = drawing.tile_starts[number], drawing.tile_starts[number + 1]
+        for first in range(start, end, BATCH):
+            last = min(first + BATCH, end)
             alive = 0
             for pixel in range(TILE * TILE):
-                if stops[tile * TILE * TILE + pixel] > first - tile_starts[tile]:
+                if stops[number * TILE * TILE + pixel] > first - start:
                     alive |= 1 << (pixel >> 4)
-            prepare(records, entries, first, last, x, y, alive, tables, block_bits, slots, last)
+            prepare(drawing, tile, first, last, alive, batch, last)
             for j in range(last - first):
-                total += 16 * count_bits(block_bits[j])
-            first = last
+                total += 16 * count_bits(batch.block_bits[j])
     return total
 
 
@@ -463,15 +444,16 @@ def turntable(num_threads: int) -> str:
 def plain_torch(parts: Stages, runs: int) -> tuple[float, float]:
     """The baseline: the same ellipses sorted, listed by tile and blended by plain PyTorch.
 
-    Within a tile, all its Gaussians at all 256 pixels, with cumulative products. Projection and
-    harmonics are not counted.
+    Within a tile, all its Gaussians at all 256 pixels, with cumulative products. The Gaussians of
+    all tiles are gathered at once: tile by tile, each would get gradients as large as the scene.
+    Projection, harmonics and their gradients are not counted.
     """
     records = parts.slots.records.reshape(-1, 16)
     used = np.concatenate(
         [np.arange(c * 4096, c * 4096 + n) for c, n in enumerate(parts.slots.chunk_count)]
     )
     table = torch.from_numpy(records[used].copy())
-    weights = torch.from_numpy(parts.v_picture).reshape(3, parts.height, parts.width)
+    weights = torch.from_numpy(parts.v_canvas.picture).reshape(3, parts.height, parts.width)
 
     def forward(values: Tensor) -> Tensor:
         order = values[:, 10].argsort(stable=True)
@@ -479,12 +461,12 @@ def plain_torch(parts: Stages, runs: int) -> tuple[float, float]:
         assert abs(len(tiles) - parts.num_hits) <= 1e-3 * parts.num_hits, "other lists"
         by_tile = tiles.argsort(stable=True)
         owners = order[owners[by_tile]]
-        ends = torch.bincount(tiles, minlength=parts.num_tiles).cumsum(0).tolist()
+        counts = torch.bincount(tiles, minlength=parts.num_tiles).tolist()
         picture = torch.zeros(3, parts.tiles_y * TILE, parts.tiles_x * TILE)
         squares = []
-        for tile, (first, last) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+        for tile, members in enumerate(values[owners].split(counts)):
             corner = (tile % parts.tiles_x * TILE, tile // parts.tiles_x * TILE)
-            squares.append(_blend_tile(values[owners[first:last]], *corner))
+            squares.append(_blend_tile(members, *corner))
         grid = torch.stack(squares).reshape(parts.tiles_y, parts.tiles_x, 3, TILE, TILE)
         picture = grid.permute(2, 0, 3, 1, 4).reshape(picture.shape)
         return picture[:, : parts.height, : parts.width]
@@ -497,7 +479,9 @@ def plain_torch(parts: Stages, runs: int) -> tuple[float, float]:
         leaf = table.clone().requires_grad_()
         forward(leaf).mul(weights).sum().backward()
 
-    difference = (forward(table) - torch.from_numpy(parts.picture).reshape(weights.shape)).abs()
+    difference = (
+        forward(table) - torch.from_numpy(parts.canvas.picture).reshape(weights.shape)
+    ).abs()
     assert difference.quantile(0.99) < 1e-3, "the baseline draws something else"
     return best(only_forward, runs), best(both, runs)
 
@@ -551,6 +535,21 @@ def _blend_tile(values: Tensor, left: int, top: int) -> Tensor:
     return (values[:, 6:9].T @ weight).reshape(3, TILE, TILE)
 
 
+def against_torch(scene: Scene, result: Result, runs: int) -> str:
+    """Both sides from the projected Gaussians on, and back to them."""
+    parts = Stages(scene)
+    parts.blend()
+    parts.unblend()
+    forward = result.list_tiles + result.sort + result.fill + result.blend
+    both = forward + result.unblend + best(parts.sum_hits, runs)
+    forward_torch, both_torch = plain_torch(parts, 3)
+    return (
+        f"without projection: forward {forward:.1f}, both {both:.1f} ms; plain PyTorch "
+        f"{forward_torch:.0f} ms ({forward_torch / forward:.0f}x), "
+        f"{both_torch:.0f} ms ({both_torch / both:.0f}x)"
+    )
+
+
 def report(result: Result) -> str:
     """One scene as text."""
     r = result
@@ -602,15 +601,7 @@ def main() -> None:
         results.append(measure(scene, arguments.runs))
         print(report(results[-1]), flush=True)
         if not arguments.quick and (num, width) == (100_000, 512):
-            parts = Stages(scene)
-            parts.blend()
-            forward, both = plain_torch(parts, 3)
-            r = results[-1]
-            ours = r.list_tiles + r.sort + r.fill + r.blend
-            print(
-                f"  plain PyTorch, sort + bin + blend: forward {forward:.0f} ms "
-                f"({forward / ours:.0f}x), both {both:.0f} ms ({both / (ours + r.unblend):.0f}x)"
-            )
+            print("  " + against_torch(scene, results[-1], arguments.runs))
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(r) for r in results], indent=1))
     if arguments.plot:

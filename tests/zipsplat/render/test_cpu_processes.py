@@ -10,13 +10,16 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from zipsplat.render import RenderSettings, Splats, Viewpoints
-from zipsplat.render.cpu import PLUGIN, get_num_threads, pool, set_num_threads
+from zipsplat.render.cpu import PLUGIN, get_num_threads, pool, set_num_threads, view
+from zipsplat.render.cpu.bin import number_hits
+from zipsplat.render.cpu.compiler import kernel
 from zipsplat.render.cpu.pool import THREADS_VARIABLE, run
 
 ROOT = Path(__file__).parents[3]
@@ -175,6 +178,23 @@ def test_the_cache_is_used_damaged_and_not_writable(tmp_path: Path) -> None:
     fourth = fresh_process(str(nowhere / "kernels"))
     assert "cannot be written" in fourth.stderr
     assert first.stdout == second.stdout == third.stdout == fourth.stdout
+
+
+def test_only_kernels_of_the_renderer_are_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A benchmark's own kernel would be found again by programs that cannot read it."""
+    monkeypatch.setenv("ZIPSPLAT_KERNEL_CACHE", str(tmp_path))
+
+    @kernel
+    def double(number: int) -> int:
+        return 2 * number
+
+    assert double(21) == 42
+    assert list(tmp_path.rglob("*")) == []
+    ours = kernel(number_hits.py_func)  # type: ignore[attr-defined]
+    assert ours(view.Slots(*(np.zeros(4, t) for t in "fiiiiiii"))) == (0, 0)
+    assert {path.suffix for path in tmp_path.rglob("*.nb*")} == {".nbi", ".nbc"}
 
 
 TARGETS = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,14 @@ WIDTH, HEIGHT = 75, 50
 TILES_X, TILES_Y = 5, 4
 
 
-def lists_of(seed: int, num: int, spread: float) -> tuple[stages.Slots, stages.Lists, np.ndarray]:
+class Lists(NamedTuple):
+    """The Gaussians of each tile; see `layout.Drawing`."""
+
+    entries: np.ndarray
+    tile_starts: np.ndarray
+
+
+def lists_of(seed: int, num: int, spread: float) -> tuple[stages.Slots, Lists, np.ndarray]:
     """Project and bin a random scene; also the slots in use."""
     random = np.random.default_rng(seed)
     depth = np.round(random.uniform(2, 6, num), 1)  # many equal depths
@@ -42,7 +51,7 @@ def lists_of(seed: int, num: int, spread: float) -> tuple[stages.Slots, stages.L
     limits = Limits(0.01, 1e10, 0.3, 0.0, WIDTH, HEIGHT, 0, 1)
     slots = stages._project(stages.Scene.of(inputs), camera, limits, 1)
     num_slots, num_hits = stages.number_hits(slots)
-    lists = stages._bin(slots, limits, num_slots, num_hits, 1)
+    lists = Lists(*stages._bin(slots, limits, num_slots, num_hits, 1))
     used = [c * stages.CHUNK + np.arange(n) for c, n in enumerate(slots.chunk_count)]
     return slots, lists, np.concatenate(used)
 

@@ -19,21 +19,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from zipsplat.render.cpu.batch import (
     BATCH,
+    BATCH_INTS,
     BATCH_SIZE,
+    Batch,
+    batch_in,
     members,
     opacity_at,
     prepare,
-    x_in_block,
-    y_in_block,
 )
 from zipsplat.render.cpu.compiler import inline, kernel
-from zipsplat.render.cpu.forward import BLOCKS, PLANE, Batch, Features, load_features
 from zipsplat.render.cpu.layout import (
     BLOCK,
     FEATURE,
@@ -42,11 +42,12 @@ from zipsplat.render.cpu.layout import (
     MEAN_X,
     MEAN_Y,
     RECORD,
-    TILE,
-    ByteArray,
+    Canvas,
+    CanvasGradients,
+    Drawing,
     FloatArray,
+    Hits,
     IntArray,
-    LongArray,
     Workspace,
 )
 from zipsplat.render.cpu.simd import (
@@ -57,63 +58,46 @@ from zipsplat.render.cpu.simd import (
     lowest_bit,
     minimum,
     select,
-    with_lane,
     zeros,
 )
-from zipsplat.render.cpu.simd_memory import (
-    item,
-    lane_sums,
-    load,
-    load_ints,
-    load_square,
-    prefetch,
-    store,
+from zipsplat.render.cpu.simd_memory import item, lane_sums, load, load_ints, prefetch, store
+from zipsplat.render.cpu.tile import (
+    BLOCKS,
+    PLANE,
+    Features,
+    Tile,
+    load_features,
+    read_block,
+    tile_at,
+    x_in_block,
+    y_in_block,
 )
 
 _PAIR = 2 * GROUP  # per Gaussian and block of a batch: s and w of 16 pixels
+BACKWARD_FLOATS = 6 * PLANE + BATCH_SIZE + BATCH * BLOCKS * _PAIR  # of working memory
+
+
+class Walk(NamedTuple):
+    """What the pixels of a tile carry along, and the gradients by their features."""
+
+    T: FloatArray
+    rest: FloatArray
+    v: FloatArray
 
 
 @inline
-def read_block(
-    plane: FloatArray, tile_x: int, tile_y: int, block: int, width: int, height: int
-) -> Floats:
-    """A block of a plane of the picture; zero outside of it."""
-    left = tile_x + BLOCK * (block & 3)
-    top = tile_y + BLOCK * (block >> 2)
-    if left + BLOCK <= width and top + BLOCK <= height:
-        return load_square(plane, top * width + left, width)
-    value = zeros()
-    for y in range(min(BLOCK, height - top)):
-        for x in range(min(BLOCK, width - left)):
-            value = with_lane(value, y * BLOCK + x, plane[(top + y) * width + left + x])
-    return value
-
-
-@inline
-def _read_gradients(
-    num_features: int,
-    transmittances: FloatArray,
-    v_picture: FloatArray,
-    v_transmittances: FloatArray,
-    tile_x: int,
-    tile_y: int,
-    width: int,
-    height: int,
-    state: FloatArray,
-    rest: FloatArray,
-    v: FloatArray,
+def _begin_tile(
+    num_features: int, tile: Tile, canvas: Canvas, v_canvas: CanvasGradients, walk: Walk
 ) -> None:
-    """Set T, `rest` and v of every block of a tile."""
-    size = width * height
+    size = tile.width * tile.height
     for block in range(BLOCKS):
-        end = read_block(transmittances, tile_x, tile_y, block, width, height)
-        v_end = read_block(v_transmittances, tile_x, tile_y, block, width, height)
-        store(state, block * GROUP, end)
-        store(rest, block * GROUP, end * v_end)
+        end = read_block(canvas.transmittances, tile, block)
+        v_end = read_block(v_canvas.transmittances, tile, block)
+        store(walk.T, block * GROUP, end)
+        store(walk.rest, block * GROUP, end * v_end)
         for feature in range(num_features):
-            plane = v_picture[feature * size : (feature + 1) * size]
-            gradient = read_block(plane, tile_x, tile_y, block, width, height)
-            store(v, feature * PLANE + block * GROUP, gradient)
+            plane = v_canvas.picture[feature * size : (feature + 1) * size]
+            store(walk.v, feature * PLANE + block * GROUP, read_block(plane, tile, block))
 
 
 @inline
@@ -140,30 +124,23 @@ def _open_blocks(longest: IntArray, tried: int) -> int:
 
 @inline
 def _sum_up(
-    num_features: int,
-    records: FloatArray,
-    slot: int,
-    blocks: int,
-    pairs: FloatArray,
-    pair: int,
-    v: FloatArray,
-    tile_x: float,
-    tile_y: float,
+    num_features: int, batch: Batch, j: int, tile: Tile, pairs: FloatArray, v: FloatArray
 ) -> Floats:
-    """The sums of one hit over the pixels of its blocks; see `layout.HIT`."""
-    place = np.int64(slot) * RECORD
-    x = x_in_block() + (tile_x - item(records, place + MEAN_X))
-    y = y_in_block() + (tile_y - item(records, place + MEAN_Y))
+    """The sums of one Gaussian over the pixels of its blocks; see `layout.HIT`."""
+    place = np.int64(batch.slots[j]) * RECORD
+    x = x_in_block() + (np.float32(tile.x) - item(batch.records, place + MEAN_X))
+    y = y_in_block() + (np.float32(tile.y) - item(batch.records, place + MEAN_Y))
     zero = zeros()
     s0, sx, sy, sxx, sxy, syy = zero, zero, zero, zero, zero, zero
     features = Features(zero, zero, zero, zero)
+    blocks = np.int64(batch.block_bits[j])
     while blocks != 0:
         block = lowest_bit(blocks)
         blocks &= blocks - 1
         dx = x + np.float32(BLOCK * (block & 3) + 2)
         dy = y + np.float32(BLOCK * (block >> 2) + 2)
-        s = load(pairs, pair + block * _PAIR)
-        w = load(pairs, pair + block * _PAIR + GROUP)
+        pair = (j * BLOCKS + block) * _PAIR
+        s, w = load(pairs, pair), load(pairs, pair + GROUP)
         t, u = s * dx, s * dy
         s0 = s0 + s
         sx = sx + t
@@ -171,7 +148,7 @@ def _sum_up(
         sxx = fma(t, dx, sxx)
         sxy = fma(t, dy, sxy)
         syy = fma(u, dy, syy)
-        of_block = load_features(num_features, v, block * GROUP)
+        of_block = load_features(num_features, v, block)
         features = Features(
             fma(w, of_block.f0, features.f0),
             fma(w, of_block.f1, features.f1),
@@ -207,22 +184,20 @@ def _unblend_block(
     block: int,
     stop: Ints,
     clamp: float,
-    state: FloatArray,
-    rest_of: FloatArray,
-    v: FloatArray,
+    walk: Walk,
     pairs: FloatArray,
 ) -> None:
     """Write s and w of each Gaussian of a batch that touches the block; `stop` counts from it."""
     at = block * GROUP
     x, y = x_in_block(), y_in_block()
-    T, rest = load(state, at), load(rest_of, at)
-    v_pixel = load_features(num_features, v, at)
-    left = members(batch.block_bits, block)
+    T, rest = load(walk.T, at), load(walk.rest, at)
+    v_pixel = load_features(num_features, walk.v, block)
+    left = members(batch, block)
     while left != 0:
         j = highest_bit(left)
         left ^= 1 << j
         active = stop > j
-        opacity = opacity_at(batch.tables, j, block, x, y)
+        opacity = opacity_at(batch, j, block, x, y)
         alpha = select(active, minimum(opacity, clamp), 0.0)
         inverse = 1.0 / (1.0 - alpha)
         T = T * inverse
@@ -234,8 +209,36 @@ def _unblend_block(
         pair = (j * BLOCKS + block) * _PAIR
         store(pairs, pair, s)
         store(pairs, pair + GROUP, weight)
-    store(state, at, T)
-    store(rest_of, at, rest)
+    store(walk.T, at, T)
+    store(walk.rest, at, rest)
+
+
+@inline
+def _ask_for_hits(drawing: Drawing, first: int, last: int, hits: Hits) -> None:
+    """Have the memory brought near that `_write_hits` will write."""
+    for entry in range(first, last):
+        prefetch(hits.sums, np.int64(drawing.entries[2 * entry + 1]) * HIT)
+
+
+@inline
+def _write_hits(
+    num_features: int,
+    drawing: Drawing,
+    tile: Tile,
+    first: int,
+    last: int,
+    batch: Batch,
+    pairs: FloatArray,
+    walk: Walk,
+    hits: Hits,
+) -> None:
+    """Write the sums of the Gaussians of entries [first, last), which are those of the batch."""
+    for j in range(last - first):
+        if batch.block_bits[j] != 0:
+            hit = np.int64(drawing.entries[2 * (first + j) + 1])
+            sums = _sum_up(num_features, batch, j, tile, pairs, walk.v)
+            store(hits.sums, hit * HIT, sums)
+            hits.used[hit] = 1
 
 
 @functools.cache
@@ -244,110 +247,49 @@ def unblender(num_features: int) -> Callable[..., Any]:
 
     @kernel
     def unblend(
-        records: FloatArray,
-        entries: IntArray,
-        tile_starts: LongArray,
+        drawing: Drawing,
         first_tile: int,
         last_tile: int,
-        width: int,
-        height: int,
-        alpha_clamp: float,
-        transmittances: FloatArray,
-        stops: IntArray,
-        v_picture: FloatArray,
-        v_transmittances: FloatArray,
-        hits: FloatArray,
-        hit_used: ByteArray,
+        canvas: Canvas,
+        v_canvas: CanvasGradients,
+        hits: Hits,
         work: Workspace,
     ) -> None:
         """Gradients of some tiles.
 
         Args:
-            records: as for `forward.blender`, and so on.
-            entries: lists.
-            tile_starts: starts of the lists.
+            drawing: as for `forward.blender`.
             first_tile: first tile to be done.
             last_tile: the one behind the last.
-            width: pixels.
-            height: pixels.
-            alpha_clamp: largest opacity at a pixel.
-            transmittances: what still shone through.
-            stops: how far the pixels got.
-            v_picture: gradient of the loss by the picture.
-            v_transmittances: gradient of the loss by the transmittances.
-            hits: receives 16 numbers per hit.
-            hit_used: receives 1 for the hits that were written.
+            canvas: as it was drawn.
+            v_canvas: gradients of the loss by it.
+            hits: receives the gradients; `used` is all zero before.
             work: memory to work in.
         """
-        state, rest_of = work.floats[:PLANE], work.floats[PLANE : 2 * PLANE]
-        v = work.floats[2 * PLANE : 6 * PLANE]
-        tables = work.floats[6 * PLANE : 6 * PLANE + BATCH_SIZE]
-        pairs = work.floats[6 * PLANE + BATCH_SIZE :]
-        block_bits, slots = work.ints[:BATCH], work.ints[BATCH : 2 * BATCH]
-        longest = work.ints[2 * BATCH : 2 * BATCH + BLOCKS]
-        batch = Batch(records, tables, block_bits, slots, slots)
-        clamp = np.float32(alpha_clamp)
-        tiles_x = (width + TILE - 1) // TILE
-        for tile in range(first_tile, last_tile):
-            overall = _last_stops(stops, tile, longest)
+        floats = work.floats
+        walk = Walk(floats[:PLANE], floats[PLANE : 2 * PLANE], floats[2 * PLANE : 6 * PLANE])
+        batch = batch_in(drawing, floats[6 * PLANE :], work.ints)
+        pairs = floats[6 * PLANE + BATCH_SIZE :]
+        longest = work.ints[BATCH_INTS : BATCH_INTS + BLOCKS]
+        clamp = np.float32(drawing.alpha_clamp)
+        for number in range(first_tile, last_tile):
+            overall = _last_stops(canvas.stops, number, longest)
             if overall == 0:
                 continue
-            tile_x, tile_y = tile % tiles_x * TILE, tile // tiles_x * TILE
-            corner_x, corner_y = np.float32(tile_x), np.float32(tile_y)
-            _read_gradients(
-                num_features,
-                transmittances,
-                v_picture,
-                v_transmittances,
-                tile_x,
-                tile_y,
-                width,
-                height,
-                state,
-                rest_of,
-                v,
-            )
+            tile = tile_at(drawing, number)
+            _begin_tile(num_features, tile, canvas, v_canvas, walk)
+            start = drawing.tile_starts[number]
             for tried in range((overall - 1) // BATCH * BATCH, -1, -BATCH):
-                first = tile_starts[tile] + tried
-                last = min(first + BATCH, tile_starts[tile] + overall)
+                first, last = start + tried, start + min(tried + BATCH, overall)
                 alive = _open_blocks(longest, tried)
-                touched = prepare(
-                    records,
-                    entries,
-                    first,
-                    last,
-                    corner_x,
-                    corner_y,
-                    alive,
-                    tables,
-                    block_bits,
-                    slots,
-                    max(first - BATCH, 0),
-                )
-                for j in range(last - first):
-                    prefetch(hits, np.int64(entries[2 * (first + j) + 1]) * HIT)
+                upcoming = max(first - BATCH, 0)
+                touched = prepare(drawing, tile, first, last, alive, batch, upcoming)
+                _ask_for_hits(drawing, first, last, hits)
                 while touched != 0:
                     block = lowest_bit(touched)
                     touched &= touched - 1
-                    stop = load_ints(stops, tile * PLANE + block * GROUP) - tried
-                    _unblend_block(
-                        num_features, batch, block, stop, clamp, state, rest_of, v, pairs
-                    )
-                for j in range(last - first):
-                    if block_bits[j] != 0:
-                        hit = np.int64(entries[2 * (first + j) + 1])
-                        sums = _sum_up(
-                            num_features,
-                            records,
-                            slots[j],
-                            np.int64(block_bits[j]),
-                            pairs,
-                            j * BLOCKS * _PAIR,
-                            v,
-                            corner_x,
-                            corner_y,
-                        )
-                        store(hits, hit * HIT, sums)
-                        hit_used[hit] = 1
+                    stop = load_ints(canvas.stops, number * PLANE + block * GROUP) - tried
+                    _unblend_block(num_features, batch, block, stop, clamp, walk, pairs)
+                _write_hits(num_features, drawing, tile, first, last, batch, pairs, walk, hits)
 
     return unblend

@@ -10,6 +10,8 @@ that stay below log2(1/255) are left out.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from zipsplat.render.cpu.compiler import inline
@@ -24,6 +26,7 @@ from zipsplat.render.cpu.layout import (
     A,
     B,
     C,
+    Drawing,
     FloatArray,
     IntArray,
 )
@@ -38,24 +41,36 @@ from zipsplat.render.cpu.simd import (
 )
 from zipsplat.render.cpu.simd_math import exp2
 from zipsplat.render.cpu.simd_memory import item, load, load_ints, prefetch, store, store_ints
+from zipsplat.render.cpu.tile import Tile, x_in_block, y_in_block
 
 BATCH = 32
 # Four tables of BATCH vectors.
 QUADRATIC, VALUE, GRADIENT_X, GRADIENT_Y = (i * BATCH * GROUP for i in range(4))
 BATCH_SIZE = 4 * BATCH * GROUP
+BATCH_INTS = 3 * BATCH
 _THRESHOLD = np.float32(LOG2_ALPHA_MIN)
 
 
-@inline
-def x_in_block() -> Floats:
-    """Pixel centres from the block's centre: −1.5 … 1.5, four times."""
-    return to_floats(lane_numbers() & 3) - 1.5
+class Batch(NamedTuple):
+    """Up to 32 Gaussians of a tile."""
+
+    records: FloatArray  # of all Gaussians
+    tables: FloatArray  # the four tables above
+    block_bits: IntArray  # per Gaussian: the blocks that it touches
+    slots: IntArray  # per Gaussian: its slot
+    centres: IntArray  # per Gaussian: the pixel of its centre, if masks are wanted
 
 
 @inline
-def y_in_block() -> Floats:
-    """Pixel centres from the block's centre, downwards."""
-    return to_floats(lane_numbers() >> 2) - 1.5
+def batch_in(drawing: Drawing, floats: FloatArray, ints: IntArray) -> Batch:
+    """Make a batch of the first BATCH_SIZE and BATCH_INTS numbers of some memory."""
+    return Batch(
+        drawing.records,
+        floats[:BATCH_SIZE],
+        ints[:BATCH],
+        ints[BATCH : 2 * BATCH],
+        ints[2 * BATCH : BATCH_INTS],
+    )
 
 
 @inline
@@ -72,44 +87,32 @@ def y_in_tile() -> Floats:
 
 @inline
 def prepare(
-    records: FloatArray,
-    entries: IntArray,
-    first: int,
-    last: int,
-    tile_x: float,
-    tile_y: float,
-    alive: int,
-    batch: FloatArray,
-    block_bits: IntArray,
-    slots: IntArray,
-    upcoming: int,
+    drawing: Drawing, tile: Tile, first: int, last: int, alive: int, batch: Batch, upcoming: int
 ) -> int:
-    """Prepare the Gaussians of entries [first, last) for a tile whose corner is (tile_x, tile_y).
+    """Prepare the Gaussians of entries [first, last) for a tile.
 
     Args:
-        records: Gaussians.
-        entries: the tile lists, two numbers per entry.
+        drawing: Gaussians and lists.
+        tile: the tile.
         first: first entry.
         last: the one behind the last, at most first + 32.
-        tile_x: corner in pixels.
-        tile_y: corner in pixels.
         alive: bit b is set if block b still takes colour.
-        batch: receives the four tables.
-        block_bits: receives, per Gaussian, the blocks that it touches.
-        slots: receives the slot of each Gaussian.
+        batch: receives tables, blocks and slots.
         upcoming: first entry of the batch to be prepared next, which is brought near.
 
     Returns:
         The blocks that any of them touches, one bit each.
     """
+    records, entries, tables = drawing.records, drawing.entries, batch.tables
     x, y = x_in_block(), y_in_block()
-    corner_x, corner_y = x_in_tile() + tile_x, y_in_tile() + tile_y
+    corner_x, corner_y = x_in_tile() + np.float32(tile.x), y_in_tile() + np.float32(tile.y)
     touched = 0
-    store_ints(block_bits, 0, 0)
-    store_ints(block_bits, GROUP, 0)
+    store_ints(batch.block_bits, 0, 0)
+    store_ints(batch.block_bits, GROUP, 0)
     for j in range(last - first):
         prefetch(records, np.int64(item(entries, 2 * (upcoming + j))) * RECORD)
-        place = np.int64(item(entries, 2 * (first + j))) * RECORD
+        slot = item(entries, 2 * (first + j))
+        place = np.int64(slot) * RECORD
         a, b, c = item(records, place + A), item(records, place + B), item(records, place + C)
         dx = corner_x - item(records, place + MEAN_X)
         dy = corner_y - item(records, place + MEAN_Y)
@@ -120,29 +123,29 @@ def prepare(
         bound = fma(absolute(gradient_x) + absolute(gradient_y), 1.5, value)
         hit = pack(bound >= _THRESHOLD) & alive
         touched |= hit
-        block_bits[j] = hit
-        slots[j] = item(entries, 2 * (first + j))
-        store(batch, QUADRATIC + j * GROUP, fma(fma(x, a, y * b), x, y * y * c))
-        store(batch, VALUE + j * GROUP, value)
-        store(batch, GRADIENT_X + j * GROUP, gradient_x)
-        store(batch, GRADIENT_Y + j * GROUP, gradient_y)
+        batch.block_bits[j] = hit
+        batch.slots[j] = slot
+        store(tables, QUADRATIC + j * GROUP, fma(fma(x, a, y * b), x, y * y * c))
+        store(tables, VALUE + j * GROUP, value)
+        store(tables, GRADIENT_X + j * GROUP, gradient_x)
+        store(tables, GRADIENT_Y + j * GROUP, gradient_y)
     return touched
 
 
 @inline
-def members(block_bits: IntArray, block: int) -> int:
+def members(batch: Batch, block: int) -> int:
     """The Gaussians of the batch that touch a block, one bit each."""
     bit = 1 << block
-    low = pack((load_ints(block_bits, 0) & bit) > 0)
-    high = pack((load_ints(block_bits, GROUP) & bit) > 0)
+    low = pack((load_ints(batch.block_bits, 0) & bit) > 0)
+    high = pack((load_ints(batch.block_bits, GROUP) & bit) > 0)
     return low | high << GROUP
 
 
 @inline
-def opacity_at(batch: FloatArray, j: int, block: int, x: Floats, y: Floats) -> Floats:
+def opacity_at(batch: Batch, j: int, block: int, x: Floats, y: Floats) -> Floats:
     """Opacity of Gaussian j at the pixels of a block, before the clamp; zero below 1/255."""
-    at = j * GROUP
-    q = load(batch, QUADRATIC + at) + item(batch, VALUE + at + block)
-    q = fma(x, item(batch, GRADIENT_X + at + block), q)
-    q = fma(y, item(batch, GRADIENT_Y + at + block), q)
+    tables, at = batch.tables, j * GROUP
+    q = load(tables, QUADRATIC + at) + item(tables, VALUE + at + block)
+    q = fma(x, item(tables, GRADIENT_X + at + block), q)
+    q = fma(y, item(tables, GRADIENT_Y + at + block), q)
     return select(q >= _THRESHOLD, exp2(q), 0.0)

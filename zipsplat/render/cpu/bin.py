@@ -36,6 +36,7 @@ from zipsplat.render.cpu.simd_memory import item, load_ints, load_table, prefetc
 
 _DIGIT_BITS = 11
 _DIGIT = (1 << _DIGIT_BITS) - 1
+SORT_INTS = 1 << _DIGIT_BITS  # of working memory
 _AHEAD = 24  # how many Gaussians before its use a piece of memory is asked for
 
 
@@ -153,14 +154,14 @@ def sort_slots(slots: Slots, first: Sortable, second: Sortable, work: Workspace)
             source.keys[num] = key
             source.slots[num] = slot
             num += 1
-    starts = work.ints[: 1 << _DIGIT_BITS]
+    starts = work.ints[:SORT_INTS]
     in_first, shift = True, 0
     while num > 0 and (farthest - nearest) >> shift != 0:
         starts[:] = 0
         for i in range(num):
             starts[(source.keys[i] - nearest) >> shift & _DIGIT] += 1
         place = 0
-        for digit in range(1 << _DIGIT_BITS):
+        for digit in range(SORT_INTS):
             count = starts[digit]
             starts[digit] = place
             place += count

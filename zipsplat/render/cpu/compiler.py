@@ -36,8 +36,14 @@ def kernel(function: _Function) -> _Function:
     counts, which took much of the time of some. They release the interpreter lock and run on the
     caller's thread alone: numba's own threads do not survive a fork, and stop the process when two
     threads start parallel loops at once.
+
+    Only kernels of this folder are cached: the cache would not see that others have changed, and
+    other programs could not read them.
     """
     dispatcher = numba.njit(**_OPTIONS)(function)
+    if Path(function.__code__.co_filename).parent != Path(__file__).parent:
+        other: _Function = dispatcher
+        return other
     try:
         dispatcher._cache = _KernelCache(function)
     except RuntimeError:  # numba's answer when the cache directory cannot be written

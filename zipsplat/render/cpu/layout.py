@@ -99,3 +99,38 @@ class Slots(NamedTuple):
     group_bits: IntArray  # per group: bit i is set if Gaussian i has a slot
     group_slot: IntArray  # per group: its first slot
     chunk_count: IntArray  # per chunk: its number of slots
+
+
+class Drawing(NamedTuple):
+    """What the pixel stages draw."""
+
+    records: FloatArray  # Gaussians, by slot
+    entries: IntArray  # lists of all tiles: entry i is slot and hit at 2·i and 2·i + 1; see `bin`
+    tile_starts: LongArray  # where each tile's list begins, with the end behind the last
+    width: int
+    height: int
+    alpha_clamp: float  # largest opacity at a pixel
+
+
+class Canvas(NamedTuple):
+    """What was drawn."""
+
+    picture: FloatArray  # a plane of height · width for each feature
+    transmittances: FloatArray  # what still shines through, one plane
+    stops: IntArray  # for the 256 pixels of each tile, block by block: entries that were tried
+    contributed: ByteArray  # 1 for each slot that got any weight; empty if not asked for
+    centred: ByteArray  # 1 for each slot that got weight at its own centre; likewise
+
+
+class CanvasGradients(NamedTuple):
+    """Gradients of the loss by what was drawn."""
+
+    picture: FloatArray
+    transmittances: FloatArray
+
+
+class Hits(NamedTuple):
+    """What each pair of a Gaussian and a tile adds to the gradients."""
+
+    sums: FloatArray  # HIT numbers each
+    used: ByteArray  # 1 if the numbers were written; otherwise they are anything and count as zero

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from zipsplat.render.cpu.layout import FloatArray, Inputs, Limits
+from zipsplat.render.cpu.layout import CanvasGradients, FloatArray, Inputs, Limits
 from zipsplat.render.cpu.memory import empty, zeros
 from zipsplat.render.cpu.view import Scene, View, draw, undraw
 
@@ -63,8 +63,8 @@ class Rasterize(torch.autograd.Function):
             for camera in _cameras(plan, rotations, centres)
         ]
         size = (plan.limits.height, plan.limits.width)
-        features = _stacked([v.picture for v in views], (plan.num_features, *size))
-        transmittances = _stacked([v.transmittance for v in views], size)
+        features = _stacked([v.canvas.picture for v in views], (plan.num_features, *size))
+        transmittances = _stacked([v.canvas.transmittances for v in views], size)
         masks = torch.from_numpy(
             np.array([[v.contributed for v in views], [v.centred for v in views]], bool)
         )
@@ -93,10 +93,8 @@ class Rasterize(torch.autograd.Function):
                 camera,
                 plan.limits,
                 plan.num_features,
-                plan.alpha_clamp,
                 views[number],
-                v_features[number].contiguous().numpy().reshape(-1),
-                v_transmittances[number].contiguous().numpy().reshape(-1),
+                CanvasGradients(_flat(v_features[number]), _flat(v_transmittances[number])),
                 gradients,
                 number == 0,
                 plan.num_threads,
@@ -112,6 +110,11 @@ class Rasterize(torch.autograd.Function):
 def _arrays(tensors: tuple[Tensor, ...] | list[Tensor]) -> tuple[Scene, FloatArray, FloatArray]:
     *splats, rotations, centres = (t.detach().contiguous().numpy() for t in tensors)
     return Scene.of(Inputs(*(s.reshape(-1) for s in splats))), rotations, centres
+
+
+def _flat(tensor: Tensor) -> FloatArray:
+    array: FloatArray = tensor.contiguous().numpy().reshape(-1)
+    return array
 
 
 def _stacked(arrays: list[FloatArray], shape: tuple[int, ...]) -> Tensor:

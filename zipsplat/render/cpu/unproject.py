@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from zipsplat.render.cpu.compiler import inline, kernel
 from zipsplat.render.cpu.geometry import (
     Ellipse,
@@ -23,9 +25,9 @@ from zipsplat.render.cpu.layout import (
     HIT,
     LOW_X,
     LOW_Y,
-    ByteArray,
     DoubleArray,
     FloatArray,
+    Hits,
     Inputs,
     Limits,
     Slots,
@@ -53,22 +55,22 @@ from zipsplat.render.cpu.simd_memory import (
 )
 
 CAMERA_SUMS = 12  # gradients of the rotation, row by row, and of the centre
+UNPROJECT_FLOATS = (2 * COLUMNS + 2 * GROUP) * GROUP  # of working memory
 
 
 @inline
-def _gather(
-    slots: Slots, slot: int, bits: int, hits: FloatArray, hit_used: ByteArray, sums: FloatArray
-) -> None:
-    """Add up the hits of each Gaussian of a group; row i of `sums` is Gaussian i."""
+def _gather(slots: Slots, slot: int, bits: int, hits: Hits, sums: FloatArray) -> tuple[Floats, ...]:
+    """Add up the hits of each Gaussian of a group; see `layout.HIT`. `sums` is memory for them."""
     for i in range(GROUP):
         total = zeros()
         if bits >> i & 1:
             first = slots.first_hit[slot]
             for hit in range(first, first + slots.num_hits[slot]):
-                if item(hit_used, hit):
-                    total = total + load(hits, hit * HIT)
+                if item(hits.used, hit):
+                    total = total + load(hits.sums, hit * HIT)
             slot += 1
         store(sums, i * GROUP, total)
+    return load_table(sums, 0, GROUP)
 
 
 @inline
@@ -155,6 +157,52 @@ def _camera_row(v_p: Floats, offset: Vec3, v_U: Vec3, R: Mat3) -> Vec3:
     )
 
 
+class GroupGradients(NamedTuple):
+    """Gradients of the loss by sixteen Gaussians, zero for those that are not seen."""
+
+    mean: Vec3
+    quat: tuple[Floats, Floats, Floats, Floats]
+    scale: Vec3
+    opacity: Floats
+
+
+class _OfShape(NamedTuple):
+    """Gradients by what the projection is made of."""
+
+    p: Vec3  # the centre in the camera's frame
+    U: Mat3  # camera from ellipsoid
+    scale: Vec3
+
+
+@inline
+def _shape_gradient(
+    proj: Projection, camera: FloatArray, sums: tuple[Floats, ...], v_depth: Floats, visible: Mask
+) -> _OfShape:
+    """Through the ellipse to the ellipsoid."""
+    sx, sy, sxx, sxy, syy = sums[1], sums[2], sums[3], sums[4], sums[5]
+    e, J, M, U, scale = proj.ellipse, proj.J, proj.M, proj.U, proj.scale
+    v_a, v_b, v_c = _ellipse_gradient(e, sxx, sxy, syy)
+    v_n1 = combined(2.0 * v_a, proj.n1, v_b, proj.n2)
+    v_n2 = combined(2.0 * v_c, proj.n2, v_b, proj.n1)
+    v_J = (dot(v_n1, M.x), dot(v_n1, M.z), dot(v_n2, M.y), dot(v_n2, M.z))
+    v_p = _point_gradient(
+        proj, camera, v_J, fma(e.A, sx, e.B * sy), fma(e.B, sx, e.C * sy), v_depth
+    )
+    v_M = Mat3(
+        _masked(visible, scaled(v_n1, J.xx)),
+        _masked(visible, scaled(v_n2, J.yy)),
+        _masked(visible, combined(J.xz, v_n1, J.yz, v_n2)),
+    )
+    v_scale = times(v_M.x, U.x)
+    v_scale = Vec3(
+        fma(v_M.y.x, U.y.x, fma(v_M.z.x, U.z.x, v_scale.x)),
+        fma(v_M.y.y, U.y.y, fma(v_M.z.y, U.z.y, v_scale.y)),
+        fma(v_M.y.z, U.y.z, fma(v_M.z.z, U.z.z, v_scale.z)),
+    )
+    v_U = Mat3(times(v_M.x, scale), times(v_M.y, scale), times(v_M.z, scale))
+    return _OfShape(_masked(visible, v_p), v_U, _masked(visible, v_scale))
+
+
 @inline
 def _color_gradient(
     source: Inputs,
@@ -221,18 +269,111 @@ def _zero(target: FloatArray, at: int, num: int) -> None:
         target[at + i] = 0.0
 
 
+@inline
+def _zero_group(gradients: Inputs, row: int, num: int, width: int) -> None:
+    _zero(gradients.means, row * 3, num * 3)
+    _zero(gradients.quats, row * 4, num * 4)
+    _zero(gradients.scales, row * 3, num * 3)
+    _zero(gradients.opacities, row, num)
+    _zero(gradients.sh_coeffs, row * width, num * width)
+
+
+@inline
+def _add_group(
+    gradients: Inputs, row: int, num: int, v: GroupGradients, small: FloatArray, fresh: bool
+) -> None:
+    """Write or add the gradients of `num` Gaussians from a row on, but those of the harmonics."""
+    store_columns_3(small, 0, v.mean)
+    _add(gradients.means, row * 3, small, num * 3, fresh)
+    store_columns_4(small, 0, v.quat)
+    _add(gradients.quats, row * 4, small, num * 4, fresh)
+    store_columns_3(small, 0, v.scale)
+    _add(gradients.scales, row * 3, small, num * 3, fresh)
+    store(small, 0, v.opacity)
+    _add(gradients.opacities, row, small, num, fresh)
+
+
+@inline
+def _add_camera(
+    camera_sums: DoubleArray,
+    chunk: int,
+    proj: Projection,
+    v: _OfShape,
+    v_mean: Vec3,
+    visible: Mask,
+    small: FloatArray,
+) -> None:
+    """Add the gradients by the camera's rotation and centre."""
+    x = _masked(visible, _camera_row(v.p.x, proj.offset, v.U.x, proj.R))
+    y = _masked(visible, _camera_row(v.p.y, proj.offset, v.U.y, proj.R))
+    z = _masked(visible, _camera_row(v.p.z, proj.offset, v.U.z, proj.R))
+    c = v_mean
+    ours = (x.x, x.y, x.z, y.x, y.y, y.z, z.x, z.y, z.z, -c.x, -c.y, -c.z)
+    store(small, 0, lane_sums(ours))
+    for k in range(CAMERA_SUMS):
+        camera_sums[chunk * CAMERA_SUMS + k] += small[k]
+
+
+@inline
+def _unproject_group(
+    source: Inputs,
+    at: int,
+    camera: FloatArray,
+    limits: Limits,
+    slots: Slots,
+    group: int,
+    num_features: int,
+    hits: Hits,
+    fresh: bool,
+    gradients: Inputs,
+    count: int,
+    camera_sums: DoubleArray,
+    chunk: int,
+    work: Workspace,
+) -> None:
+    """Gradients of the `count` Gaussians of a group, which lie at a row of `source`."""
+    table = work.floats[: COLUMNS * GROUP]
+    rows = work.floats[COLUMNS * GROUP : 2 * COLUMNS * GROUP]
+    basis = work.floats[2 * COLUMNS * GROUP : (2 * COLUMNS + GROUP) * GROUP]
+    memory = work.floats[(2 * COLUMNS + GROUP) * GROUP : UNPROJECT_FLOATS]
+    row = group * GROUP
+    bits = slots.group_bits[group]
+    visible = unpack(bits)
+    sums = _gather(slots, slots.group_slot[group], bits, hits, memory)
+    v_rgb = Vec3(sums[6], sums[7], sums[8])
+    v_depth = sums[6] if num_features == 1 else sums[9]
+
+    proj = read_group(source, at, camera, limits.eps2d)
+    v = _shape_gradient(proj, camera, sums, v_depth, visible)
+    w, x, y, z = _quat_gradient(proj.quat, _rotation_gradient(camera, v.U))
+    xyz = _masked(visible, Vec3(x, y, z))
+    v_mean = to_world(camera, v.p)
+    if limits.degree >= 0:
+        v_offset = _color_gradient(
+            source, at, proj.offset, limits, v_rgb, visible, table, basis, rows
+        )
+        v_offset = _masked(visible, v_offset)
+        v_mean = Vec3(v_mean.x + v_offset.x, v_mean.y + v_offset.y, v_mean.z + v_offset.z)
+    v_quat = (select(visible, w, 0.0), xyz.x, xyz.y, xyz.z)
+    v_opacity = select(visible, sums[0] / load(source.opacities, at), 0.0)
+
+    used = 3 * num_harmonics(limits.degree)
+    _add_rows(gradients.sh_coeffs, row, count, 3 * limits.num_coeffs, used, rows, fresh)
+    ours = GroupGradients(v_mean, v_quat, v.scale, v_opacity)
+    _add_group(gradients, row, count, ours, memory, fresh)
+    _add_camera(camera_sums, chunk, proj, v, v_mean, visible, memory)
+
+
 @kernel
 def unproject(
     inputs: Inputs,
     tail: Inputs,
     tail_row: int,
-    num: int,
     camera: FloatArray,
     limits: Limits,
     slots: Slots,
     num_features: int,
-    hits: FloatArray,
-    hit_used: ByteArray,
+    hits: Hits,
     fresh: bool,
     gradients: Inputs,
     camera_sums: DoubleArray,
@@ -246,119 +387,44 @@ def unproject(
         inputs: the scene.
         tail: as in `project.project`.
         tail_row: as there.
-        num: Gaussians of the scene.
         camera: as there.
         limits: as there.
         slots: as `project` left them.
         num_features: 1 (depth), 3 (colour) or 4 (both).
         hits: as `backward.unblender` left them.
-        hit_used: likewise.
         fresh: whether gradients are written; otherwise they are added.
         gradients: as `inputs`; receives the gradients of the loss.
-        camera_sums: 12 numbers per chunk; receives gradients by rotation and centre.
+        camera_sums: 12 numbers per chunk, zero; receives gradients by rotation and centre.
         first_chunk: first chunk to be done.
         last_chunk: the one behind the last.
         work: memory to work in.
     """
-    table = work.floats[: COLUMNS * GROUP]
-    rows = work.floats[COLUMNS * GROUP : 2 * COLUMNS * GROUP]
-    basis = work.floats[2 * COLUMNS * GROUP : (2 * COLUMNS + GROUP) * GROUP]
-    sums = work.floats[(2 * COLUMNS + GROUP) * GROUP : (2 * COLUMNS + 2 * GROUP) * GROUP]
-    small = work.floats[(2 * COLUMNS + 2 * GROUP) * GROUP : (2 * COLUMNS + 2 * GROUP + 4) * GROUP]
+    num = len(inputs.opacities)
     per_chunk = CHUNK // GROUP
-    width = 3 * limits.num_coeffs
-    used = 3 * num_harmonics(limits.degree)
     num_groups = (num + GROUP - 1) // GROUP
     for chunk in range(first_chunk, last_chunk):
-        for k in range(CAMERA_SUMS):
-            camera_sums[chunk * CAMERA_SUMS + k] = 0.0
         for group in range(chunk * per_chunk, min((chunk + 1) * per_chunk, num_groups)):
             row = group * GROUP
             count = min(GROUP, num - row)
-            bits = slots.group_bits[group]
-            if bits == 0:
-                if fresh:
-                    _zero(gradients.means, row * 3, count * 3)
-                    _zero(gradients.quats, row * 4, count * 4)
-                    _zero(gradients.scales, row * 3, count * 3)
-                    _zero(gradients.opacities, row, count)
-                    _zero(gradients.sh_coeffs, row * width, count * width)
-                continue
-            source, at = inputs, row
-            if row >= tail_row:
-                source, at = tail, row - tail_row
-            visible = unpack(bits)
-            _gather(slots, slots.group_slot[group], bits, hits, hit_used, sums)
-            s0, sx, sy, sxx, sxy, syy, f0, f1, f2, f3 = load_table(sums, 0, GROUP)[:10]
-
-            proj = read_group(source, at, camera, limits.eps2d)
-            e, J, M = proj.ellipse, proj.J, proj.M
-            v_a, v_b, v_c = _ellipse_gradient(e, sxx, sxy, syy)
-            v_n1 = combined(2.0 * v_a, proj.n1, v_b, proj.n2)
-            v_n2 = combined(2.0 * v_c, proj.n2, v_b, proj.n1)
-            v_J = (dot(v_n1, M.x), dot(v_n1, M.z), dot(v_n2, M.y), dot(v_n2, M.z))
-            v_depth = f0 if num_features == 1 else f3
-            v_p = _point_gradient(
-                proj, camera, v_J, fma(e.A, sx, e.B * sy), fma(e.B, sx, e.C * sy), v_depth
-            )
-            v_p = _masked(visible, v_p)
-
-            v_M = Mat3(scaled(v_n1, J.xx), scaled(v_n2, J.yy), combined(J.xz, v_n1, J.yz, v_n2))
-            v_M = Mat3(_masked(visible, v_M.x), _masked(visible, v_M.y), _masked(visible, v_M.z))
-            U = proj.U
-            v_scale = times(v_M.x, U.x)
-            v_scale = Vec3(
-                fma(v_M.y.x, U.y.x, fma(v_M.z.x, U.z.x, v_scale.x)),
-                fma(v_M.y.y, U.y.y, fma(v_M.z.y, U.z.y, v_scale.y)),
-                fma(v_M.y.z, U.y.z, fma(v_M.z.z, U.z.z, v_scale.z)),
-            )
-            v_U = Mat3(times(v_M.x, proj.scale), times(v_M.y, proj.scale), times(v_M.z, proj.scale))
-            v_quat = _quat_gradient(proj.quat, _rotation_gradient(camera, v_U))
-
-            v_mean = to_world(camera, v_p)
-            if limits.degree >= 0:
-                v_offset = _color_gradient(
+            if slots.group_bits[group] != 0:
+                source, at = inputs, row
+                if row >= tail_row:
+                    source, at = tail, row - tail_row
+                _unproject_group(
                     source,
                     at,
-                    proj.offset,
+                    camera,
                     limits,
-                    Vec3(f0, f1, f2),
-                    visible,
-                    table,
-                    basis,
-                    rows,
+                    slots,
+                    group,
+                    num_features,
+                    hits,
+                    fresh,
+                    gradients,
+                    count,
+                    camera_sums,
+                    chunk,
+                    work,
                 )
-                v_offset = _masked(visible, v_offset)
-                v_mean = Vec3(v_mean.x + v_offset.x, v_mean.y + v_offset.y, v_mean.z + v_offset.z)
-            _add_rows(gradients.sh_coeffs, row, count, width, used, rows, fresh)
-            store_columns_3(small, 0, v_mean)
-            _add(gradients.means, row * 3, small, count * 3, fresh)
-            store_columns_3(small, 0, _masked(visible, v_scale))
-            _add(gradients.scales, row * 3, small, count * 3, fresh)
-            w, x, y, z = v_quat
-            xyz = _masked(visible, Vec3(x, y, z))
-            store_columns_4(small, 0, (select(visible, w, 0.0), xyz.x, xyz.y, xyz.z))
-            _add(gradients.quats, row * 4, small, count * 4, fresh)
-            store(small, 0, select(visible, s0 / load(source.opacities, at), 0.0))
-            _add(gradients.opacities, row, small, count, fresh)
-
-            v_x = _masked(visible, _camera_row(v_p.x, proj.offset, v_U.x, proj.R))
-            v_y = _masked(visible, _camera_row(v_p.y, proj.offset, v_U.y, proj.R))
-            v_z = _masked(visible, _camera_row(v_p.z, proj.offset, v_U.z, proj.R))
-            ours = (
-                v_x.x,
-                v_x.y,
-                v_x.z,
-                v_y.x,
-                v_y.y,
-                v_y.z,
-                v_z.x,
-                v_z.y,
-                v_z.z,
-                -v_mean.x,
-                -v_mean.y,
-                -v_mean.z,
-            )
-            store(small, 0, lane_sums(ours))
-            for k in range(CAMERA_SUMS):
-                camera_sums[chunk * CAMERA_SUMS + k] += small[k]
+            elif fresh:
+                _zero_group(gradients, row, count, 3 * limits.num_coeffs)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from zipsplat.render.cpu.backward import unblender
-from zipsplat.render.cpu.batch import BATCH, BATCH_SIZE
-from zipsplat.render.cpu.bin import Sortable, fill_tiles, list_hits, number_hits, sort_slots
-from zipsplat.render.cpu.forward import blender
+from zipsplat.render.cpu.backward import BACKWARD_FLOATS, unblender
+from zipsplat.render.cpu.batch import BATCH
+from zipsplat.render.cpu.bin import (
+    SORT_INTS,
+    Sortable,
+    fill_tiles,
+    list_hits,
+    number_hits,
+    sort_slots,
+)
+from zipsplat.render.cpu.forward import FORWARD_FLOATS, blender
 from zipsplat.render.cpu.layout import (
     CHUNK,
     GROUP,
@@ -19,8 +25,12 @@ from zipsplat.render.cpu.layout import (
     RECORD,
     TILE,
     ByteArray,
+    Canvas,
+    CanvasGradients,
     DoubleArray,
+    Drawing,
     FloatArray,
+    Hits,
     Inputs,
     IntArray,
     Limits,
@@ -30,14 +40,13 @@ from zipsplat.render.cpu.layout import (
 )
 from zipsplat.render.cpu.memory import empty, zeros
 from zipsplat.render.cpu.pool import run
-from zipsplat.render.cpu.project import project
-from zipsplat.render.cpu.unproject import CAMERA_SUMS, unproject
+from zipsplat.render.cpu.project import PROJECT_FLOATS, project
+from zipsplat.render.cpu.unproject import CAMERA_SUMS, UNPROJECT_FLOATS, unproject
 
 _MAX_HITS = 2**31 - 1 - 2 * BATCH
 _PARTS_PER_THREAD = 4
-# The largest needs: those of `backward` and of the sort.
-_WORK_FLOATS = 6 * 256 + BATCH_SIZE + BATCH * 16 * 32
-_WORK_INTS = 2048
+_WORK_FLOATS = max(FORWARD_FLOATS, BACKWARD_FLOATS, PROJECT_FLOATS, UNPROJECT_FLOATS)
+_WORK_INTS = SORT_INTS  # the largest need
 _TILE_COST = 24  # what an empty tile costs, in hits
 
 
@@ -74,24 +83,14 @@ def _tail(array: FloatArray, num: int, tail_row: int) -> FloatArray:
     return tail
 
 
-class Lists(NamedTuple):
-    """The Gaussians of each tile, nearest first; see `bin`."""
-
-    entries: IntArray
-    tile_starts: LongArray
-
-
 @dataclass(frozen=True)
 class View:
     """One drawn picture, and what its gradients need."""
 
     slots: Slots
-    lists: Lists
-    num_slots: int
+    drawing: Drawing
     num_hits: int
-    picture: FloatArray  # (F·H·W,)
-    transmittance: FloatArray  # (H·W,)
-    stops: IntArray  # (tiles · 256,) how many entries of its tile's list each pixel tried
+    canvas: Canvas
     contributed: ByteArray  # (N,) if asked for, else (0,)
     centred: ByteArray
 
@@ -105,39 +104,42 @@ def draw(
     with_masks: bool,
     num_threads: int,
 ) -> View:
-    """Draw one view."""
+    """Draw one view.
+
+    Args:
+        scene: the Gaussians.
+        camera: see `layout`.
+        limits: see `layout`.
+        num_features: 1, 3 or 4.
+        alpha_clamp: largest opacity at a pixel.
+        with_masks: whether masks are wanted.
+        num_threads: how many threads work.
+    """
     slots = _project(scene, camera, limits, num_threads)
-    num_slots, num_hits = number_hits(slots)
-    lists = _bin(slots, limits, int(num_slots), int(num_hits), num_threads)
-    size = limits.width * limits.height
-    picture = empty(num_features * size)
-    transmittance = empty(size)
-    stops = empty((len(lists.tile_starts) - 1) * TILE * TILE, np.int32)
-    masked = np.zeros((2, len(slots.ids) if with_masks else 0), np.uint8)
+    num_slots, num_hits = map(int, number_hits(slots))
+    entries, tile_starts = _bin(slots, limits, num_slots, num_hits, num_threads)
+    drawing = Drawing(slots.records, entries, tile_starts, limits.width, limits.height, alpha_clamp)
+    num_masked = len(slots.ids) if with_masks else 0
+    canvas = _canvas(limits, num_features, num_masked)
     blend = blender(num_features, with_masks)
 
     def blend_tiles(first: int, last: int) -> None:
-        blend(
-            slots.records,
-            lists.entries,
-            lists.tile_starts,
-            first,
-            last,
-            limits.width,
-            limits.height,
-            alpha_clamp,
-            picture,
-            transmittance,
-            stops,
-            masked[0],
-            masked[1],
-            _workspace(),
-        )
+        blend(drawing, first, last, canvas, _workspace())
 
-    run(blend_tiles, tile_parts(lists.tile_starts, num_threads), num_threads)
-    contributed, centred = (_by_gaussian(m, slots, scene.num) for m in masked)
-    return View(
-        slots, lists, num_slots, num_hits, picture, transmittance, stops, contributed, centred
+    run(blend_tiles, tile_parts(tile_starts, num_threads), num_threads)
+    masks = (_by_gaussian(m, slots, scene.num) for m in (canvas.contributed, canvas.centred))
+    return View(slots, drawing, num_hits, canvas, *masks)
+
+
+def _canvas(limits: Limits, num_features: int, num_masked: int) -> Canvas:
+    size = limits.width * limits.height
+    num_tiles = -(-limits.width // TILE) * -(-limits.height // TILE)
+    return Canvas(
+        picture=empty(num_features * size),
+        transmittances=empty(size),
+        stops=empty(num_tiles * TILE * TILE, np.int32),
+        contributed=zeros(num_masked, np.uint8),
+        centred=zeros(num_masked, np.uint8),
     )
 
 
@@ -174,7 +176,10 @@ def _project(scene: Scene, camera: FloatArray, limits: Limits, num_threads: int)
     return slots
 
 
-def _bin(slots: Slots, limits: Limits, num_slots: int, num_hits: int, num_threads: int) -> Lists:
+def _bin(
+    slots: Slots, limits: Limits, num_slots: int, num_hits: int, num_threads: int
+) -> tuple[IntArray, LongArray]:
+    """The lists of all tiles, and where each begins; see `layout.Drawing`."""
     if num_hits > _MAX_HITS:
         raise MemoryError(
             f"{num_slots} visible Gaussians touch {num_hits} tiles, more than the CPU renderer "
@@ -201,7 +206,7 @@ def _bin(slots: Slots, limits: Limits, num_slots: int, num_hits: int, num_thread
     )
     order = (first if sort_slots(slots, first, second, _workspace()) else second).slots
     fill_tiles(slots, order, hit_tiles, tile_starts.copy(), entries.view(np.int64))
-    return Lists(entries, tile_starts)
+    return entries, tile_starts
 
 
 def _by_gaussian(mask: ByteArray, slots: Slots, num: int) -> ByteArray:
@@ -246,10 +251,8 @@ def undraw(
     camera: FloatArray,
     limits: Limits,
     num_features: int,
-    alpha_clamp: float,
     view: View,
-    v_picture: FloatArray,
-    v_transmittance: FloatArray,
+    v_canvas: CanvasGradients,
     gradients: Inputs,
     fresh: bool,
     num_threads: int,
@@ -261,38 +264,13 @@ def undraw(
         camera: see `layout`.
         limits: see `layout`.
         num_features: 1, 3 or 4.
-        alpha_clamp: largest opacity at a pixel.
         view: what `draw` returned.
-        v_picture: (F·H·W,) gradient of the loss by the picture.
-        v_transmittance: (H·W,) gradient of the loss by the transmittance.
+        v_canvas: gradients of the loss by picture and transmittances.
         gradients: arrays like the scene's.
         fresh: whether `gradients` is written; otherwise it is added to.
         num_threads: how many threads work.
     """
-    hits = empty(view.num_hits * HIT + GROUP)
-    hit_used = zeros(view.num_hits, np.uint8)
-    unblend = unblender(num_features)
-
-    def unblend_tiles(first: int, last: int) -> None:
-        unblend(
-            view.slots.records,
-            view.lists.entries,
-            view.lists.tile_starts,
-            first,
-            last,
-            limits.width,
-            limits.height,
-            alpha_clamp,
-            view.transmittance,
-            view.stops,
-            v_picture,
-            v_transmittance,
-            hits,
-            hit_used,
-            _workspace(),
-        )
-
-    run(unblend_tiles, tile_parts(view.lists.tile_starts, num_threads), num_threads)
+    hits = _unblend(num_features, view, v_canvas, num_threads)
     num_chunks = len(view.slots.chunk_count)
     camera_sums = np.zeros(num_chunks * CAMERA_SUMS, np.float64)
 
@@ -301,13 +279,11 @@ def undraw(
             scene.inputs,
             scene.tail,
             scene.tail_row,
-            scene.num,
             camera,
             limits,
             view.slots,
             num_features,
             hits,
-            hit_used,
             fresh,
             gradients,
             camera_sums,
@@ -319,3 +295,14 @@ def undraw(
     run(unproject_chunks, even_parts(num_chunks, num_threads), num_threads)
     sums = camera_sums.reshape(num_chunks, CAMERA_SUMS).sum(axis=0)
     return ViewGradients(sums[:9].reshape(3, 3), sums[9:])
+
+
+def _unblend(num_features: int, view: View, v_canvas: CanvasGradients, num_threads: int) -> Hits:
+    hits = Hits(empty(view.num_hits * HIT + GROUP), zeros(view.num_hits, np.uint8))
+    unblend = unblender(num_features)
+
+    def unblend_tiles(first: int, last: int) -> None:
+        unblend(view.drawing, first, last, view.canvas, v_canvas, hits, _workspace())
+
+    run(unblend_tiles, tile_parts(view.drawing.tile_starts, num_threads), num_threads)
+    return hits

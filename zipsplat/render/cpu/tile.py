@@ -1,0 +1,123 @@
+"""Tiles of the picture, and the planes of numbers that a tile has while it is worked on.
+
+A plane holds a number for each of the 256 pixels of a tile, block by block, so that a block is one
+vector. What the forward and the backward pixel stage need of tiles stands here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from zipsplat.render.cpu.compiler import inline
+from zipsplat.render.cpu.layout import BLOCK, GROUP, TILE, Drawing, FloatArray
+from zipsplat.render.cpu.simd import Floats, Mask, lane, lane_numbers, to_floats, with_lane, zeros
+from zipsplat.render.cpu.simd_memory import load, load_square, store, store_square
+
+BLOCKS = 16
+PLANE = BLOCKS * GROUP
+
+
+class Tile(NamedTuple):
+    """Its number, its upper left pixel, and the size of the picture."""
+
+    number: int
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@inline
+def tile_at(drawing: Drawing, number: int) -> Tile:
+    """The tile of a number."""
+    tiles_x = (drawing.width + TILE - 1) // TILE
+    x, y = number % tiles_x * TILE, number // tiles_x * TILE
+    return Tile(number, x, y, drawing.width, drawing.height)
+
+
+@inline
+def x_in_block() -> Floats:
+    """Pixel centres from the block's centre: −1.5 … 1.5, four times."""
+    return to_floats(lane_numbers() & 3) - 1.5
+
+
+@inline
+def y_in_block() -> Floats:
+    """Pixel centres from the block's centre, downwards."""
+    return to_floats(lane_numbers() >> 2) - 1.5
+
+
+@inline
+def in_picture(tile: Tile, block: int) -> Mask:
+    """The pixels of a block that lie in the picture."""
+    left = tile.x + BLOCK * (block & 3)
+    top = tile.y + BLOCK * (block >> 2)
+    x, y = x_in_block() + (left + 2.0), y_in_block() + (top + 2.0)
+    inside: Mask = (x < tile.width) & (y < tile.height)
+    return inside
+
+
+@inline
+def write_block(picture: FloatArray, tile: Tile, block: int, value: Floats) -> None:
+    """Write a block to one channel of the picture, as far as it lies in it."""
+    left = tile.x + BLOCK * (block & 3)
+    top = tile.y + BLOCK * (block >> 2)
+    if left + BLOCK <= tile.width and top + BLOCK <= tile.height:
+        store_square(picture, top * tile.width + left, tile.width, value)
+        return
+    for y in range(min(BLOCK, tile.height - top)):
+        for x in range(min(BLOCK, tile.width - left)):
+            picture[(top + y) * tile.width + left + x] = lane(value, y * BLOCK + x)
+
+
+@inline
+def read_block(picture: FloatArray, tile: Tile, block: int) -> Floats:
+    """A block of one channel of the picture; zero outside of it."""
+    left = tile.x + BLOCK * (block & 3)
+    top = tile.y + BLOCK * (block >> 2)
+    if left + BLOCK <= tile.width and top + BLOCK <= tile.height:
+        return load_square(picture, top * tile.width + left, tile.width)
+    value = zeros()
+    for y in range(min(BLOCK, tile.height - top)):
+        for x in range(min(BLOCK, tile.width - left)):
+            number = picture[(top + y) * tile.width + left + x]
+            value = with_lane(value, y * BLOCK + x, number)
+    return value
+
+
+class Features(NamedTuple):
+    """Numbers of a block for each feature: r, g, b, depth, of which only the first may be used.
+
+    Kernels for fewer than four features neither load nor store the others, and the compiler
+    leaves out what is then computed in vain.
+    """
+
+    f0: Floats
+    f1: Floats
+    f2: Floats
+    f3: Floats
+
+
+@inline
+def load_features(num_features: int, planes: FloatArray, block: int) -> Features:
+    """A block of each plane."""
+    at = block * GROUP
+    f0 = load(planes, at)
+    f1, f2, f3 = f0, f0, f0
+    if num_features >= 3:
+        f1, f2 = load(planes, PLANE + at), load(planes, 2 * PLANE + at)
+    if num_features == 4:
+        f3 = load(planes, 3 * PLANE + at)
+    return Features(f0, f1, f2, f3)
+
+
+@inline
+def store_features(num_features: int, planes: FloatArray, block: int, features: Features) -> None:
+    """The opposite of `load_features`."""
+    at = block * GROUP
+    store(planes, at, features.f0)
+    if num_features >= 3:
+        store(planes, PLANE + at, features.f1)
+        store(planes, 2 * PLANE + at, features.f2)
+    if num_features == 4:
+        store(planes, 3 * PLANE + at, features.f3)
