@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -82,6 +83,7 @@ class _State:
     """Open files and loaded indices of one process."""
 
     pid: int = field(default_factory=os.getpid)
+    lock: threading.Lock = field(default_factory=threading.Lock)
     files: OrderedDict[int, int] = field(default_factory=OrderedDict)
     indices: OrderedDict[int, ShardOffsets] = field(default_factory=OrderedDict)
 
@@ -282,17 +284,22 @@ class ShardStore:
 
     def _pread(self, scene: int, span: Span) -> bytes:
         number = self._places[scene][0]
-        files = self._process().files
+        state = self._process()
+        with state.lock:
+            descriptor = self._open(number, state.files)
+        data = os.pread(descriptor, span[1], span[0])
+        self.bytes_read += len(data)
+        if len(data) != span[1]:
+            raise SceneError("truncated shard", f"{self.shards[number].name} has become shorter")
+        return data
+
+    def _open(self, number: int, files: OrderedDict[int, int]) -> int:
         if number not in files:
             files[number] = os.open(self.shards[number], os.O_RDONLY)
             if len(files) > _MAX_OPEN_FILES:
                 os.close(files.popitem(last=False)[1])
         files.move_to_end(number)
-        data = os.pread(files[number], span[1], span[0])
-        self.bytes_read += len(data)
-        if len(data) != span[1]:
-            raise SceneError("truncated shard", f"{self.shards[number].name} has become shorter")
-        return data
+        return files[number]
 
     def _process(self) -> _State:
         if self._state.pid != os.getpid():

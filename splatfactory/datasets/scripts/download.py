@@ -34,6 +34,25 @@ def add_options(parser: argparse.ArgumentParser, output_dir: str) -> None:
     parser.add_argument("--sample", action="store_true", help="a small part, where there is one")
 
 
+def archive_command(
+    documentation: str, url: str, output_dir: str, argv: Sequence[str] | None
+) -> int:
+    """The command of a data set that is one archive; returns the exit status.
+
+    Args:
+        documentation: docstring of the command; its first line is shown by `--help`.
+        url: the archive.
+        output_dir: where it goes unless told otherwise.
+        argv: command line; None takes that of the process.
+    """
+    parser = argparse.ArgumentParser(description=documentation.splitlines()[0])
+    add_options(parser, output_dir)
+    options = parser.parse_args(argv)
+    return conversion.run_command(
+        lambda: single_archive(Source(url), options.output_dir, options.overwrite, options.extract)
+    )
+
+
 def single_archive(source: Source, output_dir: Path, overwrite: bool, extract: bool) -> int:
     """Fetch one archive, continuing an interrupted attempt; returns the exit status.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,18 +23,21 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from splatfactory.datasets import depth_codec, offsets
-from splatfactory.datasets.frames import FrameError, decode_pixels
+from splatfactory.datasets.frames import FrameError, Pixels, decode_pixels
 from splatfactory.datasets.scripts import conversion, depth_estimators
 from splatfactory.datasets.scripts.depth_estimators import DepthEstimator
 from splatfactory.datasets.shard_output import MANIFEST_NAME, Manifest, record_of
 from splatfactory.datasets.shards import PARTIAL_SUFFIX, ShardWriter, StoredScene
-from splatfactory.datasets.store import SceneError, ShardStore
+from splatfactory.datasets.store import ShardStore
 from zipsplat.camera import Camera
 from zipsplat.pose import Pose
 
 LEFTOVER_SUFFIX = ".resume"
 
 FloatMap = npt.NDArray[np.float32]
+
+_Prepared = tuple[StoredScene, "list[Pixels] | FrameError | None"]
+_Estimated = tuple[StoredScene, "list[FloatMap] | None"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Options:
         rank: Number of this process.
         world_size: Number of processes; each takes every so many-th shard.
         show_progress: Show a bar.
+        num_workers: Threads that decode and encode while the estimator works; so many scenes are
+            in memory before it, and so many behind it. The shards do not depend on it.
     """
 
     max_views: int | None = None
@@ -54,11 +59,14 @@ class Options:
     rank: int = 0
     world_size: int = 1
     show_progress: bool = False
+    num_workers: int = 0
 
     def __post_init__(self) -> None:
         """Check the values."""
         if self.max_views is not None and self.max_views < 1:
             raise ValueError(f"--max-views must be positive, got {self.max_views}")
+        if self.num_workers < 0:
+            raise ValueError(f"--num-workers must not be negative, got {self.num_workers}")
 
 
 @dataclass
@@ -80,8 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--estimator", default="depth_anything_3", metavar="NAME")
     parser.add_argument(
-        "--num-workers", type=int, default=0, help="accepted for uniformity; use torchrun"
-    )
+        "--num-workers", type=int, default=0,
+        help="threads that decode scenes ahead and encode depth while the estimator works",
+    )  # fmt: skip
     return conversion.run_command(partial(_main, parser.parse_args(argv)))
 
 
@@ -93,6 +102,7 @@ def _main(arguments: argparse.Namespace) -> int:
         rank,
         world_size,
         rank == 0 or arguments.show_all_progress,
+        arguments.num_workers,
     )
     ShardStore(arguments.input_dir).close()  # before minutes are spent on loading a network
     random.seed(arguments.seed + rank)
@@ -138,46 +148,87 @@ def _extract_shard(
         outcome.kept += len(has_depth)
         return
     finished = _Leftovers(shard, use=not options.overwrite)
+    numbers = range(len(store.scenes))
+    # Reading and decoding run ahead of the estimator, encoding behind it; it works in this thread.
+    prepared = conversion.threaded_map(
+        partial(_prepare, store, finished, options.overwrite), numbers, options.num_workers
+    )
+    estimated = _estimate_all(prepared, estimator, options.max_views, outcome)
     with ShardWriter(shard) as writer:
-        for number, info in enumerate(store.scenes):
-            scene = finished.take(info.key)
-            if scene is None:
-                scene = store.read(number)
-                if scene.depths is not None and not options.overwrite:
-                    outcome.kept += 1
-                else:
-                    scene = _with_depth(scene, estimator, options.max_views, outcome)
-            else:
-                outcome.kept += 1
+        for scene in conversion.threaded_map(_encode, estimated, options.num_workers):
             writer.add(scene)
     offsets.build(shard)
     finished.remove()
     _update_manifest(shard)
 
 
-def _with_depth(
-    scene: StoredScene, estimator: DepthEstimator, max_views: int | None, outcome: Outcome
-) -> StoredScene:
-    """The scene with new depth, or as it was if that fails."""
+def _prepare(store: ShardStore, finished: _Leftovers, overwrite: bool, number: int) -> _Prepared:
+    """A scene as it is stored and, unless it has depth already, its decoded pictures."""
+    scene = finished.take(store.scenes[number].key)
+    if scene is not None:
+        return scene, None
+    scene = store.read(number)
+    if scene.depths is not None and not overwrite:
+        return scene, None
     try:
-        depths = estimate_scene(scene, estimator, max_views)
-    except (SceneError, FrameError, ValueError, RuntimeError, AssertionError) as error:
-        outcome.failures[scene.key] = f"{type(error).__name__}: {error}"
+        return scene, [decode_pixels(data) for data in scene.images]
+    except (OSError, ValueError, SyntaxError) as error:
+        return scene, FrameError(f"a picture cannot be decoded: {error}")
+
+
+def _estimate_all(
+    prepared: Iterable[_Prepared],
+    estimator: DepthEstimator,
+    max_views: int | None,
+    outcome: Outcome,
+) -> Iterator[_Estimated]:
+    """Depth maps of each scene; None for those that have depth, or where it fails."""
+    for scene, images in prepared:
+        if images is None:
+            outcome.kept += 1
+            yield scene, None
+            continue
+        try:
+            if isinstance(images, FrameError):
+                raise images
+            depths = estimate_scene(scene, images, estimator, max_views)
+        except (FrameError, ValueError, RuntimeError, AssertionError) as error:
+            outcome.failures[scene.key] = f"{type(error).__name__}: {error}"
+            yield scene, None
+            continue
+        outcome.extracted += 1
+        yield scene, depths
+
+
+def _encode(estimated: _Estimated) -> StoredScene:
+    """The scene with its new depth, or as it was."""
+    scene, depths = estimated
+    if depths is None:
         return scene
-    outcome.extracted += 1
     return replace(scene, depths=tuple(depth_codec.encode(depth) for depth in depths))
 
 
 def estimate_scene(
-    scene: StoredScene, estimator: DepthEstimator, max_views: int | None = None
+    scene: StoredScene,
+    images: Sequence[Pixels],
+    estimator: DepthEstimator,
+    max_views: int | None = None,
 ) -> list[FloatMap]:
     """Depth maps of all views of a scene, at the size of its pictures.
 
     Scenes with more than `max_views` views are shown in parts, each of which spans the whole
     camera path: view i belongs to part i mod (number of parts).
+
+    Args:
+        scene: cameras and poses.
+        images: its pictures (H, W, 3), decoded.
+        estimator: makes the maps.
+        max_views: views that it sees at a time; None shows it all.
+
+    Raises:
+        ValueError: if it returns another number of maps.
     """
     N = scene.num_views
-    images = [decode_pixels(data) for data in scene.images]
     K = Camera.from_packed(torch.from_numpy(scene.cameras)).K.numpy()
     poses = Pose.from_packed(torch.from_numpy(scene.poses)).Rt_inv.numpy()
     parts = 1 if max_views is None else -(-N // max_views)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +30,7 @@ TOOL = "splatfactory.datasets.scripts.repack"
 NEW_PREFIX = "_new-"
 
 Members = list[tuple[str, bytes]]
+Headers = list[tarfile.TarInfo]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,25 +39,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("input_dir", type=Path, help="folder of *.tar shards")
     parser.add_argument("--target-size-mb", type=float, default=DEFAULT_SHARD_SIZE_MB)
     parser.add_argument(
-        "--num-workers", type=int, default=0, help="accepted for uniformity; copying is sequential"
+        "--num-workers", type=int, default=0, help="threads that read scenes ahead and hash shards"
     )
     arguments = parser.parse_args(argv)
     return conversion.run_command(
-        partial(repack, arguments.input_dir, int(arguments.target_size_mb * 2**20))
+        partial(
+            repack,
+            arguments.input_dir,
+            int(arguments.target_size_mb * 2**20),
+            arguments.num_workers,
+        )
     )
 
 
-def repack(directory: Path, limit: int) -> int:
+def repack(directory: Path, limit: int, num_workers: int = 0) -> int:
     """Rewrite the shards of a directory; returns the exit status.
 
     Args:
         directory: holds `*.tar`.
         limit: bytes after which the next scene begins a new shard.
+        num_workers: threads that read and hash; the shards do not depend on their number.
 
     Raises:
-        ValueError: if a shard is damaged, or the directory keeps one scene per shard.
+        ValueError: if a number makes no sense, a shard is damaged, or the directory keeps one scene
+            per shard.
         OSError: if the disk is full; what was there is still there.
     """
+    if num_workers < 0:
+        raise ValueError(f"--num-workers must not be negative, got {num_workers}")
     if limit <= 0:
         raise ValueError(f"--target-size-mb must be positive, got {limit / 2**20}")
     _clean(directory)
@@ -65,8 +75,16 @@ def repack(directory: Path, limit: int) -> int:
     finished = _finished(directory)
     done = {key for shard in finished for key in offsets.load(shard).keys}
     manifest = Manifest.load(directory) or Manifest(TOOL, {}, is_complete=True)
-    _copy(directory, sources, done, len(finished), limit)
-    _rename(directory, manifest)
+    copies = _Copies(directory, limit, len(finished))
+    with copies:
+        for source in tqdm(sources, "repack", unit="shard", disable=None):
+            scenes = [scene for scene in _scenes(source) if scene[0] not in done]
+            for key, members in conversion.threaded_map(
+                partial(_read, source), scenes, num_workers
+            ):
+                copies.add(key, members)
+            copies.has_all_of(source)
+    _rename(directory, manifest, num_workers)
     shards = manifest.shards
     conversion.say(f"{directory}: {sum(r.scenes for r in shards.values())} scenes in {len(shards)}")
     return 0
@@ -103,70 +121,103 @@ def _check(sources: list[Path], directory: Path) -> None:
         )
 
 
-def _copy(directory: Path, sources: list[Path], done: set[str], number: int, limit: int) -> None:
-    """Write new shards and delete each source when everything of it is in finished ones."""
-    writer: ShardWriter | None = None
-    emptied: list[Path] = []
-    try:
-        for source in tqdm(sources, "repack", unit="shard", disable=None):
-            for key, members in _scenes(source):
-                if key in done:
-                    continue
-                if writer is not None and writer.size >= limit:
-                    writer.commit()
-                    _delete(emptied)
-                    writer, number = None, number + 1
-                if writer is None:
-                    writer = ShardWriter(directory / f"{NEW_PREFIX}{number:06d}.tar")
-                writer.add_members(key, members)
-            emptied.append(source)
-        if writer is not None:
-            writer.commit()
-            writer = None
-        _delete(emptied)
-    finally:
-        if writer is not None:
-            writer.discard()
+class _Copies:
+    """The new shards; a source is deleted when everything of it is in finished ones.
+
+    Args:
+        directory: where sources and new shards are.
+        limit: bytes after which the next scene begins a new shard.
+        number: of the first new shard.
+    """
+
+    def __init__(self, directory: Path, limit: int, number: int) -> None:
+        self._directory = directory
+        self._limit = limit
+        self._number = number
+        self._writer: ShardWriter | None = None
+        self._emptied: list[Path] = []
+
+    def add(self, key: str, members: Members) -> None:
+        """Append a scene."""
+        if self._writer is not None and self._writer.size >= self._limit:
+            self._finish()
+        if self._writer is None:
+            self._writer = ShardWriter(self._directory / f"{NEW_PREFIX}{self._number:06d}.tar")
+        self._writer.add_members(key, members)
+
+    def has_all_of(self, source: Path) -> None:
+        """Note that nothing more of a source will come."""
+        self._emptied.append(source)
+
+    def _finish(self) -> None:
+        if self._writer is not None:
+            self._writer.commit()
+            self._writer = None
+            self._number += 1
+        for source in self._emptied:
+            offsets.remove(source)
+            source.unlink()
+        self._emptied.clear()
+
+    def __enter__(self) -> _Copies:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            if self._writer is not None:
+                self._writer.discard()
 
 
-def _delete(sources: list[Path]) -> None:
-    for source in sources:
-        offsets.remove(source)
-        source.unlink()
-    sources.clear()
-
-
-def _scenes(shard: Path) -> Iterator[tuple[str, Members]]:
-    """Scenes of a shard with all their members."""
-    key, members = "", Members()
+def _scenes(shard: Path) -> list[tuple[str, Headers]]:
+    """Scenes of a shard and where all their members lie."""
+    scenes: list[tuple[str, Headers]] = []
     with tarfile.open(shard, "r:") as tar:
         for header in tar:
-            file = tar.extractfile(header)
-            if file is None:
+            if not header.isfile():
                 continue
-            name = split_member(header.name)[0]
-            if name != key and members:
-                yield key, members
-                members = []
-            key = name
-            members.append((header.name, file.read()))
-    if members:
-        yield key, members
+            key = split_member(header.name)[0]
+            if not scenes or key != scenes[-1][0]:
+                scenes.append((key, []))
+            scenes[-1][1].append(header)
+    return scenes
 
 
-def _rename(directory: Path, manifest: Manifest) -> None:
+def _read(shard: Path, scene: tuple[str, Headers]) -> tuple[str, Members]:
+    """A scene with the bytes of all its members."""
+    key, headers = scene
+    members = Members()
+    with shard.open("rb") as file:
+        for header in headers:
+            file.seek(header.offset_data)
+            members.append((header.name, file.read(header.size)))
+    return key, members
+
+
+def _rename(directory: Path, manifest: Manifest, num_workers: int) -> None:
     """Give the new shards their names and describe them."""
-    index: dict[str, str] = {}
-    records: dict[str, ShardRecord] = {}
+    shards = []
     for number, shard in enumerate(_finished(directory)):
         final = directory / f"shard-{number:06d}.tar"
         offsets.remove(shard)
         shard.rename(final)
-        index.update(dict.fromkeys(offsets.build(final).keys, final.name))
-        records[final.name] = record_of(final)
+        shards.append(final)
+    index: dict[str, str] = {}
+    records: dict[str, ShardRecord] = {}
+    for shard, (keys, record) in zip(
+        shards, conversion.threaded_map(_describe, shards, num_workers), strict=True
+    ):
+        index.update(dict.fromkeys(keys, shard.name))
+        records[shard.name] = record
     manifest.shards = records
     write_json(directory / INDEX_NAME, index)
     manifest.save(directory)
+
+
+def _describe(shard: Path) -> tuple[tuple[str, ...], ShardRecord]:
+    return offsets.build(shard).keys, record_of(shard)
 
 
 if __name__ == "__main__":

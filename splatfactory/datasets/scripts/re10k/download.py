@@ -6,30 +6,16 @@ beside the file and checked from then on.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from functools import partial
 
-from splatfactory.datasets.scripts import conversion, download
-from zipsplat.downloads import Source
+from splatfactory.datasets.scripts import download
 
 URL = "http://schadenfreude.csail.mit.edu:8000/re10k.zip"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Download; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    download.add_options(parser, "data/re10k/raw")
-    arguments = parser.parse_args(argv)
-    return conversion.run_command(
-        partial(
-            download.single_archive,
-            Source(URL),
-            arguments.output_dir,
-            arguments.overwrite,
-            arguments.extract,
-        )
-    )
+    return download.archive_command(__doc__, URL, "data/re10k/raw", argv)
 
 
 if __name__ == "__main__":

@@ -109,6 +109,29 @@ def test_repacking_keeps_members_it_does_not_know(tmp_path):
         assert [(header.name, tar.extractfile(header).read()) for header in tar] == members
 
 
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_repacking_in_threads_gives_the_same_files(tmp_path, num_workers):
+    made = []
+    for name, options in (("a", []), ("b", ["--num-workers", str(num_workers)])):
+        directory = write(tmp_path / name, [f"k{i}" for i in range(7)], size_mb=0.02)
+        assert repack.main([str(directory), "--target-size-mb", "0.05", *options]) == 0
+        files = [path for path in sorted(directory.iterdir()) if path.suffix != ".npz"]
+        made.append({path.name: path.read_bytes() for path in files})
+    assert len(made[0]) == 6  # four shards, index, manifest
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("tool", ["repack", "extract_depth"])
+def test_a_negative_number_of_workers_is_refused(tmp_path, capsys, tool, monkeypatch):
+    monkeypatch.setattr(depth_estimators, "load", lambda *_: Stand())
+    directory = write(tmp_path / "a", ["k0", "k1"], has_depth=False)
+    before = {path.name: path.read_bytes() for path in directory.glob("*.tar")}
+    command = {"repack": repack, "extract_depth": extract_depth}[tool]
+    assert command.main([str(directory), "--num-workers", "-1"]) == 1
+    assert "--num-workers must not be negative" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in directory.glob("*.tar")} == before
+
+
 KILLED_REPACK = """
 import os, sys
 from pathlib import Path
@@ -248,7 +271,8 @@ def test_depth_is_added_in_place(tmp_path):
 def test_long_scenes_are_shown_in_parts_that_span_the_path(tmp_path):
     scene = make_scene("a", num_views=7, has_depth=False)
     estimator = Stand()
-    depths = extract_depth.estimate_scene(scene, estimator, max_views=3)
+    images = [decode_pixels(data) for data in scene.images]
+    depths = extract_depth.estimate_scene(scene, images, estimator, max_views=3)
     assert estimator.calls == [3, 2, 2]
     encoded = tuple(depth_codec.encode(depth) for depth in depths)
     check_depth(dataclasses.replace(scene, depths=encoded))
@@ -273,6 +297,49 @@ def test_failures_keep_what_was_there(tmp_path):
     after = scenes_of(directory)
     check_depth(after["k0"])
     assert same(after["k1"], before["k1"])
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+def test_workers_change_no_shard(tmp_path, num_workers):
+    """Scenes with and without depth, one that fails, a damaged picture: all as without workers."""
+    made = []
+    for name, workers in (("a", 0), ("b", num_workers)):
+        directory = tmp_path / name
+        with ShardOutput(directory, "test") as output:
+            for number in range(6):
+                scene = make_scene(f"k{number}", has_depth=number == 1)
+                if number == 4:
+                    scene = dataclasses.replace(scene, images=(b"no picture", *scene.images[1:]))
+                output.add(scene)
+        estimator = Stand(fail_on=3)
+        outcome = extract_depth.extract(directory, estimator, Options(num_workers=workers))
+        assert (outcome.extracted, outcome.kept) == (3, 1)
+        assert outcome.failures["k3"] == "RuntimeError: out of memory"
+        assert "picture cannot be decoded" in outcome.failures["k4"]
+        made.append((directory / "shard-000000.tar").read_bytes())
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_the_next_scene_is_decoded_while_the_estimator_works(tmp_path, monkeypatch, num_workers):
+    directory = write(tmp_path / "a", ["k0", "k1"], has_depth=False)
+    decoded, is_ahead = threading.Event(), []
+    last = scenes_of(directory)["k1"].images[-1]
+
+    def decode(data):
+        pixels = decode_pixels(data)
+        if data == last:
+            decoded.set()
+        return pixels
+
+    class Waiting(Stand):
+        def estimate(self, *arguments):
+            is_ahead.append(decoded.wait(timeout=20 if num_workers else 0))
+            return super().estimate(*arguments)
+
+    monkeypatch.setattr(extract_depth, "decode_pixels", decode)
+    extract_depth.extract(directory, Waiting(), Options(num_workers=num_workers))
+    assert is_ahead == [num_workers > 0, True]
 
 
 class Killing(Stand):
