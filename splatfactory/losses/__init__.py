@@ -107,7 +107,8 @@ class TrainingLoss:
         config, depths = self.config, supervision.views.depths
         location = depth = supervision.gaussians.means.new_zeros(len(depths))
         if bool((depths >= 0).any()):
-            location = self._location(supervision)
+            if config.chamfer_weight > 0:  # its search costs more than everything else on a CPU
+                location = self._location(supervision)
             depth = depth_error(supervision.drawn.depth, depths)
         surface = surface_error(supervision.gaussians.means, supervision.surface)
         scaled_location = config.chamfer_weight * location
