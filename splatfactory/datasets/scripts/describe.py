@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from tqdm import tqdm
 
 from splatfactory.datasets.frames import FrameError, Pixels
@@ -197,8 +197,8 @@ def contact_sheet(store: ShardStore, num_scenes: int) -> Image.Image:
         shown = min(_PAGE_COLUMNS, info.num_views)
         views = np.linspace(0, info.num_views - 1, shown).astype(int)
         for column, tile in enumerate(_tiles(store, scene, [int(view) for view in views])):
-            picture = Image.fromarray(tile)
-            picture.thumbnail((width - 4, height - 4))
+            # Enlarged if need be: small pictures would be hard to judge.
+            picture = ImageOps.contain(Image.fromarray(tile), (width - 4, height - 4))
             sheet.paste(picture, (column * width + 2, top + 16))
     return sheet
 

@@ -201,14 +201,21 @@ def _largest(found: dict[int, Any], folder: Path, key: str, num_photos: int) -> 
     notes = list(capture.notes)
     if count < num_photos:
         notes.append(f"{num_photos - count} of {num_photos} photos could not be placed: left out")
-    lens = capture.photos[0].lens
-    fov = math.degrees(2 * math.atan(0.5 * max(lens.width, lens.height) / lens.packed[0]))
-    if not _USUAL_FOV_DEG[0] < fov < _USUAL_FOV_DEG[1]:
-        notes.append(
-            f"the field of view came out as {fov:.0f} degrees; a straight flight or walk does not"
-            " determine it. If that is not your lens, give --focal-35mm (phones 26, drones 24)"
-        )
+    notes += _doubts(capture.photos[0].lens)
     return Capture(key, capture.photos, tuple(notes))
+
+
+def _doubts(lens: Lens) -> list[str]:
+    """A warning where a lens that was estimated is like few that are sold."""
+    fov = math.degrees(2 * math.atan(0.5 * max(lens.width, lens.height) / lens.packed[0]))
+    if _USUAL_FOV_DEG[0] < fov < _USUAL_FOV_DEG[1]:
+        return []
+    return [
+        f"WARNING: the field of view came out as {fov:.0f} degrees, as of few lenses. A straight"
+        " flight or walk does not determine it; if it is wrong, so is the shape of the scene. Then"
+        " convert again with --overwrite --focal-35mm and the focal length of your lens on 35 mm"
+        " film (phones 26, drones 24)"
+    ]
 
 
 def straighten(pixels: npt.NDArray[np.uint8], lens: Lens) -> tuple[npt.NDArray[np.uint8], Lens]:

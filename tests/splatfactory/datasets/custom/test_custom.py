@@ -226,6 +226,16 @@ def test_turned_photos_follow_the_shape_of_their_lens(tmp_path: Path) -> None:
     np.testing.assert_allclose(row[:2], [60, 80])
 
 
+@pytest.mark.parametrize(("fov_deg", "is_doubtful"), [(15, True), (62, False), (118, True)])
+def test_a_wild_field_of_view_is_named_with_what_to_do(fov_deg: float, is_doubtful: bool) -> None:
+    focal = 80 / np.tan(np.radians(fov_deg / 2))
+    notes = colmap._doubts(Lens("PINHOLE", 90, 160, (focal, focal, 45, 80)))
+    assert len(notes) == is_doubtful
+    for note in notes:
+        assert f"{fov_deg} degrees" in note
+        assert "--overwrite --focal-35mm" in note
+
+
 def test_focal_length_is_read_where_all_photos_agree(tmp_path: Path) -> None:
     paths = []
     for number, focal in enumerate((27, 27, 50)):
