@@ -152,7 +152,11 @@ def test_orbits_are_no_farther_than_needed(make):
 
 def test_what_cannot_be_seen_does_not_count():
     g = cloud()
-    ghost = replace(g[:50], means=g.means[:50] * 3, opacities=torch.full((50,), 0.003))
+    body = scene_body(g)
+    means = body.center + torch.tensor([1.1 * body.radius, 0, 0])  # near enough for the body
+    shown = replace(g[:1], means=means[None])
+    assert scene_body(torch.cat([g, shown])).radius > 1.05 * body.radius
+    ghost = replace(shown, opacities=torch.tensor([0.003]))
     body = scene_body(torch.cat([g, ghost]))
     assert body.radius == pytest.approx(scene_body(g).radius, rel=1e-6)
     assert scene_body(replace(g, opacities=torch.zeros_like(g.opacities))).members.all()
