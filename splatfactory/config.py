@@ -83,7 +83,8 @@ def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
     try:
         trees = [OmegaConf.create(dict(layer)) for layer in layers]
         tree = OmegaConf.merge(OmegaConf.structured(Config), *trees)
-        for text in values:
+        for text in sorted(values, key=lambda text: not _is_sampler_choice(text)):
+            _forget_other_sampler(tree, text)
             tree = OmegaConf.merge(tree, OmegaConf.from_dotlist([text]))
         OmegaConf.resolve(tree)
         config = OmegaConf.to_object(tree)
@@ -94,6 +95,28 @@ def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
     if not isinstance(config, Config):
         raise ConfigError("a configuration is a mapping with model, data, train and eval")
     return config
+
+
+_SAMPLER_CHOICE = ".view_sampler.name"
+
+
+def _is_sampler_choice(text: str) -> bool:
+    return text.partition("=")[0].endswith(_SAMPLER_CHOICE)
+
+
+def _forget_other_sampler(tree: Any, text: str) -> None:
+    """Before another view sampler is chosen, drop the options of the one before: it has others.
+
+    Choices of samplers are laid first, so that what the user says of the new one stays.
+    """
+    from omegaconf import OmegaConf
+
+    if not _is_sampler_choice(text):
+        return
+    key, _, name = text.partition("=")
+    options = OmegaConf.select(tree, key.removesuffix(".name"))
+    if options is not None and options.get("name") != name:
+        options.clear()
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from splatfactory.perceptual_network import fetch_perceptual_network
 from splatfactory.protocols import BatchSource
 from splatfactory.training import checkpoints, distributed, run_folder
 from splatfactory.training.checkpoints import CheckpointError
+from splatfactory.training.diagnostics import check_memory_record
 from splatfactory.training.distributed import World
 from splatfactory.training.objective import Objective
 from splatfactory.training.overfitting import FewBatches
@@ -115,6 +116,7 @@ def train(options: argparse.Namespace) -> int:
     folder = run_folder.run_folder(options.experiment)
     request, config, is_restored = _wanted(options, folder)
     with distributed.join(config.train.ddp_timeout_minutes) as world:
+        check_memory_record(config.train.record_memory, world.device)  # before a folder is made
         _open_folder(folder, request, config, world, options, is_restored)
         run_folder.log_to(folder, is_main=world.is_main)
         trainer = build(config, world, folder, options.experiment, is_restored=is_restored)
@@ -235,7 +237,9 @@ def _wanted(options: argparse.Namespace, folder: Path) -> tuple[Request, Config,
         config = load(request)
     if request.conf is None and not is_restored:
         raise ConfigError("--conf is missing; name a configuration, e.g. --conf zipsplat")
-    if options.conf or not is_restored:
+    groups, _ = split_overrides(options.overrides)
+    # A restored configuration holds the other run's model already, unless it is composed anew.
+    if options.conf or groups or not is_restored:
         config = _with_reloaded_model(request, config)
     _check(config)
     return request, _shortened(config), is_restored
@@ -247,9 +251,15 @@ def _with_reloaded_model(request: Request, config: Config) -> Config:
         return config
     if config.train.load_experiment is None:
         raise ConfigError("train.reload_model=true needs train.load_experiment=<name of a run>")
+    groups, values = split_overrides(request.overrides)
+    chosen = [group for group in groups if group.split("/")[0].split("=")[0] == "model"]
+    if chosen:
+        raise ConfigError(
+            f"train.reload_model=true takes the whole model of run {config.train.load_experiment},"
+            f" {chosen[-1]} another one; leave out one of them"
+        )
     source = run_folder.existing_run(config.train.load_experiment)
     saved = read_yaml(source / run_folder.CONFIG)["model"]
-    _, values = split_overrides(request.overrides)
     return merge([{**to_dict(config), "model": saved}], values)
 
 

@@ -71,6 +71,15 @@ class StepTrace:
         logger.info("a trace is in %s", self.path)
 
 
+def check_memory_record(is_wanted: bool, device: torch.device) -> None:
+    """Raise a `ValueError` if memory is to be recorded on anything but a GPU."""
+    if is_wanted and device.type != "cuda":
+        raise ValueError(
+            f"train.record_memory=true needs a CUDA device, this run is on {device}; "
+            "the log has the peak memory of a run anywhere, as memory/peak_gib"
+        )
+
+
 @contextmanager
 def memory_record(is_wanted: bool, world: World, folder: Path) -> Iterator[None]:
     """Record allocations of the GPU; at the end, or when memory runs out, write a snapshot.
@@ -85,14 +94,10 @@ def memory_record(is_wanted: bool, world: World, folder: Path) -> Iterator[None]
     Raises:
         ValueError: If this process does not compute on a GPU.
     """
+    check_memory_record(is_wanted, world.device)
     if not is_wanted:
         yield
         return
-    if world.device.type != "cuda":
-        raise ValueError(
-            f"train.record_memory=true needs a CUDA device, this run is on {world.device}; "
-            "the log has the peak memory of a run anywhere, as memory/peak_gib"
-        )
     torch.cuda.memory._record_memory_history(max_entries=1_000_000)
     try:
         yield

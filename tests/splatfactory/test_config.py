@@ -104,6 +104,21 @@ def test_mistakes_are_named_with_the_nearest_option(override: str, hint: str):
     assert "\n" not in str(caught.value)
 
 
+def test_another_view_sampler_forgets_the_options_of_the_one_before():
+    key = "data.view_sampler"
+    chosen = Request("quickstart", (f"{key}.name=bounded", f"{key}.gap_multiplier=3"))
+    assert load(chosen).data.view_sampler["gap_multiplier"] == 3
+    for values in (
+        (f"{key}.max_distance=9", f"{key}.name=random"),
+        (f"{key}.name=random", f"{key}.max_distance=9"),
+    ):
+        sampler = load(Request("zipsplat", ("data=re10k", *values))).data.view_sampler
+        assert sampler == {"name": "random", "max_distance": 9}
+    same = load(Request("zipsplat", ("data=re10k", f"{key}.name=bounded"))).data.view_sampler
+    assert same == load(Request("zipsplat", ("data=re10k",))).data.view_sampler
+    assert len(same) > 2
+
+
 def test_unknown_configuration_names_the_nearest():
     with pytest.raises(ConfigError, match="did you mean zipsplat"):
         compose("zipsplatt")

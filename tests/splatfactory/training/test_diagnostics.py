@@ -98,6 +98,7 @@ def test_a_memory_record_without_a_gpu_is_one_clear_line(run_training: Train, ca
     assert run_training("a", "train.record_memory=true") == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("error: train.record_memory=true needs a CUDA device")
+    assert not Path("outputs/training/a").exists()
 
 
 @pytest.mark.cuda
