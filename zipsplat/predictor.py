@@ -13,7 +13,7 @@ from torch import nn
 from zipsplat import weights as weights_files
 from zipsplat.camera import Camera
 from zipsplat.gaussians import Gaussians
-from zipsplat.model.checkpoint_layout import network_from_tensors
+from zipsplat.model.checkpoint_layout import network_from_tensors, trained_size
 from zipsplat.model.compression import check_compression
 from zipsplat.model.network import Features, ZipSplatNetwork
 from zipsplat.model.priors import Priors
@@ -39,7 +39,8 @@ class ZipSplat(nn.Module):
         dtype: "float32" (exact), "bfloat16" (half the memory, and faster on recent GPUs), or
             "auto": bfloat16 on CUDA devices that have it, else float32.
         image_size: pictures are cropped and resampled to this: a side in pixels, or (height,
-            width); multiples of 14. The released weights were trained at 252.
+            width); multiples of 14. None is the size that the weights were trained at, 252 for
+            the released ones.
 
     Attributes:
         model: the network.
@@ -54,14 +55,15 @@ class ZipSplat(nn.Module):
         weights: str | PathLike[str] = "zipsplat",
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
-        image_size: int | tuple[int, int] = 252,
+        image_size: int | tuple[int, int] | None = None,
     ) -> None:
         checkpoint = weights_files.load(weights)
         try:
             network = network_from_tensors(checkpoint.tensors, checkpoint.conf)
         except ValueError as error:
             raise ValueError(f"{checkpoint.path}: {error}") from error
-        self._assemble(network, device, dtype, image_size)
+        size = trained_size(checkpoint.conf) if image_size is None else image_size
+        self._assemble(network, device, dtype, size)
 
     @classmethod
     def from_network(

@@ -181,6 +181,19 @@ def test_loads_what_was_saved(tmp_path: Path, model: ZipSplat) -> None:
         same(loaded(pictures()), model(pictures()), atol=0)
 
 
+def test_pictures_get_the_size_that_the_weights_were_trained_at(
+    tmp_path: Path, model: ZipSplat
+) -> None:
+    conf = model.model.config.to_conf()
+    for stored, wanted in ((56, 56), (None, 252), ("large", 252)):
+        path = tmp_path / f"{stored}.safetensors"
+        conf["model"]["img_size"] = stored
+        weights.save(path, model.model.state_dict(), conf)
+        loaded = ZipSplat(path, device="cpu").preprocessor
+        assert (loaded.height, loaded.width) == (wanted, wanted)
+    assert ZipSplat(path, device="cpu", image_size=28).preprocessor.height == 28
+
+
 def test_module_methods(model: ZipSplat) -> None:
     assert model.cpu().eval() is model
     assert model.to("cpu").device == torch.device("cpu")

@@ -85,9 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-size",
         type=_image_size,
-        default=(252, 252),
         metavar="SIZE",
-        help="what the network sees: 252 (default, square crop), WIDTHxHEIGHT in multiples of 14,"
+        help="what the network sees: the side of a square crop (default: what the weights were "
+        "trained at, 252 for the released ones), WIDTHxHEIGHT in multiples of 14,"
         f" or '{KEEP}' (the first picture's shape, shorter side 252)",
     )
     parser.add_argument(
@@ -150,7 +150,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
 def _read(options: argparse.Namespace, console: Console) -> list[Tensor]:
     from zipsplat.inputs import load_views
 
-    longest = 252 if options.image_size == KEEP else max(options.image_size)
+    has_size = options.image_size not in (None, KEEP)
+    longest = max(options.image_size) if has_size else 252
     with console.stage("reading pictures", "frame") as report:
         return load_views(
             options.inputs,

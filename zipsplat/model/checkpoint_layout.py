@@ -32,6 +32,7 @@ _VIT = "backbone.backbone."
 _BLOCK = re.compile(re.escape(_VIT) + r"blocks\.(\d+)\.(.+)")
 _DA3_PREFIX = "model.backbone.pretrained."
 _USUAL_GAUSSIANS_PER_TOKEN = 32
+_USUAL_SIZE = 252
 _NAMED_AT_MOST = 4
 
 
@@ -84,6 +85,18 @@ def read_architecture(tensors: Mapping[str, Tensor], conf: Mapping[str, Any]) ->
         num_heads=D // _shape(tensors, "cross_attention.0.attn.q_norm.weight")[0],
         color_heads=color_dim // _shape(tensors, "color_cross_attention.attn.q_norm.weight")[0],
     )
+
+
+def trained_size(conf: Mapping[str, Any]) -> int:
+    """Side in pixels of the pictures that a network was trained on.
+
+    Args:
+        conf: the configuration stored with its weights; 252 as in the released one if it does not
+            say.
+    """
+    model = conf.get("model")
+    size = model.get("img_size") if isinstance(model, Mapping) else None
+    return size if isinstance(size, int) and size > 0 else _USUAL_SIZE
 
 
 def check_state(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:

@@ -74,7 +74,10 @@ def parser() -> argparse.ArgumentParser:
         "--compression", type=_share, default=1.0, help="share of tokens kept, in (0, 1]"
     )
     out.add_argument(
-        "--image-size", type=_count, default=252, metavar="PIXELS", help="what the network sees"
+        "--image-size",
+        type=_count,
+        metavar="PIXELS",
+        help="side of what the network sees; default: what the weights were trained at",
     )
     out.add_argument("--skip-bad", action="store_true", help="leave out unreadable pictures")
     out.add_argument("--cameras", metavar="FILE", help="known cameras of the views, a JSON file")
