@@ -1,20 +1,14 @@
 """Pull each Gaussian towards what its own patch of a context view shows, where depth is known.
 
 Point maps in a common frame are how DUSt3R (Wang et al., 2024) learns geometry without poses; here
-they teach a small network in hundreds of steps what pictures alone teach in many thousands.
-
-Letters: B scenes, V views, M tokens, G Gaussians per token, N = M·G.
+they teach a small network in hundreds of steps what pictures alone teach in many thousands. The
+points come from `splatfactory.training.surface`.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
-
-from splatfactory.datasets.batch import Views
-from zipsplat.model.untrained import grid_of_cells
 
 
 def surface_error(means: Tensor, surface: Tensor | None) -> Tensor:
@@ -36,46 +30,6 @@ def surface_error(means: Tensor, surface: Tensor | None) -> Tensor:
     surface = torch.where(is_known[..., None], surface, means.detach())
     error = (_shrunk(means) - _shrunk(surface)).abs().sum(dim=-1)
     return error.sum(dim=1) / is_known.sum(dim=1).clamp(min=1)
-
-
-@torch.no_grad()
-def surface_of_tokens(context: Views, tokens: Tensor, group: int, side: int) -> Tensor:
-    """Points in space that the Gaussians of each token should lie on.
-
-    A patch is cut into as many cells as a token has Gaussians; the centre of each is unprojected.
-
-    Args:
-        context: (B, V) views with depth; the frame of the points is that of the poses.
-        tokens: (B, M) patches, counted row by row and view by view.
-        group: G.
-        side: of a patch in pixels.
-
-    Returns:
-        (B, M·G, 3), NaN where the depth is unknown.
-    """
-    rows, columns = grid_of_cells(group)
-    device = context.device
-    v = _centres(context.height // side, rows, side, device)
-    u = _centres(context.width // side, columns, side, device)
-    z = context.depths[:, :, v.long()][..., u.long()].float()
-    K, pose = context.cameras.K.float(), context.poses
-    x = (u - K[..., 0, 2, None, None]) / K[..., 0, 0, None, None] * z
-    y = (v[:, None] - K[..., 1, 2, None, None]) / K[..., 1, 1, None, None] * z
-    points = torch.stack((x, y, z), dim=-1)
-    points = torch.einsum("bvij,bvhwj->bvhwi", pose.R.float(), points) + pose.t[:, :, None, None]
-    points[z <= 0] = math.nan
-    # (B, V, rows of patches, cells, columns of patches, cells, 3): the cells of a patch together.
-    cells = points.unflatten(2, (-1, rows)).unflatten(4, (-1, columns)).movedim(3, 4)
-    cells = cells.flatten(4, 5).flatten(1, 3)
-    scenes = torch.arange(len(cells), device=device)[:, None]
-    chosen: Tensor = cells[scenes, tokens].flatten(1, 2)
-    return chosen
-
-
-def _centres(num_patches: int, cells: int, side: int, device: torch.device) -> Tensor:
-    """Pixel coordinates of the centres of all cells along one side of a picture."""
-    starts = torch.arange(num_patches, device=device)[:, None] * side
-    return (starts + (torch.arange(cells, device=device) + 0.5) / cells * side).flatten()
 
 
 def _shrunk(points: Tensor) -> Tensor:

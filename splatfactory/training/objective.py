@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from splatfactory.datasets.batch import Batch, Views
-from splatfactory.losses.surface import surface_of_tokens
 from splatfactory.protocols import Drawn, Prediction, SceneLoss, Supervision
 from splatfactory.schema import HeadConfig
 from splatfactory.training.drawing import activated, draw
+from splatfactory.training.surface import surface_of_tokens
 from zipsplat.render import Renderer
 
 
