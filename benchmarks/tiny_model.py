@@ -1,0 +1,180 @@
+"""Scores of `zipsplat-tiny` on held-out generated scenes, beside the baselines; all in one command.
+
+    python benchmarks/tiny_model.py [--weights FILE] [--pixel-aligned FILE] [--plot FILE]
+
+Generates the test scenes and makes the indices (farthest-point contexts among all 16 views, four
+targets spread over the rest, none of them a context; seed 42), then runs `splatfactory.eval.run`
+for 2, 4 and 8 views and for compressions 1, 0.5, 0.25 and 0.1. Poses are aligned for 4 views at
+compression 1 on all scenes, for the rest on the first `--aligned`; unaligned scores are always of
+all. Prints tables in Markdown. A stopped run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from splatfactory import paths
+from splatfactory.config import Request, load, to_dict
+from splatfactory.datasets.scripts.synthetic import generate
+from splatfactory.datasets.store import ShardStore
+from splatfactory.eval import indices, run
+from splatfactory.metrics import psnr, ssim
+from splatfactory.models import build_model
+from splatfactory.training.checkpoints import export
+from zipsplat.weights import locate
+
+SIZE, NUM_VIEWS, NUM_SCENES, NUM_TARGETS = 126, 16, 120, 4
+VIEWS = (2, 4, 8)
+COMPRESSIONS = (1.0, 0.5, 0.25, 0.1)
+DATA = Path("data") / "synthetic" / f"{SIZE}x{SIZE}"
+WORK = Path("outputs") / "tiny_model"
+
+
+def make_data(num_scenes: int) -> None:
+    """Test scenes and indices, as far as they are not there yet."""
+    size = ["--size", str(SIZE), "--num-views", str(NUM_VIEWS), "--num-workers", "2"]
+    _expect(generate.main([*size, "--split", "test", "--num-test-scenes", str(num_scenes)]))
+    shards = str(paths.resolve(DATA) / "test-scenes")
+    for views in VIEWS:
+        given = ["--num-context", str(views), "--num-target", str(NUM_TARGETS)]
+        _expect(indices.main(["make", shards, "--output", str(_index(views)), *given]))
+
+
+def evaluate(
+    checkpoint: Path, tag: str, views: int, compression: float, num_scenes: int, is_aligned: bool
+) -> dict[str, Any]:
+    """One evaluation by the public command; returns its summary."""
+    name = f"{tag}-{compression:g}-{'aligned' if is_aligned else 'given'}"
+    overrides = [
+        f"data.dataset_dir={DATA}", f"data.preprocessing.resize={SIZE}",
+        f"eval.index={_index(views)}", f"eval.compression={compression}", "eval.lpips=none",
+        f"eval.align_poses={str(is_aligned).lower()}", "eval.save_images=false",
+        f"max_samples={num_scenes}", "data.num_workers=0",
+    ]  # fmt: skip
+    arguments = ["custom_benchmark", "--checkpoint", str(checkpoint), "--tag", name]
+    _expect(run.main([*arguments, *overrides]))
+    folder = paths.outputs_root() / "results" / "custom_benchmark" / name / _index(views).stem
+    summary: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return summary
+
+
+def nearest_view(views: int, num_scenes: int) -> tuple[float, float]:
+    """PSNR and SSIM of showing, for each target, the context view nearest along the path."""
+    store = ShardStore(paths.resolve(DATA) / "test-scenes")
+    numbers = {info.key: number for number, info in enumerate(store.scenes)}
+    scores = []
+    index = json.loads(_index(views).read_text())
+    for key in sorted(index)[:num_scenes]:
+        context, target = index[key]["context"], index[key]["target"]
+        nearest = [min(context, key=lambda c, t=t: (abs(c - t), c)) for t in target]
+        true, shown = (_pictures(store, numbers[key], frames) for frames in (target, nearest))
+        scores.append([float(psnr(true, shown).mean()), float(ssim(true, shown).mean())])
+    return tuple(np.mean(scores, axis=0).tolist())  # type: ignore[return-value]
+
+
+def untrained(path: Path) -> Path:
+    """The network that training started from."""
+    config = load(Request("zipsplat-tiny", ()))
+    torch.manual_seed(config.train.seed or 0)
+    network = build_model(config.model, with_initial_weights=True).network
+    export(network.state_dict(), to_dict(config), path)
+    return path
+
+
+def table(rows: Mapping[tuple[int, float], Mapping[str, Any]], aligned: Mapping[Any, Any]) -> str:
+    """All scores of the model in Markdown."""
+    lines = [
+        "| views | compression | Gaussians | PSNR / SSIM at given poses | aligned (scenes) |",
+        "|---|---|---|---|---|",
+    ]
+    for (views, compression), summary in rows.items():
+        cells = [str(views), f"{compression:g}", f"{summary['total_gaussians']:.0f}"]
+        cells.append(f"{summary['target_psnr']:.2f} / {summary['target_ssim']:.3f}")
+        after = aligned.get((views, compression))
+        cells.append(
+            f"{after['target_psnr']:.2f} / {after['target_ssim']:.3f} ({after['scenes']})"
+            if after
+            else "–"
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def plot(rows: Mapping[tuple[int, float], Mapping[str, Any]], path: Path) -> None:
+    """PSNR against the number of Gaussians, a line per number of views."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(5, 3.2), layout="constrained")
+    for views in VIEWS:
+        found = [rows[key] for key in rows if key[0] == views]
+        counts = [summary["total_gaussians"] for summary in found]
+        axes.plot(counts, [s["target_psnr"] for s in found], marker="o", label=f"{views} views")
+    axes.set(xscale="log", xlabel="Gaussians", ylabel="PSNR at the given poses, dB")
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run everything; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", default="zipsplat-tiny", help="name or file")
+    parser.add_argument("--pixel-aligned", type=Path, help="weights of the pixel-aligned baseline")
+    parser.add_argument("--scenes", type=int, default=NUM_SCENES)
+    parser.add_argument("--aligned", type=int, default=20, help="scenes of the smaller alignments")
+    parser.add_argument("--plot", type=Path, help="where to draw quality against Gaussians")
+    options = parser.parse_args(argv)
+    make_data(options.scenes)
+    weights, count = locate(options.weights), options.scenes
+    rows, aligned = {}, {}
+    for views in VIEWS:
+        for compression in COMPRESSIONS:
+            key = views, compression
+            rows[key] = evaluate(weights, "tiny", *key, count, is_aligned=False)
+            number = count if key == (4, 1.0) else min(count, options.aligned)
+            if number:
+                aligned[key] = evaluate(weights, "tiny", *key, number, is_aligned=True)
+    print(table(rows, aligned))
+    print("\n| baseline, 4 views | Gaussians | PSNR / SSIM |\n|---|---|---|")
+    shown = nearest_view(4, count)
+    print(f"| nearest input view | – | {shown[0]:.2f} / {shown[1]:.3f} |")
+    others = {"untrained": untrained(WORK / "untrained.safetensors")}
+    if options.pixel_aligned is not None:
+        others["pixel-aligned"] = options.pixel_aligned
+    for name, path in others.items():
+        for is_aligned in (False, True):
+            found = evaluate(path, name, 4, 1.0, count, is_aligned)
+            print(
+                f"| {name}, {'aligned' if is_aligned else 'given poses'} "
+                f"| {found['total_gaussians']:.0f} "
+                f"| {found['target_psnr']:.2f} / {found['target_ssim']:.3f} |"
+            )
+    if options.plot:
+        plot(rows, options.plot)
+    return 0
+
+
+def _index(views: int) -> Path:
+    return WORK / f"context-{views}.json"
+
+
+def _pictures(store: ShardStore, scene: int, frames: Sequence[int]) -> torch.Tensor:
+    pixels = [frame.crop(0, 0, SIZE, SIZE) for frame in store.frames(scene, frames)]
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).double() / 255
+
+
+def _expect(status: int) -> None:
+    if status:
+        sys.exit(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
