@@ -214,7 +214,7 @@ class Stages:
                 )
             )
         )
-        self.scene = stages.Scene.of(self.inputs)
+        self.scene = stages.scene_of(self.inputs)
         self.width, self.height = viewpoints.width, viewpoints.height
         self.limits = Limits(0.01, 1e10, 0.3, 0.0, self.width, self.height, 3, 16)
         self.camera = _camera(viewpoints)
@@ -281,9 +281,7 @@ class Stages:
         """Gradients of the Gaussians."""
         chunks = len(self.slots.chunk_count)
         stages.unproject(
-            self.scene.inputs,
-            self.scene.tail,
-            self.scene.tail_row,
+            self.scene,
             self.camera,
             self.limits,
             self.slots,

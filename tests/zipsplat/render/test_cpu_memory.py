@@ -165,7 +165,6 @@ def test_sizes_and_places() -> None:
             assert array.ctypes.data % 64 == 0
             array.fill(1)
             del array
-            poison()
             assert (memory.zeros(size, dtype) == 0).all()
     assert len(memory.empty(0)) == 0
 

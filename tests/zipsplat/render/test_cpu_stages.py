@@ -49,7 +49,7 @@ def lists_of(seed: int, num: int, spread: float) -> tuple[stages.Slots, Lists, n
     intrinsics = [70, 70, WIDTH / 2, HEIGHT / 2, -2, 2, -2, 2]
     camera = np.array([*identity, *intrinsics], np.float32)
     limits = Limits(0.01, 1e10, 0.3, 0.0, WIDTH, HEIGHT, 0, 1)
-    slots = stages._project(stages.Scene.of(inputs), camera, limits, 1)
+    slots = stages._project(stages.scene_of(inputs), camera, limits, 1)
     num_slots, num_hits = stages.number_hits(slots)
     lists = Lists(*stages._bin(slots, limits, num_slots, num_hits, 1))
     used = [c * stages.CHUNK + np.arange(n) for c, n in enumerate(slots.chunk_count)]

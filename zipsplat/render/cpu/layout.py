@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from zipsplat.render.cpu.compiler import inline
+
 TILE = 16
 BLOCK = 4
 GROUP = 16
@@ -73,6 +75,23 @@ class Inputs(NamedTuple):
     scales: FloatArray
     opacities: FloatArray
     sh_coeffs: FloatArray
+
+
+class Scene(NamedTuple):
+    """The Gaussians of one call."""
+
+    inputs: Inputs  # as given
+    tail: Inputs  # the last rows, with NaN up to whole groups: kernels read 16 rows at a time
+    tail_row: int  # the first row of `tail`, a multiple of 16
+    num: int  # N
+
+
+@inline
+def group_of(scene: Scene, row: int) -> tuple[Inputs, int]:
+    """The arrays in which a group can be read that begins at a row, and its row there."""
+    if row >= scene.tail_row:
+        return scene.tail, row - scene.tail_row
+    return scene.inputs, row
 
 
 class Limits(NamedTuple):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from zipsplat.render.cpu.layout import CanvasGradients, FloatArray, Inputs, Limits
+from zipsplat.render.cpu.layout import CanvasGradients, FloatArray, Inputs, Limits, Scene
 from zipsplat.render.cpu.memory import empty, zeros
-from zipsplat.render.cpu.view import Scene, View, draw, undraw
+from zipsplat.render.cpu.view import View, draw, scene_of, undraw
 
 _FRUSTUM_MARGIN = 0.3  # of half the picture; slopes are held this far outside of it
 
@@ -109,7 +109,7 @@ class Rasterize(torch.autograd.Function):
 
 def _arrays(tensors: tuple[Tensor, ...] | list[Tensor]) -> tuple[Scene, FloatArray, FloatArray]:
     *splats, rotations, centres = (t.detach().contiguous().numpy() for t in tensors)
-    return Scene.of(Inputs(*(s.reshape(-1) for s in splats))), rotations, centres
+    return scene_of(Inputs(*(s.reshape(-1) for s in splats))), rotations, centres
 
 
 def _flat(tensor: Tensor) -> FloatArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -30,10 +29,11 @@ from zipsplat.render.cpu.layout import (
     TILE,
     FloatArray,
     Inputs,
-    IntArray,
     Limits,
+    Scene,
     Slots,
     Workspace,
+    group_of,
 )
 from zipsplat.render.cpu.shade import COLUMNS, color, num_harmonics, read_columns, write_basis
 from zipsplat.render.cpu.simd import (
@@ -89,24 +89,10 @@ def unit(offset: Vec3) -> Vec3:
     return scaled(offset, 1.0 / sqrt(maximum(dot(offset, offset), 1e-24)))
 
 
-class Centre(NamedTuple):
-    """Where sixteen Gaussians lie in the picture, in pixels."""
-
-    x: Floats
-    y: Floats
-
-
 @inline
-def _centre(projection: Projection, camera: FloatArray) -> Centre:
-    p, inverse_z = projection.p, projection.J.inverse_z
-    return Centre(
-        fma(p.x * inverse_z, camera[FOCAL_X], camera[PRINCIPAL_X]),
-        fma(p.y * inverse_z, camera[FOCAL_Y], camera[PRINCIPAL_Y]),
-    )
-
-
-@inline
-def _in_view(projection: Projection, centre: Centre, opacity: Floats, limits: Limits) -> Mask:
+def _in_view(
+    projection: Projection, mean_x: Floats, mean_y: Floats, opacity: Floats, limits: Limits
+) -> Mask:
     """Gaussians that the rules of gsplat 1.5 keep; numbers that are none fail every test."""
     z = projection.p.z
     ellipse = projection.ellipse
@@ -115,44 +101,32 @@ def _in_view(projection: Projection, centre: Centre, opacity: Floats, limits: Li
     radius_y = ceil(sqrt(maximum(level, 0.0) * ellipse.c))
     deep_enough = (z >= limits.near) & (z <= limits.far)
     large_enough = (radius_x > limits.radius_clip) | (radius_y > limits.radius_clip)
-    overlaps_x = (centre.x + radius_x > 0.0) & (centre.x - radius_x < limits.width)
-    overlaps_y = (centre.y + radius_y > 0.0) & (centre.y - radius_y < limits.height)
+    overlaps_x = (mean_x + radius_x > 0.0) & (mean_x - radius_x < limits.width)
+    overlaps_y = (mean_y + radius_y > 0.0) & (mean_y - radius_y < limits.height)
     kept: Mask = deep_enough & large_enough & overlaps_x & overlaps_y & (opacity >= _ALPHA_MIN)
     # Whatever is infinite or no number makes the sum so, and then x − x is no number.
-    total = centre.x + centre.y + ellipse.A + ellipse.B + ellipse.C + opacity + z
+    total = mean_x + mean_y + ellipse.A + ellipse.B + ellipse.C + opacity + z
     return kept & is_finite(total)
 
 
-class Outline(NamedTuple):
-    """The last numbers of sixteen records."""
-
-    half_y: Floats
-    slope: Floats
-    steepest_y: Floats
-    half_width: Floats
-
-
 @inline
-def _outline(ellipse: Ellipse, log2_opacity: Floats) -> Outline:
-    level = 1.3862943611 * (log2_opacity - LOG2_ALPHA_MIN) * _MARGIN_FACTOR + _MARGIN
-    half_x = sqrt(level * ellipse.a)
-    half_y = sqrt(level * ellipse.c)
-    steepest_y = ellipse.b / ellipse.a * half_x
-    return Outline(half_y, ellipse.b / ellipse.c, steepest_y, sqrt(level / ellipse.A))
-
-
-@inline
-def _count_tiles(centre: Centre, outline: Outline, visible: Mask, limits: Limits) -> Ints:
+def _count_tiles(
+    mean_x: Floats,
+    mean_y: Floats,
+    shape: tuple[Floats, Floats, Floats, Floats],
+    visible: Mask,
+    limits: Limits,
+) -> Ints:
     """How many tiles each ellipse touches."""
-    half_y, slope, steepest_y, half_width = outline
+    half_y, slope, steepest_y, half_width = shape
     tiles_x = (limits.width + TILE - 1) // TILE
     tiles_y = (limits.height + TILE - 1) // TILE
-    row, last_row = tile_span(centre.y - half_y, centre.y + half_y, tiles_y)
+    row, last_row = tile_span(mean_y - half_y, mean_y + half_y, tiles_y)
     count = row * 0
     active = visible & (row <= last_row)
     while any_lane(active):
         first, last = row_span(
-            to_floats(row), centre.x, centre.y, half_y, slope, steepest_y, half_width, tiles_x
+            to_floats(row), mean_x, mean_y, half_y, slope, steepest_y, half_width, tiles_x
         )
         count = count + select_ints(active & (first <= last), last - first + 1, 0)
         row = row + 1
@@ -160,14 +134,13 @@ def _count_tiles(centre: Centre, outline: Outline, visible: Mask, limits: Limits
     return count
 
 
-class Blended(NamedTuple):
-    """What is blended of sixteen Gaussians: colour and depth, or depth alone."""
-
-    f0: Floats
-    f1: Floats
-    f2: Floats
-    f3: Floats
-    finite: Mask  # where all of it is
+@inline
+def _outline(ellipse: Ellipse, log2_opacity: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """HALF_Y, SLOPE, STEEPEST_Y and HALF_WIDTH of a record."""
+    level = 1.3862943611 * (log2_opacity - LOG2_ALPHA_MIN) * _MARGIN_FACTOR + _MARGIN
+    half_x = sqrt(level * ellipse.a)
+    half_y = sqrt(level * ellipse.c)
+    return half_y, ellipse.b / ellipse.c, ellipse.b / ellipse.a * half_x, sqrt(level / ellipse.A)
 
 
 @inline
@@ -178,16 +151,17 @@ def _features(
     limits: Limits,
     table: FloatArray,
     basis: FloatArray,
-) -> Blended:
+) -> tuple[Floats, Floats, Floats, Floats, Mask]:
+    """What is blended, colour and depth or depth alone; and where that is finite."""
     z = projection.p.z
     if limits.degree < 0:
-        return Blended(z, z, z, z, is_finite(z))
+        return z, z, z, z, is_finite(z)
     used = num_harmonics(limits.degree)
     read_columns(inputs.sh_coeffs, row, limits.num_coeffs, used, table)
     write_basis(limits.degree, unit(projection.offset), basis)
     rgb = color(used, table, basis)
     finite = is_finite(rgb.x + rgb.y + rgb.z)
-    return Blended(held_up(rgb.x), held_up(rgb.y), held_up(rgb.z), z, finite)
+    return held_up(rgb.x), held_up(rgb.y), held_up(rgb.z), z, finite
 
 
 @inline
@@ -196,109 +170,86 @@ def held_up(x: Floats) -> Floats:
     return select(x < 0.0, 0.0, x)
 
 
-@inline
-def _write_records(
-    projection: Projection,
-    centre: Centre,
-    log2_opacity: Floats,
-    features: Blended,
-    outline: Outline,
-    rows: FloatArray,
-) -> None:
-    """Sixteen records, side by side, whether they are needed or not."""
-    ellipse = projection.ellipse
-    columns = (
-        centre.x,
-        centre.y,
-        ellipse.A * (-0.5 * _LOG2_E),
-        ellipse.B * -_LOG2_E,
-        ellipse.C * (-0.5 * _LOG2_E),
-        log2_opacity,
-        features.f0,
-        features.f1,
-        features.f2,
-        features.f3,
-        projection.p.z,
-        outline.half_y,
-        outline.slope,
-        outline.steepest_y,
-        outline.half_width,
-    )
-    store_rows(rows, 0, RECORD, transpose(columns))
-
-
-@inline
-def _write_slots(
-    slots: Slots, slot: int, row: int, bits: int, rows: FloatArray, keys: IntArray, counts: IntArray
-) -> int:
-    """Fill slots with those of sixteen Gaussians that have their bit set; the next free slot."""
-    while bits != 0:
-        i = lowest_bit(bits)
-        bits = bits & (bits - 1)
-        store(slots.records, slot * RECORD, load(rows, i * RECORD))
-        slots.ids[slot] = row + i
-        slots.keys[slot] = keys[i]
-        slots.num_hits[slot] = counts[i]
-        slot += 1
-    return slot
-
-
 @kernel
 def project(
-    inputs: Inputs,
-    tail: Inputs,
-    tail_row: int,
+    scene: Scene,
     camera: FloatArray,
     limits: Limits,
     slots: Slots,
     first_chunk: int,
     last_chunk: int,
-    num_groups: int,
     work: Workspace,
 ) -> None:
     """Fill the slots of some chunks.
 
     Args:
-        inputs: the scene.
-        tail: its last rows, from `tail_row` on, filled up to whole groups with NaN.
-        tail_row: a multiple of 16.
+        scene: the Gaussians.
         camera: see `layout`.
         limits: see `layout`.
         slots: where the results go.
         first_chunk: first chunk to be done.
         last_chunk: the one behind the last.
-        num_groups: groups of the whole scene.
         work: memory to work in.
     """
+    # In one piece: with the writing of records and slots as functions of their own it took 4.0 to
+    # 4.3 ms instead of 3.6 to 3.9 for 100 000 Gaussians, measured alternately.
     table = work.floats[: COLUMNS * GROUP]
     basis = work.floats[COLUMNS * GROUP : (COLUMNS + GROUP) * GROUP]
     rows = work.floats[(COLUMNS + GROUP) * GROUP : PROJECT_FLOATS]
     keys, counts = work.ints[:GROUP], work.ints[GROUP : 2 * GROUP]
     per_chunk = CHUNK // GROUP
+    num_groups = (scene.num + GROUP - 1) // GROUP
     for chunk in range(first_chunk, last_chunk):
         slot = chunk * CHUNK
         for group in range(chunk * per_chunk, min((chunk + 1) * per_chunk, num_groups)):
             row = group * GROUP
-            source, at = inputs, row
-            if row >= tail_row:
-                source, at = tail, row - tail_row
+            source, at = group_of(scene, row)
             projection = read_group(source, at, camera, limits.eps2d)
             opacity = load(source.opacities, at)
-            centre = _centre(projection, camera)
-            visible = _in_view(projection, centre, opacity, limits)
+            p = projection.p
+            mean_x = fma(p.x * projection.J.inverse_z, camera[FOCAL_X], camera[PRINCIPAL_X])
+            mean_y = fma(p.y * projection.J.inverse_z, camera[FOCAL_Y], camera[PRINCIPAL_Y])
+            visible = _in_view(projection, mean_x, mean_y, opacity, limits)
             bits = pack(visible)
             if bits != 0:
+                ellipse = projection.ellipse
                 log2_opacity = log2(opacity)
-                outline = _outline(projection.ellipse, log2_opacity)
-                count = _count_tiles(centre, outline, visible, limits)
+                shape = _outline(ellipse, log2_opacity)
+                count = _count_tiles(mean_x, mean_y, shape, visible, limits)
                 bits = pack(visible & (count > 0))
             slots.group_slot[group] = slot
             if bits != 0:
-                features = _features(source, at, projection, limits, table, basis)
-                bits = bits & pack(features.finite)
-                _write_records(projection, centre, log2_opacity, features, outline, rows)
-                store_ints(keys, 0, bits_of(projection.p.z))
+                f0, f1, f2, f3, finite = _features(source, at, projection, limits, table, basis)
+                bits = bits & pack(finite)
+                half_y, slope, steepest_y, half_width = shape
+                columns = (
+                    mean_x,
+                    mean_y,
+                    ellipse.A * (-0.5 * _LOG2_E),
+                    ellipse.B * -_LOG2_E,
+                    ellipse.C * (-0.5 * _LOG2_E),
+                    log2_opacity,
+                    f0,
+                    f1,
+                    f2,
+                    f3,
+                    p.z,
+                    half_y,
+                    slope,
+                    steepest_y,
+                    half_width,
+                )
+                store_rows(rows, 0, RECORD, transpose(columns))
+                store_ints(keys, 0, bits_of(p.z))
                 store_ints(counts, 0, count)
-                slot = _write_slots(slots, slot, row, bits, rows, keys, counts)
+                left = bits
+                while left != 0:
+                    i = lowest_bit(left)
+                    left = left & (left - 1)
+                    store(slots.records, slot * RECORD, load(rows, i * RECORD))
+                    slots.ids[slot] = row + i
+                    slots.keys[slot] = keys[i]
+                    slots.num_hits[slot] = counts[i]
+                    slot += 1
             slots.group_bits[group] = bits
         slots.chunk_count[chunk] = slot - chunk * CHUNK

@@ -35,6 +35,7 @@ from zipsplat.render.cpu.layout import (
     IntArray,
     Limits,
     LongArray,
+    Scene,
     Slots,
     Workspace,
 )
@@ -50,28 +51,11 @@ _WORK_INTS = SORT_INTS  # the largest need
 _TILE_COST = 24  # what an empty tile costs, in hits
 
 
-@dataclass(frozen=True)
-class Scene:
-    """The Gaussians of one call.
-
-    Args:
-        inputs: the arrays as given.
-        tail: their last rows, with NaN up to whole groups; the kernels read 16 rows at a time.
-        tail_row: the first row of `tail`.
-        num: N.
-    """
-
-    inputs: Inputs
-    tail: Inputs
-    tail_row: int
-    num: int
-
-    @classmethod
-    def of(cls, inputs: Inputs) -> Scene:
-        """Add the tail."""
-        num = len(inputs.opacities)
-        tail_row = max(0, (num - GROUP) // GROUP * GROUP)
-        return cls(inputs, Inputs(*(_tail(a, num, tail_row) for a in inputs)), tail_row, num)
+def scene_of(inputs: Inputs) -> Scene:
+    """Add the tail to a scene's arrays."""
+    num = len(inputs.opacities)
+    tail_row = max(0, (num - GROUP) // GROUP * GROUP)
+    return Scene(inputs, Inputs(*(_tail(a, num, tail_row) for a in inputs)), tail_row, num)
 
 
 def _tail(array: FloatArray, num: int, tail_row: int) -> FloatArray:
@@ -160,15 +144,12 @@ def _project(scene: Scene, camera: FloatArray, limits: Limits, num_threads: int)
 
     def project_chunks(first: int, last: int) -> None:
         project(
-            scene.inputs,
-            scene.tail,
-            scene.tail_row,
+            scene,
             camera,
             limits,
             slots,
             first,
             last,
-            num_groups,
             _workspace(),
         )
 
@@ -276,9 +257,7 @@ def undraw(
 
     def unproject_chunks(first: int, last: int) -> None:
         unproject(
-            scene.inputs,
-            scene.tail,
-            scene.tail_row,
+            scene,
             camera,
             limits,
             view.slots,
