@@ -14,7 +14,14 @@ import numpy.typing as npt
 import torch
 
 from splatfactory import paths
-from splatfactory.datasets import augment, depth_codec, normalize, preprocessing, samplers
+from splatfactory.datasets import (
+    augment,
+    depth_codec,
+    normalize,
+    pixel_loops,
+    preprocessing,
+    samplers,
+)
 from splatfactory.datasets.batch import Scene, Views
 from splatfactory.datasets.depth_codec import INVALID
 from splatfactory.datasets.frames import Frame, FrameError
@@ -280,8 +287,7 @@ class MultiviewDataset:
         N = len(choice.context)
         scale = self._scale(pictures, N, poses.packed().numpy())
         depths = pictures.depths
-        depths *= np.float32(1 / scale)
-        np.copyto(depths, np.float32(INVALID), where=depths < 0)
+        pixel_loops.rescale(depths.reshape(-1), np.float32(1 / scale), np.float32(INVALID))
         V = len(order)
         views = Views(
             images=torch.from_numpy(pictures.images),

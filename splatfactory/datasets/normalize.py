@@ -117,9 +117,9 @@ def lower_median(values: FloatArray, count: int | None = None) -> float:
     low, high = middle - margin, middle + margin
     if low >= 0 and high < sample.size:
         part = np.partition(sample, (low, high))
-        is_above = values >= part[low]
-        below = values.size - int(np.count_nonzero(is_above))
-        inside = values[is_above & (values <= part[high])]
+        inside = np.empty(values.size + 1, np.float32)
+        below, count = pixel_loops.between(values, part[low], part[high], inside)
+        inside = inside[:count]
         if below <= place < below + inside.size:
             return float(np.partition(inside, place - below)[place - below])
     return float(np.partition(values, place)[place])

@@ -1,4 +1,4 @@
-"""The two loops over pixels in which NumPy's intermediate arrays cost more than the arithmetic."""
+"""The loops over pixels in which NumPy's intermediate arrays cost more than the arithmetic."""
 
 from __future__ import annotations
 
@@ -63,3 +63,27 @@ def squared_distances(
             known += is_known
             out[i, j] = (p * d + q) * d + offset if is_known else np.float32(np.inf)
     return known
+
+
+@kernel
+def rescale(depths: FloatArray, factor: np.float32, unknown: np.float32) -> None:
+    """Multiply positive depths (n,), in place; others become `unknown`."""
+    for i in range(depths.size):
+        depths[i] = depths[i] * factor if depths[i] > 0 else unknown
+
+
+@kernel
+def between(
+    values: FloatArray, low: np.float32, high: np.float32, out: FloatArray
+) -> tuple[int, int]:
+    """Collect the values (n,) in [low, high] at the beginning of `out` (n + 1,).
+
+    Returns:
+        How many values are below, and how many were collected.
+    """
+    below = count = 0
+    for i in range(values.size):
+        out[count] = values[i]  # overwritten by the next, unless it counts
+        below += values[i] < low
+        count += low <= values[i] <= high
+    return below, count

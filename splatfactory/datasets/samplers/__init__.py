@@ -26,6 +26,9 @@ MODULES = {
 """Names in configurations and the modules behind them; two would hide standard modules."""
 
 
+_ANY_SEED = np.random.SeedSequence(0)
+
+
 class Split(str, Enum):
     """What the views are for."""
 
@@ -49,7 +52,10 @@ class Dice:
     @staticmethod
     def seeded(seed: int) -> Dice:
         """Both generators started from one number in [0, 2³²)."""
-        return Dice(np.random.RandomState(seed), random.Random(seed))
+        # Without a seed at first NumPy would ask the system for one, which takes 0.08 ms.
+        dice = np.random.RandomState(np.random.MT19937(_ANY_SEED))
+        dice.seed(seed)
+        return Dice(dice, random.Random(seed))
 
     def fresh_generator(self) -> np.random.Generator:
         """A generator of NumPy's present kind, different at each call."""

@@ -1,0 +1,199 @@
+"""Where the time of a training step goes on a CPU.
+
+    python benchmarks/training.py                # prints the tables of training.md
+
+Generates scenes into a temporary folder, builds a run as `splatfactory.train` does, and makes its
+steps with the trainer's own model, objective, optimizer and data loader. A step is cut into its
+parts by marks in the graph, so that the backward pass counts for what it belongs to: after the mark
+behind the renderer comes the renderer's, after that behind the network comes the network's; what is
+left are the losses. CPU time of this process; the median of the steps counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import resource
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from splatfactory import train
+from splatfactory.config import Request, load
+from splatfactory.datasets.batch import Batch
+from splatfactory.datasets.scripts.synthetic import generate
+from splatfactory.training import distributed
+from splatfactory.training.trainer import Trainer
+from zipsplat.render import Rendered, Renderer, RenderSettings, Splats, Viewpoints
+
+CONFIGURATIONS = {"quickstart": 8, "zipsplat-tiny": 16}
+"""Shipped configurations that learn on a CPU, and frames of the scenes that they are made for."""
+
+PARTS = ("data", "network", "rendering", "losses", "optimizer")
+
+
+class Clock:
+    """CPU time by part; one part is under way at a time."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._part, self._since = "", time.process_time()
+
+    def switch(self, part: str) -> None:
+        """What follows belongs to this part."""
+        now = time.process_time()
+        self.seconds[self._part] += now - self._since
+        self._part, self._since = part, now
+
+
+class Mark(torch.autograd.Function):
+    """Passes tensors on; in the backward pass, what follows belongs to a part."""
+
+    @staticmethod
+    def forward(ctx: Any, clock: Clock, part: str, *tensors: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
+        ctx.clock, ctx.part = clock, part
+        return tuple(tensor.view_as(tensor) for tensor in tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:  # noqa: D102
+        ctx.clock.switch(ctx.part)
+        return (None, None, *gradients)
+
+
+def marked(item: Any, clock: Clock, part: str) -> Any:
+    """A dataclass whose tensors with gradients have passed a mark."""
+    fields = {f.name: getattr(item, f.name) for f in dataclasses.fields(item)}
+    names = [n for n, v in fields.items() if isinstance(v, Tensor) and v.requires_grad]
+    if not names:
+        return item
+    passed = Mark.apply(clock, part, *(fields[name] for name in names))  # type: ignore[no-untyped-call]
+    return dataclasses.replace(item, **dict(zip(names, passed, strict=True)))
+
+
+class ClockedRenderer:
+    """A renderer whose time, forwards and backwards, counts as rendering."""
+
+    def __init__(self, renderer: Renderer, clock: Clock) -> None:
+        self._renderer, self._clock = renderer, clock
+        self.name = renderer.name
+
+    def unavailable(self, device: torch.device) -> str | None:
+        """As the renderer says."""
+        return self._renderer.unavailable(device)
+
+    def render(self, splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) -> Rendered:
+        """As the renderer does it."""
+        self._clock.switch("rendering")
+        drawn = self._renderer.render(marked(splats, self._clock, "losses"), viewpoints, settings)
+        self._clock.switch("losses")
+        return marked(drawn, self._clock, "rendering")  # type: ignore[no-any-return]
+
+
+def step(trainer: Trainer, batches: Iterator[Batch]) -> tuple[dict[str, float], int]:
+    """One update; seconds by part, and the pictures that were read or judged."""
+    clock = Clock()
+    objective = trainer.parts.objective
+    plain = objective.renderer
+    objective.renderer = ClockedRenderer(plain, clock)
+    clock.switch("data")
+    batch = next(batches).to("cpu")
+    clock.switch("network")
+    prediction = trainer.parts.model(batch.context)
+    prediction = dataclasses.replace(
+        prediction, gaussians=marked(prediction.gaussians, clock, "network")
+    )
+    clock.switch("losses")
+    terms, _ = objective(prediction, batch, is_training=True)
+    terms["total"].mean().backward()
+    clock.switch("optimizer")
+    torch.nn.utils.clip_grad_norm_(trainer.parameters, 1.0)
+    trainer.optimizer.step()
+    trainer.optimizer.zero_grad(set_to_none=True)
+    clock.switch("")
+    objective.renderer = plain
+    views = len(batch) * (batch.context.shape[1] + batch.target.shape[1])
+    return {part: clock.seconds[part] for part in PARTS}, views
+
+
+def endless(trainer: Trainer) -> Iterator[Batch]:
+    """Epoch after epoch."""
+    while True:
+        yield from trainer.parts.source
+
+
+def measure(conf: str, num_views: int, num_steps: int, folder: Path) -> str:
+    """The row of a configuration."""
+    side = load(Request(conf, ())).data.preprocessing.resize
+    options = ["--size", str(side), "--num-scenes", "48", "--split", "train"]
+    options += ["--num-views", str(num_views), "--output-dir", str(folder / conf)]
+    if generate.main(options):
+        raise SystemExit("generating scenes failed")
+    shards = next((folder / conf).rglob("train-scenes")).parent
+    threads = torch.get_num_threads()
+    overrides = (f"data.dataset_dir={shards}", "data.val_scenes=0", "train.writer=null")
+    config = load(Request(conf, (*overrides, f"train.num_threads={threads}")))
+    with distributed.join(1, "cpu") as world:
+        trainer = train.build(config, world, folder, conf, is_restored=False)
+    trainer.parts.model.train()
+    batches = endless(trainer)
+    steps = list(islice((step(trainer, batches) for _ in iter(int, 1)), num_steps + 3))[3:]
+    parts = {part: float(np.median([seconds[part] for seconds, _ in steps])) for part in PARTS}
+    total = sum(parts.values())
+    views = float(np.mean([count for _, count in steps]))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    shares = " | ".join(f"{100 * parts[part] / total:.0f} %" for part in PARTS)
+    size = sum(p.numel() for p in trainer.parameters) / 1e6
+    return (
+        f"| {conf} | {side} | {size:.2f} M | {total:.2f} | {views / total:.0f} | {shares}"
+        f" | {memory:.1f} |"
+    )
+
+
+def attention_ms(attend: Callable[..., Tensor], num_tokens: int) -> float:
+    """CPU time of attention of two heads of 32 channels to itself and back, milliseconds."""
+    q, k, v = torch.randn(3, 8, 2, num_tokens, 32).requires_grad_().unbind()
+    times = []
+    for _ in range(8):
+        begin = time.process_time()
+        attend(q, k, v).sum().backward(retain_graph=True)
+        times.append(time.process_time() - begin)
+    return min(times) * 1000
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """As in the textbook, the whole matrix in memory."""
+    return torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, dim=-1) @ v
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--conf", nargs="+", choices=tuple(CONFIGURATIONS))
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    titles = ("configuration", "pixels", "values", "CPU s/step", "views/CPU s", *PARTS, "GB at most")
+    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
+    with tempfile.TemporaryDirectory() as folder:
+        for conf in options.conf or CONFIGURATIONS:
+            row = measure(conf, CONFIGURATIONS[conf], options.steps, Path(folder))
+            print(row, flush=True)
+    print("\n| tokens | plain attention ms | PyTorch's ms | ratio |\n|---|---|---|---|")
+    for num_tokens in (130, 650, 1300):
+        plain = attention_ms(plain_attention, num_tokens)
+        fused = attention_ms(scaled_dot_product_attention, num_tokens)
+        print(f"| {num_tokens} | {plain:.1f} | {fused:.1f} | {plain / fused:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
