@@ -182,7 +182,15 @@ def main() -> None:
     parser.add_argument("--conf", nargs="+", choices=tuple(CONFIGURATIONS))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    titles = ("configuration", "pixels", "values", "CPU s/step", "views/CPU s", *PARTS, "GB at most")
+    titles = (
+        "configuration",
+        "pixels",
+        "values",
+        "CPU s/step",
+        "views/CPU s",
+        *PARTS,
+        "GB at most",
+    )
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     with tempfile.TemporaryDirectory() as folder:
         for conf in options.conf or CONFIGURATIONS:
