@@ -6,7 +6,10 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from zipsplat.viewer.cameras import VIEW_FOV_DEG, StartView
 from zipsplat.viewer.client_view import ClientView, Shown
@@ -100,6 +103,7 @@ class Browsers:
             shown, start = self._shown, self._start
         if start is not None and client.camera.aspect < 1:  # others are in their place already
             _place(client, start)
+            client.camera.on_update(partial(_place_if_usual, client, start))
         if shown is not None:
             view.show(shown)
 
@@ -120,6 +124,15 @@ def _place(client: viser.ClientHandle, start: StartOf) -> None:
     place = start(math.degrees(2 * math.atan(narrower)))
     client.camera.position = place.position
     client.camera.look_at = place.target
+
+
+def _place_if_usual(client: viser.ClientHandle, start: StartOf, camera: viser.CameraHandle) -> None:
+    """Bring a browser with an upright window to its own place from that of all others.
+
+    Viser brings it there when the view is reset, and sometimes at the start, after we placed it.
+    """
+    if np.allclose(camera.position, start(VIEW_FOV_DEG).position, atol=1e-5):
+        _place(client, start)
 
 
 class _Log:

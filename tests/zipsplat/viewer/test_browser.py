@@ -141,19 +141,24 @@ def field(page: Any, label: str) -> Any:
 def test_upright_windows_start_farther_away(chromium: Any, viewer: Any, until: Any) -> None:
     away = balls().transform(Pose(torch.eye(3), torch.tensor([0.0, 0, -2])))
     viewer.show_scene(Reconstruction(away))
-    distances = []
-    for width, height in ((800, 400), (400, 800)):
+    usual = float(np.linalg.norm(viewer.server.initial_camera.position))
+    half = math.radians(30)
+    farther = math.sin(half) / math.sin(math.atan(math.tan(half) / 2))
+    for (width, height), wanted in (((800, 400), usual), ((400, 800), usual * farther)):
         page = chromium.new_page(viewport={"width": width, "height": height})
         page.goto(f"http://127.0.0.1:{viewer.server.get_port()}")
         until(lambda: viewer.server.get_clients(), seconds=60)
         (client,) = viewer.server.get_clients().values()
-        time.sleep(1)
-        distances.append(float(np.linalg.norm(client.camera.position)))
+
+        def is_there(client: Any = client, wanted: float = wanted) -> bool:
+            distance = float(np.linalg.norm(client.camera.position))
+            return distance == pytest.approx(wanted, rel=0.01)
+
+        until(is_there, seconds=60)
+        time.sleep(1)  # and it stays there
+        assert is_there()
         page.close()
         until(lambda: not viewer.server.get_clients(), seconds=60)
-    half = math.radians(30)
-    narrow = math.atan(math.tan(half) / 2)
-    assert distances[1] / distances[0] == pytest.approx(math.sin(half) / math.sin(narrow), rel=0.01)
 
 
 def test_a_saved_scene_upright_unmirrored_and_in_its_colours(viewer: Any, page: Any) -> None:
