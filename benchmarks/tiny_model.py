@@ -132,8 +132,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--aligned", type=int, default=20, help="scenes of the smaller alignments")
     parser.add_argument("--plot", type=Path, help="where to draw quality against Gaussians")
     options = parser.parse_args(argv)
+    try:
+        weights, count = locate(options.weights), options.scenes
+    except OSError as error:
+        parser.error(str(error))
     make_data(options.scenes)
-    weights, count = locate(options.weights), options.scenes
     rows, aligned = {}, {}
     for views in VIEWS:
         for compression in COMPRESSIONS:
