@@ -54,7 +54,9 @@ def initialise(network: nn.Module, config: ModelConfig) -> None:
         initialise_head(last, head.parameters_per_gaussian, config.gaussian_head)
     if config.relief_init:
         if not isinstance(network, ZipSplatNetwork):
-            raise ValueError("model.relief_init needs model.name=networks.zipsplat")
+            raise ValueError(
+                "model.relief_init needs model.name=networks.zipsplat; set model.relief_init=false"
+            )
         initialise_relief(network, config)
 
 
@@ -99,7 +101,9 @@ def initialise_relief(network: ZipSplatNetwork, config: ModelConfig) -> None:
     """
     backbone = network.backbone
     if not isinstance(backbone, DepthAnything3) or config.backbone.weights is not None:
-        raise ValueError("model.relief_init needs a backbone of random weights")
+        raise ValueError(
+            "model.relief_init needs a backbone of random weights; set model.relief_init=false"
+        )
     positions = slice(NUM_POSITION_CHANNELS)
     write_positions(backbone.backbone)
     backbone.backbone.patch_embed.proj.weight[positions] = 0

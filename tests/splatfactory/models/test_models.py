@@ -25,6 +25,7 @@ from zipsplat.pose import Pose
 SMALL = (
     "model.backbone.embed_dim=32", "model.backbone.depth=2", "model.backbone.out_layers=[0,1]",
     "model.backbone.num_heads=2", "model.num_heads=2", "model.gaussians_per_prototype=3",
+    "model.backbone.patch_size=14", "model.relief_init=false",
 )  # fmt: skip
 
 
@@ -223,6 +224,6 @@ def test_a_relief_start_shows_the_patches_in_their_places_and_colours():
 
 
 def test_a_relief_start_needs_random_weights_of_zipsplat():
-    with pytest.raises(ValueError, match=r"networks\.zipsplat"):
-        model_of("model.name=networks.pixel_aligned")
-    assert isinstance(model_of("model.relief_init=false"), ZipSplatModel)
+    with pytest.raises(ValueError, match=r"networks\.zipsplat.*relief_init=false"):
+        model_of("model.relief_init=true", "model.name=networks.pixel_aligned")
+    assert isinstance(model_of("model.relief_init=true"), ZipSplatModel)
