@@ -16,7 +16,7 @@ from zipsplat.model.backbones.dav3 import DepthAnything3
 from zipsplat.model.head import GaussianHead
 from zipsplat.model.layers import LayerScale
 from zipsplat.model.network import ZipSplatNetwork
-from zipsplat.model.untrained import NUM_POSITION_CHANNELS, write_head, write_positions
+from zipsplat.model.relief import NUM_POSITION_CHANNELS, write_head, write_positions
 
 logger = logging.getLogger(__name__)
 
