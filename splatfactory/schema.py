@@ -66,6 +66,7 @@ class BackboneConfig:
     patch_size: int | None = option(None, "patch side in pixels; null: 14")
     pos_grid: int | None = option(None, "side of the learned position grid; null: 37")
     prior_heads: int | None = option(None, "heads of the camera encoder; null: 16")
+    stem_dim: int = option(0, "width of a convolutional pyramid beside the patches; 0: none")
     out_layers: list[int] = option([19, 29, 39], "blocks whose tokens are used, ascending")
     alt_start: int = option(13, "first block that may attend across views")
     qknorm_start: int = option(13, "first block with normalised queries and keys")
@@ -230,6 +231,10 @@ class DataConfig:
     view_sampler: dict[str, Any] = option({"name": "bounded"}, "view sampler and its options")
     preprocessing: PreprocessingConfig = section(PreprocessingConfig, "picture sizes")
     augmentations: str = option("identity", "identity or strong colour changes")
+    mirror_probability: float = option(0.0, "share of training scenes that are mirrored")
+    color_shuffle_probability: float = option(
+        0.0, "share of training scenes whose colour channels change places"
+    )
     random_reference_view: bool = option(True, "shuffle which context view comes first")
     use_relative_poses: bool = option(True, "express poses relative to the first context view")
     normalize_baseline: str | bool = option(

@@ -142,6 +142,8 @@ def _sample_config(
         num_target_views=config.num_target_views,
         preprocessing=PreprocessingConfig(**dataclasses.asdict(options)),
         augmentations=augmentations,
+        mirror_probability=config.mirror_probability,
+        color_shuffle_probability=config.color_shuffle_probability,
         random_reference_view=config.random_reference_view,
         use_relative_poses=config.use_relative_poses,
         normalize_baseline=config.normalize_baseline,

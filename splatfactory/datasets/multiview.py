@@ -21,6 +21,7 @@ from splatfactory.datasets import (
     pixel_loops,
     preprocessing,
     samplers,
+    scene_augment,
 )
 from splatfactory.datasets.batch import Scene, Views
 from splatfactory.datasets.depth_codec import INVALID
@@ -55,6 +56,9 @@ class SampleConfig:
         num_target_views: Views to predict.
         preprocessing: Picture size.
         augmentations: `identity` or `strong`, in training only.
+        mirror_probability: Share of scenes that are mirrored left to right, in training only.
+        color_shuffle_probability: Share of scenes whose colour channels are put in a random order,
+            the same in all views, in training only.
         random_reference_view: In training, let chance decide which context view comes first.
         use_relative_poses: Express poses in the frame of the first context view.
         normalize_baseline: What becomes 1: false, the median distance of visible points; true or
@@ -69,6 +73,8 @@ class SampleConfig:
     num_target_views: int = 4
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
     augmentations: str = "identity"
+    mirror_probability: float = 0.0
+    color_shuffle_probability: float = 0.0
     random_reference_view: bool = True
     use_relative_poses: bool = True
     normalize_baseline: str | bool | None = False
@@ -83,6 +89,9 @@ class SampleConfig:
             raise ValueError(f"num_target_views must be positive, got {self.num_target_views}")
         if not 0 < self.near < self.far:
             raise ValueError(f"need 0 < near < far, got near {self.near} and far {self.far}")
+        for name in ("mirror_probability", "color_shuffle_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
 
     @property
     def scale_rule(self) -> ScaleRule:
@@ -159,7 +168,13 @@ class MultiviewDataset:
         if normalize.has_jump(poses[:, 9:], order, self.config.max_pose_jump_ratio):
             raise SceneError("pose jump")
         pictures = self._decode(scene, order, aspect, dice)
-        return self._assemble(scene, choice, pictures, poses)
+        sample = self._assemble(scene, choice, pictures, poses)
+        if self.split != Split.TRAIN:
+            return sample
+        config = self.config
+        return scene_augment.vary(
+            sample, config.mirror_probability, config.color_shuffle_probability, dice.numpy
+        )
 
     def _admit(self, only: Collection[str] | None, without: frozenset[str]) -> None:
         """Sort clips into usable and excluded ones."""

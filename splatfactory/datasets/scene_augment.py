@@ -1,0 +1,81 @@
+"""Random changes of whole training scenes, alike in all their views."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from splatfactory.datasets.batch import Scene, Views
+from zipsplat.camera import Camera
+from zipsplat.pose import Pose
+
+
+def vary(
+    scene: Scene,
+    mirror_probability: float,
+    color_shuffle_probability: float,
+    rng: np.random.RandomState,
+) -> Scene:
+    """Perhaps mirror a scene, perhaps put its colour channels in another order.
+
+    Args:
+        scene: as the data set holds it.
+        mirror_probability: in [0, 1].
+        color_shuffle_probability: in [0, 1]; all six orders are equally likely then, the present
+            one among them.
+        rng: where chance comes from; nothing is drawn for a probability of 0.
+    """
+    if mirror_probability > 0 and rng.random_sample() < mirror_probability:
+        scene = _map_views(scene, mirror)
+    if color_shuffle_probability > 0 and rng.random_sample() < color_shuffle_probability:
+        order = [int(channel) for channel in rng.permutation(3)]
+        scene = _map_views(scene, lambda views: reorder_channels(views, order))
+    return scene
+
+
+def mirror(views: Views) -> Views:
+    """Views of the world with left and right exchanged.
+
+    The world is reflected by M = diag(−1, 1, 1), and so is every camera: R becomes M R M, which is
+    a rotation again, and t becomes M t. Points then project to x = W − x of before.
+
+    Args:
+        views: (...) views with images (..., 3, H, W) and depths (..., H, W), W pixels wide.
+    """
+    cameras, poses = views.cameras, views.poses
+    signs = poses.t.new_tensor([-1.0, 1.0, 1.0])
+    centre_x, centre_y = cameras.c.unbind(-1)
+    return dataclasses.replace(
+        views,
+        images=views.images.flip(-1),
+        cameras=Camera(
+            cameras.size, cameras.f, torch.stack((views.width - centre_x, centre_y), dim=-1)
+        ),
+        poses=Pose(poses.R * torch.outer(signs, signs), poses.t * signs),
+        depths=views.depths.flip(-1),
+    )
+
+
+def reorder_channels(views: Views, order: Sequence[int]) -> Views:
+    """Views whose channel i is channel `order[i]` of before.
+
+    Args:
+        views: (...) views with images (..., 3, H, W).
+        order: a permutation of 0, 1, 2.
+
+    Raises:
+        ValueError: if the order is no permutation.
+    """
+    if sorted(order) != [0, 1, 2]:
+        raise ValueError(f"order must be a permutation of 0, 1, 2, got {list(order)}")
+    index = torch.tensor(order, device=views.device)
+    return dataclasses.replace(views, images=views.images.index_select(-3, index))
+
+
+def _map_views(scene: Scene, function: Callable[[Views], Views]) -> Scene:
+    return dataclasses.replace(
+        scene, context=function(scene.context), target=function(scene.target)
+    )
