@@ -42,7 +42,10 @@ def _parameters(config: Config) -> str:
     trained = sum(group.num_values for group in groups)
     frozen = sum(parameter.numel() for parameter in network.parameters()) - trained
     lines.append(f"  {frozen / 1e6:.2f} M values frozen")
-    copies = {"weights": 4 * (trained + frozen), "gradients": 4 * trained, "AdamW": 8 * trained}
+    # Muon keeps one number per value of a matrix, the other rules two per value.
+    moments = sum((4 if group.is_matrix else 8) * group.num_values for group in groups)
+    copies = {"weights": 4 * (trained + frozen), "gradients": 4 * trained}
+    copies[config.train.optimizer.name] = moments
     if config.train.ema_decay is not None:
         copies["averaged weights"] = 4 * trained
     lines.append("memory per GPU, float32 state (activations come on top):")

@@ -259,13 +259,14 @@ class DataConfig:
 class OptimizerConfig:
     """Update rule."""
 
-    name: str = option("AdamW", "AdamW or Adam")
+    name: str = option("AdamW", "AdamW, Adam or Muon (for matrices of hidden layers)")
     weight_decay: float = option(0.05, "decoupled weight decay")
     betas: list[float] = option([0.9, 0.95], "moment decay rates")
     eps: float = option(1e-8, "denominator floor")
     decay_exclusions: bool = option(
         False, "spare norms, biases, layer scales and position embeddings the weight decay"
     )
+    muon_lr_factor: float = option(1.0, "Muon: factor on the learning rate of the matrices")
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from splatfactory.schema import OptimizerConfig
+from splatfactory.training.muon import MuonWithAdamW, is_hidden_matrix
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "AdamW": torch.optim.AdamW,
     "Adam": torch.optim.Adam,
+    "Muon": MuonWithAdamW,
 }
 UNDECAYED = re.compile(
     r"(^|\.)(bias|gamma|cls_token|camera_token|pos_embed)$|(^|\.)[a-z_]*norm[a-z0-9_]*(\.\d+)?\.weight$"
@@ -24,12 +26,13 @@ UNDECAYED = re.compile(
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that share a learning-rate factor and a weight decay."""
+    """Parameters that share a learning-rate factor, a weight decay and, with Muon, a rule."""
 
     lr_scale: float
     weight_decay: float
     names: tuple[str, ...]
     parameters: tuple[nn.Parameter, ...]
+    is_matrix: bool = False
 
     @property
     def num_values(self) -> int:
@@ -54,7 +57,7 @@ def freeze_unmatched(model: nn.Module, pattern: str | None) -> None:
 def parameter_groups(
     model: nn.Module, lr_scaling: Mapping[str, float], config: OptimizerConfig
 ) -> list[ParameterGroup]:
-    """Sort trainable parameters by learning-rate factor and weight decay.
+    """Sort trainable parameters by learning-rate factor and weight decay, for Muon also by kind.
 
     A parameter takes the factor of the first pattern that is part of its name; `a+b` stands for
     either. Groups come in the order of their first parameter.
@@ -62,17 +65,19 @@ def parameter_groups(
     Raises:
         ValueError: If nothing is trainable.
     """
-    members: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
+    members: dict[tuple[float, float, bool], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             is_spared = config.decay_exclusions and UNDECAYED.search(name) is not None
-            key = (lr_scale_of(name, lr_scaling), 0.0 if is_spared else config.weight_decay)
+            is_matrix = config.name == "Muon" and is_hidden_matrix(name, parameter)
+            scale = lr_scale_of(name, lr_scaling) * (config.muon_lr_factor if is_matrix else 1.0)
+            key = (scale, 0.0 if is_spared else config.weight_decay, is_matrix)
             members.setdefault(key, []).append((name, parameter))
     if not members:
         raise ValueError("the model has no trainable parameter")
     return [
-        ParameterGroup(scale, decay, *(tuple(part) for part in zip(*pairs, strict=True)))
-        for (scale, decay), pairs in members.items()
+        ParameterGroup(scale, decay, tuple(n for n, _ in pairs), tuple(p for _, p in pairs), matrix)
+        for (scale, decay, matrix), pairs in members.items()
     ]
 
 
@@ -85,12 +90,12 @@ def lr_scale_of(name: str, lr_scaling: Mapping[str, float]) -> float:
 
 
 def build_optimizer(
-    groups: Iterable[ParameterGroup], lr: float, config: OptimizerConfig
+    groups: Sequence[ParameterGroup], lr: float, config: OptimizerConfig
 ) -> torch.optim.Optimizer:
     """An optimizer over the groups; the learning rate is set before each step.
 
     Raises:
-        ValueError: If there is no optimizer of that name.
+        ValueError: If there is no optimizer of that name, or not in this version of PyTorch.
     """
     if config.name not in OPTIMIZERS:
         raise ValueError(
@@ -106,6 +111,10 @@ def build_optimizer(
         for group in groups
     ]
     beta1, beta2 = config.betas
+    if config.name == "Muon":
+        for group, description in zip(groups, described, strict=True):
+            description["is_matrix"] = group.is_matrix
+        return MuonWithAdamW(described, (beta1, beta2), config.eps)
     return OPTIMIZERS[config.name](described, lr=lr, betas=(beta1, beta2), eps=config.eps)  # type: ignore[call-arg]
 
 
