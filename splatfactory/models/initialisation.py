@@ -110,6 +110,9 @@ def initialise_relief(network: ZipSplatNetwork, config: ModelConfig) -> None:
     bias = backbone.backbone.patch_embed.proj.bias
     assert bias is not None
     bias[positions] = 0
+    if backbone.backbone.stem is not None:
+        backbone.backbone.stem.mix.weight[positions] = 0
+        backbone.backbone.stem.mix.bias[positions] = 0
     network.color_embed.proj.weight.mul_(QUIET)
     for mix in network.downscale:
         assert isinstance(mix, nn.Linear)

@@ -35,6 +35,8 @@ class BackboneConfig:
         patch_size: side of a patch in pixels.
         pos_grid: the learned positions are a square grid of this side.
         prior_heads: attention heads of the camera encoder.
+        stem_dim: width of the finest level of a convolutional pyramid whose features are added to
+            the patches; 0 means none, as in the released variants.
         name: the module of `zipsplat.model.backbones` that builds it.
     """
 
@@ -50,6 +52,7 @@ class BackboneConfig:
     patch_size: int = 14
     pos_grid: int = 37
     prior_heads: int = 16
+    stem_dim: int = 0
     name: str = "dav3"
 
     def __post_init__(self) -> None:
@@ -80,6 +83,8 @@ class BackboneConfig:
                 raise ValueError(
                     f"the width {self.dim} must be a multiple of {name}, got {getattr(self, name)}"
                 )
+        if self.stem_dim < 0 or self.stem_dim % 8:
+            raise ValueError(f"stem_dim must be 0 or a multiple of 8, got {self.stem_dim}")
         if self.rope_start < self.depth and (self.dim // self.num_heads) % 4:
             raise ValueError(
                 "rotary positions need heads of a multiple of 4 channels, "

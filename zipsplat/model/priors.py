@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from zipsplat.camera import Camera
-from zipsplat.model.layers import Block, Mlp
+from zipsplat.model.layers import Block, Mlp, without_autocast
 from zipsplat.pose import Pose
 from zipsplat.structs import TensorStruct
 
@@ -46,7 +46,8 @@ class Priors(TensorStruct):
         The network was trained with poses relative to the first view, and with scenes scaled so
         that the median distance of their points from the first camera is 1.
         """
-        camera_from_world = poses.to(torch.float32).inv()
+        with without_autocast(poses.t.device):
+            camera_from_world = poses.to(torch.float32).inv()
         cameras = cameras.to(torch.float32)
         quat_xyzw = camera_from_world.quat.roll(-1, dims=-1)
         fov = torch.stack((cameras.vfov, cameras.hfov), dim=-1)

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from zipsplat.model.architecture import BackboneConfig
 from zipsplat.model.layers import Block, Mlp, PatchEmbed, SwiGlu
 from zipsplat.model.priors import CameraEncoder, Priors
+from zipsplat.model.pyramid import Pyramid
 from zipsplat.model.rope import Rotation, global_positions, local_positions, rotation
 
 NORM_EPS = 1e-6
@@ -43,6 +44,7 @@ class MultiViewViT(nn.Module):
         self.camera_token = nn.Parameter(torch.zeros(1, 2, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.pos_grid**2, dim))
         self.patch_embed = PatchEmbed(dim, config.patch_size)
+        self.stem = Pyramid(config.stem_dim, dim, config.patch_size) if config.stem_dim else None
         self.blocks = nn.ModuleList(_block(config, index) for index in range(config.depth))
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
 
@@ -81,6 +83,8 @@ class MultiViewViT(nn.Module):
     def embed(self, images: Tensor) -> Tensor:
         """The special token and the patches of each view, with positions: (B, V, 1 + T, D)."""
         patches = self.patch_embed(images)
+        if self.stem is not None:
+            patches = patches + self.stem(images)
         size = self.config.patch_size
         positions = self.positions(images.shape[-2] // size, images.shape[-1] // size)
         special = self.cls_token.expand(*patches.shape[:2], 1, -1)
