@@ -45,7 +45,8 @@ class Pyramid(nn.Module):
         )
         cells = features.unflatten(2, (rows, CELLS)).unflatten(4, (columns, CELLS))
         tokens: Tensor = self.mix(cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2))
-        return tokens.unflatten(0, images.shape[:-3])
+        out: Tensor = tokens.unflatten(0, images.shape[:-3])
+        return out
 
 
 class _Residual(nn.Module):
@@ -57,8 +58,8 @@ class _Residual(nn.Module):
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.norm2 = nn.GroupNorm(NORM_GROUPS, width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)  # a new block changes nothing
-        nn.init.zeros_(self.conv2.bias)
+        for parameter in self.conv2.parameters():  # a new block changes nothing
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         update = self.conv1(functional.gelu(self.norm1(x)))

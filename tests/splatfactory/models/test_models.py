@@ -227,3 +227,12 @@ def test_a_relief_start_needs_random_weights_of_zipsplat():
     with pytest.raises(ValueError, match=r"networks\.zipsplat.*relief_init=false"):
         model_of("model.relief_init=true", "model.name=networks.pixel_aligned")
     assert isinstance(model_of("model.relief_init=true"), ZipSplatModel)
+
+
+@pytest.mark.parametrize("name", ["networks.zipsplat", "networks.pixel_aligned"])
+def test_priors_in_mixed_precision(name: str):
+    """Poses are inverted in float32, whatever is cast around the model."""
+    model = model_of(f"model.name={name}", "model.prior_probability=1.0")
+    with torch.autocast("cpu", torch.bfloat16):
+        prediction = model(context_of())
+    assert bool(torch.isfinite(prediction.gaussians.means).all())
