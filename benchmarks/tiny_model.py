@@ -6,13 +6,17 @@ Generates the test scenes and makes the indices (farthest-point contexts among a
 targets spread over the rest, none of them a context; seed 42), then runs `splatfactory.eval.run`
 for 2, 4 and 8 views and for compressions 1, 0.5, 0.25 and 0.1. Poses are aligned for 4 views at
 compression 1 on all scenes, for the rest on the first `--aligned`; unaligned scores are always of
-all. Prints tables in Markdown. A stopped run goes on where it was.
+all. Beside them: the nearest input view, an untrained network, a pixel-aligned one, and what true
+depth and poses give without any learning. Prints tables in Markdown. A stopped run goes on where
+it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,18 +24,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from splatfactory import paths
 from splatfactory.config import Request, load, to_dict
+from splatfactory.datasets.batch import Views
+from splatfactory.datasets.from_config import evaluation_dataset
 from splatfactory.datasets.scripts.synthetic import generate
 from splatfactory.datasets.store import ShardStore
 from splatfactory.eval import indices, run
 from splatfactory.metrics import psnr, ssim
 from splatfactory.models import build_model
 from splatfactory.training.checkpoints import export
+from splatfactory.training.drawing import draw
+from splatfactory.training.surface import surface_of_tokens
+from zipsplat.gaussians import Gaussians
+from zipsplat.harmonics import dc_from_rgb
+from zipsplat.model.relief import grid_of_cells
+from zipsplat.render import choose
 from zipsplat.weights import locate
 
 SIZE, NUM_VIEWS, NUM_SCENES, NUM_TARGETS = 126, 16, 120, 4
+PATCH = 14
+SKY = 100.0  # where the sky is put, in median distances of a scene
 VIEWS = (2, 4, 8)
 COMPRESSIONS = (1.0, 0.5, 0.25, 0.1)
 DATA = Path("data") / "synthetic" / f"{SIZE}x{SIZE}"
@@ -78,6 +93,49 @@ def nearest_view(views: int, num_scenes: int) -> tuple[float, float]:
         true, shown = (_pictures(store, numbers[key], frames) for frames in (target, nearest))
         scores.append([float(psnr(true, shown).mean()), float(ssim(true, shown).mean())])
     return tuple(np.mean(scores, axis=0).tolist())  # type: ignore[return-value]
+
+
+def true_surfaces(views: int, num_scenes: int) -> tuple[int, float, float]:
+    """Gaussians, PSNR and SSIM of the patches' cells at their true places in their mean colours.
+
+    As many Gaussians as the model has, but true depth and poses: what geometry alone can give.
+    """
+    config = load(Request("zipsplat-tiny", (f"data.dataset_dir={DATA}",)))
+    sampler = {"name": "eval_sampler", "indices_file": str(_index(views))}
+    dataset, scores, count = evaluation_dataset(config.data, sampler), [], 0
+    renderer = choose("auto", torch.device("cpu"))
+    for number in sorted(range(len(dataset)), key=dataset.key)[:num_scenes]:
+        scene = dataset.load(number, 1, 1.0, 0)
+        gaussians = _cells(scene.context[None].as_float(), config.model.gaussians_per_prototype)
+        targets = scene.target[None].as_float()
+        shown = draw(gaussians, targets, renderer)[0].color
+        count = gaussians.num_gaussians
+        scores.append([float(metric(targets.rgb[0], shown[0]).mean()) for metric in (psnr, ssim)])
+    return count, *np.mean(scores, axis=0).tolist()
+
+
+def _cells(context: Views, group: int) -> Gaussians:
+    """One Gaussian for each cell of each patch of (1, V) views, scenes (1, N)."""
+    rows, columns = grid_of_cells(group)
+    sky = torch.where(context.depths > 0, context.depths, SKY)
+    context = dataclasses.replace(context, depths=sky)
+    num_patches = len(context[0]) * (SIZE // PATCH) ** 2
+    tokens = torch.arange(num_patches)[None]
+    means = surface_of_tokens(context, tokens, group, PATCH)
+    grid = (SIZE // PATCH * rows, SIZE // PATCH * columns)
+    pictures = functional.interpolate(context.rgb.flatten(0, 1), grid, mode="area")
+    cells = pictures.unflatten(2, (-1, rows)).unflatten(4, (-1, columns))
+    colors = cells.permute(0, 2, 4, 3, 5, 1).reshape(1, -1, 3)
+    centres = context.poses.t.repeat_interleave(num_patches * group // context.shape[1], dim=1)
+    focal = context.cameras.f.mean()
+    extent = 0.5 * PATCH / math.sqrt(group) * (means - centres).norm(dim=-1) / focal
+    return Gaussians(
+        means=means,
+        scales=extent[..., None].expand_as(means),
+        quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(*extent.shape, 4),
+        opacities=torch.full_like(extent, 0.95),
+        sh_coeffs=dc_from_rgb(colors)[..., None, :],
+    )
 
 
 def untrained(path: Path) -> Path:
@@ -149,6 +207,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("\n| baseline, 4 views | Gaussians | PSNR / SSIM |\n|---|---|---|")
     shown = nearest_view(4, count)
     print(f"| nearest input view | – | {shown[0]:.2f} / {shown[1]:.3f} |")
+    number, *exact = true_surfaces(4, count)
+    print(f"| true depth and poses, no learning | {number} | {exact[0]:.2f} / {exact[1]:.3f} |")
     others = {"untrained": untrained(WORK / "untrained.safetensors")}
     if options.pixel_aligned is not None:
         others["pixel-aligned"] = options.pixel_aligned

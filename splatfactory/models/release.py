@@ -19,18 +19,19 @@ from splatfactory.config import ConfigError
 from splatfactory.training import run_folder
 from splatfactory.training.checkpoints import CheckpointError, export
 from zipsplat import weights
-from zipsplat.model.checkpoint_layout import network_from_tensors, trained_size
+from zipsplat.model.checkpoint_layout import network_from_tensors
 
 
 def released_conf(conf: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The part of a training's configuration that the weights need to be loaded.
+    """The part of a training's configuration that says what the model is, without file names.
 
     Raises:
         ValueError: if the tensors are not those of a ZipSplat network.
     """
-    released = network_from_tensors(tensors, conf).config.to_conf()
-    released["model"]["img_size"] = trained_size(conf)
-    return released
+    network_from_tensors(tensors, conf)
+    model = {**conf["model"], "weights": None}
+    model["backbone"] = {**model["backbone"], "weights": None}
+    return {"model": model}
 
 
 def to_half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = weights.read(source)
         conf = released_conf(found.conf, found.tensors)
         export(to_half(found.tensors), conf, options.output)
-    except (ConfigError, CheckpointError, ValueError, OSError) as error:
+    except (ConfigError, CheckpointError, KeyError, ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     size = options.output.stat().st_size / 1e6

@@ -19,7 +19,7 @@ from zipsplat import ZipSplat, weights
 def run(tmp_path):
     """Weights of a run, as training exports them."""
     torch.manual_seed(0)
-    config = config_of("model.img_size=28", "data.dataset_dir=/secret/place")
+    config = config_of("model.img_size=28", "data.dataset_dir=/secret", "model.weights=secret.pth")
     network = build_model(config.model, with_initial_weights=True).network
     path = tmp_path / "last.safetensors"
     export(network.state_dict(), to_dict(config), path)
