@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from splatfactory.datasets.batch import Batch, Views
 from splatfactory.schema import HeadConfig
 from zipsplat.gaussians import Gaussians
+from zipsplat.model.matching import Matches
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Prediction:
         token_group: Consecutive Gaussians that belong to one of them.
         patch_size: Side of a patch in pixels.
         metrics: Numbers worth logging, each (B,) or a scalar, without gradient.
+        matches: What the context views have in common, if the network says so.
     """
 
     gaussians: Gaussians
@@ -30,6 +32,7 @@ class Prediction:
     token_group: int
     patch_size: int
     metrics: Mapping[str, Tensor]
+    matches: Matches | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,20 @@ class Drawn:
 
 
 @dataclass(frozen=True)
+class TrueMatches:
+    """Where each cell's centre is seen in each reference view.
+
+    Attributes:
+        cells: (B, V, R, N, 4) the cells around it, or N four times for "nowhere".
+        shares: (B, V, R, N, 4) their shares, summing to 1; all 0 where nothing is known: no
+            reference, no depth, or hidden behind something.
+    """
+
+    cells: Tensor
+    shares: Tensor
+
+
+@dataclass(frozen=True)
 class Supervision:
     """Everything a loss may look at. V counts the supervised views.
 
@@ -58,6 +75,8 @@ class Supervision:
         views: The true pictures, depths, cameras and poses of the same views.
         surface: (B, N, 3) where the part of a context view that a Gaussian came from lies in
             space, NaN where that is unknown; None if not asked for.
+        match_logits: (B, V, R, N, N + 1) of the network's matches between the context views.
+        matches: What they should say; None if not asked for.
     """
 
     gaussians: Gaussians
@@ -65,6 +84,8 @@ class Supervision:
     drawn: Drawn
     views: Views
     surface: Tensor | None = None
+    match_logits: Tensor | None = None
+    matches: TrueMatches | None = None
 
 
 class Loss(Protocol):

@@ -67,6 +67,7 @@ class BackboneConfig:
     pos_grid: int | None = option(None, "side of the learned position grid; null: 37")
     prior_heads: int | None = option(None, "heads of the camera encoder; null: 16")
     stem_dim: int = option(0, "width of a convolutional pyramid beside the patches; 0: none")
+    has_matcher: bool = option(False, "tell tokens what their pyramid features match elsewhere")
     out_layers: list[int] = option([19, 29, 39], "blocks whose tokens are used, ascending")
     alt_start: int = option(13, "first block that may attend across views")
     qknorm_start: int = option(13, "first block with normalised queries and keys")
@@ -109,6 +110,7 @@ class HeadConfig:
     surface_weight: float = option(
         0.0, "weight of the distance of Gaussians to what their patch of a context view shows"
     )
+    match_weight: float = option(0.0, "weight of the error of backbone.has_matcher's matches")
     extra_losses: dict[str, float] = option(
         {}, "further losses by module name and weight, e.g. {my_lab.losses.sparsity: 0.1}"
     )

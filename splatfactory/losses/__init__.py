@@ -14,6 +14,7 @@ from torch import Tensor
 
 from splatfactory.losses.chamfer import anchor_error, chamfer_error
 from splatfactory.losses.depth import depth_error, points_from_depth
+from splatfactory.losses.matching import matching_error
 from splatfactory.losses.penalties import location_penalty, opacity_penalty, scale_penalty
 from splatfactory.losses.perceptual import perceptual_error
 from splatfactory.losses.photometric import absolute_error, squared_error
@@ -111,6 +112,9 @@ class TrainingLoss:
                 location = self._location(supervision)
             depth = depth_error(supervision.drawn.depth, depths)
         surface = surface_error(supervision.gaussians.means, supervision.surface)
+        match = torch.zeros_like(surface)
+        if supervision.matches is not None and supervision.match_logits is not None:
+            match = matching_error(supervision.match_logits, supervision.matches)
         scaled_location = config.chamfer_weight * location
         scaled_depth = config.depth_weight * depth
         return {
@@ -119,7 +123,13 @@ class TrainingLoss:
             "depth_loss": depth,
             "depth_loss_scaled": scaled_depth,
             "surface_loss": surface,
-            "geometry_loss": scaled_location + scaled_depth + config.surface_weight * surface,
+            "match_loss": match,
+            "geometry_loss": (
+                scaled_location
+                + scaled_depth
+                + config.surface_weight * surface
+                + config.match_weight * match
+            ),
         }
 
     def _location(self, supervision: Supervision) -> Tensor:

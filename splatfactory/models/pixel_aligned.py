@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from splatfactory.datasets.batch import Views
+from splatfactory.models.recording import recorded_matches
 from splatfactory.protocols import Prediction
 from splatfactory.schema import ModelConfig
 from zipsplat.gaussians import Gaussians
@@ -89,11 +90,12 @@ class PixelAlignedModel(nn.Module):
         else:
             has_priors = self.config.eval_use_priors
         priors = Priors.from_cameras(context.cameras, context.poses) if has_priors else None
-        gaussians = self.network(context.rgb, priors)
+        with recorded_matches(self.network) as matches:
+            gaussians = self.network(context.rgb, priors)
         side = self.network.config.backbone.patch_size
         num_tokens = gaussians.num_gaussians // side**2
         tokens = torch.arange(num_tokens, device=context.device).expand(len(gaussians), -1)
-        return Prediction(gaussians, tokens, side**2, side, {})
+        return Prediction(gaussians, tokens, side**2, side, {}, next(iter(matches), None))
 
     def schedule(self, step: int, num_steps: int | None) -> Mapping[str, float]:
         """Nothing changes during training."""

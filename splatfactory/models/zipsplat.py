@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from splatfactory.datasets.batch import Views
+from splatfactory.models.recording import recorded_matches
 from splatfactory.protocols import Prediction
 from splatfactory.schema import ModelConfig
 from zipsplat.model.compression import SELECTORS, num_kept
@@ -48,7 +49,8 @@ class ZipSplatModel(nn.Module):
             compression: Kept share of the tokens; None draws it in training and takes the
                 largest of the configuration in evaluation.
         """
-        features = self.network.encode(context.rgb, self._priors(context))
+        with recorded_matches(self.network) as matches:
+            features = self.network.encode(context.rgb, self._priors(context))
         ratio = self._ratio(features.num_views) if compression is None else compression
         tokens = self.selector(features.layers[0], num_kept(features.num_tokens, ratio))
         metrics = {
@@ -58,7 +60,7 @@ class ZipSplatModel(nn.Module):
         gaussians = self.network.decode_selected(features, tokens)
         config = self.network.config
         group, side = config.gaussians_per_token, config.backbone.patch_size
-        return Prediction(gaussians, tokens, group, side, metrics)
+        return Prediction(gaussians, tokens, group, side, metrics, next(iter(matches), None))
 
     def schedule(self, step: int, num_steps: int | None) -> Mapping[str, float]:
         """Lower the smallest kept share of tokens over the first part of training."""

@@ -11,6 +11,7 @@ from splatfactory.datasets.batch import Batch, Views
 from splatfactory.protocols import Drawn, Prediction, SceneLoss, Supervision
 from splatfactory.schema import HeadConfig
 from splatfactory.training.drawing import activated, draw
+from splatfactory.training.matching import true_matches
 from splatfactory.training.surface import surface_of_tokens
 from zipsplat.render import Renderer
 
@@ -54,7 +55,11 @@ class Objective:
             surface = surface_of_tokens(
                 batch.context, prediction.tokens, prediction.token_group, prediction.patch_size
             )
-        supervision = Supervision(gaussians, mask, drawn, views, surface)
+        logits, matches = None, None
+        if config.match_weight > 0 and prediction.matches is not None:
+            logits = prediction.matches.logits
+            matches = true_matches(batch.context, prediction.matches)
+        supervision = Supervision(gaussians, mask, drawn, views, surface, logits, matches)
         return self.loss(supervision), supervision
 
     def describe(self, supervision: Supervision, terms: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -37,6 +37,7 @@ class BackboneConfig:
         prior_heads: attention heads of the camera encoder.
         stem_dim: width of the finest level of a convolutional pyramid whose features are added to
             the patches; 0 means none, as in the released variants.
+        has_matcher: whether tokens are told what the features of the pyramid match in other views.
         name: the module of `zipsplat.model.backbones` that builds it.
     """
 
@@ -53,6 +54,7 @@ class BackboneConfig:
     pos_grid: int = 37
     prior_heads: int = 16
     stem_dim: int = 0
+    has_matcher: bool = False
     name: str = "dav3"
 
     def __post_init__(self) -> None:
@@ -85,6 +87,10 @@ class BackboneConfig:
                 )
         if self.stem_dim < 0 or self.stem_dim % 8:
             raise ValueError(f"stem_dim must be 0 or a multiple of 8, got {self.stem_dim}")
+        if self.has_matcher and not self.stem_dim:
+            raise ValueError(
+                "has_matcher needs the features of a pyramid; set stem_dim, e.g. to 24"
+            )
         if self.rope_start < self.depth and (self.dim // self.num_heads) % 4:
             raise ValueError(
                 "rotary positions need heads of a multiple of 4 channels, "

@@ -146,6 +146,7 @@ def _backbone_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "patch_size": _shape(tensors, _VIT + "patch_embed.proj.weight")[-1],
         "pos_grid": round((_shape(tensors, _VIT + "pos_embed")[1] - 1) ** 0.5),
         "stem_dim": len(tensors.get(_VIT + "stem.levels.0.0.bias", ())),
+        "has_matcher": _VIT + "matcher.nowhere" in tensors,
     }
     if normed:
         head_dim = _shape(tensors, f"{_VIT}blocks.{min(normed)}.attn.q_norm.weight")[0]

@@ -27,6 +27,7 @@ class Pyramid(nn.Module):
         super().__init__()
         self.patch_size = patch_size
         wide, widest = 2 * width, 4 * width
+        self.dim_out = widest
         self.levels = nn.Sequential(
             nn.Sequential(nn.Conv2d(3, width, 5, 2, 2), _Residual(width)),
             nn.Sequential(nn.Conv2d(width, wide, 3, 2, 1), _Residual(wide)),
@@ -36,16 +37,24 @@ class Pyramid(nn.Module):
         self.mix = nn.Linear(CELLS**2 * widest, dim)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (..., T, D) of images (..., 3, H, W) in [0, 1], patches row by row."""
+        """Features (..., C, cells · rows, cells · columns) of images (..., 3, H, W) in [0, 1]."""
         rows, columns = (side // self.patch_size for side in images.shape[-2:])
         pixels = images.flatten(0, -4).to(self.mix.weight.dtype) * 2 - 1
-        features = self.norm(self.levels(pixels))
         features = functional.interpolate(
-            features, (CELLS * rows, CELLS * columns), mode="bilinear", align_corners=False
+            self.norm(self.levels(pixels)),
+            (CELLS * rows, CELLS * columns),
+            mode="bilinear",
+            align_corners=False,
         )
-        cells = features.unflatten(2, (rows, CELLS)).unflatten(4, (columns, CELLS))
-        tokens: Tensor = self.mix(cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2))
-        out: Tensor = tokens.unflatten(0, images.shape[:-3])
+        out: Tensor = features.unflatten(0, images.shape[:-3])
+        return out
+
+    def tokens(self, features: Tensor) -> Tensor:
+        """Tokens (..., T, D) of features as `forward` gives them, patches row by row."""
+        cells = features.unflatten(-1, (-1, CELLS)).unflatten(-3, (-1, CELLS))
+        # (..., channels, rows, cells, columns, cells): what belongs to a patch comes together.
+        patches = cells.movedim((-4, -2), (-5, -4)).flatten(-3).flatten(-3, -2)
+        out: Tensor = self.mix(patches)
         return out
 
 

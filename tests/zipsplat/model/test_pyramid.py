@@ -29,11 +29,11 @@ def test_one_feature_per_patch_in_the_order_of_the_patches() -> None:
     """A change of a patch moves its own feature most."""
     pyramid = Pyramid(8, 12, SIDE).double()
     images = torch.rand(2, 3, 3, 5 * SIDE, 7 * SIDE, dtype=torch.float64)
-    before = pyramid(images)
+    before = pyramid.tokens(pyramid(images))
     assert before.shape == (2, 3, 35, 12)
     row, column = 3, 4
     images[1, 2, :, row * SIDE : (row + 1) * SIDE, column * SIDE : (column + 1) * SIDE] += 0.5
-    change = (pyramid(images) - before).norm(dim=-1)
+    change = (pyramid.tokens(pyramid(images)) - before).norm(dim=-1)
     assert int(change[1, 2].argmax()) == row * 7 + column
     change[1, 2] = 0
     assert change.max() == 0  # views do not see each other
@@ -61,3 +61,12 @@ def test_widths_that_cannot_be_normalised_are_refused(width: int) -> None:
             dim=16, depth=1, num_heads=1, out_layers=(0,),
             alt_start=1, qknorm_start=1, rope_start=1, stem_dim=width,
         )  # fmt: skip
+
+
+def test_the_matcher_is_read_back_from_tensors() -> None:
+    backbone = dataclasses.replace(TINY.backbone, stem_dim=8, has_matcher=True)
+    network = ZipSplatNetwork(dataclasses.replace(TINY, backbone=backbone)).eval()
+    again = network_from_tensors(network.state_dict(), network.config.to_conf())
+    assert again.config == network.config
+    with pytest.raises(ValueError, match="needs the features of a pyramid"):
+        dataclasses.replace(TINY.backbone, has_matcher=True)

@@ -18,8 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from zipsplat.model.architecture import BackboneConfig
 from zipsplat.model.layers import Block, Mlp, PatchEmbed, SwiGlu
+from zipsplat.model.matching import Matcher
 from zipsplat.model.priors import CameraEncoder, Priors
-from zipsplat.model.pyramid import Pyramid
+from zipsplat.model.pyramid import CELLS, Pyramid
 from zipsplat.model.rope import Rotation, global_positions, local_positions, rotation
 
 NORM_EPS = 1e-6
@@ -44,7 +45,11 @@ class MultiViewViT(nn.Module):
         self.camera_token = nn.Parameter(torch.zeros(1, 2, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.pos_grid**2, dim))
         self.patch_embed = PatchEmbed(dim, config.patch_size)
-        self.stem = Pyramid(config.stem_dim, dim, config.patch_size) if config.stem_dim else None
+        stem = config.stem_dim
+        self.stem = Pyramid(stem, dim, config.patch_size) if stem else None
+        self.matcher = (
+            Matcher(self.stem.dim_out, dim, CELLS) if self.stem and config.has_matcher else None
+        )
         self.blocks = nn.ModuleList(_block(config, index) for index in range(config.depth))
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
 
@@ -60,9 +65,12 @@ class MultiViewViT(nn.Module):
             that looked at each view by itself, then those of the layer, normalised.
         """
         B, V = images.shape[:2]
-        x = self.embed(images).flatten(0, 1)
+        x, seen_again = self.embed(images)
+        x = x.flatten(0, 1)
         if camera_tokens is None:
             camera_tokens = self.learned_camera_tokens(B, V)
+        if seen_again is not None:
+            camera_tokens = camera_tokens + seen_again
         within, across = self._rotations(images)
         outputs: list[Tensor] = []
         local = x
@@ -80,16 +88,23 @@ class MultiViewViT(nn.Module):
                 outputs.insert(0, output.unflatten(0, (B, V)))
         return outputs
 
-    def embed(self, images: Tensor) -> Tensor:
-        """The special token and the patches of each view, with positions: (B, V, 1 + T, D)."""
-        patches = self.patch_embed(images)
+    def embed(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The special token and the patches of each view, with positions: (B, V, 1 + T, D).
+
+        And what matches between views add to the camera tokens (B, V, D), if there is a matcher.
+        """
+        patches, seen_again = self.patch_embed(images), None
         if self.stem is not None:
-            patches = patches + self.stem(images)
+            features = self.stem(images)
+            patches = patches + self.stem.tokens(features)
+            if self.matcher is not None:
+                told, seen_again = self.matcher.embed(self.matcher(features))
+                patches = patches + told
         size = self.config.patch_size
         positions = self.positions(images.shape[-2] // size, images.shape[-1] // size)
         special = self.cls_token.expand(*patches.shape[:2], 1, -1)
         tokens = torch.cat((special.to(patches.dtype), patches), dim=-2)
-        return tokens + positions.to(patches.dtype)
+        return tokens + positions.to(patches.dtype), seen_again
 
     def positions(self, rows: int, columns: int) -> Tensor:
         """Learned positions (1, 1 + T, D) resampled to a patch grid, in float32."""

@@ -1,0 +1,25 @@
+"""Teach the matcher which cell of another view shows the same place, where depth is known."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from splatfactory.protocols import TrueMatches
+
+
+def matching_error(logits: Tensor, true: TrueMatches) -> Tensor:
+    """Cross entropy of matches, averaged over the cells whose match is known.
+
+    Args:
+        logits: (B, V, R, N, N + 1), the last for "nowhere".
+        true: what they should say.
+
+    Returns:
+        (B,), 0 where nothing is known.
+    """
+    log_probability = logits.float().log_softmax(dim=-1)
+    errors = -(log_probability.gather(-1, true.cells) * true.shares).sum(dim=-1)
+    is_known = true.shares.sum(dim=-1) > 0
+    errors = torch.where(is_known, errors, 0.0).flatten(1)
+    return errors.sum(dim=1) / is_known.flatten(1).sum(dim=1).clamp(min=1)

@@ -1,0 +1,71 @@
+"""Which cells of context views show the same place, by true depth and poses.
+
+Letters: B scenes, V views, R references of each view, N cells of a view.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from splatfactory.datasets.batch import Views
+from splatfactory.protocols import TrueMatches
+from zipsplat.model.matching import Matches
+
+MAX_DEPTH_ERROR = 0.1  # relative; a place that is nearer or farther than what is seen is hidden
+NEAREST = 1e-3
+
+
+@torch.no_grad()
+def true_matches(context: Views, matches: Matches) -> TrueMatches:
+    """Project the centres of cells into the reference views.
+
+    Args:
+        context: (B, V) views with depth.
+        matches: of the same views; only references and grid are used.
+    """
+    rows, columns = matches.grid
+    height, width = context.height / rows, context.width / columns
+    device = context.device
+    v = (torch.arange(rows, device=device) + 0.5) * height
+    u = (torch.arange(columns, device=device) + 0.5) * width
+    z = context.depths[:, :, v.long()][..., u.long()].float()  # (B, V, rows, columns)
+    K, R, t = context.cameras.K.float(), context.poses.R.float(), context.poses.t.float()
+    x = (u - K[..., 0, 2, None, None]) / K[..., 0, 0, None, None] * z
+    y = (v[:, None] - K[..., 1, 2, None, None]) / K[..., 1, 1, None, None] * z
+    points = torch.stack((x, y, z), dim=-1).flatten(2, 3)
+    points = torch.einsum("bvij,bvnj->bvni", R, points) + t[:, :, None]
+
+    other = matches.references.clamp(min=0)
+    points = points[:, :, None] - t[:, other][:, :, :, None]
+    points = torch.einsum("bvrji,bvrnj->bvrni", R[:, other], points)
+    depth = points[..., 2].clamp(min=NEAREST)
+    K = K[:, other][:, :, :, None]
+    # In units of cells, whole numbers at their centres.
+    column = (points[..., 0] / depth * K[..., 0, 0] + K[..., 0, 2]) / width - 0.5
+    row = (points[..., 1] / depth * K[..., 1, 1] + K[..., 1, 2]) / height - 0.5
+    is_inside = (points[..., 2] > NEAREST) & (column > -0.5) & (column < columns - 0.5)
+    is_inside &= (row > -0.5) & (row < rows - 0.5)
+    cells, shares = _around(row, column, rows, columns)
+
+    nearest = cells.gather(-1, shares.argmax(dim=-1, keepdim=True)).squeeze(-1)
+    seen = z.flatten(2)[:, other].gather(-1, nearest)
+    is_seen = is_inside & ((points[..., 2] - seen).abs() < MAX_DEPTH_ERROR * seen)
+    is_known = (matches.references >= 0)[..., None] & (z > 0).flatten(2)[:, :, None]
+    is_known = is_known & (is_seen | ~is_inside)
+    nowhere = torch.full_like(cells, rows * columns)
+    return TrueMatches(
+        torch.where(is_seen[..., None], cells, nowhere),
+        torch.where(is_seen[..., None], shares, 0.25) * is_known[..., None],
+    )
+
+
+def _around(row: Tensor, column: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """The four cells around places (…), (…, 4), and their bilinear shares."""
+    cells, shares = [], []
+    for top in (row.floor(), row.floor() + 1):
+        for left in (column.floor(), column.floor() + 1):
+            shares.append((1 - (row - top).abs()) * (1 - (column - left).abs()))
+            r, c = top.clamp(0, rows - 1).long(), left.clamp(0, columns - 1).long()
+            cells.append(r * columns + c)
+    return torch.stack(cells, dim=-1), torch.stack(shares, dim=-1)
