@@ -2,15 +2,14 @@
 
     python examples/01_reconstruct.py [PICTURES …] [--weights zipsplat] [-o scene.ply]
 
-Without weights, a small untrained network shows the first picture as a relief. With
-`--weights zipsplat` the released weights are fetched (5.8 GB, non-commercial use only).
+The small weights that came with the package show what the steps are. With `--weights zipsplat` the
+released ones are fetched (5.8 GB, non-commercial use only).
 """
 
 import argparse
 from pathlib import Path
 
 from zipsplat import ZipSplat, load_image
-from zipsplat.model.untrained import untrained_network
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,15 +18,11 @@ def main() -> None:
     """Reconstruct."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pictures", nargs="*", type=Path)
-    parser.add_argument("--weights")
+    parser.add_argument("--weights", default="zipsplat-tiny")
     parser.add_argument("-o", "--output", type=Path, default="outputs/examples/scene.ply")
     options = parser.parse_args()
 
-    if options.weights is None:
-        print("untrained weights: the scene is the first picture as a relief")
-        model = ZipSplat.from_network(untrained_network())
-    else:
-        model = ZipSplat(options.weights)
+    model = ZipSplat(options.weights)
 
     # Pictures of any size; they are cropped to squares and resized inside.
     paths = options.pictures or sorted((ROOT / "assets/examples/office").glob("*.png"))

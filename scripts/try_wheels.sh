@@ -18,5 +18,6 @@ cd "$work"
 env/bin/python -c "import zipsplat, splatfactory; print(zipsplat.__version__, splatfactory.__version__)"
 env/bin/zipsplat doctor
 env/bin/zipsplat info photos/01.png
+env/bin/zipsplat reconstruct photos --weights zipsplat-tiny -o scene.ply  # weights in the wheel
 env/bin/python -m splatfactory.train --help >/dev/null
 echo "wheels work outside the repository"

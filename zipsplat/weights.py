@@ -44,6 +44,7 @@ REGISTRY: Mapping[str, HubFile] = {
 }
 LICENCE_NOTES: Mapping[str, str] = {
     "zipsplat": "Made with the released ZipSplat weights (CC BY-NC 4.0): not for commercial use.",
+    "zipsplat-tiny": "Made with zipsplat-tiny (Apache-2.0), a small model of generated scenes.",
 }
 
 

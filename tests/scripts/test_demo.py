@@ -28,15 +28,17 @@ def run(tmp_path, monkeypatch):
     return run_script
 
 
-def test_the_demo_names_every_file_and_says_that_weights_are_untrained(tmp_path, run, capsys):
+def test_the_demo_names_every_file_and_counts_gaussians(tmp_path, run, capsys):
     assert run("scripts/demo.py", "--output", "demo", "--frames", 6) == 0
     told = capsys.readouterr().out
-    assert "UNTRAINED" in told
     for path in (tmp_path / "demo").iterdir():
         assert str(path.relative_to(tmp_path)) in told
-    assert Gaussians.load(tmp_path / "demo/scene.ply").num_gaussians == 6 * 324 * 32
+    dense = 6 * 81 * 32
+    assert Gaussians.load(tmp_path / "demo/scene.ply").num_gaussians == dense
+    for count in (dense, dense // 2, 32 * (6 * 81 // 4)):
+        assert f"{count} Gaussians, decoded in" in told
     assert video_info(tmp_path / "demo/orbit.mp4").num_frames == 6
-    assert load_image(tmp_path / "demo/contact_sheet.png").shape[0] == 3
+    assert load_image(tmp_path / "demo/contact_sheet.webp").shape[0] == 3
     assert (tmp_path / "demo/scene.spz").exists()
 
 
