@@ -1,4 +1,4 @@
-"""`python -m splatfactory.models.release RUN -o FILE.safetensors`: small weights of a finished run.
+"""`python -m splatfactory.training.release RUN -o FILE.safetensors`: small weights of a finished run.
 
 Keeps what inference needs and nothing else: tensors in float16, the architecture, the picture size,
 no paths of the machine that trained. `ZipSplat(weights="FILE.safetensors")` loads the file.
@@ -50,7 +50,7 @@ def to_half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the file; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="splatfactory.models.release", description="Small weights of a finished run."
+        prog="splatfactory.training.release", description="Small weights of a finished run."
     )
     parser.add_argument("run", help="name of a training run, or a weights file")
     parser.add_argument("-o", "--output", type=Path, required=True, help="ends in .safetensors")
