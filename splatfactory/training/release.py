@@ -1,4 +1,4 @@
-"""`python -m splatfactory.training.release RUN -o FILE.safetensors`: small weights of a finished run.
+"""`python -m splatfactory.training.release RUN -o FILE`: small weights of a finished run.
 
 Keeps what inference needs and nothing else: tensors in float16, the architecture, the picture size,
 no paths of the machine that trained. `ZipSplat(weights="FILE.safetensors")` loads the file.
