@@ -10,6 +10,7 @@ from torch import Tensor
 
 from splatfactory.datasets.batch import Views
 from splatfactory.protocols import TrueMatches
+from splatfactory.training.surface import seen_points
 from zipsplat.model.matching import Matches
 
 MAX_DEPTH_ERROR = 0.1  # relative; a place that is nearer or farther than what is seen is hidden
@@ -29,29 +30,25 @@ def true_matches(context: Views, matches: Matches) -> TrueMatches:
     device = context.device
     v = (torch.arange(rows, device=device) + 0.5) * height
     u = (torch.arange(columns, device=device) + 0.5) * width
-    z = context.depths[:, :, v.long()][..., u.long()].float()  # (B, V, rows, columns)
-    K, R, t = context.cameras.K.float(), context.poses.R.float(), context.poses.t.float()
-    x = (u - K[..., 0, 2, None, None]) / K[..., 0, 0, None, None] * z
-    y = (v[:, None] - K[..., 1, 2, None, None]) / K[..., 1, 1, None, None] * z
-    points = torch.stack((x, y, z), dim=-1).flatten(2, 3)
-    points = torch.einsum("bvij,bvnj->bvni", R, points) + t[:, :, None]
+    points, own_depth = seen_points(context, u, v)
+    own_depth = own_depth.flatten(2)
 
     other = matches.references.clamp(min=0)
-    points = points[:, :, None] - t[:, other][:, :, :, None]
-    points = torch.einsum("bvrji,bvrnj->bvrni", R[:, other], points)
-    depth = points[..., 2].clamp(min=NEAREST)
-    K = K[:, other][:, :, :, None]
+    cameras = context.cameras[:, other].to(torch.float32)
+    poses = context.poses[:, other].to(torch.float32)
+    points = poses.inv().transform(points.flatten(2, 3)[:, :, None])  # (B, V, R, N, 3)
+    depth = points[..., 2]
+    points = torch.cat((points[..., :2], depth[..., None].clamp(min=NEAREST)), dim=-1)
     # In units of cells, whole numbers at their centres.
-    column = (points[..., 0] / depth * K[..., 0, 0] + K[..., 0, 2]) / width - 0.5
-    row = (points[..., 1] / depth * K[..., 1, 1] + K[..., 1, 2]) / height - 0.5
-    is_inside = (points[..., 2] > NEAREST) & (column > -0.5) & (column < columns - 0.5)
+    column, row = (cameras.project(points) / points.new_tensor([width, height]) - 0.5).unbind(-1)
+    is_inside = (depth > NEAREST) & (column > -0.5) & (column < columns - 0.5)
     is_inside &= (row > -0.5) & (row < rows - 0.5)
     cells, shares = _around(row, column, rows, columns)
 
     nearest = cells.gather(-1, shares.argmax(dim=-1, keepdim=True)).squeeze(-1)
-    seen = z.flatten(2)[:, other].gather(-1, nearest)
-    is_seen = is_inside & ((points[..., 2] - seen).abs() < MAX_DEPTH_ERROR * seen)
-    is_known = (matches.references >= 0)[..., None] & (z > 0).flatten(2)[:, :, None]
+    seen = own_depth[:, other].gather(-1, nearest)
+    is_seen = is_inside & ((depth - seen).abs() < MAX_DEPTH_ERROR * seen)
+    is_known = (matches.references >= 0)[..., None] & (own_depth > 0)[:, :, None]
     is_known = is_known & (is_seen | ~is_inside)
     nowhere = torch.full_like(cells, rows * columns)
     return TrueMatches(

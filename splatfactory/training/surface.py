@@ -33,19 +33,33 @@ def surface_of_tokens(context: Views, tokens: Tensor, group: int, side: int) -> 
     device = context.device
     v = _centres(context.height // side, rows, side, device)
     u = _centres(context.width // side, columns, side, device)
-    z = context.depths[:, :, v.long()][..., u.long()].float()
-    K, pose = context.cameras.K.float(), context.poses
-    x = (u - K[..., 0, 2, None, None]) / K[..., 0, 0, None, None] * z
-    y = (v[:, None] - K[..., 1, 2, None, None]) / K[..., 1, 1, None, None] * z
-    points = torch.stack((x, y, z), dim=-1)
-    points = torch.einsum("bvij,bvhwj->bvhwi", pose.R.float(), points) + pose.t[:, :, None, None]
-    points[z <= 0] = math.nan
+    points, depth = seen_points(context, u, v)
+    points[depth <= 0] = math.nan
     # (B, V, rows of patches, cells, columns of patches, cells, 3): the cells of a patch together.
     cells = points.unflatten(2, (-1, rows)).unflatten(4, (-1, columns)).movedim(3, 4)
     cells = cells.flatten(4, 5).flatten(1, 3)
     scenes = torch.arange(len(cells), device=device)[:, None]
     chosen: Tensor = cells[scenes, tokens].flatten(1, 2)
     return chosen
+
+
+def seen_points(views: Views, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """What pictures show at a grid of places.
+
+    Args:
+        views: (B, V) views with depth.
+        u: (columns,) pixel coordinates.
+        v: (rows,) pixel coordinates.
+
+    Returns:
+        Points (B, V, rows, columns, 3) in the frame of the poses, and their depth (B, V, rows,
+        columns); a point means nothing where the depth is not positive.
+    """
+    depth = views.depths[..., v.long()[:, None], u.long()].float()
+    pixels = torch.stack(torch.meshgrid(u, v, indexing="xy"), dim=-1).flatten(0, 1)
+    points = views.cameras.to(torch.float32).unproject(pixels, depth.flatten(2))
+    points = views.poses.to(torch.float32).transform(points)
+    return points.unflatten(2, depth.shape[2:]), depth
 
 
 def _centres(num_patches: int, cells: int, side: int, device: torch.device) -> Tensor:
