@@ -112,16 +112,36 @@ def test_a_matcher_learns_to_find_a_moved_picture():
     assert errors[-1] < 0.5 * errors[0]
 
 
-def test_a_new_matcher_changes_nothing_and_an_old_one_tells_where_things_are():
+def test_a_new_matcher_changes_nothing():
     torch.manual_seed(0)
     matcher = Matcher(8, 16, 2)
-    matches = matcher(torch.randn(2, 3, 8, GRID, GRID))
-    patches, camera = matcher.embed(matches)
+    patches, camera = matcher.embed(matcher(torch.randn(2, 3, 8, GRID, GRID)))
     assert patches.shape == (2, 3, 4, 16)
     assert camera.shape == (2, 3, 16)
     assert not patches.any()
     assert not camera.any()
-    for parameter in matcher.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    before, _ = matcher.embed(matches)
-    assert before.std() > 0
+
+
+def test_tokens_are_told_place_shift_and_certainty():
+    """All cells but those of the last column are seen one cell to the right in the first view."""
+    cells, num_references, numbers = 2, 3, 5
+    matcher = Matcher(8, cells**2 * num_references * numbers, cells)
+    with torch.no_grad():
+        matcher.to_patch.weight.copy_(torch.eye(len(matcher.to_patch.weight)))
+    matches = empty_matches(2)
+    N = GRID * GRID
+    seen_at = torch.arange(N) + 1
+    seen_at[GRID - 1 :: GRID] = N  # nowhere
+    matches.logits[0, 1, 0] = 100.0 * torch.nn.functional.one_hot(seen_at, N + 1)
+    told = matcher.embed(matches)[0].view(2, 2, 2, cells, cells, num_references, numbers)
+    step = 2 / GRID  # of one cell, in pictures from -1 to 1
+    centres = (torch.arange(GRID) + 0.5) * step - 1
+    for row in range(GRID):
+        for column in range(GRID):
+            of_cell = told[1, row // cells, column // cells, row % cells, column % cells]
+            x, y = float(centres[column]), float(centres[row])
+            is_seen = column + 1 < GRID
+            expected = [x + step, y, step, 0, 1] if is_seen else [0] * numbers
+            assert of_cell[0].tolist() == pytest.approx(expected, abs=1e-5)
+            assert not of_cell[2].any()  # the last view has none after it
+    assert not told[0, ..., :2, :].any()  # the first view has neither first nor previous
