@@ -2,6 +2,10 @@
 
 Keeps what inference needs and nothing else: tensors in float16, the architecture, the picture size,
 no paths of the machine that trained. `ZipSplat(weights="FILE.safetensors")` loads the file.
+
+`--blend OTHER SHARE` averages with the run that this one started from: fine-tuned weights lose some
+of what they started with, and the mean of both often has the best of each (Wortsman et al., "Robust
+fine-tuning of zero-shot models", 2022).
 """
 
 from __future__ import annotations
@@ -34,6 +38,28 @@ def released_conf(conf: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dic
     return {"model": model}
 
 
+def blend(
+    tensors: Mapping[str, Tensor], others: Mapping[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """Weighted means, tensor by tensor.
+
+    Args:
+        tensors: by name.
+        others: of the same names and shapes.
+        share: of the others, in [0, 1].
+
+    Raises:
+        ValueError: if they are not of one network, or the share is out of range.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"the share must be in [0, 1], got {share:g}")
+    shapes, other_shapes = ({n: t.shape for n, t in part.items()} for part in (tensors, others))
+    if shapes != other_shapes:
+        name = next(iter(dict(shapes.items() ^ other_shapes.items())))
+        raise ValueError(f"{name} differs between the two; only weights of one network can blend")
+    return {name: (1 - share) * values + share * others[name] for name, values in tensors.items()}
+
+
 def to_half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors in float16.
 
@@ -54,21 +80,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("run", help="name of a training run, or a weights file")
     parser.add_argument("-o", "--output", type=Path, required=True, help="ends in .safetensors")
+    parser.add_argument(
+        "--blend", nargs=2, metavar=("OTHER", "SHARE"), help="average with another run, e.g. 0.4"
+    )
     options = parser.parse_args(argv)
     if options.output.suffix != ".safetensors":
         parser.error(f"the output must end in .safetensors, got {options.output}")
     try:
-        is_file = Path(options.run).is_file()
-        source = Path(options.run) if is_file else run_folder.weights_of(options.run)
+        source = _file(options.run)
         found = weights.read(source)
-        conf = released_conf(found.conf, found.tensors)
-        export(to_half(found.tensors), conf, options.output)
+        tensors, conf = found.tensors, released_conf(found.conf, found.tensors)
+        if options.blend:
+            other, share = options.blend
+            tensors = blend(tensors, weights.read(_file(other)).tensors, float(share))
+        export(to_half(tensors), conf, options.output)
     except (ConfigError, CheckpointError, KeyError, ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     size = options.output.stat().st_size / 1e6
     sys.stdout.write(f"{options.output}: {size:.1f} MB, from {source}\n")
     return 0
+
+
+def _file(run: str) -> Path:
+    return Path(run) if Path(run).is_file() else run_folder.weights_of(run)
 
 
 if __name__ == "__main__":

@@ -56,3 +56,28 @@ def test_values_that_do_not_fit_are_refused(run, tmp_path, capsys):
 def test_unknown_runs_are_one_line(tmp_path, capsys):
     assert release.main(["nothing", "-o", str(tmp_path / "small.safetensors")]) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_two_runs_are_averaged(run, tmp_path, capsys):
+    found, other = weights.read(run), tmp_path / "other.safetensors"
+    export({name: value + 1 for name, value in found.tensors.items()}, found.conf, other)
+    mean = tmp_path / "mean.safetensors"
+    assert release.main([str(run), "--blend", str(other), "0.25", "-o", str(mean)]) == 0
+    for name, value in weights.read(mean).tensors.items():
+        assert torch.equal(
+            value, (0.75 * found.tensors[name] + 0.25 * (found.tensors[name] + 1)).half()
+        )
+    for share, message in (("2", "share must be in"), ("x", "could not convert")):
+        assert release.main([str(run), "--blend", str(other), share, "-o", str(mean)]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_weights_of_other_networks_do_not_blend(run, tmp_path, capsys):
+    found, other = weights.read(run), tmp_path / "other.safetensors"
+    tensors = dict(found.tensors)
+    tensors["color_embed.proj.bias"] = torch.zeros(1)
+    export(tensors, found.conf, other)
+    output = tmp_path / "mean.safetensors"
+    assert release.main([str(run), "--blend", str(other), "0.5", "-o", str(output)]) == 1
+    assert "color_embed.proj.bias differs" in capsys.readouterr().err
+    assert not output.exists()
