@@ -258,17 +258,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"| zipsplat-tiny that is given the cameras of its input | {told['total_gaussians']:.0f} "
         f"| {told['target_psnr']:.2f} / {told['target_ssim']:.3f} |"
     )
-    others = {"untrained": untrained(WORK / "untrained.safetensors")}
+    others = [("untrained", untrained(WORK / "untrained.safetensors"), False)]
     if options.pixel_aligned is not None:
-        others["pixel-aligned"] = options.pixel_aligned
-    for name, path in others.items():
-        for is_aligned in (False, True):
-            found = evaluate(path, name, 4, 1.0, count, is_aligned)
-            print(
-                f"| {name}, {'aligned' if is_aligned else 'given poses'} "
-                f"| {found['total_gaussians']:.0f} "
-                f"| {found['target_psnr']:.2f} / {found['target_ssim']:.3f} |"
-            )
+        others += [("pixel-aligned", options.pixel_aligned, flag) for flag in (False, True)]
+    for name, path, is_aligned in others:
+        found = evaluate(path, name, 4, 1.0, count, is_aligned)
+        print(
+            f"| {name}, {'aligned' if is_aligned else 'given poses'} "
+            f"| {found['total_gaussians']:.0f} "
+            f"| {found['target_psnr']:.2f} / {found['target_ssim']:.3f} |"
+        )
     exact, rounded = precisions(weights, count).values()
     print(
         f"\nPSNR in bfloat16 less that in float32, 4 views: {(rounded - exact).mean():+.3f} dB, "
