@@ -72,7 +72,7 @@ tiny: $(READY)  ## train zipsplat-tiny from nothing, and its baseline; hours on 
 	$(TRAIN) zipsplat-tiny-geometry --conf zipsplat-tiny-geometry
 	$(TRAIN) zipsplat-tiny --conf zipsplat-tiny model.weights=$(GEOMETRY)
 	$(TRAIN) zipsplat-tiny-pixels --conf zipsplat-tiny model.name=networks.pixel_aligned model.relief_init=false model.backbone.weights=$(GEOMETRY)
-	$(BIN)/python -m splatfactory.training.release zipsplat-tiny --blend zipsplat-tiny-geometry 0.4 -o outputs/zipsplat-tiny.safetensors
+	$(BIN)/python -m splatfactory.training.release outputs/training/zipsplat-tiny/checkpoint_last.safetensors --blend $(GEOMETRY) 0.4 -o outputs/zipsplat-tiny.safetensors
 
 tiny-scores: $(READY)  ## score zipsplat-tiny on held-out generated scenes; an hour on two cores
 	$(BIN)/python benchmarks/tiny_model.py --pixel-aligned outputs/training/zipsplat-tiny-pixels/checkpoint_last.safetensors --plot docs/images/tiny-model.webp

@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="splatfactory.training.release", description="Small weights of a finished run."
     )
-    parser.add_argument("run", help="name of a training run, or a weights file")
+    parser.add_argument("run", help="name of a training run (its best weights), or a weights file")
     parser.add_argument("-o", "--output", type=Path, required=True, help="ends in .safetensors")
     parser.add_argument(
         "--blend", nargs=2, metavar=("OTHER", "SHARE"), help="average with another run, e.g. 0.4"
