@@ -55,7 +55,7 @@ def blend(
         raise ValueError(f"the share must be in [0, 1], got {share:g}")
     shapes, other_shapes = ({n: t.shape for n, t in part.items()} for part in (tensors, others))
     if shapes != other_shapes:
-        name = next(iter(dict(shapes.items() ^ other_shapes.items())))
+        name, _ = min(shapes.items() ^ other_shapes.items())
         raise ValueError(f"{name} differs between the two; only weights of one network can blend")
     return {name: (1 - share) * values + share * others[name] for name, values in tensors.items()}
 
