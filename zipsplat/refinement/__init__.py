@@ -1,0 +1,1 @@
+"""Sharpen a scene of Gaussians against its photos by optimisation."""
