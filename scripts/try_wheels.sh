@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Build both wheels, install them in a clean environment, and use them from another folder.
+# Build both wheels, install them in a clean environment, and walk the README's whole path there:
+# outside the checkout, in a folder whose name holds what names may hold.
 set -euo pipefail
 python=$(realpath -s "$1")
 root=$(pwd)
@@ -10,14 +11,23 @@ git ls-files -z | xargs -0 cp --parents -t "$work/source"  # building leaves fol
 for source in . splatfactory; do
     "$python" -m build --quiet --wheel --outdir "$work/dist" "$work/source/$source"
 done
-"$python" -m venv "$work/env"
-"$work/env/bin/python" -m pip install --quiet --disable-pip-version-check \
+rm -rf "$work/source"
+folder="$work/my scenes (é=1)"
+mkdir "$folder"
+"$python" -m venv "$folder/env"
+"$folder/env/bin/python" -m pip install --quiet --disable-pip-version-check \
     -c "$root/constraints.txt" "$work"/dist/*.whl
-cp -r assets/examples/office "$work/photos"
-cd "$work"
+cp -r assets/examples/office "$folder/photos"
+cd "$folder"
+run() { env/bin/python -m "$@"; }
 env/bin/python -c "import zipsplat, splatfactory; print(zipsplat.__version__, splatfactory.__version__)"
 env/bin/zipsplat doctor
 env/bin/zipsplat info photos/01.png
 env/bin/zipsplat reconstruct photos --weights zipsplat-tiny -o scene.ply  # weights in the wheel
-env/bin/python -m splatfactory.train --help >/dev/null
+
+run splatfactory.datasets.scripts.synthetic.generate --size 56 --num-scenes 12 --num-test-scenes 2 --num-views 8
+run splatfactory.train quick --conf quickstart train.num_steps=10 train.log_every_iter=5 data.batch_size=2
+run splatfactory.eval.indices make data/synthetic/56x56/test-scenes --output index.json --num-context 2 --num-target 4
+run splatfactory.eval.run custom_benchmark --checkpoint quick data.dataset_dir=data/synthetic/56x56 \
+    data.preprocessing.resize=56 eval.index=index.json eval.lpips=none
 echo "wheels work outside the repository"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -211,7 +212,7 @@ def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     path = _find(conf)
-    search = [f"hydra.searchpath=[file://{CONFIG_DIR}]"] if path.parent != CONFIG_DIR else []
+    search = [_search_path(CONFIG_DIR)] if path.parent != CONFIG_DIR else []
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(path.parent.resolve()), version_base=None):
@@ -223,6 +224,15 @@ def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise ConfigError(f"{path} holds no mapping of options")
     return {str(key): value for key, value in plain.items()}
+
+
+def _search_path(folder: Path) -> str:
+    """The override that adds a folder, quoted since its name may hold any character.
+
+    Source: https://hydra.cc/docs/advanced/override_grammar/basic/#quoted-values
+    """
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", str(folder))
+    return f"hydra.searchpath=['file://{escaped}']"
 
 
 def _find(conf: str) -> Path:

@@ -1,9 +1,11 @@
 """Configuration: every shipped file composes, overrides win, mistakes are named."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from splatfactory import config as config_module
 from splatfactory.config import (
     CONFIG_DIR,
     ConfigError,
@@ -129,6 +131,15 @@ def test_own_file_outside_composes_with_shipped_groups(tmp_path):
     own.write_text("defaults:\n  - model: zipsplat\n  - _self_\ntrain:\n  num_steps: 7\n")
     config = compose(str(own), "model/backbone=da3b")
     assert (config.train.num_steps, config.model.backbone.vit_name) == (7, "vitb")
+
+
+def test_shipped_groups_are_found_in_a_folder_of_any_name(tmp_path, monkeypatch):
+    shipped = tmp_path / "my runs (a=b, é'x)" / "configs"
+    shutil.copytree(CONFIG_DIR, shipped)
+    monkeypatch.setattr(config_module, "CONFIG_DIR", shipped)
+    own = tmp_path / "mine.yaml"
+    own.write_text("defaults:\n  - model: zipsplat\n  - data: synthetic\n")
+    assert load(Request(str(own), ())).data.name == "synthetic"
 
 
 def test_yaml_executes_nothing(tmp_path):
