@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import multiprocessing
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from splatfactory.datasets.mixture import Member, epoch_order
 from splatfactory.datasets.multiview import TOO_FEW_VIEWS
 from splatfactory.datasets.plan import BatchPlan, BatchRules, EpochPlan, Pick, Position, spares
 from splatfactory.datasets.store import SceneError
+from splatfactory.datasets.worker_processes import end_with_parent, start_context
 
 logger = logging.getLogger(__name__)
 
@@ -302,7 +302,8 @@ class SceneLoader:
             options = {
                 "prefetch_factor": self.config.prefetch_factor,
                 "persistent_workers": True,
-                "multiprocessing_context": _start_method(),
+                "multiprocessing_context": start_context([__name__]),
+                "worker_init_fn": end_with_parent,
             }
         return DataLoader(
             _Workshop(self._members, self._clips, self._capacities),
@@ -380,16 +381,6 @@ class _Workshop(Dataset[_Loaded]):
                 return scene
         reasons = Counter(error.reason for _, error in drops)
         raise DataLossError(f"{len(drops)} scenes in a row cannot be used: {dict(reasons)}")
-
-
-def _start_method() -> Any:
-    """Workers that inherit neither threads nor an open GPU, which forks do not survive."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    # Imported once by the server, instead of for seconds by each worker.
-    context.set_forkserver_preload([__name__])
-    return context
 
 
 @contextmanager

@@ -9,6 +9,8 @@ for.
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -100,12 +102,53 @@ def join(timeout_minutes: float, device: str | None = None) -> Iterator[World]:
         torch.cuda.set_device(place)
     if size > 1:
         backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+        timeout = timedelta(minutes=timeout_minutes)
+        store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
+        fresh = dist.PrefixStore(agree_on_prefix(store, rank, size, timeout), store)
+        dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=timeout)
     try:
         yield World(rank, size, local_rank, place)
     finally:
         if size > 1:
             dist.destroy_process_group()
+
+
+def agree_on_prefix(store: dist.Store, rank: int, size: int, timeout: timedelta) -> str:
+    """Agree with the other processes on a key prefix that nobody used before.
+
+    `torchrun` hands its own store to the workers, and hands over the same one after a restart: it
+    then still holds the addresses of workers that died, and joining the group hangs
+    (https://github.com/pytorch/pytorch/issues/135712). Restart counts cannot tell the attempts
+    apart, since the hosts of one job count differently. So each process draws a name; rank 0
+    announces its own, the others answer under it with theirs, and the answers are published. A
+    name that is announced but does not list this process's answer belongs to an earlier attempt.
+
+    Args:
+        store: shared by all processes, perhaps with keys of earlier attempts.
+        rank: of this process.
+        size: number of processes.
+        timeout: how long the others are waited for.
+
+    Raises:
+        RuntimeError: if they do not come in time.
+    """
+    own = uuid.uuid4().hex
+    if rank == 0:
+        store.set("leader", own)
+        answers = [f"{own}/{other}" for other in range(1, size)]
+        store.wait(answers, timeout)
+        store.set(f"{own}/members", ",".join(store.get(key).decode() for key in answers))
+        return own
+    end = time.monotonic() + timeout.total_seconds()
+    store.wait(["leader"], timeout)
+    while time.monotonic() < end:
+        leader = store.get("leader").decode()
+        store.set(f"{leader}/{rank}", own)
+        members = f"{leader}/members"
+        if store.check([members]) and own in store.get(members).decode().split(","):
+            return leader
+        time.sleep(0.05)
+    raise RuntimeError(f"process {rank} of {size} waited {timeout} for process 0 in vain")
 
 
 def without_sync(model: nn.Module, is_last: bool) -> Any:

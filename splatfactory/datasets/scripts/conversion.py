@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from splatfactory.datasets.shard_output import DEFAULT_SHARD_SIZE_MB, ShardOutput
 from splatfactory.datasets.shards import StoredScene
+from splatfactory.datasets.worker_processes import end_with_parent, start_context
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -92,9 +92,10 @@ def ordered_map(work: Callable[[J], R], jobs: Sequence[J], num_workers: int) -> 
     if num_workers == 0 or len(jobs) < 2:
         yield from map(work, jobs)
         return
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    with ProcessPoolExecutor(min(num_workers, len(jobs)), mp_context=context) as pool:
+    workers = min(num_workers, len(jobs))
+    with ProcessPoolExecutor(
+        workers, mp_context=start_context(), initializer=end_with_parent
+    ) as pool:
         yield from _in_order(pool, work, jobs, 2 * num_workers)
 
 

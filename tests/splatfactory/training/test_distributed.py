@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from splatfactory.training import checkpoints, trainer
-from splatfactory.training.distributed import World, mean_over_scenes
+from splatfactory.training.distributed import World, agree_on_prefix, mean_over_scenes
 from tests.splatfactory.conftest import start
 from tests.splatfactory.training import keep_gradients
 
@@ -65,6 +67,49 @@ def test_one_process_opens_no_port_and_needs_no_group():
     assert world.sum([1.0, 2.0]) == [1.0, 2.0]
     assert world.gather("a") == ["a"]
     assert not torch.distributed.is_initialized()
+
+
+def test_a_new_attempt_does_not_take_the_keys_of_the_last_one_for_its_own():
+    store = torch.distributed.HashStore()
+    timeout = timedelta(seconds=20)
+
+    def attempt() -> list[str]:
+        with ThreadPoolExecutor(3) as pool:  # rank 0 last: the others first see the old keys
+            waiting = [pool.submit(agree_on_prefix, store, r, 3, timeout) for r in (1, 2)]
+            time.sleep(0.2)
+            waiting.append(pool.submit(agree_on_prefix, store, 0, 3, timeout))
+            return [future.result() for future in waiting]
+
+    first, second = attempt(), attempt()
+    assert len(set(first)) == len(set(second)) == 1
+    assert first[0] != second[0]
+
+
+def test_processes_that_do_not_come_are_not_waited_for_for_ever():
+    with pytest.raises(RuntimeError):
+        agree_on_prefix(torch.distributed.HashStore(), 1, 2, timedelta(seconds=0.2))
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_killed_workers_and_changes_nothing(workplace: Path, started):
+    """One of two workers is killed five times; nothing but `--max-restarts` is asked for."""
+    common = ["--conf", "conf.yaml", "train.num_steps=60", "train.save_every_iter=2"]
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "--max-restarts=9"]
+    finish(start([*torchrun, "-m", "splatfactory.train", "whole", *common], workplace))
+    process = start([*torchrun, "-m", "splatfactory.train", "broken", *common], workplace)
+    started.append(process)
+    folder = workplace / "outputs/training/broken"
+    for _ in range(5):
+        begun = newest(folder)
+        wait_until(lambda begun=begun: newest(folder) > begun, 240)
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(workers[-1]), signal.SIGKILL)
+    finish(process, 400)
+    first, second = (
+        load_file(workplace / "outputs/training" / name / checkpoints.LAST)
+        for name in ("whole", "broken")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.fixture
