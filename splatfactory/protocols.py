@@ -135,8 +135,11 @@ class BatchSource(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """Position after the last batch handed out."""
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly after a saved position."""
+    def load_state_dict(self, state: Mapping[str, Any], *, accept_changes: bool = False) -> bool:
+        """Continue exactly after a saved position; returns whether its epoch goes on.
+
+        With `accept_changes`, other data than those of the position begin the next epoch.
+        """
 
     def set_max_views(self, max_views: int) -> None:
         """Bound the context views of the next batches."""

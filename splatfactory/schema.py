@@ -320,6 +320,9 @@ class TrainConfig:
     plot_every_iter: int | None = option(None, "draw figures every so many steps")
     num_eval_plots: int = option(4, "validation batches to draw")
     stdout_metrics: list[str] | None = option(["loss/total"], "shown on the console; null: all")
+    accept_changed_data: bool = option(
+        False, "--restore with other data or seed: go on at the begin of the next epoch"
+    )
     median_metrics: list[str] = option([], "validation metrics logged as <name>_median as well")
     print_arch: int = option(1, "depth of the printed module tree; 0: none")
     fast_dev_run: int = option(0, "run so many steps, validate once and stop")

@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 
-class BuildWithoutSetup(build_py):
+class BuildWithoutSetup(build_py):  # type: ignore[misc]  # setuptools has no types
     """Leaves this file, which lies in the package's folder, out of the wheel."""
 
     def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:

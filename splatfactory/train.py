@@ -10,8 +10,10 @@ import dataclasses
 import logging
 import os
 import random
+import secrets
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,7 @@ from splatfactory.training.distributed import World
 from splatfactory.training.objective import Objective
 from splatfactory.training.overfitting import FewBatches
 from splatfactory.training.trainer import Parts, Trainer, TrainingError
-from splatfactory.training.writers import build_writers
+from splatfactory.training.writers import Writer, build_writers, check_writers
 from splatfactory.visualization.training_figures import training_figures
 from zipsplat import weights
 from zipsplat.render import choose
@@ -115,26 +117,33 @@ def train(options: argparse.Namespace) -> int:
         )
     folder = run_folder.run_folder(options.experiment)
     request, config, is_restored = _wanted(options, folder)
+    if not is_restored:
+        run_folder.check_unused(folder, overwrite=options.overwrite)
     with distributed.join(config.train.ddp_timeout_minutes) as world:
-        check_memory_record(config.train.record_memory, world.device)  # before a folder is made
-        _open_folder(folder, request, config, world, options, is_restored)
-        run_folder.log_to(folder, is_main=world.is_main)
-        trainer = build(config, world, folder, options.experiment, is_restored=is_restored)
-        try:
-            is_finished = trainer.run()
-        finally:
-            for writer in trainer.parts.writers:
-                writer.close()
+        check_memory_record(config.train.record_memory, world.device)
+        run_folder.log_to(None, is_main=world.is_main)
+        config = _with_seed(config, world)
+        # Nothing is written before everything is ready, so a start that fails leaves no trace.
+        trainer = build(config, world, folder, is_restored=is_restored)
+        with _opened(folder, request, config, world, is_restored):
+            run_folder.log_to(folder, is_main=world.is_main)
+            if world.is_main:
+                _announce(trainer)
+            writers = _writers(config, world, folder, options.experiment)
+            try:
+                is_finished = trainer.run(writers)
+            finally:
+                for writer in writers:
+                    writer.close()
     if not is_finished:
         logger.info("stopped at step %d; --restore continues", trainer.progress.step)
     return 0 if trainer.signals.signal is None else 128 + trainer.signals.signal
 
 
-def build(
-    config: Config, world: World, folder: Path, experiment: str, *, is_restored: bool
-) -> Trainer:
-    """Everything a run needs, ready to start or to continue."""
+def build(config: Config, world: World, folder: Path, *, is_restored: bool) -> Trainer:
+    """Everything a run needs, ready to start or to continue; writes no file."""
     prepare_torch(config)
+    check_writers(config.train.writer)
     newest = checkpoints.load_newest(folder) if is_restored else None
     seed_everything(config.train.seed or 0)
     model = build_model(config.model, with_initial_weights=newest is None and not _given(config))
@@ -144,14 +153,27 @@ def build(
     compile_parts(model.network, config.train.compile)
     # From here on processes differ, so that each draws its own priors and token ratios.
     seed_everything((config.train.seed or 0) + 1_000_003 * (world.rank + 1))
-    trainer = Trainer(config, _parts(config, model, world, folder, experiment), world, folder)
+    trainer = Trainer(config, _parts(config, model, world), world, folder)
     if newest is not None:
         state, path = newest
         trainer.restore(state)
         logger.info("continuing from %s", path)
-    if world.is_main:
-        _announce(trainer)
     return trainer
+
+
+def _with_seed(config: Config, world: World) -> Config:
+    """The configuration with a seed: one drawn by the system, equal everywhere, if none is set."""
+    if config.train.seed is not None:
+        return config
+    seed = world.gather(secrets.randbelow(2**31))[0]
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
+
+
+def _writers(config: Config, world: World, folder: Path, experiment: str) -> list[Writer]:
+    if not world.is_main:
+        return []
+    options = config.train
+    return build_writers(options.writer, folder, options.project_name, experiment, to_dict(config))
 
 
 def prepare_torch(config: Config) -> None:
@@ -183,7 +205,7 @@ def compile_parts(network: nn.Module, mode: str | None) -> None:
                 block.compile(mode=mode)
 
 
-def _parts(config: Config, model: nn.Module, world: World, folder: Path, experiment: str) -> Parts:
+def _parts(config: Config, model: nn.Module, world: World) -> Parts:
     renderer = choose(config.train.renderer, world.device)
     head = config.model.gaussian_head
     perceptual = fetch_perceptual_network().to(world.device) if head.lpips_weight > 0 else None
@@ -192,17 +214,11 @@ def _parts(config: Config, model: nn.Module, world: World, folder: Path, experim
     source: BatchSource = training_loader(config.data, world.rank, world.size, pin_memory=is_cuda)
     if config.train.overfit:
         source = FewBatches(source, config.train.overfit)
-    writers = []
-    if world.is_main:
-        writers = build_writers(
-            config.train.writer, folder, config.train.project_name, experiment, to_dict(config)
-        )
     return Parts(
         model=model,
         objective=Objective(loss, renderer),
         source=source,
         validation=_validation(config, world),
-        writers=writers,
         figures=partial(training_figures, renderer=config.train.renderer),
         benchmarks=_benchmarks(config, world),
     )
@@ -284,26 +300,26 @@ def _shortened(config: Config) -> Config:
     return dataclasses.replace(config, train=changed)
 
 
-def _open_folder(
-    folder: Path,
-    request: Request,
-    config: Config,
-    world: World,
-    options: argparse.Namespace,
-    is_restored: bool,
-) -> None:
-    """The main process makes the folder; the others hear of a failure instead of waiting."""
-    failure = ""
+@contextmanager
+def _opened(
+    folder: Path, request: Request, config: Config, world: World, is_restored: bool
+) -> Iterator[None]:
+    """The main process opens the folder; the others hear of a failure instead of waiting."""
+    failure, lock = "", None
     if world.is_main:
         try:
-            if not is_restored:
-                run_folder.create(folder, overwrite=options.overwrite)
+            lock = run_folder.open_for_training(folder, is_restored=is_restored)
             run_folder.describe(folder, request, config, world.size)
         except (ConfigError, OSError) as error:
             failure = str(error)
-    failure = world.gather(failure)[0]
-    if failure:
-        raise ConfigError(failure)
+    try:
+        failure = world.gather(failure)[0]
+        if failure:
+            raise ConfigError(failure)
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def _given(config: Config) -> bool:

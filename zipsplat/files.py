@@ -10,6 +10,9 @@ from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
+PARTIAL = ".partial-"
+"""Begin of the names of files that are being written."""
+
 
 @contextmanager
 def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
@@ -22,7 +25,7 @@ def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=final.parent, prefix=".partial-", suffix=final.suffix)
+    handle, name = tempfile.mkstemp(dir=final.parent, prefix=PARTIAL, suffix=final.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -45,6 +48,17 @@ def write_atomically(path: str | PathLike[str], write: Callable[[BinaryIO], None
     """
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         write(file)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what killed processes left half written in a folder and below.
+
+    Args:
+        folder: one in which no other process writes.
+    """
+    for path in folder.rglob(f"{PARTIAL}*"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -195,10 +195,17 @@ class SceneLoader:
             "max_views": self._max_views,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *, accept_changes: bool = False) -> bool:
         """Continue exactly after a saved position.
 
         With another number of ranks the epoch goes on with the scenes that were not shown yet.
+
+        Args:
+            state: of `state_dict`.
+            accept_changes: if data or seed differ, begin the next epoch instead of refusing.
+
+        Returns:
+            Whether the saved epoch goes on; otherwise the next one begins.
 
         Raises:
             ValueError: if the data or the seed are not those of the saved run.
@@ -208,17 +215,25 @@ class SceneLoader:
             "data": self._fingerprint(),
             "seed": self.config.seed,
         }
-        for name, value in expected.items():
-            if state.get(name) != value:
-                raise ValueError(
-                    f"the saved position has {name} {state.get(name)}, these data have {value};"
-                    " continue with the same data and seed, or start anew"
-                )
+        changed = [name for name, value in expected.items() if state.get(name) != value]
+        if changed and accept_changes and "format" not in changed:
+            logger.warning("the data have changed; going on at the begin of the next epoch")
+            self.epoch = int(state["epoch"]) + 1
+            self._max_views = int(state["max_views"])
+            self._is_stale = True
+            return False
+        for name in changed:
+            raise ValueError(
+                f"the saved position has {name} {state.get(name)}, these data have"
+                f" {expected[name]}; continue with the same data and seed, start anew, or go on"
+                " at the next epoch with train.accept_changed_data=true"
+            )
         self.epoch = int(state["epoch"])
         waiting = tuple(int(row) for row in state["waiting"])
         self._position = Position(int(state["step"]), int(state["cursor"]), waiting)
         self._max_views = int(state["max_views"])
         self._is_stale = True
+        return True
 
     def plans(self) -> Iterator[BatchPlan]:
         """The batches of this rank from the current position on, for the workers."""

@@ -12,11 +12,10 @@ from splatfactory.eval.benchmarks import configure, load_benchmark
 from splatfactory.eval.fingerprint import digest_of_tensors
 from splatfactory.eval.pipeline import evaluate
 from splatfactory.training.distributed import World
+from splatfactory.training.trainer import Benchmark
 
 
-def benchmark(
-    name: str, config: Config, world: World
-) -> Callable[[nn.Module, Path], dict[str, float]]:
+def benchmark(name: str, config: Config, world: World) -> Benchmark:
     """An evaluation of the model being trained; all processes share its scenes.
 
     Args:
@@ -38,9 +37,15 @@ def benchmark(
     overrides += [f"eval.{key}={tree['eval'][key]}" for key in ("renderer", "lpips")]
     evaluation = configure(load_benchmark(name), None, tree["model"], overrides)
 
-    def run(model: nn.Module, folder: Path) -> dict[str, float]:
+    def run(
+        model: nn.Module, folder: Path, is_stopping: Callable[[], bool]
+    ) -> dict[str, float] | None:
         weights = digest_of_tensors(model.get_submodule("network").state_dict())
-        summary = evaluate(evaluation, model, weights, folder, world, overwrite=True)
+        summary = evaluate(
+            evaluation, model, weights, folder, world, overwrite=True, is_stopping=is_stopping
+        )
+        if summary is None:
+            return None
         return {key: value for key, value in summary.items() if isinstance(value, float)}
 
     return run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,7 +40,8 @@ def evaluate(
     *,
     overwrite: bool = False,
     overwrite_eval: bool = False,
-) -> dict[str, float]:
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
     """Score all scenes and write the report; scenes that are done are not done again.
 
     Args:
@@ -51,9 +52,10 @@ def evaluate(
         world: The processes that share the scenes.
         overwrite: Replace results of something else.
         overwrite_eval: Replace results that differ in settings or code only.
+        is_stopping: Asked before each scene; scenes that are done stay done.
 
     Returns:
-        The summary.
+        The summary; None if a process was stopped.
 
     Raises:
         EvaluationError: If a scene of the index could not be scored.
@@ -74,8 +76,10 @@ def evaluate(
     failure = world.gather(failure)[0]
     if failure:
         raise EvaluationError(failure)
-    _score(evaluation, model, dataset, scenes[world.rank :: world.size], folder, world)
-    world.barrier()
+    mine = scenes[world.rank :: world.size]
+    _score(evaluation, model, dataset, mine, folder, world, is_stopping)
+    if any(world.gather(is_stopping())):
+        return None
     if not world.is_main:
         return {}
     return _conclude(evaluation, [_name(dataset, index) for index in scenes], folder)
@@ -104,6 +108,7 @@ def _score(
     mine: list[int],
     folder: Path,
     world: World,
+    is_stopping: Callable[[], bool],
 ) -> None:
     options = evaluation.config.eval
     open_scenes = [i for i in mine if results.read_scene(folder, _name(dataset, i)) is None]
@@ -118,6 +123,8 @@ def _score(
         desc=evaluation.label, position=world.local_rank,
     )  # fmt: skip
     for scene in bar:
+        if is_stopping():
+            return
         with fixed_randomness(options.seed, world.device):
             result = judge(scene)
         # Pictures first: a scene counts as done when its scores are there.

@@ -94,7 +94,7 @@ def _run(
         evaluation, model.to(world.device), digest, folder, world,
         overwrite=options.overwrite, overwrite_eval=options.overwrite_eval,
     )  # fmt: skip
-    if world.is_main:
+    if world.is_main and summary is not None:
         sys.stdout.write(_closing(evaluation, summary, folder))
 
 

@@ -56,8 +56,10 @@ def save(state: Mapping[str, Any], path: Path) -> None:
             if sha256(temporary) != expected:
                 raise CheckpointError(f"{path} was not stored as written; is the disk failing?")
             _write_text(_digest_path(path), expected)
-    except OSError as error:
-        raise CheckpointError(f"cannot write checkpoint {path}: {error}") from error
+    except CheckpointError:
+        raise
+    except (OSError, RuntimeError) as error:  # PyTorch says RuntimeError where a quota ends
+        raise CheckpointError(f"cannot write checkpoint {path}: {_line(error)}") from error
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -114,14 +116,15 @@ def export(weights: Mapping[str, Tensor], conf: Mapping[str, Any], path: Path) -
 
     The file is what `zipsplat.ZipSplat(weights=…)` loads.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     try:
         with atomic_path(path) as temporary:
             tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
             save_file(tensors, temporary, metadata={"conf": json.dumps(dict(conf))})
-    except OSError as error:
-        raise CheckpointError(f"cannot write weights {path}: {error}") from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write weights {path}: {_line(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -150,10 +153,25 @@ class BestModels:
         """Plain data for the checkpoint."""
         return [{"value": entry.value, "step": entry.step} for entry in self.entries]
 
-    def restore(self, state: Iterable[Mapping[str, Any]]) -> None:
-        """Take over the entries of a checkpoint whose files are still there."""
-        entries = [Best(float(item["value"]), int(item["step"])) for item in state]
-        self.entries = [entry for entry in entries if self.path(entry.step).is_file()]
+    def restore(self, state: Iterable[Mapping[str, Any]], step: int) -> None:
+        """Take over the entries of a checkpoint, and those judged right after it was saved.
+
+        Args:
+            state: Of `state`.
+            step: Of the checkpoint. Later entries come again when training does.
+        """
+        found = [Best(float(item["value"]), int(item["step"])) for item in state]
+        found += [entry for entry in self._recorded() if entry.step <= step]
+        known = {entry.step: entry for entry in found if self.path(entry.step).is_file()}
+        self.entries = sorted(known.values(), key=self._rank)[: self.count]
+
+    def _recorded(self) -> list[Best]:
+        record = self.folder / RECORD
+        entries = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else []
+        return [Best(float(item["value"]), int(item["step"])) for item in entries]
+
+    def _rank(self, entry: Best) -> tuple[float, int]:
+        return self.sign * entry.value, entry.step
 
     def path(self, step: int) -> Path:
         """Where the export of a step lies."""
@@ -166,7 +184,7 @@ class BestModels:
         if self.count < 1 or not np.isfinite(value):
             return False
         kept = [entry for entry in self.entries if entry.step != step] + [Best(value, step)]
-        kept = sorted(kept, key=lambda entry: (self.sign * entry.value, entry.step))
+        kept = sorted(kept, key=self._rank)
         dropped, kept = kept[self.count :], kept[: self.count]
         if all(entry.step != step for entry in kept):
             return False
@@ -260,6 +278,10 @@ def _tensors(value: Any) -> Iterable[Tensor]:
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _tensors(item)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _write_text(path: Path, text: str) -> None:

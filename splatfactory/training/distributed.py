@@ -20,6 +20,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -103,8 +105,8 @@ def join(timeout_minutes: float, device: str | None = None) -> Iterator[World]:
     if size > 1:
         backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
         timeout = timedelta(minutes=timeout_minutes)
-        store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
-        fresh = dist.PrefixStore(agree_on_prefix(store, rank, size, timeout), store)
+        store, _, _ = next(rendezvous("env://", timeout=timeout))
+        fresh = PrefixStore(agree_on_prefix(store, rank, size, timeout), store)
         dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=timeout)
     try:
         yield World(rank, size, local_rank, place)
@@ -113,7 +115,7 @@ def join(timeout_minutes: float, device: str | None = None) -> Iterator[World]:
             dist.destroy_process_group()
 
 
-def agree_on_prefix(store: dist.Store, rank: int, size: int, timeout: timedelta) -> str:
+def agree_on_prefix(store: Store, rank: int, size: int, timeout: timedelta) -> str:
     """Agree with the other processes on a key prefix that nobody used before.
 
     `torchrun` hands its own store to the workers, and hands over the same one after a restart: it
@@ -142,7 +144,7 @@ def agree_on_prefix(store: dist.Store, rank: int, size: int, timeout: timedelta)
     end = time.monotonic() + timeout.total_seconds()
     store.wait(["leader"], timeout)
     while time.monotonic() < end:
-        leader = store.get("leader").decode()
+        leader: str = store.get("leader").decode()
         store.set(f"{leader}/{rank}", own)
         members = f"{leader}/members"
         if store.check([members]) and own in store.get(members).decode().split(","):

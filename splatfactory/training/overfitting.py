@@ -36,9 +36,11 @@ class FewBatches:
         """Batches handed out in this round."""
         return {"position": self.position}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *, accept_changes: bool = False) -> bool:
         """Continue after a saved position."""
+        del accept_changes  # the batches are whatever the source gave
         self.position = int(state["position"])
+        return True
 
     def set_max_views(self, max_views: int) -> None:
         """Ignored: the batches are there already."""

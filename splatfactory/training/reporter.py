@@ -26,11 +26,11 @@ class Reporter:
     Args:
         options: How often, and which.
         world: This process among all; only the main one writes.
-        writers: Where numbers and pictures go.
         figures: Pictures of one batch, or None.
 
     Attributes:
         averages: Means over the steps since the last line.
+        writers: Where numbers and pictures go; none until the run starts.
         latest: Numbers of the last step alone, each (B,) or a scalar.
         watch: Time spent since the last line.
     """
@@ -39,11 +39,11 @@ class Reporter:
         self,
         options: TrainConfig,
         world: World,
-        writers: Sequence[Writer],
         figures: Figures | None,
     ) -> None:
         self.options, self.world = options, world
-        self.writers, self.figures = writers, figures
+        self.figures = figures
+        self.writers: Sequence[Writer] = ()
         self.averages, self.watch = Averages(), Stopwatch()
         self.latest: dict[str, Tensor] = {}
         self._steps = self._scenes = self._views = 0

@@ -8,10 +8,12 @@ import platform
 import shutil
 import subprocess
 import sys
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from splatfactory import __version__
 from splatfactory.config import (
@@ -29,9 +31,10 @@ from splatfactory.config import (
 )
 from splatfactory.paths import outputs_root
 from splatfactory.training import checkpoints
+from zipsplat.files import remove_partial
 
 REQUEST, CONFIG, RAW, LOG = "cli_config.yaml", "config.yaml", "raw_config.yaml", "log.log"
-ENVIRONMENT, PATCH = "environment.json", "changes.patch"
+ENVIRONMENT, PATCH, LOCK = "environment.json", "changes.patch", ".lock"
 
 
 def run_folder(experiment: str) -> Path:
@@ -85,23 +88,57 @@ def restored_request(folder: Path, new: Request) -> tuple[Request, Config]:
     return request, merge([read_yaml(folder / CONFIG)], values)
 
 
-def create(folder: Path, *, overwrite: bool) -> None:
-    """Make the folder of a new run; an old one is kept under another name.
+def check_unused(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds a run, before any work is done.
 
     Raises:
-        ConfigError: If it is there and was not to be overwritten.
+        ConfigError: If it does and was not to be overwritten.
     """
-    if (folder / CONFIG).exists():
-        if not overwrite:
-            raise ConfigError(
-                f"{folder} exists; add --restore to continue that run, --overwrite to begin anew "
-                "(the old folder is kept as <name>.old-1, …), or choose another name"
-            )
+    if (folder / CONFIG).exists() and not overwrite:
+        raise ConfigError(
+            f"{folder} exists; add --restore to continue that run, --overwrite to begin anew "
+            "(the old folder is kept as <name>.old-1, …), or choose another name"
+        )
+
+
+def open_for_training(folder: Path, *, is_restored: bool) -> FileLock:
+    """Make the folder of a run, or take over that of one that continues.
+
+    An old run in its place is kept under another name, and what killed processes left half
+    written is removed.
+
+    Args:
+        folder: Of the run; `check_unused` has passed if it is a new one.
+        is_restored: Whether the run that is there continues.
+
+    Returns:
+        The lock that keeps other processes out; the system releases it when this process ends.
+
+    Raises:
+        ConfigError: If another process trains in the folder.
+    """
+    lock = _locked(folder)
+    if not is_restored and (folder / CONFIG).exists():
         number = 1
         while (old := folder.with_name(f"{folder.name}.old-{number}")).exists():
             number += 1
         folder.rename(old)
+        lock.release()
+        lock = _locked(folder)
+    remove_partial(folder)
+    return lock
+
+
+def _locked(folder: Path) -> FileLock:
     folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"another process trains in {folder}; wait for it, stop it, or choose another name"
+        ) from None
+    return lock
 
 
 def describe(folder: Path, request: Request, config: Config, world_size: int) -> None:
@@ -139,19 +176,33 @@ def environment(world_size: int) -> dict[str, Any]:
 
 
 def log_to(folder: Path | None, *, is_main: bool) -> None:
-    """Show progress on the console and keep it in the run's folder; other ranks only warn."""
+    """Show progress on the console and keep it in the run's folder; other ranks only warn.
+
+    Args:
+        folder: Of the run; None as long as it is not made. What was said until then is remembered
+            and goes into its log, too.
+        is_main: Whether this is the process that writes.
+    """
     root = logging.getLogger("splatfactory")
     root.setLevel(logging.INFO if is_main else logging.WARNING)
     root.propagate = False
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-        handler.close()
     form = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    file = None
     if folder is not None and is_main:
-        handlers.append(logging.FileHandler(folder / LOG, encoding="utf-8"))
+        file = logging.FileHandler(folder / LOG, encoding="utf-8")
+        handlers.append(file)
+    elif is_main:
+        handlers.append(MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
     for handler in handlers:
         handler.setFormatter(form)
+    for old in list(root.handlers):
+        root.removeHandler(old)
+        if isinstance(old, MemoryHandler) and file is not None:
+            old.setTarget(file)
+            old.flush()
+        old.close()
+    for handler in handlers:
         root.addHandler(handler)
 
 

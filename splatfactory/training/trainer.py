@@ -44,7 +44,8 @@ from splatfactory.training.writers import Writer
 
 logger = logging.getLogger(__name__)
 
-Benchmark = Callable[[nn.Module, Path], Mapping[str, float]]
+Benchmark = Callable[[nn.Module, Path, Callable[[], bool]], Mapping[str, float] | None]
+"""Model, folder, whether to stop → scores; None if it was stopped. Finished scenes are kept."""
 
 
 class TrainingError(RuntimeError):
@@ -60,7 +61,6 @@ class Parts:
         objective: Draws and judges predictions.
         source: Training batches of this process.
         validation: This process's share of the held-out batches; the same at every call.
-        writers: Where numbers go; used by the main process only.
         figures: Pictures of one batch.
         benchmarks: Evaluations to run during training, by name.
     """
@@ -69,7 +69,6 @@ class Parts:
     objective: Objective
     source: BatchSource
     validation: Callable[[], Iterable[Batch]]
-    writers: Sequence[Writer] = ()
     figures: Figures | None = None
     benchmarks: Mapping[str, Benchmark] = field(default_factory=dict)
 
@@ -118,7 +117,7 @@ class Trainer:
         self.best = BestModels(folder, self.options.keep_best_checkpoints, self.options.best_mode)
         self.signals = Interruption()
         self.trace = StepTrace(self.options.profile, world, folder)
-        self.reporter = Reporter(self.options, world, parts.writers, parts.figures)
+        self.reporter = Reporter(self.options, world, parts.figures)
         self.watch = self.reporter.watch
         self.began = self.saved_at = time.monotonic()
         self.saved_step = self.validated_step = -1
@@ -126,19 +125,30 @@ class Trainer:
 
     # --- the loop ---------------------------------------------------------------------------
 
-    def run(self) -> bool:
-        """Train to the end; returns whether the end was reached rather than a request to stop."""
+    def run(self, writers: Sequence[Writer] = ()) -> bool:
+        """Train to the end.
+
+        Args:
+            writers: Where numbers and pictures go; of the main process only.
+
+        Returns:
+            Whether the end was reached rather than a request to stop.
+        """
+        self.reporter.writers = writers
         self.model.train()
         memory = memory_record(self.options.record_memory, self.world, self.folder)
         with self.signals, memory, self.trace:
             if self.options.eval_init and self.progress.step == 0:
                 self._validate()
-            is_stopped = False
+            elif self.progress.step > 0:
+                self._validate_if_due()  # a stop may have come between saving and judging
+            is_stopped = self._wants_stop()
             while not is_stopped and not self._is_done():
                 is_stopped = self._run_epoch()
+            self._save_if_new()
             if not is_stopped:
                 self._conclude()
-            self._save_if_new()
+                is_stopped = self._wants_stop()
         return not is_stopped
 
     def _run_epoch(self) -> bool:
@@ -152,8 +162,8 @@ class Trainer:
         self.progress.epoch += 1
         every = self.options.eval_every_epoch
         by_steps = self.options.eval_every_iter is not None
-        if not by_steps and every and self.progress.epoch % every == 0:
-            self._validate()
+        if not by_steps and every and self.progress.epoch % every == 0 and not self._validate():
+            return True
         every = self.options.benchmark_every_epoch
         if every and self.progress.epoch % every == 0:
             self._run_benchmarks()
@@ -184,13 +194,13 @@ class Trainer:
         self.progress.scenes += int(num_scenes)
         self.reporter.count(batches, int(num_scenes))
         self.reporter.log(self.progress.step, self._state_numbers(), self.parameters)
-        self._validate_if_due()
         every = self.options.save_every_iter
         if save or (every and self.progress.step % every == 0):
             self._save()
             self.signals.saved()
+        is_stopped = bool(stop) or not self._validate_if_due()
         self.trace.step()
-        return bool(stop)
+        return is_stopped
 
     def _update(self, batches: list[Batch], num_scenes: float) -> None:
         """Gradients of the mean loss over all scenes of the step, then the optimizer."""
@@ -292,16 +302,20 @@ class Trainer:
         limit = self.options.save_every_minutes
         return limit is not None and time.monotonic() - self.saved_at >= 60 * limit
 
+    def _wants_stop(self) -> bool:
+        """Whether any process was asked to stop."""
+        return bool(self.world.max([float(self.signals.wants_stop)])[0])
+
     # --- judging ----------------------------------------------------------------------------
 
-    def _validate_if_due(self) -> None:
+    def _validate_if_due(self) -> bool:
         every = self.options.eval_every_iter
-        if every and self.progress.step % every == 0:
-            self._validate()
+        return not every or self.progress.step % every != 0 or self._validate()
 
-    def _validate(self) -> None:
+    def _validate(self) -> bool:
+        """Judge the weights, once a step; returns whether no request to stop came between."""
         if self.validated_step == self.progress.step:
-            return
+            return True
         self.validated_step = self.progress.step
 
         def draw(number: int, batch: Batch, made: Prediction, judged: Supervision) -> None:
@@ -311,14 +325,18 @@ class Trainer:
         with self.watch.measure("eval"), self._averaged_weights():
             values = validate(
                 self.parts.model, self.parts.objective, self.parts.validation(), self.world,
-                self.options.seed or 0, draw, self.options.median_metrics,
+                self.options.seed or 0, draw, self.options.median_metrics, self._is_stopping,
             )  # fmt: skip
+        if values is None:
+            logger.info("validation was interrupted; --restore begins it again")
+            return False
         if not values:
             logger.warning("there is nothing to validate on; data.val_scenes is 0")
-            return
+            return True
         self.progress.last_eval = values
         self.reporter.report("eval", self.progress.step, values)
         self._offer(values)
+        return True
 
     def _offer(self, values: Mapping[str, float]) -> None:
         key = self.options.best_key
@@ -334,21 +352,28 @@ class Trainer:
             folder = self.folder / f"test_{self.progress.epoch}" / name
             with self.watch.measure("benchmark"), self._averaged_weights():
                 was_training = self.parts.model.training
-                values = benchmark(self.parts.model.eval(), folder)
+                values = benchmark(self.parts.model.eval(), folder, self._is_stopping)
                 self.parts.model.train(was_training)
+            if values is None:
+                logger.info("benchmark %s was interrupted; --restore continues", name)
+                return
             self.reporter.report(name, self.progress.step, values)
+
+    def _is_stopping(self) -> bool:
+        return self.signals.wants_stop
 
     def _averaged_weights(self) -> Any:
         return nullcontext() if self.ema is None else swapped(self.network, self.ema)
 
     def _conclude(self) -> None:
-        """At the end of training: validation, benchmarks, and the weights alone."""
-        self._validate()
-        self._run_benchmarks()
+        """At the end of training: the weights alone, then validation and benchmarks."""
         if self.world.is_main and not self.options.fast_dev_run:
             path = self.folder / checkpoints.LAST
             checkpoints.export(self._export_state(), self.conf, path)
             logger.info("weights are in %s", path)
+        self._validate()
+        if not self._wants_stop():
+            self._run_benchmarks()
 
     # --- saving -----------------------------------------------------------------------------
 
@@ -405,7 +430,10 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             rank = self.world.rank
             positions, generators = state["data"], state["rng"]
-            self.parts.source.load_state_dict(positions[min(rank, len(positions) - 1)])
+            position = positions[min(rank, len(positions) - 1)]
+            goes_on = self.parts.source.load_state_dict(
+                position, accept_changes=self.options.accept_changed_data
+            )
         except (KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:400]
             raise TrainingError(f"the checkpoint does not fit this run: {reason}") from error
@@ -413,10 +441,10 @@ class Trainer:
             self.ema.values = {k: v.to(self.world.device) for k, v in state["ema"].items()}
         if rank < len(generators):
             checkpoints.restore_random_state(generators[rank], self.world.device)
-        self.best.restore(state.get("best") or [])
+        self.best.restore(state.get("best") or [], int(state["tot_it"]))
         self.progress = Progress(
             step=int(state["tot_it"]),
-            epoch=int(state["epoch"]),
+            epoch=int(state["epoch"]) + (not goes_on),
             scenes=int(state["tot_n_samples"]),
             nonfinite=int(state.get("nonfinite", 0)),
             last_eval=state.get("eval"),

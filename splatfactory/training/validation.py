@@ -28,7 +28,8 @@ def validate(
     seed: int,
     on_batch: Picture | None = None,
     medians: Sequence[str] = (),
-) -> dict[str, float]:
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
     """Means over all scenes of all processes: metrics, and losses as `loss/<name>`.
 
     In evaluation mode and float32, with random generators of its own, so that validating more or
@@ -42,6 +43,10 @@ def validate(
         seed: Of anything random.
         on_batch: Called with each batch and what became of it.
         medians: Metrics whose median over all scenes is returned too, as `<name>_median`.
+        is_stopping: Asked before each batch; if any process says so, there is no result.
+
+    Returns:
+        The means; empty if there are no scenes, None if it was stopped.
 
     Raises:
         ValueError: If one of `medians` is no metric.
@@ -52,6 +57,8 @@ def validate(
     model.eval()
     with fixed_randomness(seed, world.device), torch.compiler.set_stance("force_eager"):
         for number, batch in enumerate(batches):
+            if is_stopping():
+                break
             batch = batch.to(world.device)
             prediction = model(batch.context)
             terms, supervision = objective(prediction, batch, is_training=False)
@@ -63,6 +70,8 @@ def validate(
                 on_batch(number, batch, prediction, supervision)
     model.train(was_training)
     means = combined(averages, world)
+    if any(world.gather(is_stopping())):
+        return None
     return means | _medians(world.gather(single), means) if means else means
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import re
@@ -62,13 +63,8 @@ class TensorBoard:
     """Event files for TensorBoard."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ValueError(
-                "train.writer=tensorboard needs the package tensorboard; "
-                'pip install "splatfactory[tensorboard]"'
-            ) from error
+        from torch.utils.tensorboard import SummaryWriter
+
         self.writer: Any = SummaryWriter(str(folder))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -89,12 +85,8 @@ class WeightsAndBiases:
     """A run on wandb.ai, or offline as its own environment variables say."""
 
     def __init__(self, folder: Path, project: str, name: str, conf: Mapping[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise ValueError(
-                'train.writer=wandb needs the package wandb; pip install "splatfactory[wandb]"'
-            ) from error
+        import wandb
+
         self.wandb: Any = wandb
         # The run's name is its identity, so that a resumed run continues its curves.
         self.run: Any = wandb.init(
@@ -116,6 +108,23 @@ class WeightsAndBiases:
         self.run.finish()
 
 
+def check_writers(names: str | None) -> list[str]:
+    """The writers besides JSON lines that `train.writer` names.
+
+    Raises:
+        ValueError: For an unknown writer, or one whose package is missing.
+    """
+    wanted = [part for part in re.split(r"[+,;\s]+", names or "") if part]
+    for name in wanted:
+        if name not in ("tensorboard", "wandb"):
+            raise ValueError(f"train.writer must be tensorboard, wandb or both, got {name!r}")
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(
+                f'train.writer={name} needs the package {name}; pip install "splatfactory[{name}]"'
+            )
+    return wanted
+
+
 def build_writers(
     names: str | None, folder: Path, project: str, name: str, conf: Mapping[str, Any]
 ) -> list[Writer]:
@@ -124,10 +133,7 @@ def build_writers(
     Raises:
         ValueError: For an unknown writer, or one whose package is missing.
     """
-    wanted = [part for part in re.split(r"[+,;\s]+", names or "") if part]
-    unknown = sorted(set(wanted) - {"tensorboard", "wandb"})
-    if unknown:
-        raise ValueError(f"train.writer must be tensorboard, wandb or both, got {unknown[0]!r}")
+    wanted = check_writers(names)
     writers: list[Writer] = []
     if "tensorboard" in wanted:
         writers.append(TensorBoard(folder))

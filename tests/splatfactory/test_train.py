@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from splatfactory import train
 from splatfactory.config import read_yaml
-from splatfactory.training import checkpoints
+from splatfactory.training import checkpoints, run_folder
 from splatfactory.training.trainer import Trainer
 from tests.splatfactory.conftest import CONF
 from zipsplat import ZipSplat
@@ -230,6 +230,92 @@ def test_mistakes_are_one_clear_line(run_training, capsys, arguments: list[str],
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("error: ")
     assert hint in message
+    is_known_late = "best_key" in arguments[0]  # what is validated tells the metrics
+    assert (OUTPUTS / "bad").exists() == is_known_late
+
+
+def test_weights_are_saved_before_they_are_judged(run_training):
+    assert run_training("a", "train.best_key=psnrr", "train.num_steps=3") == 1
+    assert checkpoints.full_checkpoints(OUTPUTS / "a")
+    assert final_weights("a")
+
+
+def test_a_refused_restore_changes_nothing(run_training, whole, capsys):
+    shutil.copytree(whole, OUTPUTS / "parts")
+    forget_after("parts", 3)
+    files = ("config.yaml", "cli_config.yaml", "log.log")
+    before = [(OUTPUTS / "parts" / name).read_bytes() for name in files]
+    assert run_training("parts", "--restore", "data.seed=7") == 1
+    assert "accept_changed_data" in capsys.readouterr().err
+    assert [(OUTPUTS / "parts" / name).read_bytes() for name in files] == before
+    assert run_training("parts", "--restore", conf=None) == 0
+    assert_equal_weights("whole", "parts")
+
+
+def test_changed_data_are_accepted_when_asked(run_training, whole, capsys):
+    shutil.copytree(whole, OUTPUTS / "parts")
+    forget_after("parts", 3)
+    accepted = ("data.seed=7", "train.accept_changed_data=true")
+    assert run_training("parts", "--restore", *accepted) == 0
+    assert "next epoch" in capsys.readouterr().err
+    epochs = [
+        line["training/epoch"]
+        for line in log_of("parts")
+        if line["step"] == 4 and "training/epoch" in line
+    ]
+    assert epochs == [0, 1]  # of the unbroken run, and of the one with other data
+
+
+def test_a_signal_during_validation_is_answered_at_the_next_batch(run_training, monkeypatch):
+    from splatfactory.training.objective import Objective
+
+    judge, judged = Objective.__call__, []
+
+    def call(self, prediction, batch, *, is_training):
+        if not is_training:
+            judged.append(batch)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return judge(self, prediction, batch, is_training=is_training)
+
+    monkeypatch.setattr(Objective, "__call__", call)
+    common = ("train.num_steps=4", "train.eval_every_iter=3", "data.val_scenes=4",
+              "data.batch_size=2")  # fmt: skip
+    assert run_training("a", *common) == 128 + signal.SIGTERM
+    assert len(judged) == 1
+    assert not any("eval/psnr" in line for line in log_of("a"))
+    monkeypatch.setattr(Objective, "__call__", judge)
+    assert run_training("a", "--restore", conf=None) == 0
+    judged_steps = [line["step"] for line in log_of("a") if "eval/psnr" in line]
+    assert judged_steps == [3, 4]
+
+
+def test_without_a_seed_the_system_draws_one_and_it_is_recorded(run_training):
+    for name in ("a", "b"):
+        assert run_training(name, "train.seed=null", "train.num_steps=1") == 0
+    seeds = [read_yaml(OUTPUTS / name / "config.yaml")["train"]["seed"] for name in ("a", "b")]
+    assert None not in seeds
+    assert seeds[0] != seeds[1]
+    again = f"train.seed={seeds[0]}"
+    assert run_training("again", again, "train.num_steps=1") == 0
+    assert_equal_weights("a", "again")
+
+
+def test_two_processes_do_not_train_in_one_folder(run_training, whole, capsys):
+    lock = run_folder.open_for_training(OUTPUTS / "whole", is_restored=True)
+    for choice in ("--restore", "--overwrite"):
+        assert run_training("whole", choice) == 1
+        assert "another process trains" in capsys.readouterr().err
+    lock.release()
+    assert run_training("whole", "--restore") == 0
+
+
+def test_what_a_kill_left_half_written_is_removed(run_training, whole):
+    (OUTPUTS / "whole" / "figures").mkdir(exist_ok=True)
+    left = [OUTPUTS / "whole" / ".partial-abc.tar", OUTPUTS / "whole/figures/.partial-x.png"]
+    for path in left:
+        path.write_bytes(b"half")
+    assert run_training("whole", "--restore") == 0
+    assert not any(path.exists() for path in left)
 
 
 def test_missing_lpips_weights_are_an_error_not_a_switch(run_training, capsys, monkeypatch):

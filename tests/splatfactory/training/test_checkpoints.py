@@ -108,11 +108,40 @@ def test_best_is_remembered_across_restarts(tmp_path, direction: Direction, best
     assert models.offer(5.0, 1, weights, {})
     models.offer(3.0, 2, weights, {})
     restarted = BestModels(tmp_path, 1, direction)
-    restarted.restore(models.state())
+    restarted.restore(models.state(), 2)
     assert not restarted.offer(4.0, 3, weights, {})
     assert checkpoints.best_weights(tmp_path).name == f"checkpoint_best_{best:08d}.safetensors"
     assert len(list(tmp_path.glob("checkpoint_best_*"))) == 1
     assert not restarted.offer(float("nan"), 4, weights, {})
+
+
+def test_what_was_judged_after_the_save_of_its_step_is_remembered(tmp_path):
+    models, weights = BestModels(tmp_path, 2, Direction.max), {"w": torch.zeros(2)}
+    saved = models.state()
+    models.offer(5.0, 3, weights, {})
+    models.offer(6.0, 6, weights, {})  # of a later step, which training will come to again
+    restarted = BestModels(tmp_path, 2, Direction.max)
+    restarted.restore(saved, 3)
+    assert restarted.state() == [{"value": 5.0, "step": 3}]
+
+
+def test_errors_of_libraries_when_writing_are_one_line(tmp_path, monkeypatch):
+    from safetensors import SafetensorError
+    from safetensors import torch as safetensors_torch
+
+    def fail(error):
+        def write(*_args, **_kwargs):
+            raise error
+
+        return write
+
+    monkeypatch.setattr(torch, "save", fail(RuntimeError("enforce fail\nunexpected pos 6 vs 7")))
+    with pytest.raises(CheckpointError, match=r"cannot write checkpoint .*enforce fail unexpected"):
+        checkpoints.save(state(1), checkpoints.full_path(tmp_path, 1))
+    monkeypatch.setattr(safetensors_torch, "save_file", fail(SafetensorError("File too large")))
+    with pytest.raises(CheckpointError, match=r"cannot write weights .*too large"):
+        checkpoints.export({"w": torch.zeros(2)}, {}, tmp_path / "w.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_random_generators_continue_where_they_were(tmp_path):
