@@ -21,6 +21,10 @@ Indices = npt.NDArray[np.int64]
 _FORMATS = ("JPEG", "PNG", "WEBP")
 
 
+MAX_DEPTH_RATIO = 1e6
+"""Farthest by nearest depth of a map; beyond, a step of the codec is more than 5.6 %."""
+
+
 class Frame(Protocol):
     """A picture of a scene, wherever it comes from."""
 
@@ -80,14 +84,23 @@ class EncodedFrame:
         """Depth (len(rows), len(columns)) at whole pixels, −1 where unknown; None without depth.
 
         Raises:
-            FrameError: if the bytes are damaged or the map is smaller than the picture.
+            FrameError: if the bytes are damaged, the map is smaller than the picture, or its range
+                cannot be meant.
         """
         if self.depth is None:
             return None
+        _check_range(self.depth)
         try:
             return depth_codec.sample(self.depth, self.size, rows, columns)
         except (OSError, ValueError, SyntaxError) as error:
             raise FrameError(f"the depth map cannot be decoded: {_cause(error)}") from error
+
+
+def _check_range(depth: EncodedDepth) -> None:
+    near, far = depth.near, depth.far
+    is_empty = near == 0 and far == 0
+    if not (is_empty or 0 < near <= far <= MAX_DEPTH_RATIO * near):  # NaN fails, too
+        raise FrameError(f"the depth map reaches from {near:g} to {far:g}")
 
 
 def _cause(error: Exception) -> str:

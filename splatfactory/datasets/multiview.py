@@ -30,6 +30,7 @@ from splatfactory.datasets.normalize import ScaleRule
 from splatfactory.datasets.preprocessing import Geometry, PreprocessingConfig
 from splatfactory.datasets.samplers import Choice, Dice, Request, Split, ViewSampler
 from splatfactory.datasets.store import SceneError, SceneStore, ShardStore
+from splatfactory.datasets.view_checks import MIN_BASELINE, check_view
 from zipsplat.camera import Camera
 from zipsplat.pose import Pose
 
@@ -165,6 +166,9 @@ class MultiviewDataset:
         choice = self._choose(scene, num_context, dice)
         poses = self.store.poses(scene)
         order = choice.context + choice.target
+        cameras = self.store.cameras(scene)
+        for view in order:
+            check_view(cameras[view], poses[view], f"view {view}")
         if normalize.has_jump(poses[:, 9:], order, self.config.max_pose_jump_ratio):
             raise SceneError("pose jump")
         pictures = self._decode(scene, order, aspect, dice)
@@ -333,8 +337,10 @@ class MultiviewDataset:
                 raise SceneError("no valid depth", NO_DEPTH_ADVICE)
             return distance
         unit = normalize.baseline(rule, poses[:N, 9:])
-        if unit <= 0:
-            raise SceneError("no baseline", "the context cameras stand at one place")
+        if unit < MIN_BASELINE * self.config.near:
+            raise SceneError(
+                "no baseline", f"the context cameras are {unit:g} apart, near is {self.config.near}"
+            )
         return unit
 
 

@@ -20,6 +20,7 @@ from splatfactory.datasets.scripts import conversion
 from splatfactory.datasets.shard_output import Manifest, record_of
 from splatfactory.datasets.shards import image_extension
 from splatfactory.datasets.store import SceneError, ShardStore
+from splatfactory.datasets.view_checks import check_view
 
 _THUMBNAIL = (160, 120)
 _PAGE_COLUMNS = 6
@@ -149,10 +150,11 @@ def look(job: Job) -> Look:
     info = store.scenes[job.scene]
     views = range(info.num_views if job.check_all else min(1, info.num_views))
     try:
-        cameras, _ = store.cameras(job.scene), store.poses(job.scene)
+        cameras, poses = store.cameras(job.scene), store.poses(job.scene)
         first = None
         for view, frame in enumerate(store.frames(job.scene, views)):
             height, width = frame.size
+            check_view(cameras[view], poses[view], f"view {view}")
             frame.sample_depth(np.arange(height), np.arange(width))
             if (width, height) != tuple(int(side) for side in cameras[view, :2]):
                 raise SceneError("camera of another size", f"view {view}: {cameras[view, :2]}")

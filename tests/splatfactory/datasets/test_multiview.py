@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from splatfactory.datasets import depth_codec
+from splatfactory.datasets.frames import EncodedFrame, FrameError
 from splatfactory.datasets.multiview import (
     MultiviewDataset,
     SampleConfig,
@@ -17,6 +18,7 @@ from splatfactory.datasets.multiview import (
 )
 from splatfactory.datasets.preprocessing import PreprocessingConfig
 from splatfactory.datasets.samplers import Choice, Split
+from splatfactory.datasets.scripts.describe import describe
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.store import SceneError, ShardStore
 
@@ -204,6 +206,53 @@ def test_a_camera_path_without_length_is_named(make_scene, tmp_path):
     config = SampleConfig(num_target_views=1, normalize_baseline=True)
     with pytest.raises(SceneError, match="no baseline"):
         open_shards("set", tmp_path / "a", RANDOM, config).load(0, 2, 1.0, 0)
+
+
+@pytest.mark.parametrize("rule", ["true", "max_pairwise_d"])
+def test_cameras_that_hardly_move_are_no_unit(make_scene, tmp_path, rule):
+    good = make_scene("a", num_views=4)
+    poses = good.poses.copy()
+    poses[:, 9:] *= 1e-6 / np.abs(poses[:, 9:]).max()
+    with ShardOutput(tmp_path / "a", "test") as output:
+        output.add(dataclasses.replace(good, poses=poses))
+    config = SampleConfig(num_target_views=1, normalize_baseline=rule)
+    with pytest.raises(SceneError, match="no baseline"):
+        open_shards("set", tmp_path / "a", RANDOM, config).load(0, 2, 1.0, 0)
+
+
+def _with(values: np.ndarray, place: tuple[slice, int], value: float) -> np.ndarray:
+    changed = values.copy()
+    changed[place] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda s: {"cameras": _with(s.cameras, np.s_[:, 2], 0.0)}, "bad camera"),
+        (lambda s: {"poses": _with(s.poses, np.s_[:, 0], 0.0)}, "bad pose"),
+    ],
+    ids=["focal-0", "singular"],
+)
+def test_unusable_cameras_and_poses_are_drops_with_a_reason(make_scene, tmp_path, change, reason):
+    scene = make_scene("a", num_views=5)
+    with ShardOutput(tmp_path / "a", "test") as output:
+        output.add(dataclasses.replace(scene, **change(scene)))
+    config = SampleConfig(num_target_views=1, preprocessing=SIZE)
+    with pytest.raises(SceneError) as caught:
+        open_shards("set", tmp_path / "a", RANDOM, config).load(0, 2, 1.0, 0)
+    assert caught.value.reason == reason
+    broken = describe(ShardStore(tmp_path / "a"), check_all=True).broken
+    assert broken["a"].startswith(reason)
+
+
+@pytest.mark.parametrize("limits", [(0.1, 1e30), (0.1, float("nan")), (2.0, 1.0)])
+def test_depth_that_cannot_be_meant_is_a_drop(limits):
+    depth = depth_codec.encode(np.full((8, 8), 2.0, np.float32))
+    broken = dataclasses.replace(depth, near=limits[0], far=limits[1])
+    frame = EncodedFrame(b"", broken)
+    with pytest.raises(FrameError, match="reaches from"):
+        frame.sample_depth(np.arange(8), np.arange(8))
 
 
 def test_short_clips_are_excluded_by_name(make_scene, tmp_path):
