@@ -23,6 +23,8 @@ from zipsplat.files import write_atomically
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 GROUPS = ("model", "data", "train", "benchmarks")
+DATA_SET_KEYS = ("name", "dataset_dir", "childs")
+"""Options that say which data set is meant, not how it is read."""
 
 
 class ConfigError(ValueError):
@@ -223,7 +225,24 @@ def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(_first_line(error) + chosen) from None
     if not isinstance(plain, dict):
         raise ConfigError(f"{path} holds no mapping of options")
-    return {str(key): value for key, value in plain.items()}
+    tree = {str(key): value for key, value in plain.items()}
+    for choice in groups:
+        group, _, name = choice.partition("=")
+        if group == "data":
+            tree["data"] = _of_data_set(tree["data"], name, path.parent)
+    return tree
+
+
+def _of_data_set(section: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
+    """The section `data` with the identity of a data set that was chosen by name.
+
+    Hydra lays a configuration's own values over its groups, so without this a folder that the
+    configuration names would stay, and training would go on with other data than those asked for.
+    """
+    files = [place / "data" / f"{name}.yaml" for place in (folder, CONFIG_DIR)]
+    chosen = read_yaml(next(file for file in files if file.is_file()))
+    kept = {key: value for key, value in section.items() if key not in DATA_SET_KEYS}
+    return kept | {key: chosen[key] for key in DATA_SET_KEYS if key in chosen}
 
 
 def _search_path(folder: Path) -> str:

@@ -142,6 +142,17 @@ def test_shipped_groups_are_found_in_a_folder_of_any_name(tmp_path, monkeypatch)
     assert load(Request(str(own), ())).data.name == "synthetic"
 
 
+def test_a_data_set_chosen_by_name_is_the_one_that_is_meant():
+    own = compose("quickstart").data
+    assert own.dataset_dir == "data/synthetic/56x56"
+    chosen = compose("quickstart", "data=re10k").data
+    assert (chosen.name, chosen.dataset_dir) == ("dataset_re10k", "data/re10k/360x640")
+    assert chosen.preprocessing.resize == own.preprocessing.resize == 56
+    assert compose("quickstart", "data=synthetic").data.dataset_dir == ""  # made on the fly
+    both = compose("quickstart", "data=re10k", "data.dataset_dir=elsewhere").data
+    assert both.dataset_dir == "elsewhere"
+
+
 def test_yaml_executes_nothing(tmp_path):
     own = tmp_path / "evil.yaml"
     marker = tmp_path / "ran"
