@@ -33,6 +33,8 @@ from splatfactory.paths import outputs_root
 from splatfactory.training import checkpoints
 from zipsplat.files import remove_partial
 
+logger = logging.getLogger(__name__)
+
 REQUEST, CONFIG, RAW, LOG = "cli_config.yaml", "config.yaml", "raw_config.yaml", "log.log"
 ENVIRONMENT, PATCH, LOCK = "environment.json", "changes.patch", ".lock"
 
@@ -134,6 +136,8 @@ def _locked(folder: Path) -> FileLock:
     lock = FileLock(folder / LOCK, blocking=False)
     try:
         lock.acquire()
+    except NotImplementedError:  # as on mounted buckets
+        logger.warning("%s cannot be locked; let no other process train there", folder)
     except Timeout:
         raise ConfigError(
             f"another process trains in {folder}; wait for it, stop it, or choose another name"

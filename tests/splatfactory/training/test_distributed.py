@@ -112,6 +112,41 @@ def test_torchrun_restarts_killed_workers_and_changes_nothing(workplace: Path, s
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
+def test_a_job_of_two_nodes_loses_one_is_queued_again_and_changes_nothing(workplace: Path, started):
+    """Two nodes of two processes, started as `examples/cluster/slurm.sbatch` does."""
+    common = ["--conf", "conf.yaml", "train.num_steps=20", "train.save_every_iter=2",
+              "train.ddp_timeout_minutes=2", "--distributed", "--restore"]  # fmt: skip
+
+    def submit(name: str) -> list:
+        port = str(free_port())
+        job = []
+        for task in range(4):
+            ranks = {"RANK": str(task), "LOCAL_RANK": str(task % 2), "WORLD_SIZE": "4"}
+            place = {"MASTER_ADDR": "localhost", "MASTER_PORT": port}
+            command = ["splatfactory.train", name, *common]
+            job.append(start(command, workplace, **ranks, **place))
+        started.extend(job)
+        return job
+
+    for process in submit("whole"):
+        finish(process, 600)
+    job = submit("broken")
+    wait_until(lambda: newest(workplace / "outputs/training/broken") >= 6, 600)
+    for process in job[2:]:  # the second node
+        process.send_signal(signal.SIGKILL)
+    for process in job:
+        process.communicate(timeout=300)
+        assert process.returncode != 0
+    for process in submit("broken"):
+        finish(process, 600)
+    first, second = (
+        load_file(workplace / "outputs/training" / name / checkpoints.LAST)
+        for name in ("whole", "broken")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 @pytest.fixture
 def started():
     """Processes of a test; those that are left at its end are ended with their own children."""
