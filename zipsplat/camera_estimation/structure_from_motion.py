@@ -30,6 +30,7 @@ _FEW_PHOTOS = 5  # up to here: tracks of two views, no distortion
 _CHEAP_TO_COMPARE = 8  # photos that both mappers may solve
 _USUAL_FOCAL = 0.75  # of the longer side: 27 mm on film, as of phones and drones
 _MAX_FEATURES = 2048
+_TRACKS_PER_PHOTO = 300  # for positions; the mapper adds the others when it has them
 _LEAST_SHARE = 3  # one of so many photos must find its place
 
 Stage = Callable[[str], None]
@@ -210,6 +211,7 @@ class _Work:
             options = self.pycolmap.GlobalPipelineOptions(num_threads=1)
             part = options.mapper
             part.num_threads = 1
+            part.track_required_tracks_per_view = _TRACKS_PER_PHOTO
             part.bundle_adjustment.refine_focal_length = not self.has_fixed_focal
             seeded = (options, part, part.global_positioning, part.rotation_averaging)
             seeded = (*seeded, part.retriangulation)
