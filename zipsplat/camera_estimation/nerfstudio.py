@@ -31,7 +31,7 @@ from zipsplat.files import write_atomically
 from zipsplat.images import image_info
 from zipsplat.posed_images import SparsePoints
 
-_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
 
 
 def read(path: Path, find: Find | None = None) -> Capture:
@@ -45,7 +45,7 @@ def read(path: Path, find: Find | None = None) -> Capture:
         ValueError: if it is damaged, lacks something, or none of its pictures exist.
     """
     content = _load(path)
-    find = find or files_in([path.parent], _SUFFIXES)
+    find = find or files_in([path.parent], SUFFIXES)
     back, scale = _applied(content, path)
     photos, missing = [], []
     for number, frame in enumerate(content["frames"]):

@@ -17,9 +17,11 @@ from zipsplat.camera_estimation import CameraEstimate, load_cameras
 from zipsplat.camera_estimation.capture import Lens
 from zipsplat.camera_estimation.colmap_model import read_model, write_model
 from zipsplat.camera_estimation.load import read_capture
-from zipsplat.camera_estimation.point_cloud import read_point_cloud
+from zipsplat.camera_estimation.point_cloud import read_point_cloud, write_point_cloud
 from zipsplat.camera_estimation.straightening import to_image
 from zipsplat.camera_estimation.write import write_dataset, write_transforms, write_viewer_list
+from zipsplat.cli import main
+from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.posed_images import PosedImages, SparsePoints
 from zipsplat.rotations import matrix_from_quat
@@ -337,8 +339,6 @@ def test_points_follow_an_applied_transform(posed: PosedImages, tmp_path: Path) 
     path.write_text(json.dumps(content | {"applied_transform": moved[:3].tolist()}))
     assert posed.points is not None
     shutil.copy(tmp_path / "points.ply", tmp_path / "kept.ply")
-    from zipsplat.camera_estimation.point_cloud import write_point_cloud
-
     positions = posed.points.positions @ moved[:3, :3].T + moved[:3, 3]
     write_point_cloud(
         tmp_path / "points.ply", replace(posed.points, positions=positions.astype(np.float32))
@@ -346,3 +346,24 @@ def test_points_follow_an_applied_transform(posed: PosedImages, tmp_path: Path) 
     read = load_cameras(path)
     same_cameras(read, posed)
     same_points(read.points, posed.points)
+
+
+@pytest.mark.parametrize("what", [".", "sparse/0", "transforms.json", "cameras.json", "a.ply"])
+def test_info_lists_cameras(
+    posed: PosedImages, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    """Also those beside a scene, and without the photos."""
+    write_dataset(tmp_path, posed)
+    shutil.rmtree(tmp_path / "images")
+    ball = (torch.zeros(1, 3), torch.ones(1, 3), torch.eye(4)[:1], torch.ones(1))
+    Gaussians(*ball, torch.zeros(1, 1, 3)).save(tmp_path / "a.ply")
+    assert main(["info", str(tmp_path / what), "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["views"] == 3
+    x, y, z = (f"{float(f'{value:.6g}'):g}" for value in posed.poses.t[0].tolist())
+    assert any(f"({x}, {y}, {z})" in line for line in data["cameras"])
+    assert data["kind"] == ("scene" if what == "a.ply" else data["kind"])
+    assert main(["info", str(tmp_path / what)]) == 0
+    assert f"({x}, {y}, {z})" in capsys.readouterr().out
+    (tmp_path / "cameras.json").write_text("[")
+    assert main(["info", str(tmp_path / what)]) == (1 if what == "cameras.json" else 0)
