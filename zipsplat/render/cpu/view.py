@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,7 @@ from zipsplat.render.cpu.layout import (
 from zipsplat.render.cpu.memory import empty, zeros
 from zipsplat.render.cpu.pool import run
 from zipsplat.render.cpu.project import PROJECT_FLOATS, project
+from zipsplat.render.cpu.simd_memory import aligned_empty
 from zipsplat.render.cpu.unproject import CAMERA_SUMS, UNPROJECT_FLOATS, unproject
 
 _MAX_HITS = 2**31 - 1 - 2 * BATCH
@@ -198,13 +200,25 @@ def _by_gaussian(mask: ByteArray, slots: Slots, num: int) -> ByteArray:
     return result
 
 
+class _Workspaces(threading.local):
+    """Memory to work in, for each thread its own."""
+
+    def __init__(self) -> None:
+        self.workspace = Workspace(aligned_empty(_WORK_FLOATS), aligned_empty(_WORK_INTS, np.int32))
+
+
+_workspaces = _Workspaces()
+
+
 def _workspace() -> Workspace:
-    return Workspace(empty(_WORK_FLOATS), empty(_WORK_INTS, np.int32))
+    return _workspaces.workspace
 
 
 def even_parts(num: int, num_threads: int) -> list[tuple[int, int]]:
     """Cut 0 … num into about equal ranges."""
-    num_parts = min(num, 1 if num_threads == 1 else num_threads * _PARTS_PER_THREAD)
+    if num_threads == 1 and num > 0:
+        return [(0, num)]
+    num_parts = min(num, num_threads * _PARTS_PER_THREAD)
     edges = np.linspace(0, num, num_parts + 1).astype(int).tolist() if num_parts else [0]
     return list(itertools.pairwise(edges))
 
@@ -212,7 +226,9 @@ def even_parts(num: int, num_threads: int) -> list[tuple[int, int]]:
 def tile_parts(tile_starts: LongArray, num_threads: int) -> list[tuple[int, int]]:
     """Cut the tiles into ranges that take about equal time."""
     num_tiles = len(tile_starts) - 1
-    num_parts = min(num_tiles, 1 if num_threads == 1 else num_threads * _PARTS_PER_THREAD)
+    if num_threads == 1 and num_tiles > 0:
+        return [(0, num_tiles)]
+    num_parts = min(num_tiles, num_threads * _PARTS_PER_THREAD)
     cost = tile_starts + _TILE_COST * np.arange(num_tiles + 1)
     inner = np.searchsorted(cost, cost[-1] * np.arange(1, num_parts) / num_parts).tolist()
     edges = sorted({0, *inner, num_tiles})
