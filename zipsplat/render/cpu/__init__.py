@@ -17,6 +17,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,7 +80,7 @@ def _compose(
     alpha = 1 - through
     color, depth = None, None
     if mode.has_color:
-        color = features[:, :3]
+        color = features[:, :3] if mode.has_depth else features  # a slice has a costly gradient
         if backgrounds is not None:
             color = color + through * backgrounds.float()[:, :, None, None]
     if mode.has_depth:
@@ -146,9 +147,9 @@ def _check_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 def _check_cameras(viewpoints: Viewpoints) -> None:
     for name in ("world_from_camera", "K"):
-        if not getattr(viewpoints, name).isfinite().all():
+        if not np.isfinite(getattr(viewpoints, name).detach().numpy()).all():
             raise ValueError(f"{name} has entries that are not finite")
-    if (viewpoints.K[:, (0, 1), (0, 1)] <= 0).any():
+    if (viewpoints.K.detach().numpy()[:, (0, 1), (0, 1)] <= 0).any():
         raise ValueError("the focal lengths in K must be positive")
     if viewpoints.K.requires_grad and torch.is_grad_enabled():
         logger.warning("the CPU renderer gives no gradient to the intrinsics K")
@@ -176,6 +177,9 @@ def warm_up(progress: Callable[[float], object] | None = None) -> None:
     Args:
         progress: is called with the share that is done, up to 1.
     """
+    from zipsplat.render.cpu.comparison import compare_images, truth_of
+    from zipsplat.render.cpu.similarity import Weights
+
     generator = torch.Generator().manual_seed(0)
     numbers = torch.rand(16, 11 + 48, generator=generator)
     parts = numbers.split((3, 4, 3, 1, 48), dim=1)
@@ -187,7 +191,11 @@ def warm_up(progress: Callable[[float], object] | None = None) -> None:
         drawn = PLUGIN.render(splats, viewpoints, RenderSettings(mode=mode, masks=masks))
         drawn.alpha.sum().backward()
         if progress is not None:
-            progress((number + 1) / (2 * len(modes)))
+            progress((number + 1) / (2 * len(modes) + 1))
+    image = numbers.new_zeros(3, 16, 16).numpy()
+    compare_images(truth_of(image, 1), image.reshape(-1), Weights(1.0, 1.0), 1)
+    if progress is not None:
+        progress(1.0)
 
 
 PLUGIN = CpuRenderer()
