@@ -163,7 +163,6 @@ class _Refinement:
     def _result(self) -> RefinedScene:
         best, photos = self._best.candidate, self._problem.photos
         camera = photos.cameras
-        ssim = self._best.score.ssim
         return RefinedScene(
             gaussians=best.gaussians,
             cameras=Camera(camera.size, camera.f * best.focal_factor, camera.c),
@@ -171,7 +170,7 @@ class _Refinement:
             held_out=tuple(self._problem.held_out),
             start_psnr=self._start_psnr,
             psnr=self._best.score.psnr,
-            ssim=float("nan") if ssim is None else ssim,
+            ssim=self._best.score.ssim,
             curve=tuple(self._curve),
             num_steps=self._num_steps,
             stopped=self._stopped,
