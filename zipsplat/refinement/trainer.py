@@ -27,6 +27,19 @@ _ALIGN_INTERVAL = 8  # steps
 
 
 @dataclass(frozen=True)
+class Scale:
+    """How large a scene is, in world units.
+
+    Args:
+        extent: how far the cameras are spread.
+        depth: a typical depth.
+    """
+
+    extent: float
+    depth: float
+
+
+@dataclass(frozen=True)
 class Task:
     """What is optimised, and how.
 
@@ -37,8 +50,7 @@ class Task:
         renderer: what draws.
         recipe: what is added for few photos.
         cap: on the number of Gaussians.
-        extent: how far the cameras are spread, world units.
-        depth: a typical depth, world units.
+        scale: of the scene.
         seed: of the random choices.
         moves_poses: whether poses are optimised, when `Trainer.moves_cameras` is set.
         moves_focal: likewise the focal length.
@@ -50,8 +62,7 @@ class Task:
     renderer: Renderer
     recipe: Recipe
     cap: int
-    extent: float
-    depth: float
+    scale: Scale
     seed: int = 0
     moves_poses: bool = False
     moves_focal: bool = False
@@ -74,8 +85,8 @@ class Trainer:
         self.num_steps = 0
         self.moves_cameras = False
         self._halves = [view.halved() for view in task.views]
-        self._optimizer = SceneOptimizer(Parameters.from_gaussians(start), task.extent)
-        self._cameras = CameraOptimizer(task.poses, task.extent)
+        self._optimizer = SceneOptimizer(Parameters.from_gaussians(start), task.scale.extent)
+        self._cameras = CameraOptimizer(task.poses, task.scale.extent)
         self._colors = color.ColorMaps([view.index for view in task.views], start.means)
         self._pull = Pull(start.opacities)
         self._random = np.random.default_rng(task.seed)
@@ -169,7 +180,7 @@ class Trainer:
         """What the recipe adds for the depth of the scene."""
         if drawn.depth is None:
             return None
-        recipe, unit = self.task.recipe, self.task.depth
+        recipe, unit = self.task.recipe, self.task.scale.depth
         inverse = loss.inverse_depth(drawn)
         total = recipe.smoothness * loss.roughness(inverse, view.image, unit)
         if self._has_target(view, share):
