@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 
 from zipsplat.cli.arguments import add_device, add_overwrite, check_outputs, count
 from zipsplat.cli.console import Console, file_data, file_line
-from zipsplat.cli.refining import (
+from zipsplat.cli.posed_pictures import (
     AUTO,
+    found_cameras,
+    known_cameras,
+    on_device,
+    with_cameras_of,
+)
+from zipsplat.cli.refining import (
     DEFAULT_AMOUNT,
     add_refinement,
     amount,
     camera_file,
-    found_cameras,
-    known_cameras,
     refinement_data,
     refinement_lines,
     run_refinement,
@@ -87,6 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> None:
     """Refine."""
     from zipsplat.camera_estimation.write import write_viewer_list
+    from zipsplat.predictor import choose_device
 
     scene_file, inputs = _scene_and_pictures(options.inputs)
     outputs = list(options.output)
@@ -97,13 +102,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
     _check_cameras(options, scene_file, inputs)
     scene, note = _read_scene(options, scene_file)
     photos = _photos(options, inputs, console)
-    result = run_refinement(
-        scene, _on_device(photos, options), settings_of(options, options.time, photos), console
-    )
+    settings = settings_of(options, options.time, photos)
+    there = on_device(photos, choose_device(options.device))
+    result = run_refinement(scene, there, settings, console)
     with console.stage("writing"):
         for path in options.output:
             write_scene(path, result.gaussians.cpu(), note=note)
-        write_viewer_list(cameras, refined_photos(photos, result))
+        write_viewer_list(cameras, with_cameras_of(photos, result))
     console.result(
         [*refinement_lines(result), *(file_line(path) for path in [*outputs, cameras])],
         {
@@ -130,9 +135,7 @@ def _scene_and_pictures(inputs: list[str]) -> tuple[Path | None, list[str]]:
     return None, inputs
 
 
-def _check_cameras(
-    options: argparse.Namespace, scene_file: Path | None, inputs: list[str]
-) -> None:
+def _check_cameras(options: argparse.Namespace, scene_file: Path | None, inputs: list[str]) -> None:
     """Refuse, before any work is done, pictures whose cameras cannot be known.
 
     Raises:

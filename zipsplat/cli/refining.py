@@ -1,13 +1,12 @@
-"""Refinement as `reconstruct` and `refine` share it: options, cameras, progress, results."""
+"""Refinement as `reconstruct` and `refine` share it: options, progress, results."""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from zipsplat.cli.arguments import check_suffix, count
 from zipsplat.cli.console import Console
+from zipsplat.cli.posed_pictures import AUTO
 
 if TYPE_CHECKING:
-    from zipsplat.camera_estimation import CameraEstimate
     from zipsplat.gaussians import Gaussians
     from zipsplat.posed_images import PosedImages
     from zipsplat.refinement import RefinedScene, RefinementProgress, RefinementSettings
 
-logger = logging.getLogger(__name__)
-
-AUTO = "auto"
 DEFAULT_AMOUNT = "30"
 DEFAULT_SIZE = 640
 
@@ -136,42 +132,53 @@ def camera_file(options: argparse.Namespace, scene: Path) -> Path:
     return path
 
 
-def known_cameras(options: argparse.Namespace, photos: Sequence[str], console: Console) -> PosedImages:
-    """Pictures with the cameras of the file that was named; as `load_cameras`."""
-    from zipsplat.camera_estimation import load_cameras
+def informed_start(
+    options: argparse.Namespace,
+    photos: PosedImages,
+    settings: RefinementSettings,
+    console: Console,
+) -> Gaussians | None:
+    """Geometry and the network's scene together, where photos are few; else nothing.
 
-    with console.stage("reading pictures and cameras"):
-        return load_cameras(options.cameras, list(photos) or None, max_side=options.refine_size)
+    The network is told the cameras. It gives at most a third of the Gaussians.
+    """
+    import torch
+
+    from zipsplat.refinement.initialization import FEW_PHOTOS, initial_gaussians
+    from zipsplat.refinement.plane_sweep import estimate_depth
+    from zipsplat.refinement.problem import gaussian_cap, start_count
+    from zipsplat.refinement.views import hold_out as split
+
+    training, _ = split(len(photos), settings.hold_out)
+    if not 1 < len(training) < FEW_PHOTOS:
+        return None
+    trained = photos.resized(settings.max_side).select(training)
+    cap = gaussian_cap(trained, settings.max_gaussians)
+    with console.stage("finding depth"):
+        maps = estimate_depth(trained)
+    depth = float(torch.cat([found.depth.flatten() for found in maps]).median())
+    scene = _network_scene(options, trained, depth, cap // 3, console)
+    return initial_gaussians(
+        trained, start_count(cap), depth=maps, feed_forward=scene, seed=settings.seed
+    )
 
 
-def found_cameras(
-    options: argparse.Namespace, photos: Sequence[str] | Sequence[Tensor], console: Console
-) -> PosedImages:
-    """Pictures with the cameras that structure from motion finds; as `estimate_cameras`."""
-    from zipsplat.camera_estimation import estimate_cameras
+def _network_scene(
+    options: argparse.Namespace, photos: PosedImages, depth: float, most: int, console: Console
+) -> Gaussians:
+    """What the network makes of pictures with cameras, in their frame, on the CPU."""
+    from zipsplat.predictor import ZipSplat
 
-    with console.stages() as begin:
-        estimate = estimate_cameras(
-            photos,
-            num_frames=options.num_frames,
-            max_side=options.refine_size,
-            on_stage=begin,
+    with console.stage("loading weights"):
+        model = ZipSplat(weights=options.weights, device=options.device)
+    with console.stage("reconstructing"):
+        features = model.encode(
+            list(photos.images), photos.cameras, photos.poses, True, prior_scale=1 / depth
         )
-    for photo in estimate.left_out:
-        logger.warning("left out %s: %s", photo.name, photo.reason)
-    for warning in estimate.warnings:
-        logger.warning("cameras: %s", warning)
-    return estimate.images
-
-
-def on_device(photos: PosedImages, device: torch.device) -> PosedImages:
-    """The same pictures elsewhere."""
-    return replace(photos, images=tuple(image.to(device) for image in photos.images))
-
-
-def with_cameras_of(photos: PosedImages, result: RefinedScene) -> PosedImages:
-    """The pictures with the cameras that a refinement gave back."""
-    return replace(photos, cameras=result.cameras.cpu(), poses=result.poses.cpu())
+        scene = model.decode(features)[0]
+        if scene.num_gaussians > most:
+            scene = model.decode(features, most / scene.num_gaussians)[0]
+        return scene.cpu().transform(photos.poses[0], depth)
 
 
 def run_refinement(

@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from zipsplat.camera import Camera
 from zipsplat.posed_images import PosedImages
+from zipsplat.refinement import semi_global, sweep_costs
 from zipsplat.render.cpu import pool
 from zipsplat.render.cpu.layout import FloatArray
 from zipsplat.render.cpu.memory import empty
 from zipsplat.render.cpu.simd import LANES
-from zipsplat.refinement import semi_global, sweep_costs
 
 MAX_SIDE = 256
 NUM_PLANES = 96

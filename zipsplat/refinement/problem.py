@@ -57,24 +57,25 @@ def make_problem(
     """Prepare a refinement; arguments and errors as for `refine`."""
     training, held_out = hold_out(len(photos), settings.hold_out)
     recipe = Recipe.for_photos(len(training), has_color=settings.optimize_color)
-    small = photos.resized(settings.max_side)
+    device = photos.images[0].device if gaussians is None else gaussians.device
+    small = _on_cpu(photos).resized(settings.max_side)
     trained = small.select(training)
     cap = gaussian_cap(trained, settings.max_gaussians)
     needs_depth = gaussians is None or recipe.depth > 0
     maps = estimate_depth(trained) if needs_depth and len(trained) > 1 else None
     if gaussians is None:
         start = initial_gaussians(trained, start_count(cap), depth=maps, seed=settings.seed)
-        start = start.to(photos.images[0].device)
+        start = start.to(device)
     else:
         start = _checked(gaussians, trained, settings.max_gaussians)
-    views = views_of(small, training, start.device)
+    views = views_of(small, training, device)
     if maps is not None and recipe.depth > 0:
         views = [with_depth(view, depth) for view, depth in zip(views, maps, strict=True)]
     task = Task(
         views=views,
-        held_out=views_of(small, held_out, start.device),
+        held_out=views_of(small, held_out, device),
         poses=photos.poses.to(start.means),
-        renderer=choose(settings.renderer, start.device),
+        renderer=choose(settings.renderer, device),
         recipe=recipe,
         cap=max(start.num_gaussians, cap),
         scale=scale_of(start.means, trained.poses.to(start.means)),
@@ -90,6 +91,14 @@ def _judged(photos: PosedImages, held_out: list[int], start: Gaussians, task: Ta
     of_held_out = Judge(task.held_out, task.renderer, task.recipe.color)
     judge = of_held_out if held_out else of_training
     return Problem(photos, held_out, start, task, judge, of_training)
+
+
+def _on_cpu(photos: PosedImages) -> PosedImages:
+    """Where images are resized and depth is found."""
+    images = tuple(image.cpu() for image in photos.images)
+    return PosedImages(
+        images, photos.cameras.cpu(), photos.poses.cpu(), photos.names, photos.points
+    )
 
 
 def gaussian_cap(photos: PosedImages, chosen: int | None) -> int:
