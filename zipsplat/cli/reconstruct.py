@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from zipsplat.gaussians import Gaussians
     from zipsplat.posed_images import PosedImages
+    from zipsplat.predictor import ZipSplat
     from zipsplat.refinement import RefinedScene
 
 NAME = "reconstruct"
@@ -202,7 +204,9 @@ def _make(options: argparse.Namespace, console: Console) -> _Made:
         return _Made(_reconstruct(options, console, views), len(views), note)
     settings = settings_of(options, options.refine, photos, options.compression)
     device = choose_device(options.device)
-    start = informed_start(options, photos, settings, console)
+    start = informed_start(
+        functools.partial(_load_network, options, console), photos, settings, console
+    )
     note = "" if start is None else licence_note(options.weights)
     start = None if start is None else start.to(device)
     result = run_refinement(start, on_device(photos, device), settings, console)
@@ -254,15 +258,20 @@ def _read(options: argparse.Namespace, console: Console) -> list[Tensor]:
         )
 
 
-def _reconstruct(options: argparse.Namespace, console: Console, views: list[Tensor]) -> Gaussians:
+def _load_network(options: argparse.Namespace, console: Console, first: Tensor) -> ZipSplat:
+    """The network, for pictures of the first one's shape."""
     from zipsplat.images import aspect_size
     from zipsplat.predictor import ZipSplat
 
     size = options.image_size
     if size == KEEP:
-        size = aspect_size(views[0].shape[-2], views[0].shape[-1])
+        size = aspect_size(first.shape[-2], first.shape[-1])
     with console.stage("loading weights"):
-        model = ZipSplat(weights=options.weights, device=options.device, image_size=size)
+        return ZipSplat(weights=options.weights, device=options.device, image_size=size)
+
+
+def _reconstruct(options: argparse.Namespace, console: Console, views: list[Tensor]) -> Gaussians:
+    model = _load_network(options, console, views[0])
     with console.stage("reconstructing"):
         scenes: Gaussians = model(views, compression=options.compression)
         return scenes[0].cpu()

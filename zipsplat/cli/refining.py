@@ -6,7 +6,7 @@ import argparse
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,11 @@ from zipsplat.cli.console import Console
 from zipsplat.cli.posed_pictures import AUTO
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from zipsplat.gaussians import Gaussians
     from zipsplat.posed_images import PosedImages
+    from zipsplat.predictor import ZipSplat
     from zipsplat.refinement import RefinedScene, RefinementProgress, RefinementSettings
 
 DEFAULT_AMOUNT = "30"
@@ -133,7 +136,7 @@ def camera_file(options: argparse.Namespace, scene: Path) -> Path:
 
 
 def informed_start(
-    options: argparse.Namespace,
+    load_network: Callable[[Tensor], ZipSplat],
     photos: PosedImages,
     settings: RefinementSettings,
     console: Console,
@@ -141,6 +144,12 @@ def informed_start(
     """Geometry and the network's scene together, where photos are few; else nothing.
 
     The network is told the cameras. It gives at most a third of the Gaussians.
+
+    Args:
+        load_network: gives the network that suits the shape of a picture.
+        photos: all of them, with cameras.
+        settings: of the refinement to come.
+        console: for the stages.
     """
     import torch
 
@@ -157,27 +166,23 @@ def informed_start(
     with console.stage("finding depth"):
         maps = estimate_depth(trained)
     depth = float(torch.cat([found.depth.flatten() for found in maps]).median())
-    scene = _network_scene(options, trained, depth, cap // 3, console)
+    scene = _network_scene(load_network(trained.images[0]), trained, depth, cap // 3, console)
     return initial_gaussians(
         trained, start_count(cap), depth=maps, feed_forward=scene, seed=settings.seed
     )
 
 
 def _network_scene(
-    options: argparse.Namespace, photos: PosedImages, depth: float, most: int, console: Console
+    network: ZipSplat, photos: PosedImages, depth: float, most: int, console: Console
 ) -> Gaussians:
     """What the network makes of pictures with cameras, in their frame, on the CPU."""
-    from zipsplat.predictor import ZipSplat
-
-    with console.stage("loading weights"):
-        model = ZipSplat(weights=options.weights, device=options.device)
     with console.stage("reconstructing"):
-        features = model.encode(
+        features = network.encode(
             list(photos.images), photos.cameras, photos.poses, True, prior_scale=1 / depth
         )
-        scene = model.decode(features)[0]
+        scene = network.decode(features)[0]
         if scene.num_gaussians > most:
-            scene = model.decode(features, most / scene.num_gaussians)[0]
+            scene = network.decode(features, most / scene.num_gaussians)[0]
         return scene.cpu().transform(photos.poses[0], depth)
 
 

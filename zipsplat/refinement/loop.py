@@ -63,7 +63,13 @@ def refine(
     """
     names = tuple(f"image {index}" for index in range(len(images)))
     photos = PosedImages(tuple(images), cameras, poses, names, points)
-    problem = make_problem(photos, gaussians, settings)
+    return solve(make_problem(photos, gaussians, settings), settings, on_step)
+
+
+def solve(
+    problem: Problem, settings: RefinementSettings, on_step: OnStep | None = None
+) -> RefinedScene:
+    """Refine what is prepared already; see `refine`."""
     _warm_up(problem)
     return _Refinement(problem, settings, on_step).run()
 
