@@ -8,8 +8,8 @@ Films, pages and the viewer share these rules:
 - A camera on an orbit has the whole body in every picture, from wherever it looks.
 - Scenes that surround the first camera, as rooms and most reconstructions do, are better seen from
   there than from behind their walls.
-- Where the cameras of the photos are known, a scene is best seen from the first of them, with all of
-  that photo in the picture.
+- Where the cameras of the photos are known, a scene is best seen from the first of them, with all
+  of that photo in the picture.
 """
 
 from __future__ import annotations

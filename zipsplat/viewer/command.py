@@ -129,7 +129,9 @@ def _run(arguments: argparse.Namespace, stop: threading.Event) -> int:
 def _viewer(arguments: argparse.Namespace, server: viser.ViserServer) -> Viewer:
     """The viewer; weights are loaded when photos are first reconstructed."""
     from zipsplat.predictor import ZipSplat, choose_device
-    from zipsplat.viewer.app import Options, Viewer
+    from zipsplat.viewer.app import Viewer
+    from zipsplat.viewer.host import Options
+    from zipsplat.viewer.tools import sharpening_tools
     from zipsplat.weights import licence_note
 
     device, size = choose_device(arguments.device), arguments.image_size
@@ -145,7 +147,7 @@ def _viewer(arguments: argparse.Namespace, server: viser.ViserServer) -> Viewer:
         exact=device.type == "cuda",
         note=licence_note(arguments.weights),
     )
-    return Viewer(server, load_model, options)
+    return Viewer(server, load_model, options, sharpening_tools())
 
 
 def _loader(arguments: argparse.Namespace) -> Callable[[Viewer, Job], None]:

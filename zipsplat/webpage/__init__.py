@@ -224,10 +224,8 @@ def _style(background: Sequence[float], opening: _Opening) -> str:
     red, green, blue = (round(255 * value) for value in background)
     ink = "#222" if 0.3 * red + 0.6 * green + 0.1 * blue > 110 else "#eee"
     shape = opening.extent[0] / opening.extent[1]
-    return (
-        f":root {{ --background: rgb({red} {green} {blue}); --ink: {ink}; --shape: {shape:.6g}; }}\n"
-        + _source("viewer.css")
-    )
+    colors = f"--background: rgb({red} {green} {blue}); --ink: {ink};"
+    return f":root {{ {colors} --shape: {shape:.6g}; }}\n" + _source("viewer.css")
 
 
 def _poster(gaussians: Gaussians, opening: _Opening, background: Sequence[float]) -> str:
