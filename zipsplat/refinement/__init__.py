@@ -1,1 +1,19 @@
 """Sharpen a scene of Gaussians against its photos by optimisation."""
+
+from zipsplat.refinement.loop import refine
+from zipsplat.refinement.settings import (
+    OnStep,
+    ProgressPoint,
+    RefinedScene,
+    RefinementProgress,
+    RefinementSettings,
+)
+
+__all__ = [
+    "OnStep",
+    "ProgressPoint",
+    "RefinedScene",
+    "RefinementProgress",
+    "RefinementSettings",
+    "refine",
+]

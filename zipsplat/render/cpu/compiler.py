@@ -20,6 +20,8 @@ caching: Any = caching_module
 logger = logging.getLogger(__name__)
 _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 CACHE_VARIABLE = "ZIPSPLAT_KERNEL_CACHE"
+_HERE = Path(__file__).parent
+_PACKAGE = _HERE.parents[1]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -37,11 +39,11 @@ def kernel(function: _Function) -> _Function:
     caller's thread alone: numba's own threads do not survive a fork, and stop the process when two
     threads start parallel loops at once.
 
-    Only kernels of this folder are cached: the cache would not see that others have changed, and
-    other programs could not read them.
+    Only kernels of this package are cached: other programs could not read those of a script. What
+    a kernel calls must lie in this folder or in its own, or the cache would not see it change.
     """
     dispatcher = numba.njit(**_OPTIONS)(function)
-    if Path(function.__code__.co_filename).parent != Path(__file__).parent:
+    if _PACKAGE not in Path(function.__code__.co_filename).parents:
         other: _Function = dispatcher
         return other
     try:
@@ -66,11 +68,11 @@ def cache_directory() -> Path:
     return root.expanduser() / "zipsplat" / "kernels"
 
 
-@functools.lru_cache(maxsize=1)
-def sources_digest() -> str:
-    """Digest of every source file here: a kernel is made of more files than the one it lies in."""
+@functools.lru_cache(maxsize=8)
+def sources_digest(folder: Path = _HERE) -> str:
+    """Digest of every source file here and in the folder of a kernel, which is made of both."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted({path for each in (_HERE, folder) for path in each.glob("*.py")}):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -90,13 +92,14 @@ class _KernelLocator(caching._CacheLocator):  # type: ignore[misc]
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._line = function.__code__.co_firstlineno
-        self._path = cache_directory() / sources_digest()[:16]
+        self._digest = sources_digest(Path(function.__code__.co_filename).parent)
+        self._path = cache_directory() / self._digest[:16]
 
     def get_cache_path(self) -> str:
         return str(self._path)
 
     def get_source_stamp(self) -> str:
-        return sources_digest()
+        return self._digest
 
     def get_disambiguator(self) -> str:
         return str(self._line)

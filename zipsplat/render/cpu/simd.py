@@ -355,6 +355,12 @@ def lane(builder: Any, a: Any, index: Any) -> Any:
     return builder.extract_element(a, index)
 
 
+@_function(float, Floats)
+def least_lane(builder: Any, a: Any) -> Any:
+    """The smallest of all lanes, none of which may be NaN."""
+    return _call(builder, "llvm.vector.reduce.fmin.v16f32", _F32, a)
+
+
 @_function(Floats, Floats, int, float)
 def with_lane(builder: Any, a: Any, index: Any, value: Any) -> Any:
     """A vector with one lane replaced."""

@@ -1,0 +1,86 @@
+"""Cameras that are optimised with the scene: poses, and one factor on all focal lengths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from zipsplat.alignment import rotation_from_vector
+from zipsplat.pose import Pose
+
+FOCAL_INTERVAL = 5  # steps; a difference quotient takes two more pictures
+_RATE = 5e-4  # radians, extents of the cameras, and of the logarithm of the focal length
+_LEFT_AT_THE_END = 0.1
+_FOCAL_STEP = 1e-3  # of the logarithm, for the difference quotient
+
+
+class CameraOptimizer:
+    """Poses T ← T·[exp(ω) | τ·extent], and a factor on the focal lengths.
+
+    Each photo's six numbers have Adam moments of their own and move only when that photo is drawn;
+    they are folded into the pose after each step.
+
+    Args:
+        poses: (V,) where to start.
+        extent: of the cameras, world units.
+
+    Attributes:
+        poses: V of (4, 4) camera-to-world, the present ones.
+    """
+
+    poses: list[Tensor]
+
+    def __init__(self, poses: Pose, extent: float) -> None:
+        self.poses = list(poses.Rt)
+        self._extent = extent
+        self._moves = [pose.new_zeros(6).requires_grad_() for pose in self.poses]
+        self._log_focal = poses.t.new_zeros(()).requires_grad_()
+        self._adam = torch.optim.Adam([*self._moves, self._log_focal], lr=_RATE, eps=1e-15)
+
+    def moving_pose(self, index: int) -> Tensor:
+        """The pose (4, 4) of a photo, differentiable in what `step` changes."""
+        return _moved(self.poses[index], self._moves[index], self._extent)
+
+    @property
+    def focal_factor(self) -> float:
+        """What all focal lengths are multiplied by."""
+        return float(self._log_focal.detach().exp())
+
+    def observe_focal(self, loss_at: Callable[[float], float]) -> None:
+        """Take the derivative of the loss by the logarithm of the focal factor.
+
+        Renderers give no gradient to intrinsics, so it is a central difference quotient.
+
+        Args:
+            loss_at: the loss of one picture for a focal factor.
+        """
+        self._log_focal.grad = self._log_focal.new_tensor(
+            focal_derivative(loss_at, self.focal_factor)
+        )
+
+    def step(self, share: float) -> None:
+        """Move along the gradients there are; `share` is that of the refinement that is done."""
+        self._adam.param_groups[0]["lr"] = _RATE * _LEFT_AT_THE_END**share
+        self._adam.step()
+        with torch.no_grad():
+            for index, move in enumerate(self._moves):
+                if move.grad is not None:
+                    self.poses[index] = _moved(self.poses[index], move, self._extent)
+                    move.zero_()
+        self._adam.zero_grad()
+
+
+def focal_derivative(loss_at: Callable[[float], float], factor: float) -> float:
+    """Derivative of a loss by the logarithm of the focal factor, from two losses."""
+    larger, smaller = factor * (1 + _FOCAL_STEP), factor / (1 + _FOCAL_STEP)
+    quotient: float = (loss_at(larger) - loss_at(smaller)) / (2 * math.log1p(_FOCAL_STEP))
+    return quotient
+
+
+def _moved(pose: Tensor, move: Tensor, extent: float) -> Tensor:
+    turn, shift = rotation_from_vector(move[:3]), extent * move[3:]
+    top = torch.cat((turn, shift[:, None]), dim=1)
+    return pose @ torch.cat((top, top.new_tensor([[0.0, 0.0, 0.0, 1.0]])))

@@ -1,0 +1,112 @@
+"""How good a scene is, and the best one so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zipsplat.gaussians import Gaussians
+from zipsplat.refinement import color
+from zipsplat.refinement.views import View
+from zipsplat.render import Renderer
+from zipsplat.ssim import WINDOW, ssim
+
+_LEAST_GAIN = 0.01  # dB
+_PATIENCE = 0.4  # share of the refinement that may pass without a gain
+_PSNR_MAX = 100.0  # dB, for equal pictures
+
+
+@dataclass(frozen=True)
+class Score:
+    """Means over some photos.
+
+    Args:
+        psnr: dB, at most 100.
+        ssim: None for photos that are too small for it.
+    """
+
+    psnr: float
+    ssim: float | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A state that could be the result.
+
+    Args:
+        gaussians: (N,) the scene.
+        poses: V of (4, 4) camera-to-world.
+        focal_factor: multiplies the focal lengths.
+    """
+
+    gaussians: Gaussians
+    poses: tuple[Tensor, ...]
+    focal_factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Compares drawings of a scene with photos.
+
+    Args:
+        views: the photos; at least one.
+        renderer: what draws.
+        corrects_color: first bring each drawing to the photo by the best affine map of colours.
+    """
+
+    views: Sequence[View]
+    renderer: Renderer
+    corrects_color: bool = False
+
+    @torch.no_grad()
+    def __call__(self, candidate: Candidate) -> Score:
+        """The score of a scene with its cameras."""
+        splats = candidate.gaussians.splats()
+        psnrs, ssims = [], []
+        for view in self.views:
+            pose = candidate.poses[view.index]
+            drawn = view.draw(self.renderer, splats, pose, candidate.focal_factor).color
+            assert drawn is not None, "the renderer left out the colours"
+            picture = drawn[0]
+            if self.corrects_color:
+                picture = color.apply(color.best_map(picture, view.image), picture)
+            picture = picture.clamp(0, 1)
+            psnrs.append(psnr(view.image, picture))
+            if min(picture.shape[1:]) >= WINDOW:
+                ssims.append(float(ssim(view.image, picture)))
+        mean_ssim = sum(ssims) / len(ssims) if ssims else None
+        return Score(sum(psnrs) / len(psnrs), mean_ssim)
+
+
+class Best:
+    """The best candidate so far, and when there was the last gain.
+
+    Args:
+        start: the first candidate.
+        score: of the start.
+    """
+
+    def __init__(self, start: Candidate, score: Score) -> None:
+        self.candidate, self.score = start, score
+        self._gained_at = 0.0
+        self._gained_psnr = score.psnr
+
+    def offer(self, candidate: Candidate, score: Score, share: float) -> None:
+        """Keep a candidate if it is better; `share` of the refinement is done."""
+        if score.psnr > self.score.psnr:
+            self.candidate, self.score = candidate, score
+        if score.psnr > self._gained_psnr + _LEAST_GAIN:
+            self._gained_at, self._gained_psnr = share, score.psnr
+
+    def is_settled(self, share: float) -> bool:
+        """Whether nothing worth the name has been gained for long."""
+        return share - self._gained_at > _PATIENCE
+
+
+def psnr(true: Tensor, picture: Tensor) -> float:
+    """PSNR in dB of a picture (3, H, W) in [0, 1]."""
+    error = (picture - true).square().mean().clamp_min(10 ** (-_PSNR_MAX / 10))
+    return float(-10 * torch.log10(error))

@@ -1,0 +1,186 @@
+"""Refine a scene against photos: from the first step to the best result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from zipsplat.camera import Camera
+from zipsplat.gaussians import Gaussians
+from zipsplat.pose import Pose
+from zipsplat.posed_images import PosedImages, SparsePoints
+from zipsplat.refinement.judging import Best, Candidate, Judge, Score
+from zipsplat.refinement.problem import Problem, make_problem
+from zipsplat.refinement.schedule import CAMERA_SHARE, Budget, is_judging_due
+from zipsplat.refinement.settings import (
+    OnStep,
+    ProgressPoint,
+    RefinedScene,
+    RefinementProgress,
+    RefinementSettings,
+)
+from zipsplat.refinement.trainer import Trainer
+
+BUDGET, CONVERGED, INTERRUPTED = "budget", "converged", "interrupted"
+_DEFAULT = RefinementSettings()
+_TRIAL_SHARE = 0.2  # of the steps so far, for each of the two sides of a trial
+_MEMORY = 0.95  # of the smoothed PSNR, from step to step
+
+
+def refine(
+    gaussians: Gaussians | None,
+    images: Sequence[Tensor],
+    cameras: Camera,
+    poses: Pose,
+    points: SparsePoints | None = None,
+    settings: RefinementSettings = _DEFAULT,
+    on_step: OnStep | None = None,
+) -> RefinedScene:
+    """Sharpen a scene, or make one, so that it looks like photos with known cameras.
+
+    The best state on the way is returned, the start included: judged by held-out photos where there
+    are any, else by the photos themselves. The way depends on the number of photos; see
+    `docs/refinement.md`.
+
+    Args:
+        gaussians: (N,) one scene in the frame of the poses; None starts from geometry that is found
+            in the photos. With more Gaussians than `settings.max_gaussians`, the most important
+            ones are the start.
+        images: V of (3, H, W), undistorted, RGB in [0, 1]; sizes may differ.
+        cameras: (V,) intrinsics in pixels of the images.
+        poses: (V,) camera-to-world, OpenCV axes.
+        points: sparse points of structure from motion in the same frame, if there are any.
+        settings: how long and how.
+        on_step: called after each step; returning False ends the refinement.
+
+    Returns:
+        The best scene, on the device of `gaussians` or the images, float32.
+
+    Raises:
+        ValueError: if shapes do not fit together, or no photo is left to train with.
+    """
+    names = tuple(f"image {index}" for index in range(len(images)))
+    photos = PosedImages(tuple(images), cameras, poses, names, points)
+    problem = make_problem(photos, gaussians, settings)
+    _warm_up(problem)
+    return _Refinement(problem, settings, on_step).run()
+
+
+class _Refinement:
+    """One run."""
+
+    def __init__(
+        self, problem: Problem, settings: RefinementSettings, on_step: OnStep | None
+    ) -> None:
+        self._problem = problem
+        self._trainer = Trainer(problem.task, problem.start)
+        self._budget = Budget(settings.seconds, settings.steps)
+        self._on_step = on_step
+        self._num_steps = 0
+        self._train_psnr: float | None = None
+        self._curve: list[ProgressPoint] = []
+        self._stopped = ""
+        self._budget.start()
+        start = Candidate(problem.start, self._trainer.candidate().poses)
+        self._best = Best(start, self._judge(start))
+        self._start_psnr = self._best.score.psnr
+
+    def run(self) -> RefinedScene:
+        """Take steps until it ends."""
+        moves_cameras = self._problem.task.moves_poses or self._problem.task.moves_focal
+        while not self._stopped:
+            self._advance(self._trainer, self._share)
+            if moves_cameras and self._share >= CAMERA_SHARE:
+                moves_cameras = False
+                self._try_moving_cameras()
+            if is_judging_due(self._num_steps, len(self._problem.judge.views)):
+                self._judge_now()
+        if self._curve[-1].step < self._num_steps:
+            self._judge_now()
+        return self._result()
+
+    @property
+    def _share(self) -> float:
+        return self._budget.share(self._num_steps)
+
+    def _advance(self, trainer: Trainer, share: float) -> None:
+        """Take one step, report it, and see whether it was the last."""
+        train_psnr = trainer.step(share)
+        self._num_steps += 1
+        before = train_psnr if self._train_psnr is None else self._train_psnr
+        self._train_psnr = _MEMORY * before + (1 - _MEMORY) * train_psnr
+        if self._on_step is not None and self._on_step(self._progress(trainer)) is False:
+            self._stopped = INTERRUPTED
+        elif self._share >= 1:
+            self._stopped = BUDGET
+
+    def _try_moving_cameras(self) -> None:
+        """Go on a little with fixed and with moving cameras; keep what fits the photos better."""
+        fixed, moving = self._trainer, self._trainer.fork()
+        moving.moves_cameras = True
+        for trainer in (fixed, moving):
+            for _ in range(max(1, round(_TRIAL_SHARE * fixed.num_steps))):
+                if self._stopped:
+                    return
+                self._advance(trainer, CAMERA_SHARE)
+        judge = self._problem.training_judge
+        gain = judge(moving.candidate()).psnr - judge(fixed.candidate()).psnr
+        self._trainer = moving if gain > 0 else fixed
+
+    def _judge(self, candidate: Candidate) -> Score:
+        score = self._problem.judge(candidate)
+        self._curve.append(
+            ProgressPoint(
+                self._num_steps,
+                self._budget.spent,
+                candidate.gaussians.num_gaussians,
+                score.psnr,
+                score.ssim,
+            )
+        )
+        return score
+
+    def _judge_now(self) -> None:
+        candidate = self._trainer.candidate()
+        self._best.offer(candidate, self._judge(candidate), self._share)
+        if not self._stopped and self._best.is_settled(self._share):
+            self._stopped = CONVERGED
+
+    def _progress(self, trainer: Trainer) -> RefinementProgress:
+        assert self._train_psnr is not None
+        return RefinementProgress(
+            step=self._num_steps,
+            share=self._share,
+            seconds_left=self._budget.seconds_left(self._num_steps),
+            num_gaussians=trainer.num_gaussians,
+            train_psnr=self._train_psnr,
+            held_out_psnr=self._curve[-1].psnr if self._problem.held_out else None,
+            snapshot=lambda: trainer.candidate().gaussians,
+        )
+
+    def _result(self) -> RefinedScene:
+        best, photos = self._best.candidate, self._problem.photos
+        camera = photos.cameras
+        ssim = self._best.score.ssim
+        return RefinedScene(
+            gaussians=best.gaussians,
+            cameras=Camera(camera.size, camera.f * best.focal_factor, camera.c),
+            poses=Pose.from_4x4mat(torch.stack(best.poses)),
+            held_out=tuple(self._problem.held_out),
+            start_psnr=self._start_psnr,
+            psnr=self._best.score.psnr,
+            ssim=float("nan") if ssim is None else ssim,
+            curve=tuple(self._curve),
+            num_steps=self._num_steps,
+            stopped=self._stopped,
+        )
+
+
+def _warm_up(problem: Problem) -> None:
+    """Compile the kernels that will be needed, before time counts."""
+    trainer = Trainer(problem.task, problem.start[:64])
+    for share in (0.0, CAMERA_SHARE):
+        trainer.step(share)
+    Judge(problem.judge.views[:1], problem.judge.renderer)(trainer.candidate())

@@ -1,0 +1,68 @@
+"""What is minimised: the difference between drawn and true pictures, and what helps with few."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zipsplat.render import Rendered
+from zipsplat.ssim import ssim
+
+_SSIM_WEIGHT = 0.2  # Kerbl et al., 2023
+_EDGE_SHARPNESS = 10.0
+
+
+def photometric(drawn: Tensor, true: Tensor) -> Tensor:
+    """0.8 times the mean absolute error plus 0.2 times (1 - SSIM) of two pictures (3, H, W)."""
+    error = (drawn - true).abs().mean()
+    return (1 - _SSIM_WEIGHT) * error + _SSIM_WEIGHT * (1 - ssim(true, drawn))
+
+
+def inverse_depth(drawn: Rendered) -> Tensor:
+    """Inverse of the expected depth, 0 where nothing is seen: (H, W), per world unit.
+
+    Args:
+        drawn: one view with accumulated depth.
+    """
+    assert drawn.depth is not None, "the renderer left out the depth"
+    return drawn.alpha[0, 0] / drawn.depth[0, 0].clamp_min(1e-6)
+
+
+def roughness(inverse: Tensor, image: Tensor, unit: float) -> Tensor:
+    """Mean change of the inverse depth between neighbouring pixels, less where the photo changes.
+
+    The weights are those of Godard et al., "Unsupervised Monocular Depth Estimation with
+    Left-Right Consistency", 2017.
+
+    Args:
+        inverse: (H, W) inverse depth.
+        image: (3, H, W) the photo.
+        unit: a typical depth; the result does not depend on the scale of the scene.
+    """
+    total = inverse.new_zeros(())
+    for dim in (0, 1):
+        edge = image.diff(dim=dim + 1).abs().mean(dim=0)
+        total = total + (inverse.diff(dim=dim).abs() * (-_EDGE_SHARPNESS * edge).exp()).mean()
+    return unit * total
+
+
+def depth_error(inverse: Tensor, target: Tensor, unit: float) -> Tensor:
+    """Mean absolute error of the inverse depth where a target is known.
+
+    Args:
+        inverse: (H, W) inverse depth.
+        target: (H, W) true inverse depth, 0 where it is unknown.
+        unit: a typical depth.
+    """
+    is_known = target > 0
+    error = torch.where(is_known, (inverse - target).abs(), torch.zeros_like(inverse))
+    return unit * error.sum() / is_known.sum().clamp_min(1)
+
+
+def dropped(opacities: Tensor, share: float, random: np.random.Generator) -> Tensor:
+    """Opacities (N,) with a random share of them set to 0."""
+    if share <= 0:
+        return opacities
+    numbers = torch.from_numpy(random.random(len(opacities), np.float32)).to(opacities.device)
+    return opacities * (numbers >= share)

@@ -1,0 +1,100 @@
+"""Adam on the parameters of a scene whose number of Gaussians changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from zipsplat.refinement.parameters import Parameters
+
+# Rates at the start, measured on photos and drawn scenes; that of the means is in units of the
+# extent of the cameras.
+RATES: Mapping[str, float] = {
+    "means": 4e-4,
+    "log_scales": 0.01,
+    "quats": 0.002,
+    "opacity_logits": 0.05,
+    "sh0": 0.01,
+    "shN": 5e-4,
+}
+_LEFT_AT_THE_END = 0.1  # share of the rates; they fall exponentially
+_MEANS_LEFT_AT_THE_END = 0.05
+_BETAS, _EPS = (0.9, 0.999), 1e-15
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class SceneOptimizer:
+    """Adam with a rate of its own for each kind of parameter.
+
+    Args:
+        parameters: where to start; they are copied.
+        extent: of the cameras, world units; the rate of the means is in units of it.
+
+    Attributes:
+        parameters: the present ones, which require gradients.
+    """
+
+    parameters: Parameters
+
+    def __init__(self, parameters: Parameters, extent: float) -> None:
+        self._rates = {**RATES, "means": RATES["means"] * extent}
+        self._install(parameters)
+
+    def _install(self, parameters: Parameters) -> None:
+        self.parameters = parameters.map(lambda value: value.detach().clone().requires_grad_())
+        groups = [
+            {"params": [value], "lr": self._rates[key], "name": key}
+            for key, value in self.parameters.named().items()
+        ]
+        self._adam = torch.optim.Adam(groups, betas=_BETAS, eps=_EPS, fused=True)
+
+    def step(self, share: float) -> None:
+        """Take a step along the gradients, then forget them.
+
+        Args:
+            share: of the refinement that is done, in [0, 1]; the rates fall with it.
+        """
+        for group in self._adam.param_groups:
+            is_means = group["name"] == "means"
+            left = _MEANS_LEFT_AT_THE_END if is_means else _LEFT_AT_THE_END
+            group["lr"] = self._rates[group["name"]] * left**share
+        self._adam.step()
+        self._adam.zero_grad()
+
+    def replace_rows(self, rows: Tensor, values: Parameters) -> None:
+        """Put Gaussians in the place of others or behind the last; their moments are zero.
+
+        Args:
+            rows: (M,) where each goes; beyond the present ones without a gap.
+            values: (M,) what goes there.
+        """
+        missing = max(0, int(rows.max()) + 1 - len(self.parameters)) if len(rows) else 0
+        old, moments = self.parameters, self._moments()
+
+        def changed(tensor: Tensor, new: Tensor | float) -> Tensor:
+            longer = torch.cat((tensor, tensor.new_zeros(missing, *tensor.shape[1:])))
+            longer[rows] = new
+            return longer
+
+        with torch.no_grad():
+            fields = {
+                key: changed(getattr(old, key), getattr(values, key)) for key in old.event_dims
+            }
+            self._install(replace(old, **fields))
+            for key, value in self.parameters.named().items():
+                if key in moments:
+                    kept = {name: changed(moments[key][name], 0.0) for name in _MOMENTS}
+                    self._adam.state[value] = {"step": moments[key]["step"], **kept}
+
+    def decay_opacities(self, factor: float) -> None:
+        """Multiply all opacities by a factor in (0, 1]."""
+        with torch.no_grad():
+            logits = self.parameters.opacity_logits
+            logits.copy_((factor * logits.sigmoid()).clamp_min(1e-6).logit())
+
+    def _moments(self) -> dict[str, dict[str, Tensor]]:
+        named = self.parameters.named().items()
+        return {key: self._adam.state[value] for key, value in named if value in self._adam.state}

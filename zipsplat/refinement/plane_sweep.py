@@ -1,0 +1,339 @@
+"""Dense depth of photos with known cameras, by plane sweep and semi-global aggregation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from zipsplat.camera import Camera
+from zipsplat.posed_images import PosedImages
+from zipsplat.render.cpu import pool
+from zipsplat.render.cpu.layout import FloatArray
+from zipsplat.render.cpu.memory import empty
+from zipsplat.render.cpu.simd import LANES
+from zipsplat.refinement import semi_global, sweep_costs
+
+MAX_SIDE = 256
+NUM_PLANES = 96
+NUM_SOURCES = 4
+BEST_ANGLE_DEG = 6.0  # triangulation angle of a perfect source
+VIEW_ANGLE_DEG = 30.0  # a source turned so far is as bad as an angle wrong by the factor e
+NEAR_FACTOR, FAR_FACTOR = 0.7, 2.0  # of the 1 % and the 99 % quantile of the points' depths
+MIN_CORRELATION = 0.3
+DEPTH_TOLERANCE = 0.02  # by which inverse depths of two views may differ
+P2, EDGE = 1.2, 15.0  # penalty of a jump between planes where the image is flat; its decay
+_MIN_POINTS = 8  # of a view, to trust their depths
+_NEAR_SPREAD, _FAR_SPREAD = 0.3, 30.0  # range without points, in spreads of the cameras
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+@dataclass(frozen=True)
+class DepthMap:
+    """Depth of one view.
+
+    Args:
+        depth: (H, W) float32, camera z in world units; everywhere positive and finite.
+        is_consistent: (H, W) bool; elsewhere depth is only filled in from around.
+        correlation: (H, W) float32 in [0, 1], of the photos at this depth.
+        camera: () intrinsics at this size.
+    """
+
+    depth: Tensor
+    is_consistent: Tensor
+    correlation: Tensor
+    camera: Camera
+
+
+def estimate_depth(
+    posed: PosedImages, *, max_side: int = MAX_SIDE, num_planes: int = NUM_PLANES
+) -> tuple[DepthMap, ...]:
+    """Depth maps of all views.
+
+    Args:
+        posed: at least two photos.
+        max_side: depth is estimated at this size, longer side in pixels.
+        num_planes: depths that are tried, a multiple of 16.
+
+    Returns:
+        one map per view, at the size of the images scaled down.
+
+    Raises:
+        ValueError: for a single view, or a number of planes that is no multiple of 16.
+    """
+    if len(posed) < 2:
+        raise ValueError(f"depth needs at least 2 views, got {len(posed)}")
+    if num_planes < LANES or num_planes % LANES:
+        raise ValueError(f"num_planes must be a multiple of {LANES}, got {num_planes}")
+    small = posed.resized(max_side)
+    gray = [np.ascontiguousarray(_gray(image).numpy()) for image in small.images]
+    sources = [choose_sources(small, view) for view in range(len(small))]
+    found = [
+        _sweep_view(small, gray, view, sources[view], inverse_depths(small, view, num_planes))
+        for view in range(len(small))
+    ]
+    maps = []
+    for view, (inverse, correlation) in enumerate(found):
+        agrees = agreement(small, view, sources[view], [each[0] for each in found])
+        is_consistent = agrees & (correlation > MIN_CORRELATION)
+        filled = fill_holes(inverse, is_consistent)
+        maps.append(DepthMap(1 / filled, is_consistent, correlation, small.cameras[view]))
+    return tuple(maps)
+
+
+def inverse_depths(posed: PosedImages, view: int, num_planes: int) -> Tensor:
+    """Inverse depths (D,) of a view's planes, evenly spaced, from the nearest plane on.
+
+    They span 0.7 times the 1 % quantile to twice the 99 % quantile of the depths of the view's
+    sparse points. With fewer than 8 of them, 0.3 to 30 times the spread of the cameras.
+    """
+    z = _point_depths(posed, view)
+    if len(z) >= _MIN_POINTS:
+        low, high = (float(torch.quantile(z, q)) for q in (0.01, 0.99))
+        near, far = NEAR_FACTOR * low, FAR_FACTOR * high
+    else:
+        spread = _camera_spread(posed)
+        near, far = _NEAR_SPREAD * spread, _FAR_SPREAD * spread
+    return torch.linspace(1 / near, 1 / far, num_planes, dtype=torch.float64).float()
+
+
+def choose_sources(posed: PosedImages, view: int) -> list[int]:
+    """Up to four other views to compare with, the best first.
+
+    The smallest |log(triangulation angle / 6°)| + angle between the axes / 30° are taken; the
+    triangulation angle is the median over the view's points, or, without points, that of the
+    point on its axis at the spread of the cameras.
+    """
+    poses = posed.poses.to(torch.float64)
+    points = _points_of(posed, view)
+    if len(points) < _MIN_POINTS:
+        points = (poses.t[view] + poses.R[view, :, 2] * _camera_spread(posed))[None]
+    here = functional.normalize(points - poses.t[view], dim=-1)
+    scores = []
+    for other in range(len(posed)):
+        there = functional.normalize(points - poses.t[other], dim=-1)
+        angle = float(_degrees_between(here, there).median().clamp_min(1e-3))
+        turn = float(_degrees_between(poses.R[view, :, 2], poses.R[other, :, 2]))
+        score = abs(math.log(angle / BEST_ANGLE_DEG)) + turn / VIEW_ANGLE_DEG
+        scores.append(math.inf if other == view else score)
+    order = sorted(range(len(posed)), key=scores.__getitem__)
+    return order[: min(NUM_SOURCES, len(posed) - 1)]
+
+
+def agreement(
+    posed: PosedImages, view: int, others: Sequence[int], inverses: Sequence[Tensor]
+) -> Tensor:
+    """Where at least one other view finds the same surface, (H, W) bool.
+
+    Args:
+        posed: V views at the size of the depth.
+        view: whose depth is judged.
+        others: the views to ask.
+        inverses: V inverse depths (H, W).
+    """
+    inverse = inverses[view]
+    H, W = inverse.shape
+    camera, poses = posed.cameras[view], posed.poses
+    pixels = pixel_centers(H, W)
+    world = poses[view].transform(camera.unproject(pixels, 1 / inverse.flatten()))
+    agrees = torch.zeros(H * W, dtype=torch.bool)
+    for other in others:
+        there = poses[other].inv().transform(world)
+        z = there[:, 2].clamp_min(1e-9)
+        at = posed.cameras[other].project(torch.cat((there[:, :2], z[:, None]), dim=1))
+        height, width = inverses[other].shape
+        column, row = at.floor().long().unbind(-1)
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        found = inverses[other][row.clamp(0, height - 1), column.clamp(0, width - 1)]
+        agrees |= inside & (there[:, 2] > 0) & ((found * z - 1).abs() < DEPTH_TOLERANCE)
+    return agrees.view(H, W)
+
+
+def fill_holes(values: Tensor, is_known: Tensor) -> Tensor:
+    """Replace unknown values by weighted means of the known ones around (normalised convolution).
+
+    Means over squares of 2, 4, 8 … pixels are taken of the known ones, and each hole filled from
+    the finest that knows anything there, interpolated. Nothing known: all values stay.
+
+    Args:
+        values: (H, W).
+        is_known: (H, W) bool.
+    """
+    if not bool(is_known.any()):
+        return values
+    weight = is_known.to(values.dtype)[None, None]
+    return _pull_push(values[None, None] * weight, weight)[0, 0]
+
+
+def _pull_push(weighted: Tensor, weight: Tensor) -> Tensor:
+    """Fill (1, 1, H, W) from coarser levels; `weighted` is value times weight."""
+    known = weighted / weight.clamp_min(1e-6)
+    if bool((weight > 0).all()):
+        return known
+    coarse_weight = functional.avg_pool2d(weight, 2, ceil_mode=True)
+    coarse = _pull_push(functional.avg_pool2d(weighted, 2, ceil_mode=True), coarse_weight)
+    H, W = weight.shape[-2:]
+    spread = functional.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
+    # Partly known coarse pixels count for what they know, so that edges of holes are smooth.
+    share = weight.clamp_max(1)
+    return share * known + (1 - share) * spread[..., :H, :W]
+
+
+def pixel_centers(height: int, width: int) -> Tensor:
+    """Coordinates (H · W, 2) of the centres of all pixels, row by row."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack((x, y), dim=-1).reshape(-1, 2) + 0.5
+
+
+def _sweep_view(
+    posed: PosedImages,
+    gray: Sequence[FloatArray],
+    view: int,
+    sources: Sequence[int],
+    depths: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Inverse depth and correlation (H, W) of one view."""
+    sweep = make_sweep(posed, gray, view, sources, depths)
+    threads = pool.get_num_threads()
+    planes = empty(len(depths) * sweep.height * sweep.stride)
+
+    def compare(first: int, last: int) -> None:
+        sweep_costs.sweep_planes(first, last, sweep, sweep_costs.working_rows(sweep), planes)
+
+    pool.run(compare, _ranges(len(depths), 8), threads)
+    volume = make_volume(sweep, planes, gray[view])
+    length = 2 * (volume.num_planes + 2 * semi_global.BORDER)
+    pool.run(
+        lambda first, last: semi_global.aggregate_rows(first, last, volume, empty(length)),
+        _ranges(volume.height, 16),
+        threads,
+    )
+    pool.run(
+        lambda first, last: semi_global.aggregate_columns(first, last, volume, empty(length)),
+        _ranges(volume.width, 16),
+        threads,
+    )
+    places, correlations = (empty(volume.height * volume.pitch) for _ in range(2))
+    semi_global.pick_planes(0, volume.height, volume, places, correlations)
+    place, correlation = (
+        torch.from_numpy(array.reshape(volume.height, -1)[:, : volume.width].copy())
+        for array in (places, correlations)
+    )
+    step = (depths[-1] - depths[0]) / (len(depths) - 1)
+    return depths[0] + step * place, correlation
+
+
+def make_sweep(
+    posed: PosedImages,
+    gray: Sequence[FloatArray],
+    view: int,
+    sources: Sequence[int],
+    depths: Tensor,
+) -> sweep_costs.Sweep:
+    """What the kernel takes: rows with margins, statistics of the windows, homographies."""
+    height, width = gray[view].shape
+    R, M = sweep_costs.RADIUS, sweep_costs.MARGIN
+    pitch = -(-width // LANES) * LANES
+    image = torch.from_numpy(gray[view])[None, None]
+    around = functional.pad(image, (R, R, R, R), mode="replicate")
+    mean = functional.avg_pool2d(around, 2 * R + 1, stride=1)
+    variance = (functional.avg_pool2d(around.square(), 2 * R + 1, stride=1) - mean**2).clamp_min(0)
+    deviation = (variance + sweep_costs.NOISE).rsqrt()
+    margins = (M, pitch - width + M, 0, 0)
+    rows = [
+        functional.pad(each, margins, mode="replicate").flatten().numpy()
+        for each in (image, mean, deviation)
+    ]
+    layout, begin = [], 0
+    for source in sources:
+        layout += [begin, gray[source].shape[1], gray[source].shape[0]]
+        begin += gray[source].size
+    return sweep_costs.Sweep(
+        width,
+        height,
+        pitch + 2 * M,
+        *rows,
+        np.concatenate([gray[source].ravel() for source in sources]),
+        np.array(layout, np.int32),
+        np.concatenate([homography(posed, view, source) for source in sources]),
+        depths.numpy(),
+    )
+
+
+def homography(posed: PosedImages, view: int, source: int) -> FloatArray:
+    """Pixels of a source from pixels of a view, (12,): a 3 × 3 matrix and a vector.
+
+    The pixel (u, v) at depth z is seen at matrix · (u, v, 1) + vector / z, homogeneous.
+    """
+    K, poses = posed.cameras.K.double(), posed.poses.to(torch.float64)
+    relative = poses[source].inv().compose(poses[view])
+    matrix = K[source] @ relative.R @ torch.linalg.inv(K[view])
+    vector = K[source] @ relative.t
+    return torch.cat((matrix.flatten(), vector)).float().numpy()
+
+
+def make_volume(
+    sweep: sweep_costs.Sweep, planes: FloatArray, gray: FloatArray
+) -> semi_global.Volume:
+    """What the aggregation takes: costs and the penalties of jumps."""
+    pitch = sweep.stride - 2 * sweep_costs.MARGIN
+    num_planes = len(sweep.inverse_depths)
+    penalties = []
+    for axis in (1, 0):
+        change = np.zeros((sweep.height, pitch), np.float32)
+        difference = np.abs(np.diff(gray, axis=axis))
+        change[sweep.height - difference.shape[0] :, : sweep.width][
+            :, sweep.width - difference.shape[1] :
+        ] = difference
+        penalties.append((P2 * np.exp(-EDGE * change)).astype(np.float32).ravel())
+    costs, sums = (empty(num_planes * sweep.height * pitch) for _ in range(2))
+    return semi_global.Volume(
+        sweep.width,
+        pitch,
+        sweep.height,
+        num_planes,
+        planes,
+        sweep.stride,
+        sweep_costs.MARGIN,
+        costs,
+        sums,
+        *penalties,
+    )
+
+
+def _ranges(count: int, size: int) -> list[tuple[int, int]]:
+    return [(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def _gray(image: Tensor) -> Tensor:
+    """Brightness (H, W) minus ½: small numbers keep the digits of variances."""
+    return torch.einsum("chw,c->hw", image.float().cpu(), torch.tensor(_LUMA)) - 0.5
+
+
+def _points_of(posed: PosedImages, view: int) -> Tensor:
+    """Sparse points (P, 3) float64 that a view sees."""
+    if posed.points is None:
+        return torch.zeros(0, 3, dtype=torch.float64)
+    return torch.from_numpy(posed.points.positions[posed.points.seen_by(view)]).double()
+
+
+def _point_depths(posed: PosedImages, view: int) -> Tensor:
+    """Depths (P,) of the view's sparse points in front of it."""
+    z = posed.poses[view].to(torch.float64).inv().transform(_points_of(posed, view))[:, 2]
+    return z[z > 0]
+
+
+def _camera_spread(posed: PosedImages) -> float:
+    """Median distance between two cameras."""
+    t = posed.poses.t.double()
+    distances = torch.pdist(t)
+    return max(float(distances.median()), 1e-6)
+
+
+def _degrees_between(a: Tensor, b: Tensor) -> Tensor:
+    return torch.rad2deg(torch.acos((a * b).sum(dim=-1).clamp(-1, 1)))

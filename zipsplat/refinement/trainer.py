@@ -1,0 +1,209 @@
+"""Steps of the optimizer: draw one photo's view, compare, move, and grow now and then."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zipsplat.gaussians import Gaussians
+from zipsplat.pose import Pose
+from zipsplat.refinement import color, loss
+from zipsplat.refinement.cameras import FOCAL_INTERVAL, CameraOptimizer
+from zipsplat.refinement.growth import Pull, grow
+from zipsplat.refinement.judging import Candidate, psnr
+from zipsplat.refinement.optimizer import SceneOptimizer
+from zipsplat.refinement.parameters import Parameters
+from zipsplat.refinement.recipe import Recipe
+from zipsplat.refinement.schedule import DEPTH_SHARE, HALF_SIZE_SHARE, is_growth_due
+from zipsplat.refinement.views import View
+from zipsplat.render import Rendered, Renderer, RenderMode, Splats
+
+_ALIGN_INTERVAL = 8  # steps
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is optimised, and how.
+
+    Args:
+        views: the photos to train with.
+        held_out: the photos to judge by; only their poses are optimised.
+        poses: (V,) of all photos.
+        renderer: what draws.
+        recipe: what is added for few photos.
+        cap: on the number of Gaussians.
+        extent: how far the cameras are spread, world units.
+        depth: a typical depth, world units.
+        seed: of the random choices.
+        moves_poses: whether poses are optimised, when `Trainer.moves_cameras` is set.
+        moves_focal: likewise the focal length.
+    """
+
+    views: Sequence[View]
+    held_out: Sequence[View]
+    poses: Pose
+    renderer: Renderer
+    recipe: Recipe
+    cap: int
+    extent: float
+    depth: float
+    seed: int = 0
+    moves_poses: bool = False
+    moves_focal: bool = False
+
+
+class Trainer:
+    """A scene on its way.
+
+    Args:
+        task: see there.
+        start: the scene at first.
+
+    Attributes:
+        num_steps: taken so far.
+        moves_cameras: whether poses and focal length move now.
+    """
+
+    def __init__(self, task: Task, start: Gaussians) -> None:
+        self.task = task
+        self.num_steps = 0
+        self.moves_cameras = False
+        self._halves = [view.halved() for view in task.views]
+        self._optimizer = SceneOptimizer(Parameters.from_gaussians(start), task.extent)
+        self._cameras = CameraOptimizer(task.poses, task.extent)
+        self._colors = color.ColorMaps([view.index for view in task.views], start.means)
+        self._pull = Pull(start.opacities)
+        self._random = np.random.default_rng(task.seed)
+        self._order: list[int] = []
+
+    @property
+    def num_gaussians(self) -> int:
+        """How many there are now."""
+        return len(self._optimizer.parameters)
+
+    def fork(self) -> Trainer:
+        """Another trainer in the same state."""
+        other = copy.copy(self)
+        for name in ("_optimizer", "_cameras", "_colors", "_pull", "_random", "_order"):
+            setattr(other, name, copy.deepcopy(getattr(self, name)))
+        return other
+
+    @torch.no_grad()
+    def candidate(self) -> Candidate:
+        """The present state, in memory of its own."""
+        scene = self._optimizer.parameters.gaussians().detach().clone()
+        return Candidate(scene, tuple(self._cameras.poses), self._cameras.focal_factor)
+
+    def step(self, share: float) -> float:
+        """Take one step.
+
+        Args:
+            share: of the refinement that is done, in [0, 1].
+
+        Returns:
+            PSNR of the photo that was drawn, before the step, dB.
+        """
+        view = self._next_view(share)
+        pose = self._pose(view)
+        scene = self._thinned(self._optimizer.parameters.gaussians(), share)
+        drawn = self._draw(scene, view, pose, share)
+        picture = self._picture(drawn, view)
+        self._loss(drawn, picture, view, share).backward()
+        self._observe(view)
+        self._move_cameras(scene, view, share)
+        self._align_held_out(scene, share)
+        self._move_scene(share)
+        return psnr(view.image, picture.detach().clamp(0, 1))
+
+    def _next_view(self, share: float) -> View:
+        """The photos in random order, each once before any comes again."""
+        if not self._order:
+            self._order = self._random.permutation(len(self._halves)).tolist()
+        views = self._halves if share < HALF_SIZE_SHARE else self.task.views
+        return views[self._order.pop()]
+
+    def _pose(self, view: View) -> Tensor:
+        if self.moves_cameras and self.task.moves_poses:
+            return self._cameras.moving_pose(view.index)
+        return self._cameras.poses[view.index]
+
+    def _thinned(self, scene: Gaussians, share: float) -> Gaussians:
+        dropout = self.task.recipe.dropout * share
+        return replace(scene, opacities=loss.dropped(scene.opacities, dropout, self._random))
+
+    def _draw(self, scene: Gaussians, view: View, pose: Tensor, share: float) -> Rendered:
+        recipe = self.task.recipe
+        wants_depth = recipe.smoothness > 0 or self._has_target(view, share)
+        mode = RenderMode.RGB_D if wants_depth else RenderMode.RGB
+        factor = self._cameras.focal_factor
+        return view.draw(self.task.renderer, scene.splats(), pose, factor, mode)
+
+    def _picture(self, drawn: Rendered, view: View) -> Tensor:
+        """The drawn colours as the photo's camera would have recorded them, (3, H, W)."""
+        assert drawn.color is not None, "the renderer left out the colours"
+        picture = drawn.color[0]
+        return color.apply(self._colors[view.index], picture) if self.task.recipe.color else picture
+
+    def _has_target(self, view: View, share: float) -> bool:
+        has_weight = self.task.recipe.depth > 0 and share < DEPTH_SHARE
+        return has_weight and view.inverse_depth is not None
+
+    def _loss(self, drawn: Rendered, picture: Tensor, view: View, share: float) -> Tensor:
+        recipe, unit = self.task.recipe, self.task.depth
+        total = loss.photometric(picture, view.image)
+        if drawn.depth is None:
+            return total
+        inverse = loss.inverse_depth(drawn)
+        if recipe.smoothness > 0:
+            total = total + recipe.smoothness * loss.roughness(inverse, view.image, unit)
+        if self._has_target(view, share):
+            assert view.inverse_depth is not None
+            total = total + recipe.depth * loss.depth_error(inverse, view.inverse_depth, unit)
+        return total
+
+    def _observe(self, view: View) -> None:
+        means = self._optimizer.parameters.means
+        if means.grad is not None:
+            self._pull.observe(means, means.grad, self._cameras.poses[view.index], view.focal)
+
+    def _move_cameras(self, scene: Gaussians, view: View, share: float) -> None:
+        if self.task.recipe.color:
+            self._colors.step(share)
+        if not self.moves_cameras:
+            return
+        if self.task.moves_focal and self.num_steps % FOCAL_INTERVAL == 0:
+            splats, pose = scene.detach().splats(), self._cameras.poses[view.index]
+            self._cameras.observe_focal(
+                lambda factor: self._photometric(view, splats, pose, factor)
+            )
+        self._cameras.step(share)
+
+    def _align_held_out(self, scene: Gaussians, share: float) -> None:
+        """Now and then, bring a photo that is only judged by to where the scene has it."""
+        turn, is_turn = divmod(self.num_steps, _ALIGN_INTERVAL)
+        if not (self.moves_cameras and self.task.moves_poses and self.task.held_out) or is_turn:
+            return
+        view = self.task.held_out[turn % len(self.task.held_out)]
+        drawn = self._draw(scene.detach(), view, self._cameras.moving_pose(view.index), 1.0)
+        loss.photometric(self._picture(drawn, view), view.image).backward()
+        self._cameras.step(share)
+
+    @torch.no_grad()
+    def _photometric(self, view: View, splats: Splats, pose: Tensor, factor: float) -> float:
+        """Loss of one photo for a focal factor."""
+        drawn = view.draw(self.task.renderer, splats, pose, factor)
+        return float(loss.photometric(self._picture(drawn, view), view.image))
+
+    def _move_scene(self, share: float) -> None:
+        self.num_steps += 1
+        self._optimizer.step(share)
+        if self.task.recipe.opacity_factor < 1:
+            self._optimizer.decay_opacities(self.task.recipe.opacity_factor)
+        if is_growth_due(self.num_steps, share):
+            grow(self._optimizer, self._pull.mean(), self.task.cap, self._random)
+            self._pull = Pull(self._optimizer.parameters.opacity_logits.detach())

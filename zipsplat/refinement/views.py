@@ -1,0 +1,103 @@
+"""Photos as the optimizer uses them: one at a time, at whole and at half size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from zipsplat.posed_images import PosedImages
+from zipsplat.render import Rendered, Renderer, RenderMode, RenderSettings, Splats, Viewpoints
+
+
+@dataclass(frozen=True)
+class View:
+    """One photo and the camera that took it.
+
+    Args:
+        index: which of the photos.
+        image: (3, H, W) RGB in [0, 1].
+        K: (3, 3) intrinsics in pixels of the image.
+        inverse_depth: (H, W) what stereo found, per world unit, 0 where it found nothing.
+    """
+
+    index: int
+    image: Tensor
+    K: Tensor
+    inverse_depth: Tensor | None = None
+
+    @property
+    def focal(self) -> float:
+        """Horizontal focal length in pixels."""
+        return float(self.K[0, 0])
+
+    def halved(self) -> View:
+        """The photo averaged over squares of two pixels; an odd last row or column is left out."""
+        height, width = self.image.shape[1:]
+        if min(height, width) < 2 * _LEAST_SIDE:
+            return self
+        smaller = functional.avg_pool2d(self.image[None], 2)[0].contiguous()
+        halves = self.K.new_tensor([[0.5], [0.5], [1.0]])
+        depth = self.inverse_depth
+        if depth is not None:
+            depth = depth[: height // 2 * 2 : 2, : width // 2 * 2 : 2].contiguous()
+        return View(self.index, smaller, self.K * halves, depth)
+
+    def draw(
+        self,
+        renderer: Renderer,
+        splats: Splats,
+        pose: Tensor,
+        focal_factor: Tensor | float = 1.0,
+        mode: RenderMode = RenderMode.RGB,
+    ) -> Rendered:
+        """Draw a scene as this camera sees it, over black.
+
+        Args:
+            renderer: what draws.
+            splats: the scene.
+            pose: (4, 4) camera-to-world.
+            focal_factor: multiplies the focal lengths.
+            mode: what is drawn.
+        """
+        height, width = self.image.shape[1:]
+        factors = torch.ones_like(self.K)
+        factors[(0, 1), (0, 1)] = focal_factor
+        viewpoints = Viewpoints(pose[None], (self.K * factors)[None], width, height)
+        return renderer.render(splats, viewpoints, RenderSettings(mode=mode))
+
+
+_LEAST_SIDE = 16  # pixels; smaller pictures are not halved
+
+
+def views_of(photos: PosedImages, indices: list[int], device: torch.device) -> list[View]:
+    """Some of the photos, float32 on a device."""
+    K = photos.cameras.K.to(device, torch.float32)
+    return [View(i, photos.images[i].to(device, torch.float32).contiguous(), K[i]) for i in indices]
+
+
+def hold_out(count: int, every: int | None) -> tuple[list[int], list[int]]:
+    """Which photos to train with and which to judge by.
+
+    Args:
+        count: of the photos.
+        every: n-th photo is held out, from the first on; 0 holds out none, None every eighth of
+            eight photos or more.
+
+    Returns:
+        two lists of indices, in order.
+
+    Raises:
+        ValueError: if no photo would be left to train with.
+    """
+    step = (8 if count >= 8 else 0) if every is None else every
+    held_out = list(range(0, count, step)) if step else []
+    training = [index for index in range(count) if index not in held_out]
+    if not training:
+        raise ValueError(
+            f"of {count} photos, holding out every {step}th leaves none to train with;"
+            " give more photos, or hold_out=0"
+        )
+    return training, held_out
