@@ -176,6 +176,9 @@ def warm_up(progress: Callable[[float], object] | None = None) -> None:
     Args:
         progress: is called with the share that is done, up to 1.
     """
+    from zipsplat.render.cpu.comparison import compare_images, truth_of
+    from zipsplat.render.cpu.similarity import Weights
+
     generator = torch.Generator().manual_seed(0)
     numbers = torch.rand(16, 11 + 48, generator=generator)
     parts = numbers.split((3, 4, 3, 1, 48), dim=1)
@@ -187,7 +190,11 @@ def warm_up(progress: Callable[[float], object] | None = None) -> None:
         drawn = PLUGIN.render(splats, viewpoints, RenderSettings(mode=mode, masks=masks))
         drawn.alpha.sum().backward()
         if progress is not None:
-            progress((number + 1) / (2 * len(modes)))
+            progress((number + 1) / (2 * len(modes) + 1))
+    image = numbers.new_zeros(3, 16, 16).numpy()
+    compare_images(truth_of(image, 1), image.reshape(-1), Weights(1.0, 1.0), 1)
+    if progress is not None:
+        progress(1.0)
 
 
 PLUGIN = CpuRenderer()

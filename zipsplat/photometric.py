@@ -1,0 +1,151 @@
+"""How far an image is from a true one: the photometric loss of refinement and training.
+
+On a CPU, in float32, value and gradient come from one compiled kernel; elsewhere from the
+definitions in PyTorch, which the kernel is tested against.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from zipsplat.ssim import WINDOW, check_pair, check_sides, ssim
+
+if TYPE_CHECKING:
+    from zipsplat.render.cpu.similarity import Outcome, Truth
+
+
+class PhotometricLoss:
+    """(1 − w) · mean |e| + w · (1 − SSIM) of one image against a fixed truth.
+
+    What depends on the truth alone is computed once, here. SSIM is that of `zipsplat.ssim`, which
+    leaves out a border of five pixels.
+
+    Args:
+        truth: (C, H, W) in [0, 1], sides of at least 11 pixels; not to be changed afterwards.
+        ssim_weight: w in [0, 1].
+
+    Raises:
+        ValueError: if the shape or the weight does not fit.
+    """
+
+    def __init__(self, truth: Tensor, ssim_weight: float = 0.2) -> None:
+        if truth.ndim != 3:
+            raise ValueError(f"truth must have shape (C, H, W), got {tuple(truth.shape)}")
+        check_sides(truth)
+        if not 0 <= ssim_weight <= 1:
+            raise ValueError(f"ssim_weight must be in [0, 1], got {ssim_weight}")
+        self.ssim_weight = ssim_weight
+        self._truth = truth.detach()
+        self._measured = _measure(self._truth) if _has_kernel(truth) else None
+
+    def __call__(self, image: Tensor) -> tuple[float, Tensor]:
+        """The loss, and its gradient by the image.
+
+        Args:
+            image: (C, H, W), on the truth's device.
+
+        Returns:
+            The loss, and the gradient (C, H, W), as `image.backward` takes it.
+
+        Raises:
+            ValueError: if the shape is not the truth's.
+        """
+        check_pair(self._truth, image)
+        image = image.detach()
+        if self._measured is None or not _has_kernel(image):
+            return self._by_autograd(image)
+        by_error = (1 - self.ssim_weight) / image.numel()
+        by_dissimilarity = self.ssim_weight / _num_windows(image)
+        outcome = _compare(self._measured, image, by_error, by_dissimilarity)
+        loss = by_error * outcome.absolute.sum() + by_dissimilarity * outcome.dissimilarity.sum()
+        return float(loss), torch.from_numpy(outcome.gradient).reshape(image.shape)
+
+    @torch.enable_grad()
+    def _by_autograd(self, image: Tensor) -> tuple[float, Tensor]:
+        image = image.requires_grad_()
+        error = (image - self._truth).abs().mean()
+        dissimilarity = 1 - ssim(self._truth, image)
+        loss = (1 - self.ssim_weight) * error + self.ssim_weight * dissimilarity
+        (gradient,) = torch.autograd.grad(loss, image)
+        return float(loss.detach()), gradient
+
+
+def fused_ssim(truth: Tensor, image: Tensor) -> Tensor:
+    """The number of `zipsplat.ssim.ssim`, by the compiled kernel where there is one.
+
+    The kernel serves float32 images on a CPU; it computes the gradient together with the value,
+    and is many times as fast as PyTorch's convolutions.
+
+    Args:
+        truth: (..., C, H, W), sides of at least 11 pixels.
+        image: (..., C, H, W); only this one gets a gradient.
+
+    Returns:
+        (...), 1 for equal images.
+
+    Raises:
+        ValueError: if the shapes differ or the images are too small.
+    """
+    check_pair(truth, image)
+    check_sides(image)
+    if not (_has_kernel(truth) and _has_kernel(image)):
+        return ssim(truth.detach(), image)
+    compared: Any = _Ssim.apply
+    similarity: Tensor = compared(truth.detach(), image)
+    return similarity
+
+
+class _Ssim(torch.autograd.Function):
+    """`fused_ssim` as an operation of PyTorch: (..., C, H, W) twice to (...)."""
+
+    @staticmethod
+    def forward(ctx: Any, truth: Tensor, image: Tensor) -> Tensor:
+        """Values; the gradient is kept for `backward`."""
+        num = _num_windows(image)
+        planes = truth.reshape(-1, *truth.shape[-2:])
+        outcome = _compare(_measure(planes), image.detach(), 0.0, -1 / num)
+        ctx.save_for_backward(torch.from_numpy(outcome.gradient).reshape(image.shape))
+        sums = torch.from_numpy(outcome.dissimilarity).reshape(*image.shape[:-3], -1).sum(dim=-1)
+        return (1 - sums / num).to(image.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v_similarity: Tensor) -> tuple[None, Tensor]:
+        """Gradient by the image."""
+        (gradient,) = ctx.saved_tensors
+        return None, gradient * v_similarity[..., None, None, None]
+
+
+def _has_kernel(image: Tensor) -> bool:
+    return (
+        image.device.type == "cpu"
+        and image.dtype == torch.float32
+        and importlib.util.find_spec("numba") is not None
+    )
+
+
+def _num_windows(image: Tensor) -> int:
+    """Windows in all channels of one image."""
+    channels, height, width = image.shape[-3:]
+    return channels * (height - WINDOW + 1) * (width - WINDOW + 1)
+
+
+def _measure(planes: Tensor) -> Truth:
+    from zipsplat.render.cpu.comparison import truth_of
+    from zipsplat.render.cpu.pool import get_num_threads
+
+    return truth_of(planes.numpy(), get_num_threads())
+
+
+def _compare(truth: Truth, image: Tensor, by_error: float, by_dissimilarity: float) -> Outcome:
+    from zipsplat.render.cpu.comparison import compare_images
+    from zipsplat.render.cpu.pool import get_num_threads
+    from zipsplat.render.cpu.similarity import Weights
+
+    pixels = image.contiguous().numpy().reshape(-1)
+    return compare_images(truth, pixels, Weights(by_error, by_dissimilarity), get_num_threads())

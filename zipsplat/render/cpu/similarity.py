@@ -1,0 +1,395 @@
+"""Absolute error and structural dissimilarity of images, with gradients, in one pass.
+
+The definition is `zipsplat.ssim`. With x the true image, y the other, e = y − x, and m, v, c for
+windowed means, variances and covariances, the same number is written with differences that stay
+exact where images are nearly equal or nearly flat:
+
+    SSIM = (1 − a)(1 − b),   a = m_e² / (m_x² + m_y² + C1),   b = v_e / (v_x + v_y + C2)
+
+so the windows have to average only e, e² and x·e; what depends on x alone is measured once. Two
+averages along rows and columns give the windows of a pixel, two more the windows that a pixel is
+part of, from which its gradient follows.
+
+The image is walked through row by row, with rings of the rows that are still needed, which fit into
+the processor's cache. A row is computed alike wherever a thread begins, so the results do not
+depend on how the rows are cut up.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from zipsplat.render.cpu.compiler import inline, kernel
+from zipsplat.render.cpu.layout import GROUP, DoubleArray, FloatArray
+from zipsplat.render.cpu.simd import (
+    Floats,
+    absolute,
+    fma,
+    lane_numbers,
+    select,
+    to_floats,
+    zeros,
+)
+from zipsplat.render.cpu.simd_memory import load, store
+
+WINDOW = 11
+_LOST = WINDOW - 1  # rows and columns in which no window begins
+_RING = 16  # rows of a ring: a window's 11, rounded up to a power of two
+_QUANTITIES = 3
+_MIDDLE = 0.5  # taken off x where a covariance is formed, which is then more exact
+
+
+class Constants(NamedTuple):
+    """The definition's numbers, of `zipsplat.ssim`."""
+
+    w0: float  # weights of a window, from the edge to the middle
+    w1: float
+    w2: float
+    w3: float
+    w4: float
+    w5: float
+    C1: float
+    C2: float
+    unbias: float
+
+
+class Truth(NamedTuple):
+    """True images, and what depends on them alone; rows are whole vectors long."""
+
+    planes: FloatArray  # P · H rows
+    means: FloatArray  # P · (H − 10) rows: mean less ½ of each window
+    spreads: FloatArray  # likewise: 2·variance + C2
+    height: int
+    width: int
+    pitch: int  # from one row of `planes` to the next
+    window_pitch: int  # from one row of the others to the next
+
+
+class Weights(NamedTuple):
+    """What the gradient is multiplied by."""
+
+    absolute: float
+    dissimilarity: float
+
+
+class Outcome(NamedTuple):
+    """Where results go."""
+
+    gradient: FloatArray  # like the image
+    absolute: DoubleArray  # per row of the image: sum of |e|
+    dissimilarity: DoubleArray  # per row of windows: sum of 1 − SSIM
+
+
+def row_pitch(width: int) -> int:
+    """Numbers from one row to the next: whole vectors."""
+    return (width + GROUP - 1) // GROUP * GROUP
+
+
+def compare_floats(width: int) -> int:
+    """Working memory of `compare`."""
+    return _QUANTITIES * (2 * _RING + 1) * (row_pitch(width) + 2 * GROUP) + GROUP
+
+
+@inline
+def _across(row: FloatArray, at: int, k: Constants) -> Floats:
+    """Means of the windows along a row that begin at 16 neighbours."""
+    total = (load(row, at) + load(row, at + 10)) * k.w0
+    total = fma(load(row, at + 1) + load(row, at + 9), k.w1, total)
+    total = fma(load(row, at + 2) + load(row, at + 8), k.w2, total)
+    total = fma(load(row, at + 3) + load(row, at + 7), k.w3, total)
+    total = fma(load(row, at + 4) + load(row, at + 6), k.w4, total)
+    return fma(load(row, at + 5), k.w5, total)
+
+
+@inline
+def _down(ring: FloatArray, row: int, stride: int, column: int, k: Constants) -> Floats:
+    """Means of the windows along 16 columns that begin in a row of a ring."""
+    total = (_at(ring, row, stride, column) + _at(ring, row + 10, stride, column)) * k.w0
+    total = fma(
+        _at(ring, row + 1, stride, column) + _at(ring, row + 9, stride, column), k.w1, total
+    )
+    total = fma(
+        _at(ring, row + 2, stride, column) + _at(ring, row + 8, stride, column), k.w2, total
+    )
+    total = fma(
+        _at(ring, row + 3, stride, column) + _at(ring, row + 7, stride, column), k.w3, total
+    )
+    total = fma(
+        _at(ring, row + 4, stride, column) + _at(ring, row + 6, stride, column), k.w4, total
+    )
+    return fma(_at(ring, row + 5, stride, column), k.w5, total)
+
+
+@inline
+def _at(ring: FloatArray, row: int, stride: int, column: int) -> Floats:
+    return load(ring, (row & (_RING - 1)) * stride + column)
+
+
+@inline
+def _read(array: FloatArray, at: int, num: int, small: FloatArray) -> Floats:
+    """Up to 16 numbers of an array that may end behind them; `small` is memory."""
+    if num >= GROUP:
+        return load(array, at)
+    for i in range(num):
+        small[i] = array[at + i]
+    return load(small, 0)
+
+
+@inline
+def _write(array: FloatArray, at: int, num: int, value: Floats, small: FloatArray) -> None:
+    """Write up to 16 numbers, and nothing behind them."""
+    if num >= GROUP:
+        store(array, at, value)
+    else:
+        store(small, 0, value)
+        for i in range(num):
+            array[at + i] = small[i]
+
+
+class _Rows(NamedTuple):
+    """Rows that are still needed. Each has two vectors of margin, read but never used."""
+
+    stride: int
+    now: FloatArray  # one row of each quantity, which begins after a vector of zeros
+    errors: FloatArray  # rings: means along rows of e, e² and x·e
+    squares: FloatArray
+    products: FloatArray
+    by_errors: FloatArray  # rings: means along rows of gradients by the windows' means of these
+    by_squares: FloatArray
+    by_products: FloatArray
+    small: FloatArray
+
+
+@inline
+def _rows_in(pitch: int, floats: FloatArray) -> _Rows:
+    stride = pitch + 2 * GROUP
+    ring = _RING * stride
+    now = 6 * ring
+    return _Rows(
+        stride,
+        floats[now : now + _QUANTITIES * stride],
+        floats[:ring],
+        floats[ring : 2 * ring],
+        floats[2 * ring : 3 * ring],
+        floats[3 * ring : 4 * ring],
+        floats[4 * ring : 5 * ring],
+        floats[5 * ring : 6 * ring],
+        floats[now + _QUANTITIES * stride :],
+    )
+
+
+@inline
+def _take_row(
+    truth: Truth, image: FloatArray, plane: int, row: int, rows: _Rows, k: Constants
+) -> None:
+    """Average e, e² and x·e of a row of the image along it."""
+    number = plane * truth.height + row
+    errors, squares = rows.now[: rows.stride], rows.now[rows.stride : 2 * rows.stride]
+    products = rows.now[2 * rows.stride :]
+    for column in range(0, truth.width, GROUP):
+        x = load(truth.planes, number * truth.pitch + column)
+        y = _read(image, number * truth.width + column, truth.width - column, rows.small)
+        e = y - x
+        store(errors, column, e)
+        store(squares, column, e * e)
+        store(products, column, e * (x - _MIDDLE))
+    at = (row & (_RING - 1)) * rows.stride
+    for column in range(0, truth.width - _LOST, GROUP):
+        store(rows.errors, at + column, _across(errors, column, k))
+        store(rows.squares, at + column, _across(squares, column, k))
+        store(rows.products, at + column, _across(products, column, k))
+
+
+@inline
+def _compare_row(truth: Truth, plane: int, row: int, rows: _Rows, k: Constants) -> Floats:
+    """Gradients by the means of the windows that begin in a row; returns sums of 1 − SSIM."""
+    num = truth.width - _LOST
+    number = plane * (truth.height - _LOST) + row
+    by_errors, by_squares = rows.now[: rows.stride], rows.now[rows.stride : 2 * rows.stride]
+    by_products = rows.now[2 * rows.stride :]
+    total = zeros()
+    for column in range(0, num, GROUP):
+        error = _down(rows.errors, row, rows.stride, column, k)
+        square = _down(rows.squares, row, rows.stride, column, k)
+        product = _down(rows.products, row, rows.stride, column, k)
+        x = load(truth.means, number * truth.window_pitch + column)
+        y = x + error
+        mean_x, mean_y = x + _MIDDLE, y + _MIDDLE
+        inverse_1 = 1.0 / fma(mean_x, mean_x, fma(mean_y, mean_y, k.C1))
+        variance = k.unbias * fma(-error, error, square)
+        covariance = k.unbias * fma(-x, error, product)
+        spread = load(truth.spreads, number * truth.window_pitch + column)
+        inverse_2 = 1.0 / (spread + fma(2.0, covariance, variance))
+        a = error * error * inverse_1
+        b = variance * inverse_2
+        left_a, left_b = 1.0 - a, 1.0 - b
+        inside = to_floats(lane_numbers()) < float(num - column)
+        total = total + select(inside, fma(-a, b, a + b), 0.0)
+        by_variance = k.unbias * left_a * inverse_2
+        v_error = left_b * fma(-a, mean_y, error) * inverse_1 + by_variance * fma(b, y, -error)
+        store(by_errors, GROUP + column, select(inside, 2.0 * v_error, 0.0))
+        store(by_squares, GROUP + column, select(inside, by_variance * left_b, 0.0))
+        store(by_products, GROUP + column, select(inside, -2.0 * by_variance * b, 0.0))
+    return total
+
+
+@inline
+def _spread_row(truth: Truth, row: int, rows: _Rows, k: Constants) -> None:
+    """Average those gradients along the row, over the windows that a pixel is part of."""
+    by_errors, by_squares = rows.now[: rows.stride], rows.now[rows.stride : 2 * rows.stride]
+    by_products = rows.now[2 * rows.stride :]
+    at = (row & (_RING - 1)) * rows.stride
+    for column in range(0, truth.width, GROUP):
+        store(rows.by_errors, at + column, _across(by_errors, GROUP - _LOST + column, k))
+        store(rows.by_squares, at + column, _across(by_squares, GROUP - _LOST + column, k))
+        store(rows.by_products, at + column, _across(by_products, GROUP - _LOST + column, k))
+
+
+@inline
+def _write_row(
+    truth: Truth,
+    image: FloatArray,
+    plane: int,
+    row: int,
+    weights: Weights,
+    gradient: FloatArray,
+    rows: _Rows,
+    k: Constants,
+) -> Floats:
+    """Write the gradient of a row of the image; returns sums of |e|."""
+    number = plane * truth.height + row
+    total = zeros()
+    for column in range(0, truth.width, GROUP):
+        left = truth.width - column
+        x = load(truth.planes, number * truth.pitch + column)
+        y = _read(image, number * truth.width + column, left, rows.small)
+        e = y - x
+        v = _down(rows.by_errors, row - _LOST, rows.stride, column, k)
+        v = fma(2.0 * e, _down(rows.by_squares, row - _LOST, rows.stride, column, k), v)
+        v = fma(x - _MIDDLE, _down(rows.by_products, row - _LOST, rows.stride, column, k), v)
+        sign = select(e > 0.0, 1.0, select(e < 0.0, -1.0, 0.0))
+        v = fma(sign, weights.absolute, v * weights.dissimilarity)
+        _write(gradient, number * truth.width + column, left, v, rows.small)
+        total = total + select(to_floats(lane_numbers()) < float(left), absolute(e), 0.0)
+    return total
+
+
+@inline
+def _sum(value: Floats, small: FloatArray) -> float:
+    """Sum of all lanes, in double precision."""
+    store(small, 0, value)
+    total = 0.0
+    for i in range(GROUP):
+        total += small[i]
+    return total
+
+
+@inline
+def _compare_band(
+    truth: Truth,
+    image: FloatArray,
+    plane: int,
+    first: int,
+    last: int,
+    weights: Weights,
+    outcome: Outcome,
+    rows: _Rows,
+    k: Constants,
+) -> None:
+    """Rows [first, last) of one plane."""
+    num_windows = truth.height - _LOST
+    begin = max(0, first - _LOST)
+    for ring in (rows.by_errors, rows.by_squares, rows.by_products):
+        ring[:] = 0.0  # above the first row no window begins
+    for row in range(begin, min(begin + _LOST, truth.height)):
+        _take_row(truth, image, plane, row, rows, k)
+    for row in range(begin, last):
+        if row < num_windows:
+            _take_row(truth, image, plane, row + _LOST, rows, k)
+            rows.now[:] = 0.0
+            total = _compare_row(truth, plane, row, rows, k)
+            if row >= first:
+                place = plane * num_windows + row
+                outcome.dissimilarity[place] = _sum(total, rows.small)
+        else:
+            rows.now[:] = 0.0
+        _spread_row(truth, row, rows, k)
+        if row >= first:
+            total = _write_row(truth, image, plane, row, weights, outcome.gradient, rows, k)
+            outcome.absolute[plane * truth.height + row] = _sum(total, rows.small)
+
+
+@kernel
+def compare(
+    truth: Truth,
+    image: FloatArray,
+    weights: Weights,
+    constants: Constants,
+    first_row: int,
+    last_row: int,
+    outcome: Outcome,
+    work: FloatArray,
+) -> None:
+    """Compare some rows of images, of the P · H of all planes.
+
+    Args:
+        truth: the true images.
+        image: P · H · W numbers.
+        weights: of the two gradients.
+        constants: of the definition.
+        first_row: first row to be done.
+        last_row: the one behind the last.
+        outcome: where results go.
+        work: `compare_floats(width)` numbers.
+    """
+    rows = _rows_in(truth.pitch, work)
+    row = first_row
+    while row < last_row:
+        plane = row // truth.height
+        end = min(last_row, (plane + 1) * truth.height)
+        start = plane * truth.height
+        _compare_band(
+            truth, image, plane, row - start, end - start, weights, outcome, rows, constants
+        )
+        row = end
+
+
+@kernel
+def measure(
+    truth: Truth,
+    constants: Constants,
+    first_plane: int,
+    last_plane: int,
+    work: DoubleArray,
+) -> None:
+    """Fill `means` and `spreads` of some planes, in double precision.
+
+    Args:
+        truth: the true images.
+        constants: of the definition.
+        first_plane: first plane to be done.
+        last_plane: the one behind the last.
+        work: 2 · width numbers.
+    """
+    k = constants
+    taps = (k.w0, k.w1, k.w2, k.w3, k.w4, k.w5, k.w4, k.w3, k.w2, k.w1, k.w0)
+    num = truth.width - _LOST
+    mean, square = work[: truth.width], work[truth.width : 2 * truth.width]
+    for plane in range(first_plane, last_plane):
+        for row in range(truth.height - _LOST):
+            mean[:] = 0.0
+            square[:] = 0.0
+            for tap in range(WINDOW):
+                at = (plane * truth.height + row + tap) * truth.pitch
+                for column in range(truth.width):
+                    x = truth.planes[at + column] - _MIDDLE
+                    mean[column] += taps[tap] * x
+                    square[column] += taps[tap] * x * x
+            at = (plane * (truth.height - _LOST) + row) * truth.window_pitch
+            for column in range(num):
+                m, s = 0.0, 0.0
+                for tap in range(WINDOW):
+                    m += taps[tap] * mean[column + tap]
+                    s += taps[tap] * square[column + tap]
+                truth.means[at + column] = m
+                truth.spreads[at + column] = 2.0 * k.unbias * (s - m * m) + k.C2
