@@ -30,8 +30,8 @@ test: $(READY)  ## the fast tests, under ten minutes on two cores
 test-slow: $(READY)  ## the long tests (memory, kills, millions of Gaussians); needs about 8 GB
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m slow --timeout 3600 tests
 
-test-browser: $(READY)  ## the viewer in headless Chromium; skipped where there is none
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m "slow or not slow" tests/zipsplat/viewer/test_browser.py
+test-browser: $(READY)  ## viewer and page in headless Chromium; skipped where there is none
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m "slow or not slow" tests/zipsplat/viewer/test_browser.py tests/zipsplat/test_webpage_browser.py
 
 PEERS ?= .peers
 test-peers: $(READY)  ## files and pages against other programs; needs node and chromium

@@ -8,6 +8,8 @@ Films, pages and the viewer share these rules:
 - A camera on an orbit has the whole body in every picture, from wherever it looks.
 - Scenes that surround the first camera, as rooms and most reconstructions do, are better seen from
   there than from behind their walls.
+- Where the cameras of the photos are known, a scene is best seen from the first of them, with all
+  of that photo in the picture.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zipsplat.camera import Camera
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.render import RenderSettings
@@ -30,6 +33,7 @@ _FAR = 5.0  # times the distance of half of the scene
 _AIR = 1.05  # around the body, on an orbit
 _AROUND = 1.5  # radii of the body, within which a camera is surrounded by it
 _PICTURE_MARGIN = 1.5  # around the first picture, for what other pictures add
+_DEPTH_SAMPLE = 20_000  # Gaussians are enough for a median depth
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,39 @@ def first_picture(g: Gaussians, fov_deg: float) -> Framing | None:
         return None
     depth = _median(z[is_seen], weights[is_seen])
     return Framing(depth * depth.new_tensor([0.0, 0.0, 1.0]), float(depth))
+
+
+def photo_extent(cameras: Camera) -> Tensor:
+    """How far to the side and up a picture must reach that has a whole photo in it.
+
+    Args:
+        cameras: (...) intrinsics of photos.
+
+    Returns:
+        (..., 2) tangents of the half fields of view in x and y. The picture's middle is the optical
+        axis, so a photo whose principal point is not in its middle has some air on one side.
+    """
+    return torch.maximum(cameras.c, cameras.size - cameras.c) / cameras.f
+
+
+def photo_depth(g: Gaussians, camera: Camera, pose: Pose) -> float | None:
+    """The median depth of what a photo shows of a scene, weighted by opacity.
+
+    Args:
+        g: one scene (N,).
+        camera: () intrinsics of the photo.
+        pose: () its camera-to-world pose.
+
+    Returns:
+        world units; None if nothing of the scene is in the photo.
+    """
+    sample = g[:: max(1, g.num_gaussians // _DEPTH_SAMPLE)]
+    local = pose.to(sample.means).inv().transform(sample.means.detach())
+    reach = photo_extent(camera).to(local) * local[:, 2:]
+    is_seen = (local[:, 2] > 0) & (local[:, :2].abs() < reach).all(-1)
+    if not bool(is_seen.any()):
+        return None
+    return float(_median(local[is_seen, 2], _weights(sample)[is_seen]))
 
 
 def best_sweep(g: Gaussians, fov_deg: float) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 import math
 import re
@@ -16,9 +17,9 @@ import pytest
 import torch
 from PIL import Image
 
-from zipsplat import Gaussians, Pose
+from zipsplat import Camera, Gaussians, Pose
 from zipsplat.formats import FORMATS
-from zipsplat.webpage import StartView, first_view, page, write_page
+from zipsplat.webpage import MAX_CAMERAS, StartView, first_view, page, write_page
 
 
 def scene(num: int = 50, center: tuple[float, float, float] = (0, 0, 0), degree: int = 1):
@@ -116,7 +117,8 @@ def test_the_start_view_is_in_the_axes_of_the_scene_inside():
     assert torch.allclose(axes @ axes.T, torch.eye(3), atol=1e-5)
     assert torch.linalg.det(axes) == pytest.approx(1.0, abs=1e-5)
     assert axes[1, 1] < 0  # the picture's down is down: y is up in there
-    assert config["start"]["fov"] == pytest.approx(math.radians(40))
+    assert config["start"]["extent"] == pytest.approx([math.tan(math.radians(20))] * 2)
+    assert config["photos"] == []
     assert config["sweep"] == pytest.approx(math.radians(90) / 30)
 
 
@@ -182,7 +184,9 @@ def test_write_page_takes_its_title_from_the_name(tmp_path: Path):
 def test_upright_windows_see_as_much_across_as_wide_ones_see_up(tmp_path: Path):
     source = (Path(__file__).parents[2] / "zipsplat/webpage/camera.js").read_text(encoding="utf-8")
     script = source + (
-        "const camera = new Camera({ position: [], axes: [[], [], []], distance: 1, fov: 1 });"
+        "const half = Math.tan(0.5);"
+        "const start = { position: [], axes: [[], [], []], distance: 1, extent: [half, half] };"
+        "const camera = new Camera(start);"
         "const angles = [2, 1, 0.5].map((aspect) => camera.fovY(aspect));"
         "camera.fixedFovY = 0.7;"
         "console.log(JSON.stringify([...angles, camera.fovY(0.5)]));"
@@ -191,7 +195,7 @@ def test_upright_windows_see_as_much_across_as_wide_ones_see_up(tmp_path: Path):
     file.write_text(script, encoding="utf-8")
     done = subprocess.run(["node", str(file)], capture_output=True, text=True, check=True)
     wide, square, upright, fixed = json.loads(done.stdout)
-    assert (wide, square, fixed) == (1, 1, 0.7)
+    assert (wide, square, fixed) == (pytest.approx(1), pytest.approx(1), 0.7)
     assert 2 * math.atan(math.tan(upright / 2) * 0.5) == pytest.approx(1)
 
 
@@ -232,3 +236,112 @@ def test_the_page_reads_its_scene_as_python_does(tmp_path: Path):
     assert torch.allclose(colors[:, 0, 3] / 255, scaled.opacities, atol=1e-6)
     dc = (colors[:, 0, :3] - 127.5) / 38.25
     assert torch.allclose(dc, scaled.sh_coeffs[:, 0], atol=1e-5)
+
+
+def photo_cameras(num: int = 3) -> tuple[Camera, Pose]:
+    """Upright photos on an orbit around (0, 0, 4), each with its own focal length."""
+    focals = 300 + 10.0 * torch.arange(num)
+    cameras = Camera.from_focal(focals, w=torch.full((num,), 240.0), h=torch.full((num,), 320.0))
+    azimuths = torch.linspace(0, 60, num)
+    return cameras, Pose.orbit(torch.tensor([0.0, 0, 4]), 4.0, azimuths, torch.tensor(10.0))
+
+
+def config_of(text: str) -> dict:
+    return json.loads(Elements(text).texts["config"])
+
+
+def test_a_page_with_cameras_starts_at_the_first_photo():
+    cameras, poses = photo_cameras()
+    gaussians = scene(200, center=(0, 0, 4))
+    names = ["a.jpg", "b.jpg", "c.jpg"]
+    text = page(gaussians, title="T", cameras=cameras, poses=poses, names=names)
+    config = config_of(text)
+    assert [photo["name"] for photo in config["photos"]] == names
+    flip = torch.tensor([1.0, -1.0, -1.0])
+    for photo, camera, pose in zip(config["photos"], cameras, poses, strict=True):
+        focal = float(camera.f[0])
+        assert photo["extent"] == pytest.approx([120 / focal, 160 / focal])
+        assert torch.allclose(torch.tensor(photo["position"]), pose.t * flip, atol=1e-5)
+        assert torch.allclose(torch.tensor(photo["axes"]), pose.R.T * flip, atol=1e-5)
+        assert photo["distance"] == pytest.approx(4, abs=0.6)  # where the scene is
+    first = {key: value for key, value in config["photos"][0].items() if key != "name"}
+    assert config["start"] == first
+    assert config["sweep"] is None
+    assert "--shape: 0.75;" in text
+    given = StartView(Pose.identity(), 2.0)
+    text = page(gaussians, title="T", start=given, cameras=cameras, poses=poses)
+    assert config_of(text)["start"]["distance"] == 2
+    assert config_of(text)["photos"][1]["name"] == "photo 2"
+
+
+def test_photos_off_their_axis_are_whole_in_the_picture():
+    camera = Camera.from_focal(100.0, 200.0, w=300, h=200, cx=100, cy=150)
+    text = page(scene(), title="T", cameras=camera[None], poses=Pose.identity((1,)))
+    assert config_of(text)["photos"][0]["extent"] == pytest.approx([2, 0.75])
+
+
+def test_many_cameras_and_long_names_are_bounded():
+    cameras, poses = photo_cameras(1000)
+    names = [f"{view:04d} " + "x" * 500 for view in range(1000)]
+    plain = page(scene(200, center=(0, 0, 4)), title="T")
+    text = page(scene(200, center=(0, 0, 4)), title="T", cameras=cameras, poses=poses, names=names)
+    photos = config_of(text)["photos"]
+    kept = [int(photo["name"][:4]) for photo in photos]
+    assert (len(kept), kept[0], kept[-1]) == (MAX_CAMERAS, 0, 999)
+    assert {b - a for a, b in itertools.pairwise(kept)} <= {5, 6}
+    assert max(len(photo["name"]) for photo in photos) == 80
+    assert len(text) - len(plain) < 90_000
+
+
+def test_names_of_photos_are_text_and_nothing_else():
+    hostile = "</script><script>alert(1)</script><b>@@scene@@"
+    cameras, poses = photo_cameras(1)
+    text = page(scene(), title="T", cameras=cameras, poses=poses, names=[hostile])
+    assert config_of(text)["photos"][0]["name"] == hostile
+    assert "alert(1)</script>" not in text
+    assert Elements(text).texts["scene"] == Elements(page(scene(), title="T")).texts["scene"]
+    source = (Path(__file__).parents[2] / "zipsplat/webpage/viewer.js").read_text(encoding="utf-8")
+    assert "innerHTML" not in source
+
+
+def test_cameras_that_cannot_be():
+    cameras, poses = photo_cameras(3)
+    wrong = [
+        ({"cameras": cameras}, "there are no poses"),
+        ({"poses": poses}, "there are no cameras"),
+        ({"cameras": cameras[:2], "poses": poses}, r"as many cameras.*\(2,\), \(3,\) and 3"),
+        ({"cameras": cameras, "poses": poses, "names": ["a"]}, "and 1"),
+        ({"cameras": cameras[:0], "poses": poses[:0]}, "at least one"),
+        ({"cameras": cameras, "poses": Pose(poses.R, poses.t * math.nan)}, "finite"),
+    ]
+    for options, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            page(scene(), title="T", **options)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_flights_are_smooth_and_end_where_they_should(tmp_path: Path):
+    folder = Path(__file__).parents[2] / "zipsplat/webpage"
+    source = "".join((folder / name).read_text("utf-8") for name in ("camera.js", "flight.js"))
+    around = Pose.orbit(torch.zeros(3), 2.0, torch.tensor([0.0, 90, 180]), torch.tensor(0.0))
+    views = [
+        {"position": pose.t.tolist(), "axes": pose.R.T.tolist(), "distance": 2, "extent": [1, 1]}
+        for pose in around
+    ]
+    script = source + (
+        f"const [a, b, c] = {json.dumps(views)};"
+        "const ways = [[a, b], [a, c], [a, a]].map(([from, to]) => {"
+        "const flight = new Flight(from, to, 1);"
+        "return Array.from({ length: 11 }, () => flight.step(0.1)); });"
+        "console.log(JSON.stringify(ways));"
+    )
+    file = tmp_path / "test.mjs"
+    file.write_text(script, encoding="utf-8")
+    done = subprocess.run(["node", str(file)], capture_output=True, text=True, check=True)
+    for steps, end in zip(json.loads(done.stdout), (views[1], views[2], views[0]), strict=True):
+        assert steps[-1] == end
+        axes = torch.tensor([step["axes"] for step in steps], dtype=torch.float32)
+        assert torch.allclose(axes @ axes.mT, torch.eye(3).expand(11, 3, 3), atol=1e-5)
+        position = torch.tensor([step["position"] for step in steps], dtype=torch.float32)
+        assert torch.allclose(position.norm(dim=-1), torch.tensor(2.0), atol=1e-4)  # around
+        assert float(position.diff(dim=0).norm(dim=-1).max()) < 1.2

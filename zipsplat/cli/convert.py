@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 
 from zipsplat.cli.arguments import add_overwrite, check_outputs, count
 from zipsplat.cli.console import Console, file_data, file_line
-from zipsplat.cli.scene_files import check_scene_file, write_scene
+from zipsplat.cli.scene_files import check_scene_file, is_page, write_scene
 
 if TYPE_CHECKING:
+    from zipsplat.camera_estimation.beside import SceneCameras
     from zipsplat.gaussians import Gaussians
+    from zipsplat.pose import Pose
 
 NAME = "convert"
 SUMMARY = "between scene formats; prune, turn, scale"
 DESCRIPTION = """\
 Write a scene in another format, which the suffix names; .html is a page that shows it in any
 browser. On the way it can be pruned, its harmonics cut, and the whole be turned, moved and scaled.
+A page starts at the first photo and flies from photo to photo if a cameras.json of 3DGS programs
+lies beside the scene.
 
 --transform takes a preset, a 4×4 similarity matrix as JSON (a list of rows), or a file with one:
   y-up     from y down (pictures, most .ply files) to y up (many 3D programs)
@@ -73,7 +77,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if scene.num_gaussians == 0:
         raise ValueError("no Gaussian is left; ask for a lower --prune-opacity")
     with console.stage("writing"):
-        write_scene(options.output, scene, note=options.note or note, title=options.title)
+        note, photos = options.note or note, _photos(options)
+        write_scene(options.output, scene, note=note, title=options.title, photos=photos)
     console.result(
         [
             f"{before} → {scene.num_gaussians} Gaussians, degree {scene.max_sh_degree}",
@@ -99,12 +104,25 @@ def _change(scene: Gaussians, options: argparse.Namespace) -> Gaussians:
     if options.sh_degree is not None and options.sh_degree < scene.max_sh_degree:
         scene = scene.with_sh_degree(options.sh_degree)
     if options.transform is not None:
-        scene = _transformed(scene, options.transform)
+        pose, factor = _similarity(options.transform)
+        scene = scene.transform(pose.to(scene.means), scale=factor)
     return scene
 
 
-def _transformed(scene: Gaussians, how: str) -> Gaussians:
-    """Apply a similarity: a preset, JSON, or a file with JSON."""
+def _photos(options: argparse.Namespace) -> SceneCameras | None:
+    """The cameras for a page, turned as the scene is."""
+    if not is_page(options.output):
+        return None
+    from zipsplat.camera_estimation.beside import cameras_beside
+
+    photos = cameras_beside(options.input)
+    if photos is None or options.transform is None:
+        return photos
+    return photos.transform(*_similarity(options.transform))
+
+
+def _similarity(how: str) -> tuple[Pose, float]:
+    """A preset, JSON, or a file with JSON, as a rotation with a translation, and a factor."""
     import torch
 
     from zipsplat.pose import Pose
@@ -123,7 +141,7 @@ def _transformed(scene: Gaussians, how: str) -> Gaussians:
     except (OSError, TypeError, ValueError) as error:
         wanted = f"{', '.join(PRESETS)}, a 4×4 similarity as JSON, or a file with one"
         raise ValueError(f"--transform takes {wanted}; got {how!r} ({error})") from error
-    return scene.transform(pose.to(scene.means), scale=factor)
+    return pose, factor
 
 
 def _matrix(how: str) -> object:

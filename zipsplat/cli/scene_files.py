@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from zipsplat.camera_estimation.beside import SceneCameras
     from zipsplat.gaussians import Gaussians
 
 PAGE_SUFFIXES = (".html", ".htm")
@@ -15,14 +16,21 @@ def check_scene_file(path: Path) -> None:
     """Raise a `ValueError` unless a scene can be written under this name."""
     from zipsplat.formats import by_suffix
 
-    if not _is_page(path):
+    if not is_page(path):
         try:
             by_suffix(path)
         except ValueError as error:
             raise ValueError(f"{error}, .html (a page for browsers)") from error
 
 
-def write_scene(path: Path, scene: Gaussians, *, note: str = "", title: str | None = None) -> None:
+def write_scene(
+    path: Path,
+    scene: Gaussians,
+    *,
+    note: str = "",
+    title: str | None = None,
+    photos: SceneCameras | None = None,
+) -> None:
     """Write a scene in the format that the suffix names.
 
     Args:
@@ -30,14 +38,27 @@ def write_scene(path: Path, scene: Gaussians, *, note: str = "", title: str | No
         scene: one scene (N,).
         note: about licences; shown on pages, and kept in scene files that have a place for it.
         title: of pages; the name of the file if not given.
+        photos: the cameras of the photos, which pages start from and fly through.
     """
-    if not _is_page(path):
+    if not is_page(path):
         scene.save(path, note=note)
         return
     from zipsplat.webpage import write_page
 
-    write_page(path, scene, note=note, title=title)
+    if photos is None:
+        write_page(path, scene, note=note, title=title)
+        return
+    write_page(
+        path,
+        scene,
+        note=note,
+        title=title,
+        cameras=photos.cameras,
+        poses=photos.poses,
+        names=photos.names,
+    )
 
 
-def _is_page(path: Path) -> bool:
+def is_page(path: Path) -> bool:
+    """Whether a name is that of a page for browsers."""
     return path.suffix.lower() in PAGE_SUFFIXES

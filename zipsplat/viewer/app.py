@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,16 @@ from zipsplat.predictor import ZipSplat
 from zipsplat.viewer.appearance import Appearance, kept, painted
 from zipsplat.viewer.browsers import Browsers
 from zipsplat.viewer.camera_panel import CameraPanel
-from zipsplat.viewer.cameras import StartView, first_view, overview
+from zipsplat.viewer.cameras import StartView, first_view, overview, photo_view
 from zipsplat.viewer.client_view import Shown
 from zipsplat.viewer.export_panel import ExportPanel
+from zipsplat.viewer.host import Options
 from zipsplat.viewer.photo_panel import PhotoPanel
 from zipsplat.viewer.reconstruction import Photos, Reconstruction, recompress, reconstruct
 from zipsplat.viewer.scene_panel import ScenePanel
 from zipsplat.viewer.server import bound_uploads
+from zipsplat.viewer.sharpen_panel import SharpenPanel
+from zipsplat.viewer.sharpening import SharpeningTools
 from zipsplat.viewer.status_panel import StatusPanel
 from zipsplat.viewer.worker import Job, StopRequested, Worker
 
@@ -30,27 +33,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command was told.
-
-    Args:
-        name: of the input, for the names of downloads.
-        num_frames: of a video.
-        compression: share of tokens kept at the start.
-        max_upload_bytes: of all unfinished uploads, and of what a .zip unpacks to.
-        exact: whether resting cameras get exact frames from the start.
-        note: about the licence of the weights, for pages.
-    """
-
-    name: str = "scene"
-    num_frames: int = 24
-    compression: float = 1.0
-    max_upload_bytes: int = 512_000_000
-    exact: bool = False
-    note: str = ""
-
-
 class Viewer:
     """Connects a server's panel and browsers with scenes.
 
@@ -58,10 +40,15 @@ class Viewer:
         server: guarded and running; the viewer fills its panel.
         load_model: gives the predictor; called once, when photos are first reconstructed.
         options: what the command was told.
+        tools: what finds cameras and refines scenes.
     """
 
     def __init__(
-        self, server: viser.ViserServer, load_model: Callable[[], ZipSplat], options: Options
+        self,
+        server: viser.ViserServer,
+        load_model: Callable[[], ZipSplat],
+        options: Options,
+        tools: SharpeningTools,
     ) -> None:
         self.server = server
         self.options = options
@@ -70,15 +57,19 @@ class Viewer:
         self.up_axis = "-y"
         self._load_model = load_model
         self._model: ZipSplat | None = None
+        self._feed_forward: Reconstruction | None = None
+        self._sharpened: Reconstruction | None = None
+        self._is_sharpening = False
         self._lock = threading.RLock()
         server.scene.set_up_direction("-y")
         server.gui.main_panel.dock_right()
         self._worker = Worker(self)
         self._painter = Worker(self)
-        self.browsers = Browsers(server)
+        self.browsers = Browsers(server, self._cameras_moved)
         self.status = StatusPanel(self)
         self.scene_panel = ScenePanel(self)
         self.photo_panel = PhotoPanel(self)
+        self.sharpen_panel = SharpenPanel(self, tools)
         self.camera_panel = CameraPanel(self)
         self.export_panel = ExportPanel(self)
         bound_uploads(server, options.max_upload_bytes, self._refuse_upload)
@@ -110,27 +101,72 @@ class Viewer:
 
     def reconstruct_now(self, photos: Photos, job: Job) -> None:
         """Make a scene of photos as a part of a job, and show it."""
-        compression = self.scene_panel.compression
-        self.show_scene(reconstruct(self.model(job), photos, compression, job.stage))
+        self.show_scene(self.make_scene(photos, job))
+
+    def make_scene(self, photos: Photos, job: Job) -> Reconstruction:
+        """Make a scene of photos as a part of a job, without showing it."""
+        return reconstruct(self.model(job), photos, self.scene_panel.compression, job.stage)
 
     def recompress(self, compression: float, client_id: int | None = None) -> Job:
-        """Show the same photos with another compression; the backbone does not run."""
+        """Show the scene of the network with another compression; the backbone does not run."""
 
         def work(job: Job) -> None:
-            if self.scene is not None and self.scene.compression != compression:
-                self.show_scene(recompress(self.model(job), self.scene, compression, job.stage))
+            scene = self._feed_forward
+            if scene is not None and scene.compression != compression:
+                self.show_scene(recompress(self.model(job), scene, compression, job.stage))
+            elif scene is not None:
+                self.show_scene(scene)
 
         return self.run("recompress", work, client_id)
 
+    def feed_forward(self) -> Reconstruction:
+        """The scene as the network or the file gave it.
+
+        Raises:
+            ValueError: there is none yet.
+        """
+        if self._feed_forward is None:
+            raise ValueError("there is no scene yet; wait for it, or add photos")
+        return self._feed_forward
+
+    def show_version(self, sharpened: bool) -> None:
+        """Show the sharpened scene, or the one of the network or file again."""
+        with self._lock:
+            scene = self._sharpened if sharpened else self._feed_forward
+            is_other = scene is not self.scene
+        if scene is not None and is_other:
+            self.show_soon(scene)
+
     def show_scene(self, scene: Reconstruction) -> None:
+        """Put another scene on show, and wait until it has been sent."""
+        self.show_soon(scene).is_over.wait()
+
+    def show_soon(self, scene: Reconstruction) -> Job:
         """Put another scene on show in all browsers; cameras stay if it is the same place."""
         with self._lock:
             before, self.scene = self.scene, scene
+            has_new_photos = before is None or before.photos is not scene.photos
+            if scene.is_sharpened:
+                self._sharpened = scene
+            else:
+                self._feed_forward = scene
+                self._sharpened = None if has_new_photos else self._sharpened
         if before is None or not _share_first_photo(before, scene):
             self.reset_cameras()
-        if before is None or before.photos is not scene.photos:
+            self.sharpen_panel.forget()
+        if has_new_photos:
             self.photo_panel.show(scene)
-        self.refresh().is_over.wait()
+        self._show_version(scene)
+        return self.refresh()
+
+    def set_sharpening(self, is_running: bool) -> None:
+        """While a scene is sharpened, nothing else changes it or takes computing time."""
+        self._is_sharpening = is_running
+        self.scene_panel.hold_compression(is_running)
+        if self.scene is not None:
+            self._show_version(self.scene)
+        if not is_running:
+            self.refresh()
 
     def change_look(self, **changes: Any) -> None:
         """Show the scene otherwise; `changes` are fields of `Appearance`."""
@@ -150,6 +186,8 @@ class Viewer:
         def work(_job: Job) -> None:
             with self._lock:
                 scene, look = self.scene, self.look
+            if self._is_sharpening:  # exact frames would take the processor from it
+                look = replace(look, exact=False)
             if scene is not None:
                 shown = Shown.of(painted(scene.gaussians, look, scene.group_size), look)
                 self.browsers.show(shown)
@@ -162,6 +200,14 @@ class Viewer:
         if self.scene is not None:
             start = partial(self._start_view, self.scene)
             self.browsers.place_cameras(start, client_id)
+
+    def fly_to_photo(self, view: int, client_id: int) -> None:
+        """Let the camera of one browser fly to where a photo was taken.
+
+        Raises:
+            ValueError: it is not known where, or the browser has left.
+        """
+        self.browsers.fly(self._photo_view(self.scene, view), client_id)
 
     def scene_as_kept(self) -> Gaussians:
         """What is on show after the cut-offs, in its own colours.
@@ -197,7 +243,22 @@ class Viewer:
         if error is not None and not isinstance(error, StopRequested):
             self._show_error(error, job.client_id)
 
+    def _show_version(self, scene: Reconstruction) -> None:
+        can_choose = self._sharpened is not None and not self._is_sharpening
+        self.sharpen_panel.show(scene, can_choose=can_choose)
+
+    def _cameras_moved(self, centers: Sequence[Sequence[float]]) -> None:
+        self.photo_panel.frustums.hide_around(centers)
+
+    def _photo_view(self, scene: Reconstruction | None, view: int) -> StartView:
+        poses = None if scene is None else scene.poses
+        if scene is None or poses is None or scene.photos.cameras is None:
+            raise ValueError("where the photos were taken is not known")
+        return photo_view(scene.gaussians, scene.photos.cameras[view], poses[view])
+
     def _start_view(self, scene: Reconstruction, fov_deg: float) -> StartView:
+        if scene.poses is not None and self.up_axis == "-y":
+            return self._photo_view(scene, 0)
         if scene.photos.pictures and self.up_axis == "-y":
             return first_view(scene.gaussians)
         return overview(scene.gaussians, self.up_axis, fov_deg)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from zipsplat.viewer.cameras import VIEW_FOV_DEG, StartView
 from zipsplat.viewer.client_view import ClientView, Shown
+from zipsplat.viewer.flights import flight, fly, place
 from zipsplat.viewer.worker import Job, Worker
 
 if TYPE_CHECKING:
@@ -27,10 +31,16 @@ class Browsers:
 
     Args:
         server: whose clients they are.
+        moved: is called on the server's event loop with all camera centres, whenever a camera has
+            moved or a browser has left.
     """
 
-    def __init__(self, server: viser.ViserServer) -> None:
+    def __init__(
+        self, server: viser.ViserServer, moved: Callable[[Sequence[Sequence[float]]], object]
+    ) -> None:
         self._server = server
+        self._moved = moved
+        self._flights: dict[int, Future[None]] = {}
         self._views: dict[int, ClientView] = {}
         self._shown: Shown | None = None
         self._start: StartOf | None = None
@@ -62,8 +72,23 @@ class Browsers:
             usual = start(VIEW_FOV_DEG)
             self._server.initial_camera.position = usual.position
             self._server.initial_camera.look_at = usual.target
+            self._server.initial_camera.up = usual.up
         for client in self._clients(client_id):
+            self._end_flight(client.client_id)
             _place(client, start)
+
+    def fly(self, goal: StartView, client_id: int) -> None:
+        """Let the camera of one browser fly somewhere.
+
+        Raises:
+            ValueError: it has left.
+        """
+        view = self.view(client_id)
+        target = torch.tensor(view.client.camera.look_at.tolist())
+        views = flight(view.camera(), target, goal)
+        self._end_flight(client_id)
+        loop = self._server.get_event_loop()
+        self._flights[client_id] = asyncio.run_coroutine_threadsafe(fly(view.client, views), loop)
 
     def view(self, client_id: int) -> ClientView:
         """What one browser shows.
@@ -101,17 +126,33 @@ class Browsers:
         with self._lock:
             self._views[client.client_id] = view
             shown, start = self._shown, self._start
-        if start is not None and client.camera.aspect < 1:  # others are in their place already
+        if start is not None and not _suits_all(start, client):
             _place(client, start)
             client.camera.on_update(partial(_place_if_usual, client, start))
+        client.camera.on_update(self._tell_places)
+        self._server.get_event_loop().call_soon_threadsafe(self._tell)
         if shown is not None:
             view.show(shown)
 
     def _forget(self, client: viser.ClientHandle) -> None:
+        self._end_flight(client.client_id)
         with self._lock:
             view = self._views.pop(client.client_id, None)
         if view is not None:
             view.close()
+        self._server.get_event_loop().call_soon_threadsafe(self._tell)
+
+    def _end_flight(self, client_id: int) -> None:
+        running = self._flights.pop(client_id, None)
+        if running is not None:
+            running.cancel()
+
+    async def _tell_places(self, _camera: viser.CameraHandle) -> None:
+        """A camera has moved; asynchronous, so that viser calls it in order on its loop."""
+        self._tell()
+
+    def _tell(self) -> None:
+        self._moved([view.camera().position for view in list(self._views.values())])
 
     def _rest(self, view: ClientView) -> None:
         name = f"rest {view.client.client_id}"
@@ -120,18 +161,23 @@ class Browsers:
 
 def _place(client: viser.ClientHandle, start: StartOf) -> None:
     """Bring a browser's camera to the place that suits the shape of its window."""
-    narrower = math.tan(client.camera.fov / 2) * min(1.0, client.camera.aspect)
-    place = start(math.degrees(2 * math.atan(narrower)))
-    client.camera.position = place.position
-    client.camera.look_at = place.target
+    narrower = math.tan(math.radians(VIEW_FOV_DEG) / 2) * min(1.0, client.camera.aspect)
+    place(client, start(math.degrees(2 * math.atan(narrower))))
+
+
+def _suits_all(start: StartOf, client: viser.ClientHandle) -> bool:
+    """Whether a browser is in its place already, as all start with wide windows in mind."""
+    return client.camera.aspect >= 1 and start(VIEW_FOV_DEG).extent is None
 
 
 def _place_if_usual(client: viser.ClientHandle, start: StartOf, camera: viser.CameraHandle) -> None:
-    """Bring a browser with an upright window to its own place from that of all others.
+    """Bring a browser with a window of its own shape to its own place from that of all others.
 
     Viser brings it there when the view is reset, and sometimes at the start, after we placed it.
     """
-    if np.allclose(camera.position, start(VIEW_FOV_DEG).position, atol=1e-5):
+    usual = start(VIEW_FOV_DEG)
+    is_there = np.allclose(camera.position, usual.position, atol=1e-5)
+    if is_there and np.allclose(camera.look_at, usual.target, atol=1e-5):
         _place(client, start)
 
 

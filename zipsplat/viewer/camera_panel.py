@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -15,10 +15,8 @@ from zipsplat.pose import Pose
 from zipsplat.trajectories import CameraPath, load_camera_path, save_camera_path
 from zipsplat.viewer.cameras import VIEW_FOV_DEG
 from zipsplat.viewer.filming import MOVES, SIZES, Film, film
+from zipsplat.viewer.host import Host
 from zipsplat.viewer.worker import Job
-
-if TYPE_CHECKING:
-    from zipsplat.viewer.app import Viewer
 
 MAX_PATH_BYTES = 10_000_000
 _KEY_SIZE = 0.05  # of the scene's radius
@@ -27,7 +25,7 @@ _KEY_SIZE = 0.05  # of the scene's radius
 class CameraPanel:
     """A camera path that all browsers share, and films along it or around the scene."""
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: Host) -> None:
         self._viewer = viewer
         self.path: CameraPath | None = None
         self._keys: list[Any] = []
@@ -114,7 +112,7 @@ class CameraPanel:
         self._keys = [] if path is None else _key_frustums(self._viewer, path.poses)
 
 
-def _key_frustums(viewer: Viewer, poses: Pose) -> list[Any]:
+def _key_frustums(viewer: Host, poses: Pose) -> list[Any]:
     scene = viewer.scene
     has_extent = scene is not None and scene.gaussians.num_gaussians
     size = _KEY_SIZE * (scene_body(scene.gaussians).radius if scene and has_extent else 1.0)

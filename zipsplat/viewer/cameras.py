@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from zipsplat.camera import Camera
-from zipsplat.framing import first_picture, whole_scene
+from zipsplat.framing import first_picture, photo_depth, photo_extent, whole_scene
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.rotations import look_at, matrix_from_quat
 
-UP_AXES = {
+Triple = tuple[float, float, float]
+
+UP_AXES: dict[str, Triple] = {
     "-y": (0.0, -1.0, 0.0), "+y": (0.0, 1.0, 0.0), "-z": (0.0, 0.0, -1.0),
     "+z": (0.0, 0.0, 1.0), "-x": (-1.0, 0.0, 0.0), "+x": (1.0, 0.0, 0.0),
 }  # fmt: skip
@@ -65,10 +67,40 @@ class BrowserCamera:
 
 @dataclass(frozen=True)
 class StartView:
-    """Where a client's camera starts: its centre, and the point it looks at."""
+    """Where a client's camera starts or flies to.
 
-    position: tuple[float, float, float]
-    target: tuple[float, float, float]
+    Args:
+        position: the camera centre, world units.
+        target: the point it looks at, which it will turn around.
+        up: the direction that points up in the picture.
+        extent: tangents of the half fields of view in x and y that are in the picture whole; None
+            is `VIEW_FOV_DEG` from top to bottom.
+    """
+
+    position: Triple
+    target: Triple
+    up: Triple = (0.0, -1.0, 0.0)
+    extent: tuple[float, float] | None = None
+
+    def vfov(self, aspect: float) -> float:
+        """Vertical field of view in radians, for a canvas of this width / height."""
+        if self.extent is None:
+            return math.radians(VIEW_FOV_DEG)
+        return 2 * math.atan(max(self.extent[1], self.extent[0] / aspect))
+
+
+def photo_view(scene: Gaussians, camera: Camera, pose: Pose) -> StartView:
+    """From where a photo was taken, with the whole photo in the picture.
+
+    Args:
+        scene: one scene (N,).
+        camera: () intrinsics of the photo.
+        pose: () its camera-to-world pose in the world of the scene.
+    """
+    distance = photo_depth(scene, camera, pose) or 1.0
+    x, y = photo_extent(camera).tolist()
+    target = pose.t + distance * pose.R[:, 2]
+    return StartView(triple(pose.t), triple(target), triple(-pose.R[:, 1]), (x, y))
 
 
 def first_view(scene: Gaussians) -> StartView:
@@ -88,14 +120,15 @@ def overview(scene: Gaussians, up_axis: str, fov_deg: float = VIEW_FOV_DEG) -> S
         up_axis: one of `UP_AXES`; in a world with -y up the first camera looks along +z.
         fov_deg: field of view in the narrower direction.
     """
+    up = UP_AXES[up_axis]
     if not scene.num_gaussians:
-        return StartView((0.0, 0.0, -1.0), (0.0, 0.0, 0.0))
+        return StartView((0.0, 0.0, -1.0), (0.0, 0.0, 0.0), up)
     inside = first_picture(scene, fov_deg) if up_axis == "-y" else None
     if inside is not None:
-        return StartView((0.0, 0.0, 0.0), _triple(inside.center))
+        return StartView((0.0, 0.0, 0.0), triple(inside.center), up)
     whole = whole_scene(scene, fov_deg)
     pose = turned(Pose.orbit(torch.zeros(3), whole.distance, [0], 15)[0], up_axis)
-    return StartView(_triple(whole.center.cpu() + pose.t), _triple(whole.center))
+    return StartView(triple(whole.center.cpu() + pose.t), triple(whole.center), up)
 
 
 def turned(pose: Pose, up_axis: str) -> Pose:
@@ -112,6 +145,7 @@ def upright_rotation(up_axis: str) -> Pose:
     return Pose(look_at(torch.zeros(3), forward, up), torch.zeros(3))
 
 
-def _triple(values: Tensor) -> tuple[float, float, float]:
+def triple(values: Tensor) -> Triple:
+    """Three numbers of a tensor (3,)."""
     x, y, z = (float(value) for value in values)
     return x, y, z

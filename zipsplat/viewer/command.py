@@ -80,7 +80,12 @@ def parser() -> argparse.ArgumentParser:
         help="side of what the network sees; default: what the weights were trained at",
     )
     out.add_argument("--skip-bad", action="store_true", help="leave out unreadable pictures")
-    out.add_argument("--cameras", metavar="FILE", help="known cameras of the views, a JSON file")
+    out.add_argument(
+        "--cameras",
+        metavar="FILE",
+        help="known cameras: a COLMAP folder, transforms.json, cameras.json or a camera path; for a"
+        " scene the default is a cameras.json beside it",
+    )
     out.add_argument("--device", default="auto", help="where to compute: auto, cpu or cuda")
     out.add_argument(
         "--port", type=_port, help=f"default: {DEFAULT_PORT} or the next free one; 0: any"
@@ -129,7 +134,9 @@ def _run(arguments: argparse.Namespace, stop: threading.Event) -> int:
 def _viewer(arguments: argparse.Namespace, server: viser.ViserServer) -> Viewer:
     """The viewer; weights are loaded when photos are first reconstructed."""
     from zipsplat.predictor import ZipSplat, choose_device
-    from zipsplat.viewer.app import Options, Viewer
+    from zipsplat.viewer.app import Viewer
+    from zipsplat.viewer.host import Options
+    from zipsplat.viewer.tools import sharpening_tools
     from zipsplat.weights import licence_note
 
     device, size = choose_device(arguments.device), arguments.image_size
@@ -145,7 +152,7 @@ def _viewer(arguments: argparse.Namespace, server: viser.ViserServer) -> Viewer:
         exact=device.type == "cuda",
         note=licence_note(arguments.weights),
     )
-    return Viewer(server, load_model, options)
+    return Viewer(server, load_model, options, sharpening_tools())
 
 
 def _loader(arguments: argparse.Namespace) -> Callable[[Viewer, Job], None]:
@@ -158,17 +165,23 @@ def _loader(arguments: argparse.Namespace) -> Callable[[Viewer, Job], None]:
     from zipsplat.gaussians import Gaussians
     from zipsplat.inputs import find_inputs
     from zipsplat.predictor import choose_device
-    from zipsplat.viewer.inputs import PhotoSource, is_scene_file, load_photos
+    from zipsplat.viewer.inputs import (
+        PhotoSource,
+        is_scene_file,
+        load_photos,
+        load_scene_cameras,
+    )
     from zipsplat.viewer.reconstruction import Reconstruction
 
     if len(arguments.input) == 1 and is_scene_file(arguments.input[0]):
         device = choose_device(arguments.device)
         Path(arguments.input[0]).open("rb").close()  # tells at once that it is missing
+        cameras = load_scene_cameras(arguments.cameras, arguments.input[0])
 
         def load_scene(viewer: Viewer, job: Job) -> None:
             job.stage("Opening the scene")
             gaussians, note = Gaussians.load_with_note(arguments.input[0])
-            viewer.show_scene(Reconstruction(gaussians.to(device), note=note))
+            viewer.show_scene(Reconstruction(gaussians.to(device), cameras, note=note))
 
         return load_scene
 

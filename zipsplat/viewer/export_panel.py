@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zipsplat.formats import FORMATS
 from zipsplat.gaussians import Gaussians
+from zipsplat.viewer.host import Host
+from zipsplat.viewer.reconstruction import Reconstruction
 from zipsplat.webpage import page
-
-if TYPE_CHECKING:
-    from zipsplat.viewer.app import Viewer
 
 PAGE = ".html (a page)"
 
@@ -22,7 +21,7 @@ def suffixes() -> dict[str, str]:
 class ExportPanel:
     """A choice of formats and a button."""
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: Host) -> None:
         self._viewer = viewer
         gui: Any = viewer.server.gui
         with gui.add_folder("Download", expand_by_default=False):
@@ -59,5 +58,14 @@ class ExportPanel:
             title=viewer.options.name,
             note=self._note(),
             background=(red / 255, green / 255, blue / 255),
+            **_cameras(viewer.scene),
         )
         return text.encode("utf-8")
+
+
+def _cameras(scene: Reconstruction | None) -> dict[str, Any]:
+    """The cameras of the photos, as pages take them; nothing if they are not known."""
+    if scene is None or scene.poses is None:
+        return {}
+    names = [scene.photos.name(view) for view in range(len(scene.poses.t))]
+    return {"cameras": scene.photos.cameras, "poses": scene.poses, "names": names}

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from zipsplat.camera import Camera
+from zipsplat.camera_estimation import load_cameras
+from zipsplat.camera_estimation.beside import cameras_beside, read_scene_cameras
 from zipsplat.formats import by_suffix
-from zipsplat.inputs import find_inputs, load_views
+from zipsplat.inputs import InputFiles, find_inputs, load_views
 from zipsplat.trajectories import load_camera_path
 from zipsplat.viewer.reconstruction import Photos
 
+_PEEK = 4096  # bytes of a file, to see what it is
 MAX_SIDE = 1008  # of pictures in memory; four times the side that the network was trained with
 
 
@@ -33,7 +36,8 @@ class PhotoSource:
 
     Args:
         inputs: pictures, folders, patterns, or one video.
-        cameras: a file with a camera path: one pose per view, in order, and a field of view.
+        cameras: a camera path with one pose per view, in order, and a field of view; or a COLMAP
+            model, a `transforms.json` or a `cameras.json`, as `load_cameras` reads them.
         num_frames: how many frames of a video.
         skip_bad: leave out unreadable pictures.
     """
@@ -55,18 +59,21 @@ def load_photos(source: PhotoSource, report: Callable[[int, int], object]) -> Ph
         OSError: a file cannot be opened.
         ValueError: it holds something else, or the cameras are not as many as the views.
     """
-    is_video = find_inputs(source.inputs).video is not None
+    if source.cameras is not None and not is_camera_path(source.cameras):
+        return _with_lenses(source, source.cameras)
+    files = find_inputs(source.inputs)
     pictures = tuple(
         load_views(
             source.inputs,
-            num_frames=source.num_frames if is_video else None,
+            num_frames=source.num_frames if files.video is not None else None,
             max_side=MAX_SIDE,
             skip_bad=source.skip_bad,
             report=report,
         )
     )
+    photos = Photos(pictures, names=_names(files, len(pictures)))
     if source.cameras is None:
-        return Photos(pictures)
+        return photos
     path = load_camera_path(source.cameras)
     if len(path.poses) != len(pictures) or path.fov_deg is None:
         raise ValueError(
@@ -75,4 +82,39 @@ def load_photos(source: PhotoSource, report: Callable[[int, int], object]) -> Ph
         )
     height, width = torch.tensor([picture.shape[-2:] for picture in pictures]).float().T
     fov = torch.full_like(width, math.radians(path.fov_deg))
-    return Photos(pictures, Camera.from_fov(fov, w=width, h=height), path.poses)
+    return replace(photos, cameras=Camera.from_fov(fov, w=width, h=height), poses=path.poses)
+
+
+def load_scene_cameras(path: str | None, scene: str) -> Photos:
+    """The cameras of a saved scene: of a `cameras.json` that is named, or lies beside it.
+
+    Raises:
+        OSError: the named file cannot be opened.
+        ValueError: it is no `cameras.json` of 3DGS viewers.
+    """
+    found = cameras_beside(scene) if path is None else read_scene_cameras(path)
+    if found is None:
+        return Photos()
+    return Photos((), found.cameras, found.poses, found.names)
+
+
+def is_camera_path(path: str) -> bool:
+    """Whether a file holds a camera path of `zipsplat.trajectories`, judging by its start."""
+    if Path(path).is_dir():
+        return False
+    with Path(path).open("rb") as file:
+        return b'"world_from_camera"' in file.read(_PEEK)
+
+
+def _with_lenses(source: PhotoSource, cameras: str) -> Photos:
+    """Photos straightened by the lenses that a file or folder describes."""
+    posed = load_cameras(cameras, source.inputs, max_side=MAX_SIDE)
+    return Photos(posed.images, posed.cameras, posed.poses, posed.names, posed.points)
+
+
+def _names(files: InputFiles, count: int) -> tuple[str, ...]:
+    """The names of the photos, or their numbers if some were left out or they are frames."""
+    if len(files.pictures) == count:
+        return tuple(path.name for path in files.pictures)
+    kind = "frame" if files.video is not None else "photo"
+    return tuple(f"{kind} {number + 1}" for number in range(count))

@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from zipsplat.figures import contact_sheet, to_pixels
-from zipsplat.framing import scene_body
-from zipsplat.viewer.cameras import VIEW_FOV_DEG
+from zipsplat.viewer.frustums import Frustums
+from zipsplat.viewer.host import Host
 from zipsplat.viewer.inputs import MAX_SIDE
 from zipsplat.viewer.reconstruction import Photos, Reconstruction
 from zipsplat.viewer.uploads import Upload, load_upload
 from zipsplat.viewer.worker import Job
 
-if TYPE_CHECKING:
-    from zipsplat.viewer.app import Viewer
-
 _COLUMNS, _CELL_WIDTH = 4, 72
-_FRUSTUM_SIZE = 0.12  # of the scene's radius
 
 
 class PhotoPanel:
-    """Thumbnails, uploads, and a button that makes a scene of them.
+    """Thumbnails, uploads, a button that makes a scene of them, and ways from photo to photo.
 
     Where a photo was taken is known for the first, which the scene's world is the camera of, and
-    for all if poses were given; those stand in the scene as frustums.
+    for all if poses were given or found; those stand in the scene as frustums.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: Host) -> None:
         self._viewer = viewer
         self._photos = Photos()
         self._added: tuple[Tensor, ...] = ()
         self._num_uploads = 0
-        self._frustums: list[Any] = []
+        self._num_cameras = 0
+        self._visited: dict[int, int] = {}  # the last photo of each browser
         self._lock = threading.Lock()
+        self.frustums = Frustums(viewer.server, self._visit)
         gui: Any = viewer.server.gui
         with gui.add_folder("Photos"):
             self._sheet = gui.add_image(np.full((1, 1, 3), 255, np.uint8), visible=False)
@@ -47,6 +45,11 @@ class PhotoPanel:
                 False,  # the first stands where the view starts, and would fill it
                 hint="Where photos were taken, as far as it is known.",
             )
+            self._where = gui.add_markdown("", visible=False)
+            self._steps = (
+                gui.add_button("Previous photo", disabled=True),
+                gui.add_button("Next photo", disabled=True),
+            )
             upload = gui.add_upload_button(
                 "Add a photo, video or .zip",
                 hint="A browser sends one file at a time; a .zip may hold many photos.",
@@ -55,7 +58,9 @@ class PhotoPanel:
                 "Keep present photos", True, hint="Otherwise only the added ones are used."
             )
             self._make = gui.add_button("Reconstruct", disabled=True)
-        self._show.on_update(lambda _: self._show_frustums())
+        self._show.on_update(lambda _: self.frustums.set_shown(self._show.value))
+        for button, step in zip(self._steps, (-1, 1), strict=True):
+            button.on_click(viewer.handled(partial(self._walk, step)))
         upload.on_upload(viewer.handled(self._receive))
         self._make.on_click(viewer.handled(self._reconstruct))
 
@@ -66,10 +71,16 @@ class PhotoPanel:
             used = {id(picture) for picture in scene.photos.pictures}
             self._added = tuple(picture for picture in self._added if id(picture) not in used)
         self._describe()
-        for frustum in self._frustums:
-            frustum.remove()
-        self._frustums = _frustums(self._viewer, scene)
-        self._show_frustums()
+        poses = scene.poses
+        self._num_cameras = 0 if poses is None else len(poses.t)
+        self._visited.clear()
+        self._where.visible = False
+        for button in self._steps:
+            button.disabled = not self._num_cameras
+        if self._num_cameras and not self._show.value:
+            self._show.value = True
+        self.frustums.show(scene)
+        self.frustums.set_shown(self._show.value)
 
     def _receive(self, event: Any) -> None:
         """Load an uploaded file in the background."""
@@ -113,44 +124,18 @@ class PhotoPanel:
                 cells, names, columns=_COLUMNS, cell_width=_CELL_WIDTH
             )
 
-    def _show_frustums(self) -> None:
-        for frustum in self._frustums:
-            frustum.visible = self._show.value
+    def _walk(self, step: int, event: Any) -> None:
+        """Fly on to the next photo, around the ends; the first is where browsers start."""
+        if not self._num_cameras:
+            raise ValueError("where the photos were taken is not known")
+        last = self._visited.get(event.client_id, 0)
+        self._visit((last + step) % self._num_cameras, event.client_id)
 
-
-def _frustums(viewer: Viewer, scene: Reconstruction) -> list[Any]:
-    """A frustum with its photo for each view whose place is known."""
-    photos = scene.photos
-    if not photos.pictures or not scene.gaussians.num_gaussians:
-        return []
-    poses = photos.relative_poses()
-    size = _FRUSTUM_SIZE * scene_body(scene.gaussians).radius
-    frustums = []
-    world: Any = viewer.server.scene
-    for index, picture in enumerate(photos.pictures[: 1 if poses is None else None]):
-        height, width = picture.shape[-2:]
-        if photos.cameras is None:  # how wide the photo sees is not known
-            vfov = 2 * math.atan(math.tan(math.radians(VIEW_FOV_DEG) / 2) * height / width)
-        else:
-            vfov = float(photos.cameras.vfov[index])
-        frustum = world.add_camera_frustum(
-            f"/photos/{index + 1}",
-            fov=vfov,
-            aspect=width / height,
-            scale=size,
-            thickness=0.02 * size,
-            image=_thumbnail(picture),
-            format="jpeg",
-            wxyz=(1.0, 0.0, 0.0, 0.0) if poses is None else poses.quat[index].tolist(),
-            position=(0.0, 0.0, 0.0) if poses is None else poses.t[index].tolist(),
-            visible=False,
-        )
-        frustums.append(frustum)
-    return frustums
-
-
-def _thumbnail(picture: Tensor) -> np.ndarray:
-    """A photo with few pixels."""
-    step = max(1, max(picture.shape[-2:]) // 256)
-    pixels: np.ndarray = to_pixels(picture[:, ::step, ::step])
-    return pixels
+    def _visit(self, view: int, client_id: int) -> None:
+        if not self._num_cameras:  # the first photo's frustum, whose field of view is not known
+            self._viewer.reset_cameras(client_id)
+            return
+        self._visited[client_id] = view
+        self._where.content = f"{self._photos.name(view)} ({view + 1} of {self._num_cameras})"
+        self._where.visible = True
+        self._viewer.fly_to_photo(view, client_id)

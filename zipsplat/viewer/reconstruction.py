@@ -13,6 +13,7 @@ from zipsplat.camera import Camera
 from zipsplat.gaussians import Gaussians
 from zipsplat.model.network import Features
 from zipsplat.pose import Pose
+from zipsplat.posed_images import SparsePoints
 from zipsplat.predictor import ZipSplat
 
 Stage = Callable[[str], Callable[[int, int], None]]
@@ -23,22 +24,42 @@ class Photos:
     """Input views.
 
     Args:
-        pictures: (3, H, W) each, RGB in [0, 1].
+        pictures: V of (3, H, W), RGB in [0, 1]; none for a scene from a file.
         cameras: (V,) of the pictures, if known.
         poses: (V,) camera-to-world in any frame, if known; both or neither.
+        names: V names, or none.
+        points: sparse points in the frame of the poses, if there are any.
     """
 
     pictures: tuple[Tensor, ...] = ()
     cameras: Camera | None = None
     poses: Pose | None = None
+    names: tuple[str, ...] = ()
+    points: SparsePoints | None = None
 
     def plus(self, pictures: tuple[Tensor, ...]) -> Photos:
         """With more pictures; cameras and poses are given up, as those of the new are unknown."""
-        return Photos(self.pictures + pictures)
+        names = tuple(self.name(view) for view in range(len(self.pictures)))
+        added = tuple(f"added {number + 1}" for number in range(len(pictures)))
+        return Photos(self.pictures + pictures, names=names + added)
+
+    def name(self, view: int) -> str:
+        """What a photo is called."""
+        return self.names[view] if self.names else f"photo {view + 1}"
 
     def relative_poses(self) -> Pose | None:
         """Poses (V,) in the frame of the scene, which is that of the first view."""
         return None if self.poses is None else self.poses[:1].inv().compose(self.poses)
+
+    def relative(self) -> Photos:
+        """The same photos with poses and points in the frame of the first view."""
+        if self.poses is None:
+            return self
+        points = self.points
+        if points is not None:
+            there = self.poses[0].inv().transform(torch.from_numpy(points.positions))
+            points = replace(points, positions=there.numpy())
+        return replace(self, poses=self.relative_poses(), points=points)
 
 
 @dataclass(frozen=True)
@@ -47,13 +68,14 @@ class Reconstruction:
 
     Args:
         gaussians: (N,) one scene.
-        photos: none for a scene from a file.
+        photos: without pictures for a scene from a file; their poses then are in its world.
         features: of the photos, for any compression.
         group_size: Gaussians per scene token, if known.
         compression: share of tokens kept.
         encode_s: time the encoding of the photos took.
         decode_s: time from the features to the Gaussians.
         note: about licences, of a scene from a file.
+        is_sharpened: whether the scene was refined against its photos.
     """
 
     gaussians: Gaussians
@@ -64,6 +86,12 @@ class Reconstruction:
     encode_s: float | None = None
     decode_s: float | None = None
     note: str = ""
+    is_sharpened: bool = False
+
+    @property
+    def poses(self) -> Pose | None:
+        """Poses (V,) of the photos in the world of the scene, if known."""
+        return self.photos.relative_poses() if self.photos.pictures else self.photos.poses
 
 
 def reconstruct(

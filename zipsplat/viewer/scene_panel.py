@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zipsplat.viewer.cameras import UP_AXES
+from zipsplat.viewer.host import Host
 from zipsplat.viewer.reconstruction import Reconstruction
-
-if TYPE_CHECKING:
-    from zipsplat.viewer.app import Viewer
 
 _MIN_COMPRESSION, _STEP = 0.05, 0.05
 
@@ -16,8 +14,10 @@ _MIN_COMPRESSION, _STEP = 0.05, 0.05
 class ScenePanel:
     """Compression, colours, cut-offs, background, up axis."""
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: Host) -> None:
         self._viewer = viewer
+        self._is_held = False
+        self._has_features = False
         self._gui: Any = viewer.server.gui
         with self._gui.add_folder("Scene"):
             self._text = self._gui.add_markdown("Nothing yet.")
@@ -31,17 +31,25 @@ class ScenePanel:
         """Share of the tokens that the slider asks for."""
         return float(self._compression.value)
 
+    def hold_compression(self, is_held: bool) -> None:
+        """Keep the slider from being moved for a while."""
+        self._is_held = is_held
+        self._compression.disabled = is_held or not self._has_features
+
     def describe(self, scene: Reconstruction, num_shown: int) -> None:
         """Say how large the scene is and how long it took."""
         num = scene.gaussians.num_gaussians
         of_all = "" if num_shown == num else f" of {num:,}"
         parts = [f"**{num_shown:,}{of_all} Gaussians**"]
+        if scene.is_sharpened:
+            parts.append("sharpened")
         if scene.photos.pictures:
             parts.append(f"{len(scene.photos.pictures)} views")
         if scene.encode_s is not None and scene.decode_s is not None:
             parts.append(f"encoded in {scene.encode_s:.2f} s, decoded in {scene.decode_s:.2f} s")
         self._text.content = " · ".join(parts)
-        self._compression.disabled = scene.features is None
+        self._has_features = scene.features is not None
+        self.hold_compression(self._is_held)
         self._by_token.disabled = scene.group_size is None
         self._view_colors.disabled = scene.gaussians.max_sh_degree == 0
 
@@ -57,7 +65,8 @@ class ScenePanel:
             1.0,
             _STEP,
             viewer.options.compression,
-            hint="Share of the scene tokens to keep. Photos are not encoded again.",
+            hint="Share of the scene tokens to keep. Photos are not encoded again. Shows the"
+            " feed-forward scene.",
         )
 
         self._compression.on_update(recompress)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from zipsplat.viewer.app import Viewer
+from zipsplat.viewer.host import Host
 
 _INTERVAL_S = 0.1  # between two updates of the bar
 
@@ -15,7 +14,7 @@ _INTERVAL_S = 0.1  # between two updates of the bar
 class StatusPanel:
     """A line, a bar and a button that are there only while something runs."""
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: Host) -> None:
         gui: Any = viewer.server.gui
         self._text = gui.add_markdown("", visible=False)
         self._bar = gui.add_progress_bar(0.0, visible=False)

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from os import PathLike, fspath
 from pathlib import Path
@@ -23,9 +24,11 @@ from zipsplat._version import __version__
 from zipsplat.camera import Camera
 from zipsplat.files import write_atomically
 from zipsplat.gaussians import Gaussians
+from zipsplat.pose import Pose
+from zipsplat.webpage.photo_cameras import MAX_CAMERAS, PhotoCamera, photo_cameras
 from zipsplat.webpage.start_view import StartView, first_view
 
-__all__ = ["StartView", "first_view", "page", "write_page"]
+__all__ = ["MAX_CAMERAS", "StartView", "first_view", "page", "write_page"]
 
 _SOURCES = (
     "splat.vert.glsl",
@@ -35,11 +38,12 @@ _SOURCES = (
     "sorter.js",
     "scene.js",
     "camera.js",
+    "flight.js",
     "controls.js",
     "renderer.js",
     "viewer.js",
 )
-_POSTER_SIZE = (640, 400)
+_POSTER_WIDTH, _POSTER_ASPECT = 640, 1.6
 _SECONDS_PER_TURN = 30.0
 _WIGGLE_DEG = 16.0
 _TO_SPZ_AXES = torch.tensor([1.0, -1.0, -1.0])
@@ -55,21 +59,31 @@ def write_page(
     start: StartView | None = None,
     background: Sequence[float] = WHITE,
     autoplay: bool = True,
+    cameras: Camera | None = None,
+    poses: Pose | None = None,
+    names: Sequence[str] | None = None,
 ) -> None:
     """Write a page that shows one scene in any browser, also when opened from disk.
+
+    With the cameras of the photos it starts at the first of them, the whole photo in the window,
+    and flies from photo to photo on demand. Only numbers and names are in the page, no photos.
 
     Args:
         path: name of the page, ending in .html; its folder is made.
         gaussians: one scene (N,).
         title: heading of the page; the name of the file if not given.
         note: a line about the licence of the pictures and weights that the scene comes from.
-        start: first view; chosen by `first_view` if not given.
+        start: first view; that of the first photo, or chosen by `first_view`, if not given.
         background: colour behind the scene, RGB in [0, 1].
         autoplay: whether the scene turns until somebody touches it.
+        cameras: (V,) intrinsics of the photos; of more than `MAX_CAMERAS`, so many are taken,
+            evenly spaced.
+        poses: (V,) their camera-to-world poses in the world of the scene.
+        names: of the photos, shown as text; "photo 1" and so on if not given.
 
     Raises:
-        ValueError: if the scene is a batch or holds values that are no numbers, or a colour is
-            outside [0, 1].
+        ValueError: if the scene is a batch or holds values that are no numbers, a colour is
+            outside [0, 1], or cameras and poses are not given together, one for each photo.
     """
     name = Path(fspath(path)).stem
     text = page(
@@ -79,6 +93,9 @@ def write_page(
         start=start,
         background=background,
         autoplay=autoplay,
+        cameras=cameras,
+        poses=poses,
+        names=names,
     )
     write_atomically(path, lambda file: _write(file, text))
 
@@ -91,21 +108,29 @@ def page(
     start: StartView | None = None,
     background: Sequence[float] = WHITE,
     autoplay: bool = True,
+    cameras: Camera | None = None,
+    poses: Pose | None = None,
+    names: Sequence[str] | None = None,
 ) -> str:
     """The text of the page; see `write_page`."""
     if len(background) != 3 or not all(0 <= value <= 1 for value in background):
         raise ValueError(f"background must be three numbers in [0, 1], got {tuple(background)}")
     scene = gaussians.to_bytes("spz")
-    start = start or first_view(gaussians)
-    settings = {**_settings(start), "background": list(background), "autoplay": autoplay}
+    photos = _photos(gaussians, cameras, poses, names)
+    opening = _opening(gaussians, start, photos)
+    settings = {
+        **_settings(opening, photos),
+        "background": list(background),
+        "autoplay": autoplay,
+    }
     settings["name"] = re.sub(r"[^\w.-]+", "-", title).strip("-.") or "scene"
     values = {
         "version": __version__,
         "title": html.escape(title),
         "note": html.escape(note),
         "facts": _facts(gaussians, len(scene)),
-        "poster": _poster(gaussians, start, background),
-        "style": _style(background),
+        "poster": _poster(gaussians, opening, background),
+        "style": _style(background, opening),
         "config": json.dumps(settings).replace("<", "\\u003c"),
         "scene": base64.b64encode(scene).decode("ascii"),
         **{name: _source(name) for name in _SOURCES},
@@ -121,21 +146,67 @@ def _source(name: str) -> str:
     return resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
 
 
-def _settings(start: StartView) -> dict[str, object]:
-    """The first view in the axes of SPZ, angles in radians."""
-    axes = start.pose.R.detach().cpu().float().T * _TO_SPZ_AXES
-    position = start.pose.t.detach().cpu().float() * _TO_SPZ_AXES
-    sweep = start.sweep_deg
+@dataclass(frozen=True)
+class _Opening:
+    """The first view: a pose, its pivot's distance, what it must show, and how it turns."""
+
+    pose: Pose
+    distance: float
+    extent: tuple[float, float]
+    sweep_deg: float | None
+
+
+def _photos(
+    gaussians: Gaussians,
+    cameras: Camera | None,
+    poses: Pose | None,
+    names: Sequence[str] | None,
+) -> list[PhotoCamera]:
+    if cameras is None and poses is None:
+        return []
+    if cameras is None or poses is None:
+        missing = "cameras" if cameras is None else "poses"
+        raise ValueError(f"a page takes cameras and poses together; there are no {missing}")
+    return photo_cameras(gaussians, cameras, poses, names)
+
+
+def _opening(
+    gaussians: Gaussians, start: StartView | None, photos: Sequence[PhotoCamera]
+) -> _Opening:
+    if start is None and photos:
+        first = photos[0]
+        return _Opening(first.pose, first.distance, first.extent, None)
+    start = start or first_view(gaussians)
+    half = math.tan(math.radians(start.fov_deg) / 2)
+    return _Opening(start.pose, start.distance, (half, half), start.sweep_deg)
+
+
+def _settings(opening: _Opening, photos: Sequence[PhotoCamera]) -> dict[str, object]:
+    """What the viewer is told, in the axes of SPZ, angles in radians."""
+    sweep = opening.sweep_deg
     return {
-        "start": {
-            "position": position.tolist(),
-            "axes": axes.tolist(),
-            "distance": start.distance,
-            "fov": math.radians(start.fov_deg),
-        },
+        "start": _view(opening),
+        "photos": [{"name": photo.name, **_view(photo)} for photo in photos],
         "sweep": None if sweep is None else math.radians(sweep) / _SECONDS_PER_TURN,
         "wiggle": math.radians(_WIGGLE_DEG),
     }
+
+
+def _view(view: _Opening | PhotoCamera) -> dict[str, object]:
+    """A view in the axes of SPZ; axes are the rows right, down, forward."""
+    axes = view.pose.R.detach().cpu().float().T * _TO_SPZ_AXES
+    position = view.pose.t.detach().cpu().float() * _TO_SPZ_AXES
+    return {
+        "position": [_short(value) for value in position.tolist()],
+        "axes": [[_short(value) for value in row] for row in axes.tolist()],
+        "distance": _short(view.distance),
+        "extent": [_short(value) for value in view.extent],
+    }
+
+
+def _short(value: float) -> float:
+    """A number with as many digits as float32 holds."""
+    return float(f"{value:.7g}")
 
 
 def _facts(gaussians: Gaussians, num_bytes: int) -> str:
@@ -148,25 +219,27 @@ def _facts(gaussians: Gaussians, num_bytes: int) -> str:
     )
 
 
-def _style(background: Sequence[float]) -> str:
+def _style(background: Sequence[float], opening: _Opening) -> str:
     """The style sheet, with dark writing on light backgrounds and light writing on dark ones."""
     red, green, blue = (round(255 * value) for value in background)
     ink = "#222" if 0.3 * red + 0.6 * green + 0.1 * blue > 110 else "#eee"
-    return f":root {{ --background: rgb({red} {green} {blue}); --ink: {ink}; }}\n" + _source(
-        "viewer.css"
-    )
+    shape = opening.extent[0] / opening.extent[1]
+    colors = f"--background: rgb({red} {green} {blue}); --ink: {ink};"
+    return f":root {{ {colors} --shape: {shape:.6g}; }}\n" + _source("viewer.css")
 
 
-def _poster(gaussians: Gaussians, start: StartView, background: Sequence[float]) -> str:
+def _poster(gaussians: Gaussians, opening: _Opening, background: Sequence[float]) -> str:
     """The first view as a JPEG inside a data address, shown until the browser has drawn it."""
     from PIL import Image
 
-    width, height = _POSTER_SIZE
-    focal = height / 2 / math.tan(math.radians(start.fov_deg) / 2)
-    camera = Camera.from_focal(focal, w=width, h=height)
+    x, y = opening.extent
+    width = _POSTER_WIDTH
+    height = max(1, round(width / max(_POSTER_ASPECT, x / y)))
+    camera = Camera.from_focal(height / 2 / y, w=width, h=height)
     color = torch.tensor(background, dtype=gaussians.dtype, device=gaussians.device)
+    pose = opening.pose.to(gaussians.means)
     with torch.no_grad():
-        picture, _ = gaussians.render(camera, start.pose, backgrounds=color)
+        picture, _ = gaussians.render(camera, pose, backgrounds=color)
     pixels = (picture[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=80)

@@ -21,8 +21,8 @@ function turned(vector, axis, angle) {
 
 class Camera {
   /**
-   * @param start position, the axes as rows right, down, forward, distance, and the field of view in
-   *   the narrower direction, radians.
+   * @param start a view: position, the axes as rows right, down, forward, the pivot's distance, and
+   *   the extent: tangents of the half fields of view in x and y that are in the picture whole.
    */
   constructor(start) {
     this.start = start;
@@ -30,16 +30,27 @@ class Camera {
   }
 
   reset() {
-    this.position = [...this.start.position];
-    [this.right, this.down, this.forward] = this.start.axes.map((axis) => [...axis]);
-    this.distance = this.start.distance;
-    this.fov = this.start.fov;
+    this.set(this.start);
+  }
+
+  set({ position, axes, distance, extent }) {
+    this.position = [...position];
+    [this.right, this.down, this.forward] = axes.map((axis) => [...axis]);
+    this.distance = distance;
+    this.extent = extent;
     this.fixedFovY = null;
+  }
+
+  /** Where it is now, for `set`; meant for pictures of this width / height. */
+  view(aspect) {
+    const half = Math.tan(this.fovY(aspect) / 2);
+    const extent = this.fixedFovY === null ? this.extent : [half * aspect, half];
+    return { position: this.position, axes: [this.right, this.down, this.forward], distance: this.distance, extent };
   }
 
   /** Vertical field of view in a picture of this width / height. */
   fovY(aspect) {
-    return this.fixedFovY ?? 2 * Math.atan(Math.tan(this.fov / 2) / Math.min(1, aspect));
+    return this.fixedFovY ?? 2 * Math.atan(Math.max(this.extent[1], this.extent[0] / aspect));
   }
 
   get pivot() {

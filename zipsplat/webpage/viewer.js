@@ -2,7 +2,7 @@
 //
 // For scripts: `await zipsplat.ready`, then `await zipsplat.look(position, axes, fovY)` with the
 // camera's position and its axes right, down, forward in the axes of the .ply (y down); resolves
-// when the sorted picture has been drawn.
+// when the sorted picture has been drawn, as `await zipsplat.rest()` does for the present camera.
 
 const config = JSON.parse(document.getElementById("config").textContent);
 const element = (id) => document.getElementById(id);
@@ -14,6 +14,8 @@ class Viewer {
     this.camera = new Camera(config.start);
     this.renderer = new Renderer(canvas, scene, config.background);
     this.controls = new Controls(canvas, this.camera, () => this.touched());
+    this.namePhoto(0);
+    this.flight = null;
     this.playing = false;
     this.wiggle = 0;
     this.quality = 1;
@@ -41,9 +43,39 @@ class Viewer {
     this.moved();
   }
 
+  reset() {
+    this.camera.reset();
+    this.namePhoto(0);
+    this.touched();
+  }
+
+  /** Fly to the camera of the photo so many steps on, around the ends. */
+  flyBy(steps) {
+    const { photos } = config;
+    if (!photos.length) return;
+    this.setPlaying(false);
+    this.namePhoto((this.photo + steps + photos.length) % photos.length);
+    const from = this.camera.view(canvas.clientWidth / canvas.clientHeight);
+    this.flight = new Flight(from, photos[this.photo], lessMotion() ? 0 : FLIGHT_SECONDS);
+    this.moved();
+  }
+
+  namePhoto(index) {
+    const { photos } = config;
+    this.photo = index;
+    if (photos.length) element("photo").textContent = `${photos[index].name} (${index + 1} of ${photos.length})`;
+  }
+
+  /** Whether the camera is where the photo was taken whose name is shown. */
+  isAtPhoto() {
+    const photo = config.photos[this.photo];
+    return !!photo && Math.hypot(...add(this.camera.position, photo.position, -1)) < 1e-3 * photo.distance;
+  }
+
   /** The camera has moved: sort again, as soon as the sorter is free. */
   moved() {
     this.stale = true;
+    element("photo").classList.toggle("left", !this.isAtPhoto());
     this.redraw();
     if (this.sorting) return;
     this.stale = false;
@@ -67,7 +99,7 @@ class Viewer {
     requestAnimationFrame(this.frame);
     const seconds = Math.min(0.1, (now - this.lastFrame) / 1000);
     this.lastFrame = now;
-    const moving = this.controls.step(seconds) || this.play(seconds);
+    const moving = this.controls.step(seconds) || this.fly(seconds) || this.play(seconds);
     if (moving) this.moved();
     this.adapt(moving || this.sorting, seconds);
     if (!this.dirty) return;
@@ -84,6 +116,13 @@ class Viewer {
     if (this.quality !== before) this.redraw();
   }
 
+  fly(seconds) {
+    if (!this.flight) return false;
+    this.camera.set(this.flight.step(seconds));
+    if (this.flight.isOver()) this.flight = null;
+    return true;
+  }
+
   play(seconds) {
     if (!this.playing) return false;
     if (config.sweep === null) {
@@ -98,6 +137,7 @@ class Viewer {
 
   setPlaying(playing) {
     this.playing = playing;
+    this.flight = null;
     this.wiggle = 0;
     element("play").setAttribute("aria-pressed", String(playing));
   }
@@ -127,6 +167,10 @@ function status(text) {
   element("status").textContent = text;
 }
 
+function lessMotion() {
+  return matchMedia("(prefers-reduced-motion: reduce)").matches;
+}
+
 function wireButtons(viewer, spz) {
   const actions = {
     play: () => viewer.setPlaying(!viewer.playing),
@@ -134,10 +178,9 @@ function wireButtons(viewer, spz) {
       viewer.controls.flying = !viewer.controls.flying;
       element("fly").setAttribute("aria-pressed", String(viewer.controls.flying));
     },
-    reset: () => {
-      viewer.camera.reset();
-      viewer.touched();
-    },
+    previous: () => viewer.flyBy(-1),
+    next: () => viewer.flyBy(1),
+    reset: () => viewer.reset(),
     fullscreen: () => {
       if (document.fullscreenElement) document.exitFullscreen();
       else document.documentElement.requestFullscreen();
@@ -152,12 +195,16 @@ function wireButtons(viewer, spz) {
     about: () => element("info").showModal(),
   };
   for (const [id, action] of Object.entries(actions)) element(id).addEventListener("click", action);
+  for (const id of ["photos", "photo-keys"]) element(id).hidden = !config.photos.length;
   const keys = { Space: "play", KeyR: "reset", KeyF: "fullscreen" };
+  const signs = { ",": "previous", "[": "previous", ".": "next", "]": "next" };
   addEventListener("keydown", (event) => {
     const plain = !event.repeat && !event.ctrlKey && !event.metaKey && !event.altKey;
-    if (event.code in keys && plain && event.target.tagName !== "BUTTON") {
+    const onButton = event.target.tagName === "BUTTON";
+    const action = signs[event.key] ?? (onButton ? undefined : keys[event.code]);
+    if (action && plain) {
       event.preventDefault();
-      actions[keys[event.code]]();
+      actions[action]();
     }
   });
 }
@@ -172,8 +219,7 @@ async function open() {
   await viewer.rest();
   status("");
   element("poster").classList.add("hidden");
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  if (config.autoplay && !still) viewer.setPlaying(true);
+  if (config.autoplay && !lessMotion()) viewer.setPlaying(true);
   return viewer;
 }
 
@@ -181,5 +227,6 @@ const opened = open();
 window.zipsplat = {
   ready: opened.then(() => true),
   look: async (...view) => (await opened).look(...view),
+  rest: async () => (await opened).rest(),
 };
 opened.catch((error) => status(`The scene cannot be shown: ${error.message}.`));

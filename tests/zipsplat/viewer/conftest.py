@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
 from tests.zipsplat.tiny_network import TINY, tiny_network
+from zipsplat.camera import Camera
+from zipsplat.gaussians import Gaussians
+from zipsplat.harmonics import dc_from_rgb
+from zipsplat.pose import Pose
+from zipsplat.posed_images import SparsePoints
 from zipsplat.predictor import ZipSplat
+from zipsplat.refinement.settings import (
+    OnStep,
+    RefinedScene,
+    RefinementProgress,
+    RefinementSettings,
+)
+from zipsplat.viewer.reconstruction import Photos
+from zipsplat.viewer.sharpening import FoundCameras, SharpeningTools
 
 IMAGE_SIZE = 28  # four tokens and 128 Gaussians for each view
+DEFAULT = RefinementSettings()
 
 
 @pytest.fixture
@@ -50,14 +66,83 @@ def backbone(tiny: ZipSplat) -> Backbone:
     return counter
 
 
+@dataclass
+class Tools:
+    """Finds cameras on an orbit and paints scenes green, a share with each step; counts steps."""
+
+    num_searches: int = 0
+    num_steps: int = 0
+    last_step: int = 40
+    step_s: float = 0.02
+    error: Exception | None = None
+    settings: RefinementSettings | None = None
+    start: tuple[Any, ...] = ()
+
+    def find_cameras(self, photos: Photos, on_stage: Callable[[str], object]) -> FoundCameras:
+        self.num_searches += 1
+        on_stage("Matching")
+        if self.error is not None:
+            raise self.error
+        V = len(photos.pictures)
+        height, width = photos.pictures[0].shape[1:]
+        cameras = Camera.from_fov(
+            torch.full((V,), 1.0), w=torch.full((V,), width), h=torch.full((V,), height)
+        )
+        poses = Pose.orbit(torch.tensor([0.0, 0.0, 1.0]), 1.0, torch.arange(V) * 10.0)
+        placed = replace(photos, cameras=cameras, poses=poses[:1].inv().compose(poses))
+        return FoundCameras(placed, tuple(range(V)), ("one is doubtful",))
+
+    def refine(
+        self, gaussians: Gaussians | None, images: Sequence[torch.Tensor], cameras: Camera,
+        poses: Pose, points: SparsePoints | None = None,
+        settings: RefinementSettings = DEFAULT, on_step: OnStep | None = None,
+    ) -> RefinedScene:  # fmt: skip
+        self.settings, self.start = settings, (gaussians, images, cameras, poses, points)
+        stopped = "budget"
+        for step in range(1, self.last_step + 1):
+            time.sleep(self.step_s)
+            self.num_steps = step
+            if self.error is not None:
+                raise self.error
+            progress = RefinementProgress(
+                step, step / self.last_step, 9.0, 100, 20.0 + step, None, partial(green, step)
+            )
+            if on_step is not None and on_step(progress) is False:
+                stopped = "interrupted"
+                break
+        return RefinedScene(
+            green(self.num_steps), cameras, poses, (), 20.0, 20.0 + self.num_steps, 0.9, (),
+            self.num_steps, stopped,
+        )  # fmt: skip
+
+
+def green(step: int) -> Gaussians:
+    """A green wall of 100 + step Gaussians one unit in front of the first camera."""
+    N = 100 + step
+    rows, columns = torch.arange(N) // 12, torch.arange(N) % 12
+    means = torch.stack((columns / 6 - 1, rows / 6 - 1, torch.ones(N)), -1)
+    colors = torch.tensor([0.0, 1.0, 0.0]).expand(N, 1, 3)
+    return Gaussians(
+        means, torch.full((N, 3), 0.08), torch.tensor([1.0, 0, 0, 0]).repeat(N, 1),
+        torch.full((N,), 0.95), dc_from_rgb(colors),
+    )  # fmt: skip
+
+
 @pytest.fixture
-def viewer(tiny: ZipSplat) -> Iterator[Any]:
+def tools() -> Tools:
+    return Tools()
+
+
+@pytest.fixture
+def viewer(tiny: ZipSplat, tools: Tools) -> Iterator[Any]:
     pytest.importorskip("viser", reason="the viewer needs viser: pip install 'zipsplat[viewer]'")
-    from zipsplat.viewer.app import Options, Viewer
+    from zipsplat.viewer.app import Viewer
+    from zipsplat.viewer.host import Options
     from zipsplat.viewer.server import Address, start_server, stop_server
 
     server = start_server(Address(port=0))
-    running = Viewer(server, lambda: tiny, Options(max_upload_bytes=200_000))
+    given = SharpeningTools(tools.find_cameras, tools.refine)
+    running = Viewer(server, lambda: tiny, Options(max_upload_bytes=200_000), given)
     yield running
     running.close()
     stop_server(server)
@@ -144,8 +229,6 @@ def open_page(viewer: Any) -> Iterator[Callable[..., Page]]:
 
 def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
     """Wait for something that another thread does."""
-    import time
-
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "nothing happened"

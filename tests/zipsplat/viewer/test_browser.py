@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import math
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.zipsplat.headless import MARKS, headless_chromium
 from zipsplat.gaussians import Gaussians
 from zipsplat.harmonics import dc_from_rgb
 from zipsplat.model.untrained import untrained_network
@@ -26,24 +26,10 @@ from zipsplat.pose import Pose
 from zipsplat.predictor import ZipSplat
 from zipsplat.viewer.reconstruction import Photos, Reconstruction
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]  # fmt: skip
 SIZE = {"width": 720, "height": 480}
 BALLS = {"red": (0.6, 0.0), "green": (0.0, -0.6), "blue": (-0.6, 0.0)}  # x, y; y points down
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
-    # Sorting and drawing are done without a graphics card.
-    pytest.mark.timeout(900),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture
@@ -54,11 +40,8 @@ def tiny() -> ZipSplat:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with headless_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

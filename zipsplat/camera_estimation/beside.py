@@ -1,0 +1,77 @@
+"""The cameras of a saved scene, from the `cameras.json` that 3DGS programs write with it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from zipsplat.camera import Camera
+from zipsplat.camera_estimation import viewer_list
+from zipsplat.camera_estimation.load import is_viewer_file
+from zipsplat.pose import Pose
+
+logger = logging.getLogger(__name__)
+
+NAME = "cameras.json"
+
+
+@dataclass(frozen=True)
+class SceneCameras:
+    """Where the photos of a scene were taken; the photos themselves need not be there.
+
+    Args:
+        cameras: (V,) intrinsics.
+        poses: (V,) camera-to-world, in the world of the scene.
+        names: V names of the photos.
+    """
+
+    cameras: Camera
+    poses: Pose
+    names: tuple[str, ...]
+
+    def transform(self, pose: Pose, scale: float = 1.0) -> SceneCameras:
+        """Cameras of the scene after `Gaussians.transform(pose, scale=scale)`."""
+        scaled = Pose(self.poses.R, self.poses.t * scale)
+        return SceneCameras(self.cameras, pose.to(scaled.t).compose(scaled), self.names)
+
+
+def read_scene_cameras(path: str | PathLike[str]) -> SceneCameras:
+    """Read a `cameras.json` of 3DGS viewers without its photos.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is damaged, or another kind of file. It names the file.
+    """
+    path = Path(path)
+    if not is_viewer_file(path):
+        raise ValueError(f"{path} is no cameras.json: it must be a list of cameras with `img_name`")
+    names, lenses, poses = zip(*viewer_list.read(path), strict=True)
+    packed = [(lens.width, lens.height, *lens.packed) for lens in lenses]
+    return SceneCameras(
+        Camera.from_packed(torch.tensor(packed, dtype=torch.float32)),
+        Pose.from_4x4mat(torch.from_numpy(np.stack(poses)).float()),
+        tuple(Path(name).name for name in names),
+    )
+
+
+def cameras_beside(scene: str | PathLike[str]) -> SceneCameras | None:
+    """The cameras that lie beside a scene file, or in the folder of the 3DGS run that it is of.
+
+    A run keeps its scenes in `point_cloud/iteration_N/` and the cameras two folders above. A file
+    that cannot be read is left alone with a warning.
+    """
+    folder = Path(scene).parent
+    run = folder.parent.parent if folder.name.startswith("iteration_") else folder
+    for path in (folder / NAME, run / NAME):
+        if path.is_file():
+            try:
+                return read_scene_cameras(path)
+            except (OSError, ValueError) as error:
+                logger.warning("no cameras are shown: %s", error)
+                return None
+    return None
