@@ -1,11 +1,13 @@
 """Pose refinement against the reference's trajectories, and by its purpose."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from zipsplat.alignment import (
     FAST,
@@ -110,6 +112,68 @@ def test_the_fast_settings_keep_the_best_pose_of_each_view():
 
     assert bool((loss(refined.poses) < 0.7 * loss(start)).all())
     assert float(loss(refined.poses).mean()) <= min(refined.losses[-75:]) + 1e-6
+
+
+def sharp_problem(seed: int, num_views: int = 5) -> tuple[Gaussians, Tensor, Camera, Pose]:
+    """Gaussians of one to three pixels, photos of a slightly different scene, true poses."""
+    generator = torch.Generator().manual_seed(seed)
+    camera = Camera.from_fov(0.9, w=64, h=64).map(lambda value: value.expand(num_views, 2))
+
+    def random(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    means = torch.cat((4 * random(800, 2) - 2, 3 + random(800, 1)), dim=1)
+    quats = torch.randn(800, 4, generator=generator)
+    sh0 = 3 * random(800, 1, 3) - 1.5
+    scene = Gaussians(means, 0.025 + 0.05 * random(800, 3), quats, 0.5 + 0.5 * random(800), sh0)
+    t = torch.cat((random(num_views, 2) - 0.5, torch.zeros(num_views, 1)), dim=1)
+    poses = Pose(torch.eye(3).repeat(num_views, 1, 1), t)
+    images = scene.render(camera, poses)[0].clamp(0, 1)
+    noise = torch.randn(sh0.shape, generator=generator)
+    return dataclasses.replace(scene, sh_coeffs=sh0 + 0.2 * noise), images, camera, poses
+
+
+def losses_at(scene: Gaussians, images: Tensor, camera: Camera, poses: Pose) -> Tensor:
+    drawn, info = scene.render(camera, poses)
+    return masked_absolute_error(drawn, info["alphas"], images)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_fast_settings_never_leave_a_view_worse_than_given(seed: int):
+    scene, images, camera, true = sharp_problem(seed)
+    refined = refine_poses(scene, images, camera, true, settings=FAST)
+    given = losses_at(scene, images, camera, true)
+    assert bool((losses_at(scene, images, camera, refined.poses) <= given).all())
+    assert error_of(refined.poses, true) < 0.01  # a third of a pixel
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+@pytest.mark.parametrize("seed", range(2))
+def test_the_fast_settings_converge_from_a_degree_at_any_scale(seed: int, scale: float):
+    scene, images, camera, true = sharp_problem(seed)
+    scene, true = scene.scale(scale), Pose(true.R, true.t * scale)
+    generator = torch.Generator().manual_seed(seed)
+    axis = functional.normalize(torch.randn(5, 3, generator=generator), dim=1)
+    start = Pose(true.R @ rotation_from_vector(axis * torch.pi / 180), true.t)
+    refined = refine_poses(scene, images, camera, start, settings=FAST)
+    reached = losses_at(scene, images, camera, refined.poses)
+    assert bool((reached < 1.05 * losses_at(scene, images, camera, true)).all())
+    assert float((refined.poses.R - true.R).abs().max()) < 0.01  # from 0.017; nobody looks away
+
+
+def test_a_first_step_in_pixels_moves_the_picture_by_about_a_pixel():
+    scene, images, camera, true = sharp_problem(0)
+    moved: list[Pose] = []
+    refine_poses(
+        scene, images, camera, true, settings=RefineSettings((Stage(1, 1.0, in_pixels=True),)),
+        on_step=lambda _, poses: moved.append(poses),
+    )  # fmt: skip
+    point = true.transform(torch.tensor([0.0, 0.0, 3.5]).expand(5, 1, 3))
+    turned = Pose(moved[0].R, true.t).inv().transform(point)
+    shifted = Pose(true.R, moved[0].t).inv().transform(point)
+    for at in (turned, shifted):  # Adam's first step has full size along each axis
+        distances = (camera.project(at)[:, 0] - camera.c).abs()
+        torch.testing.assert_close(distances, torch.ones_like(distances), atol=0.15, rtol=0)
 
 
 def test_views_do_not_depend_on_their_company():
