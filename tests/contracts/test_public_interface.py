@@ -12,7 +12,10 @@ import pytest
 import zipsplat
 
 ROOT = Path(__file__).parents[2]
-PUBLIC = {"Camera", "Gaussians", "Pose", "ZipSplat", "__version__", "load_image", "load_video"}
+PUBLIC = {
+    "Camera", "DepthAnything", "Gaussians", "Pose", "ZipSplat", "__version__", "load_image",
+    "load_video",
+}  # fmt: skip
 HEAVY = (
     "PIL",
     "av",
