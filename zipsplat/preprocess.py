@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from zipsplat.camera import Camera
-from zipsplat.images import crop_box, crop_to_ar, resize
+from zipsplat.images import InputSize, crop_box, crop_to_ar, resize
 from zipsplat.pose import Pose
 from zipsplat.structs import TensorStruct
 
 Images = Tensor | Sequence[Tensor]
+ImageSize = int | tuple[int, int] | InputSize
 S = TypeVar("S", bound=TensorStruct)
 
 # What resampling may overshoot; beyond, values are taken for a mistake.
@@ -47,11 +48,15 @@ class Preprocessor:
     """Crops pictures to the network's aspect ratio, resamples them, and moves cameras along.
 
     Args:
-        image_size: side of a square in pixels, or (height, width).
+        image_size: side of a square in pixels, (height, width), or a rule; by a rule that keeps
+            shapes, the first picture decides.
         multiple: sides must be multiples of this, the network's patch size.
     """
 
-    def __init__(self, image_size: int | tuple[int, int] = 252, multiple: int = 14) -> None:
+    def __init__(self, image_size: ImageSize = 252, multiple: int = 14) -> None:
+        self.multiple = multiple
+        self.keeps_shape = isinstance(image_size, InputSize) and image_size.keeps_shape
+        image_size = image_size.side if isinstance(image_size, InputSize) else image_size
         sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         if len(sides) != 2 or any(side < multiple or side % multiple for side in sides):
             raise ValueError(
@@ -59,6 +64,14 @@ class Preprocessor:
                 f"got {image_size}"
             )
         self.height, self.width = sides
+
+    def fitted(self, picture: Tensor) -> Preprocessor:
+        """For pictures of the shape of one (3, H, W); the same unless the rule keeps shapes."""
+        if not self.keeps_shape:
+            return self
+        longest = InputSize(max(self.height, self.width), keeps_shape=True)
+        size = longest.of_picture(picture.shape[-2], picture.shape[-1], self.multiple)
+        return Preprocessor(size, self.multiple)
 
     def __call__(
         self,
@@ -80,6 +93,8 @@ class Preprocessor:
         scenes = scenes_of(images)
         for index, image in enumerate(image for views in scenes for image in views):
             check_image(image, index)
+        if self.keeps_shape:
+            return self.fitted(scenes[0][0])(images, cameras, poses)
         prepared = torch.stack([torch.stack([self._prepare(i) for i in v]) for v in scenes])
         return Inputs(
             images=prepared,

@@ -17,9 +17,9 @@ ZIPSPLAT = {
     "animation": 1, "images": 1, "video": 1, "file_records": 1, "torch_files": 1,
     "inputs": 2, "downloads": 2, "camera": 2, "pose": 2, "render": 2, "formats": 2,
     "gaussians": 3, "hub": 3, "figures": 3, "posed_images": 3,
-    "model": 4, "preprocess": 4, "trajectories": 4, "weights": 5, "checkpoints": 4, "pruning": 4,
-    "framing": 5, "predictor": 6, "viz": 6, "webpage": 6, "alignment": 6, "refinement": 7,
-    "depth": 7,
+    "model": 4, "preprocess": 4, "trajectories": 4, "releases": 4, "checkpoints": 4, "pruning": 4,
+    "weights": 5, "framing": 5, "predictor": 6, "viz": 6, "webpage": 6, "alignment": 6,
+    "refinement": 7, "depth": 7,
     "viewer": 8, "cli": 9, "__main__": 10,
 }  # fmt: skip
 
@@ -64,7 +64,6 @@ OPTIONAL = {  # the one place that may import each optional package
     "pycolmap": {"splatfactory/datasets"},
     "wandb": {"splatfactory/training/writers.py"},
     "tensorboard": {"splatfactory/training/writers.py"},
-    "depth_anything_3": {"splatfactory/datasets"},
     "matplotlib": set(),
     "torchvision": set(),
     "lpips": set(),

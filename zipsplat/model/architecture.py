@@ -155,6 +155,7 @@ class ZipSplatConfig:
         mlp_ratio: hidden width of the fusion's feed-forward nets, in multiples of D.
         num_heads: attention heads of the fusion; 0 means heads of 64 channels.
         color_heads: attention heads of the colour branch; 0 means heads of 64 channels.
+        has_camera_decoder: whether cameras are predicted too, as Depth Anything 3 does.
     """
 
     backbone: BackboneConfig
@@ -164,6 +165,7 @@ class ZipSplatConfig:
     mlp_ratio: float = 4.0
     num_heads: int = 0
     color_heads: int = 0
+    has_camera_decoder: bool = False
 
     def __post_init__(self) -> None:
         """Fill in the numbers of heads, and check the rest."""
@@ -212,6 +214,7 @@ class ZipSplatConfig:
             "mlp_ratio": self.mlp_ratio,
             "num_heads": self.num_heads,
             "color_heads": self.color_heads,
+            "has_camera_decoder": self.has_camera_decoder,
             "gaussian_head": {"sh_degree": self.sh_degree},
             "backbone": backbone,
         }
@@ -268,5 +271,6 @@ def network_fields(model: Mapping[str, Any]) -> dict[str, Any]:
         "mlp_ratio": model.get("mlp_ratio"),
         "num_heads": model.get("num_heads"),
         "color_heads": model.get("color_heads"),
+        "has_camera_decoder": model.get("has_camera_decoder"),
     }
     return {key: value for key, value in found.items() if value is not None}

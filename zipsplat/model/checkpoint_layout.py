@@ -10,6 +10,7 @@ the three starts equal.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zipsplat.images import InputSize
 from zipsplat.model.architecture import (
     GEOMETRY_PARAMETERS,
     HEAD_DIM,
@@ -32,8 +34,10 @@ _VIT = "backbone.backbone."
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 _DA3_PREFIX = "model.backbone.pretrained."
 _USUAL_GAUSSIANS_PER_TOKEN = 32
-_USUAL_SIZE = 252
 _NAMED_AT_MOST = 4
+_CAMERA_DECODER = re.compile(r"(?:.+\.)?(cam_dec\..+)")
+
+logger = logging.getLogger(__name__)
 
 
 def network_from_tensors(tensors: Mapping[str, Tensor], conf: Mapping[str, Any]) -> ZipSplatNetwork:
@@ -52,6 +56,7 @@ def network_from_tensors(tensors: Mapping[str, Tensor], conf: Mapping[str, Any])
         ValueError: if tensors are missing, unexpected or of a wrong shape, or the architecture
             cannot be read.
     """
+    tensors = {_plain_name(name): value for name, value in tensors.items()}
     try:
         config = read_architecture(tensors, conf)
     except (AttributeError, IndexError, TypeError, ZeroDivisionError) as error:
@@ -84,19 +89,38 @@ def read_architecture(tensors: Mapping[str, Tensor], conf: Mapping[str, Any]) ->
         mlp_ratio=shape_of(tensors, "cross_attention.0.mlp.fc1.weight")[0] / D,
         num_heads=D // shape_of(tensors, "cross_attention.0.attn.q_norm.weight")[0],
         color_heads=color_dim // shape_of(tensors, "color_cross_attention.attn.q_norm.weight")[0],
+        has_camera_decoder=any(_CAMERA_DECODER.fullmatch(name) for name in tensors),
     )
 
 
-def trained_size(conf: Mapping[str, Any]) -> int:
-    """Side in pixels of the pictures that a network was trained on.
+def _plain_name(name: str) -> str:
+    """The name in our network: the camera decoder may be kept below any part."""
+    match = _CAMERA_DECODER.fullmatch(name)
+    return match[1] if match else name
+
+
+def trained_size(conf: Mapping[str, Any], usual: InputSize) -> InputSize:
+    """Size of the pictures that a network was trained on.
 
     Args:
-        conf: the configuration stored with its weights; 252 as in the released one if it does not
-            say.
+        conf: the configuration stored with its weights: `model.img_size` is the side, or the
+            longer side if `data.aspect_ratio_range` is a range.
+        usual: what holds where it does not say.
     """
-    model = conf.get("model")
-    size = model.get("img_size") if isinstance(model, Mapping) else None
-    return size if isinstance(size, int) and size > 0 else _USUAL_SIZE
+    model, data = (conf.get(key) for key in ("model", "data"))
+    side = model.get("img_size") if isinstance(model, Mapping) else None
+    ratios = data.get("aspect_ratio_range") if isinstance(data, Mapping) else None
+    if not (isinstance(side, int) and side > 0):
+        shape = "the longer side of pictures" if usual.keeps_shape else "square pictures"
+        logger.warning(
+            "the weights do not say what size they were trained at; taking %d px, %s",
+            usual.side,
+            shape,
+        )
+        side = usual.side
+    is_pair = isinstance(ratios, Sequence) and len(ratios) == 2
+    keeps_shape = ratios[0] != ratios[1] if is_pair and ratios else usual.keeps_shape
+    return InputSize(side, keeps_shape)
 
 
 def check_state(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:

@@ -202,9 +202,12 @@ class DepthAnything3(nn.Module):
 
     def forward(self, images: Tensor, priors: Priors | None = None) -> list[Tensor]:
         """Tokens (B, V, T, 2·D) of each output layer, deepest first; see `MultiViewViT`."""
+        return [layer.patches for layer in self.layers(images, priors)]
+
+    def layers(self, images: Tensor, priors: Priors | None = None) -> list[LayerTokens]:
+        """The same with the special tokens."""
         camera_tokens = None if priors is None else self.cam_enc(priors)
-        out: list[Tensor] = self.backbone(images, camera_tokens)
-        return out
+        return self.backbone.layers(images, camera_tokens)
 
 
 def _block(config: BackboneConfig, index: int) -> Block:
