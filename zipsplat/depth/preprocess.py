@@ -112,6 +112,18 @@ class DepthPreprocessor:
             return inputs
         return _with_poses(inputs, checked_poses(batched(poses, scenes))[0])
 
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of a picture as the network sees it, if all have its shape."""
+        return self._sizes(height, width)[-1]
+
+    def _sizes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Sizes that a picture is brought to, one after the other."""
+        if len(self.sides) == 2:
+            return [(self.sides[0], self.sides[1])]
+        scaled = scaled_size(height, width, self.sides[0])
+        rows, columns = (nearest_multiple(side, self.multiple) for side in scaled)
+        return [scaled, (rows, columns)]
+
     def _prepare(self, image: Tensor) -> tuple[Tensor, tuple[float, float], tuple[float, float]]:
         """The resampled picture, its scale along x and y, and the corner of a crop before it."""
         height, width = image.shape[-2:]
@@ -120,12 +132,7 @@ class DepthPreprocessor:
             box = crop_box(height, width, self.sides[1] / self.sides[0])
             top, left, height, width = box.top, box.left, box.height, box.width
             image = image[..., top : top + height, left : left + width]
-            steps = [(self.sides[0], self.sides[1])]
-        else:
-            scaled = scaled_size(height, width, self.sides[0])
-            rows, columns = (nearest_multiple(side, self.multiple) for side in scaled)
-            steps = [scaled, (rows, columns)]
-        resized = _resized(image, steps)
+        resized = _resized(image, self._sizes(height, width))
         scale = (resized.shape[-1] / width, resized.shape[-2] / height)
         return resized, scale, (left * scale[0], top * scale[1])
 
