@@ -13,6 +13,7 @@ from zipsplat._version import __version__
 if TYPE_CHECKING:
     from zipsplat.camera import Camera
     from zipsplat.camera_estimation import estimate_cameras
+    from zipsplat.depth.predictor import DepthAnything
     from zipsplat.gaussians import Gaussians
     from zipsplat.images import load_image
     from zipsplat.pose import Pose
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Camera",
+    "DepthAnything",
     "Gaussians",
     "Pose",
     "ZipSplat",
@@ -34,6 +36,7 @@ __all__ = [
 
 _LAZY = {
     "Camera": "zipsplat.camera",
+    "DepthAnything": "zipsplat.depth.predictor",
     "Gaussians": "zipsplat.gaussians",
     "Pose": "zipsplat.pose",
     "ZipSplat": "zipsplat.predictor",

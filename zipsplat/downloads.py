@@ -47,6 +47,7 @@ class Source:
         size: bytes.
         revision: of the repository the file belongs to.
         headers: sent to the first host only, not to where it redirects.
+        licence: of the file, recorded beside it.
     """
 
     url: str
@@ -54,6 +55,7 @@ class Source:
     size: int | None = None
     revision: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    licence: str | None = None
 
     @property
     def address(self) -> str:
@@ -117,7 +119,8 @@ def _download(source: Source, destination: Path) -> None:
             "nothing was kept"
         )
     mtime = part.stat().st_mtime_ns
-    Record(source.address, size, digest, source.revision, etag, mtime).write(destination)
+    record = Record(source.address, size, digest, source.revision, etag, mtime, source.licence)
+    record.write(destination)
     part.replace(destination)
     _forget(part)
 

@@ -36,6 +36,7 @@ class Record:
         revision: of the repository, if it has revisions.
         etag: the server's name for this version.
         verified_mtime_ns: modification time of the file when the digest was last computed.
+        licence: as its repository stated it when the file was fetched.
     """
 
     url: str
@@ -44,6 +45,7 @@ class Record:
     revision: str | None = None
     etag: str | None = None
     verified_mtime_ns: int = 0
+    licence: str | None = None
 
     @staticmethod
     def path_for(file: Path) -> Path:

@@ -2,17 +2,19 @@
 
 The client library answers what a repository holds and which commit a revision names; the bytes
 come through `downloads`, so that they are resumed, verified and recorded like everything else. The
-commit is resolved once: from then on the record beside the file decides.
+commit is resolved once: from then on the record beside the file decides. A file that its owner has
+renamed is found by the other names it is known by, or by its digest if that is known.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from zipsplat.downloads import TIMEOUT_S, DownloadError, Source, cache_dir, fetch
 from zipsplat.file_records import Record
@@ -21,6 +23,8 @@ ENDPOINT_VARIABLE = "HF_ENDPOINT"
 DEFAULT_ENDPOINT = "https://huggingface.co"
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,18 +50,60 @@ class HubFile:
         return f"{_endpoint()}/{self.repository}/resolve/main/{self.filename}"
 
 
+@dataclass(frozen=True)
+class HubRelease:
+    """One file that somebody released, under the names it has or had.
+
+    Args:
+        repository: "organisation/repository".
+        filenames: the preferred one first; the first that exists is fetched.
+        licence: as repositories state it, such as "apache-2.0"; None if only they can tell.
+        size: bytes, if known beforehand.
+        sha256: hexadecimal digest, if known beforehand.
+    """
+
+    repository: str
+    filenames: tuple[str, ...]
+    licence: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+
+    @property
+    def files(self) -> tuple[HubFile, ...]:
+        """The file under each of its names."""
+        return tuple(HubFile(self.repository, name) for name in self.filenames)
+
+    def record(self) -> Record | None:
+        """What is known of the file that was fetched, even if it is lost."""
+        return next((found for file in self.files if (found := Record.read(file.cached))), None)
+
+
 def fetch_hub_file(hub: HubFile) -> Path:
     """The local copy of a file, fetched if it is not there.
 
     Raises:
         DownloadError: if it cannot be fetched; the message says where to put it by hand.
     """
-    if hub.cached.exists():
-        return fetch(Source(hub.page), hub.cached)
-    record = Record.read(hub.cached)
-    revision = record.revision if record else None
-    source = _ask(hub.page, hub.cached, lambda: _resolve(hub, revision))
-    return fetch(source, hub.cached)
+    return fetch_release(HubRelease(hub.repository, (hub.filename,)))
+
+
+def fetch_release(release: HubRelease) -> Path:
+    """The local copy of a released file, fetched if it is not there.
+
+    Raises:
+        DownloadError: if it cannot be fetched; the message lists what its repository holds, or
+            says where to put the file by hand.
+    """
+    for file in release.files:
+        if file.cached.exists():
+            return fetch(Source(file.page), file.cached)
+    recorded = [file for file in release.files if Record.read(file.cached)]
+    first = (recorded or release.files)[0]
+    hub, source = _ask(first.page, first.cached, lambda: _find(release, first))
+    licence = source.licence or "not stated: take it for non-commercial"
+    logger.warning("fetching %s of %s; licence: %s", hub.filename, hub.repository, licence)
+    known = hub if hub.filename in release.filenames else first
+    return fetch(source, known.cached)
 
 
 def fetch_repository(repository: str, suffixes: Sequence[str]) -> Path:
@@ -75,7 +121,8 @@ def fetch_repository(repository: str, suffixes: Sequence[str]) -> Path:
     cached = [path for path in folder.glob("*") if path.suffix in suffixes]
     if len(cached) == 1:
         return fetch_hub_file(HubFile(repository, cached[0].name))
-    listed = _ask(f"{_endpoint()}/{repository}", folder, lambda: _list_files(repository))
+    info = _ask(f"{_endpoint()}/{repository}", folder, lambda: _repository(repository))
+    listed = [item.rfilename for item in info.siblings or []]
     files = [name for name in listed if name.endswith(tuple(suffixes))]
     files = [name for name in files if name.endswith(suffixes[0])] or files
     if len(files) != 1:
@@ -84,6 +131,44 @@ def fetch_repository(repository: str, suffixes: Sequence[str]) -> Path:
             f"({', '.join(files[:5])}); give the address of the one you want"
         )
     return fetch_hub_file(HubFile(repository, files[0]))
+
+
+def _find(release: HubRelease, first: HubFile) -> tuple[HubFile, Source]:
+    """Where the file is now: under its usual name, or under another that the repository lists."""
+    record = release.record()
+    revision = record.revision if record else None
+    try:
+        found, source = first, _resolve(first, revision)
+    except Exception as error:  # the client's errors and those of its HTTP library
+        if _status(error) != 404 or _is_lost_repository(error):
+            raise
+        info = _repository(release.repository, revision)
+        found = _listed(release, info, record.sha256 if record else release.sha256)
+        source = _resolve(found, info.sha)
+    licence = release.licence or _licence(release.repository, source.revision)
+    return found, replace(
+        source,
+        size=release.size or source.size,
+        sha256=release.sha256 or source.sha256,
+        licence=licence,
+    )
+
+
+def _listed(release: HubRelease, info: Any, sha256: str | None) -> HubFile:
+    """The released file among those that a repository lists."""
+    siblings = {item.rfilename: item for item in info.siblings or []}
+    for name in release.filenames:
+        if name in siblings:
+            return HubFile(release.repository, name)
+    for name, item in siblings.items():
+        if sha256 and getattr(item.lfs, "sha256", None) == sha256:
+            return HubFile(release.repository, name)
+    names = ", ".join(name for name in siblings if not name.startswith(".")) or "nothing"
+    raise DownloadError(
+        f"{release.repository} holds no file {' or '.join(release.filenames)} at revision "
+        f"{info.sha}, but {names}; give the address of the one you want, as "
+        f"{_endpoint()}/{release.repository}/resolve/{info.sha}/NAME"
+    )
 
 
 def _resolve(hub: HubFile, revision: str | None) -> Source:
@@ -104,20 +189,48 @@ def _resolve(hub: HubFile, revision: str | None) -> Source:
     )
 
 
-def _list_files(repository: str) -> list[str]:
+def _repository(repository: str, revision: str | None = None) -> Any:
+    """What the hub says of a repository: commit, files with sizes and digests, tags."""
     from huggingface_hub import HfApi
 
-    info = HfApi(endpoint=_endpoint()).model_info(repository, timeout=TIMEOUT_S)
-    return [item.rfilename for item in info.siblings or []]
+    api = HfApi(endpoint=_endpoint())
+    return api.model_info(repository, revision=revision, timeout=TIMEOUT_S, files_metadata=True)
+
+
+def _licence(repository: str, revision: str | None) -> str | None:
+    """The licence that a repository states, or None if it states none or cannot be asked."""
+    try:
+        tags = _repository(repository, revision).tags or []
+    except Exception as error:  # as above; the file is what was asked for
+        logger.info("the licence of %s could not be read (%s)", repository, error)
+        return None
+    stated = [tag.removeprefix("license:") for tag in tags if tag.startswith("license:")]
+    return stated[0] if stated else None
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that an error of the client stands for."""
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _is_lost_repository(error: BaseException) -> bool:
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    return isinstance(error, RepositoryNotFoundError)
 
 
 def _ask(what: str, destination: Path, question: Callable[[], T]) -> T:
     """Ask Hugging Face; its many ways to fail become one."""
     try:
         return question()
-    except ImportError:
+    except (ImportError, DownloadError):
         raise
     except Exception as error:  # the client's errors and those of its HTTP library
+        if _is_lost_repository(error):
+            raise DownloadError(
+                f"cannot fetch {what}: there is no such repository (any more), or it needs an "
+                f"access token. If you have the file, put it at {destination}"
+            ) from error
         lines = str(error).strip().splitlines()
         raise DownloadError(
             f"cannot fetch {what} ({lines[0] if lines else type(error).__name__}). Where there is "

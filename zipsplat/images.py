@@ -50,6 +50,27 @@ class CropBox(NamedTuple):
 
 
 @dataclass(frozen=True)
+class InputSize:
+    """How large the pictures are that a network was trained on.
+
+    Args:
+        side: in pixels, of a square or, if the shape is kept, of the longer side.
+        keeps_shape: whether pictures keep their aspect ratio.
+    """
+
+    side: int
+    keeps_shape: bool = False
+
+    def of_picture(self, height: int, width: int, multiple: int) -> tuple[int, int]:
+        """(height, width) for a picture; sides that keep its shape are rounded to multiples."""
+        if not self.keeps_shape:
+            return self.side, self.side
+        factor = self.side / max(height, width)
+        rows, columns = (max(1, round(side * factor / multiple)) for side in (height, width))
+        return rows * multiple, columns * multiple
+
+
+@dataclass(frozen=True)
 class ImageInfo:
     """What a picture file says of itself.
 

@@ -18,7 +18,7 @@ from zipsplat.model.compression import check_compression
 from zipsplat.model.network import Features, ZipSplatNetwork
 from zipsplat.model.priors import Priors
 from zipsplat.pose import Pose
-from zipsplat.preprocess import Images, Inputs, Preprocessor
+from zipsplat.preprocess import Images, ImageSize, Inputs, Preprocessor
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -33,14 +33,15 @@ class ZipSplat(nn.Module):
     camera is 1.
 
     Args:
-        weights: a name ("zipsplat", the released weights), a path, an http(s) address, or a
-            Hugging Face repository "organisation/repository". The architecture is read from it.
+        weights: a name ("zipsplat", the released weights of the paper, or "zipsplat-504", the newer
+            ones), a path, an http(s) address, or a Hugging Face repository
+            "organisation/repository". The architecture is read from it.
         device: where to compute: "auto" takes CUDA, else MPS (untested), else the CPU.
         dtype: "float32" (exact), "bfloat16" (half the memory, and faster on recent GPUs), or
             "auto": bfloat16 on CUDA devices that have it, else float32.
         image_size: pictures are cropped and resampled to this: a side in pixels, or (height,
-            width); multiples of 14. None is the size that the weights were trained at, 252 for
-            the released ones.
+            width); multiples of 14. None is the size that the weights were trained at: 252 for
+            "zipsplat"; for "zipsplat-504" a long side of 504 in the shape of the first picture.
 
     Attributes:
         model: the network.
@@ -62,7 +63,9 @@ class ZipSplat(nn.Module):
             network = network_from_tensors(checkpoint.tensors, checkpoint.conf)
         except ValueError as error:
             raise ValueError(f"{checkpoint.path}: {error}") from error
-        size = trained_size(checkpoint.conf) if image_size is None else image_size
+        size: ImageSize | None = image_size
+        if size is None:
+            size = trained_size(checkpoint.conf, weights_files.usual_size(weights))
         self._assemble(network, device, dtype, size)
 
     @classmethod
@@ -71,7 +74,7 @@ class ZipSplat(nn.Module):
         network: ZipSplatNetwork,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
-        image_size: int | tuple[int, int] = 252,
+        image_size: ImageSize = 252,
     ) -> ZipSplat:
         """Wrap a network that is there already, as one from a training; see the class.
 
@@ -86,7 +89,7 @@ class ZipSplat(nn.Module):
         network: ZipSplatNetwork,
         device: str | torch.device,
         dtype: str | torch.dtype,
-        image_size: int | tuple[int, int],
+        image_size: ImageSize,
     ) -> None:
         super().__init__()
         where = choose_device(device)
@@ -178,6 +181,23 @@ class ZipSplat(nn.Module):
             compression: share of the tokens to keep, in (0, 1].
         """
         return self.model.decode(features, compression)
+
+    @torch.no_grad()
+    def cameras(self, features: Features) -> tuple[Camera, Pose]:
+        """Cameras of encoded pictures, if the weights hold a camera decoder.
+
+        Args:
+            features: from `encode`.
+
+        Returns:
+            (B, V) cameras in pixels of the network's input, and (B, V) camera-to-world poses in
+            the frame of the first view.
+
+        Raises:
+            ValueError: if the weights hold no camera decoder.
+        """
+        cameras, poses = self.model.cameras(features)
+        return cameras, poses[:, :1].inv().compose(poses)
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from zipsplat.camera import Camera
-from zipsplat.images import crop_box, crop_to_ar, resize
+from zipsplat.images import InputSize, crop_box, crop_to_ar, resize
 from zipsplat.pose import Pose
 from zipsplat.structs import TensorStruct
 
 Images = Tensor | Sequence[Tensor]
+ImageSize = int | tuple[int, int] | InputSize
 S = TypeVar("S", bound=TensorStruct)
 
 # What resampling may overshoot; beyond, values are taken for a mistake.
@@ -47,11 +48,15 @@ class Preprocessor:
     """Crops pictures to the network's aspect ratio, resamples them, and moves cameras along.
 
     Args:
-        image_size: side of a square in pixels, or (height, width).
+        image_size: side of a square in pixels, (height, width), or a rule; by a rule that keeps
+            shapes, the first picture decides.
         multiple: sides must be multiples of this, the network's patch size.
     """
 
-    def __init__(self, image_size: int | tuple[int, int] = 252, multiple: int = 14) -> None:
+    def __init__(self, image_size: ImageSize = 252, multiple: int = 14) -> None:
+        self.multiple = multiple
+        self.keeps_shape = isinstance(image_size, InputSize) and image_size.keeps_shape
+        image_size = image_size.side if isinstance(image_size, InputSize) else image_size
         sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         if len(sides) != 2 or any(side < multiple or side % multiple for side in sides):
             raise ValueError(
@@ -59,6 +64,14 @@ class Preprocessor:
                 f"got {image_size}"
             )
         self.height, self.width = sides
+
+    def fitted(self, picture: Tensor) -> Preprocessor:
+        """For pictures of the shape of one (3, H, W); the same unless the rule keeps shapes."""
+        if not self.keeps_shape:
+            return self
+        longest = InputSize(max(self.height, self.width), keeps_shape=True)
+        size = longest.of_picture(picture.shape[-2], picture.shape[-1], self.multiple)
+        return Preprocessor(size, self.multiple)
 
     def __call__(
         self,
@@ -77,14 +90,16 @@ class Preprocessor:
             TypeError: if the pictures are no floating-point tensors.
             ValueError: if shapes, values or numbers do not fit.
         """
-        scenes = _scenes(images)
+        scenes = scenes_of(images)
         for index, image in enumerate(image for views in scenes for image in views):
-            _check_image(image, index)
+            check_image(image, index)
+        if self.keeps_shape:
+            return self.fitted(scenes[0][0])(images, cameras, poses)
         prepared = torch.stack([torch.stack([self._prepare(i) for i in v]) for v in scenes])
         return Inputs(
             images=prepared,
-            cameras=None if cameras is None else self._adjust(_batch(cameras, scenes), scenes),
-            poses=None if poses is None else _checked(_batch(poses, scenes)),
+            cameras=None if cameras is None else self._adjust(batched(cameras, scenes), scenes),
+            poses=None if poses is None else checked_poses(batched(poses, scenes)),
         )
 
     def _prepare(self, image: Tensor) -> Tensor:
@@ -93,7 +108,7 @@ class Preprocessor:
 
     def _adjust(self, cameras: Camera, scenes: list[list[Tensor]]) -> Camera:
         """Cameras of the prepared pictures: shifted by whole pixels, then scaled."""
-        _check_cameras(cameras, scenes)
+        check_cameras(cameras, scenes)
         boxes = [
             [crop_box(i.shape[-2], i.shape[-1], self.width / self.height) for i in views]
             for views in scenes
@@ -104,7 +119,7 @@ class Preprocessor:
         return Camera(size, cameras.f, cameras.c - corner).scale(target / size)
 
 
-def _scenes(images: Images) -> list[list[Tensor]]:
+def scenes_of(images: Images) -> list[list[Tensor]]:
     """Views of each scene."""
     if not isinstance(images, (Tensor, list, tuple)):
         raise TypeError(
@@ -124,7 +139,8 @@ def _scenes(images: Images) -> list[list[Tensor]]:
     return scenes
 
 
-def _check_image(image: Tensor, index: int) -> None:
+def check_image(image: Tensor, index: int) -> None:
+    """Refuse what is no RGB picture (3, H, W) in [0, 1], naming its index."""
     if not isinstance(image, Tensor):
         raise TypeError(
             f"picture {index} must be a tensor (3, H, W), got {type(image).__name__}; load_image "
@@ -147,7 +163,7 @@ def _check_image(image: Tensor, index: int) -> None:
         )
 
 
-def _check_cameras(cameras: Camera, scenes: list[list[Tensor]]) -> None:
+def check_cameras(cameras: Camera, scenes: list[list[Tensor]]) -> None:
     """Cameras must be usable and of the pictures as given."""
     values = cameras.packed()
     if not bool(values.isfinite().all()) or not bool((cameras.f > 0).all()):
@@ -164,7 +180,7 @@ def _check_cameras(cameras: Camera, scenes: list[list[Tensor]]) -> None:
             )
 
 
-def _batch(given: S | Sequence[S], scenes: list[list[Tensor]]) -> S:
+def batched(given: S | Sequence[S], scenes: list[list[Tensor]]) -> S:
     """Cameras or poses of batch shape (B, V)."""
     joined: S = given if isinstance(given, TensorStruct) else torch.stack(list(given))  # type: ignore[assignment, arg-type]
     wanted = (len(scenes), len(scenes[0]))
@@ -178,6 +194,7 @@ def _batch(given: S | Sequence[S], scenes: list[list[Tensor]]) -> S:
     return batch
 
 
-def _checked(poses: Pose) -> Pose:
+def checked_poses(poses: Pose) -> Pose:
+    """The poses, if they are rotations and centres."""
     poses.check()
     return poses

@@ -4,7 +4,7 @@ Accepted are PyTorch checkpoints (`.tar`, `.pth`, `.pt`, `.ckpt`: zip archives o
 with the weights bare or under `model` or `state_dict`) and `.safetensors` files. Nothing in them
 is executed (see `tensor_pickle`); all tensors are views of the memory-mapped file.
 
-The released weights are those of https://huggingface.co/veichta/zipsplat.
+Names are those of `releases.RELEASES` and of the files that come with the package.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from torch import Tensor
 
 from zipsplat.downloads import DownloadError, Source, cache_dir, fetch
 from zipsplat.files import atomic_path
-from zipsplat.hub import HubFile, fetch_hub_file, fetch_repository
+from zipsplat.hub import fetch_release, fetch_repository
+from zipsplat.images import InputSize
+from zipsplat.releases import RELEASES
 from zipsplat.tensor_pickle import Opaque
 from zipsplat.torch_files import read_torch_file
 
@@ -34,16 +36,13 @@ SUFFIXES = (".safetensors", ".tar", ".pth", ".pt", ".ckpt")
 WRAPPERS = ("model", "state_dict")
 # The training head used to own a perceptual network; it is no part of the model.
 IGNORED_PREFIX = "gaussian_head.lpips."
+DEFAULT_SIZE = InputSize(252)
 CONF_KEYS = ("out_layers", "alt_start", "qknorm_start", "rope_start")
 
 logger = logging.getLogger(__name__)
 
 
-REGISTRY: Mapping[str, HubFile] = {
-    "zipsplat": HubFile("veichta/zipsplat", "zipsplat-da3g-252p.tar"),
-}
 LICENCE_NOTES: Mapping[str, str] = {
-    "zipsplat": "Made with the released ZipSplat weights (CC BY-NC 4.0): not for commercial use.",
     "zipsplat-tiny": "Made with zipsplat-tiny (Apache-2.0), a small model of generated scenes.",
 }
 
@@ -82,12 +81,21 @@ def load(weights: str | PathLike[str]) -> Checkpoint:
 
 def licence_note(weights: str | PathLike[str]) -> str:
     """A sentence about the licence of registered weights; empty if none is known."""
-    return LICENCE_NOTES.get(os.fspath(weights), "")
+    name = os.fspath(weights)
+    if name in LICENCE_NOTES:
+        return LICENCE_NOTES[name]
+    return RELEASES[name].note if name in RELEASES else ""
+
+
+def usual_size(weights: str | PathLike[str]) -> InputSize:
+    """Size of the pictures that weights are usually for, if their file does not say."""
+    name = os.fspath(weights)
+    return RELEASES[name].size if name in RELEASES else DEFAULT_SIZE
 
 
 def names() -> list[str]:
     """Names that `locate` knows: the released weights and those that came with the package."""
-    return [*REGISTRY, *bundled()]
+    return [*RELEASES, *bundled()]
 
 
 def bundled() -> dict[str, Path]:
@@ -105,8 +113,8 @@ def locate(weights: str | PathLike[str]) -> Path:
         return _with_hint(text, _fetch_url)
     if text in bundled():
         return bundled()[text]
-    if text in REGISTRY and not Path(text).is_file():
-        return _with_hint(text, lambda name: fetch_hub_file(REGISTRY[name]))
+    if text in RELEASES and not Path(text).is_file():
+        return _with_hint(text, lambda name: fetch_release(RELEASES[name].file))
     if (
         not Path(text).exists()
         and re.fullmatch(r"[\w.-]+/[\w.-]+", text)

@@ -150,7 +150,7 @@ def test_every_published_evaluation_runs_and_none_overwrites_another(
     config = load(Request("zipsplat_eval", small))
     network = build_model(config.model, with_initial_weights=True).network
     checkpoints.export(network.state_dict(), to_dict(config), place / "released.safetensors")
-    monkeypatch.setattr(weights, "fetch_hub_file", lambda _file: place / "released.safetensors")
+    monkeypatch.setattr(weights, "fetch_release", lambda _file: place / "released.safetensors")
     for command in EVALUATIONS:
         assert run.main([*shlex.split(command), *small, *SMALL_EVALUATION]) == 0, command
     results = place / "outputs" / "results"

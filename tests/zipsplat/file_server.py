@@ -21,6 +21,7 @@ class Shelf:
         status: statuses to answer the next requests with.
         redirects: path to another path.
         repositories: Hugging Face repositories, "organisation/name" to commit.
+        tags: what repositories state, such as "license:apache-2.0".
         requests: what was asked: path and headers.
     """
 
@@ -30,6 +31,7 @@ class Shelf:
     status: list[int] = field(default_factory=list)
     redirects: dict[str, str] = field(default_factory=dict)
     repositories: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, list[str]] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     def ranges(self) -> list[str | None]:
@@ -74,7 +76,11 @@ def _answer(handler: BaseHTTPRequestHandler, shelf: Shelf, has_body: bool) -> No
         handler.send_error(shelf.status.pop(0))
         return
     if path.startswith("/api/models/"):
-        _send_json(handler, _repository_info(shelf, path.removeprefix("/api/models/")))
+        repository, _, revision = path.removeprefix("/api/models/").partition("/revision/")
+        if repository not in shelf.repositories:
+            _refuse(handler, 401, "RepoNotFound")
+            return
+        _send_json(handler, _repository_info(shelf, repository, revision or "main"))
         return
     if path in shelf.redirects:
         handler.send_response(302)
@@ -83,7 +89,13 @@ def _answer(handler: BaseHTTPRequestHandler, shelf: Shelf, has_body: bool) -> No
         handler.end_headers()
         return
     if path not in shelf.files:
-        handler.send_error(404)
+        repository = path.partition("/resolve/")[0].removeprefix("/")
+        if "/resolve/" not in path:
+            handler.send_error(404)
+        elif repository in shelf.repositories:
+            _refuse(handler, 404, "EntryNotFound")
+        else:
+            _refuse(handler, 401, "RepoNotFound")
         return
     _send_file(handler, shelf, path, has_body)
 
@@ -115,11 +127,29 @@ def _send_file(handler: BaseHTTPRequestHandler, shelf: Shelf, path: str, has_bod
             handler.wfile.write(content[begin:end])
 
 
-def _repository_info(shelf: Shelf, repository: str) -> dict[str, object]:
-    marker = f"/{repository}/resolve/main/"
-    names = [path.removeprefix(marker) for path in shelf.files if path.startswith(marker)]
-    commit = shelf.repositories.get(repository, "")
-    return {"id": repository, "sha": commit, "siblings": [{"rfilename": name} for name in names]}
+def _refuse(handler: BaseHTTPRequestHandler, status: int, code: str) -> None:
+    """The hub's way to say what is not there."""
+    handler.send_response(status)
+    handler.send_header("X-Error-Code", code)
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
+def _repository_info(shelf: Shelf, repository: str, revision: str) -> dict[str, object]:
+    marker = f"/{repository}/resolve/{revision}/"
+    siblings = []
+    for path, content in shelf.files.items():
+        if path.startswith(marker):
+            lfs = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+            name = path.removeprefix(marker)
+            siblings.append({"rfilename": name, "lfs": {**lfs, "pointerSize": 1}})
+    commit = shelf.repositories[repository]
+    return {
+        "id": repository,
+        "sha": commit if revision == "main" else revision,
+        "siblings": siblings,
+        "tags": shelf.tags.get(repository, []),
+    }
 
 
 def _send_json(handler: BaseHTTPRequestHandler, content: dict[str, object]) -> None:

@@ -248,6 +248,7 @@ def test_released_weights(
     assert record.sha256 == hashlib.sha256(content).hexdigest()
     asked = [path for path, _ in server.shelf.requests]
     assert sum("/resolve/main/" in path for path in asked) == 1  # the revision is resolved once
+    assert sum("/api/models/" in path for path in asked) == 1  # the preferred name is not there
     server.shelf.requests.clear()
     weights.load("zipsplat")
     assert server.shelf.requests == []
@@ -298,4 +299,6 @@ def test_repository_of_others(
 def test_records_are_readable_json(server: FileServer, tmp_path: Path) -> None:
     file = fetch(offered(server), tmp_path / "file.bin")
     content = json.loads(Record.path_for(file).read_text())
-    assert set(content) == {"url", "size", "sha256", "revision", "etag", "verified_mtime_ns"}
+    assert set(content) == {
+        "url", "size", "sha256", "revision", "etag", "verified_mtime_ns", "licence",
+    }  # fmt: skip

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.zipsplat.tiny_network import tiny_network
+from tests.zipsplat.tiny_network import TINY, tiny_network
 from zipsplat import Camera, Gaussians, Pose, ZipSplat, weights
+from zipsplat.images import InputSize
 from zipsplat.model.network import ZipSplatNetwork
 from zipsplat.model.priors import Priors
 
@@ -192,6 +194,59 @@ def test_pictures_get_the_size_that_the_weights_were_trained_at(
         loaded = ZipSplat(path, device="cpu").preprocessor
         assert (loaded.height, loaded.width) == (wanted, wanted)
     assert ZipSplat(path, device="cpu", image_size=28).preprocessor.height == 28
+
+
+def test_long_sides_keep_the_shape_of_the_first_picture(
+    tmp_path: Path,
+    model: ZipSplat,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    conf = model.model.config.to_conf()
+    path = tmp_path / "x.safetensors"
+    usual = InputSize(56, keeps_shape=True)
+    monkeypatch.setattr(weights, "usual_size", lambda _: usual)
+    weights.save(path, model.model.state_dict(), conf)
+    loaded = ZipSplat(path, device="cpu")
+    assert "do not say what size they were trained at; taking 56 px, the longer" in caplog.text
+    wide = torch.rand(3, 40, 80)
+    same(loaded([wide]), ZipSplat(path, device="cpu", image_size=(28, 56))([wide]), atol=0)
+    assert loaded.encode([wide, wide.mT]).grid == (2, 4)
+    conf["model"]["img_size"], conf["data"] = 28, {"aspect_ratio_range": [1.0, 1.0]}
+    weights.save(path, model.model.state_dict(), conf)
+    assert ZipSplat(path, device="cpu").encode([wide]).grid == (2, 2)
+    conf["data"] = {"aspect_ratio_range": [0.5, 2.0]}
+    weights.save(path, model.model.state_dict(), conf)
+    assert ZipSplat(path, device="cpu").encode([wide]).grid == (1, 2)
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone.", "module.backbone."])
+def test_cameras_of_weights_with_a_camera_decoder(tmp_path: Path, prefix: str) -> None:
+    network = tiny_network(config=replace(TINY, has_camera_decoder=True))
+    state = {
+        (prefix + name if name.startswith("cam_dec.") else prefix[:-9] + name): value
+        for name, value in network.state_dict().items()
+    }
+    torch.save({"model": state}, tmp_path / "x.tar")
+    weights.save(tmp_path / "x.safetensors", network.state_dict(), network.config.to_conf())
+    torch.save({"model": state, "conf": TINY.to_conf()}, tmp_path / "x.tar")
+    pair = pictures()
+    for path in (tmp_path / "x.tar", tmp_path / "x.safetensors"):
+        loaded = ZipSplat(path, device="cpu", image_size=(28, 56))
+        features = loaded.encode(pair)
+        cameras, poses = loaded.cameras(features)
+        assert cameras.shape == poses.shape == (1, len(pair))
+        assert cameras.size[0].tolist() == [[56, 28]] * len(pair)
+        torch.testing.assert_close(poses[0, 0].Rt, torch.eye(4), atol=1e-6, rtol=0)
+        poses.check()
+        expected = network.cameras(network.encode(loaded.preprocessor(pair).images))[0]
+        torch.testing.assert_close(cameras.f, expected.f)
+        assert loaded.decode(features).shape[1] > 0
+
+
+def test_weights_without_a_camera_decoder_say_so(model: ZipSplat) -> None:
+    with pytest.raises(ValueError, match="hold no camera decoder, so they predict no cameras"):
+        model.cameras(model.encode(pictures()))
 
 
 def test_module_methods(model: ZipSplat) -> None:

@@ -20,6 +20,7 @@ from tests.zipsplat.tiny_network import TINY, tiny_network
 from zipsplat import tensor_pickle, weights
 from zipsplat.downloads import DownloadError
 from zipsplat.model.checkpoint_layout import network_from_tensors
+from zipsplat.releases import RELEASES
 from zipsplat.tensor_pickle import Opaque
 from zipsplat.torch_files import read_torch_file
 
@@ -300,10 +301,10 @@ def test_bundled_weights_need_no_download(
     tmp_path: Path, state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weights, "BUNDLED_FOLDER", tmp_path / "none")
-    assert weights.names() == ["zipsplat"]
+    assert weights.names() == list(RELEASES)
     monkeypatch.setattr(weights, "BUNDLED_FOLDER", tmp_path)
     weights.save(tmp_path / "zipsplat-mini.safetensors", state, {})
-    assert weights.names() == ["zipsplat", "zipsplat-mini"]
+    assert weights.names() == [*RELEASES, "zipsplat-mini"]
     assert weights.load("zipsplat-mini").path == tmp_path / "zipsplat-mini.safetensors"
 
 
@@ -324,9 +325,9 @@ def test_offline_error(
     with pytest.raises(DownloadError) as caught:
         weights.load("zipsplat")
     message = str(caught.value)
-    by_hand = tmp_path / "cache" / "huggingface" / "veichta--zipsplat" / "zipsplat-da3g-252p.tar"
+    by_hand = tmp_path / "cache" / "huggingface" / "veichta--zipsplat" / "zipsplat-da3g-252.tar"
     assert f"put it at {by_hand}" in message
-    assert "veichta/zipsplat/resolve/main/zipsplat-da3g-252p.tar" in message
+    assert "veichta/zipsplat/resolve/main/zipsplat-da3g-252.tar" in message
     assert "Without a connection" not in message
     weights.save(tmp_path / "zipsplat-mini.safetensors", state, {})
     with pytest.raises(DownloadError, match="Without a connection, use 'zipsplat-mini'"):

@@ -38,6 +38,11 @@ class BackboneConfig:
         stem_dim: width of the finest level of a convolutional pyramid whose features are added to
             the patches; 0 means none, as in the released variants.
         has_matcher: whether tokens are told what the features of the pyramid match in other views.
+        is_multiview: whether views know of each other. False is a plain transformer: no camera
+            tokens, no attention across views, D channels per output instead of 2·D.
+        picks_reference: of three views or more, without priors, the network chooses the one that
+            gets the first camera token, as in Depth Anything 3; False takes the first.
+        final_norm_eps: of the LayerNorm over outputs; 1e-5 in Depth Anything 3.
         name: the module of `zipsplat.model.backbones` that builds it.
     """
 
@@ -55,6 +60,9 @@ class BackboneConfig:
     prior_heads: int = 16
     stem_dim: int = 0
     has_matcher: bool = False
+    is_multiview: bool = True
+    picks_reference: bool = False
+    final_norm_eps: float = 1e-6
     name: str = "dav3"
 
     def __post_init__(self) -> None:
@@ -91,6 +99,8 @@ class BackboneConfig:
             raise ValueError(
                 "has_matcher needs the features of a pyramid; set stem_dim, e.g. to 24"
             )
+        if self.has_matcher and self.picks_reference:
+            raise ValueError("has_matcher and picks_reference exclude each other")
         if self.rope_start < self.depth and (self.dim // self.num_heads) % 4:
             raise ValueError(
                 "rotary positions need heads of a multiple of 4 channels, "
@@ -145,6 +155,7 @@ class ZipSplatConfig:
         mlp_ratio: hidden width of the fusion's feed-forward nets, in multiples of D.
         num_heads: attention heads of the fusion; 0 means heads of 64 channels.
         color_heads: attention heads of the colour branch; 0 means heads of 64 channels.
+        has_camera_decoder: whether cameras are predicted too, as Depth Anything 3 does.
     """
 
     backbone: BackboneConfig
@@ -154,6 +165,7 @@ class ZipSplatConfig:
     mlp_ratio: float = 4.0
     num_heads: int = 0
     color_heads: int = 0
+    has_camera_decoder: bool = False
 
     def __post_init__(self) -> None:
         """Fill in the numbers of heads, and check the rest."""
@@ -202,6 +214,7 @@ class ZipSplatConfig:
             "mlp_ratio": self.mlp_ratio,
             "num_heads": self.num_heads,
             "color_heads": self.color_heads,
+            "has_camera_decoder": self.has_camera_decoder,
             "gaussian_head": {"sh_degree": self.sh_degree},
             "backbone": backbone,
         }
@@ -258,5 +271,6 @@ def network_fields(model: Mapping[str, Any]) -> dict[str, Any]:
         "mlp_ratio": model.get("mlp_ratio"),
         "num_heads": model.get("num_heads"),
         "color_heads": model.get("color_heads"),
+        "has_camera_decoder": model.get("has_camera_decoder"),
     }
     return {key: value for key, value in found.items() if value is not None}

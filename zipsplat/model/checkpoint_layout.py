@@ -10,6 +10,7 @@ the three starts equal.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zipsplat.images import InputSize
 from zipsplat.model.architecture import (
     GEOMETRY_PARAMETERS,
     HEAD_DIM,
@@ -29,11 +31,13 @@ from zipsplat.model.architecture import (
 from zipsplat.model.network import ZipSplatNetwork
 
 _VIT = "backbone.backbone."
-_BLOCK = re.compile(re.escape(_VIT) + r"blocks\.(\d+)\.(.+)")
+_BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 _DA3_PREFIX = "model.backbone.pretrained."
 _USUAL_GAUSSIANS_PER_TOKEN = 32
-_USUAL_SIZE = 252
 _NAMED_AT_MOST = 4
+_CAMERA_DECODER = re.compile(r"(?:.+\.)?(cam_dec\..+)")
+
+logger = logging.getLogger(__name__)
 
 
 def network_from_tensors(tensors: Mapping[str, Tensor], conf: Mapping[str, Any]) -> ZipSplatNetwork:
@@ -52,6 +56,7 @@ def network_from_tensors(tensors: Mapping[str, Tensor], conf: Mapping[str, Any])
         ValueError: if tensors are missing, unexpected or of a wrong shape, or the architecture
             cannot be read.
     """
+    tensors = {_plain_name(name): value for name, value in tensors.items()}
     try:
         config = read_architecture(tensors, conf)
     except (AttributeError, IndexError, TypeError, ZeroDivisionError) as error:
@@ -70,33 +75,52 @@ def read_architecture(tensors: Mapping[str, Tensor], conf: Mapping[str, Any]) ->
     """The architecture of a state dict; see the module."""
     model: Mapping[str, Any] = conf.get("model") or {}
     given = backbone_fields(model.get("backbone") or {})
-    seen = _backbone_sizes(tensors)
+    seen = vit_sizes(tensors, _VIT)
     backbone = BackboneConfig(**_with_starts(seen, given))
     D = backbone.dim
-    color_dim = _shape(tensors, "color_embed.proj.weight")[0]
-    per_token = _shape(tensors, "gaussian_head.gaussian_head.1.weight")[0]
+    color_dim = shape_of(tensors, "color_embed.proj.weight")[0]
+    per_token = shape_of(tensors, "gaussian_head.gaussian_head.1.weight")[0]
     gaussians, degree = _split_head(per_token, network_fields(model))
     return ZipSplatConfig(
         backbone=backbone,
         gaussians_per_token=gaussians,
         sh_degree=degree,
         color_dim=color_dim,
-        mlp_ratio=_shape(tensors, "cross_attention.0.mlp.fc1.weight")[0] / D,
-        num_heads=D // _shape(tensors, "cross_attention.0.attn.q_norm.weight")[0],
-        color_heads=color_dim // _shape(tensors, "color_cross_attention.attn.q_norm.weight")[0],
+        mlp_ratio=shape_of(tensors, "cross_attention.0.mlp.fc1.weight")[0] / D,
+        num_heads=D // shape_of(tensors, "cross_attention.0.attn.q_norm.weight")[0],
+        color_heads=color_dim // shape_of(tensors, "color_cross_attention.attn.q_norm.weight")[0],
+        has_camera_decoder=any(_CAMERA_DECODER.fullmatch(name) for name in tensors),
     )
 
 
-def trained_size(conf: Mapping[str, Any]) -> int:
-    """Side in pixels of the pictures that a network was trained on.
+def _plain_name(name: str) -> str:
+    """The name in our network: the camera decoder may be kept below any part."""
+    match = _CAMERA_DECODER.fullmatch(name)
+    return match[1] if match else name
+
+
+def trained_size(conf: Mapping[str, Any], usual: InputSize) -> InputSize:
+    """Size of the pictures that a network was trained on.
 
     Args:
-        conf: the configuration stored with its weights; 252 as in the released one if it does not
-            say.
+        conf: the configuration stored with its weights: `model.img_size` is the side, or the
+            longer side if `data.aspect_ratio_range` is a range.
+        usual: what holds where it does not say.
     """
-    model = conf.get("model")
-    size = model.get("img_size") if isinstance(model, Mapping) else None
-    return size if isinstance(size, int) and size > 0 else _USUAL_SIZE
+    model, data = (conf.get(key) for key in ("model", "data"))
+    side = model.get("img_size") if isinstance(model, Mapping) else None
+    ratios = data.get("aspect_ratio_range") if isinstance(data, Mapping) else None
+    if not (isinstance(side, int) and side > 0):
+        shape = "the longer side of pictures" if usual.keeps_shape else "square pictures"
+        logger.warning(
+            "the weights do not say what size they were trained at; taking %d px, %s",
+            usual.side,
+            shape,
+        )
+        side = usual.side
+    is_pair = isinstance(ratios, Sequence) and len(ratios) == 2
+    keeps_shape = ratios[0] != ratios[1] if is_pair and ratios else usual.keeps_shape
+    return InputSize(side, keeps_shape)
 
 
 def check_state(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
@@ -123,19 +147,27 @@ def check_state(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None
         raise ValueError("the weights do not fit the network; tensors " + "; ".join(problems))
 
 
-def _backbone_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What the tensors tell of the transformer."""
+def vit_sizes(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
+    """Fields of `BackboneConfig` that the tensors of a transformer tell.
+
+    Args:
+        tensors: a state dict.
+        prefix: what the names of the transformer's tensors begin with.
+
+    Raises:
+        ValueError: if it holds no such transformer.
+    """
     blocks: dict[str, set[int]] = {}
     for name in tensors:
-        match = _BLOCK.fullmatch(name)
+        match = _BLOCK.fullmatch(name.removeprefix(prefix)) if name.startswith(prefix) else None
         if match:
             blocks.setdefault(match[2], set()).add(int(match[1]))
-    D = _shape(tensors, _VIT + "cls_token")[-1]
+    D = shape_of(tensors, prefix + "cls_token")[-1]
     depth = 1 + max((max(found) for found in blocks.values()), default=-1)
     if not depth:
-        raise ValueError(f"the weights hold no tensors named {_VIT}blocks.…")
+        raise ValueError(f"the weights hold no tensors named {prefix}blocks.…")
     is_gated = "mlp.w12.weight" in blocks
-    net = _shape(tensors, f"{_VIT}blocks.0.mlp." + ("w3.weight" if is_gated else "fc2.weight"))
+    net = shape_of(tensors, f"{prefix}blocks.0.mlp." + ("w3.weight" if is_gated else "fc2.weight"))
     normed = blocks.get("attn.q_norm.weight", set())
     sizes = {
         "dim": D,
@@ -143,13 +175,13 @@ def _backbone_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "ffn": "swiglu" if is_gated else "mlp",
         "ffn_hidden": net[1],
         "qknorm_start": min(normed, default=depth),
-        "patch_size": _shape(tensors, _VIT + "patch_embed.proj.weight")[-1],
-        "pos_grid": round((_shape(tensors, _VIT + "pos_embed")[1] - 1) ** 0.5),
-        "stem_dim": len(tensors.get(_VIT + "stem.levels.0.0.bias", ())),
-        "has_matcher": _VIT + "matcher.nowhere" in tensors,
+        "patch_size": shape_of(tensors, prefix + "patch_embed.proj.weight")[-1],
+        "pos_grid": round((shape_of(tensors, prefix + "pos_embed")[1] - 1) ** 0.5),
+        "stem_dim": len(tensors.get(prefix + "stem.levels.0.0.bias", ())),
+        "has_matcher": prefix + "matcher.nowhere" in tensors,
     }
     if normed:
-        head_dim = _shape(tensors, f"{_VIT}blocks.{min(normed)}.attn.q_norm.weight")[0]
+        head_dim = shape_of(tensors, f"{prefix}blocks.{min(normed)}.attn.q_norm.weight")[0]
         sizes["num_heads"] = D // head_dim
     return sizes
 
@@ -203,7 +235,8 @@ def _split_head(per_token: int, given: Mapping[str, Any]) -> tuple[int, int]:
     return (usual or fitting)[0]
 
 
-def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+def shape_of(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    """The shape of a tensor, or an error that says what the weights seem to be instead."""
     if name not in tensors:
         raise ValueError(_no_such_tensor(tensors, name))
     return tuple(tensors[name].shape)
@@ -212,8 +245,8 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
 def _no_such_tensor(tensors: Mapping[str, Tensor], name: str) -> str:
     if any(other.startswith(_DA3_PREFIX) for other in tensors):
         return (
-            "these are the weights of Depth Anything 3, from which a training starts; convert "
-            "them with `python -m splatfactory.models.encoders.dav3_encoder`"
+            "these are the weights of Depth Anything 3: use `zipsplat.DepthAnything`; to train "
+            "from them, convert them with `python -m splatfactory.models.encoders.dav3_encoder`"
         )
     if any(other.startswith("backbone.pretrained.") for other in tensors):
         return "these are weights of a backbone alone, from which a training starts"

@@ -24,14 +24,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from zipsplat.camera import Camera
 from zipsplat.gaussians import Gaussians
 from zipsplat.model.architecture import ZipSplatConfig
 from zipsplat.model.backbones import BACKBONES, Backbone
+from zipsplat.model.backbones.dav3 import DepthAnything3
+from zipsplat.model.camera_decoder import CameraDecoder, decode_cameras
 from zipsplat.model.compression import Selector, num_kept, select_kmeans
 from zipsplat.model.fusion import NORM_EPS, fuse, gather, prepare
 from zipsplat.model.head import GaussianHead
 from zipsplat.model.layers import Block, CrossBlock, Mlp, PatchEmbed
 from zipsplat.model.priors import Priors
+from zipsplat.pose import Pose
 
 
 @dataclass(frozen=True)
@@ -43,17 +47,21 @@ class Features:
         colors: (B, N, color width).
         num_views: V; the N tokens are ordered view by view.
         grid: rows and columns of patches in a view.
+        cameras: (B, V, 2·D) what the camera decoder reads, if there is one.
     """
 
     layers: tuple[Tensor, ...]
     colors: Tensor
     num_views: int
     grid: tuple[int, int]
+    cameras: Tensor | None = None
 
     def to(self, *args: Any, **kwargs: Any) -> Features:
         """Move or cast the tensors; arguments as for `torch.Tensor.to`."""
         layers = tuple(layer.to(*args, **kwargs) for layer in self.layers)
-        return replace(self, layers=layers, colors=self.colors.to(*args, **kwargs))
+        cameras = None if self.cameras is None else self.cameras.to(*args, **kwargs)
+        colors = self.colors.to(*args, **kwargs)
+        return replace(self, layers=layers, colors=colors, cameras=cameras)
 
     @property
     def num_tokens(self) -> int:
@@ -94,6 +102,9 @@ class ZipSplatNetwork(nn.Module):
         self.gaussian_head = GaussianHead(
             dim + color_dim, config.gaussians_per_token, config.parameters_per_gaussian
         )
+        if config.has_camera_decoder and not isinstance(self.backbone, DepthAnything3):
+            raise ValueError("a camera decoder needs the backbone of Depth Anything 3")
+        self.cam_dec = CameraDecoder(2 * dim) if config.has_camera_decoder else None
 
     def forward(
         self,
@@ -113,10 +124,11 @@ class ZipSplatNetwork(nn.Module):
             priors: (B, V) what is known of the cameras.
         """
         grid = self._check(images)
+        outputs, special = self._run_backbone(images, priors)
         layers = [
             prepare(tokens, norm_local, norm_global, mix)
             for tokens, norm_local, norm_global, mix in zip(
-                self.backbone(images, priors),
+                outputs,
                 self.pre_norm_local,
                 self.pre_norm_global,
                 self.downscale,
@@ -124,7 +136,30 @@ class ZipSplatNetwork(nn.Module):
             )
         ]
         colors = self.color_embed(images).flatten(1, 2)
-        return Features(tuple(layers), colors, images.shape[1], grid)
+        return Features(tuple(layers), colors, images.shape[1], grid, special)
+
+    def _run_backbone(
+        self, images: Tensor, priors: Priors | None
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Tokens of each layer, deepest first, and what the camera decoder reads."""
+        if self.cam_dec is None or not isinstance(self.backbone, DepthAnything3):
+            return self.backbone(images, priors), None
+        outputs = self.backbone.layers(images, priors)
+        return [layer.patches for layer in outputs], outputs[0].special
+
+    def cameras(self, features: Features) -> tuple[Camera, Pose]:
+        """Cameras (B, V) in pixels of the encoded images, and poses (B, V) camera-to-world.
+
+        Args:
+            features: from `encode`.
+
+        Raises:
+            ValueError: if the network has no camera decoder.
+        """
+        if self.cam_dec is None or features.cameras is None:
+            raise ValueError("these weights hold no camera decoder, so they predict no cameras")
+        height, width = (self.backbone.patch_size * side for side in features.grid)
+        return decode_cameras(self.cam_dec(features.cameras), height, width)
 
     def decode(
         self, features: Features, compression: float = 1.0, selector: Selector = select_kmeans
@@ -161,9 +196,9 @@ class ZipSplatNetwork(nn.Module):
         return query + update
 
     def set_precision(self, dtype: torch.dtype) -> ZipSplatNetwork:
-        """Compute in `dtype`, except for the Gaussian head, which stays in float32."""
+        """Compute in `dtype`, except for the Gaussian head and cameras, which stay in float32."""
         for name, part in self.named_children():
-            part.to(torch.float32 if name == "gaussian_head" else dtype)
+            part.to(torch.float32 if name in ("gaussian_head", "cam_dec") else dtype)
         return self
 
     def _check(self, images: Tensor) -> tuple[int, int]:

@@ -48,10 +48,18 @@ class Priors(TensorStruct):
         """
         with without_autocast(poses.t.device):
             camera_from_world = poses.to(torch.float32).inv()
-        cameras = cameras.to(torch.float32)
-        quat_xyzw = camera_from_world.quat.roll(-1, dims=-1)
+        return cls.from_transforms(cameras, camera_from_world)
+
+    @classmethod
+    def from_transforms(cls, cameras: Camera, transforms: Pose) -> Priors:
+        """Encode cameras and transforms as they are, computed in float32.
+
+        Depth Anything 3 encodes the transform from camera to world coordinates.
+        """
+        transforms, cameras = transforms.to(torch.float32), cameras.to(torch.float32)
+        quat_xyzw = transforms.quat.roll(-1, dims=-1)
         fov = torch.stack((cameras.vfov, cameras.hfov), dim=-1)
-        return cls(torch.cat((camera_from_world.t, quat_xyzw, fov), dim=-1))
+        return cls(torch.cat((transforms.t, quat_xyzw, fov), dim=-1))
 
 
 class CameraEncoder(nn.Module):

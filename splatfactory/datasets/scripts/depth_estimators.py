@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from splatfactory.datasets.frames import Pixels
+from zipsplat import Camera, DepthAnything, Pose
 
 FloatArray = npt.NDArray[np.float32]
 
-MODEL_NAME = "depth-anything/DA3NESTED-GIANT-LARGE"
-
-_INSTALL_ADVICE = (
-    "Depth Anything 3 is not installed. Its package pins versions that do not fit ours, so give it"
-    " an environment of its own: python -m venv da3 && da3/bin/pip install depth-anything-3,"
-    " then install this repository there without dependencies (pip install --no-deps -e . -e"
-    " splatfactory/) and run the command with da3/bin/python"
-)
+DEFAULT_NAME = "depth_anything_3"
+DEFAULT_WEIGHTS = "da3nested-giant-large"
 
 
 class DepthEstimator(Protocol):
@@ -44,52 +39,57 @@ class DepthEstimator(Protocol):
 
 
 class DepthAnything3:
-    """The published package, conditioned on the given cameras and aligned to their scale.
+    """Depth Anything 3, told of the given cameras and aligned to their scale.
 
     Args:
-        device: where to run.
-
-    Raises:
-        ImportError: if the package is not installed.
+        model: with a camera decoder.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        try:
-            api: Any = importlib.import_module("depth_anything_3.api")
-        except ImportError as error:
-            raise ImportError(_INSTALL_ADVICE) from error
-        self._model = api.DepthAnything3.from_pretrained(MODEL_NAME).to(device).eval()
+    def __init__(self, model: DepthAnything) -> None:
+        self.model = model
 
     def estimate(
         self, images: Sequence[Pixels], K: FloatArray, camera_from_world: FloatArray
     ) -> FloatArray:
-        """Depth of each view, about 504 pixels long."""
-        prediction = self._model.inference(
-            list(images),
-            extrinsics=camera_from_world,
-            intrinsics=K,
-            align_to_input_ext_scale=True,
+        """Depth of each view, at the size that the network sees.
+
+        Raises:
+            ValueError: if pictures differ in shape, or all cameras are on a line.
+        """
+        sizes = {self.model.preprocessor.network_size(*image.shape[:2]) for image in images}
+        if len(sizes) > 1:
+            raise ValueError(f"pictures of one scene must have one shape, got {sorted(sizes)}")
+        cameras = torch.stack(
+            [
+                Camera.from_K(torch.from_numpy(k), image.shape[1], image.shape[0])
+                for k, image in zip(K, images, strict=True)
+            ]
         )
-        return np.asarray(prediction.depth, dtype=np.float32)
+        poses = Pose.from_4x4mat(torch.from_numpy(camera_from_world)).inv()
+        pictures = [torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image in images]
+        depth: FloatArray = self.model(pictures, cameras, poses).depth.cpu().numpy()
+        return depth
 
 
-def load(name: str, device: torch.device) -> DepthEstimator:
+def load(name: str, device: torch.device, weights: str = DEFAULT_WEIGHTS) -> DepthEstimator:
     """An estimator by name.
 
     Args:
         name: `depth_anything_3`, or `module:function` of one's own; the function takes a device.
         device: where to run.
+        weights: of Depth Anything 3: a name, a file, an address or a repository.
 
     Raises:
         ValueError: if there is no such function.
+        OSError: if the weights cannot be had.
     """
-    if name == "depth_anything_3":
-        return DepthAnything3(device)
+    if name == DEFAULT_NAME:
+        return DepthAnything3(DepthAnything(weights, device=device))
     module, _, function = name.partition(":")
     try:
         create = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"--estimator must be depth_anything_3 or module:function, got {name!r} ({error})"
+            f"--estimator must be {DEFAULT_NAME} or module:function, got {name!r} ({error})"
         ) from error
     return cast("Callable[[torch.device], DepthEstimator]", create)(device)

@@ -1,8 +1,9 @@
 """Add depth maps to the shards of a directory, in place.
 
-Needs a depth estimator: Depth Anything 3, in an environment of its own, or one's own by
-`--estimator module:function`. Start it under torchrun to use several GPUs. A killed run continues
-after the last scene that was written; a scene that fails keeps what it had.
+The depth estimator is Depth Anything 3, or one's own by `--estimator module:function`. Its scale
+comes from the cameras' places, which must not be on a line; so a scene needs three views or more.
+Start the command under torchrun to use several GPUs. A killed run continues after the last scene
+that was written; a scene that fails keeps what it had.
 """
 
 from __future__ import annotations
@@ -86,7 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace depth that is there")
     parser.add_argument("--show-all-progress", action="store_true", help="a bar for every process")
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--estimator", default="depth_anything_3", metavar="NAME")
+    parser.add_argument("--estimator", default=depth_estimators.DEFAULT_NAME, metavar="NAME")
+    parser.add_argument(
+        "--weights", default=depth_estimators.DEFAULT_WEIGHTS,
+        help="of Depth Anything 3: a name such as da3-base, a file, address or repository"
+        " (default: %(default)s, for non-commercial use)",
+    )  # fmt: skip
     parser.add_argument(
         "--num-workers", type=int, default=0,
         help="threads that decode scenes ahead and encode depth while the estimator works",
@@ -111,7 +117,7 @@ def _main(arguments: argparse.Namespace) -> int:
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    estimator = depth_estimators.load(arguments.estimator, device)
+    estimator = depth_estimators.load(arguments.estimator, device, arguments.weights)
     outcome = extract(arguments.input_dir, estimator, options)
     conversion.say(
         f"rank {rank}: depth for {outcome.extracted} scenes, {outcome.kept} had it,"

@@ -270,7 +270,7 @@ def test_released_weights_are_named_when_they_cannot_be_had(workplace, capsys, m
     def refuse(*_args, **_kwargs):
         raise downloads.DownloadError("cannot fetch zipsplat-da3g-252p.tar")
 
-    monkeypatch.setattr(weights, "fetch_hub_file", refuse)
+    monkeypatch.setattr(weights, "fetch_release", refuse)
     monkeypatch.setattr(benchmarks, "published_index", lambda *_: Path("conf.yaml"))
     assert run.main(["re10k_benchmark", "--conf", "zipsplat_eval", "eval.num_views=6"]) == 1
     assert "zipsplat-da3g-252p.tar" in capsys.readouterr().err

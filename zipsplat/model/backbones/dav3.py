@@ -5,11 +5,13 @@ Letters: B scenes, V views, H W pixels, T patches per view, D width.
 From block `alt_start` on, every odd block attends over all views of a scene at once, the others
 within each view. In front of the patches of each view stands one special token; at `alt_start`
 it is replaced by a camera token, learned or made from priors. See Lin et al., "Depth Anything 3:
-Recovering the Visual Space from Any Views" (2025). Images are not normalised by ImageNet's
-statistics: ZipSplat was trained without.
+Recovering the Visual Space from Any Views" (2025). Images are taken as they are: ZipSplat was
+trained without ImageNet's statistics, Depth Anything 3 normalises by them beforehand.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +23,25 @@ from zipsplat.model.layers import Block, Mlp, PatchEmbed, SwiGlu
 from zipsplat.model.matching import Matcher
 from zipsplat.model.priors import CameraEncoder, Priors
 from zipsplat.model.pyramid import CELLS, Pyramid
+from zipsplat.model.reference_view import MIN_VIEWS, reference_first, reordered
 from zipsplat.model.rope import Rotation, global_positions, local_positions, rotation
 
 NORM_EPS = 1e-6
 # Added to the size of the patch grid when the learned positions are resampled: a habit of DINO
 # that trained weights depend on.
 GRID_OFFSET = 0.1
+
+
+class LayerTokens(NamedTuple):
+    """What an output layer gives: (B, V, T, 2·D) patches and (B, V, 2·D) special tokens.
+
+    Of both, the first half is from the last block that looked at each view by itself, the second
+    from the layer. The second half of the patches is normalised, the special tokens are not. A
+    plain transformer gives the second half alone.
+    """
+
+    patches: Tensor
+    special: Tensor
 
 
 class MultiViewViT(nn.Module):
@@ -42,7 +57,8 @@ class MultiViewViT(nn.Module):
         self.activation_checkpointing = False
         dim = config.dim
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.camera_token = nn.Parameter(torch.zeros(1, 2, dim))
+        if config.is_multiview:
+            self.camera_token = nn.Parameter(torch.zeros(1, 2, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.pos_grid**2, dim))
         self.patch_embed = PatchEmbed(dim, config.patch_size)
         stem = config.stem_dim
@@ -51,7 +67,7 @@ class MultiViewViT(nn.Module):
             Matcher(self.stem.dim_out, dim, CELLS) if self.stem and config.has_matcher else None
         )
         self.blocks = nn.ModuleList(_block(config, index) for index in range(config.depth))
-        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.norm = nn.LayerNorm(dim, eps=config.final_norm_eps)
 
     def forward(self, images: Tensor, camera_tokens: Tensor | None = None) -> list[Tensor]:
         """Tokens of the output layers.
@@ -64,29 +80,51 @@ class MultiViewViT(nn.Module):
             For each output layer, deepest first, (B, V, T, 2·D): the tokens after the last block
             that looked at each view by itself, then those of the layer, normalised.
         """
-        B, V = images.shape[:2]
+        return [layer.patches for layer in self.layers(images, camera_tokens)]
+
+    def layers(self, images: Tensor, camera_tokens: Tensor | None = None) -> list[LayerTokens]:
+        """All tokens of the output layers, deepest first; arguments as for `forward`."""
+        config, (B, V) = self.config, images.shape[:2]
         x, seen_again = self.embed(images)
         x = x.flatten(0, 1)
-        if camera_tokens is None:
+        picks_reference = config.picks_reference and camera_tokens is None and V >= MIN_VIEWS
+        order: Tensor | None = None
+        if camera_tokens is None and config.is_multiview:
             camera_tokens = self.learned_camera_tokens(B, V)
-        if seen_again is not None:
+        if camera_tokens is not None and seen_again is not None:
             camera_tokens = camera_tokens + seen_again
         within, across = self._rotations(images)
-        outputs: list[Tensor] = []
+        outputs: list[LayerTokens] = []
         local = x
         for index, block in enumerate(self.blocks):
-            if index == self.config.alt_start:
+            if picks_reference and index == config.alt_start - 1:
+                order = reference_first(x[:, 0].unflatten(0, (B, V)))
+                x = reordered(x.unflatten(0, (B, V)), order).flatten(0, 1)
+            if camera_tokens is not None and index == config.alt_start:
                 x = torch.cat((camera_tokens.flatten(0, 1).unsqueeze(1).to(x.dtype), x[:, 1:]), 1)
-            has_rope = index >= self.config.rope_start
+            has_rope = index >= config.rope_start
             if self._is_global(index):
                 scenes = x.reshape(B, -1, x.shape[-1])
                 x = self._run(block, scenes, across if has_rope else None).view_as(x)
             else:
                 x = local = self._run(block, x, within if has_rope else None)
-            if index in self.config.out_layers:
-                output = torch.cat((local[:, 1:], self.norm(x[:, 1:])), dim=-1)
-                outputs.insert(0, output.unflatten(0, (B, V)))
+            if index in config.out_layers:
+                outputs.insert(0, self._output(local, x, (B, V), order))
         return outputs
+
+    def _output(
+        self, local: Tensor, x: Tensor, batch: tuple[int, int], order: Tensor | None
+    ) -> LayerTokens:
+        """The output of a layer, views in the order in which they came."""
+        patches, special = self.norm(x[:, 1:]), x[:, 0]
+        if self.config.is_multiview:
+            patches = torch.cat((local[:, 1:], patches), dim=-1)
+            special = torch.cat((local[:, 0], special), dim=-1)
+        patches, special = (part.unflatten(0, batch) for part in (patches, special))
+        if order is None:
+            return LayerTokens(patches, special)
+        back = order.argsort(dim=1)
+        return LayerTokens(reordered(patches, back), reordered(special, back))
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """The special token and the patches of each view, with positions: (B, V, 1 + T, D).
@@ -127,7 +165,7 @@ class MultiViewViT(nn.Module):
         return tokens.expand(num_scenes, -1, -1)
 
     def _is_global(self, index: int) -> bool:
-        return index >= self.config.alt_start and index % 2 == 1
+        return self.config.is_multiview and index >= self.config.alt_start and index % 2 == 1
 
     def _rotations(self, images: Tensor) -> tuple[Rotation | None, Rotation | None]:
         """Rotary positions within and across views; made once for all blocks."""
@@ -164,9 +202,12 @@ class DepthAnything3(nn.Module):
 
     def forward(self, images: Tensor, priors: Priors | None = None) -> list[Tensor]:
         """Tokens (B, V, T, 2·D) of each output layer, deepest first; see `MultiViewViT`."""
+        return [layer.patches for layer in self.layers(images, priors)]
+
+    def layers(self, images: Tensor, priors: Priors | None = None) -> list[LayerTokens]:
+        """The same with the special tokens."""
         camera_tokens = None if priors is None else self.cam_enc(priors)
-        out: list[Tensor] = self.backbone(images, camera_tokens)
-        return out
+        return self.backbone.layers(images, camera_tokens)
 
 
 def _block(config: BackboneConfig, index: int) -> Block:

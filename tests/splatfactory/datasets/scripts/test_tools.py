@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from splatfactory.datasets import depth_codec, offsets
 from splatfactory.datasets.frames import decode_pixels
@@ -377,13 +376,8 @@ def test_a_killed_extraction_continues_after_the_last_scene(tmp_path):
     assert sorted(path.name for path in directory.iterdir() if ".resume" in path.name) == []
 
 
-def test_the_command_runs_any_estimator_and_explains_the_missing_package(
-    tmp_path, capsys, monkeypatch
-):
+def test_the_command_runs_any_estimator(tmp_path, capsys, monkeypatch):
     directory = write(tmp_path / "a", ["k0"], has_depth=False)
-    monkeypatch.setitem(sys.modules, "depth_anything_3", None)
-    assert extract_depth.main([str(directory)]) == 1
-    assert "environment of its own" in capsys.readouterr().err
     assert extract_depth.main([str(directory), "--estimator", "nowhere:nothing"]) == 1
     assert "module:function" in capsys.readouterr().err
     module = type(sys)("stand_in")
@@ -395,37 +389,6 @@ def test_the_command_runs_any_estimator_and_explains_the_missing_package(
     options = ["--estimator", "stand_in:create", "--overwrite"]
     assert extract_depth.main([str(directory), *options]) == 1
     assert "failed: k0" in capsys.readouterr().err
-
-
-def test_depth_anything_is_asked_in_its_own_terms(monkeypatch):
-    calls = {}
-
-    class Api:
-        class DepthAnything3:
-            @classmethod
-            def from_pretrained(cls, name):
-                calls["name"] = name
-                return cls()
-
-            def to(self, device):
-                return self
-
-            def eval(self):
-                return self
-
-            def inference(self, images, **options):
-                calls.update(options, images=images)
-                return type("Prediction", (), {"depth": np.ones((len(images), 4, 6))})()
-
-    monkeypatch.setitem(sys.modules, "depth_anything_3", Api)
-    monkeypatch.setitem(sys.modules, "depth_anything_3.api", Api)
-    estimator = depth_estimators.load("depth_anything_3", torch.device("cpu"))
-    images = [np.zeros((8, 12, 3), np.uint8)] * 2
-    K, poses = np.ones((2, 3, 3), np.float32), np.ones((2, 4, 4), np.float32)
-    assert estimator.estimate(images, K, poses).shape == (2, 4, 6)
-    assert calls["align_to_input_ext_scale"] is True
-    assert calls["intrinsics"] is K
-    assert calls["extrinsics"] is poses
 
 
 def test_damaged_shards_are_not_rewritten(tmp_path):
