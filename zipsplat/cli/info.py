@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 NAME = "info"
 SUMMARY = "what is in a scene, checkpoint, picture or video"
 DESCRIPTION = """\
-Show what is in a file: a scene (number of Gaussians, extent, values that are not finite), a
+Show what is in a file: a scene (number of Gaussians, extent, what cannot be used), a
 checkpoint (architecture, parameters), a picture (size, orientation) or a video (frames, rotation).
 Nothing in the file is executed.
 """
@@ -41,48 +41,41 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 
 def _describe(path: Path, console: Console) -> dict[str, Any]:
-    """What is in the file; its kind is told by the suffix, pictures by their content."""
-    from zipsplat.formats import by_suffix
-    from zipsplat.images import is_image_file
-    from zipsplat.video import is_video_file
+    """What is in the file; its kind is told by the content, or else by the suffix."""
+    from zipsplat.media_kinds import PICTURE, VIDEO, kind_of
+    from zipsplat.scene_files import is_scene_file
     from zipsplat.weights import SUFFIXES
 
-    if is_video_file(path):
-        return _video(path, console)
     if path.suffix.lower() in SUFFIXES:
         return _checkpoint(path)
-    try:
-        by_suffix(path)
-    except ValueError as no_scene:
-        try:
-            return _picture(path)
-        except ValueError as no_picture:
-            if is_image_file(path):
-                raise
-            raise ValueError(f"{no_picture}; {no_scene}") from no_picture
-    return _scene(path)
+    if is_scene_file(path):
+        return _scene(path)
+    kind = kind_of(path)
+    if kind == VIDEO:
+        return _video(path, console)
+    if kind == PICTURE:
+        return _picture(path)
+    raise ValueError(
+        f"{path}: neither a picture format nor a video nor a scene nor a checkpoint that is"
+        " understood"
+    )
 
 
 def _scene(path: Path) -> dict[str, Any]:
     import numpy as np
 
-    from zipsplat.formats import by_suffix
+    from zipsplat.scene_files import read_scene
 
-    scene_format = by_suffix(path)
-    with path.open("rb") as file:
-        try:
-            arrays = scene_format.read(file)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-    every = [arrays.means, arrays.scales, arrays.quats, arrays.opacities, arrays.sh_coeffs]
-    finite = np.isfinite(arrays.means).all(axis=1)
-    means, count = arrays.means[finite], len(arrays.means)
+    found = read_scene(path)
+    arrays = found.arrays
+    means, count = arrays.means, len(arrays.means)
     return {
         "kind": "scene",
-        "format": scene_format.name,
+        "format": found.format.name,
         "gaussians": count,
         "sh_degree": arrays.sh_degree,
-        "not_finite": int(sum((~np.isfinite(values)).sum() for values in every)),
+        "antialiased": arrays.antialiased,
+        "left_out": found.left_out,
         "center": _numbers(np.median(means, axis=0)) if len(means) else None,
         "low": _numbers(means.min(axis=0)) if len(means) else None,
         "high": _numbers(means.max(axis=0)) if len(means) else None,
@@ -90,6 +83,7 @@ def _scene(path: Path) -> dict[str, Any]:
         "median_opacity": _number(np.median(arrays.opacities)) if count else None,
         "bytes_per_gaussian": round(path.stat().st_size / count, 1) if count else None,
         "note": arrays.note or None,
+        "remarks": list(arrays.remarks),
     }
 
 
@@ -149,6 +143,8 @@ def _video(path: Path, console: Console) -> dict[str, Any]:
         "frames": found.num_frames,
         "seconds": found.duration_s,
         "rotation_deg": found.rotation_deg,
+        "mirrored": found.is_mirrored,
+        "hdr": found.hdr or "no",
     }
 
 
@@ -163,6 +159,8 @@ def _numbers(values: np.ndarray) -> list[float]:
 def _readable(name: str, value: object) -> object:
     if name == "bytes":
         return readable_bytes(int(str(value)))
+    if isinstance(value, dict):
+        return ", ".join(f"{number} with {what}" for what, number in value.items()) or "nothing"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "nothing"
+        return ("; " if name == "remarks" else ", ").join(map(str, value)) or "nothing"
     return "unknown" if value is None else value

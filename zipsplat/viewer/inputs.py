@@ -12,19 +12,24 @@ import torch
 from zipsplat.camera import Camera
 from zipsplat.formats import by_suffix
 from zipsplat.inputs import find_inputs, load_views
+from zipsplat.scene_files import is_scene_file
 from zipsplat.trajectories import load_camera_path
 from zipsplat.viewer.reconstruction import Photos
 
 MAX_SIDE = 1008  # of pictures in memory; four times the side that the network was trained with
 
 
-def is_scene_file(path: str) -> bool:
-    """Whether a path is that of a file with a scene in it, by its suffix."""
+def names_scene_file(path: str) -> bool:
+    """Whether a path is that of a scene file, or would be if there were one."""
+    if Path(path).is_dir():
+        return False
+    if Path(path).exists():
+        return is_scene_file(path)
     try:
         by_suffix(path)
     except ValueError:
         return False
-    return not Path(path).is_dir()
+    return True
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ def load_photos(source: PhotoSource, report: Callable[[int, int], object]) -> Ph
             source.inputs,
             num_frames=source.num_frames if is_video else None,
             max_side=MAX_SIDE,
+            min_side=MAX_SIDE // 2,
             skip_bad=source.skip_bad,
             report=report,
         )

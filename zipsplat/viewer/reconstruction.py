@@ -54,6 +54,7 @@ class Reconstruction:
         encode_s: time the encoding of the photos took.
         decode_s: time from the features to the Gaussians.
         note: about licences, of a scene from a file.
+        remarks: on what of the file could not be read as it was meant.
     """
 
     gaussians: Gaussians
@@ -64,6 +65,7 @@ class Reconstruction:
     encode_s: float | None = None
     decode_s: float | None = None
     note: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 def reconstruct(

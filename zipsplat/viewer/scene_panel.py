@@ -40,7 +40,8 @@ class ScenePanel:
             parts.append(f"{len(scene.photos.pictures)} views")
         if scene.encode_s is not None and scene.decode_s is not None:
             parts.append(f"encoded in {scene.encode_s:.2f} s, decoded in {scene.decode_s:.2f} s")
-        self._text.content = " · ".join(parts)
+        notes = [f"*Note: {remark}.*" for remark in scene.remarks]
+        self._text.content = "\n\n".join([" · ".join(parts), *notes])
         self._compression.disabled = scene.features is None
         self._by_token.disabled = scene.group_size is None
         self._view_colors.disabled = scene.gaussians.max_sh_degree == 0
