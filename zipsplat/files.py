@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,18 +13,23 @@ from typing import BinaryIO
 
 PARTIAL = ".partial-"
 """Begin of the names of files that are being written."""
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @contextmanager
 def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path` that takes its place if the block ends without error.
 
-    The folder is made. The temporary name keeps the suffix, for writers that look at it.
+    The folder is made. The temporary name keeps the suffix, for writers that look at it. A
+    symbolic link stays: the file that it points to is written.
 
     Args:
         path: the final name.
+
+    Raises:
+        OSError: if it cannot be written; a full disk is told with the final name.
     """
-    final = Path(path)
+    final = Path(path).resolve()
     final.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=final.parent, prefix=PARTIAL, suffix=final.suffix)
     os.close(handle)
@@ -34,8 +40,10 @@ def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(final)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

@@ -16,10 +16,11 @@ from torch import Tensor
 from zipsplat import harmonics
 from zipsplat.camera import Camera
 from zipsplat.files import write_atomically
-from zipsplat.formats import FORMATS, Format, SplatArrays, by_suffix
+from zipsplat.formats import FORMATS, SplatArrays, by_suffix
 from zipsplat.pose import Pose
 from zipsplat.render import Rendered, RenderMode, RenderSettings, Splats, Viewpoints, choose
 from zipsplat.rotations import multiply_quats, quat_from_matrix
+from zipsplat.scene_files import format_named, read_scene
 from zipsplat.structs import TensorStruct
 
 _LOG = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class Gaussians(TensorStruct):
         quats: (..., N, 4) wxyz, of any non-zero length; normalised where used, stored as given.
         opacities: (..., N) in [0, 1].
         sh_coeffs: (..., N, S, 3) spherical harmonics, S = (degree + 1)², degree 0 to 3.
+        antialiased: whether `render` makes up for the blur of small Gaussians by lower opacities,
+            as scenes of Mip-Splatting and gsplat's "antialiased" mode need; files keep it.
     """
 
     means: Tensor
@@ -47,6 +50,7 @@ class Gaussians(TensorStruct):
     quats: Tensor
     opacities: Tensor
     sh_coeffs: Tensor
+    antialiased: bool = False
     event_dims: ClassVar[Mapping[str, int]] = {
         "means": 1, "scales": 1, "quats": 1, "opacities": 0, "sh_coeffs": 2
     }  # fmt: skip
@@ -121,6 +125,15 @@ class Gaussians(TensorStruct):
             raise ValueError("scales must not be negative; are these logarithms?")
         if bool(self.quats.square().sum(dim=-1).amin() == 0):
             raise ValueError("quats must not be zero")
+
+    def __repr__(self) -> str:
+        """One line: how many, SH degree, device."""
+        scenes = f"{tuple(self.shape[:-1])} scenes of " if self.ndim > 1 else ""
+        flag = ", antialiased" if self.antialiased else ""
+        return (
+            f"Gaussians({scenes}{self.num_gaussians}, SH degree {self.max_sh_degree},"
+            f" {str(self.dtype).removeprefix('torch.')} on {self.device}{flag})"
+        )
 
     def __getitem__(self, index: Any) -> Gaussians:
         """Index batch dimensions; an integer in the place of N keeps that dimension."""
@@ -275,6 +288,7 @@ class Gaussians(TensorStruct):
         cameras, poses = _views_of(self, cameras, poses)
         if backgrounds is not None:
             backgrounds = backgrounds.to(self.means).expand(*cameras.shape, 3)
+        settings = {"antialiased": self.antialiased, **settings}
         chosen = RenderSettings(mode=RenderMode(mode), sh_degree=sh_degree, **settings)
         draw = choose(renderer, self.device).render
         if self.ndim == 1:
@@ -298,7 +312,7 @@ class Gaussians(TensorStruct):
         Raises:
             ValueError: if a value is not finite or outside its range, or there is no such format.
         """
-        chosen = _format(path, format)
+        chosen = by_suffix(path) if format is None else format_named(format)
         arrays = replace(self.arrays(), note=note)
         if arrays.sh_degree > chosen.tolerance.max_sh_degree:
             _LOG.warning(
@@ -306,6 +320,10 @@ class Gaussians(TensorStruct):
                 chosen.suffixes[0],
                 chosen.tolerance.max_sh_degree,
                 arrays.sh_degree,
+            )
+        if arrays.antialiased and not chosen.has_antialiased:
+            _LOG.warning(
+                "%s cannot say that this scene is to be drawn antialiased", chosen.suffixes[0]
             )
         write_atomically(path, lambda file: chosen.write(file, arrays))
 
@@ -315,10 +333,13 @@ class Gaussians(TensorStruct):
 
     @classmethod
     def load(cls, path: Path, format: str | None = None) -> Gaussians:
-        """Read one scene from a file.
+        """Read one scene from a file of any format that is known; its content tells which.
+
+        Gaussians that cannot be drawn are left out. That, and whatever else could not be read as
+        it was meant, is logged as a warning.
 
         Raises:
-            ValueError: if the file is broken; the message names it.
+            ValueError: if the file is broken, or holds no usable Gaussian; the message names it.
             OSError: if it cannot be opened.
         """
         return cls.load_with_note(path, format)[0]
@@ -326,15 +347,10 @@ class Gaussians(TensorStruct):
     @classmethod
     def load_with_note(cls, path: Path, format: str | None = None) -> tuple[Gaussians, str]:
         """Read one scene and the note it was saved with, empty if there is none; see `load`."""
-        chosen = _format(path, format)
-        with open(path, "rb") as file:
-            try:
-                arrays = chosen.read(file)
-                scene = cls.from_arrays(arrays)
-                scene.check()
-            except ValueError as error:
-                raise ValueError(f"{fspath(path)}: {error}") from error
-        return scene, arrays.note
+        arrays = read_scene(path, format).arrays
+        for remark in arrays.remarks:
+            _LOG.warning("%s: %s", fspath(path), remark)
+        return cls.from_arrays(arrays), arrays.note
 
     def arrays(self) -> SplatArrays:
         """One scene as float32 arrays, checked."""
@@ -346,28 +362,20 @@ class Gaussians(TensorStruct):
             quats=splats.quats.numpy(),
             opacities=splats.opacities.numpy(),
             sh_coeffs=splats.sh_coeffs.numpy(),
+            antialiased=self.antialiased,
         )
 
     @classmethod
     def from_arrays(cls, arrays: SplatArrays) -> Gaussians:
         """A scene with the values of float32 arrays."""
         values = (arrays.means, arrays.scales, arrays.quats, arrays.opacities, arrays.sh_coeffs)
-        return cls(*(torch.tensor(value) for value in values))
+        return cls(*(torch.tensor(value) for value in values), antialiased=arrays.antialiased)
 
     def to_bytes(self, format: str, *, note: str = "") -> bytes:
         """The contents of a file of this format, as `save` writes it."""
         buffer = io.BytesIO()
         FORMATS[format].write(buffer, replace(self.arrays(), note=note))
         return buffer.getvalue()
-
-
-def _format(path: Path, name: str | None) -> Format:
-    if name is None:
-        return by_suffix(path)
-    try:
-        return FORMATS[name]
-    except KeyError as error:
-        raise ValueError(str(error.args[0])) from error
 
 
 def _views_of(scene: Gaussians, cameras: Camera, poses: Pose) -> tuple[Camera, Pose]:

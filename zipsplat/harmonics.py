@@ -112,7 +112,7 @@ def rotate(sh_coeffs: Tensor, rotation: Tensor) -> Tensor:
     """
     degree = degree_of(sh_coeffs.shape[-2])
     matrix = torch.zeros(sh_coeffs.shape[-2], sh_coeffs.shape[-2], dtype=torch.float64)
-    directions = _spread_directions(64)
+    directions = spread_directions(64)
     turned = directions @ rotation.detach().to("cpu", torch.float64)
     values, turned_values = basis(directions, degree), basis(turned, degree)
     for band in range(degree + 1):
@@ -121,7 +121,7 @@ def rotate(sh_coeffs: Tensor, rotation: Tensor) -> Tensor:
     return torch.einsum("ij,...jc->...ic", matrix.to(sh_coeffs), sh_coeffs)
 
 
-def _spread_directions(num: int) -> Tensor:
+def spread_directions(num: int) -> Tensor:
     """Evenly spread unit vectors (num, 3) on a Fibonacci spiral, float64."""
     index = torch.arange(num, dtype=torch.float64) + 0.5
     z = 1 - 2 * index / num

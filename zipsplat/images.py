@@ -8,24 +8,22 @@ Pillow's Lanczos filter on 8-bit RGB.
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from zipsplat.media_kinds import HEIC_BRANDS, PICTURE, kind_by_suffix
+
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
-
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"),
-    *(".heic", ".heif", ".hif", ".jp2", ".ppm", ".pgm", ".tga"),
-)
 
 # Decoders that may read a user's file. Pillow knows more, but some of them start other programs
 # (EPS runs Ghostscript) and none of those holds a photograph.
@@ -33,9 +31,12 @@ _FORMATS = (
     *("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "HEIF"),
     *("JPEG2000", "PPM", "TGA"),
 )
+_ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # formats whose further frames are shown in time
+_MAX_PIXELS = 500_000_000  # of a picture that is decoded at a reduced size
+_MAX_BYTES = 512 << 20  # that a picture may be decoded to
+_LARGE_PIXELS = 50_000_000  # from here on, decoding near the final size is fine enough
 _ORIENTATION_TAG = 0x0112
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
-_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 Background = str | Sequence[float]
 
@@ -92,7 +93,11 @@ class ImageInfo:
 
 
 def load_image(
-    path: str | Path, *, max_side: int | None = None, background: Background = "white"
+    path: str | Path,
+    *,
+    max_side: int | None = None,
+    min_side: int | None = None,
+    background: Background = "white",
 ) -> Tensor:
     """Load one picture, upright, as RGB.
 
@@ -103,8 +108,10 @@ def load_image(
         path: a JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF, JPEG 2000, PPM or TGA file; HEIC needs the
             extra `zipsplat[heic]`. The content decides, not the suffix.
         max_side: the longer side of the result has at most this many pixels. Large JPEGs are then
-            decoded at a reduced size (never below twice the target), which is several times
-            faster. None returns every pixel.
+            decoded at a reduced size (never below twice the target, or once from 50 million
+            pixels on), which is several times faster. None returns every pixel.
+        min_side: if given, what `max_side` leaves of the shorter side is not less than this, as
+            far as the picture has it: wide panoramas keep their rows.
         background: what shows through transparency: a colour name, "#rrggbb", or RGB in [0, 1].
 
     Returns:
@@ -119,7 +126,46 @@ def load_image(
         raise ValueError(f"max_side must be at least 1 pixel, got {max_side}")
     color = background_color(background)
     with _opened(path) as opened:
-        picture = _decode(opened, max_side, color)
+        return _tensor(_decode(opened, max_side, min_side, color))
+
+
+def load_animation(
+    path: str | Path,
+    indices: Sequence[int],
+    *,
+    max_side: int | None = None,
+    min_side: int | None = None,
+    background: Background = "white",
+) -> list[Tensor]:
+    """Load some frames of an animated picture; see `load_image`.
+
+    Args:
+        path: a GIF, WebP, PNG or AVIF file with several frames.
+        indices: of the frames, ascending.
+        max_side: see `load_image`.
+        min_side: see `load_image`.
+        background: see `load_image`.
+    """
+    color = background_color(background)
+    frames = []
+    with _opened(Path(path)) as opened:
+        for index in indices:
+            opened.seek(index)
+            frames.append(_tensor(_decode(opened, max_side, min_side, color)))
+    return frames
+
+
+def reduction(width: float, height: float, max_side: int | None, min_side: int | None) -> float:
+    """The factor, at most 1, by which a picture is scaled down; see `load_image`."""
+    if max_side is None:
+        return 1.0
+    factor = max_side / max(width, height)
+    if min_side is not None:
+        factor = max(factor, min_side / min(width, height))
+    return min(1.0, factor)
+
+
+def _tensor(picture: PillowImage.Image) -> Tensor:
     pixels = torch.from_numpy(np.array(picture, dtype=np.uint8))
     return pixels.permute(2, 0, 1).contiguous().float() / 255
 
@@ -135,7 +181,7 @@ def image_info(path: str | Path) -> ImageInfo:
     with _opened(path) as picture:
         width, height = picture.size
         orientation = int(picture.getexif().get(_ORIENTATION_TAG, 1))
-        if orientation in _TURNED:
+        if orientation in _TURNED and picture.format != "TIFF":  # Pillow has turned its size
             width, height = height, width
         return ImageInfo(
             format=picture.format or "unknown",
@@ -143,7 +189,7 @@ def image_info(path: str | Path) -> ImageInfo:
             width=width,
             height=height,
             orientation=orientation,
-            num_frames=int(getattr(picture, "n_frames", 1)),
+            num_frames=int(getattr(picture, "n_frames", 1)) if picture.format in _ANIMATED else 1,
         )
 
 
@@ -253,7 +299,7 @@ def aspect_size(
 
 def is_image_file(path: Path) -> bool:
     """Whether the suffix is one of a still picture."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
+    return kind_by_suffix(path) == PICTURE
 
 
 def _check_file(path: Path) -> None:
@@ -262,7 +308,7 @@ def _check_file(path: Path) -> None:
         head = file.read(12)
     if not head:
         raise ValueError(f"{path}: the file is empty")
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
+    if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
         _register_heif(path)
 
 
@@ -279,18 +325,12 @@ def _register_heif(path: Path) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[PillowImage.Image]:
     """Open a picture; whatever its decoder objects to in the block names the file."""
-    from PIL import Image
-
     _check_file(path)
-    Image.init()
-    known = [name for name in _FORMATS if name in Image.OPEN]
-    with warnings.catch_warnings():
-        # Pillow warns from half its size limit on; big phone pictures are there and are fine.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with warnings.catch_warnings(), path.open("rb") as file:
         # Notes on odd metadata concern the file, not the pixels.
         warnings.simplefilter("ignore", UserWarning)
         try:
-            with Image.open(path, formats=known) as opened:
+            with _identified(file, path) as opened:
                 yield opened
         except (MemoryError, FileNotFoundError, PermissionError):
             raise
@@ -299,23 +339,68 @@ def _opened(path: Path) -> Iterator[PillowImage.Image]:
             raise ValueError(f"{path}: cannot be read as a picture ({reason})") from error
 
 
+def _identified(file: BinaryIO, path: Path) -> PillowImage.Image:
+    """As `Image.open`, whose limit of pixels is a global one and knows no reduced decoding."""
+    from PIL import Image, UnidentifiedImageError
+
+    Image.init()
+    head = file.read(16)
+    for name in _FORMATS:
+        factory, accepts = Image.OPEN.get(name, (None, None))
+        if factory is None or (accepts is not None and accepts(head) is not True):
+            continue
+        file.seek(0)
+        try:
+            return factory(file, str(path))
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue  # how Pillow's decoders say that a file is another one's
+    raise UnidentifiedImageError
+
+
 def _decode(
-    opened: PillowImage.Image, max_side: int | None, color: tuple[float, float, float]
+    opened: PillowImage.Image,
+    max_side: int | None,
+    min_side: int | None,
+    color: tuple[float, float, float],
 ) -> PillowImage.Image:
     """Shrink, turn upright and convert to RGB."""
     from PIL import Image, ImageOps
 
-    if max_side is not None:
-        factor = 2 * max_side / max(opened.size)
-        if factor < 1:
-            width, height = (max(1, int(side * factor)) for side in opened.size)
-            opened.draft(None, (width, height))
-    picture = _to_rgb(ImageOps.exif_transpose(opened), color)
-    if max_side is not None and max(picture.size) > max_side:
-        scale = max_side / max(picture.size)
-        width, height = (max(1, round(side * scale)) for side in picture.size)
+    _draft(opened, reduction(*opened.size, max_side, min_side))
+    ImageOps.exif_transpose(opened, in_place=True)
+    picture = _to_rgb(opened, color)
+    factor = reduction(*picture.size, max_side, min_side)
+    if factor < 1:
+        width, height = (max(1, round(side * factor)) for side in picture.size)
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
     return picture
+
+
+def _draft(opened: PillowImage.Image, factor: float) -> None:
+    """Let the decoder shrink a picture if it can, and check the size that it will decode to.
+
+    Raises:
+        ValueError: if that is too large.
+    """
+    width, height = opened.size
+    num_pixels = width * height
+    if factor < 1 and num_pixels <= _MAX_PIXELS:
+        margin = min(1.0, factor * (1 if num_pixels >= _LARGE_PIXELS else 2))
+        opened.draft(None, (max(1, int(width * margin)), max(1, int(height * margin))))
+    num_bytes = (
+        opened.width * opened.height * len(opened.getbands()) * _bytes_per_value(opened.mode)
+    )
+    if num_bytes > _MAX_BYTES:
+        raise ValueError(
+            f"{width}×{height} pixels decode to {num_bytes >> 20} MiB, more than"
+            f" {_MAX_BYTES >> 20}; make it smaller first, or save it as a JPEG, which is decoded at a reduced size"
+        )
+
+
+def _bytes_per_value(mode: str) -> int:
+    if mode.startswith("I;16"):
+        return 2
+    return 4 if mode in ("I", "F") else 1
 
 
 def _to_rgb(picture: PillowImage.Image, color: tuple[float, float, float]) -> PillowImage.Image:
@@ -327,7 +412,7 @@ def _to_rgb(picture: PillowImage.Image, color: tuple[float, float, float]) -> Pi
         return Image.fromarray(_to_eight_bits(np.asarray(picture), full)).convert("RGB")
     has_alpha = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La")
     if not has_alpha and "transparency" not in picture.info:
-        return picture.convert("RGB")
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
     over = picture.convert("RGBA")
     under = Image.new("RGBA", over.size, tuple(round(value * 255) for value in color))
     return Image.alpha_composite(under, over).convert("RGB")
@@ -343,11 +428,8 @@ def _to_eight_bits(values: np.ndarray, full: float) -> np.ndarray:
 
 def _reason(error: Exception) -> str:
     """One line on why a decoder gave up."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
         return "not a picture format that is understood"
-    if isinstance(error, Image.DecompressionBombError):
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        return f"more than {limit:.0f} million pixels; make it smaller first"
     return str(error) or type(error).__name__

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from zipsplat.images import Background, is_image_file, load_image
-from zipsplat.video import Report, frame_indices, is_video_file, load_video
+from zipsplat.images import Background, image_info, load_animation, load_image
+from zipsplat.media_kinds import PICTURE, VIDEO, kind_by_suffix, kind_of
+from zipsplat.video import Report, frame_indices, load_video
 
 logger = logging.getLogger(__name__)
 
@@ -25,20 +26,32 @@ Source = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 @dataclass(frozen=True)
 class InputFiles:
-    """Either pictures in their order, or one video."""
+    """Either pictures in their order, or one video, which may be an animated picture."""
 
     pictures: tuple[Path, ...] = ()
     video: Path | None = None
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """How views are read; see `load_views`."""
+
+    max_side: int | None
+    min_side: int | None
+    background: Background
+    skip_bad: bool
+    report: Report | None
+
+
 def find_inputs(source: Source) -> InputFiles:
-    """Find the files that a source means, without opening them.
+    """Find the files that a source means, looking at no more of them than their kind needs.
 
     Args:
         source: a picture, a video, a folder, a pattern such as "photos/*.jpg", or a list of
             these. Folders and patterns are sorted as people count (img2 before img10) and only
-            give files with a picture's suffix; a folder without pictures may hold one video.
-            A list keeps its order.
+            give files with the suffix of a picture, or without any; a folder without pictures may
+            hold one video. The part of a pattern that exists is taken as it is, brackets and all.
+            A list keeps its order. A single animated picture is a video.
 
     Raises:
         FileNotFoundError: a file, or any match of a pattern, does not exist.
@@ -48,9 +61,10 @@ def find_inputs(source: Source) -> InputFiles:
     if not entries:
         raise ValueError("there is no input; give pictures, a folder, a pattern or a video")
     found = [path for entry in entries for path in _expand(entry)]
-    videos = [path for path in found if is_video_file(path)]
+    videos = [path for path in found if kind_of(path) == VIDEO]
     if not videos:
-        return InputFiles(pictures=tuple(found))
+        is_video = len(found) == 1 and _is_animated(found[0])
+        return InputFiles(video=found[0]) if is_video else InputFiles(pictures=tuple(found))
     if len(found) > 1:
         raise ValueError(
             "give either pictures or one video, got "
@@ -65,6 +79,7 @@ def load_views(
     num_frames: int | None = None,
     stride: int | None = None,
     max_side: int | None = None,
+    min_side: int | None = None,
     background: Background = "white",
     skip_bad: bool = False,
     report: Report | None = None,
@@ -77,6 +92,8 @@ def load_views(
             use, evenly spaced from the first to the last.
         stride: if given, every `stride`-th frame or picture instead.
         max_side: pictures are scaled down so that their longer side has at most this many pixels.
+        min_side: if given, `max_side` leaves at least so much of the shorter side; see
+            `load_image`.
         background: what shows through transparency.
         skip_bad: leave out unreadable pictures and damaged frames with a warning.
         report: is told (done, total) from time to time.
@@ -89,21 +106,13 @@ def load_views(
         ValueError: a file is unreadable or too small, or nothing is left. It names the file.
     """
     files = find_inputs(source)
+    reading = _Reading(max_side, min_side, background, skip_bad, report)
     if files.video is not None:
-        views = load_video(
-            files.video,
-            DEFAULT_VIDEO_FRAMES if num_frames is None else num_frames,
-            stride,
-            max_side=max_side,
-            skip_bad=skip_bad,
-            report=report,
-        )
-        _check_size(files.video, views[0])
-        return views
+        num_frames = DEFAULT_VIDEO_FRAMES if num_frames is None else num_frames
+        return _load_video(files.video, num_frames, stride, reading)
     count = len(files.pictures)
     indices = frame_indices(count, count if num_frames is None else num_frames, stride)
-    chosen = [files.pictures[index] for index in indices]
-    return _load_pictures(chosen, max_side, background, skip_bad, report)
+    return _load_pictures([files.pictures[index] for index in indices], reading)
 
 
 def natural_key(path: str | Path) -> tuple[list[tuple[bool, int, str]], str]:
@@ -115,6 +124,8 @@ def natural_key(path: str | Path) -> tuple[list[tuple[bool, int, str]], str]:
 
 def _expand(entry: str | PathLike[str]) -> list[Path]:
     """The files that one entry means."""
+    if not str(entry).strip():
+        raise ValueError("an input is empty; give pictures, a folder, a pattern or a video")
     path = Path(entry).expanduser()
     if path.is_dir():
         return _usable(path.iterdir(), f"{path}: this folder")
@@ -122,7 +133,9 @@ def _expand(entry: str | PathLike[str]) -> list[Path]:
         if not path.exists():
             raise FileNotFoundError(f"{path}: there is no such file or folder")
         return [path]
-    matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
+    folder = next(parent for parent in path.parents if parent.is_dir())
+    pattern = str(Path(glob.escape(str(folder))) / path.relative_to(folder))
+    matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
     if not matches:
         raise FileNotFoundError(f"{path}: no file matches this pattern")
     return _usable(matches, f"what matches {path}")
@@ -132,36 +145,75 @@ def _usable(paths: Iterable[Path], place: str) -> list[Path]:
     """Pictures if there are any, else the video; sorted, without hidden files."""
     files = [path for path in paths if path.is_file() and not path.name.startswith(".")]
     files.sort(key=natural_key)
-    pictures = [path for path in files if is_image_file(path)]
-    videos = [path for path in files if is_video_file(path)]
+    # Files with other names may be what a camera puts beside its pictures, as raw ones.
+    known = [path for path in files if kind_by_suffix(path) or not path.suffix]
+    kinds = {path: kind_of(path) for path in known}
+    pictures = [path for path in known if kinds[path] == PICTURE]
+    videos = [path for path in known if kinds[path] == VIDEO]
     if not pictures and not videos:
-        raise ValueError(f"{place} holds no pictures and no video (judging by the suffixes)")
+        raise ValueError(f"{place} holds no pictures and no video")
     return pictures or videos
 
 
-def _load_pictures(
-    paths: Sequence[Path],
-    max_side: int | None,
-    background: Background,
-    skip_bad: bool,
-    report: Report | None,
-) -> list[Tensor]:
+def _is_animated(path: Path) -> bool:
+    try:
+        return kind_of(path) == PICTURE and image_info(path).num_frames > 1
+    except ValueError:  # unreadable; said when it is loaded
+        return False
+
+
+def _load_video(path: Path, num_frames: int, stride: int | None, reading: _Reading) -> list[Tensor]:
+    """Load frames of a video or of an animated picture."""
+    if kind_of(path) == PICTURE:
+        views = load_animation(
+            path,
+            frame_indices(image_info(path).num_frames, num_frames, stride),
+            max_side=reading.max_side,
+            min_side=reading.min_side,
+            background=reading.background,
+        )
+    else:
+        views = load_video(
+            path,
+            num_frames,
+            stride,
+            max_side=reading.max_side,
+            min_side=reading.min_side,
+            background=reading.background,
+            skip_bad=reading.skip_bad,
+            report=reading.report,
+        )
+    _check_size(path, views[0])
+    return views
+
+
+def _load_pictures(paths: Sequence[Path], reading: _Reading) -> list[Tensor]:
     """Load pictures one after the other."""
     views: list[Tensor] = []
     for done, path in enumerate(paths, start=1):
         try:
-            view = load_image(path, max_side=max_side, background=background)
-            _check_size(path, view)
-            views.append(view)
+            views.append(_load_picture(path, reading))
         except ValueError as error:
-            if not skip_bad:
+            if not reading.skip_bad:
                 raise
             logger.warning("left out %s", error)
-        if report is not None:
-            report(done, len(paths))
+        if reading.report is not None:
+            reading.report(done, len(paths))
     if not views:
         raise ValueError(f"none of {len(paths)} pictures could be used, such as {paths[0]}")
     return views
+
+
+def _load_picture(path: Path, reading: _Reading) -> Tensor:
+    # A picture that is too small is never shrunk below the limit, so the error tells its own size.
+    view = load_image(
+        path,
+        max_side=reading.max_side,
+        min_side=max(reading.min_side or 0, MIN_SIDE),
+        background=reading.background,
+    )
+    _check_size(path, view)
+    return view
 
 
 def _check_size(path: Path, view: Tensor) -> None:

@@ -149,6 +149,9 @@ def _join(func: Callable[..., Tensor], tensors: Sequence[S], dim: int = 0) -> S:
     if len(kinds) != 1:
         names = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise TypeError(f"only structs of one class can be joined, got {names}")
+    others = {f.name for f in dataclasses.fields(first)} - set(first.event_dims)  # type: ignore[arg-type]
+    for key in others:
+        first._check_agreement(key, {str(i): getattr(item, key) for i, item in enumerate(tensors)})
     limit = first.ndim + (1 if func is torch.stack else 0)
     if not -limit <= dim < limit:
         raise IndexError(f"dim must be in [{-limit}, {limit - 1}], got {dim}")

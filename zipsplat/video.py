@@ -22,18 +22,21 @@ import torch
 from torch import Tensor
 
 from zipsplat.files import atomic_path
+from zipsplat.hdr import TRANSFERS, tone_map
+from zipsplat.images import Background, background_color, reduction
+from zipsplat.media_kinds import VIDEO, kind_by_suffix
+from zipsplat.orientation import Orientation
 
 logger = logging.getLogger(__name__)
-
-VIDEO_SUFFIXES = (
-    *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".ts", ".3gp"),
-    *(".mpg", ".mpeg", ".wmv", ".flv", ".ogv"),
-)
 
 _WRITABLE_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 _MISSING_TOLERANCE_S = 1.0  # by how much a header may promise more than a whole file holds
 _BT709 = 1  # the number of ITU-T H.273 for its matrix, primaries and transfer function alike
 _LIMITED_RANGE = 1  # FFmpeg's number for luma 16…235
+_UNSPECIFIED = (0, 2, None)  # RGB has no matrix, and 2 stands for one that is not told
+_SD_SIZE = (1279, 576)  # width and height up to which untagged colours are those of BT.601
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own ignore the alpha of WebM
+_SKIP_BAD = "skip_bad (--skip-bad on the command line)"
 
 Report = Callable[[int, int], object]
 """Called with (done, total) while something takes its time; the total may be an estimate."""
@@ -41,7 +44,18 @@ Report = Callable[[int, int], object]
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a clip holds: counted frames, the upright size in pixels, and how it is stored."""
+    """What a clip holds and how it is stored.
+
+    Args:
+        num_frames: counted.
+        width: in pixels, once upright.
+        height: in pixels, once upright.
+        rotation_deg: anticlockwise turn that makes frames upright, 0 to 270.
+        duration_s: if it is known.
+        codec: FFmpeg's name.
+        is_mirrored: whether left and right change places before the turn.
+        hdr: "PQ" or "HLG" if frames are tone mapped.
+    """
 
     num_frames: int
     width: int
@@ -49,6 +63,8 @@ class VideoInfo:
     rotation_deg: int
     duration_s: float | None
     codec: str
+    is_mirrored: bool = False
+    hdr: str | None = None
 
 
 def load_video(
@@ -57,16 +73,23 @@ def load_video(
     stride: int | None = None,
     *,
     max_side: int | None = None,
+    min_side: int | None = None,
+    background: Background = "white",
     skip_bad: bool = False,
     report: Report | None = None,
 ) -> list[Tensor]:
     """Load evenly spaced frames of a clip, upright, in the order in which they are shown.
+
+    Frames are turned and mirrored as the container says. HDR becomes sRGB; see `zipsplat.hdr`.
+    Untagged colours are those of BT.601 up to 576 rows and 1279 columns, beyond of BT.709.
 
     Args:
         path: any container and codec that FFmpeg decodes.
         num_frames: how many; the first and the last are among them. All frames of shorter clips.
         stride: if given, every `stride`-th frame from the first on, whatever `num_frames` is.
         max_side: frames are scaled down so that their longer side has at most this many pixels.
+        min_side: if given, `max_side` leaves at least so much of the shorter side.
+        background: what shows through transparency.
         skip_bad: use what can be read of a damaged or cut-off file, leaving out damaged frames.
         report: is told (decoded frames, expected frames) from time to time.
 
@@ -80,7 +103,7 @@ def load_video(
     _positive("num_frames", num_frames)
     if max_side is not None:
         _positive("max_side", max_side)
-    clip = _Clip(Path(path), max_side, skip_bad, report)
+    clip = _Clip(Path(path), max_side, skip_bad, report, min_side, background_color(background))
     expected = clip.count_packets()
     wanted = frame_indices(expected, num_frames, stride)
     frames, count = clip.decode(wanted, expected)
@@ -130,14 +153,17 @@ def video_info(path: str | Path, report: Report | None = None) -> VideoInfo:
     (frame,), count = clip.decode([0], clip.count_packets())
     with clip.open() as (container, stream):
         duration = stream.duration * stream.time_base if stream.duration else None
-        rotation = next(container.decode(stream)).rotation
+        first = next(container.decode(stream))
+        orientation = _orientation(first)
         return VideoInfo(
             num_frames=count,
             width=frame.shape[1],
             height=frame.shape[0],
-            rotation_deg=rotation,
+            rotation_deg=orientation.turn_deg,
             duration_s=None if duration is None else float(duration),
             codec=stream.codec_context.name,
+            is_mirrored=orientation.is_mirrored,
+            hdr=TRANSFERS.get(first.color_trc),
         )
 
 
@@ -157,7 +183,7 @@ def frame_indices(count: int, num_frames: int, stride: int | None = None) -> lis
 
 def is_video_file(path: Path) -> bool:
     """Whether the suffix is one of a video."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
+    return kind_by_suffix(path) == VIDEO
 
 
 def _positive(name: str, value: int) -> int:
@@ -179,6 +205,8 @@ class _Clip:
     max_side: int | None = None
     skip_bad: bool = False
     report: Report | None = None
+    min_side: int | None = None
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     @contextmanager
     def open(self) -> Iterator[tuple[Any, Any]]:
@@ -209,19 +237,22 @@ class _Clip:
         Raises:
             ValueError: the file is cut off (unless `skip_bad`).
         """
-        count, end, is_cut = 0, 0, False
-        with self.open() as (container, stream):
-            for packet in container.demux(stream):
-                if packet.size and not packet.is_discard:
-                    count += 1
-                    end = max(end, (packet.pts or 0) + (packet.duration or 0))
-                is_cut |= packet.is_corrupt
-            missing = (stream.duration or 0) + (stream.start_time or 0) - end
-            is_cut |= missing * (stream.time_base or 0) > _MISSING_TOLERANCE_S
+        count, is_cut = 0, False
+        ends: dict[int, Fraction] = {}  # of each stream, in seconds
+        with self.open() as (container, video):
+            for packet in container.demux():
+                if packet.stream is video:
+                    count += bool(packet.size) and not packet.is_discard
+                    is_cut |= packet.is_corrupt
+                end = ((packet.pts or 0) + (packet.duration or 0)) * (packet.time_base or 0)
+                ends[packet.stream.index] = max(ends.get(packet.stream.index, Fraction(0)), end)
+            promised = ((video.duration or 0) + (video.start_time or 0)) * (video.time_base or 0)
+            # Some containers give only the length of the whole, which the sound may fill alone.
+            is_cut |= promised - max(ends.values(), default=Fraction(0)) > _MISSING_TOLERANCE_S
         if is_cut and not self.skip_bad:
             raise ValueError(
-                f"{self.path}: the video is cut off or damaged after {count} frames;"
-                " skip_bad uses what is there"
+                f"{self.path}: the video is cut off or damaged after {count} frames; {_SKIP_BAD}"
+                " uses what is there"
             )
         return count
 
@@ -249,36 +280,86 @@ class _Clip:
         """All frames in the order shown, going on after undecodable ones if that is wanted."""
         import av
 
+        decoder = _decoder(stream)
+        count = 0
         for packet in container.demux(stream):
             try:
-                yield from packet.decode()
-            except av.error.InvalidDataError:
+                for frame in decoder.decode(packet):
+                    yield frame
+                    count += 1
+            except av.error.InvalidDataError as error:
                 if not self.skip_bad:
-                    raise
+                    raise ValueError(
+                        f"{self.path}: the video is damaged after {count} frames; {_SKIP_BAD} uses"
+                        " the others"
+                    ) from error
 
     def _keep(self, frame: Any, index: int, aspect: Fraction | None) -> list[np.ndarray]:
         """The frame as pixels, or nothing if it is damaged and that is to be overlooked."""
         if not frame.is_corrupt:
-            return [_upright_rgb(frame, aspect, self.max_side)]
+            return [self._upright_rgb(frame, aspect)]
         if self.skip_bad:
             logger.warning("%s: left out frame %d, which is damaged", self.path, index)
             return []
         raise ValueError(
-            f"{self.path}: frame {index} is damaged; skip_bad leaves out damaged frames"
+            f"{self.path}: frame {index} is damaged; {_SKIP_BAD} leaves out damaged frames"
         )
 
+    def _upright_rgb(self, frame: Any, aspect: Fraction | None) -> np.ndarray:
+        """One frame as (H, W, 3) uint8: square pixels, scaled down, as it is to be shown."""
+        width, height = frame.width * float(aspect or 1), float(frame.height)
+        factor = reduction(width, height, self.max_side, self.min_side)
+        size = max(1, round(width * factor)), max(1, round(height * factor))
+        transfer = TRANSFERS.get(frame.color_trc)
+        if transfer is not None:
+            rgb = tone_map(_converted(frame, "rgb48le", size), transfer)
+        elif any(component.is_alpha for component in frame.format.components):
+            rgb = self._over_background(
+                _converted(frame, "rgba", (frame.width, frame.height)), size
+            )
+        else:
+            rgb = _converted(frame, "rgb24", size)
+        return _orientation(frame).apply(rgb)
 
-def _upright_rgb(frame: Any, aspect: Fraction | None, max_side: int | None) -> np.ndarray:
-    """One frame as (H, W, 3) uint8: square pixels, scaled down, rotated as its metadata asks."""
-    width, height = frame.width * float(aspect or 1), float(frame.height)
-    scale = min(1.0, (max_side or max(width, height)) / max(width, height))
-    rgb = frame.to_ndarray(
-        format="rgb24",
-        width=max(1, round(width * scale)),
-        height=max(1, round(height * scale)),
-        interpolation="LANCZOS",
+    def _over_background(self, rgba: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Blended at full size, where colours under full transparency leave no trace."""
+        from PIL import Image
+
+        alpha = rgba[..., 3:].astype(np.float32) / 255
+        blended = rgba[..., :3] * alpha + (1 - alpha) * np.float32(255) * np.float32(
+            self.background
+        )
+        picture = Image.fromarray(np.rint(blended).astype(np.uint8))
+        return np.array(picture.resize(size, Image.Resampling.LANCZOS))
+
+
+def _decoder(stream: Any) -> Any:
+    """What decodes a stream, with its alpha channel if it has one."""
+    import av
+
+    name = _ALPHA_DECODERS.get(stream.codec_context.name)
+    if name is None or stream.metadata.get("alpha_mode") != "1":
+        return stream.codec_context
+    decoder = av.CodecContext.create(name, "r")
+    decoder.extradata = stream.codec_context.extradata
+    return decoder
+
+
+def _converted(frame: Any, pixels: str, size: tuple[int, int]) -> np.ndarray:
+    """The frame in another pixel format and size, its colours by its tags or their absence."""
+    is_untagged = frame.colorspace in _UNSPECIFIED and not frame.format.is_rgb
+    is_hd = frame.width > _SD_SIZE[0] or frame.height > _SD_SIZE[1]
+    matrix = {"src_colorspace": "ITU709"} if is_untagged and is_hd else {}
+    return np.asarray(
+        frame.to_ndarray(
+            format=pixels, width=size[0], height=size[1], interpolation="LANCZOS", **matrix
+        )
     )
-    return np.ascontiguousarray(np.rot90(rgb, k=frame.rotation // 90))
+
+
+def _orientation(frame: Any) -> Orientation:
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return Orientation() if matrix is None else Orientation.from_matrix(bytes(matrix))
 
 
 def _encode(

@@ -73,6 +73,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     with console.stage("reading"):
         scene, note = Gaussians.load_with_note(options.input)
     before = scene.num_gaussians
+    if before == 0:
+        raise ValueError(f"{options.input}: there are no Gaussians in this file")
     scene = _change(scene, options)
     if scene.num_gaussians == 0:
         raise ValueError("no Gaussian is left; ask for a lower --prune-opacity")

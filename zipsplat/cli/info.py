@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 NAME = "info"
 SUMMARY = "what is in a scene, checkpoint, picture, video or file of cameras"
 DESCRIPTION = """\
-Show what is in a file: a scene (number of Gaussians, extent, values that are not finite), a
+Show what is in a file: a scene (number of Gaussians, extent, what cannot be used), a
 checkpoint (architecture, parameters), a picture (size, orientation), a video (frames, rotation), or
 cameras (COLMAP folder, transforms.json, cameras.json). For a scene, cameras.json beside it counts.
 Nothing in the file is executed.
@@ -43,50 +43,43 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 
 def _describe(path: Path, console: Console) -> dict[str, Any]:
-    """What is in the file; its kind is told by the suffix, pictures by their content."""
-    from zipsplat.formats import by_suffix
-    from zipsplat.images import is_image_file
-    from zipsplat.video import is_video_file
+    """What is in the file; its kind is told by the content, or else by the suffix."""
+    from zipsplat.media_kinds import PICTURE, VIDEO, kind_of
+    from zipsplat.scene_files import is_scene_file
     from zipsplat.weights import SUFFIXES
 
-    if is_video_file(path):
-        return _video(path, console)
     if path.suffix.lower() == ".json":
         return _cameras(path)
     if path.suffix.lower() in SUFFIXES:
         return _checkpoint(path)
-    try:
-        by_suffix(path)
-    except ValueError as no_scene:
-        try:
-            return _picture(path)
-        except ValueError as no_picture:
-            if is_image_file(path):
-                raise
-            raise ValueError(f"{no_picture}; {no_scene}") from no_picture
-    return _scene(path)
+    if is_scene_file(path):
+        return _scene(path)
+    kind = kind_of(path)
+    if kind == VIDEO:
+        return _video(path, console)
+    if kind == PICTURE:
+        return _picture(path)
+    raise ValueError(
+        f"{path}: neither a picture format nor a video nor a scene nor a checkpoint that is"
+        " understood"
+    )
 
 
 def _scene(path: Path) -> dict[str, Any]:
     import numpy as np
 
-    from zipsplat.formats import by_suffix
+    from zipsplat.scene_files import read_scene
 
-    scene_format = by_suffix(path)
-    with path.open("rb") as file:
-        try:
-            arrays = scene_format.read(file)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-    every = [arrays.means, arrays.scales, arrays.quats, arrays.opacities, arrays.sh_coeffs]
-    finite = np.isfinite(arrays.means).all(axis=1)
-    means, count = arrays.means[finite], len(arrays.means)
+    found = read_scene(path)
+    arrays = found.arrays
+    means, count = arrays.means, len(arrays.means)
     return {
         "kind": "scene",
-        "format": scene_format.name,
+        "format": found.format.name,
         "gaussians": count,
         "sh_degree": arrays.sh_degree,
-        "not_finite": int(sum((~np.isfinite(values)).sum() for values in every)),
+        "antialiased": arrays.antialiased,
+        "left_out": found.left_out,
         "center": _numbers(np.median(means, axis=0)) if len(means) else None,
         "low": _numbers(means.min(axis=0)) if len(means) else None,
         "high": _numbers(means.max(axis=0)) if len(means) else None,
@@ -95,6 +88,7 @@ def _scene(path: Path) -> dict[str, Any]:
         "bytes_per_gaussian": round(path.stat().st_size / count, 1) if count else None,
         "note": arrays.note or None,
         **_cameras_beside(path),
+        "remarks": list(arrays.remarks),
     }
 
 
@@ -191,6 +185,8 @@ def _video(path: Path, console: Console) -> dict[str, Any]:
         "frames": found.num_frames,
         "seconds": found.duration_s,
         "rotation_deg": found.rotation_deg,
+        "mirrored": found.is_mirrored,
+        "hdr": found.hdr or "no",
     }
 
 
@@ -207,6 +203,8 @@ def _readable(name: str, value: object) -> object:
         return readable_bytes(int(str(value)))
     if name == "cameras" and isinstance(value, list):
         return "\n  ".join(["", *value])
+    if isinstance(value, dict):
+        return ", ".join(f"{number} with {what}" for what, number in value.items()) or "nothing"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "nothing"
+        return ("; " if name == "remarks" else ", ").join(map(str, value)) or "nothing"
     return "unknown" if value is None else value

@@ -68,6 +68,7 @@ KEEP = "keep"
 RELEASED, SMALL = "zipsplat", "zipsplat-tiny"
 # Pictures are read at a few times the network's size; more would not be seen.
 _READ_FACTOR = 4
+_LEAST_FACTOR = 2  # of the shorter side, whatever the shape
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -252,6 +253,7 @@ def _read(options: argparse.Namespace, console: Console) -> list[Tensor]:
             num_frames=options.num_frames,
             stride=options.stride,
             max_side=_READ_FACTOR * longest,
+            min_side=_LEAST_FACTOR * longest,
             background=options.background,
             skip_bad=options.skip_bad,
             report=report,

@@ -6,7 +6,7 @@ Every public module of this package is one format, found by name or by the suffi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from typing import BinaryIO
 
@@ -17,6 +17,8 @@ from zipsplat.plugins import Plugins
 
 Array = NDArray[np.float32]
 NOTE_MAX = 300
+MAX_SH_COEFFS = 16  # degree 3
+HEAD_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class SplatArrays:
         opacities: (N,) in [0, 1].
         sh_coeffs: (N, S, 3) spherical harmonics, S = (degree + 1)².
         note: a line about licences, which `.ply`, `.compressed.ply` and `.glb` keep.
+        antialiased: whether it was made to be drawn with opacities that make up for the blur of
+            small Gaussians; see `RenderSettings.antialiased`. `.glb` and `.splat` cannot say so.
+        remarks: of a reader: what it left out, clamped, converted or did not understand, each a
+            clause without the name of the file.
 
     Raises:
         ValueError: if the shapes do not fit together, or the note is longer than 300 characters.
@@ -41,6 +47,8 @@ class SplatArrays:
     opacities: Array
     sh_coeffs: Array
     note: str = field(default="", kw_only=True)
+    antialiased: bool = field(default=False, kw_only=True)
+    remarks: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         """Check the shapes and the note."""
@@ -61,6 +69,15 @@ class SplatArrays:
     def sh_degree(self) -> int:
         """Degree of the spherical harmonics, 0 to 3."""
         return {1: 0, 4: 1, 9: 2, 16: 3}[self.sh_coeffs.shape[1]]
+
+    def select(self, which: NDArray[np.bool_] | NDArray[np.integer]) -> SplatArrays:
+        """Some of the Gaussians, by a mask (N,) or by indices."""
+        fields = ("means", "scales", "quats", "opacities", "sh_coeffs")
+        return replace(self, **{name: getattr(self, name)[which] for name in fields})
+
+    def remarked(self, *remarks: str) -> SplatArrays:
+        """The same with further remarks."""
+        return replace(self, remarks=(*self.remarks, *remarks))
 
 
 @dataclass(frozen=True)
@@ -96,6 +113,9 @@ class Format:
         read: makes arrays from a seekable file; a `ValueError` says what is wrong with it.
         write: writes arrays to a file.
         tolerance: what `write` then `read` changes.
+        recognise: whether a file that begins with these bytes, at most `HEAD_BYTES`, is of this
+            format; not given if its contents cannot tell.
+        has_antialiased: whether it keeps `SplatArrays.antialiased`.
     """
 
     name: str
@@ -103,9 +123,20 @@ class Format:
     read: Callable[[BinaryIO], SplatArrays]
     write: Callable[[BinaryIO, SplatArrays], None]
     tolerance: SplatTolerance
+    recognise: Callable[[bytes], bool] | None = None
+    has_antialiased: bool = True
 
 
 FORMATS: Plugins[Format] = Plugins("zipsplat.formats")
+
+
+def by_content(head: bytes) -> Format | None:
+    """Find the format by the first `HEAD_BYTES` of a file; None if they do not tell."""
+    for name in FORMATS.names():
+        recognise = FORMATS[name].recognise
+        if recognise is not None and recognise(head):
+            return FORMATS[name]
+    return None
 
 
 def by_suffix(path: str | PathLike[str]) -> Format:
@@ -120,9 +151,23 @@ def by_suffix(path: str | PathLike[str]) -> Format:
             f"{fspath(path)!r} names a page, which is no scene file: pages are written by `zipsplat"
             " convert` and zipsplat.webpage.write_page; their button Save .spz gives the scene back"
         )
+    if name.endswith(".ksplat"):
+        raise ValueError(
+            f"{fspath(path)!r}: .ksplat, the format of GaussianSplats3D, is neither read nor"
+            " written; `npx @playcanvas/splat-transform IN.ksplat OUT.ply` makes a .ply of it"
+        )
     suffixes = {s: f for f in (FORMATS[n] for n in FORMATS.names()) for s in f.suffixes}
     matching = [suffix for suffix in suffixes if name.endswith(suffix)]
     if not matching:
         known = ", ".join(sorted(suffixes))
         raise ValueError(f"no scene format has the suffix of {fspath(path)!r}; known: {known}")
     return suffixes[max(matching, key=len)]
+
+
+def up_to_degree_3(sh_coeffs: NDArray[np.floating]) -> tuple[Array, tuple[str, ...]]:
+    """Harmonics (N, S, 3) of any degree cut to degree 3, and the remark about it, if any."""
+    num = sh_coeffs.shape[1]
+    cut = np.asarray(sh_coeffs[:, :MAX_SH_COEFFS], np.float32)
+    if num <= MAX_SH_COEFFS:
+        return cut, ()
+    return cut, (f"left out the harmonics of degree {int(num**0.5) - 1}; 3 is the highest used",)

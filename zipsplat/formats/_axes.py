@@ -1,7 +1,7 @@
-"""Between our axes (x right, y down, z forward) and the y-up axes of other formats.
+"""Between our axes (x right, y down, z forward) and those of other formats.
 
 SPZ has x right, y up, z back; glTF has x left, y up, z forward. Each is half a turn of ours, about
-x or about z, and its own inverse.
+x or about z, and its own inverse. Other sets of axes may also mirror a scene.
 """
 
 from __future__ import annotations
@@ -18,21 +18,27 @@ _ODD = ("", "y", "z", "x", "xy", "yz", "", "xz", "", "y", "xyz", "y", "z", "x", 
 
 def half_turn_about_x(splats: SplatArrays) -> SplatArrays:
     """From our axes to those of SPZ, or back."""
-    return _half_turn(splats, flipped="yz")
+    return with_flipped(splats, "yz")
 
 
 def half_turn_about_z(splats: SplatArrays) -> SplatArrays:
     """From our axes to those of glTF, or back."""
-    return _half_turn(splats, flipped="xy")
+    return with_flipped(splats, "xy")
 
 
-def _half_turn(splats: SplatArrays, flipped: str) -> SplatArrays:
-    axes = _signs(("x", "y", "z"), flipped)
-    harmonics = _signs(_ODD[: splats.sh_coeffs.shape[1]], flipped)
+def with_flipped(splats: SplatArrays, axes: str) -> SplatArrays:
+    """The scene with some of the axes "xyz" pointing the other way; an odd number mirrors it.
+
+    The mirrored ellipsoid M Σ M has the axes M R M, whose rotation axis is M times the old one and
+    whose angle has the sign of det M.
+    """
+    signs = _signs(("x", "y", "z"), axes)
+    harmonics = _signs(_ODD[: splats.sh_coeffs.shape[1]], axes)
+    turn = np.concatenate((np.ones(1, np.float32), signs * signs.prod()))
     return replace(
         splats,
-        means=splats.means * axes,
-        quats=splats.quats * np.concatenate((np.ones(1, np.float32), axes)),
+        means=splats.means * signs,
+        quats=splats.quats * turn,
         sh_coeffs=splats.sh_coeffs * harmonics[:, None],
     )
 

@@ -14,9 +14,7 @@ _SPREADS = ((16, 0x030000FF), (8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249))
 
 def in_morton_order(splats: SplatArrays) -> SplatArrays:
     """The Gaussians sorted along a Z curve over the bounding box of their means."""
-    order = _morton_order(splats.means)
-    values = (splats.means, splats.scales, splats.quats, splats.opacities, splats.sh_coeffs)
-    return SplatArrays(*(value[order] for value in values), note=splats.note)
+    return splats.select(_morton_order(splats.means))
 
 
 def _morton_order(means: Array) -> NDArray[np.int64]:

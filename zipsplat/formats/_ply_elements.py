@@ -1,8 +1,10 @@
 """Headers and elements of binary little-endian `.ply` files.
 
-Source: Greg Turk, "The PLY Polygon File Format", 1994; without list properties, which no splat
-file has. A note is a comment of ours: the word, then the text as a JSON string, which keeps the
-header ASCII and the note on one line.
+Source: Greg Turk, "The PLY Polygon File Format", 1994. Elements with list properties, as the faces
+of meshes, have rows of different lengths and are not read, so they must come last. A note is a
+comment of ours: the word, then the text as a JSON string, which keeps the header ASCII and the note
+on one line. The comment "SplatRenderMode: mip" is that of Brush and Splatfacto for scenes that are
+to be drawn antialiased.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from zipsplat.formats import NOTE_MAX
+from zipsplat.formats import NOTE_MAX, SplatArrays
 
 HEADER_MAX_BYTES = 1 << 20
 _NOTE = "comment note"
+_ANTIALIASED = "comment SplatRenderMode: mip"
 _NUMPY_TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
     "short": "<i2", "int16": "<i2", "ushort": "<u2", "uint16": "<u2",
@@ -29,35 +32,49 @@ Records = NDArray[np.void]
 
 
 @dataclass(frozen=True)
+class Element:
+    """Rows of one kind; `dtype` is None if they have list properties."""
+
+    name: str
+    count: int
+    dtype: np.dtype[np.void] | None
+
+
+@dataclass(frozen=True)
 class Header:
     """What a header says.
 
     Args:
-        elements: name, count and dtype of each.
+        elements: in the order of the file.
         note: about licences; empty if there is none.
+        antialiased: whether the scene is to be drawn so.
     """
 
-    elements: list[tuple[str, int, np.dtype[np.void]]]
+    elements: list[Element]
     note: str = ""
+    antialiased: bool = False
 
 
-def note_lines(note: str) -> list[str]:
-    """The lines of a header that hold a note: one, or none if there is no note."""
-    return [f"{_NOTE} {json.dumps(note)}"] if note else []
+def comment_lines(splats: SplatArrays) -> list[str]:
+    """The comments of a header: a note and the way of drawing, as far as there is something."""
+    note = [f"{_NOTE} {json.dumps(splats.note)}"] if splats.note else []
+    return note + [_ANTIALIASED] * splats.antialiased
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Read the name, count and dtype of each element, and the note.
+    """Read the name, count and dtype of each element, and the comments that matter.
 
     Raises:
         ValueError: if this is no binary little-endian `.ply`, or its header is broken.
     """
-    elements: list[tuple[str, int, list[tuple[str, str]]]] = []
-    encoding, note = "", ""
+    elements: list[tuple[str, int, list[tuple[str, str | None]]]] = []
+    encoding, note, antialiased = "", "", False
     for line in _header_lines(file):
         match line.decode("ascii", "replace").split():
             case ["comment", "note", *_] if not note:
                 note = _note(line)
+            case ["comment", "SplatRenderMode:", mode]:
+                antialiased = mode == "mip"
             case [] | ["comment" | "obj_info", *_]:
                 continue
             case ["format", encoding, _]:
@@ -66,11 +83,21 @@ def read_header(file: BinaryIO) -> Header:
                 elements.append((name, int(count), []))
             case ["property", kind, name] if kind in _NUMPY_TYPES and elements:
                 elements[-1][2].append((name, _NUMPY_TYPES[kind]))
+            case ["property", "list", _, _, name] if elements:
+                elements[-1][2].append((name, None))
             case words:
-                raise ValueError(f"this .ply has a header line that cannot be read: {words}")
+                raise ValueError(f"this .ply has a header line that cannot be read: {words[:8]}")
     if encoding != "binary_little_endian":
         raise ValueError(f"only binary_little_endian .ply files are read, this is {encoding!r}")
-    return Header([(name, count, _dtype(name, fields)) for name, count, fields in elements], note)
+    return Header([Element(n, c, _dtype(n, f)) for n, c, f in elements], note, antialiased)
+
+
+def has_property(head: bytes, name: str) -> bool | None:
+    """Whether the header that a file begins with names a property; None if it is no `.ply`."""
+    if not head.startswith((b"ply\n", b"ply\r\n")):
+        return None
+    lines = head.partition(b"end_header")[0].split(b"\n")
+    return any(line.split()[:1] == [b"property"] and name.encode() in line for line in lines)
 
 
 def _header_lines(file: BinaryIO) -> Iterator[bytes]:
@@ -79,7 +106,7 @@ def _header_lines(file: BinaryIO) -> Iterator[bytes]:
         raise ValueError("this is no .ply: the first line is not 'ply'")
     total = 0
     while True:
-        line = file.readline(4096)
+        line = file.readline(HEADER_MAX_BYTES)
         total += len(line)
         if not line.endswith(b"\n") or total > HEADER_MAX_BYTES:
             raise ValueError("this .ply has a broken header: it does not end")
@@ -97,28 +124,40 @@ def _note(line: bytes) -> str:
     return note if isinstance(note, str) and len(note) <= NOTE_MAX else ""
 
 
-def _dtype(element: str, fields: list[tuple[str, str]]) -> np.dtype[np.void]:
+def _dtype(element: str, fields: list[tuple[str, str | None]]) -> np.dtype[np.void] | None:
     names = [name for name, _ in fields]
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"element {element!r} of this .ply has no, or repeated, properties")
-    return np.dtype(fields)
+    if len(set(names)) != len(names):
+        raise ValueError(f"element {element!r} of this .ply has repeated properties")
+    plain = [(name, kind) for name, kind in fields if kind is not None]
+    return np.dtype(plain) if len(plain) == len(fields) else None
 
 
 def read_elements(file: BinaryIO, header: Header) -> dict[str, Records]:
-    """Read the elements that follow a header; counts are checked against what is there.
+    """Read the elements up to the first with lists; counts are checked against what is there.
 
     Raises:
-        ValueError: if the file ends too early.
+        ValueError: if the file ends too early, or vertices follow an element with lists.
     """
+    lists = [element.dtype is None for element in header.elements]
+    num = lists.index(True) if any(lists) else len(lists)
+    if any(element.name == "vertex" for element in header.elements[num:]):
+        raise ValueError(
+            f"this .ply has lists in element {header.elements[num].name!r}, at or in front of its"
+            " vertices, which is not supported"
+        )
     start = file.tell()
     available = file.seek(0, 2) - start
     file.seek(start)
-    needed = sum(count * dtype.itemsize for _, count, dtype in header.elements)
+    plain = [(e.name, e.count, e.dtype) for e in header.elements[:num] if e.dtype is not None]
+    needed = sum(count * dtype.itemsize for _, count, dtype in plain)
     if needed > available:
         raise ValueError(
             f"this .ply ends too early: its header promises {needed} bytes, there are {available}"
         )
-    return {
-        name: np.frombuffer(file.read(count * dtype.itemsize), dtype=dtype)
-        for name, count, dtype in header.elements
-    }
+    return {name: _rows(file, count, dtype) for name, count, dtype in plain}
+
+
+def _rows(file: BinaryIO, count: int, dtype: np.dtype[np.void]) -> Records:
+    if not dtype.itemsize:  # an element without properties, which takes no bytes
+        return np.empty(count, dtype)
+    return np.frombuffer(file.read(count * dtype.itemsize), dtype=dtype)

@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 
 from zipsplat.formats import Format, SplatArrays, SplatTolerance
 from zipsplat.formats._morton import in_morton_order
-from zipsplat.formats._ply_elements import note_lines, read_elements, read_header
+from zipsplat.formats._ply_elements import (
+    comment_lines,
+    has_property,
+    read_elements,
+    read_header,
+)
 from zipsplat.formats._quaternions import REST_MAX, from_smallest_three, smallest_three, unit
 from zipsplat.harmonics import SH_C0
 
@@ -55,7 +60,7 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
     )
     ranges = np.concatenate((position_ranges, scale_ranges, color_ranges), axis=1)
     harmonics = _pack_harmonics(splats.sh_coeffs[:, 1:])
-    file.write(_header(len(ranges), len(splats.means), harmonics.shape[1], splats.note))
+    file.write(_header(splats, len(ranges), harmonics.shape[1]))
     file.write(ranges.astype("<f4").tobytes())
     file.write(np.stack(words, axis=1).astype("<u4").tobytes())
     file.write(harmonics.tobytes())
@@ -74,10 +79,9 @@ def read(file: BinaryIO) -> SplatArrays:
     sh = elements.get("sh", np.empty(len(vertices), empty.dtype))
     _require_layout(chunks, vertices, sh)
     rgba = _split(vertices["packed_color"], (8, 8, 8, 8))
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # damaged ranges; their scenes are refused by `Gaussians`
-        rgb = _between(rgba[:, :3], chunks, 12)
+    with np.errstate(over="ignore", invalid="ignore"):  # damaged ranges; left out later
+        has_colors = set(_RANGES) <= _names(chunks)
+        rgb = _between(rgba[:, :3], chunks, 12) if has_colors else rgba[:, :3]
         scales = np.exp(_between(_split(vertices["packed_scale"], (11, 10, 11)), chunks, 6))
         means = _between(_split(vertices["packed_position"], (11, 10, 11)), chunks, 0)
         sh_coeffs = np.concatenate(((rgb[:, None] - 0.5) / SH_C0, _unpack_harmonics(sh)), axis=1)
@@ -88,11 +92,13 @@ def read(file: BinaryIO) -> SplatArrays:
             opacities=rgba[:, 3].astype(np.float32),
             sh_coeffs=sh_coeffs.astype(np.float32),
             note=header.note,
+            antialiased=header.antialiased,
         )
 
 
-def _header(num_chunks: int, num: int, num_rest: int, note: str) -> bytes:
-    lines = ["ply", "format binary_little_endian 1.0", *note_lines(note)]
+def _header(splats: SplatArrays, num_chunks: int, num_rest: int) -> bytes:
+    num = len(splats.means)
+    lines = ["ply", "format binary_little_endian 1.0", *comment_lines(splats)]
     lines += [f"element chunk {num_chunks}"]
     lines += [f"property float {name}" for name in _RANGES]
     lines += [f"element vertex {num}", *(f"property uint {name}" for name in _WORDS)]
@@ -108,7 +114,8 @@ def _harmonic_names(num: int) -> tuple[str, ...]:
 
 def _require_layout(chunks: NDArray[Any], vertices: NDArray[Any], sh: NDArray[Any]) -> None:
     kinds = [{dtype.str for dtype in _dtypes(table)} for table in (chunks, vertices, sh)]
-    if not set(_RANGES) <= _names(chunks) or kinds[0] != {"<f4"}:
+    # The first files of this format have no ranges of colours: these span 0 to 1.
+    if not set(_RANGES[:12]) <= _names(chunks) or kinds[0] != {"<f4"}:
         raise ValueError("this .ply is not a compressed one: it has no ranges of chunks")
     if not set(_WORDS) <= _names(vertices) or kinds[1] != {"<u4"}:
         raise ValueError("this compressed .ply has no packed Gaussians")
@@ -216,4 +223,5 @@ PLUGIN = Format(
         dc=1 / 255 / SH_C0,
         sh=_SH_RANGE / 512,
     ),
+    recognise=lambda head: has_property(head, "packed_position") is True,
 )

@@ -1,4 +1,4 @@
-"""Binary glTF with the ratified extension KHR_gaussian_splatting: uncompressed, y up.
+"""Binary glTF with the ratified extension KHR_gaussian_splatting, y up; written uncompressed.
 
 Each property is a float32 attribute of one POINTS primitive; scales are linear, quaternions xyzw.
 Programs without the extension show the points of POSITION and COLOR_0. Source: the Khronos Group's
@@ -16,15 +16,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from zipsplat.formats import NOTE_MAX, Array, Format, SplatArrays, SplatTolerance
+from zipsplat.formats import NOTE_MAX, Format, SplatArrays, SplatTolerance
 from zipsplat.formats._axes import half_turn_about_z
+from zipsplat.formats._glb_scene import EXTENSION, TYPES, harmonic_names, read_scene
 from zipsplat.formats._quaternions import unit
 from zipsplat.harmonics import SH_C0
 
-_EXTENSION = "KHR_gaussian_splatting"
 _MAGIC, _JSON, _BIN = 0x46546C67, 0x4E4F534A, 0x004E4942
 _FLOAT, _UBYTE, _POINTS, _ARRAY_BUFFER = 5126, 5121, 0, 34962
-_TYPES = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
 
 
 def write(file: BinaryIO, splats: SplatArrays) -> None:
@@ -42,37 +41,22 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
 
 
 def read(file: BinaryIO) -> SplatArrays:
-    """Read the first primitive with splats.
+    """Read all splats of the scene, each where its nodes put it; see `_glb_scene`.
 
     Raises:
-        ValueError: if there is none, the file is damaged, or it uses what is not supported:
-            compressed or quantised attributes, or nodes that move the splats.
+        ValueError: if there are none, the file is damaged, or it uses what is not supported.
     """
     chunks = dict(_chunks(file.read()))
     try:
-        asset = json.loads(chunks[_JSON])
-        primitive = _primitive(asset)
+        asset = json.loads(chunks[_JSON].rstrip(b"\0"))
         note = str(asset.get("asset", {}).get("copyright", ""))[:NOTE_MAX]
-        if primitive is None:
-            return replace(_empty(asset["scenes"][0]["extras"]["numHarmonics"]), note=note)
-        attributes = primitive["attributes"]
-        num_coeffs = sum(name.startswith(f"{_EXTENSION}:SH_DEGREE_") for name in attributes)
-        names = ["POSITION", *(f"{_EXTENSION}:{name}" for name in ("SCALE", "ROTATION", "OPACITY"))]
-        names += [f"{_EXTENSION}:{name}" for name in _harmonic_names(num_coeffs)]
-        binary = chunks.get(_BIN, b"")
-        columns = [_accessor(asset, binary, attributes[name]) for name in names]
-        means, scales, quats, opacities = columns[:4]
-        splats = SplatArrays(
-            means,
-            scales,
-            quats[:, [3, 0, 1, 2]],
-            opacities[:, 0],
-            np.stack(columns[4:], axis=1),
-            note=note,
-        )
+        if "meshes" not in asset and EXTENSION in asset.get("extensionsUsed", ()):
+            splats = _empty(asset["scenes"][0]["extras"]["numHarmonics"])
+        else:
+            splats = read_scene(asset, chunks.get(_BIN, b""))
     except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"this .glb is damaged or holds no splats: {error!r}") from error
-    return half_turn_about_z(splats)
+    return replace(half_turn_about_z(splats), note=note)
 
 
 def _attributes(splats: SplatArrays) -> dict[str, NDArray[Any]]:
@@ -84,18 +68,13 @@ def _attributes(splats: SplatArrays) -> dict[str, NDArray[Any]]:
         "SCALE": splats.scales.astype("<f4"),
         "OPACITY": splats.opacities[:, None].astype("<f4"),
     }
-    for i, name in enumerate(_harmonic_names(splats.sh_coeffs.shape[1])):
+    for i, name in enumerate(harmonic_names(splats.sh_coeffs.shape[1])):
         fields[name] = splats.sh_coeffs[:, i].astype("<f4")
     return {
         "POSITION": splats.means.astype("<f4"),
         "COLOR_0": np.rint(rgba.clip(0, 1) * 255).astype(np.uint8),
-        **{f"{_EXTENSION}:{name}": values for name, values in fields.items()},
+        **{f"{EXTENSION}:{name}": values for name, values in fields.items()},
     }
-
-
-def _harmonic_names(num_coeffs: int) -> list[str]:
-    names = [f"SH_DEGREE_{d}_COEF_{n}" for d in range(4) for n in range(2 * d + 1)]
-    return names[:num_coeffs]
 
 
 def _description(attributes: dict[str, NDArray[Any]], note: str) -> dict[str, Any]:
@@ -103,7 +82,7 @@ def _description(attributes: dict[str, NDArray[Any]], note: str) -> dict[str, An
     num_harmonics = sum(":SH_DEGREE_" in name for name in attributes)
     asset: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": "zipsplat"},
-        "extensionsUsed": [_EXTENSION],
+        "extensionsUsed": [EXTENSION],
         "scene": 0,
         "scenes": [{"extras": {"numHarmonics": num_harmonics}}],
     }
@@ -116,7 +95,7 @@ def _description(attributes: dict[str, NDArray[Any]], note: str) -> dict[str, An
     primitive = {
         "mode": _POINTS,
         "attributes": {name: i for i, name in enumerate(attributes)},
-        "extensions": {_EXTENSION: {"kernel": "ellipse", "colorSpace": "srgb_rec709_display"}},
+        "extensions": {EXTENSION: {"kernel": "ellipse", "colorSpace": "srgb_rec709_display"}},
     }
     asset["scenes"] = [{"nodes": [0]}]
     asset["nodes"] = [{"mesh": 0}]
@@ -143,7 +122,7 @@ def _accessor_of(view: int, array: NDArray[Any]) -> dict[str, Any]:
         "bufferView": view,
         "componentType": _UBYTE if colors else _FLOAT,
         "count": len(array),
-        "type": _TYPES[array.shape[1]],
+        "type": TYPES[array.shape[1]],
         **({"normalized": True} if colors else {}),
     }
 
@@ -163,42 +142,9 @@ def _chunks(data: bytes) -> Iterator[tuple[int, bytes]]:
         position += 8 + size
 
 
-def _primitive(asset: Any) -> Any:
-    """The first primitive with splats, or None if there is no mesh at all."""
-    if "meshes" not in asset and _EXTENSION in asset.get("extensionsUsed", ()):
-        return None
-    moved = {"matrix", "translation", "rotation", "scale"}
-    for node in asset.get("nodes", []):
-        for primitive in asset["meshes"][node["mesh"]]["primitives"] if "mesh" in node else ():
-            if _EXTENSION not in primitive.get("extensions", {}):
-                continue
-            if moved & set(node) or any("children" in other for other in asset["nodes"]):
-                raise ValueError("the nodes of this .glb move its splats, which is not supported")
-            return primitive
-    raise ValueError(f"this .glb holds no {_EXTENSION}")
-
-
 def _empty(num_harmonics: int) -> SplatArrays:
     shapes = ((0, 3), (0, 3), (0, 4), (0,), (0, num_harmonics, 3))
     return SplatArrays(*(np.empty(shape, np.float32) for shape in shapes))
-
-
-def _accessor(asset: Any, binary: bytes, index: int) -> Array:
-    """The rows (count, width) of a float32 accessor."""
-    accessor = asset["accessors"][index]
-    widths = {name: width for width, name in _TYPES.items()}
-    if accessor["componentType"] != _FLOAT or "bufferView" not in accessor:
-        raise ValueError("this .glb has quantised or compressed splats, which are not supported")
-    view = asset["bufferViews"][accessor["bufferView"]]
-    width, count = widths[accessor["type"]], accessor["count"]
-    offset = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
-    size = 4 * width * count
-    if view.get("byteStride", 4 * width) != 4 * width:
-        raise ValueError("this .glb interleaves its splats, which is not supported")
-    if min(offset, count) < 0 or offset + size > len(binary):
-        raise ValueError("this .glb is cut short: its splats reach beyond its end")
-    rows = np.frombuffer(binary, "<f4", width * count, offset).reshape(count, width)
-    return np.asarray(rows, np.float32)
 
 
 PLUGIN = Format(
@@ -207,4 +153,6 @@ PLUGIN = Format(
     read=read,
     write=write,
     tolerance=SplatTolerance(position=0, log_scale=0, rotation_deg=1e-4, opacity=0, dc=0, sh=0),
+    recognise=lambda head: head.startswith(b"glTF"),
+    has_antialiased=False,
 )

@@ -11,8 +11,14 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from zipsplat.formats import Array, Format, SplatArrays, SplatTolerance
-from zipsplat.formats._ply_elements import Records, note_lines, read_elements, read_header
+from zipsplat.formats import Array, Format, SplatArrays, SplatTolerance, up_to_degree_3
+from zipsplat.formats._ply_elements import (
+    Records,
+    comment_lines,
+    has_property,
+    read_elements,
+    read_header,
+)
 
 OPACITY_MARGIN = 1e-6  # logits stay finite
 SCALE_MIN = 1e-6
@@ -36,7 +42,7 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
     lines = [
         "ply",
         "format binary_little_endian 1.0",
-        *note_lines(splats.note),
+        *comment_lines(splats),
         f"element vertex {len(splats.means)}",
         *(f"property float {name}" for name in names),
         "end_header\n",
@@ -63,35 +69,52 @@ def _log(values: Array) -> Array:
 def read(file: BinaryIO) -> SplatArrays:
     """Read a standard file: properties of any numeric type in any order, others are ignored.
 
+    Files of 2D Gaussian splatting (Huang et al., 2024) have no third scale: it becomes the
+    smallest that is written, so that the Gaussians are flat.
+
     Raises:
         ValueError: if it is no binary file with the properties of Gaussians, or it ends too early.
     """
     header = read_header(file)
     vertices = read_elements(file, header).get("vertex")
     names = () if vertices is None else vertices.dtype.names or ()
-    missing = [name for name in property_names(1) if name not in names and name[0] != "n"]
-    if "packed_position" in names:
-        raise ValueError("this is a compressed .ply; give it a name that ends in .compressed.ply")
+    optional = {"nx", "ny", "nz", "scale_2"}
+    missing = [name for name in property_names(1) if name not in {*names, *optional}]
     if vertices is None or missing:
         listing = ", ".join(missing) or "vertices"
         raise ValueError(f"this .ply holds no Gaussians: it has no {listing}")
     table = _Table(vertices)
-    rest = table.columns("f_rest_", sum(name.startswith("f_rest_") for name in names))
-    if rest.shape[1] % 3 or 1 + rest.shape[1] // 3 not in (1, 4, 9, 16):
-        raise ValueError(
-            f"a .ply has 0, 9, 24 or 45 properties f_rest_*, this one has {rest.shape[1]}"
-        )
-    shN = rest.reshape(len(rest), 3, rest.shape[1] // 3).transpose(0, 2, 1)
-    sh_coeffs = np.concatenate((table.columns("f_dc_", 3)[:, None], shN), axis=1)
-    with np.errstate(over="ignore", invalid="ignore"):  # `Gaussians` refuses what comes of it
+    sh_coeffs, remarks = up_to_degree_3(_harmonics(table, names))
+    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is left out later
         return SplatArrays(
             means=np.concatenate([table.columns(name) for name in "xyz"], axis=1),
-            scales=np.exp(table.columns("scale_", 3)),
+            scales=_scales(table, "scale_2" in names),
             quats=table.columns("rot_", 4).copy(),
             opacities=sigmoid(table.columns("opacity")[:, 0]),
             sh_coeffs=sh_coeffs,
             note=header.note,
+            antialiased=header.antialiased,
+            remarks=remarks,
         )
+
+
+def _harmonics(table: _Table, names: tuple[str, ...]) -> Array:
+    """(N, S, 3) of any degree up to 4."""
+    rest = table.columns("f_rest_", sum(name.startswith("f_rest_") for name in names))
+    if rest.shape[1] not in (0, 9, 24, 45, 72):
+        raise ValueError(
+            f"a .ply has 0, 9, 24, 45 or 72 properties f_rest_*, this one has {rest.shape[1]}"
+        )
+    shN = rest.reshape(len(rest), 3, rest.shape[1] // 3).transpose(0, 2, 1)
+    return np.concatenate((table.columns("f_dc_", 3)[:, None], shN), axis=1)
+
+
+def _scales(table: _Table, has_third: bool) -> Array:
+    scales = np.exp(table.columns("scale_", 3 if has_third else 2))
+    if has_third:
+        return scales
+    flat = np.full((len(scales), 1), SCALE_MIN, np.float32)
+    return np.concatenate((scales, flat), axis=1)
 
 
 def sigmoid(logits: Array) -> Array:
@@ -132,4 +155,5 @@ PLUGIN = Format(
     tolerance=SplatTolerance(
         position=0, log_scale=1e-5, rotation_deg=0.05, opacity=2e-6, dc=0, sh=0
     ),
+    recognise=lambda head: has_property(head, "packed_position") is False,
 )

@@ -72,4 +72,5 @@ PLUGIN = Format(
         sh=0,
         max_sh_degree=0,
     ),
+    has_antialiased=False,
 )

@@ -3,40 +3,66 @@
 Layout after the public description of the format (github.com/nianticlabs/spz, MIT licence): whole
 arrays one after the other (positions, opacities, colours, log-scales, rotations, harmonics), y up.
 Versions 2 and 3 are one gzip stream; version 4 is a plain header and one zstd stream per array.
-We write version 3, the newest that all the viewers we tried can open.
+We write version 3, which all the viewers we tried can open, and version 4 on request.
+
+Behind the header (version 4) or the arrays (version 3) may lie extensions: number, length, bytes.
+The one that names the axes of the file is applied, others are remarked on.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import struct
 import zlib
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zipsplat.formats import Format, SplatArrays, SplatTolerance
-from zipsplat.formats._axes import half_turn_about_x
+from zipsplat.formats import Format, SplatArrays, SplatTolerance, up_to_degree_3
+from zipsplat.formats._axes import half_turn_about_x, with_flipped
+from zipsplat.formats._expansion import require_plausible
 from zipsplat.formats._morton import in_morton_order
 from zipsplat.formats._quaternions import REST_MAX, from_smallest_three, smallest_three, unit
 
-# The format's own reader refuses more.
+logger = logging.getLogger(__name__)
+
+# Readers of the format refused more for a long time; so we read more, but do not write it.
 MAX_GAUSSIANS = 10_000_000
 
 _MAGIC = 0x5053474E  # "NGSP"
 _HEADER = struct.Struct("<IIIBBBB")  # magic, version, number, degree, fractional bits, flags, 0
 _HEADER_V4 = struct.Struct("<IIIBBBBI12x")  # ..., flags, number of streams, offset of their table
-# Scenes shrink two to five times, a bomb a thousand times; small ones may do what they like.
-_MAX_EXPANSION, _SMALL = 64, 1 << 25
 _MAX_EXTENSION, _PIECE = 1 << 20, 1 << 16
+_ZSTD_LEVEL = 12
+_ANTIALIASED, _HAS_EXTENSIONS = 1, 2  # flags
+_AXES_EXTENSION = 0xADBE0003
+# Where x, y and z point: left or right, down or up, back or forward; ours are RDF.
+_AXES = ("", "LDB", "RDB", "LUB", "RUB", "LDF", "RDF", "LUF", "RUF")
 _FRACTIONAL_BITS = 12
+_STRAYS = 0.05  # share of the Gaussians that may be drawn in for the precision of the others
 _COLOR_SCALE = 0.15 * 255  # byte = dc * 0.15 * 255 + 127.5, so dc reaches +-3.3
 _SH_STEP_DEGREE_1, _SH_STEP_REST = 8, 16  # 5 and 4 of 8 bits, for gzip to bite on
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+
+
+class _Array(NamedTuple):
+    """One array of a file, and how gzip is to look for repetitions in it."""
+
+    strategy: int
+    values: NDArray[Any]
+
+
+class _Contents(NamedTuple):
+    """Header, arrays and extensions of a file."""
+
+    header: _Header
+    arrays: list[bytes]
+    extensions: bytes
 
 
 @dataclass(frozen=True)
@@ -45,6 +71,7 @@ class _Header:
     num: int
     degree: int  # 0..4; degree 4 exists since version 4 and is dropped here
     fractional_bits: int
+    flags: int
 
     def sizes(self) -> list[int]:
         """Bytes of each array."""
@@ -57,31 +84,58 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
     """Write version 3, neighbours in space next to each other.
 
     Values outside the format's ranges are clamped: log-scales to [-10, 5.94], colours to what a
-    DC coefficient of +-3.3 shows, harmonics of higher degree to [-1, 1).
+    DC coefficient of +-3.3 shows, harmonics of higher degree to [-1, 1). Few Gaussians that lie
+    farther out than the others are drawn in; see `_within_range`.
 
     Raises:
         ValueError: if there are more than `MAX_GAUSSIANS`.
     """
+    arrays, bits = _packed(splats)
+    flags = _ANTIALIASED * splats.antialiased
+    header = _HEADER.pack(_MAGIC, 3, len(splats.means), splats.sh_degree, bits, flags, 0)
+    parts = [(zlib.Z_DEFAULT_STRATEGY, header)]
+    file.write(_gzip([*parts, *((array.strategy, array.values.tobytes()) for array in arrays)]))
+
+
+def write_version_4(file: BinaryIO, splats: SplatArrays) -> None:
+    """Write version 4; see `write`.
+
+    Raises:
+        ValueError: if there are more than `MAX_GAUSSIANS`.
+        ImportError: if the package `zstandard` is missing.
+    """
+    arrays, bits = _packed(splats)
+    parts = [array.values.tobytes() for array in arrays if array.values.size]
+    streams = [_zstd(part) for part in parts]
+    flags = _ANTIALIASED * splats.antialiased
+    numbers = (len(splats.means), splats.sh_degree, bits, flags, len(streams), _HEADER_V4.size)
+    file.write(_HEADER_V4.pack(_MAGIC, 4, *numbers))
+    for part, stream in zip(parts, streams, strict=True):
+        file.write(struct.pack("<QQ", len(stream), len(part)))
+    file.write(b"".join(streams))
+
+
+def _packed(splats: SplatArrays) -> tuple[list[_Array], int]:
+    """The arrays of a file, and the fractional bits of its positions."""
     num = len(splats.means)
     if num > MAX_GAUSSIANS:
         raise ValueError(
             f".spz holds at most {MAX_GAUSSIANS} Gaussians, got {num}; prune the scene or use .ply"
         )
+    splats, bits = _within_range(splats)
     splats = half_turn_about_x(in_morton_order(splats))
-    bits = _fractional_bits(splats.means)
     # Repetitions are worth looking for among neighbours' positions and colours only; the other
     # arrays shrink faster, and as far or farther, by the frequencies of their bytes.
-    arrays: tuple[tuple[int, NDArray[Any]], ...] = (
-        (zlib.Z_DEFAULT_STRATEGY, _pack_positions(splats.means, bits)),
-        (zlib.Z_HUFFMAN_ONLY, _to_bytes(splats.opacities * 255)),
-        (zlib.Z_DEFAULT_STRATEGY, _to_bytes(splats.sh_coeffs[:, 0] * _COLOR_SCALE + 127.5)),
-        (zlib.Z_HUFFMAN_ONLY, _to_bytes((np.log(np.maximum(splats.scales, 1e-30)) + 10) * 16)),
-        (zlib.Z_HUFFMAN_ONLY, _pack_rotations(splats.quats)),
-        (zlib.Z_HUFFMAN_ONLY, _pack_harmonics(splats.sh_coeffs[:, 1:])),
-    )
-    header = _HEADER.pack(_MAGIC, 3, num, splats.sh_degree, bits, 0, 0)
-    parts = [(zlib.Z_DEFAULT_STRATEGY, header)]
-    file.write(_gzip([*parts, *((strategy, array.tobytes()) for strategy, array in arrays)]))
+    plain, frequencies = zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY
+    arrays = [
+        _Array(plain, _pack_positions(splats.means, bits)),
+        _Array(frequencies, _to_bytes(splats.opacities * 255)),
+        _Array(plain, _to_bytes(splats.sh_coeffs[:, 0] * _COLOR_SCALE + 127.5)),
+        _Array(frequencies, _to_bytes((np.log(np.maximum(splats.scales, 1e-30)) + 10) * 16)),
+        _Array(frequencies, _pack_rotations(splats.quats)),
+        _Array(frequencies, _pack_harmonics(splats.sh_coeffs[:, 1:])),
+    ]
+    return arrays, bits
 
 
 def _gzip(parts: list[tuple[int, bytes]]) -> bytes:
@@ -101,81 +155,96 @@ def read(file: BinaryIO) -> SplatArrays:
     """Read version 2, 3 or 4.
 
     Raises:
-        ValueError: if the file is no SPZ, damaged, of another version, or larger than
-            `MAX_GAUSSIANS`.
+        ValueError: if the file is no SPZ, damaged, or of another version.
         ImportError: for version 4, if the package `zstandard` is missing.
     """
     data = file.read()
-    if data[:4] == struct.pack("<I", _MAGIC):
-        header, arrays = _read_zstd_streams(data)
-    else:
-        header, arrays = _read_gzip_stream(data)
-    return _unpack(header, [np.frombuffer(array, np.uint8) for array in arrays])
+    is_plain = data[:4] == struct.pack("<I", _MAGIC)
+    return _unpack(_read_zstd_streams(data) if is_plain else _read_gzip_stream(data))
 
 
-def _unpack(header: _Header, arrays: list[Bytes]) -> SplatArrays:
+def _unpack(contents: _Contents) -> SplatArrays:
+    header = contents.header
+    arrays = [np.frombuffer(array, np.uint8) for array in contents.arrays]
     positions, alphas, colors, scales, rotations, harmonics = arrays
     num = header.num
     unpack_rotations = _unpack_rotations_v2 if header.version == 2 else _unpack_rotations
     dc = (colors.reshape(num, 1, 3).astype(np.float32) - 127.5) / _COLOR_SCALE
     rest = (harmonics.reshape(num, (header.degree + 1) ** 2 - 1, 3).astype(np.float32) - 128) / 128
-    return half_turn_about_x(
-        SplatArrays(
-            means=_unpack_positions(positions.reshape(num, 9), header.fractional_bits),
-            scales=np.exp(scales.reshape(num, 3).astype(np.float32) / 16 - 10),
-            quats=unpack_rotations(rotations),
-            opacities=(alphas / 255).astype(np.float32),
-            sh_coeffs=np.concatenate((dc, rest[:, :15]), axis=1),
-        )
+    sh_coeffs, remarks = up_to_degree_3(np.concatenate((dc, rest), axis=1))
+    axes, unknown = _axes_of(contents)
+    splats = SplatArrays(
+        means=_unpack_positions(positions.reshape(num, 9), header.fractional_bits),
+        scales=np.exp(scales.reshape(num, 3).astype(np.float32) / 16 - 10),
+        quats=unpack_rotations(rotations),
+        opacities=(alphas / 255).astype(np.float32),
+        sh_coeffs=sh_coeffs,
+        antialiased=bool(header.flags & _ANTIALIASED),
+        remarks=(*remarks, *unknown),
     )
+    flipped = (
+        axis for axis, ours, theirs in zip("xyz", "RDF", axes, strict=True) if ours != theirs
+    )
+    return with_flipped(splats, "".join(flipped))
 
 
-def _read_gzip_stream(data: bytes) -> tuple[_Header, list[bytes]]:
+def _axes_of(contents: _Contents) -> tuple[str, tuple[str, ...]]:
+    """The axes of a file as in `_AXES`, and remarks on extensions that are not known."""
+    axes, remarks, position = "RUB", [], 0
+    data = contents.extensions if contents.header.flags & _HAS_EXTENSIONS else b""
+    while position + 8 <= len(data):
+        number, size = struct.unpack_from("<II", data, position)
+        body = data[position + 8 : position + 8 + size]
+        which = int.from_bytes(body[:4], "little")
+        if number == _AXES_EXTENSION and size >= 4 and which < len(_AXES):
+            axes = _AXES[which] or axes
+        else:
+            remarks.append(f"ignored the extension {number:#010x}, which is not known")
+        position += 8 + size
+    return axes, tuple(remarks)
+
+
+def _read_gzip_stream(data: bytes) -> _Contents:
     unpacker = zlib.decompressobj(wbits=31)
     try:
         header = _parse_header(unpacker.decompress(data, _HEADER.size))
         total = sum(header.sizes())
-        _require_plausible(total, len(data))
+        require_plausible(total, len(data), "SPZ")
         # Never asks for more than the header promises, and memory only grows with what comes.
         body = unpacker.decompress(unpacker.unconsumed_tail, total) if total else b""
-        _skip_rest(unpacker)
+        extensions = _rest(unpacker)
     except zlib.error as error:
         raise ValueError(f"not an SPZ file, or damaged: {error}") from error
     if header.version == 4 or len(body) != total or not unpacker.eof:
         raise ValueError("damaged SPZ file: cut short, or not the version that it claims")
-    return header, _split(body, header.sizes())
+    return _Contents(header, _split(body, header.sizes()), extensions)
 
 
-def _skip_rest(unpacker: zlib._Decompress) -> None:
-    """Go to the end of the stream, past extensions, so that its checksum is verified."""
+def _rest(unpacker: zlib._Decompress) -> bytes:
+    """Extensions up to the end of the stream, whose checksum is thereby verified."""
+    pieces = [b""]
     for _ in range(_MAX_EXTENSION // _PIECE):
-        if unpacker.eof or not unpacker.decompress(unpacker.unconsumed_tail, _PIECE):
-            return
+        piece = b"" if unpacker.eof else unpacker.decompress(unpacker.unconsumed_tail, _PIECE)
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
     raise ValueError(f"damaged SPZ file: more than {_MAX_EXTENSION} bytes follow the Gaussians")
-
-
-def _require_plausible(unpacked: int, packed: int) -> None:
-    if unpacked > max(_MAX_EXPANSION * packed, _SMALL):
-        raise ValueError(
-            f"damaged SPZ file: {packed} bytes would unpack to {unpacked}; real scenes grow less "
-            f"than {_MAX_EXPANSION} times"
-        )
 
 
 def _parse_header(start: bytes) -> _Header:
     if len(start) < _HEADER.size:
         raise ValueError("not an SPZ file, or cut short: no complete header")
-    magic, version, num, degree, bits, _flags, _reserved = _HEADER.unpack(start[: _HEADER.size])
+    magic, version, num, degree, bits, flags, _reserved = _HEADER.unpack(start[: _HEADER.size])
     if magic != _MAGIC:
         raise ValueError("not an SPZ file: its first bytes are not 'NGSP'")
     if version not in (2, 3, 4):
         raise ValueError(f"SPZ version {version} is not supported; 2, 3 and 4 are")
-    if num > MAX_GAUSSIANS or degree > 4 or bits > 23:
+    if degree > 4 or bits > 23:
         raise ValueError(f"damaged SPZ header: {num} Gaussians, SH degree {degree}, {bits} bits")
-    return _Header(version, num, degree, bits)
+    return _Header(version, num, degree, bits, flags)
 
 
-def _read_zstd_streams(data: bytes) -> tuple[_Header, list[bytes]]:
+def _read_zstd_streams(data: bytes) -> _Contents:
     header = _parse_header(data)
     if header.version != 4 or len(data) < _HEADER_V4.size:
         raise ValueError(f"damaged SPZ file: plain header of version {header.version}")
@@ -183,7 +252,7 @@ def _read_zstd_streams(data: bytes) -> tuple[_Header, list[bytes]]:
     wanted = [size for size in header.sizes() if size]  # empty arrays have no stream
     if num_streams != len(wanted) or table + 16 * num_streams > len(data):
         raise ValueError(f"damaged SPZ file: {num_streams} streams, {len(wanted)} expected")
-    _require_plausible(sum(wanted), len(data))
+    require_plausible(sum(wanted), len(data), "SPZ")
     position = table + 16 * num_streams
     streams = []
     for index, size in enumerate(wanted):
@@ -192,16 +261,26 @@ def _read_zstd_streams(data: bytes) -> tuple[_Header, list[bytes]]:
             raise ValueError(f"damaged SPZ file: stream {index} has the wrong size or is cut short")
         streams.append(_unzstd(data[position : position + packed], size))
         position += packed
-    return header, _split(b"".join(streams), header.sizes())
+    extensions = data[_HEADER_V4.size : table]
+    return _Contents(header, _split(b"".join(streams), header.sizes()), extensions)
 
 
-def _unzstd(data: bytes, size: int) -> bytes:
+def _zstandard() -> Any:
     try:
         import zstandard
     except ImportError as error:
         raise ImportError(
             'SPZ version 4 needs the package zstandard: pip install "zipsplat[spz4]"'
         ) from error
+    return zstandard
+
+
+def _zstd(data: bytes) -> bytes:
+    return bytes(_zstandard().ZstdCompressor(level=_ZSTD_LEVEL).compress(data))
+
+
+def _unzstd(data: bytes, size: int) -> bytes:
+    zstandard = _zstandard()
     # Frames may ask for a window of gigabytes; no encoder of this format goes beyond 128 MiB.
     unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 27)
     try:
@@ -219,15 +298,35 @@ def _split(data: bytes, sizes: list[int]) -> list[bytes]:
     return [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
 
-def _fractional_bits(means: Floats) -> int:
-    """12, or fewer if positions would leave the signed 24-bit range of +-2048."""
-    largest = float(np.abs(means).max(initial=1.0))
-    bits = min(_FRACTIONAL_BITS, 22 - math.floor(math.log2(largest)))
-    if bits < 0:
-        raise ValueError(
-            f".spz holds coordinates up to 8388607, got {largest:g}; rescale the scene"
+def _within_range(splats: SplatArrays) -> tuple[SplatArrays, int]:
+    """The Gaussians within the range of positions, and how many fractional bits it leaves.
+
+    Twelve bits leave ±2048. If no more than `_STRAYS` of the Gaussians lie farther out, as skies
+    do, these are drawn in towards the origin and shrunk alike, so that from there they look the
+    same. Larger scenes get fewer bits, at most to ±8388607.
+    """
+    distances = np.abs(splats.means).max(axis=1, initial=0).astype(np.float64)
+    limit = 2.0 ** (23 - _FRACTIONAL_BITS)
+    num_far = int((distances >= limit).sum())
+    if not num_far:
+        return splats, _FRACTIONAL_BITS
+    if num_far > _STRAYS * len(distances):
+        usual = float(np.quantile(distances, 1 - _STRAYS))
+        bits = min(max(0, 22 - math.floor(math.log2(usual))), _FRACTIONAL_BITS)
+        limit = 2.0 ** (23 - bits)
+        logger.warning(".spz: positions keep %d of 12 fractional bits, so large is the scene", bits)
+    else:
+        bits = _FRACTIONAL_BITS
+    factors = np.minimum(1, (limit - 1) / np.maximum(distances, 1))[:, None].astype(np.float32)
+    num_drawn_in = int((factors < 1).sum())
+    if num_drawn_in:
+        logger.warning(
+            ".spz: %d of %d Gaussians lie farther out than ±%g and were drawn in to it",
+            num_drawn_in,
+            len(distances),
+            limit,
         )
-    return bits
+    return replace(splats, means=splats.means * factors, scales=splats.scales * factors), bits
 
 
 def _pack_positions(means: Floats, bits: int) -> Bytes:
@@ -292,4 +391,5 @@ PLUGIN = Format(
         dc=0.5 / _COLOR_SCALE,
         sh=8.5 / 128,
     ),
+    recognise=lambda head: head.startswith((b"NGSP", b"\x1f\x8b")),
 )

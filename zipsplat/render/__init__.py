@@ -92,6 +92,9 @@ class RenderSettings:
         radius_clip: Gaussians with a smaller radius in pixels are left out.
         alpha_clamp: largest opacity of one Gaussian at one pixel (0.99 in gsplat 1.6).
         masks: whether `Rendered.contributed` and `Rendered.centred` are wanted.
+        antialiased: whether opacities are multiplied by √(det Σ / det (Σ + eps2d·I)), Σ being the
+            projected covariance, so that small Gaussians do not grow brighter by the blur; the
+            mode of this name of gsplat, after Yu et al., "Mip-Splatting", 2024.
     """
 
     mode: RenderMode = RenderMode.RGB
@@ -102,6 +105,7 @@ class RenderSettings:
     radius_clip: float = 0.0
     alpha_clamp: float = 0.999
     masks: bool = False
+    antialiased: bool = False
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Projected:
         means: (V, N, 2) centres in pixels.
         covariances: (V, N, 3) entries xx, xy, yy of the 2D covariance, pixels².
         conics: (V, N, 3) entries A, B, C of its inverse.
+        opacities: (V, N), less than those of the scene if the settings are antialiased.
         depths: (V, N) camera z, world units.
         radii: (V, N, 2) half sizes of the bounding box in pixels, whole numbers.
         visible: (V, N) whether the Gaussian can touch the picture.
@@ -37,6 +38,7 @@ class Projected:
     means: Tensor
     covariances: Tensor
     conics: Tensor
+    opacities: Tensor
     depths: Tensor
     radii: Tensor
     visible: Tensor
@@ -67,10 +69,20 @@ def project(splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) ->
     principal = viewpoints.K[:, None, (0, 1), (2, 2)]
     means = focal * points[..., :2] / points[..., 2:] + principal
     covariances = torch.stack((xx, xy, yy), dim=-1)
-    radii = _radii(covariances, splats.opacities)
-    visible = in_range & _touches_picture(means, radii, splats.opacities, viewpoints, settings)
+    opacities = splats.opacities.expand_as(depths)
+    if settings.antialiased:
+        opacities = opacities * _compensation(axes_2d, safe)
+    radii = _radii(covariances, opacities)
+    visible = in_range & _touches_picture(means, radii, opacities, viewpoints, settings)
     visible = visible & _is_finite(splats)
-    return Projected(means, covariances, conics, depths, radii, visible)
+    return Projected(means, covariances, conics, opacities, depths, radii, visible)
+
+
+def _compensation(axes_2d: Tensor, determinant: Tensor) -> Tensor:
+    """√(det Σ / det (Σ + eps2d·I)), (V, N); det A·Aᵀ is the squared cross product of A's rows."""
+    normal = torch.linalg.cross(axes_2d[..., 0, :], axes_2d[..., 1, :])
+    ratio = normal.square().sum(dim=-1) / determinant
+    return torch.where(ratio > 0, ratio, torch.ones_like(ratio)).sqrt() * (ratio > 0)
 
 
 def _perspective_jacobian(points: Tensor, viewpoints: Viewpoints) -> Tensor:

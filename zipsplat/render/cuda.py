@@ -68,7 +68,7 @@ class CudaRenderer:
             tile_size=_TILE_SIZE,
             backgrounds=_backgrounds(viewpoints, settings.mode),
             render_mode=settings.mode.value,
-            rasterize_mode="classic",
+            rasterize_mode="antialiased" if settings.antialiased else "classic",
         )
         drawn = _split(pictures, alphas, settings.mode, splats.means.dtype)
         if not settings.masks:

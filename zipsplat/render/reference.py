@@ -52,14 +52,13 @@ class ReferenceRenderer:
         projected = project(splats, viewpoints, settings)
         colors = shade(splats, viewpoints, settings)
         views = [
-            self._render_view(splats.opacities, projected, colors, viewpoints, settings, view)
+            self._render_view(projected, colors, viewpoints, settings, view)
             for view in range(len(viewpoints.K))
         ]
         return _stack(views)
 
     def _render_view(
         self,
-        opacities: Tensor,
         projected: Projected,
         colors: Tensor,
         viewpoints: Viewpoints,
@@ -71,6 +70,7 @@ class ReferenceRenderer:
         order = torch.argsort(depths, stable=True)
         order = order[projected.visible[view, order]]
         means, conics = projected.means[view, order], projected.conics[view, order]
+        opacities = projected.opacities[view, order]
         values = torch.cat((colors[view, order], depths[order, None]), dim=-1)
 
         reach = _square_radii(projected.covariances[view, order]) if self.square_cut else None
@@ -80,7 +80,7 @@ class ReferenceRenderer:
         contributed = torch.zeros(len(depths), dtype=torch.bool, device=depths.device)
         centred = torch.zeros_like(contributed)
         for chunk in pixels.split(per_chunk):
-            blended = _blend(means, conics, opacities[order], chunk, settings.alpha_clamp, reach)
+            blended = _blend(means, conics, opacities, chunk, settings.alpha_clamp, reach)
             painted.append(values.T @ blended.weights)
             transmittances.append(blended.transmittance)
             contributed[order] |= (blended.weights > 0).any(dim=-1)

@@ -165,23 +165,28 @@ def _loader(arguments: argparse.Namespace) -> Callable[[Viewer, Job], None]:
     from zipsplat.gaussians import Gaussians
     from zipsplat.inputs import find_inputs
     from zipsplat.predictor import choose_device
+    from zipsplat.scene_files import read_scene
     from zipsplat.viewer.inputs import (
         PhotoSource,
-        is_scene_file,
         load_photos,
         load_scene_cameras,
+        names_scene_file,
     )
     from zipsplat.viewer.reconstruction import Reconstruction
 
-    if len(arguments.input) == 1 and is_scene_file(arguments.input[0]):
+    if len(arguments.input) == 1 and names_scene_file(arguments.input[0]):
         device = choose_device(arguments.device)
         Path(arguments.input[0]).open("rb").close()  # tells at once that it is missing
         cameras = load_scene_cameras(arguments.cameras, arguments.input[0])
 
         def load_scene(viewer: Viewer, job: Job) -> None:
             job.stage("Opening the scene")
-            gaussians, note = Gaussians.load_with_note(arguments.input[0])
-            viewer.show_scene(Reconstruction(gaussians.to(device), cameras, note=note))
+            arrays = read_scene(arguments.input[0]).arrays
+            gaussians = Gaussians.from_arrays(arrays).to(device)
+            remarks = arrays.remarks
+            viewer.show_scene(
+                Reconstruction(gaussians, cameras, note=arrays.note, remarks=remarks)
+            )
 
         return load_scene
 

@@ -14,6 +14,7 @@ from zipsplat.camera_estimation import load_cameras
 from zipsplat.camera_estimation.beside import cameras_beside, read_scene_cameras
 from zipsplat.formats import by_suffix
 from zipsplat.inputs import InputFiles, find_inputs, load_views
+from zipsplat.scene_files import is_scene_file
 from zipsplat.trajectories import load_camera_path
 from zipsplat.viewer.reconstruction import Photos
 
@@ -21,13 +22,17 @@ _PEEK = 4096  # bytes of a file, to see what it is
 MAX_SIDE = 1008  # of pictures in memory; four times the side that the network was trained with
 
 
-def is_scene_file(path: str) -> bool:
-    """Whether a path is that of a file with a scene in it, by its suffix."""
+def names_scene_file(path: str) -> bool:
+    """Whether a path is that of a scene file, or would be if there were one."""
+    if Path(path).is_dir():
+        return False
+    if Path(path).exists():
+        return is_scene_file(path)
     try:
         by_suffix(path)
     except ValueError:
         return False
-    return not Path(path).is_dir()
+    return True
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ def load_photos(source: PhotoSource, report: Callable[[int, int], object]) -> Ph
             source.inputs,
             num_frames=source.num_frames if files.video is not None else None,
             max_side=MAX_SIDE,
+            min_side=MAX_SIDE // 2,
             skip_bad=source.skip_bad,
             report=report,
         )

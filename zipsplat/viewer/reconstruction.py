@@ -76,6 +76,7 @@ class Reconstruction:
         decode_s: time from the features to the Gaussians.
         note: about licences, of a scene from a file.
         is_sharpened: whether the scene was refined against its photos.
+        remarks: on what of the file could not be read as it was meant.
     """
 
     gaussians: Gaussians
@@ -86,6 +87,7 @@ class Reconstruction:
     encode_s: float | None = None
     decode_s: float | None = None
     note: str = ""
+    remarks: tuple[str, ...] = ()
     is_sharpened: bool = False
 
     @property

@@ -47,7 +47,8 @@ class ScenePanel:
             parts.append(f"{len(scene.photos.pictures)} views")
         if scene.encode_s is not None and scene.decode_s is not None:
             parts.append(f"encoded in {scene.encode_s:.2f} s, decoded in {scene.decode_s:.2f} s")
-        self._text.content = " · ".join(parts)
+        notes = [f"*Note: {remark}.*" for remark in scene.remarks]
+        self._text.content = "\n\n".join([" · ".join(parts), *notes])
         self._has_features = scene.features is not None
         self.hold_compression(self._is_held)
         self._by_token.disabled = scene.group_size is None

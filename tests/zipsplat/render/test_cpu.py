@@ -117,6 +117,31 @@ def test_gradients_of_lower_degrees(degree: int) -> None:
     check_gradients(splats, viewpoints, RenderSettings(sh_degree=degree))
 
 
+@pytest.mark.parametrize("size", [0.05, 0.3, 1.0])
+def test_gradients_of_antialiased_gaussians(size: float) -> None:
+    """From a tenth of a pixel, where the blur is nearly all that there is, to several pixels."""
+    splats, viewpoints = random_scene(400, 40, 33, views=2, seed=5)
+    splats = replace(splats, scales=size * splats.scales)
+    check_gradients(splats, viewpoints, RenderSettings(mode=RenderMode.RGB_D, antialiased=True))
+
+
+def test_antialiased_pictures_have_the_light_of_much_finer_ones() -> None:
+    """Few Gaussians: the mean of the picture does not depend on the size of its pixels."""
+    splats, fine = random_scene(30, 256, 256, seed=6)
+    splats = replace(splats, scales=0.5 * splats.scales)
+    K = fine.K.clone()
+    K[:, :2] /= 4
+    coarse = replace(fine, K=K, width=64, height=64)
+
+    def light(viewpoints: Viewpoints, antialiased: bool) -> float:
+        drawn = PLUGIN.render(splats, viewpoints, RenderSettings(antialiased=antialiased))
+        return drawn.alpha.mean().item()
+
+    wanted = light(fine, False)
+    assert light(coarse, True) == pytest.approx(wanted, rel=0.25)
+    assert light(coarse, False) > 1.5 * wanted
+
+
 def test_gradients_of_opacity_alone() -> None:
     """The alpha picture of an opaque scene: what shines through at last is tiny, but counts."""
     splats, viewpoints = random_scene(600, 32, 32, seed=2)

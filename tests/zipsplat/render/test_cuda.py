@@ -109,20 +109,26 @@ class FakeGsplat(types.ModuleType):
         rasterize_mode: str,
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         assert not packed
-        assert rasterize_mode == "classic"
+        assert rasterize_mode in ("classic", "antialiased")
         splats = Splats(means, quats, scales, opacities, colors)
         viewpoints = Viewpoints(torch.linalg.inv(viewmats), Ks, width, height, backgrounds)
         settings = RenderSettings(
-            RenderMode(render_mode), sh_degree, near_plane, far_plane, eps2d, radius_clip
+            RenderMode(render_mode),
+            sh_degree,
+            near_plane,
+            far_plane,
+            eps2d,
+            radius_clip,
+            antialiased=rasterize_mode == "antialiased",
         )
         drawn = REFERENCE.render(splats, viewpoints, settings)
         projected = project(splats, viewpoints, settings)
-        self.weights = self._weights(projected, opacities, width, height)
+        self.weights = self._weights(projected, projected.opacities, width, height)
         pictures = [p for p in (drawn.color, drawn.depth) if p is not None]
         meta = {
             "means2d": projected.means,
             "conics": projected.conics,
-            "opacities": opacities.expand(len(Ks), -1),
+            "opacities": projected.opacities,
             "width": width,
             "height": height,
             "tile_size": tile_size,
@@ -142,7 +148,7 @@ class FakeGsplat(types.ModuleType):
                     continue
                 dx, dy = (projected.means[view, i] - pixels).unbind(-1)
                 a, b, c = projected.conics[view, i]
-                alpha = opacities[i] * torch.exp(-0.5 * (a * dx**2 + c * dy**2) - b * dx * dy)
+                alpha = opacities[view, i] * torch.exp(-0.5 * (a * dx**2 + c * dy**2) - b * dx * dy)
                 alpha = alpha.clamp_max(0.999) * (alpha >= 1 / 255)
                 after = through * (1 - alpha)
                 weights[view, i] = torch.where(after > 1e-4, alpha * through.abs(), 0.0)
@@ -174,10 +180,13 @@ def pictures(drawn: Rendered) -> list[Tensor]:
 
 
 @pytest.mark.usefixtures("gsplat")
+@pytest.mark.parametrize("antialiased", [False, True])
 @pytest.mark.parametrize("mode", list(RenderMode))
-def test_pictures_and_masks(mode: RenderMode) -> None:
+def test_pictures_and_masks(mode: RenderMode, antialiased: bool) -> None:
     splats, viewpoints = scene()
-    settings = RenderSettings(mode=mode, masks=True, near_plane=4.0, eps2d=0.5)
+    settings = RenderSettings(
+        mode=mode, masks=True, near_plane=4.0, eps2d=0.5, antialiased=antialiased
+    )
     drawn = PLUGIN.render(splats, viewpoints, settings)
     wanted = REFERENCE.render(splats, viewpoints, settings)
     assert [p is None for p in (drawn.color, drawn.depth)] == [

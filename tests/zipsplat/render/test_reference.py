@@ -34,6 +34,15 @@ def viewpoints(width: int = 5, height: int = 5, focal: float = 10.0) -> Viewpoin
     return Viewpoints(torch.eye(4, dtype=torch.float64)[None], K[None], width, height)
 
 
+def test_antialiased_opacity_by_hand() -> None:
+    """Variances 0.25 and 0.3 more by the blur: 0.25 / 0.55 in both directions."""
+    scene = splats([[0, 0, 2]], [0.8])
+    drawn = PLUGIN.render(scene, viewpoints(), RenderSettings(antialiased=True))
+    assert drawn.alpha[0, 0, 2, 2].item() == pytest.approx(0.8 * 0.25 / 0.55)
+    flat = replace(scene, scales=scene.scales * torch.tensor([1.0, 0, 1]))  # seen as a line
+    assert PLUGIN.render(flat, viewpoints(), RenderSettings(antialiased=True)).alpha.sum() == 0
+
+
 def test_two_gaussians_by_hand() -> None:
     """A red one at z = 2 in front of a green one at z = 4, both centred on the middle pixel."""
     scene = splats([[0, 0, 4], [0, 0, 2]], [0.5, 0.8])

@@ -107,6 +107,7 @@ def _plan(splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) -> P
         viewpoints.height,
         degree if settings.mode.has_color else -1,
         num_coeffs,
+        settings.antialiased,
     )
     return Plan(
         K=viewpoints.K.detach().float().numpy(),

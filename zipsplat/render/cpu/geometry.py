@@ -60,6 +60,12 @@ def scaled(a: Vec3, factor: Floats) -> Vec3:
 
 
 @inline
+def added(a: Vec3, b: Vec3) -> Vec3:
+    """A + b."""
+    return Vec3(a.x + b.x, a.y + b.y, a.z + b.z)
+
+
+@inline
 def combined(s: Floats, a: Vec3, t: Floats, b: Vec3) -> Vec3:
     """s·a + t·b."""
     return Vec3(fma(s, a.x, t * b.x), fma(s, a.y, t * b.y), fma(s, a.z, t * b.z))
@@ -244,3 +250,11 @@ def project_group(
     n2 = combined(J.yy, M.y, J.yz, M.z)
     ellipse = ellipse_of(n1, n2, eps2d)
     return Projection(offset, p, quat, R, U, scale, J, M, n1, n2, ellipse)
+
+
+@inline
+def compensation(projection: Projection) -> Floats:
+    """√(det Σ / det (Σ + eps2d·I)), by which antialiased opacities are multiplied."""
+    normal = cross(projection.n1, projection.n2)
+    inverse_determinant = projection.ellipse.A / projection.ellipse.c
+    return sqrt(dot(normal, normal) * inverse_determinant)

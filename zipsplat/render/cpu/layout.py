@@ -105,6 +105,7 @@ class Limits(NamedTuple):
     height: int
     degree: int  # of the harmonics; -1: no colour
     num_coeffs: int  # harmonics that the scene stores
+    antialiased: bool = False  # opacities make up for eps2d
 
 
 class Slots(NamedTuple):

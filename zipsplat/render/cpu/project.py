@@ -12,6 +12,7 @@ from zipsplat.render.cpu.geometry import (
     Ellipse,
     Projection,
     Vec3,
+    compensation,
     dot,
     normalized,
     project_group,
@@ -206,6 +207,8 @@ def project(
             source, at = group_of(scene, row)
             projection = read_group(source, at, camera, limits.eps2d)
             opacity = load(source.opacities, at)
+            if limits.antialiased:
+                opacity = opacity * compensation(projection)
             p = projection.p
             mean_x = fma(p.x * projection.J.inverse_z, camera[FOCAL_X], camera[PRINCIPAL_X])
             mean_y = fma(p.y * projection.J.inverse_z, camera[FOCAL_Y], camera[PRINCIPAL_Y])

@@ -11,7 +11,9 @@ from zipsplat.render.cpu.geometry import (
     Projection,
     Quat,
     Vec3,
+    added,
     combined,
+    cross,
     dot,
     scaled,
     times,
@@ -77,14 +79,26 @@ class ShapeGradient(NamedTuple):
 
 @inline
 def shape_gradient(
-    proj: Projection, camera: FloatArray, sums: tuple[Floats, ...], v_depth: Floats, visible: Mask
+    proj: Projection,
+    camera: FloatArray,
+    sums: tuple[Floats, ...],
+    v_depth: Floats,
+    visible: Mask,
+    antialiased: bool,
 ) -> ShapeGradient:
-    """Through the ellipse to the ellipsoid."""
+    """Through the ellipse to the ellipsoid; `sums[0]` is the gradient by the log of the opacity."""
     sx, sy, sxx, sxy, syy = sums[1], sums[2], sums[3], sums[4], sums[5]
     e, J, M, U, scale = proj.ellipse, proj.J, proj.M, proj.U, proj.scale
     v_a, v_b, v_c = _ellipse_gradient(e, sxx, sxy, syy)
+    if antialiased:  # −½ log det (Σ + eps2d·1), the lower half of the logarithm
+        v_a, v_b, v_c = v_a - 0.5 * sums[0] * e.A, v_b - sums[0] * e.B, v_c - 0.5 * sums[0] * e.C
     v_n1 = combined(2.0 * v_a, proj.n1, v_b, proj.n2)
     v_n2 = combined(2.0 * v_c, proj.n2, v_b, proj.n1)
+    if antialiased:  # ½ log |n₁ × n₂|², the upper half
+        normal = cross(proj.n1, proj.n2)
+        factor = sums[0] / dot(normal, normal)
+        v_n1 = added(v_n1, scaled(cross(proj.n2, normal), factor))
+        v_n2 = added(v_n2, scaled(cross(normal, proj.n1), factor))
     v_J = (dot(v_n1, M.x), dot(v_n1, M.z), dot(v_n2, M.y), dot(v_n2, M.z))
     v_p = _point_gradient(
         proj, camera, v_J, fma(e.A, sx, e.B * sy), fma(e.B, sx, e.C * sy), v_depth

@@ -142,7 +142,7 @@ def _unproject_group(
     v_depth = sums[6] if num_features == 1 else sums[9]
 
     proj = read_group(source, at, camera, limits.eps2d)
-    v = shape_gradient(proj, camera, sums, v_depth, visible)
+    v = shape_gradient(proj, camera, sums, v_depth, visible, limits.antialiased)
     w, x, y, z = quat_gradient(proj.quat, rotation_gradient(camera, v.U))
     xyz = masked(visible, Vec3(x, y, z))
     v_mean = to_world(camera, v.p)

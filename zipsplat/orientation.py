@@ -1,0 +1,58 @@
+"""How a video's frames are to be turned and mirrored: the display matrix of its container.
+
+Source: ISO/IEC 14496-12, the matrix {a, b, u, c, d, v, x, y, w} of a track: a pixel (p, q) is shown
+at (a·p + c·q + x, b·p + d·q + y).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MATRIX = struct.Struct("<9i")
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """One of the eight ways to put a picture up.
+
+    Args:
+        is_swapped: whether rows and columns change places, before:
+        flips_x: left and right do;
+        flips_y: top and bottom do.
+    """
+
+    is_swapped: bool = False
+    flips_x: bool = False
+    flips_y: bool = False
+
+    @classmethod
+    def from_matrix(cls, data: bytes) -> Orientation:
+        """The way that is nearest to a display matrix, as FFmpeg stores it: nine 32-bit numbers."""
+        a, b, _, c, d, *_ = _MATRIX.unpack(data[: _MATRIX.size])
+        if abs(a) + abs(d) >= abs(b) + abs(c):
+            return cls(False, a < 0, d < 0)
+        return cls(True, c < 0, b < 0)
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether it is no mere turn."""
+        return self.is_swapped ^ self.flips_x ^ self.flips_y
+
+    @property
+    def turn_deg(self) -> int:
+        """Anticlockwise turn, 0 to 270; of a mirrored picture after left and right changed."""
+        if not self.is_swapped:
+            return 180 if self.flips_y else 0
+        return 90 if self.flips_y != self.is_mirrored else 270
+
+    def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The picture (H, W, 3) as it is to be shown."""
+        if self.is_swapped:
+            pixels = pixels.transpose(1, 0, 2)
+        if self.flips_x:
+            pixels = pixels[:, ::-1]
+        return np.ascontiguousarray(pixels[::-1] if self.flips_y else pixels)

@@ -1,0 +1,163 @@
+"""Scene files as they are: any format by its content, without the Gaussians that are none.
+
+What a reader had to leave out, convert or ignore becomes a remark; `Gaussians.load` logs them, the
+command `info` and the viewer show them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from os import PathLike, fspath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zipsplat.formats import (
+    FORMATS,
+    HEAD_BYTES,
+    Array,
+    Format,
+    SplatArrays,
+    by_content,
+    by_suffix,
+)
+
+Path = str | PathLike[str]
+Mask = NDArray[np.bool_]
+_ROWS_NAMED = 5
+
+
+@dataclass(frozen=True)
+class SceneFile:
+    """What is in a scene file.
+
+    Args:
+        arrays: the Gaussians that can be used, with all remarks.
+        format: what it was read as.
+        left_out: number of Gaussians that cannot be used, by what is wrong with them.
+    """
+
+    arrays: SplatArrays
+    format: Format
+    left_out: dict[str, int]
+
+
+def read_scene(path: Path, format: str | None = None) -> SceneFile:
+    """Read a scene file.
+
+    Args:
+        path: of the file.
+        format: name of its format; told by the content if not given, or else by the suffix.
+
+    Raises:
+        ValueError: if the file is broken, or none of its Gaussians can be used; the message names
+            it.
+        OSError: if it cannot be opened.
+    """
+    chosen = find_format(path) if format is None else format_named(format)
+    with open(path, "rb") as file:
+        try:
+            arrays = chosen.read(file)
+            wrong = unusable(arrays)
+            return SceneFile(_without(arrays, wrong), chosen, _counts(wrong))
+        except ValueError as error:
+            raise ValueError(f"{fspath(path)}: {error}") from error
+
+
+def find_format(path: Path) -> Format:
+    """The format of a file: by its content, or by its suffix if that does not tell.
+
+    Raises:
+        ValueError: if neither tells.
+        OSError: if the file cannot be opened.
+    """
+    with open(path, "rb") as file:
+        return by_content(file.read(HEAD_BYTES)) or by_suffix(path)
+
+
+def is_scene_file(path: Path) -> bool:
+    """Whether a file is a scene, by its content, or by its suffix if that does not tell.
+
+    Raises:
+        OSError: if the file cannot be opened.
+    """
+    try:
+        find_format(path)
+    except ValueError:
+        return False
+    return True
+
+
+def format_named(name: str) -> Format:
+    """The format of this name.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    try:
+        return FORMATS[name]
+    except KeyError as error:
+        raise ValueError(str(error.args[0])) from error
+
+
+def unusable(arrays: SplatArrays) -> dict[str, Mask]:
+    """Which Gaussians cannot be drawn, (N,) for each thing that may be wrong with them.
+
+    Opacities of 0 and 1 and scales of 0 are no mistakes: they are logits and logarithms of ±inf.
+    """
+    checks: dict[str, Mask] = {
+        "a position that is not finite": _not_finite(arrays.means),
+        "a scale that is not finite": _not_finite(arrays.scales),
+        "a negative scale": _rows_where(arrays.scales, below=0),
+        "a rotation that is not finite": _not_finite(arrays.quats),
+        "a rotation of length zero": _zero(arrays.quats),
+        "an opacity that is not finite": _not_finite(arrays.opacities),
+        "an opacity outside [0, 1]": _rows_where(arrays.opacities, below=0, above=1),
+        "colours that are not finite": _not_finite(arrays.sh_coeffs),
+    }
+    return {what: mask for what, mask in checks.items() if mask.any()}
+
+
+def _not_finite(values: Array) -> Mask:
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(values.sum()):  # much cheaper than asking each value
+            return np.zeros(len(values), bool)
+    return ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+
+
+def _rows_where(values: Array, below: float, above: float = np.inf) -> Mask:
+    if not values.size or (values.min() >= below and values.max() <= above):
+        return np.zeros(len(values), bool)
+    wrong = (values < below) | ((values > above) & np.isfinite(values))
+    return wrong.reshape(len(values), -1).any(axis=1)
+
+
+def _zero(quats: Array) -> Mask:
+    """As in `Gaussians.check`: so short that the square of the length vanishes."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(np.einsum("ni,ni->n", quats, quats) == 0)
+
+
+def _without(arrays: SplatArrays, wrong: dict[str, Mask]) -> SplatArrays:
+    """The others, and a remark that says what was left out."""
+    if not wrong:
+        return arrays
+    bad = np.logical_or.reduce(list(wrong.values()))
+    num, total = int(bad.sum()), len(bad)
+    listing = "; ".join(_descriptions(wrong))
+    if num == total:
+        raise ValueError(f"none of the {total} Gaussians in this file can be used: {listing}")
+    return arrays.select(~bad).remarked(f"left out {num} of {total} Gaussians: {listing}")
+
+
+def _descriptions(wrong: dict[str, Mask]) -> Iterator[str]:
+    for what, mask in wrong.items():
+        rows = np.flatnonzero(mask)
+        first = ", ".join(str(row) for row in rows[:_ROWS_NAMED])
+        more = ", …" if len(rows) > _ROWS_NAMED else ""
+        yield f"{len(rows)} with {what} (row{'s' * (len(rows) > 1)} {first}{more})"
+
+
+def _counts(wrong: dict[str, Mask]) -> dict[str, int]:
+    return {what: int(mask.sum()) for what, mask in wrong.items()}
