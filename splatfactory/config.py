@@ -225,12 +225,12 @@ def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(_first_line(error) + chosen) from None
     if not isinstance(plain, dict):
         raise ConfigError(f"{path} holds no mapping of options")
-    tree = {str(key): value for key, value in plain.items()}
+    sections = {str(key): value for key, value in plain.items()}
     for choice in groups:
         group, _, name = choice.partition("=")
         if group == "data":
-            tree["data"] = _of_data_set(tree["data"], name, path.parent)
-    return tree
+            sections["data"] = _of_data_set(sections["data"], name, path.parent)
+    return sections
 
 
 def _of_data_set(section: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
