@@ -26,7 +26,8 @@ GLOBAL, INCREMENTAL = "global", "incremental"
 MIN_PHOTOS = 2
 _EXHAUSTIVE_LIMIT = 120  # photos; all pairs of more take longer than an evening
 _SEQUENCE_OVERLAP = 10
-_FEW_PHOTOS = 5  # up to here: tracks of two views, no distortion
+_PINHOLE_PHOTOS = 5  # so few do not tell distortion
+_PAIR_PHOTOS = 5  # up to here, points that only two photos see count
 _CHEAP_TO_COMPARE = 8  # photos that both mappers may solve
 _USUAL_FOCAL = 0.75  # of the longer side: 27 mm on film, as of phones and drones
 _MAX_FEATURES = 2048
@@ -125,7 +126,7 @@ class _Work:
         self.pycolmap = require()
         self.files, self.focals, self.search, self.folder = files, focals, search, folder
         self.database = str(folder / "database.db")
-        self.is_few = len(files) <= _FEW_PHOTOS
+        self.is_pinhole = len(files) <= _PINHOLE_PHOTOS
         # Two views say nothing of the focal length (a fact of their geometry).
         self.has_fixed_focal = len(files) == 2 or all(focal.is_certain for focal in focals)
         self.pycolmap.set_random_seed(search.seed)
@@ -141,11 +142,11 @@ class _Work:
         options.sift.max_num_features = _MAX_FEATURES
         for (width, height, focal), names in groups.items():
             reader = self.pycolmap.ImageReaderOptions()
-            reader.camera_model = "SIMPLE_PINHOLE" if self.is_few else "SIMPLE_RADIAL"
+            reader.camera_model = "SIMPLE_PINHOLE" if self.is_pinhole else "SIMPLE_RADIAL"
             reader.default_focal_length_factor = _USUAL_FOCAL
             if focal.factor is not None:
                 values = [focal.factor * max(width, height), width / 2, height / 2]
-                reader.camera_params = ",".join(map(repr, values + [0.0] * (not self.is_few)))
+                reader.camera_params = ",".join(map(repr, values + [0.0] * (not self.is_pinhole)))
             self.pycolmap.extract_features(
                 self.database,
                 str(self.files[0].parent),
@@ -193,8 +194,10 @@ class _Work:
         workspace = self.folder / mapper
         workspace.mkdir()
         found = run(self.database, str(self.files[0].parent), str(workspace), options=options)
-        best = max(found.values(), key=lambda model: model.num_reg_images(), default=None)
-        count = 0 if best is None else best.num_reg_images()
+        if not found:
+            return None
+        best = max(found.values(), key=lambda model: int(model.num_reg_images()))
+        count = best.num_reg_images()
         if count < 2 or best.num_points3D() < _LEAST_POINTS * count:
             return None
         views, capture = _capture(best, self.files)
@@ -217,7 +220,7 @@ class _Work:
             part.bundle_adjustment.refine_focal_length = not self.has_fixed_focal
             seeded = (options, part, part.global_positioning, part.rotation_averaging)
             seeded = (*seeded, part.retriangulation)
-            if self.is_few:
+            if len(self.files) <= _PAIR_PHOTOS:
                 options.min_model_size = 2
                 part.track_min_num_views_per_track = 2
                 part.global_positioning.min_num_view_per_track = 2
