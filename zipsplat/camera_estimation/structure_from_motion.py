@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from zipsplat.camera_estimation.capture import Capture, FloatArray, Photo
-from zipsplat.camera_estimation.colmap import lens_of, require
+from zipsplat.camera_estimation.colmap import interruptible, lens_of, require
 from zipsplat.camera_estimation.doubts import Evidence, disagreement, doubts
 from zipsplat.camera_estimation.focal import Focal
 from zipsplat.camera_estimation.support import PairMatches, support
@@ -211,7 +211,8 @@ class _Work:
         run = run or self.pycolmap.incremental_mapping
         workspace = self.folder / name
         workspace.mkdir()
-        found = run(self.database, str(self.files[0].parent), str(workspace), options=options)
+        photos = str(self.files[0].parent)
+        found = interruptible(lambda: run(self.database, photos, str(workspace), options=options))
         if not found:
             return None
         best = max(found.values(), key=lambda model: int(model.num_reg_images()))
