@@ -1,24 +1,28 @@
 """Time of one optimization step of a scene on a CPU, by stage, beside one forward render.
 
-    python benchmarks/refinement_step.py                # three sizes, one and two threads
-    python benchmarks/refinement_step.py --quick        # the smallest size
+    python benchmarks/refinement_step.py             # three sizes, one and two threads
+    python benchmarks/refinement_step.py --quick     # the smallest size
 
 A step activates the parameters (exponential of scales, sigmoid of opacities), renders one view,
-takes 0.8 · L1 + 0.2 · (1 − SSIM) and its gradient, goes back to the parameters, and updates them
-with Adam. Everything is measured in turns in one process. Times are CPU time of the process, the
-smallest of several runs; with two threads also by the clock, which means something on idle cores
-only. The scene: a wall of Gaussians that covers the image, log-uniform sizes, harmonics of degree
-1, chosen so that one Gaussian touches about 3.6 tiles.
+takes 0.8 · L1 + 0.2 · (1 − SSIM) with its gradient, goes back to the parameters, and updates them
+with PyTorch's fused Adam. Steps and forward renders alternate. Times of one thread are CPU
+time, the smallest and the median of the runs. Two threads are measured by the clock, which means
+something on idle cores only; so the share of a step that runs on one thread alone is printed too,
+and what Amdahl's law makes of it. Scene: Gaussians of log-uniform sizes all over the image, at
+depths of 1 to 5, harmonics of degree 1, about 3.6 tiles each.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +31,13 @@ from torch import Tensor
 from zipsplat.photometric import PhotometricLoss
 from zipsplat.render import RenderSettings, Splats, Viewpoints
 from zipsplat.render.cpu import PLUGIN, set_num_threads
+from zipsplat.render.cpu import view as stages
 
 SIZES = [(424, 237, 30_000), (480, 360, 40_000), (640, 358, 60_000)]
 RATES = {"means": 1e-5, "quats": 1e-4, "log_scales": 1e-4, "logits": 1e-4, "sh": 1e-4}
-HITS = 3.6  # tiles per Gaussian
+STAGES = ("_project", "_bin", "_unblend", "unproject")
+THREADED = (*STAGES, "blend", "loss")
+"""Stages that run on several threads, but for what Python does in them."""
 
 
 @dataclass
@@ -43,13 +50,13 @@ class Problem:
 
 
 def problem(width: int, height: int, num: int) -> Problem:
-    """Gaussians at depths of 1 to 5, with standard deviations around 1.5 pixels."""
+    """Gaussians at depths of 1 to 5, with standard deviations around 2 pixels."""
     random = np.random.default_rng(0)
     focal = 0.8 * width
     depth = random.uniform(1, 5, num)
     x = random.uniform(-0.5, 0.5, num) * width / focal * depth
     y = random.uniform(-0.5, 0.5, num) * height / focal * depth
-    pixels = np.exp(random.uniform(np.log(0.6), np.log(4.2), (num, 3)))
+    pixels = np.exp(random.uniform(np.log(0.8), np.log(5.6), (num, 3)))
     arrays = {
         "means": np.stack((x, y, depth), axis=1),
         "quats": random.normal(size=(num, 4)),
@@ -79,3 +86,157 @@ def activated(parameters: dict[str, Tensor]) -> Splats:
         opacities=parameters["logits"].sigmoid(),
         sh_coeffs=parameters["sh"],
     )
+
+
+class Watch:
+    """Seconds of each run of each stage, by one clock."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+
+    def time(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function and note how long it takes."""
+        start = self.clock()
+        result = function(*args)
+        self.seconds[name].append(self.clock() - start)
+        return result
+
+    def best(self, name: str) -> float:
+        """Smallest time in milliseconds."""
+        return 1e3 * min(self.seconds[name])
+
+    def median(self, name: str) -> float:
+        """Median time in milliseconds."""
+        return 1e3 * statistics.median(self.seconds[name])
+
+
+class Stepper:
+    """Steps on one problem.
+
+    Args:
+        given: the problem.
+        watch: receives the times.
+    """
+
+    def __init__(self, given: Problem, watch: Watch) -> None:
+        self.problem, self.watch = given, watch
+        self.loss = PhotometricLoss(given.truth)
+        groups = [{"params": [given.parameters[n]], "lr": rate} for n, rate in RATES.items()]
+        self.optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
+
+    def render(self, splats: Splats) -> Tensor:
+        """(1, 3, H, W)."""
+        color = PLUGIN.render(splats, self.problem.viewpoints, RenderSettings()).color
+        assert color is not None
+        return color
+
+    def forward(self) -> Tensor:
+        """What a step is compared with."""
+        with torch.no_grad():
+            return self.render(activated(self.problem.parameters))
+
+    def step(self) -> None:
+        """One step."""
+        watch = self.watch
+        splats = watch.time("activate", activated, self.problem.parameters)
+        color = watch.time("render", self.render, splats)
+        _, gradient = watch.time("loss", self.loss, color[0])
+        watch.time("backward", color.backward, gradient[None])
+        watch.time("Adam", self.optimizer.step)
+        self.optimizer.zero_grad()
+
+
+def watch_stages(watch: Watch) -> None:
+    """Time the renderer's own stages as well."""
+    for name in STAGES:
+        timed = getattr(stages, name)
+        setattr(stages, name, lambda *args, n=name, f=timed: watch.time(n, f, *args))
+    blender = stages.blender
+    stages.blender = lambda *args: lambda *more: watch.time("blend", blender(*args), *more)
+
+
+def measure(size: tuple[int, int, int], runs: int) -> None:
+    """Print one size on one thread."""
+    width, height, num = size
+    set_num_threads(1)
+    watch = Watch(time.thread_time)
+    stepper = Stepper(problem(width, height, num), watch)
+    stepper.step()
+    originals = {name: getattr(stages, name) for name in (*STAGES, "blender")}
+    plain = Watch(time.thread_time)
+    for _ in range(runs):
+        plain.time("step", stepper.step)
+        plain.time("forward", stepper.forward)
+    watch_stages(watch)
+    for _ in range(runs):
+        watch.time("step", stepper.step)
+    for name, function in originals.items():
+        setattr(stages, name, function)
+    ratio = plain.best("step") / plain.best("forward")
+    medians = plain.median("step") / plain.median("forward")
+    print(
+        f"{width}x{height}, {num} Gaussians, {hits(stepper.problem) / num:.1f} hits each: "
+        f"step {plain.best('step'):.1f} ms (median {plain.median('step'):.1f}), forward "
+        f"{plain.best('forward'):.1f} ({plain.median('forward'):.1f}), ratio {ratio:.2f} "
+        f"({medians:.2f})"
+    )
+    names = ("activate", "render", "_project", "_bin", "blend", "loss", "backward", "_unblend")
+    parts = [f"{n.strip('_')} {watch.best(n):.2f}" for n in (*names, "unproject", "Adam")]
+    print("  " + ", ".join(parts))
+    print(f"  loss / forward {watch.best('loss') / plain.best('forward'):.2f}")
+    serial = 1 - sum(watch.best(n) for n in THREADED) / watch.best("step")
+    print(f"  on one thread alone {100 * serial:.0f} %: at most {2 / (1 + serial):.2f}x with two")
+
+
+def hits(given: Problem) -> int:
+    """Pairs of a Gaussian and a tile."""
+    counts: list[int] = []
+    number_hits = stages.number_hits
+
+    def counted(slots: Any) -> tuple[int, int]:
+        result: tuple[int, int] = number_hits(slots)
+        counts.append(int(result[1]))
+        return result
+
+    stages.number_hits = counted
+    with torch.no_grad():
+        PLUGIN.render(activated(given.parameters), given.viewpoints, RenderSettings())
+    stages.number_hits = number_hits
+    return counts[0]
+
+
+def two_threads(size: tuple[int, int, int], runs: int) -> None:
+    """Print steps per second by the clock, one and two threads in turns."""
+    watch = Watch(time.perf_counter)
+    stepper = Stepper(problem(*size), watch)
+    whole = Watch(time.perf_counter)
+    for _ in range(runs):
+        for num_threads in (1, 2):
+            set_num_threads(num_threads)
+            torch.set_num_threads(num_threads)
+            whole.time(f"{num_threads}", stepper.step)
+    set_num_threads(1)
+    torch.set_num_threads(1)
+    print(
+        f"  by the clock: 1 thread {whole.best('1'):.1f} ms, 2 threads {whole.best('2'):.1f} ms, "
+        f"{whole.best('1') / whole.best('2'):.2f}x (medians "
+        f"{whole.median('1') / whole.median('2'):.2f}x), load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="the smallest size only")
+    parser.add_argument("--runs", type=int, default=25, help="times each thing is measured")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"{platform.processor() or platform.machine()}, PyTorch {torch.__version__}")
+    for size in SIZES[:1] if arguments.quick else SIZES:
+        measure(size, arguments.runs)
+        two_threads(size, arguments.runs)
+
+
+if __name__ == "__main__":
+    main()

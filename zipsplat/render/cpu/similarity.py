@@ -10,9 +10,9 @@ so the windows have to average only e, e² and x·e; what depends on x alone is 
 averages along rows and columns give the windows of a pixel, two more the windows that a pixel is
 part of, from which its gradient follows.
 
-The image is walked through row by row, with rings of the rows that are still needed, which fit into
-the processor's cache. A row is computed alike wherever a thread begins, so the results do not
-depend on how the rows are cut up.
+The image is walked through four rows at a time, with rings of the rows that are still needed, which
+fit into the processor's cache. A row is computed alike wherever a thread begins, so the results do
+not depend on how the rows are cut up.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from zipsplat.render.cpu.compiler import inline, kernel
 from zipsplat.render.cpu.layout import GROUP, DoubleArray, FloatArray
 from zipsplat.render.cpu.simd import (
     Floats,
+    Mask,
     absolute,
     fma,
     lane_numbers,
     select,
     to_floats,
-    zeros,
 )
 from zipsplat.render.cpu.simd_memory import load, store
 
 WINDOW = 11
 _LOST = WINDOW - 1  # rows and columns in which no window begins
-_RING = 16  # rows of a ring: a window's 11, rounded up to a power of two
+_BLOCK = 4  # rows that are averaged together: each row of a ring is then read once, not four times
+_RING = 16  # rows of a ring: the windows of a block reach over 14
 _QUANTITIES = 3
 _MIDDLE = 0.5  # taken off x where a covariance is formed, which is then more exact
 
@@ -87,37 +88,67 @@ def row_pitch(width: int) -> int:
 
 def compare_floats(width: int) -> int:
     """Working memory of `compare`."""
-    return _QUANTITIES * (2 * _RING + 1) * (row_pitch(width) + 2 * GROUP) + GROUP
+    num_rows = _QUANTITIES * (2 * _RING + _BLOCK)
+    return num_rows * (row_pitch(width) + 2 * GROUP) + (_QUANTITIES + 1) * _BLOCK * GROUP
+
+
+@inline
+def _window(v: tuple[Floats, ...], k: Constants) -> Floats:
+    """Weighted mean of eleven vectors."""
+    total = (v[0] + v[10]) * k.w0
+    total = fma(v[1] + v[9], k.w1, total)
+    total = fma(v[2] + v[8], k.w2, total)
+    total = fma(v[3] + v[7], k.w3, total)
+    total = fma(v[4] + v[6], k.w4, total)
+    return fma(v[5], k.w5, total)
 
 
 @inline
 def _across(row: FloatArray, at: int, k: Constants) -> Floats:
     """Means of the windows along a row that begin at 16 neighbours."""
-    total = (load(row, at) + load(row, at + 10)) * k.w0
-    total = fma(load(row, at + 1) + load(row, at + 9), k.w1, total)
-    total = fma(load(row, at + 2) + load(row, at + 8), k.w2, total)
-    total = fma(load(row, at + 3) + load(row, at + 7), k.w3, total)
-    total = fma(load(row, at + 4) + load(row, at + 6), k.w4, total)
-    return fma(load(row, at + 5), k.w5, total)
+    return _window(
+        (
+            load(row, at),
+            load(row, at + 1),
+            load(row, at + 2),
+            load(row, at + 3),
+            load(row, at + 4),
+            load(row, at + 5),
+            load(row, at + 6),
+            load(row, at + 7),
+            load(row, at + 8),
+            load(row, at + 9),
+            load(row, at + 10),
+        ),
+        k,
+    )
 
 
 @inline
-def _down(ring: FloatArray, row: int, stride: int, column: int, k: Constants) -> Floats:
-    """Means of the windows along 16 columns that begin in a row of a ring."""
-    total = (_at(ring, row, stride, column) + _at(ring, row + 10, stride, column)) * k.w0
-    total = fma(
-        _at(ring, row + 1, stride, column) + _at(ring, row + 9, stride, column), k.w1, total
+def _down(
+    ring: FloatArray, row: int, stride: int, column: int, target: FloatArray, at: int, k: Constants
+) -> None:
+    """Write means of the windows along 16 columns that begin in the four rows of a block."""
+    v = (
+        _at(ring, row, stride, column),
+        _at(ring, row + 1, stride, column),
+        _at(ring, row + 2, stride, column),
+        _at(ring, row + 3, stride, column),
+        _at(ring, row + 4, stride, column),
+        _at(ring, row + 5, stride, column),
+        _at(ring, row + 6, stride, column),
+        _at(ring, row + 7, stride, column),
+        _at(ring, row + 8, stride, column),
+        _at(ring, row + 9, stride, column),
+        _at(ring, row + 10, stride, column),
+        _at(ring, row + 11, stride, column),
+        _at(ring, row + 12, stride, column),
+        _at(ring, row + 13, stride, column),
     )
-    total = fma(
-        _at(ring, row + 2, stride, column) + _at(ring, row + 8, stride, column), k.w2, total
-    )
-    total = fma(
-        _at(ring, row + 3, stride, column) + _at(ring, row + 7, stride, column), k.w3, total
-    )
-    total = fma(
-        _at(ring, row + 4, stride, column) + _at(ring, row + 6, stride, column), k.w4, total
-    )
-    return fma(_at(ring, row + 5, stride, column), k.w5, total)
+    store(target, at, _window(v[:11], k))
+    store(target, at + GROUP, _window(v[1:12], k))
+    store(target, at + 2 * GROUP, _window(v[2:13], k))
+    store(target, at + 3 * GROUP, _window(v[3:14], k))
 
 
 @inline
@@ -150,32 +181,51 @@ class _Rows(NamedTuple):
     """Rows that are still needed. Each has two vectors of margin, read but never used."""
 
     stride: int
-    now: FloatArray  # one row of each quantity, which begins after a vector of zeros
     errors: FloatArray  # rings: means along rows of e, e² and x·e
     squares: FloatArray
     products: FloatArray
     by_errors: FloatArray  # rings: means along rows of gradients by the windows' means of these
     by_squares: FloatArray
     by_products: FloatArray
-    small: FloatArray
+    now: FloatArray  # four rows of each quantity, which begin after a vector of zeros
+    means: FloatArray  # 16 columns of a block, for each quantity
+    sums: FloatArray  # a vector for each row of a block
 
 
 @inline
 def _rows_in(pitch: int, floats: FloatArray) -> _Rows:
     stride = pitch + 2 * GROUP
     ring = _RING * stride
-    now = 6 * ring
+    means = 6 * ring + _QUANTITIES * _BLOCK * stride
+    sums = means + _QUANTITIES * _BLOCK * GROUP
     return _Rows(
         stride,
-        floats[now : now + _QUANTITIES * stride],
         floats[:ring],
         floats[ring : 2 * ring],
         floats[2 * ring : 3 * ring],
         floats[3 * ring : 4 * ring],
         floats[4 * ring : 5 * ring],
         floats[5 * ring : 6 * ring],
-        floats[now + _QUANTITIES * stride :],
+        floats[6 * ring : means],
+        floats[means:sums],
+        floats[sums : sums + _BLOCK * GROUP],
     )
+
+
+@inline
+def _down_all(
+    errors: FloatArray,
+    squares: FloatArray,
+    products: FloatArray,
+    row: int,
+    column: int,
+    rows: _Rows,
+    k: Constants,
+) -> None:
+    """Fill `means` from three rings."""
+    _down(errors, row, rows.stride, column, rows.means, 0, k)
+    _down(squares, row, rows.stride, column, rows.means, _BLOCK * GROUP, k)
+    _down(products, row, rows.stride, column, rows.means, 2 * _BLOCK * GROUP, k)
 
 
 @inline
@@ -184,104 +234,126 @@ def _take_row(
 ) -> None:
     """Average e, e² and x·e of a row of the image along it."""
     number = plane * truth.height + row
-    errors, squares = rows.now[: rows.stride], rows.now[rows.stride : 2 * rows.stride]
-    products = rows.now[2 * rows.stride :]
+    squares, products = rows.stride, 2 * rows.stride  # where they begin in `now`
     for column in range(0, truth.width, GROUP):
         x = load(truth.planes, number * truth.pitch + column)
-        y = _read(image, number * truth.width + column, truth.width - column, rows.small)
+        left = truth.width - column
+        y = _read(image, number * truth.width + column, left, rows.means)
         e = y - x
-        store(errors, column, e)
-        store(squares, column, e * e)
-        store(products, column, e * (x - _MIDDLE))
+        store(rows.now, column, e)
+        store(rows.now, squares + column, e * e)
+        store(rows.now, products + column, e * (x - _MIDDLE))
     at = (row & (_RING - 1)) * rows.stride
     for column in range(0, truth.width - _LOST, GROUP):
-        store(rows.errors, at + column, _across(errors, column, k))
-        store(rows.squares, at + column, _across(squares, column, k))
-        store(rows.products, at + column, _across(products, column, k))
+        store(rows.errors, at + column, _across(rows.now, column, k))
+        store(rows.squares, at + column, _across(rows.now, squares + column, k))
+        store(rows.products, at + column, _across(rows.now, products + column, k))
 
 
 @inline
-def _compare_row(truth: Truth, plane: int, row: int, rows: _Rows, k: Constants) -> Floats:
-    """Gradients by the means of the windows that begin in a row; returns sums of 1 − SSIM."""
+def _compare_windows(
+    truth: Truth, at: int, column: int, i: int, inside: Mask, rows: _Rows, k: Constants
+) -> None:
+    """Gradients by the means of 16 windows that begin in row i of a block, and their sum.
+
+    `at` is where those of the truth lie.
+    """
+    error = load(rows.means, i * GROUP)
+    square = load(rows.means, (_BLOCK + i) * GROUP)
+    product = load(rows.means, (2 * _BLOCK + i) * GROUP)
+    x = load(truth.means, at)
+    y = x + error
+    mean_x, mean_y = x + _MIDDLE, y + _MIDDLE
+    inverse_1 = 1.0 / fma(mean_x, mean_x, fma(mean_y, mean_y, k.C1))
+    variance = k.unbias * fma(-error, error, square)
+    covariance = k.unbias * fma(-x, error, product)
+    spread = load(truth.spreads, at)
+    inverse_2 = 1.0 / (spread + fma(2.0, covariance, variance))
+    a = error * error * inverse_1
+    b = variance * inverse_2
+    left_a, left_b = 1.0 - a, 1.0 - b
+    by_variance = k.unbias * left_a * inverse_2
+    v_error = left_b * fma(-a, mean_y, error) * inverse_1 + by_variance * fma(b, y, -error)
+    place = i * rows.stride + GROUP + column
+    step = _BLOCK * rows.stride
+    store(rows.now, place, select(inside, 2.0 * v_error, 0.0))
+    store(rows.now, place + step, select(inside, by_variance * left_b, 0.0))
+    store(rows.now, place + 2 * step, select(inside, -2.0 * by_variance * b, 0.0))
+    total = load(rows.sums, i * GROUP) + select(inside, fma(-a, b, a + b), 0.0)
+    store(rows.sums, i * GROUP, total)
+
+
+@inline
+def _compare_block(
+    truth: Truth, plane: int, row: int, count: int, rows: _Rows, k: Constants
+) -> None:
+    """Gradients by the means of the windows that begin in `count` rows; `sums` of 1 − SSIM."""
     num = truth.width - _LOST
     number = plane * (truth.height - _LOST) + row
-    by_errors, by_squares = rows.now[: rows.stride], rows.now[rows.stride : 2 * rows.stride]
-    by_products = rows.now[2 * rows.stride :]
-    total = zeros()
+    rows.now[:] = 0.0
+    rows.sums[:] = 0.0
     for column in range(0, num, GROUP):
-        error = _down(rows.errors, row, rows.stride, column, k)
-        square = _down(rows.squares, row, rows.stride, column, k)
-        product = _down(rows.products, row, rows.stride, column, k)
-        x = load(truth.means, number * truth.window_pitch + column)
-        y = x + error
-        mean_x, mean_y = x + _MIDDLE, y + _MIDDLE
-        inverse_1 = 1.0 / fma(mean_x, mean_x, fma(mean_y, mean_y, k.C1))
-        variance = k.unbias * fma(-error, error, square)
-        covariance = k.unbias * fma(-x, error, product)
-        spread = load(truth.spreads, number * truth.window_pitch + column)
-        inverse_2 = 1.0 / (spread + fma(2.0, covariance, variance))
-        a = error * error * inverse_1
-        b = variance * inverse_2
-        left_a, left_b = 1.0 - a, 1.0 - b
+        _down_all(rows.errors, rows.squares, rows.products, row, column, rows, k)
         inside = to_floats(lane_numbers()) < float(num - column)
-        total = total + select(inside, fma(-a, b, a + b), 0.0)
-        by_variance = k.unbias * left_a * inverse_2
-        v_error = left_b * fma(-a, mean_y, error) * inverse_1 + by_variance * fma(b, y, -error)
-        store(by_errors, GROUP + column, select(inside, 2.0 * v_error, 0.0))
-        store(by_squares, GROUP + column, select(inside, by_variance * left_b, 0.0))
-        store(by_products, GROUP + column, select(inside, -2.0 * by_variance * b, 0.0))
-    return total
+        for i in range(count):
+            at = (number + i) * truth.window_pitch + column
+            _compare_windows(truth, at, column, i, inside, rows, k)
 
 
 @inline
-def _spread_row(truth: Truth, row: int, rows: _Rows, k: Constants) -> None:
-    """Average those gradients along the row, over the windows that a pixel is part of."""
-    by_errors, by_squares = rows.now[: rows.stride], rows.now[rows.stride : 2 * rows.stride]
-    by_products = rows.now[2 * rows.stride :]
+def _spread_row(truth: Truth, row: int, i: int, rows: _Rows, k: Constants) -> None:
+    """Average those gradients along row i of a block, over the windows that a pixel is part of."""
+    step = _BLOCK * rows.stride
+    start = i * rows.stride + GROUP - _LOST
     at = (row & (_RING - 1)) * rows.stride
     for column in range(0, truth.width, GROUP):
-        store(rows.by_errors, at + column, _across(by_errors, GROUP - _LOST + column, k))
-        store(rows.by_squares, at + column, _across(by_squares, GROUP - _LOST + column, k))
-        store(rows.by_products, at + column, _across(by_products, GROUP - _LOST + column, k))
+        store(rows.by_errors, at + column, _across(rows.now, start + column, k))
+        store(rows.by_squares, at + column, _across(rows.now, start + step + column, k))
+        store(rows.by_products, at + column, _across(rows.now, start + 2 * step + column, k))
 
 
 @inline
-def _write_row(
+def _write_block(
     truth: Truth,
     image: FloatArray,
     plane: int,
     row: int,
+    first: int,
+    last: int,
     weights: Weights,
     gradient: FloatArray,
     rows: _Rows,
     k: Constants,
-) -> Floats:
-    """Write the gradient of a row of the image; returns sums of |e|."""
-    number = plane * truth.height + row
-    total = zeros()
+) -> None:
+    """Write the gradients of rows [first, last) of a block that begins at `row`; `sums` of |e|."""
+    rows.sums[:] = 0.0
+    small = rows.now  # done with
     for column in range(0, truth.width, GROUP):
+        _down_all(rows.by_errors, rows.by_squares, rows.by_products, row - _LOST, column, rows, k)
         left = truth.width - column
-        x = load(truth.planes, number * truth.pitch + column)
-        y = _read(image, number * truth.width + column, left, rows.small)
-        e = y - x
-        v = _down(rows.by_errors, row - _LOST, rows.stride, column, k)
-        v = fma(2.0 * e, _down(rows.by_squares, row - _LOST, rows.stride, column, k), v)
-        v = fma(x - _MIDDLE, _down(rows.by_products, row - _LOST, rows.stride, column, k), v)
-        sign = select(e > 0.0, 1.0, select(e < 0.0, -1.0, 0.0))
-        v = fma(sign, weights.absolute, v * weights.dissimilarity)
-        _write(gradient, number * truth.width + column, left, v, rows.small)
-        total = total + select(to_floats(lane_numbers()) < float(left), absolute(e), 0.0)
-    return total
+        inside = to_floats(lane_numbers()) < float(left)
+        for i in range(first - row, last - row):
+            number = plane * truth.height + row + i
+            x = load(truth.planes, number * truth.pitch + column)
+            e = _read(image, number * truth.width + column, left, small) - x
+            v = load(rows.means, i * GROUP)
+            v = fma(2.0 * e, load(rows.means, (_BLOCK + i) * GROUP), v)
+            v = fma(x - _MIDDLE, load(rows.means, (2 * _BLOCK + i) * GROUP), v)
+            sign = select(e > 0.0, 1.0, select(e < 0.0, -1.0, 0.0))
+            v = fma(sign, weights.absolute, v * weights.dissimilarity)
+            _write(gradient, number * truth.width + column, left, v, small)
+            total = load(rows.sums, i * GROUP) + select(inside, absolute(e), 0.0)
+            store(rows.sums, i * GROUP, total)
 
 
 @inline
-def _sum(value: Floats, small: FloatArray) -> float:
-    """Sum of all lanes, in double precision."""
-    store(small, 0, value)
-    total = 0.0
-    for i in range(GROUP):
-        total += small[i]
-    return total
+def _write_sums(rows: _Rows, row: int, first: int, last: int, sums: DoubleArray, at: int) -> None:
+    """Write the sums of rows [first, last) of a block that begins at `row`."""
+    for place in range(first, last):
+        total = 0.0
+        for lane in range(GROUP):
+            total += rows.sums[(place - row) * GROUP + lane]
+        sums[at + place] = total
 
 
 @inline
@@ -301,22 +373,21 @@ def _compare_band(
     begin = max(0, first - _LOST)
     for ring in (rows.by_errors, rows.by_squares, rows.by_products):
         ring[:] = 0.0  # above the first row no window begins
-    for row in range(begin, min(begin + _LOST, truth.height)):
-        _take_row(truth, image, plane, row, rows, k)
-    for row in range(begin, last):
-        if row < num_windows:
-            _take_row(truth, image, plane, row + _LOST, rows, k)
-            rows.now[:] = 0.0
-            total = _compare_row(truth, plane, row, rows, k)
-            if row >= first:
-                place = plane * num_windows + row
-                outcome.dissimilarity[place] = _sum(total, rows.small)
-        else:
-            rows.now[:] = 0.0
-        _spread_row(truth, row, rows, k)
-        if row >= first:
-            total = _write_row(truth, image, plane, row, weights, outcome.gradient, rows, k)
-            outcome.absolute[plane * truth.height + row] = _sum(total, rows.small)
+    taken = begin
+    for row in range(begin, last, _BLOCK):
+        end = min(row + _BLOCK, last)
+        while taken < min(end + _LOST, truth.height):
+            _take_row(truth, image, plane, taken, rows, k)
+            taken += 1
+        _compare_block(truth, plane, row, min(end, num_windows) - row, rows, k)
+        start, stop = max(row, first), min(end, num_windows)
+        _write_sums(rows, row, start, stop, outcome.dissimilarity, plane * num_windows)
+        for i in range(end - row):
+            _spread_row(truth, row + i, i, rows, k)
+        if start < end:
+            gradient = outcome.gradient
+            _write_block(truth, image, plane, row, start, end, weights, gradient, rows, k)
+            _write_sums(rows, row, start, end, outcome.absolute, plane * truth.height)
 
 
 @kernel
