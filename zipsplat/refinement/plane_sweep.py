@@ -28,7 +28,7 @@ NEAR_FACTOR, FAR_FACTOR = 0.7, 2.0  # of the 1 % and the 99 % quantile of the po
 MIN_CORRELATION = 0.3
 DEPTH_TOLERANCE = 0.02  # by which inverse depths of two views may differ
 SUPPORT_RADIUS, SUPPORT_TOLERANCE = 4, 0.05  # pixels, and by how much their inverse depths differ
-P2, EDGE = 1.2, 15.0  # penalty of a jump between planes where the image is flat; its decay
+P2, EDGE = 2.0, 15.0  # penalty of a jump between planes where the image is flat; its decay
 _MIN_POINTS = 8  # of a view, to trust their depths
 _NEAR_SPREAD, _FAR_SPREAD = 0.3, 30.0  # range without points, in spreads of the cameras
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -49,6 +49,11 @@ class DepthMap:
     is_consistent: Tensor
     correlation: Tensor
     camera: Camera
+
+    def inverse_target(self, height: int, width: int) -> Tensor:
+        """Inverse depth at another size, (height, width); 0 where the photos do not agree."""
+        inverse = torch.where(self.is_consistent, 1 / self.depth, 0.0)[None, None]
+        return functional.interpolate(inverse, (height, width), mode="nearest-exact")[0, 0]
 
 
 def estimate_depth(
@@ -140,7 +145,7 @@ def agreement(
     inverse = inverses[view]
     H, W = inverse.shape
     camera, poses = posed.cameras[view], posed.poses
-    pixels = pixel_centers(H, W)
+    pixels = pixel_corners(H, W) + 0.5
     world = poses[view].transform(camera.unproject(pixels, 1 / inverse.flatten()))
     agrees = torch.zeros(H * W, dtype=torch.bool)
     for other in others:
@@ -216,10 +221,10 @@ def _pull_push(weighted: Tensor, weight: Tensor) -> Tensor:
     return share * known + (1 - share) * spread[..., :H, :W]
 
 
-def pixel_centers(height: int, width: int) -> Tensor:
-    """Coordinates (H · W, 2) of the centres of all pixels, row by row."""
+def pixel_corners(height: int, width: int) -> Tensor:
+    """Coordinates (H · W, 2) of the top left corners of all pixels, row by row."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return torch.stack((x, y), dim=-1).reshape(-1, 2) + 0.5
+    return torch.stack((x, y), dim=-1).reshape(-1, 2).float()
 
 
 def _sweep_view(
