@@ -18,6 +18,7 @@ from zipsplat.pose import Pose
 from zipsplat.posed_images import PosedImages
 from zipsplat.refinement import plane_sweep, semi_global, sweep_costs
 from zipsplat.refinement.plane_sweep import (
+    DepthMap,
     agreement,
     choose_sources,
     estimate_depth,
@@ -69,12 +70,12 @@ def means(image: Tensor) -> Tensor:
 
 def plain_costs(photos: PosedImages, view: int, sources: list[int], inverse: float) -> Tensor:
     image = gray(photos.images[view]).double()
-    variance = means(image**2) - means(image) ** 2 + 1e-5
+    variance = means(image**2) - means(image) ** 2 + 4e-6
     costs = []
     for source in sources:
         other, seen = warp(photos, view, source, inverse)
         covariance = means(image * other) - means(image) * means(other)
-        other_variance = means(other**2) - means(other) ** 2 + 1e-5
+        other_variance = means(other**2) - means(other) ** 2 + 4e-6
         correlation = covariance / (variance * other_variance).sqrt()
         costs.append(torch.where(seen, 1 - correlation.clamp(0, 1), 0.65))
     return torch.stack(costs).sort(dim=0).values[:2].mean(dim=0)
@@ -144,7 +145,7 @@ def plain_aggregation(costs: FloatArray, picture: FloatArray) -> FloatArray:
         transposed, reversed_ = flips
         c, g = (costs.swapaxes(0, 1), picture.T) if transposed else (costs, picture)
         c, g = (c[:, ::-1], g[:, ::-1]) if reversed_ else (c, g)
-        steps = 1.2 * np.exp(-15 * np.abs(np.diff(g, axis=1, prepend=0)))
+        steps = 2.0 * np.exp(-15 * np.abs(np.diff(g, axis=1, prepend=0)))
         paths = np.stack([plain_path(*line) for line in zip(c, steps, strict=True)])
         paths = paths[:, ::-1] if reversed_ else paths
         total += paths.swapaxes(0, 1) if transposed else paths
@@ -194,14 +195,14 @@ def test_best_plane_lies_between_planes() -> None:
 
 def true_inverse(photos: PosedImages, view: int) -> Tensor:
     """Inverse depth (H, W) of the wall."""
-    rays = photos.cameras[view].unproject(plane_sweep.pixel_centers(H, W), torch.ones(H * W))
+    rays = photos.cameras[view].unproject(plane_sweep.pixel_corners(H, W) + 0.5, torch.ones(H * W))
     pose = photos.poses[view]
     return ((rays @ pose.R.T)[:, 2] / (DEPTH - pose.t[2])).view(H, W)
 
 
 def seen_elsewhere(photos: PosedImages, view: int) -> Tensor:
     """Which pixels (H, W) show a part of the wall that another photo shows too."""
-    pixels = plane_sweep.pixel_centers(H, W)
+    pixels = plane_sweep.pixel_corners(H, W) + 0.5
     points = photos.cameras[view].unproject(pixels, 1 / true_inverse(photos, view).flatten())
     world = photos.poses[view].transform(points)
     seen = torch.zeros(H * W, dtype=torch.bool)
@@ -315,8 +316,19 @@ def test_holes_are_filled_from_around() -> None:
     assert torch.equal(fill_holes(ramp, nothing), ramp)
 
 
+def test_targets_are_zero_where_photos_disagree() -> None:
+    known = torch.tensor([[True, False], [True, True]])
+    depth = torch.tensor([[2.0, 9.0], [4.0, 5.0]])
+    camera = Camera.from_focal(2.0, w=2, h=2)
+    target = DepthMap(depth, known, torch.ones(2, 2), camera).inverse_target(4, 6)
+    rows = [[0.5] * 3 + [0.0] * 3, [0.25] * 3 + [0.2] * 3]
+    torch.testing.assert_close(target, torch.tensor([rows[0], rows[0], rows[1], rows[1]]))
+
+
 def test_a_single_view_has_no_depth() -> None:
     with pytest.raises(ValueError, match="at least 2 views, got 1"):
         estimate_depth(wall_photos().select([0]))
+    with pytest.raises(ValueError, match="at least 2 in width and height"):
+        estimate_depth(wall_photos(2), max_side=1)
     with pytest.raises(ValueError, match="multiple of 16, got 20"):
         estimate_depth(wall_photos(), num_planes=20)
