@@ -11,7 +11,7 @@ from torch.nn import functional
 from zipsplat import harmonics
 from zipsplat.gaussians import Gaussians
 from zipsplat.posed_images import PosedImages
-from zipsplat.refinement.plane_sweep import DepthMap, estimate_depth, pixel_centers
+from zipsplat.refinement.plane_sweep import DepthMap, estimate_depth, pixel_corners
 
 SH_DEGREE = 1
 FEW_PHOTOS = 8  # below it, a feed-forward scene helps
@@ -44,7 +44,8 @@ def initial_gaussians(
         (N,) float32, with harmonics of degree 1, on the CPU.
 
     Raises:
-        ValueError: if there is a single photo, or no Gaussians are wanted.
+        ValueError: if there is a single photo, no Gaussians are wanted, or none can be placed
+            because the photos agree nowhere.
     """
     if num_gaussians < 1:
         raise ValueError(f"num_gaussians must be at least 1, got {num_gaussians}")
@@ -57,6 +58,8 @@ def initial_gaussians(
     if feed_forward is not None and len(posed) < FEW_PHOTOS:
         parts.append(feed_forward.detach().to(parts[0].means).with_sh_degree(SH_DEGREE))
     scene: Gaussians = torch.cat(parts)  # type: ignore[arg-type,assignment]
+    if not scene.num_gaussians:
+        raise ValueError("the photos agree nowhere and have no sparse points; are the poses right?")
     return scene
 
 
@@ -78,11 +81,13 @@ def draw_surfaces(
     count = min(num_gaussians, int((flat > 0).sum()))
     chosen = _draw(flat, count, generator)
     density = flat[chosen] * (count / flat.sum().clamp_min(1e-12))
+    places = torch.rand(count, 2, generator=generator)
     parts = []
     begin = 0
     for view, weight in enumerate(weights):
         mine = (chosen >= begin) & (chosen < begin + weight.numel())
-        parts.append(_unproject(posed, view, maps[view], chosen[mine] - begin, density[mine]))
+        corners = pixel_corners(*weight.shape)[chosen[mine] - begin]
+        parts.append(_unproject(posed, view, maps[view], corners + places[mine], density[mine]))
         begin += weight.numel()
     scene: Gaussians = torch.cat(parts)  # type: ignore[arg-type,assignment]
     return scene
@@ -133,9 +138,7 @@ def points_without_depth(posed: PosedImages, maps: Sequence[DepthMap]) -> Tensor
     for view, depth in enumerate(maps):
         rows = (views == view).nonzero().squeeze(1)
         scale = depth.camera.size / posed.cameras.size[view]
-        column, row = (pixels[rows] * scale).floor().long().unbind(-1)
-        H, W = depth.depth.shape
-        known = depth.is_consistent[row.clamp(0, H - 1), column.clamp(0, W - 1)]
+        known = _at(depth.is_consistent[None], pixels[rows] * scale)[:, 0]
         has_depth[point_of_row[rows[known]]] = True
     return (~has_depth).nonzero().squeeze(1)
 
@@ -167,18 +170,20 @@ def _draw(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
 def _unproject(
     posed: PosedImages, view: int, depth: DepthMap, pixels: Tensor, density: Tensor
 ) -> Gaussians:
-    """Gaussians at pixels of a depth map; `density` is their number per pixel of the map."""
-    H, W = depth.depth.shape
-    centers = pixel_centers(H, W)[pixels]
-    z = depth.depth.flatten()[pixels]
-    means = posed.poses[view].to(torch.float32).transform(depth.camera.unproject(centers, z))
+    """Gaussians at pixel coordinates (N, 2) of a depth map; `density` is their number per pixel."""
+    z = _at(depth.depth[None], pixels)[:, 0]
+    means = posed.poses[view].to(torch.float32).transform(depth.camera.unproject(pixels, z))
     zoom = posed.cameras.size[view, 0] / depth.camera.size[0]
     radius = (0.5 * zoom * density.clamp_min(1e-12).rsqrt()).clamp(MIN_RADIUS, MAX_RADIUS)
-    image = posed.images[view].float().cpu()
     scale = posed.cameras.size[view] / depth.camera.size
-    column, row = (centers * scale).floor().long().unbind(-1)
-    colors = image[:, row.clamp_max(image.shape[1] - 1), column.clamp_max(image.shape[2] - 1)].T
+    colors = _at(posed.images[view].float().cpu(), pixels * scale)
     return _round_gaussians(means, radius * z / posed.cameras.f[view, 0], OPACITY, colors)
+
+
+def _at(image: Tensor, pixels: Tensor) -> Tensor:
+    """Values (N, C) of the pixels of an image (C, H, W) that coordinates (N, 2) lie in."""
+    column, row = pixels.floor().long().unbind(-1)
+    return image[:, row.clamp(0, image.shape[1] - 1), column.clamp(0, image.shape[2] - 1)].T
 
 
 def _round_gaussians(means: Tensor, radii: Tensor, opacity: float, colors: Tensor) -> Gaussians:
