@@ -26,10 +26,13 @@ GLOBAL, INCREMENTAL = "global", "incremental"
 MIN_PHOTOS = 2
 _EXHAUSTIVE_LIMIT = 120  # photos; all pairs of more take longer than an evening
 _SEQUENCE_OVERLAP = 10
-_FEW_PHOTOS = 5  # up to here: tracks of two views, no distortion
+_PINHOLE_PHOTOS = 5  # so few do not tell distortion
+_PAIR_PHOTOS = 5  # up to here, points that only two photos see count
 _CHEAP_TO_COMPARE = 8  # photos that both mappers may solve
 _USUAL_FOCAL = 0.75  # of the longer side: 27 mm on film, as of phones and drones
 _MAX_FEATURES = 2048
+_TRACKS_PER_PHOTO = 300  # for positions; the mapper adds the others when it has them
+_LEAST_POINTS = 5  # per photo; what fewer hold together is accidental
 _LEAST_SHARE = 3  # one of so many photos must find its place
 
 Stage = Callable[[str], None]
@@ -123,7 +126,7 @@ class _Work:
         self.pycolmap = require()
         self.files, self.focals, self.search, self.folder = files, focals, search, folder
         self.database = str(folder / "database.db")
-        self.is_few = len(files) <= _FEW_PHOTOS
+        self.is_pinhole = len(files) <= _PINHOLE_PHOTOS
         # Two views say nothing of the focal length (a fact of their geometry).
         self.has_fixed_focal = len(files) == 2 or all(focal.is_certain for focal in focals)
         self.pycolmap.set_random_seed(search.seed)
@@ -139,11 +142,11 @@ class _Work:
         options.sift.max_num_features = _MAX_FEATURES
         for (width, height, focal), names in groups.items():
             reader = self.pycolmap.ImageReaderOptions()
-            reader.camera_model = "SIMPLE_PINHOLE" if self.is_few else "SIMPLE_RADIAL"
+            reader.camera_model = "SIMPLE_PINHOLE" if self.is_pinhole else "SIMPLE_RADIAL"
             reader.default_focal_length_factor = _USUAL_FOCAL
             if focal.factor is not None:
                 values = [focal.factor * max(width, height), width / 2, height / 2]
-                reader.camera_params = ",".join(map(repr, values + [0.0] * (not self.is_few)))
+                reader.camera_params = ",".join(map(repr, values + [0.0] * (not self.is_pinhole)))
             self.pycolmap.extract_features(
                 self.database,
                 str(self.files[0].parent),
@@ -179,7 +182,7 @@ class _Work:
         if not found:
             return self._checked(None)
         best = min(found, key=lambda solution: (-len(solution.views), len(solution.doubts)))
-        if len(found) == 2 and not best.doubts:
+        if len(found) == 2 and not found[0].doubts and not found[1].doubts:
             doubt = disagreement(found[0].capture, found[1].capture)
             best = replace(best, doubts=() if doubt is None else (doubt,))
         return self._checked(best)
@@ -191,8 +194,11 @@ class _Work:
         workspace = self.folder / mapper
         workspace.mkdir()
         found = run(self.database, str(self.files[0].parent), str(workspace), options=options)
-        best = max(found.values(), key=lambda model: model.num_reg_images(), default=None)
-        if best is None or best.num_reg_images() < 2 or best.num_points3D() == 0:
+        if not found:
+            return None
+        best = max(found.values(), key=lambda model: int(model.num_reg_images()))
+        count = best.num_reg_images()
+        if count < 2 or best.num_points3D() < _LEAST_POINTS * count:
             return None
         views, capture = _capture(best, self.files)
         error = float(best.compute_mean_reprojection_error())
@@ -210,10 +216,11 @@ class _Work:
             options = self.pycolmap.GlobalPipelineOptions(num_threads=1)
             part = options.mapper
             part.num_threads = 1
+            part.track_required_tracks_per_view = _TRACKS_PER_PHOTO
             part.bundle_adjustment.refine_focal_length = not self.has_fixed_focal
             seeded = (options, part, part.global_positioning, part.rotation_averaging)
             seeded = (*seeded, part.retriangulation)
-            if self.is_few:
+            if len(self.files) <= _PAIR_PHOTOS:
                 options.min_model_size = 2
                 part.track_min_num_views_per_track = 2
                 part.global_positioning.min_num_view_per_track = 2
