@@ -1,4 +1,15 @@
-"""A start with geometry: Gaussians on the surfaces that the photos agree on."""
+"""A start with geometry: Gaussians on the surfaces that the photos agree on.
+
+Pixels with consistent depth (`plane_sweep`) are drawn, more where the photos have detail, and
+become round Gaussians as large as half the distance to the next. What photos do not agree on is
+covered by faint ones: at sparse points of structure from motion, and at filled-in depth. With few
+photos a feed-forward scene covers what only one of them shows.
+
+Measured with four photos, true cameras, 256 pixels, 300 steps of refinement (held-out PSNR, one
+seed), for a generated library and another scene: neither sparse points nor filled-in depth 14.8 dB,
+as what has no Gaussian at the start stays black; sparse points 19.4 and 22.1; both, a quarter more
+Gaussians, 20.0 and 22.7; filled-in depth not faint 18.6; Gaussians of half the size 17.9.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +28,8 @@ SH_DEGREE = 1
 FEW_PHOTOS = 8  # below it, a feed-forward scene helps
 DETAIL_SHARE = 0.7  # of the probability of a pixel; the rest is uniform
 MIN_RADIUS, MAX_RADIUS = 0.5, 12.0  # pixels of the photos
-OPACITY, POINT_OPACITY = 0.5, 0.1
+OPACITY, FAINT = 0.5, 0.1  # on surfaces; elsewhere
+HOLE_SHARE = 0.2  # of the Gaussians, where the photos do not agree
 NUM_NEIGHBORS = 3
 MAX_POINT_QUANTILE = 0.95  # larger sparse points are cut to it
 _CHUNK = 1024  # points whose distances to all others are in memory at once
@@ -51,7 +63,8 @@ def initial_gaussians(
         raise ValueError(f"num_gaussians must be at least 1, got {num_gaussians}")
     maps = estimate_depth(posed) if depth is None else depth
     generator = torch.Generator().manual_seed(seed)
-    parts = [draw_surfaces(posed, maps, num_gaussians, generator)]
+    holes = draw_surfaces(posed, maps, int(HOLE_SHARE * num_gaussians), generator, in_holes=True)
+    parts = [draw_surfaces(posed, maps, num_gaussians - len(holes), generator), holes]
     lonely = points_without_depth(posed, maps)
     if len(lonely):
         parts.append(point_gaussians(posed, lonely[: num_gaussians // 2]))
@@ -64,7 +77,12 @@ def initial_gaussians(
 
 
 def draw_surfaces(
-    posed: PosedImages, maps: Sequence[DepthMap], num_gaussians: int, generator: torch.Generator
+    posed: PosedImages,
+    maps: Sequence[DepthMap],
+    num_gaussians: int,
+    generator: torch.Generator,
+    *,
+    in_holes: bool = False,
 ) -> Gaussians:
     """Gaussians at pixels with consistent depth, denser where the photos have detail.
 
@@ -73,10 +91,13 @@ def draw_surfaces(
         maps: V depth maps.
         num_gaussians: at most so many.
         generator: of the choice.
+        in_holes: faint ones instead, at pixels whose depth is only filled in.
     """
+    wanted = [_holes(depth) if in_holes else depth.is_consistent for depth in maps]
     weights = [
-        _pixel_weights(image, depth) for image, depth in zip(posed.images, maps, strict=True)
+        _pixel_weights(image, mask) for image, mask in zip(posed.images, wanted, strict=True)
     ]
+    opacity = FAINT if in_holes else OPACITY
     flat = torch.cat([weight.flatten() for weight in weights])
     count = min(num_gaussians, int((flat > 0).sum()))
     chosen = _draw(flat, count, generator)
@@ -87,7 +108,8 @@ def draw_surfaces(
     for view, weight in enumerate(weights):
         mine = (chosen >= begin) & (chosen < begin + weight.numel())
         corners = pixel_corners(*weight.shape)[chosen[mine] - begin]
-        parts.append(_unproject(posed, view, maps[view], corners + places[mine], density[mine]))
+        pixels = corners + places[mine]
+        parts.append(_unproject(posed, view, maps[view], pixels, density[mine], opacity))
         begin += weight.numel()
     scene: Gaussians = torch.cat(parts)  # type: ignore[arg-type,assignment]
     return scene
@@ -105,7 +127,7 @@ def point_gaussians(posed: PosedImages, chosen: Tensor) -> Gaussians:
     colors = torch.from_numpy(posed.points.colors)[chosen]
     distance = neighbor_distances(means, means[chosen])
     distance = distance.clamp_max(float(distance.quantile(MAX_POINT_QUANTILE)))
-    return _round_gaussians(means[chosen], distance, POINT_OPACITY, colors)
+    return _round_gaussians(means[chosen], distance, FAINT, colors)
 
 
 def neighbor_distances(points: Tensor, queries: Tensor) -> Tensor:
@@ -143,9 +165,14 @@ def points_without_depth(posed: PosedImages, maps: Sequence[DepthMap]) -> Tensor
     return (~has_depth).nonzero().squeeze(1)
 
 
-def _pixel_weights(image: Tensor, depth: DepthMap) -> Tensor:
-    """Probability of each pixel of the map up to a factor, (H, W): of one view, 1 in all."""
-    H, W = depth.depth.shape
+def _holes(depth: DepthMap) -> Tensor:
+    """Where depth is filled in from around, (H, W) bool; nowhere if nothing was known."""
+    return ~depth.is_consistent & depth.is_consistent.any()
+
+
+def _pixel_weights(image: Tensor, wanted: Tensor) -> Tensor:
+    """Probability of each wanted pixel (H, W) up to a factor; 1 in all if all are wanted."""
+    H, W = wanted.shape
     small = functional.interpolate(image[None].float().cpu(), (H, W), mode="area").mean(1, True)
     around = functional.pad(small, (1, 1, 1, 1), mode="replicate")
     means = functional.avg_pool2d(around, 3, stride=1)
@@ -153,7 +180,7 @@ def _pixel_weights(image: Tensor, depth: DepthMap) -> Tensor:
     detail = functional.avg_pool2d(laplacian, 3, stride=1)[0, 0]
     detail = detail / detail.sum().clamp_min(1e-12)
     share = DETAIL_SHARE * detail + (1 - DETAIL_SHARE) / (H * W)
-    return share * depth.is_consistent
+    return share * wanted
 
 
 def _draw(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -168,7 +195,12 @@ def _draw(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 
 def _unproject(
-    posed: PosedImages, view: int, depth: DepthMap, pixels: Tensor, density: Tensor
+    posed: PosedImages,
+    view: int,
+    depth: DepthMap,
+    pixels: Tensor,
+    density: Tensor,
+    opacity: float,
 ) -> Gaussians:
     """Gaussians at pixel coordinates (N, 2) of a depth map; `density` is their number per pixel."""
     z = _at(depth.depth[None], pixels)[:, 0]
@@ -177,7 +209,7 @@ def _unproject(
     radius = (0.5 * zoom * density.clamp_min(1e-12).rsqrt()).clamp(MIN_RADIUS, MAX_RADIUS)
     scale = posed.cameras.size[view] / depth.camera.size
     colors = _at(posed.images[view].float().cpu(), pixels * scale)
-    return _round_gaussians(means, radius * z / posed.cameras.f[view, 0], OPACITY, colors)
+    return _round_gaussians(means, radius * z / posed.cameras.f[view, 0], opacity, colors)
 
 
 def _at(image: Tensor, pixels: Tensor) -> Tensor:

@@ -1,4 +1,28 @@
-"""Dense depth of photos with known cameras, by plane sweep and semi-global aggregation."""
+"""Dense depth of photos with known cameras, by plane sweep and semi-global aggregation.
+
+Planes of constant depth are swept through the range of a view's sparse points (Collins, "A
+Space-Sweep Approach to True Multi-Image Matching", 1996). At each, windows of 7 × 7 pixels are
+compared with up to four other views (`sweep_costs`); the costs are made smooth along rows and
+columns (`semi_global`), and the cheapest place, between planes, is the inverse depth. It is
+*consistent* where the photos correlate, another view finds the same surface within 2 %, and the
+pixels around agree. The rest is filled in from around, and marked as not consistent.
+
+The range, number of planes, costs and tolerances are those of a prototype; P2, the noise in
+variances and the support by surrounding pixels were chosen on generated scenes. For four photos of
+three of them, true cameras: a support of half the pixels around takes depths wrong by more than 5 %
+from 14 % to 8 %, and keeps 60 of 68 % of the pixels; P2 = 2 instead of 1.2 brings 1.2 % more of all
+pixels within 5 % of the truth, smaller noise likewise. Windows of 5 × 5 pixels are a fifth more
+accurate but consistent in 4 % fewer pixels.
+
+`benchmarks/plane_sweep.py`, three generated scenes at 504 × 378, true cameras: with 4 photos 55 % of
+the pixels are consistent, with a median error of 0.5 to 1.0 %, and 5 to 11 % of them are wrong by
+more than 5 %; with 12 photos 72 %, 0.5 to 0.9 %, 3 to 10 %. 0.16 to 0.22 CPU s a view on one thread
+of a Zen 3 shared with other work. Of a real flight with 18 photos, 44 % is consistent: sky is not.
+
+Limits: surfaces without texture, mirrors, what moves, and what one photo alone shows have no
+consistent depth; edges of objects are blurred by half a window. Memory is 3 volumes of one float
+for each pixel and plane, 75 MB at most at the usual size.
+"""
 
 from __future__ import annotations
 
@@ -70,13 +94,16 @@ def estimate_depth(
         one map per view, at the size of the images scaled down.
 
     Raises:
-        ValueError: for a single view, or a number of planes that is no multiple of 16.
+        ValueError: for a single view, photos that are too narrow, or a number of planes that is no
+            multiple of 16.
     """
     if len(posed) < 2:
         raise ValueError(f"depth needs at least 2 views, got {len(posed)}")
     if num_planes < LANES or num_planes % LANES:
         raise ValueError(f"num_planes must be a multiple of {LANES}, got {num_planes}")
     small = posed.resized(max_side)
+    if min(min(image.shape[1:]) for image in small.images) < 2:
+        raise ValueError(f"photos of {max_side} pixels must have at least 2 in width and height")
     gray = [np.ascontiguousarray(_gray(image).numpy()) for image in small.images]
     sources = [choose_sources(small, view) for view in range(len(small))]
     found = [

@@ -56,7 +56,10 @@ def test_the_start_lies_on_the_wall_and_looks_like_the_photos() -> None:
     scene = initial_gaussians(photos, 3000)
     assert scene.max_sh_degree == 1
     scene.check()
-    off = (scene.means[:, 2] - DEPTH).abs()
+    assert scene.shape == (3000,)
+    surfaces = scene.means[scene.opacities == 0.5]
+    assert len(surfaces) == 2400
+    off = (surfaces[:, 2] - DEPTH).abs()
     assert float(off.quantile(0.9)) < 0.02 * DEPTH
     picture, info = scene.render(photos.cameras[1], photos.poses[1], renderer="reference")
     covered = info["alphas"][0, 0] > 0.5
@@ -162,6 +165,20 @@ def test_a_feed_forward_scene_helps_few_photos() -> None:
 
     assert count(7) == 7
     assert count(8) == 0
+
+
+def test_holes_get_faint_gaussians() -> None:
+    photos = without_points(wall_photos(2))
+    maps = flat_maps(photos)
+    is_known = torch.ones_like(maps[0].is_consistent)
+    is_known[:, :10] = False  # 20 pixels of the photo
+    maps[0] = replace(maps[0], is_consistent=is_known)
+    scene = initial_gaussians(photos, 100, depth=maps)
+    faint = scene[scene.opacities < 0.2]
+    assert faint.shape == (20,)
+    torch.testing.assert_close(faint.opacities, torch.full((20,), 0.1))
+    at = photos.cameras[0].project(photos.poses[0].inv().transform(faint.means))
+    assert float(at[:, 0].max()) <= 20.001
 
 
 def test_nothing_known_and_nothing_wanted() -> None:

@@ -70,12 +70,12 @@ def means(image: Tensor) -> Tensor:
 
 def plain_costs(photos: PosedImages, view: int, sources: list[int], inverse: float) -> Tensor:
     image = gray(photos.images[view]).double()
-    variance = means(image**2) - means(image) ** 2 + 1e-5
+    variance = means(image**2) - means(image) ** 2 + 4e-6
     costs = []
     for source in sources:
         other, seen = warp(photos, view, source, inverse)
         covariance = means(image * other) - means(image) * means(other)
-        other_variance = means(other**2) - means(other) ** 2 + 1e-5
+        other_variance = means(other**2) - means(other) ** 2 + 4e-6
         correlation = covariance / (variance * other_variance).sqrt()
         costs.append(torch.where(seen, 1 - correlation.clamp(0, 1), 0.65))
     return torch.stack(costs).sort(dim=0).values[:2].mean(dim=0)
@@ -328,5 +328,7 @@ def test_targets_are_zero_where_photos_disagree() -> None:
 def test_a_single_view_has_no_depth() -> None:
     with pytest.raises(ValueError, match="at least 2 views, got 1"):
         estimate_depth(wall_photos().select([0]))
+    with pytest.raises(ValueError, match="at least 2 in width and height"):
+        estimate_depth(wall_photos(2), max_side=1)
     with pytest.raises(ValueError, match="multiple of 16, got 20"):
         estimate_depth(wall_photos(), num_planes=20)
