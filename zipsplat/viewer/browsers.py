@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import threading
@@ -130,7 +131,7 @@ class Browsers:
             _place(client, start)
             client.camera.on_update(partial(_place_if_usual, client, start))
         client.camera.on_update(self._tell_places)
-        self._server.get_event_loop().call_soon_threadsafe(self._tell)
+        self._tell_soon()
         if shown is not None:
             view.show(shown)
 
@@ -140,12 +141,16 @@ class Browsers:
             view = self._views.pop(client.client_id, None)
         if view is not None:
             view.close()
-        self._server.get_event_loop().call_soon_threadsafe(self._tell)
+        self._tell_soon()
 
     def _end_flight(self, client_id: int) -> None:
         running = self._flights.pop(client_id, None)
         if running is not None:
             running.cancel()
+
+    def _tell_soon(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the server has stopped, and its loop with it
+            self._server.get_event_loop().call_soon_threadsafe(self._tell)
 
     async def _tell_places(self, _camera: viser.CameraHandle) -> None:
         """A camera has moved; asynchronous, so that viser calls it in order on its loop."""
