@@ -42,6 +42,7 @@ _MODELS = {
 _POINT_2D = np.dtype([("pixel", "<f8", 2), ("point", "<i8")])
 _TRACK = np.dtype([("image", "<u4"), ("feature", "<u4")])
 _LONGEST_NAME = 4096
+_FARTHEST = 1e30  # float32 ends at 3e38
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,9 @@ def _sparse_points(model: Model, order: Sequence[int]) -> SparsePoints | None:
         return None
     table = np.array(rows, np.float64).reshape(-1, 3)
     every = list(model.points.values())
+    numbers = [*(x for point in every for x in (*point.position, point.error)), *table.ravel()]
+    if not np.abs(numbers).max() < _FARTHEST:
+        raise ValueError("the model has points without a usable place")
     return SparsePoints(
         np.array([point.position for point in every], np.float32),
         np.array([point.color for point in every], np.float32) / np.float32(255),
@@ -295,8 +299,9 @@ def _point_of_line(line: str) -> tuple[int, ModelPoint]:
 
 def _world_from_camera(values: Sequence[float], name: str) -> FloatArray:
     quat, t = np.array(values[:4]), np.array(values[4:])
-    norm = float(np.linalg.norm(quat))
-    if not (np.isfinite(values).all() and 0.5 < norm < 2):
+    is_usable = np.abs(values).max() < _FARTHEST  # which NaN is not either
+    norm = float(np.linalg.norm(quat)) if is_usable else 0.0
+    if not 0.5 < norm < 2:
         raise ValueError(f"{name} has no usable pose")
     R = matrix_from_quat(torch.from_numpy(quat / norm)).numpy()
     pose = np.eye(4)

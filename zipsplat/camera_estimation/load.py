@@ -15,6 +15,7 @@ from zipsplat.camera_estimation.straightening import Pixels, load_with_lens, pos
 from zipsplat.inputs import Source, find_inputs
 from zipsplat.posed_images import PosedImages
 
+COLMAP, NERFSTUDIO, VIEWERS = "COLMAP model", "nerfstudio transforms", "3DGS cameras"
 _LARGEST_JSON = 256 << 20
 
 
@@ -50,30 +51,61 @@ def load_cameras(
 
 def read_capture(path: Path, photos: Source | None = None) -> Capture:
     """Photos with known lenses and poses; arguments and errors as `load_cameras`."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file or folder")
+    kind, file = _locate(path)
     pictures = None if photos is None else list(find_inputs(photos).pictures)
     if pictures == []:
         raise ValueError(f"{photos}: cameras from a file need photos, not a video")
     find = None if pictures is None else _among(pictures)
+    return _read(kind, file, find or files_in(_photo_folders(path, kind), nerfstudio.SUFFIXES))
+
+
+def list_cameras(path: Path) -> tuple[str, Capture]:
+    """What a file or folder says of cameras, whether or not the photos exist.
+
+    Returns:
+        COLMAP, NERFSTUDIO or VIEWERS, and the photos by the names that they have there.
+
+    Raises:
+        ValueError: if it is damaged or holds no cameras.
+    """
+    kind, file = _locate(path)
+    return kind, _read(kind, file, Path)
+
+
+def _locate(path: Path) -> tuple[str, Path]:
+    """The kind of the cameras that a path means, and their file or folder."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file or folder")
     if path.is_dir():
         if (path / "transforms.json").is_file():
-            return nerfstudio.read(path / "transforms.json", find)
+            return NERFSTUDIO, path / "transforms.json"
         model = colmap_model.find_model(path)
-        if model is None:
-            raise ValueError(f"{path} holds no COLMAP model and no transforms.json")
-        return colmap_model.read(model, find or files_in([path / "images", path]))
+        if model is not None:
+            return COLMAP, model
+        raise ValueError(f"{path} holds no COLMAP model and no transforms.json")
     if path.suffix.lower() != ".json":
         raise ValueError(
             f"{path}: cameras are read from a folder with a COLMAP model, a transforms.json or a"
             " cameras.json"
         )
-    if is_viewer_file(path):
-        return _from_viewer_list(path, find or files_in([path.parent / "images", path.parent]))
-    return nerfstudio.read(path, find)
+    return (VIEWERS if _is_viewer_list(path) else NERFSTUDIO), path
 
 
-def is_viewer_file(path: Path) -> bool:
+def _photo_folders(path: Path, kind: str) -> list[Path]:
+    """Where photos are looked for; `transforms.json` has paths of its own."""
+    folder = path if path.is_dir() else path.parent
+    return [folder] if kind == NERFSTUDIO else [folder / "images", folder]
+
+
+def _read(kind: str, file: Path, find: Find) -> Capture:
+    if kind == COLMAP:
+        return colmap_model.read(file, find)
+    if kind == NERFSTUDIO:
+        return nerfstudio.read(file, find)
+    return _from_viewer_list(file, find)
+
+
+def _is_viewer_list(path: Path) -> bool:
     """Whether a JSON file is the list of cameras of 3DGS viewers.
 
     Raises:

@@ -31,7 +31,7 @@ from zipsplat.files import write_atomically
 from zipsplat.images import image_info
 from zipsplat.posed_images import SparsePoints
 
-_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
 
 
 def read(path: Path, find: Find | None = None) -> Capture:
@@ -45,7 +45,7 @@ def read(path: Path, find: Find | None = None) -> Capture:
         ValueError: if it is damaged, lacks something, or none of its pictures exist.
     """
     content = _load(path)
-    find = find or files_in([path.parent], _SUFFIXES)
+    find = find or files_in([path.parent], SUFFIXES)
     back, scale = _applied(content, path)
     photos, missing = [], []
     for number, frame in enumerate(content["frames"]):
@@ -127,7 +127,7 @@ def _points(content: Mapping[str, Any], path: Path) -> SparsePoints | None:
 def _load(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no valid JSON: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
         raise ValueError(f"{path} is no transforms.json: it needs a list `frames`")
@@ -150,7 +150,7 @@ def _applied(content: Mapping[str, Any], path: Path) -> tuple[FloatArray, float]
 def _lens(values: Mapping[str, Any], file: Path, what: str) -> Lens:
     try:
         return _checked_lens(values, file)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{what}: {error}") from error
 
 

@@ -91,12 +91,12 @@ def _ascii_vertices(file: BinaryIO) -> npt.NDArray[np.void]:
     words = [line.decode("ascii", "replace").split() for line in header.splitlines()]
     counts = [int(line[2]) for line in words if line[:2] == ["element", "vertex"]]
     names = [line[2] for line in words if line[:1] == ["property"] and len(line) == 3]
-    rows = body.split(b"\n")[1 : 1 + sum(counts)]
-    if not counts or len(rows) < counts[0] or not names:
+    rows = [row.split()[: len(names)] for row in body.split(b"\n")[1 : 1 + sum(counts)]]
+    if not counts or not names or len(rows) < counts[0]:
         raise ValueError("this .ply ends too early, or has no vertices")
-    table = np.array([row.split()[: len(names)] for row in rows], np.float32)
-    if table.shape != (counts[0], len(names)):
-        raise ValueError(f"this .ply has rows that are not {len(names)} numbers")
+    if any(len(row) < len(names) for row in rows):
+        raise ValueError("this .ply ends too early, or has short rows")
+    table = np.array(rows, np.float32).reshape(-1, len(names))
     return np.ascontiguousarray(table).view([(name, np.float32) for name in names]).reshape(-1)
 
 

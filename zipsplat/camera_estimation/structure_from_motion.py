@@ -30,6 +30,8 @@ _FEW_PHOTOS = 5  # up to here: tracks of two views, no distortion
 _CHEAP_TO_COMPARE = 8  # photos that both mappers may solve
 _USUAL_FOCAL = 0.75  # of the longer side: 27 mm on film, as of phones and drones
 _MAX_FEATURES = 2048
+_TRACKS_PER_PHOTO = 300  # for positions; the mapper adds the others when it has them
+_LEAST_POINTS = 5  # per photo; what fewer hold together is accidental
 _LEAST_SHARE = 3  # one of so many photos must find its place
 
 Stage = Callable[[str], None]
@@ -179,7 +181,7 @@ class _Work:
         if not found:
             return self._checked(None)
         best = min(found, key=lambda solution: (-len(solution.views), len(solution.doubts)))
-        if len(found) == 2 and not best.doubts:
+        if len(found) == 2 and not found[0].doubts and not found[1].doubts:
             doubt = disagreement(found[0].capture, found[1].capture)
             best = replace(best, doubts=() if doubt is None else (doubt,))
         return self._checked(best)
@@ -192,7 +194,8 @@ class _Work:
         workspace.mkdir()
         found = run(self.database, str(self.files[0].parent), str(workspace), options=options)
         best = max(found.values(), key=lambda model: model.num_reg_images(), default=None)
-        if best is None or best.num_reg_images() < 2 or best.num_points3D() == 0:
+        count = 0 if best is None else best.num_reg_images()
+        if count < 2 or best.num_points3D() < _LEAST_POINTS * count:
             return None
         views, capture = _capture(best, self.files)
         error = float(best.compute_mean_reprojection_error())
@@ -210,6 +213,7 @@ class _Work:
             options = self.pycolmap.GlobalPipelineOptions(num_threads=1)
             part = options.mapper
             part.num_threads = 1
+            part.track_required_tracks_per_view = _TRACKS_PER_PHOTO
             part.bundle_adjustment.refine_focal_length = not self.has_fixed_focal
             seeded = (options, part, part.global_positioning, part.rotation_averaging)
             seeded = (*seeded, part.retriangulation)

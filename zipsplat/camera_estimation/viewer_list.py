@@ -93,5 +93,5 @@ def _view(entry: dict[str, Any], what: str) -> tuple[str, Lens, FloatArray]:
         return str(entry["img_name"]), Lens("PINHOLE", width, height, (fx, fy, cx, cy)), pose
     except KeyError as error:
         raise ValueError(f"{what}: has no {error}") from error
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{what}: {error}") from error
