@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zipsplat.images import load_image
     from zipsplat.pose import Pose
     from zipsplat.predictor import ZipSplat
+    from zipsplat.refinement import refine
     from zipsplat.video import load_video
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "estimate_cameras",
     "load_image",
     "load_video",
+    "refine",
 ]
 
 _LAZY = {
@@ -38,6 +40,7 @@ _LAZY = {
     "estimate_cameras": "zipsplat.camera_estimation",
     "load_image": "zipsplat.images",
     "load_video": "zipsplat.video",
+    "refine": "zipsplat.refinement",
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Report = Callable[[int, int], None]
+ReportShare = Callable[[float, str], None]
 
 
 @contextmanager
@@ -33,6 +34,38 @@ def progress_bar(description: str, unit: str = "it", *, is_quiet: bool = False) 
     def report(done: int, total: int) -> None:
         bar.total = total
         bar.update(done - bar.n)
+
+    try:
+        yield report
+    finally:
+        bar.close()
+
+
+@contextmanager
+def share_bar(description: str, *, is_quiet: bool = False) -> Iterator[ReportShare]:
+    """Show a bar of the share that is done while the block runs.
+
+    Args:
+        description: what is going on, in front of the bar.
+        is_quiet: show nothing, even on a terminal.
+
+    Yields:
+        a function to call with the share in [0, 1] and a few words on the state.
+    """
+    from tqdm import tqdm
+
+    bar = tqdm(
+        desc=description,
+        total=1.0,
+        bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix}",
+        leave=False,
+        disable=True if is_quiet else None,  # None: unless stderr is no terminal
+        dynamic_ncols=True,
+    )
+
+    def report(share: float, status: str) -> None:
+        bar.set_postfix_str(status, refresh=False)
+        bar.update(share - bar.n)
 
     try:
         yield report

@@ -26,6 +26,7 @@ KINDS = {
     "target": "all targets, poses aligned (the protocol)",
     "target_leak_free": "targets that are no context views, poses aligned",
     "target_unaligned": "all targets, given poses",
+    "target_refined": "all targets, scene refined against the context views",
     "context": "context views, poses aligned",
 }
 
@@ -103,7 +104,11 @@ def _result_table(evaluation: Evaluation, summary: Mapping[str, Any]) -> Table:
     table = [["Views", *(metric.upper() for metric in METRICS)]]
     kinds = dict(KINDS)
     if not evaluation.config.eval.align_poses:
-        kinds = {"target": "all targets, given poses", "target_leak_free": "without leaked targets"}
+        kinds = {
+            "target": "all targets, given poses",
+            "target_leak_free": "without leaked targets",
+            "target_refined": KINDS["target_refined"],
+        }
     if not summary["leaked_targets"]:
         kinds.pop("target_leak_free")
     for kind, text in kinds.items():
@@ -141,6 +146,7 @@ def _cost_table(summary: Mapping[str, Any]) -> Table:
         "activated_gaussians": ("of them blended at their own centre in a target", "{:.0f}"),
         "seconds_predict": ("seconds to predict a scene", "{:.3f}"),
         "seconds_align": ("seconds to align its poses", "{:.3f}"),
+        "seconds_refine": ("seconds to refine a scene", "{:.1f}"),
         "seconds_draw": ("seconds to draw its targets", "{:.3f}"),
         "memory_gib": ("peak memory, GiB", "{:.2f}"),
     }

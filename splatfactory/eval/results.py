@@ -89,10 +89,11 @@ def summarise(scenes: Sequence[SceneScores]) -> dict[str, Any]:
     for kind, groups in kinds.items():
         summary |= _means(kind, groups, "aligned")
     summary |= _means("target_unaligned", kinds["target"], "unaligned")
+    summary |= _means("target_refined", kinds["target"], "refined")
     summary["leaked_targets"] = sum(view.is_context for s in scenes for view in s.views)
     for key in ("total_gaussians", "activated_gaussians", "memory_gib"):
         summary[key] = _mean([float(getattr(scene, key)) for scene in scenes])
-    for part in ("predict", "align", "draw"):
+    for part in ("predict", "align", "draw", "refine"):
         values = [scene.seconds[part] for scene in scenes if part in scene.seconds]
         if values:
             summary[f"seconds_{part}"] = _mean(values)
@@ -113,11 +114,12 @@ def write_tables(folder: Path, scenes: Sequence[SceneScores], summary: Mapping[s
     write_text(folder / EVERYTHING, json.dumps(everything, indent=1))
     buffer = io.StringIO()
     writer = csv.writer(buffer)
-    columns = [f"{kind}_{metric}" for kind in ("aligned", "unaligned") for metric in METRICS]
+    has_refined = any(view.refined for scene in scenes for view in scene.views)
+    kinds = ("aligned", "unaligned", *(["refined"] if has_refined else []))
+    columns = [f"{kind}_{metric}" for kind in kinds for metric in METRICS]
     writer.writerow(["scene", *columns, "total_gaussians", "activated_gaussians", "leaked_targets"])
     for scene in scenes:
-        values = [scene_mean(scene.views, metric, kind) for kind in ("aligned", "unaligned")
-                  for metric in METRICS]  # fmt: skip
+        values = [scene_mean(scene.views, metric, kind) for kind in kinds for metric in METRICS]
         leaked = sum(view.is_context for view in scene.views)
         counts = [scene.total_gaussians, scene.activated_gaussians, leaked]
         writer.writerow([scene.name, *("" if v is None else v for v in values), *counts])
@@ -186,7 +188,7 @@ def _finite(value: Any) -> Any:
 
 def _restored(view: Mapping[str, Any]) -> dict[str, Any]:
     scores = {
-        kind: {key: float(value) for key, value in view[kind].items()}
-        for kind in ("aligned", "unaligned")
+        kind: {key: float(value) for key, value in view.get(kind, {}).items()}
+        for kind in ("aligned", "unaligned", "refined")
     }
     return {**view, **scores}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from zipsplat.alignment import (
     refine_poses,
 )
 from zipsplat.gaussians import Gaussians
+from zipsplat.refinement import RefinementSettings, refine
 from zipsplat.render import choose
 
 METRICS = ("psnr", "ssim", "lpips")
@@ -42,12 +43,14 @@ class ViewScores:
         is_context: Whether the model saw this very frame.
         aligned: PSNR, SSIM, LPIPS after pose alignment; the first ones where there was none.
         unaligned: The same at the given pose.
+        refined: As `aligned`, of the refined scene; empty unless that was asked for.
     """
 
     view: int
     is_context: bool
     aligned: dict[str, float]
     unaligned: dict[str, float]
+    refined: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ class Judge:
         seen = {int(index) for index in scene.context.indices}
         target = self._sized(batch.target[0])
         views, drawn, activated = self._judge_views(gaussians, target, seen, seconds)
+        if self.options.refine:
+            views = self._add_refined(views, gaussians, batch.context[0], target, seconds)
         context: list[ViewScores] = []
         if self.options.align_context:
             context, _, _ = self._judge_views(gaussians, self._sized(batch.context[0]), seen, {})
@@ -137,6 +142,37 @@ class Judge:
             memory_gib=memory_gib(self.device),
         )
         return SceneResult(scores, gaussians, target.rgb, drawn)
+
+    def _add_refined(
+        self,
+        views: list[ViewScores],
+        gaussians: Gaussians,
+        context: Views,
+        target: Views,
+        seconds: dict[str, float],
+    ) -> list[ViewScores]:
+        """The scores of the target views with those of the scene refined against the context."""
+        settings = RefinementSettings(
+            seconds=None,
+            steps=self.options.refine,
+            max_side=max(context.width, context.height),
+            hold_out=0,
+            seed=self.options.seed,
+            renderer=self.options.renderer,
+        )
+        with torch.enable_grad():
+            result = self._timed(
+                seconds,
+                "refine",
+                lambda: refine(
+                    gaussians, context.rgb, context.cameras, context.poses, None, settings
+                ),
+            )
+        refined, _, _ = self._judge_views(result.gaussians, target, set(), {})
+        return [
+            dataclasses.replace(view, refined=after.aligned)
+            for view, after in zip(views, refined, strict=True)
+        ]
 
     def _predict(self, batch: Batch) -> Prediction:
         compression = self.options.compression

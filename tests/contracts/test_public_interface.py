@@ -14,7 +14,7 @@ import zipsplat
 ROOT = Path(__file__).parents[2]
 PUBLIC = {
     "Camera", "Gaussians", "Pose", "ZipSplat", "__version__", "estimate_cameras", "load_image",
-    "load_video",
+    "load_video", "refine",
 }  # fmt: skip
 HEAVY = (
     "PIL",

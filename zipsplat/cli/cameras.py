@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zipsplat.cli.arguments import add_overwrite, check_outputs, count, positive
-from zipsplat.cli.console import Console, file_data, file_line
+from zipsplat.cli.console import Console, Stages, file_data, file_line
 
 if TYPE_CHECKING:
     from zipsplat.camera_estimation import CameraEstimate
@@ -93,7 +92,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     found = find_inputs(options.inputs)
     files = found.pictures or (None,)
     _check_output(options, [file for file in files if file is not None], found.video is not None)
-    with _Stages(console) as stages:
+    with Stages(console) as stages:
         estimate = estimate_cameras(
             options.inputs,
             method=options.method,
@@ -109,24 +108,6 @@ def run(options: argparse.Namespace, console: Console) -> None:
     console.result(
         [*_lines(estimate), *map(_output_line, written)], _data(estimate, written, console)
     )
-
-
-class _Stages:
-    """One stage of the console after the other."""
-
-    def __init__(self, console: Console) -> None:
-        self._console, self._stack = console, ExitStack()
-
-    def __enter__(self) -> _Stages:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
-
-    def begin(self, name: str) -> None:
-        """End the stage before, if there is one, and begin another."""
-        self._stack.close()
-        self._stack.enter_context(self._console.stage(name))
 
 
 def _check_output(options: argparse.Namespace, photos: list[Path], is_video: bool) -> None:

@@ -6,13 +6,13 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from zipsplat.progress import Report, progress_bar
+from zipsplat.progress import Report, ReportShare, progress_bar, share_bar
 
 
 @dataclass
@@ -67,6 +67,12 @@ class Console:
             back = "\r" if is_terminal else ""
             sys.stderr.write(f"{back}{name}: {self.seconds[name]:.1f} s\n")
 
+    @contextmanager
+    def share_stage(self, name: str) -> Iterator[ReportShare]:
+        """A stage with a bar of the share that is done, and a few words beside it."""
+        with self.stage(name, "%"), share_bar(name, is_quiet=self.is_quiet) as report:
+            yield report
+
     def result(self, text: Sequence[str], data: Mapping[str, Any]) -> None:
         """Print what came out, for people or for programs.
 
@@ -77,6 +83,24 @@ class Console:
         if self.is_json:
             text = [json.dumps(data, indent=2, ensure_ascii=False)]
         sys.stdout.write("\n".join(text) + "\n")
+
+
+class Stages:
+    """One stage of a console after the other, as a callback begins them."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._stack = console, ExitStack()
+
+    def __enter__(self) -> Stages:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def begin(self, name: str) -> None:
+        """End the stage before, if there is one, and begin another."""
+        self._stack.close()
+        self._stack.enter_context(self._console.stage(name))
 
 
 def file_line(path: Path) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +20,27 @@ from zipsplat.cli.arguments import (
     share,
 )
 from zipsplat.cli.console import Console, file_data, file_line
+from zipsplat.cli.posed_pictures import cameras_or_none, on_device, with_cameras_of
+from zipsplat.cli.refining import (
+    DEFAULT_AMOUNT,
+    add_refinement,
+    amount,
+    camera_file,
+    informed_start,
+    refinement_data,
+    refinement_lines,
+    run_refinement,
+    settings_of,
+)
 from zipsplat.cli.scene_files import check_scene_file, write_scene
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from zipsplat.gaussians import Gaussians
+    from zipsplat.posed_images import PosedImages
+    from zipsplat.predictor import ZipSplat
+    from zipsplat.refinement import RefinedScene
 
 NAME = "reconstruct"
 SUMMARY = "pictures or a video to a 3D scene"
@@ -32,14 +49,23 @@ Reconstruct a scene of 3D Gaussians from pictures or a video, without knowing an
 
 The scene is in the frame of the first picture's camera: x right, y down, z forward. Its scale is
 arbitrary. The released weights (fetched on first use, 5.8 GB) are for non-commercial use only.
+
+With --refine the scene is optimised until it looks like the pictures, on a CPU or a GPU. It starts
+from geometry that is found in the pictures; with fewer than 8 of them, the scene of the network is
+added, that of the small zipsplat-tiny unless --weights names others. So nothing is fetched. Cameras
+are found by structure from motion, or read with --cameras; where none are found, you get the
+network's scene as it is, and a warning. Ctrl-C keeps the best so far.
 """
 EXAMPLES = """\
 examples:
   zipsplat reconstruct photos/ -o scene.ply
   zipsplat reconstruct 'photos/IMG_2*.jpg' -o scene.ply -o scene.spz --compression 0.25
   zipsplat reconstruct clip.mp4 -o scene.ply --num-frames 12 --turntable orbit.mp4
+  zipsplat reconstruct clip.mp4 -o scene.ply --refine
+  zipsplat reconstruct photos/ -o scene.ply --refine 1500steps --hold-out 4
 """
 KEEP = "keep"
+RELEASED, SMALL = "zipsplat", "zipsplat-tiny"
 # Pictures are read at a few times the network's size; more would not be seen.
 _READ_FACTOR = 4
 
@@ -66,7 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=share,
         default=1.0,
         metavar="SHARE",
-        help="share of the tokens to keep, in (0, 1]; fewer tokens, fewer Gaussians (default 1)",
+        help="share of the tokens to keep, in (0, 1]; fewer tokens, fewer Gaussians (default 1);"
+        " with --refine, share of the most Gaussians",
     )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
@@ -78,8 +105,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choice.add_argument("--stride", type=count, metavar="N", help="use every N-th frame")
     parser.add_argument(
         "--weights",
-        default="zipsplat",
-        help="name, file, http(s) address or Hugging Face 'organisation/repository'",
+        help="name, file, http(s) address or Hugging Face 'organisation/repository' (default:"
+        f" {RELEASED}; with --refine {SMALL}, which comes with this package)",
     )
     add_device(parser)
     parser.add_argument(
@@ -105,12 +132,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="film the result: around it, or a wiggle if it surrounds the first camera as rooms do",
     )
     add_overwrite(parser)
+    parser.add_argument(
+        "--refine",
+        type=amount,
+        nargs="?",
+        const=amount(DEFAULT_AMOUNT),
+        metavar="AMOUNT",
+        help=f"refine for so many seconds ({DEFAULT_AMOUNT} if none are named) or steps"
+        " (1500steps), which repeats bit for bit",
+    )
+    add_refinement(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
     """Reconstruct."""
     from zipsplat.inputs import find_inputs
-    from zipsplat.weights import licence_note
 
     outputs = list(options.output)
     for path in outputs:
@@ -118,33 +154,91 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if options.turntable is not None:
         check_suffix(options.turntable, FILM_SUFFIXES)
         outputs.append(options.turntable)
-    check_outputs(outputs, may_overwrite=options.overwrite)
+    cameras = camera_file(options, outputs[0])
+    may_write = outputs if options.refine is None else [*outputs, cameras]
+    check_outputs(may_write, may_overwrite=options.overwrite)
     find_inputs(options.inputs)  # mistakes show before anything heavy is loaded
-    views = _read(options, console)
-    gaussians = _reconstruct(options, console, views)
+    options.weights = options.weights or (RELEASED if options.refine is None else SMALL)
+    made = _make(options, console)
     with console.stage("writing"):
         for path in options.output:
-            write_scene(path, gaussians, note=licence_note(options.weights))
-    if options.turntable is not None:
-        from zipsplat import viz
-        from zipsplat.framing import best_sweep
+            write_scene(path, made.gaussians, note=made.note)
+        if made.photos is not None:
+            from zipsplat.camera_estimation.write import write_viewer_list
 
-        with console.stage("filming", "frame") as report:
-            sweep = best_sweep(gaussians, viz.FOV_DEG)
-            viz.turntable(gaussians, options.turntable, sweep_deg=sweep, report=report)
-    console.result(
-        [
-            f"{len(views)} views, {gaussians.num_gaussians} Gaussians",
-            *(file_line(path) for path in outputs),
-        ],
-        {
-            "views": len(views),
-            "gaussians": gaussians.num_gaussians,
-            "compression": options.compression,
-            "files": [file_data(path) for path in outputs],
-            "seconds": console.seconds,
-        },
+            write_viewer_list(cameras, made.photos)
+            outputs.append(cameras)
+    if options.turntable is not None:
+        _film(options, console, made.gaussians)
+    _report(options, console, made, outputs)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What came out.
+
+    Args:
+        gaussians: (N,) the scene, on the CPU.
+        num_views: pictures that it was made of.
+        note: about the licence of the weights that took part.
+        photos: the pictures with their cameras, where these are known.
+        refined: what a refinement told.
+    """
+
+    gaussians: Gaussians
+    num_views: int
+    note: str
+    photos: PosedImages | None = None
+    refined: RefinedScene | None = None
+
+
+def _make(options: argparse.Namespace, console: Console) -> _Made:
+    """The scene, refined if that was asked for and is possible."""
+    from zipsplat.predictor import choose_device
+    from zipsplat.weights import licence_note
+
+    photos = None if options.refine is None else cameras_or_none(options, console)
+    if photos is None:
+        views = _read(options, console)
+        note = licence_note(options.weights)
+        return _Made(_reconstruct(options, console, views), len(views), note)
+    settings = settings_of(options, options.refine, photos, options.compression)
+    device = choose_device(options.device)
+    start = informed_start(
+        functools.partial(_load_network, options, console), photos, settings, console
     )
+    note = "" if start is None else licence_note(options.weights)
+    start = None if start is None else start.to(device)
+    result = run_refinement(start, on_device(photos, device), settings, console)
+    refined = with_cameras_of(photos, result)
+    return _Made(result.gaussians.cpu(), len(photos), note, refined, result)
+
+
+def _film(options: argparse.Namespace, console: Console, gaussians: Gaussians) -> None:
+    from zipsplat import viz
+    from zipsplat.framing import best_sweep
+
+    with console.stage("filming", "frame") as report:
+        sweep = best_sweep(gaussians, viz.FOV_DEG)
+        viz.turntable(gaussians, options.turntable, sweep_deg=sweep, report=report)
+
+
+def _report(
+    options: argparse.Namespace, console: Console, made: _Made, outputs: list[Path]
+) -> None:
+    """Print what came out."""
+    lines = [f"{made.num_views} views, {made.gaussians.num_gaussians} Gaussians"]
+    data = {
+        "views": made.num_views,
+        "gaussians": made.gaussians.num_gaussians,
+        "compression": options.compression,
+        "files": [file_data(path) for path in outputs],
+        "seconds": console.seconds,
+    }
+    if made.refined is not None:
+        lines += refinement_lines(made.refined)
+        data["refinement"] = refinement_data(made.refined)
+    console.result([*lines, *(file_line(path) for path in outputs)], data)
 
 
 def _read(options: argparse.Namespace, console: Console) -> list[Tensor]:
@@ -164,15 +258,20 @@ def _read(options: argparse.Namespace, console: Console) -> list[Tensor]:
         )
 
 
-def _reconstruct(options: argparse.Namespace, console: Console, views: list[Tensor]) -> Gaussians:
+def _load_network(options: argparse.Namespace, console: Console, first: Tensor) -> ZipSplat:
+    """The network, for pictures of the first one's shape."""
     from zipsplat.images import aspect_size
     from zipsplat.predictor import ZipSplat
 
     size = options.image_size
     if size == KEEP:
-        size = aspect_size(views[0].shape[-2], views[0].shape[-1])
+        size = aspect_size(first.shape[-2], first.shape[-1])
     with console.stage("loading weights"):
-        model = ZipSplat(weights=options.weights, device=options.device, image_size=size)
+        return ZipSplat(weights=options.weights, device=options.device, image_size=size)
+
+
+def _reconstruct(options: argparse.Namespace, console: Console, views: list[Tensor]) -> Gaussians:
+    model = _load_network(options, console, views[0])
     with console.stage("reconstructing"):
         scenes: Gaussians = model(views, compression=options.compression)
         return scenes[0].cpu()

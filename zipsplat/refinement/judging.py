@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from zipsplat.gaussians import Gaussians
+from zipsplat.photometric import fused_ssim
 from zipsplat.refinement import color
 from zipsplat.refinement.views import View
 from zipsplat.render import Renderer
-from zipsplat.ssim import WINDOW, ssim
 
 _LEAST_GAIN = 0.01  # dB
 _PATIENCE = 0.4  # share of the refinement that may pass without a gain
@@ -25,11 +25,11 @@ class Score:
 
     Args:
         psnr: dB, at most 100.
-        ssim: None for photos that are too small for it.
+        ssim: at most 1.
     """
 
     psnr: float
-    ssim: float | None
+    ssim: float
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,8 @@ class Judge:
                 picture = color.apply(color.best_map(picture, view.image), picture)
             picture = picture.clamp(0, 1)
             psnrs.append(psnr(view.image, picture))
-            if min(picture.shape[1:]) >= WINDOW:
-                ssims.append(float(ssim(view.image, picture)))
-        mean_ssim = sum(ssims) / len(ssims) if ssims else None
-        return Score(sum(psnrs) / len(psnrs), mean_ssim)
+            ssims.append(float(fused_ssim(view.image, picture)))
+        return Score(sum(psnrs) / len(psnrs), sum(ssims) / len(ssims))
 
 
 class Best:

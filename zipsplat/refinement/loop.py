@@ -63,7 +63,13 @@ def refine(
     """
     names = tuple(f"image {index}" for index in range(len(images)))
     photos = PosedImages(tuple(images), cameras, poses, names, points)
-    problem = make_problem(photos, gaussians, settings)
+    return solve(make_problem(photos, gaussians, settings), settings, on_step)
+
+
+def solve(
+    problem: Problem, settings: RefinementSettings, on_step: OnStep | None = None
+) -> RefinedScene:
+    """Refine what is prepared already; see `refine`."""
     _warm_up(problem)
     return _Refinement(problem, settings, on_step).run()
 
@@ -163,7 +169,6 @@ class _Refinement:
     def _result(self) -> RefinedScene:
         best, photos = self._best.candidate, self._problem.photos
         camera = photos.cameras
-        ssim = self._best.score.ssim
         return RefinedScene(
             gaussians=best.gaussians,
             cameras=Camera(camera.size, camera.f * best.focal_factor, camera.c),
@@ -171,7 +176,7 @@ class _Refinement:
             held_out=tuple(self._problem.held_out),
             start_psnr=self._start_psnr,
             psnr=self._best.score.psnr,
-            ssim=float("nan") if ssim is None else ssim,
+            ssim=self._best.score.ssim,
             curve=tuple(self._curve),
             num_steps=self._num_steps,
             stopped=self._stopped,

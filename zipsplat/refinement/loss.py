@@ -1,4 +1,4 @@
-"""What is minimised: the difference between drawn and true pictures, and what helps with few."""
+"""What is minimised besides the difference of pictures, where photos are few."""
 
 from __future__ import annotations
 
@@ -7,16 +7,8 @@ import torch
 from torch import Tensor
 
 from zipsplat.render import Rendered
-from zipsplat.ssim import ssim
 
-_SSIM_WEIGHT = 0.2  # Kerbl et al., 2023
 _EDGE_SHARPNESS = 10.0
-
-
-def photometric(drawn: Tensor, true: Tensor) -> Tensor:
-    """0.8 times the mean absolute error plus 0.2 times (1 - SSIM) of two pictures (3, H, W)."""
-    error = (drawn - true).abs().mean()
-    return (1 - _SSIM_WEIGHT) * error + _SSIM_WEIGHT * (1 - ssim(true, drawn))
 
 
 def inverse_depth(drawn: Rendered) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,11 +46,11 @@ class SceneOptimizer:
 
     def _install(self, parameters: Parameters) -> None:
         self.parameters = parameters.map(lambda value: value.detach().clone().requires_grad_())
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [value], "lr": self._rates[key], "name": key}
             for key, value in self.parameters.named().items()
         ]
-        self._adam = torch.optim.Adam(groups, betas=_BETAS, eps=_EPS, fused=True)
+        self._adam = _fused_adam(groups)
 
     def step(self, share: float) -> None:
         """Take a step along the gradients, then forget them.
@@ -98,3 +99,11 @@ class SceneOptimizer:
     def _moments(self) -> dict[str, dict[str, Tensor]]:
         named = self.parameters.named().items()
         return {key: self._adam.state[value] for key, value in named if value in self._adam.state}
+
+
+def _fused_adam(groups: list[dict[str, Any]]) -> torch.optim.Adam:
+    """Adam that takes a tenth of the time, where this PyTorch has it for the device."""
+    try:
+        return torch.optim.Adam(groups, betas=_BETAS, eps=_EPS, fused=True)
+    except RuntimeError:
+        return torch.optim.Adam(groups, betas=_BETAS, eps=_EPS)

@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from zipsplat.camera import Camera
 from zipsplat.posed_images import PosedImages
+from zipsplat.refinement import semi_global, sweep_costs
 from zipsplat.render.cpu import pool
 from zipsplat.render.cpu.layout import FloatArray
 from zipsplat.render.cpu.memory import empty
 from zipsplat.render.cpu.simd import LANES
-from zipsplat.refinement import semi_global, sweep_costs
 
 MAX_SIDE = 256
 NUM_PLANES = 96
@@ -245,10 +245,10 @@ def make_sweep(
     variance = (functional.avg_pool2d(around.square(), 2 * R + 1, stride=1) - mean**2).clamp_min(0)
     deviation = (variance + sweep_costs.NOISE).rsqrt()
     margins = (M, pitch - width + M, 0, 0)
-    rows = [
+    reference, means, deviations = (
         functional.pad(each, margins, mode="replicate").flatten().numpy()
         for each in (image, mean, deviation)
-    ]
+    )
     layout, begin = [], 0
     for source in sources:
         layout += [begin, gray[source].shape[1], gray[source].shape[0]]
@@ -257,7 +257,9 @@ def make_sweep(
         width,
         height,
         pitch + 2 * M,
-        *rows,
+        reference,
+        means,
+        deviations,
         np.concatenate([gray[source].ravel() for source in sources]),
         np.array(layout, np.int32),
         np.concatenate([homography(posed, view, source) for source in sources]),

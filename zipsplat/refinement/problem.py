@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.posed_images import PosedImages
 from zipsplat.pruning import keep_most_important
+from zipsplat.refinement.initialization import initial_gaussians
 from zipsplat.refinement.judging import Judge
+from zipsplat.refinement.plane_sweep import DepthMap, estimate_depth
 from zipsplat.refinement.recipe import Recipe
 from zipsplat.refinement.settings import RefinementSettings
-from zipsplat.refinement.trainer import Task
+from zipsplat.refinement.trainer import Scale, Task
 from zipsplat.refinement.views import View, hold_out, views_of
 from zipsplat.render import choose
 
 GAUSSIANS_PER_PIXEL = 60_000 / (640 * 360)
 _LEAST_CAP = 1000
+_START_SHARE = 2 / 3  # of the cap
 _JUDGED_VIEWS = 8  # most photos of training that are judged by
 _EXTENT_FACTOR = 1.1
 _LEAST_EXTENT = 0.2  # of a typical depth
@@ -35,8 +39,8 @@ class Problem:
         held_out: indices of the photos that are only judged by.
         start: (N,) the scene at first.
         task: of the trainer.
-        judge: who says what is best.
-        training_judge: who compares cameras.
+        judge: says which state is best.
+        training_judge: compares cameras.
     """
 
     photos: PosedImages
@@ -50,53 +54,82 @@ class Problem:
 def make_problem(
     photos: PosedImages, gaussians: Gaussians | None, settings: RefinementSettings
 ) -> Problem:
-    """Prepare a refinement; see `refine`."""
+    """Prepare a refinement; arguments and errors as for `refine`."""
     training, held_out = hold_out(len(photos), settings.hold_out)
-    small = photos.resized(settings.max_side)
-    start = _start(small.select(training), gaussians, settings)
-    renderer = choose(settings.renderer, start.device)
-    views = views_of(small, training, start.device)
     recipe = Recipe.for_photos(len(training), has_color=settings.optimize_color)
-    poses = photos.poses.to(start.means)
-    depth = typical_depth(start.means, poses[torch.tensor(training)])
+    device = photos.images[0].device if gaussians is None else gaussians.device
+    small = _on_cpu(photos).resized(settings.max_side)
+    trained = small.select(training)
+    cap = gaussian_cap(trained, settings.max_gaussians)
+    needs_depth = gaussians is None or recipe.depth > 0
+    maps = estimate_depth(trained) if needs_depth and len(trained) > 1 else None
+    if gaussians is None:
+        start = initial_gaussians(trained, start_count(cap), depth=maps, seed=settings.seed)
+        start = start.to(device)
+    else:
+        start = _checked(gaussians, trained, settings.max_gaussians)
+    views = views_of(small, training, device)
+    if maps is not None and recipe.depth > 0:
+        views = [with_depth(view, depth) for view, depth in zip(views, maps, strict=True)]
     task = Task(
         views=views,
-        held_out=views_of(small, held_out, start.device),
-        poses=poses,
-        renderer=renderer,
+        held_out=views_of(small, held_out, device),
+        poses=photos.poses.to(start.means),
+        renderer=choose(settings.renderer, device),
         recipe=recipe,
-        cap=max(start.num_gaussians, gaussian_cap(views, settings.max_gaussians)),
-        extent=max(_EXTENT_FACTOR * spread(poses.t), _LEAST_EXTENT * depth),
-        depth=depth,
+        cap=max(start.num_gaussians, cap),
+        scale=scale_of(start.means, trained.poses.to(start.means)),
         seed=settings.seed,
         moves_poses=settings.optimize_poses,
         moves_focal=settings.optimize_focal,
     )
-    of_training = Judge(evenly(views, _JUDGED_VIEWS), renderer, recipe.color)
-    of_held_out = Judge(task.held_out, renderer, recipe.color)
-    return Problem(
-        photos, held_out, start, task, of_held_out if held_out else of_training, of_training
+    return _judged(photos, held_out, start, task)
+
+
+def _judged(photos: PosedImages, held_out: list[int], start: Gaussians, task: Task) -> Problem:
+    of_training = Judge(evenly(task.views, _JUDGED_VIEWS), task.renderer, task.recipe.color)
+    of_held_out = Judge(task.held_out, task.renderer, task.recipe.color)
+    judge = of_held_out if held_out else of_training
+    return Problem(photos, held_out, start, task, judge, of_training)
+
+
+def _on_cpu(photos: PosedImages) -> PosedImages:
+    """Where images are resized and depth is found."""
+    images = tuple(image.cpu() for image in photos.images)
+    return PosedImages(
+        images, photos.cameras.cpu(), photos.poses.cpu(), photos.names, photos.points
     )
 
 
-def gaussian_cap(views: Sequence[View], chosen: int | None) -> int:
+def gaussian_cap(photos: PosedImages, chosen: int | None) -> int:
     """The chosen cap on the number of Gaussians, or one for the size of the pictures."""
     if chosen is not None:
         return chosen
-    pixels = sum(view.image[0].numel() for view in views) / len(views)
+    pixels = sum(image[0].numel() for image in photos.images) / len(photos)
     return max(_LEAST_CAP, round(GAUSSIANS_PER_PIXEL * pixels))
 
 
-def typical_depth(means: Tensor, poses: Pose) -> float:
-    """Median depth of points (N, 3) in front of the cameras (V,); 1 if there are none."""
+def start_count(cap: int) -> int:
+    """How many Gaussians a scene starts with that may grow up to a cap."""
+    return max(1, round(_START_SHARE * cap))
+
+
+def scale_of(means: Tensor, poses: Pose) -> Scale:
+    """How large a scene with centres (N, 3) is for cameras (V,)."""
     depths = (means - poses.t[:, None]) @ poses.R[:, :, 2:]
     in_front = depths[depths > 0]
-    return float(in_front.median()) if len(in_front) else 1.0
+    depth = float(in_front.median()) if len(in_front) else 1.0
+    spread = float((poses.t - poses.t.mean(dim=0)).norm(dim=-1).max())
+    return Scale(extent=max(_EXTENT_FACTOR * spread, _LEAST_EXTENT * depth), depth=depth)
 
 
-def spread(centres: Tensor) -> float:
-    """Largest distance of points (V, 3) from their mean."""
-    return float((centres - centres.mean(dim=0)).norm(dim=-1).max())
+def with_depth(view: View, found: DepthMap) -> View:
+    """A view with what stereo found as its depth to be, brought to the size of the image."""
+    zero = torch.zeros_like(found.depth)
+    inverse = torch.where(found.is_consistent, 1 / found.depth, zero)
+    size = view.image.shape[1:]
+    larger = functional.interpolate(inverse[None, None], size, mode="nearest")[0, 0]
+    return replace(view, inverse_depth=larger.to(view.image))
 
 
 def evenly(views: Sequence[View], count: int) -> Sequence[View]:
@@ -106,17 +139,12 @@ def evenly(views: Sequence[View], count: int) -> Sequence[View]:
     return [views[index * (len(views) - 1) // (count - 1)] for index in range(count)]
 
 
-def _start(
-    photos: PosedImages, gaussians: Gaussians | None, settings: RefinementSettings
-) -> Gaussians:
-    """The given scene, no larger than was asked for, or one made of the photos."""
-    if gaussians is None:
-        raise NotImplementedError
+def _checked(gaussians: Gaussians, photos: PosedImages, most: int | None) -> Gaussians:
+    """The given scene, no larger than was asked for."""
     if gaussians.ndim != 1 or not gaussians.num_gaussians:
         raise ValueError(f"one scene (N,) with Gaussians is refined, got {tuple(gaussians.shape)}")
     scene = gaussians.detach().to(torch.float32)
     scene.check()
-    if settings.max_gaussians is None:
+    if most is None:
         return scene
-    views = (photos.cameras, photos.poses)
-    return keep_most_important(scene, settings.max_gaussians, views)
+    return keep_most_important(scene, most, (photos.cameras, photos.poses))

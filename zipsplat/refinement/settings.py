@@ -15,7 +15,7 @@ class RefinementSettings:
     """How long and how to refine.
 
     Args:
-        seconds: CPU time to spend; None if `steps` limits it.
+        seconds: to spend, on the clock on the wall; None if `steps` limits it.
         steps: number of optimizer steps; results then repeat bit for bit for equal seed and
             number of threads. None if `seconds` limits it. Exactly one of both is given.
         max_side: images are scaled down to this many pixels on their longer side.
@@ -60,7 +60,7 @@ class RefinementProgress:
     Args:
         step: optimizer steps so far.
         share: of the budget that is spent, in [0, 1].
-        seconds_left: CPU time left, estimated.
+        seconds_left: estimated, on the clock on the wall.
         num_gaussians: Gaussians now.
         train_psnr: smoothed PSNR of the training views, dB.
         held_out_psnr: of the held-out views when last judged, dB; None if there are none.
@@ -88,7 +88,7 @@ class ProgressPoint:
     seconds: float
     num_gaussians: int
     psnr: float
-    ssim: float | None
+    ssim: float
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,19 @@ _ALIGN_INTERVAL = 8  # steps
 
 
 @dataclass(frozen=True)
+class Scale:
+    """How large a scene is, in world units.
+
+    Args:
+        extent: how far the cameras are spread.
+        depth: a typical depth.
+    """
+
+    extent: float
+    depth: float
+
+
+@dataclass(frozen=True)
 class Task:
     """What is optimised, and how.
 
@@ -37,8 +50,7 @@ class Task:
         renderer: what draws.
         recipe: what is added for few photos.
         cap: on the number of Gaussians.
-        extent: how far the cameras are spread, world units.
-        depth: a typical depth, world units.
+        scale: of the scene.
         seed: of the random choices.
         moves_poses: whether poses are optimised, when `Trainer.moves_cameras` is set.
         moves_focal: likewise the focal length.
@@ -50,8 +62,7 @@ class Task:
     renderer: Renderer
     recipe: Recipe
     cap: int
-    extent: float
-    depth: float
+    scale: Scale
     seed: int = 0
     moves_poses: bool = False
     moves_focal: bool = False
@@ -74,8 +85,8 @@ class Trainer:
         self.num_steps = 0
         self.moves_cameras = False
         self._halves = [view.halved() for view in task.views]
-        self._optimizer = SceneOptimizer(Parameters.from_gaussians(start), task.extent)
-        self._cameras = CameraOptimizer(task.poses, task.extent)
+        self._optimizer = SceneOptimizer(Parameters.from_gaussians(start), task.scale.extent)
+        self._cameras = CameraOptimizer(task.poses, task.scale.extent)
         self._colors = color.ColorMaps([view.index for view in task.views], start.means)
         self._pull = Pull(start.opacities)
         self._random = np.random.default_rng(task.seed)
@@ -113,7 +124,7 @@ class Trainer:
         scene = self._thinned(self._optimizer.parameters.gaussians(), share)
         drawn = self._draw(scene, view, pose, share)
         picture = self._picture(drawn, view)
-        self._loss(drawn, picture, view, share).backward()
+        self._backward(drawn, picture, view, share)
         self._observe(view)
         self._move_cameras(scene, view, share)
         self._align_held_out(scene, share)
@@ -123,9 +134,12 @@ class Trainer:
     def _next_view(self, share: float) -> View:
         """The photos in random order, each once before any comes again."""
         if not self._order:
-            self._order = self._random.permutation(len(self._halves)).tolist()
-        views = self._halves if share < HALF_SIZE_SHARE else self.task.views
-        return views[self._order.pop()]
+            self._order = self._random.permutation(len(self.task.views)).tolist()
+        index = self._order.pop()
+        if share < HALF_SIZE_SHARE:
+            return self._halves[index]
+        self._halves.clear()
+        return self.task.views[index]
 
     def _pose(self, view: View) -> Tensor:
         if self.moves_cameras and self.task.moves_poses:
@@ -153,14 +167,22 @@ class Trainer:
         has_weight = self.task.recipe.depth > 0 and share < DEPTH_SHARE
         return has_weight and view.inverse_depth is not None
 
-    def _loss(self, drawn: Rendered, picture: Tensor, view: View, share: float) -> Tensor:
-        recipe, unit = self.task.recipe, self.task.depth
-        total = loss.photometric(picture, view.image)
+    def _backward(self, drawn: Rendered, picture: Tensor, view: View, share: float) -> None:
+        """Gradients of the loss by everything that moves."""
+        _, gradient = view.photometric(picture)
+        extra = self._extra_loss(drawn, view, share)
+        if extra is None:
+            picture.backward(gradient)
+        else:
+            torch.autograd.backward([picture, extra], [gradient, torch.ones_like(extra)])
+
+    def _extra_loss(self, drawn: Rendered, view: View, share: float) -> Tensor | None:
+        """What the recipe adds for the depth of the scene."""
         if drawn.depth is None:
-            return total
+            return None
+        recipe, unit = self.task.recipe, self.task.scale.depth
         inverse = loss.inverse_depth(drawn)
-        if recipe.smoothness > 0:
-            total = total + recipe.smoothness * loss.roughness(inverse, view.image, unit)
+        total = recipe.smoothness * loss.roughness(inverse, view.image, unit)
         if self._has_target(view, share):
             assert view.inverse_depth is not None
             total = total + recipe.depth * loss.depth_error(inverse, view.inverse_depth, unit)
@@ -190,14 +212,15 @@ class Trainer:
             return
         view = self.task.held_out[turn % len(self.task.held_out)]
         drawn = self._draw(scene.detach(), view, self._cameras.moving_pose(view.index), 1.0)
-        loss.photometric(self._picture(drawn, view), view.image).backward()
+        picture = self._picture(drawn, view)
+        picture.backward(view.photometric(picture)[1])
         self._cameras.step(share)
 
     @torch.no_grad()
     def _photometric(self, view: View, splats: Splats, pose: Tensor, factor: float) -> float:
         """Loss of one photo for a focal factor."""
         drawn = view.draw(self.task.renderer, splats, pose, factor)
-        return float(loss.photometric(self._picture(drawn, view), view.image))
+        return view.photometric(self._picture(drawn, view))[0]
 
     def _move_scene(self, share: float) -> None:
         self.num_steps += 1

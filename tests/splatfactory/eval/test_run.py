@@ -75,6 +75,26 @@ def test_a_result_has_all_its_parts(evaluate: Evaluate, capsys):
     assert len(list((folder / "images").glob("*.png"))) == 3
 
 
+def test_the_refined_scene_is_scored_beside_the_predicted_one(evaluate: Evaluate):
+    assert evaluate("--tag", "plain", "eval.align_poses=false") == 0
+    more = ("eval.align_poses=false", "eval.refine=3")
+    assert evaluate("--tag", "refined", *more) == 0
+    assert evaluate("--tag", "again", *more) == 0
+    plain, refined, again = (
+        summary_of(RESULTS / "custom_benchmark" / tag / "index")
+        for tag in ("plain", "refined", "again")
+    )
+    assert refined["target_psnr"] == plain["target_psnr"]
+    assert refined["target_refined_psnr"] != refined["target_psnr"]
+    assert untimed(refined) == untimed(again)
+    assert not any("refined" in key for key in plain)
+    folder = RESULTS / "custom_benchmark" / "refined" / "index"
+    rows = list(csv.DictReader((folder / "scenes.csv").read_text().splitlines()))
+    mean = math.fsum(float(row["refined_psnr"]) for row in rows) / 3
+    assert mean == pytest.approx(refined["target_refined_psnr"])
+    assert "scene refined against the context views" in (folder / "report.md").read_text()
+
+
 def test_results_are_reproducible_to_the_digit(evaluate: Evaluate):
     assert evaluate("--tag", "a") == 0
     assert evaluate("--tag", "b") == 0

@@ -1,0 +1,224 @@
+"""The commands that refine, end to end on tiny pictures with given cameras."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+
+import pytest
+from PIL import Image
+
+from tests.zipsplat.refinement.small_scene import disturbed, photos_of, small_scene
+from zipsplat import Gaussians, weights
+from zipsplat.camera_estimation.write import write_viewer_list
+from zipsplat.cli import main
+from zipsplat.figures import to_pixels
+from zipsplat.model.untrained import untrained_network
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of nine pictures of the small scene, with a cameras.json beside them."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    posed = photos_of(small_scene(), 9)
+    for name, image in zip(posed.names, posed.images, strict=True):
+        Image.fromarray(to_pixels(image)).save(folder / name)
+    write_viewer_list(tmp_path / "cameras.json", posed)
+    return folder
+
+
+@pytest.fixture
+def cameras(photos):
+    return photos.parent / "cameras.json"
+
+
+@pytest.fixture
+def scene(tmp_path):
+    path = tmp_path / "scene.ply"
+    disturbed(small_scene()).save(path, note="a note")
+    return path
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_a_scene_is_sharpened(scene, photos, cameras, tmp_path, capsys):
+    out = tmp_path / "new" / "better.ply"
+    told = ("--cameras", cameras, "-o", out, "--time", "40steps", "--json")
+    assert run("refine", scene, photos, *told) == 0
+    data = json.loads(capsys.readouterr().out)
+    refinement = data["refinement"]
+    assert refinement["psnr"] > refinement["psnr_before"] + 1
+    assert refinement["ssim"] > refinement["ssim_before"]
+    assert (refinement["steps"], refinement["stopped"]) == (40, "budget")
+    assert refinement["held_out"] == [0, 8]
+    assert data["gaussians"] == 60
+    assert {"reading pictures and cameras", "refining", "writing"} == set(data["seconds"])
+    written, note = Gaussians.load_with_note(out)
+    assert written.num_gaussians == 60
+    assert note == "a note"
+    assert [file["path"] for file in data["files"]] == [
+        str(out),
+        f"{out.parent}/better.cameras.json",
+    ]
+    assert len(json.loads((out.parent / "better.cameras.json").read_text())) == 9
+
+
+def test_pictures_alone_become_a_scene(photos, cameras, tmp_path, capsys):
+    out = tmp_path / "made.ply"
+    told = ("--cameras", cameras, "-o", out, "--time", "60steps", "--max-gaussians", "300")
+    assert run("refine", photos, *told) == 0
+    text = capsys.readouterr().out
+    before, after = map(float, re.search(r"PSNR ([\d.]+) -> ([\d.]+) dB", text).groups())
+    assert "2 held-out pictures" in text
+    assert after > before
+    assert 0 < Gaussians.load(out).num_gaussians <= 300
+
+
+def test_the_written_cameras_are_those_of_the_next_refinement(
+    scene, photos, cameras, tmp_path, capsys
+):
+    out, again = tmp_path / "a.ply", tmp_path / "b.ply"
+    assert run("refine", scene, photos, "--cameras", cameras, "-o", out, "--time", "9steps") == 0
+    told = ("--cameras", tmp_path / "a.cameras.json", "-o", again, "--time", "2steps", "--json")
+    capsys.readouterr()
+    assert run("refine", out, photos, *told) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["refinement"]["psnr_before"] > 15
+
+
+def test_hold_out_size_and_place_of_the_cameras(scene, photos, cameras, tmp_path, capsys):
+    told = ("--cameras", cameras, "-o", tmp_path / "c.ply", "--time", "3steps", "--json")
+    more = ("--hold-out", "3", "--refine-size", "20", "--save-cameras", tmp_path / "places.json")
+    assert run("refine", scene, photos, *told, *more) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["refinement"]["held_out"] == [0, 3, 6]
+    assert data["files"][1]["path"] == str(tmp_path / "places.json")
+
+
+@pytest.fixture
+def network(tmp_path):
+    """A checkpoint of made-up weights."""
+    path = tmp_path / "tiny.safetensors"
+    made = untrained_network()
+    weights.save(path, made.state_dict(), made.config.to_conf())
+    return path
+
+
+def test_reconstruct_refines_few_pictures_with_the_network(
+    photos, cameras, network, tmp_path, capsys
+):
+    few = sorted(photos.iterdir())[:4]
+    told = ("--refine", "30steps", "--cameras", cameras, "--max-gaussians", 400, "--json")
+    out = ("-o", tmp_path / "few.ply", "--weights", network, "--image-size", 28)
+    assert run("reconstruct", *few, *out, *told) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["views"] == 4
+    assert data["refinement"]["held_out"] == []
+    assert data["refinement"]["psnr"] > data["refinement"]["psnr_before"]
+    assert "loading weights" in data["seconds"]
+
+
+def test_reconstruct_refines_many_pictures_without_it(photos, cameras, tmp_path, capsys):
+    told = ("--refine", "20steps", "--cameras", cameras, "--compression", 0.5, "--hold-out", 0)
+    assert run("reconstruct", photos, "-o", tmp_path / "many.ply", *told, "--json") == 0
+    data = json.loads(capsys.readouterr().out)
+    assert "loading weights" not in data["seconds"]
+    assert data["gaussians"] <= 500  # half of the least cap, 1000
+
+
+def test_without_cameras_the_scene_of_the_network_comes_with_a_warning(
+    tmp_path, network, capsys, caplog
+):
+    pytest.importorskip("pycolmap")
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    for index in range(3):
+        Image.new("RGB", (64, 48), (10 * index, 90, 90)).save(folder / f"{index}.png")
+    out = tmp_path / "plain.ply"
+    told = ("--weights", network, "--image-size", 28, "--refine", "5steps", "--json")
+    assert run("reconstruct", folder, "-o", out, *told) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert "refinement" not in data
+    assert [file["path"] for file in data["files"]] == [str(out)]
+    assert "no cameras were found" in caplog.text
+    assert "--cameras" in caplog.text
+
+
+def test_without_pycolmap_it_says_so(photos, network, tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    told = ("--weights", network, "--image-size", 28, "--refine", "5steps", "-o")
+    assert run("reconstruct", photos, *told, tmp_path / "a.ply") == 0
+    assert "pycolmap" in caplog.text
+
+
+def test_ctrl_c_keeps_the_best_so_far(scene, photos, cameras, tmp_path, capsys, monkeypatch):
+    from zipsplat.cli import refining
+
+    status = refining._status
+
+    def press(progress):
+        if progress.step == 30:
+            os.kill(os.getpid(), signal.SIGINT)
+        return status(progress)
+
+    monkeypatch.setattr(refining, "_status", press)
+    before = signal.getsignal(signal.SIGINT)
+    out = tmp_path / "kept.ply"
+    told = ("--cameras", cameras, "-o", out, "--time", "5000steps", "--json")
+    assert run("refine", scene, photos, *told) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["refinement"]["stopped"] == "interrupted"
+    assert 30 <= data["refinement"]["steps"] <= 31
+    assert data["refinement"]["psnr"] > data["refinement"]["psnr_before"]
+    assert out.exists()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("SCENE", "PHOTOS", "-o", "OUT"), "--cameras FILE"),
+        (("-o", "OUT"), "no pictures"),
+        (("SCENE", "PHOTOS", "--cameras", "CAMERAS", "-o", "SCENE"), "exists already"),
+        (("PHOTOS", "-o", "OUT", "--save-cameras", "x.txt"), "must end in .json"),
+        (("PHOTOS", "-o", "OUT.xyz"), "xyz"),
+        (("NOWHERE", "--cameras", "CAMERAS", "-o", "OUT"), "no such file"),
+        (("PHOTOS", "--cameras", "NOWHERE", "-o", "OUT"), "no such file"),
+    ],
+)
+def test_what_is_wrong_is_said_before_any_work(
+    arguments, message, scene, photos, cameras, tmp_path, capsys
+):
+    out = tmp_path / "out.ply"
+    names = {
+        "SCENE": scene, "PHOTOS": photos, "CAMERAS": cameras, "OUT": out,
+        "OUT.xyz": tmp_path / "out.xyz", "NOWHERE": tmp_path / "nowhere",
+    }  # fmt: skip
+    before = sorted(tmp_path.rglob("*"))
+    assert run("refine", *(names.get(word, word) for word in arguments)) == 1
+    assert message in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "steps", "1.5steps", "photos/", "inf", "0steps"])
+def test_amounts_that_are_none(text, photos, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run("reconstruct", photos, "-o", tmp_path / "a.ply", f"--refine={text}")
+    assert stopped.value.code == 2
+    assert "1500steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "steps"),
+    [("30", 30.0, None), ("2.5s", 2.5, None), ("1500steps", None, 1500), ("1step", None, 1)],
+)
+def test_amounts(text, seconds, steps):
+    from zipsplat.cli.refining import amount
+
+    assert (amount(text).seconds, amount(text).steps) == (seconds, steps)

@@ -1,0 +1,98 @@
+"""Pictures with cameras, as the commands that refine get them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from zipsplat.cli.console import Console, Stages
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from zipsplat.posed_images import PosedImages
+    from zipsplat.refinement import RefinedScene
+
+AUTO = "auto"
+
+logger = logging.getLogger(__name__)
+
+
+def known_cameras(
+    options: argparse.Namespace, photos: Sequence[str], console: Console
+) -> PosedImages:
+    """Pictures with the cameras of the file that was named; as `load_cameras`."""
+    from zipsplat.camera_estimation import load_cameras
+
+    with console.stage("reading pictures and cameras"):
+        return load_cameras(options.cameras, list(photos) or None, max_side=options.refine_size)
+
+
+def found_cameras(
+    options: argparse.Namespace, photos: Sequence[str] | Sequence[Tensor], console: Console
+) -> PosedImages:
+    """Pictures with the cameras that structure from motion finds; as `estimate_cameras`."""
+    from zipsplat.camera_estimation import estimate_cameras
+
+    with Stages(console) as stages:
+        estimate = estimate_cameras(
+            photos,
+            num_frames=options.num_frames,
+            max_side=options.refine_size,
+            on_stage=stages.begin,
+        )
+    for photo in estimate.left_out:
+        logger.warning("left out %s: %s", photo.name, photo.reason)
+    for warning in estimate.warnings:
+        logger.warning("cameras: %s", warning)
+    return estimate.images
+
+
+def on_device(photos: PosedImages, device: torch.device) -> PosedImages:
+    """The same pictures elsewhere."""
+    return replace(photos, images=tuple(image.to(device) for image in photos.images))
+
+
+def with_cameras_of(photos: PosedImages, result: RefinedScene) -> PosedImages:
+    """The pictures with the cameras that a refinement gave back."""
+    return replace(photos, cameras=result.cameras.cpu(), poses=result.poses.cpu())
+
+
+def pictures_to_match(options: argparse.Namespace, console: Console) -> list[str] | list[Tensor]:
+    """What structure from motion is given: names, or pictures where only some are used."""
+    if options.stride is None and not options.skip_bad:
+        inputs: list[str] = options.inputs
+        return inputs
+    from zipsplat.inputs import load_views
+
+    with console.stage("reading pictures", "frame") as report:
+        return load_views(
+            options.inputs,
+            num_frames=options.num_frames,
+            stride=options.stride,
+            max_side=options.refine_size,
+            background=options.background,
+            skip_bad=options.skip_bad,
+            report=report,
+        )
+
+
+def cameras_or_none(options: argparse.Namespace, console: Console) -> PosedImages | None:
+    """The pictures with cameras; None, after a warning, if structure from motion finds none."""
+    from zipsplat.camera_estimation import CamerasNotFoundError
+
+    if options.cameras != AUTO:
+        return known_cameras(options, options.inputs, console)
+    try:
+        return found_cameras(options, pictures_to_match(options, console), console)
+    except (CamerasNotFoundError, ImportError) as error:
+        logger.warning(
+            "not refined, as no cameras were found: %s; name the cameras with --cameras, or give"
+            " more pictures that overlap",
+            " ".join(str(error).split()),
+        )
+        return None

@@ -1,0 +1,177 @@
+"""`zipsplat refine`: a scene, or none, and pictures to a sharper scene."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zipsplat.cli.arguments import add_device, add_overwrite, check_outputs, count
+from zipsplat.cli.console import Console, file_data, file_line
+from zipsplat.cli.posed_pictures import (
+    AUTO,
+    found_cameras,
+    known_cameras,
+    on_device,
+    with_cameras_of,
+)
+from zipsplat.cli.refining import (
+    DEFAULT_AMOUNT,
+    add_refinement,
+    amount,
+    camera_file,
+    refinement_data,
+    refinement_lines,
+    run_refinement,
+    settings_of,
+)
+from zipsplat.cli.scene_files import check_scene_file, write_scene
+
+if TYPE_CHECKING:
+    from zipsplat.gaussians import Gaussians
+    from zipsplat.posed_images import PosedImages
+
+NAME = "refine"
+SUMMARY = "sharpen a scene against its pictures"
+DESCRIPTION = """\
+Optimise a scene until it looks like its pictures, or make one of pictures alone.
+
+With a scene file, --cameras names the cameras of the pictures in the frame of that scene; `zipsplat
+reconstruct --refine` and `zipsplat cameras` write such files. Without one, cameras are found by
+structure from motion, unless --cameras names them, and the start is geometry found in the pictures.
+
+The result is never worse than the start on the pictures that are judged by. Ctrl-C keeps the best
+so far. No network and no weights are needed.
+"""
+EXAMPLES = """\
+examples:
+  zipsplat refine photos/ -o scene.ply
+  zipsplat refine clip.mp4 -o scene.ply --time 60 --refine-size 848
+  zipsplat refine scene.ply photos/ --cameras scene.cameras.json -o better.ply
+  zipsplat refine --cameras colmap_project/ -o scene.ply --time 1500steps
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="[SCENE] INPUT",
+        help="a scene file to start from, then pictures, a folder, a quoted pattern, or one video",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        action="append",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="scene file or page.html, the suffix is the format; may be repeated",
+    )
+    parser.add_argument(
+        "--time",
+        type=amount,
+        default=amount(DEFAULT_AMOUNT),
+        metavar="AMOUNT",
+        help=f"seconds ({DEFAULT_AMOUNT}, default) or a number of steps (1500steps), which repeats"
+        " bit for bit",
+    )
+    parser.add_argument(
+        "--num-frames",
+        type=count,
+        metavar="N",
+        help="use N frames, evenly spaced (default: 24 of a video, all of pictures)",
+    )
+    add_refinement(parser)
+    add_device(parser)
+    add_overwrite(parser)
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Refine."""
+    from zipsplat.camera_estimation.write import write_viewer_list
+    from zipsplat.predictor import choose_device
+
+    scene_file, inputs = _scene_and_pictures(options.inputs)
+    outputs = list(options.output)
+    for path in outputs:
+        check_scene_file(path)
+    cameras = camera_file(options, outputs[0])
+    check_outputs([*outputs, cameras], may_overwrite=options.overwrite)
+    _check_cameras(options, scene_file, inputs)
+    scene, note = _read_scene(options, scene_file)
+    photos = _photos(options, inputs, console)
+    settings = settings_of(options, options.time, photos)
+    there = on_device(photos, choose_device(options.device))
+    result = run_refinement(scene, there, settings, console)
+    with console.stage("writing"):
+        for path in options.output:
+            write_scene(path, result.gaussians.cpu(), note=note)
+        write_viewer_list(cameras, with_cameras_of(photos, result))
+    console.result(
+        [*refinement_lines(result), *(file_line(path) for path in [*outputs, cameras])],
+        {
+            "views": len(photos),
+            "gaussians": result.gaussians.num_gaussians,
+            "refinement": refinement_data(result),
+            "files": [file_data(path) for path in [*outputs, cameras]],
+            "seconds": console.seconds,
+        },
+    )
+
+
+def _scene_and_pictures(inputs: list[str]) -> tuple[Path | None, list[str]]:
+    """The scene file, if the first input is one, and the others."""
+    from zipsplat.formats import by_suffix
+
+    if inputs:
+        first = Path(inputs[0])
+        try:
+            by_suffix(first)
+        except ValueError:
+            return None, inputs
+        return first, inputs[1:]
+    return None, inputs
+
+
+def _check_cameras(options: argparse.Namespace, scene_file: Path | None, inputs: list[str]) -> None:
+    """Refuse, before any work is done, pictures whose cameras cannot be known.
+
+    Raises:
+        ValueError: what is missing.
+    """
+    from zipsplat.inputs import find_inputs
+
+    if inputs:
+        find_inputs(inputs)
+    if options.cameras != AUTO:
+        return
+    if scene_file is not None:
+        raise ValueError(
+            f"{scene_file}: the cameras of its pictures, in its own frame, are needed: --cameras"
+            f" FILE, such as the {scene_file.stem}.cameras.json that `zipsplat reconstruct"
+            " --refine` writes"
+        )
+    if not inputs:
+        raise ValueError("there are no pictures; name pictures, a folder, a video, or --cameras")
+
+
+def _read_scene(
+    options: argparse.Namespace, scene_file: Path | None
+) -> tuple[Gaussians | None, str]:
+    """The scene to start from, and its note."""
+    from zipsplat.gaussians import Gaussians
+    from zipsplat.predictor import choose_device
+
+    if scene_file is None:
+        return None, ""
+    scene, note = Gaussians.load_with_note(scene_file)
+    return scene.to(choose_device(options.device)), note
+
+
+def _photos(options: argparse.Namespace, inputs: list[str], console: Console) -> PosedImages:
+    """The pictures with their cameras."""
+    if options.cameras != AUTO:
+        return known_cameras(options, inputs, console)
+    return found_cameras(options, inputs, console)
