@@ -306,13 +306,16 @@ def test_a_click_on_a_frustum_flies_there(
     poses = Pose(torch.eye(3).expand(3, 3, 3), far_apart)
     photos = Photos(pictures, Camera.from_fov(torch.full((3,), 1.0), **size), poses)
     viewer.show_scene(Reconstruction(balls(), photos))
-    until(lambda: all(one.visible for one in viewer.photo_panel.frustums.handles[1:]))
     (client,) = viewer.server.get_clients().values()
+    frustums = viewer.browsers.view(client.client_id).frustums
+    time.sleep(1)  # it was placed at the first photo, where no frustum is shown
+    client.camera.position, client.camera.look_at = (0.0, 0.0, -1.0), (0.0, 0.0, 2.0)
+    until(lambda: all(one.visible for one in frustums.handles))
     picture = settle(page, lambda p: (p < 250).any(-1).sum() > 500)
     time.sleep(2)
     height, width = picture.shape[:2]
     focal = height / 2 / math.tan(client.camera.fov / 2)
-    depth = 2 + viewer.photo_panel.frustums.handles[1].scale * 0.5  # within its picture
+    depth = 3 + frustums.handles[1].scale * 0.5  # within its picture
     page.mouse.click(width / 2 + focal * 0.6 / depth, height / 2)
     until(lambda: np.allclose(client.camera.position, (0.6, 0, 2), atol=1e-3), seconds=60)
     page.get_by_text("photo 2 (2 of 3)").wait_for()
