@@ -143,15 +143,15 @@ class Browsers:
         view = ClientView(client, self._server.get_event_loop(), self._rest, self._clicked)
         with self._lock:
             self._views[client.client_id] = view
-            shown, start = self._shown, self._start
-            photos, are_photos_shown = self._photos, self._are_photos_shown
+            start = self._start
         if start is not None and not _suits_all(start, client):
             _place(client, start)
             client.camera.on_update(partial(_place_if_usual, client, start))
-        if photos is not None:
-            view.frustums.show(photos, are_photos_shown)
-        if shown is not None:
-            view.show(shown)
+        with self._lock:  # else it might undo what is newer
+            if self._shown is not None:
+                view.show(self._shown)
+            if self._photos is not None:
+                view.frustums.show(self._photos, self._are_photos_shown)
 
     def _forget(self, client: viser.ClientHandle) -> None:
         self._end_flight(client.client_id)
