@@ -53,6 +53,9 @@ def test_they_lie_beside_the_scene_or_in_the_folder_of_the_run(tmp_path: Path) -
     assert found is not None
     assert len(found.names) == 2
     assert cameras_beside(tmp_path / "scene.ply") is not None
+    own = tmp_path / "other.cameras.json"
+    viewer_list.write(own, ["only.jpg"], LENSES[:1], [np.eye(4)])
+    assert cameras_beside(tmp_path / "other.compressed.ply").names == ("only.jpg",)  # type: ignore[union-attr]
     assert cameras_beside(tmp_path / "point_cloud" / "scene.ply") is None
 
 

@@ -1,4 +1,4 @@
-"""The cameras of a saved scene, from the `cameras.json` that 3DGS programs write with it."""
+"""The cameras of a saved scene, from the `cameras.json` that lies with it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from zipsplat.camera import Camera
-from zipsplat.camera_estimation import viewer_list
-from zipsplat.camera_estimation.load import is_viewer_file
+from zipsplat.camera_estimation.load import list_cameras
 from zipsplat.pose import Pose
 
 logger = logging.getLogger(__name__)
@@ -41,33 +40,39 @@ class SceneCameras:
 
 
 def read_scene_cameras(path: str | PathLike[str]) -> SceneCameras:
-    """Read a `cameras.json` of 3DGS viewers without its photos.
+    """Read the cameras of a scene without its photos; distortion is left out of account.
+
+    Args:
+        path: a folder with a COLMAP model, a `transforms.json`, or the `cameras.json` of 3DGS
+            viewers, in the world of the scene.
 
     Raises:
         OSError: it cannot be opened.
         ValueError: it is damaged, or another kind of file. It names the file.
     """
-    path = Path(path)
-    if not is_viewer_file(path):
-        raise ValueError(f"{path} is no cameras.json: it must be a list of cameras with `img_name`")
-    names, lenses, poses = zip(*viewer_list.read(path), strict=True)
+    _, capture = list_cameras(Path(path))
+    lenses = [photo.lens for photo in capture.photos]
     packed = [(lens.width, lens.height, *lens.packed) for lens in lenses]
+    matrices = np.stack([photo.world_from_camera for photo in capture.photos])
     return SceneCameras(
         Camera.from_packed(torch.tensor(packed, dtype=torch.float32)),
-        Pose.from_4x4mat(torch.from_numpy(np.stack(poses)).float()),
-        tuple(Path(name).name for name in names),
+        Pose.from_4x4mat(torch.from_numpy(matrices).float()),
+        tuple(photo.path.name for photo in capture.photos),
     )
 
 
 def cameras_beside(scene: str | PathLike[str]) -> SceneCameras | None:
     """The cameras that lie beside a scene file, or in the folder of the 3DGS run that it is of.
 
-    A run keeps its scenes in `point_cloud/iteration_N/` and the cameras two folders above. A file
-    that cannot be read is left alone with a warning.
+    Those of `NAME.ply` are in `NAME.cameras.json` or `cameras.json`. A run keeps its scenes in
+    `point_cloud/iteration_N/` and its `cameras.json` two folders above. A file that cannot be read
+    is left alone with a warning.
     """
-    folder = Path(scene).parent
+    scene = Path(scene)
+    folder = scene.parent
     run = folder.parent.parent if folder.name.startswith("iteration_") else folder
-    for path in (folder / NAME, run / NAME):
+    own = folder / f"{scene.name.split('.')[0]}.{NAME}"
+    for path in (own, folder / NAME, run / NAME):
         if path.is_file():
             try:
                 return read_scene_cameras(path)

@@ -163,7 +163,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     made = _make(options, console)
     with console.stage("writing"):
         for path in options.output:
-            write_scene(path, made.gaussians, note=made.note)
+            write_scene(path, made.gaussians, note=made.note, photos=made.photos)
         if made.photos is not None:
             from zipsplat.camera_estimation.write import write_viewer_list
 

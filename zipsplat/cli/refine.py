@@ -106,9 +106,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
     there = on_device(photos, choose_device(options.device))
     result = run_refinement(scene, there, settings, console)
     with console.stage("writing"):
+        refined = with_cameras_of(photos, result)
         for path in options.output:
-            write_scene(path, result.gaussians.cpu(), note=note)
-        write_viewer_list(cameras, with_cameras_of(photos, result))
+            write_scene(path, result.gaussians.cpu(), note=note, photos=refined)
+        write_viewer_list(cameras, refined)
     console.result(
         [*refinement_lines(result), *(file_line(path) for path in [*outputs, cameras])],
         {

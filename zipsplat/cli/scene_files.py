@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zipsplat.camera_estimation.beside import SceneCameras
     from zipsplat.gaussians import Gaussians
+    from zipsplat.posed_images import PosedImages
 
 PAGE_SUFFIXES = (".html", ".htm")
 
@@ -29,7 +30,7 @@ def write_scene(
     *,
     note: str = "",
     title: str | None = None,
-    photos: SceneCameras | None = None,
+    photos: SceneCameras | PosedImages | None = None,
 ) -> None:
     """Write a scene in the format that the suffix names.
 
@@ -38,7 +39,7 @@ def write_scene(
         scene: one scene (N,).
         note: about licences; shown on pages, and kept in scene files that have a place for it.
         title: of pages; the name of the file if not given.
-        photos: the cameras of the photos, which pages start from and fly through.
+        photos: with cameras in the world of the scene, which pages start from and fly through.
     """
     if not is_page(path):
         scene.save(path, note=note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -65,7 +65,7 @@ class Viewer:
         server.gui.main_panel.dock_right()
         self._worker = Worker(self)
         self._painter = Worker(self)
-        self.browsers = Browsers(server, self._cameras_moved)
+        self.browsers = Browsers(server, self._visit_photo)
         self.status = StatusPanel(self)
         self.scene_panel = ScenePanel(self)
         self.photo_panel = PhotoPanel(self)
@@ -247,8 +247,8 @@ class Viewer:
         can_choose = self._sharpened is not None and not self._is_sharpening
         self.sharpen_panel.show(scene, can_choose=can_choose)
 
-    def _cameras_moved(self, centers: Sequence[Sequence[float]]) -> None:
-        self.photo_panel.frustums.hide_around(centers)
+    def _visit_photo(self, view: int, client_id: int) -> None:
+        self.photo_panel.visit(view, client_id)
 
     def _photo_view(self, scene: Reconstruction | None, view: int) -> StartView:
         poses = None if scene is None else scene.poses

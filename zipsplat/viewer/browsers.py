@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,6 +17,8 @@ import torch
 from zipsplat.viewer.cameras import VIEW_FOV_DEG, StartView
 from zipsplat.viewer.client_view import ClientView, Shown
 from zipsplat.viewer.flights import flight, fly, place
+from zipsplat.viewer.frustums import Clicked
+from zipsplat.viewer.reconstruction import Reconstruction
 from zipsplat.viewer.worker import Job, Worker
 
 if TYPE_CHECKING:
@@ -31,15 +33,14 @@ class Browsers:
 
     Args:
         server: whose clients they are.
-        moved: is called on the server's event loop with all camera centres, whenever a camera has
-            moved or a browser has left.
+        clicked: is called with the number of a photo whose frustum was clicked, and the client's.
     """
 
-    def __init__(
-        self, server: viser.ViserServer, moved: Callable[[Sequence[Sequence[float]]], object]
-    ) -> None:
+    def __init__(self, server: viser.ViserServer, clicked: Clicked) -> None:
         self._server = server
-        self._moved = moved
+        self._clicked = clicked
+        self._photos: Reconstruction | None = None
+        self._are_photos_shown = False
         self._flights: dict[int, Future[None]] = {}
         self._views: dict[int, ClientView] = {}
         self._shown: Shown | None = None
@@ -58,6 +59,23 @@ class Browsers:
         for view in views:
             if view.client.client_id in connected:
                 view.show(shown)
+
+    def show_photos(self, scene: Reconstruction | None, is_shown: bool) -> None:
+        """Let frustums stand where the photos of a scene were taken, in all browsers.
+
+        Args:
+            scene: with the photos; None leaves those that there are.
+            is_shown: whether they can be seen.
+        """
+        with self._lock:
+            self._photos = scene or self._photos
+            self._are_photos_shown = is_shown
+            views = list(self._views.values())
+        for view in views:
+            if scene is None:
+                view.frustums.set_shown(is_shown)
+            else:
+                view.frustums.show(scene, is_shown)
 
     def place_cameras(self, start: StartOf, client_id: int | None = None) -> None:
         """Bring the camera of one browser, or of all and of those to come, to a place.
@@ -122,17 +140,18 @@ class Browsers:
         return [connected[client_id]] if client_id in connected else []
 
     def _welcome(self, client: viser.ClientHandle) -> None:
-        view = ClientView(client, self._server.get_event_loop(), self._rest)
+        view = ClientView(client, self._server.get_event_loop(), self._rest, self._clicked)
         with self._lock:
             self._views[client.client_id] = view
-            shown, start = self._shown, self._start
+            start = self._start
         if start is not None and not _suits_all(start, client):
             _place(client, start)
             client.camera.on_update(partial(_place_if_usual, client, start))
-        client.camera.on_update(self._tell_places)
-        self._server.get_event_loop().call_soon_threadsafe(self._tell)
-        if shown is not None:
-            view.show(shown)
+        with self._lock:  # else it might undo what is newer
+            if self._shown is not None:
+                view.show(self._shown)
+            if self._photos is not None:
+                view.frustums.show(self._photos, self._are_photos_shown)
 
     def _forget(self, client: viser.ClientHandle) -> None:
         self._end_flight(client.client_id)
@@ -140,19 +159,11 @@ class Browsers:
             view = self._views.pop(client.client_id, None)
         if view is not None:
             view.close()
-        self._server.get_event_loop().call_soon_threadsafe(self._tell)
 
     def _end_flight(self, client_id: int) -> None:
         running = self._flights.pop(client_id, None)
         if running is not None:
             running.cancel()
-
-    async def _tell_places(self, _camera: viser.CameraHandle) -> None:
-        """A camera has moved; asynchronous, so that viser calls it in order on its loop."""
-        self._tell()
-
-    def _tell(self) -> None:
-        self._moved([view.camera().position for view in list(self._views.values())])
 
     def _rest(self, view: ClientView) -> None:
         name = f"rest {view.client.client_id}"

@@ -19,6 +19,7 @@ from zipsplat.figures import to_pixels
 from zipsplat.gaussians import Gaussians
 from zipsplat.viewer.appearance import Appearance, SplatBuffers, colors_from, splat_buffers
 from zipsplat.viewer.cameras import BrowserCamera
+from zipsplat.viewer.frustums import Clicked, Frustums
 
 if TYPE_CHECKING:
     import viser
@@ -56,6 +57,7 @@ class ClientView:
         loop: the server's event loop, for the clock.
         at_rest: is called on the loop when the camera has come to rest; it shall let
             `show_at_rest` run on another thread.
+        clicked: is called with the number of a photo whose frustum was clicked, and the client's.
     """
 
     def __init__(
@@ -63,8 +65,11 @@ class ClientView:
         client: viser.ClientHandle,
         loop: asyncio.AbstractEventLoop,
         at_rest: Callable[[ClientView], object],
+        clicked: Clicked,
     ) -> None:
         self.client = client
+        self.frustums = Frustums(client, clicked)
+        self.frustums.look_from(client.camera.position.tolist())
         self._loop = loop
         self._at_rest = at_rest
         self._timer: asyncio.TimerHandle | None = None
@@ -107,6 +112,7 @@ class ClientView:
     async def on_move(self, _camera: viser.CameraHandle) -> None:
         """The camera has moved; asynchronous, so that viser calls it in order on its loop."""
         self._restart_timer()
+        self.frustums.look_from(self.client.camera.position.tolist())
         if self._has_frame:
             await asyncio.to_thread(self._leave_frame)
 

@@ -1,4 +1,4 @@
-"""The cameras of the photos as frustums with the photos in them, in the scenes of all browsers."""
+"""The cameras of the photos as frustums with the photos in them."""
 
 from __future__ import annotations
 
@@ -19,32 +19,35 @@ from zipsplat.viewer.reconstruction import Photos, Reconstruction
 if TYPE_CHECKING:
     import viser
 
+Clicked = Callable[[int, int], object]
+
 MAX_FRUSTUMS = 500
 _SIZE = 0.12  # of the scene's radius
-_SPACING = 0.6  # of the median distance between neighbours; closer ones would cover each other
-_NEAR = 1.5  # sizes, within which a frustum would fill the view
+_SPACING = 0.6  # of the median distance between neighbours; larger ones would cover each other
+_NEAR = 0.5  # sizes, within which a camera stands where a photo was taken
 _THUMBNAIL_SIDE = 256  # pixels
 
 
 class Frustums:
-    """One frustum for each photo whose camera is known, at most `MAX_FRUSTUMS`, evenly chosen.
+    """What one browser sees of the cameras: at most `MAX_FRUSTUMS`, evenly chosen.
 
-    Without poses that is the first photo, whose camera is the world of the scene. A frustum that a
-    browser's camera stands in is hidden, as it would fill the view.
+    Without poses that is the first photo, whose camera is the world of the scene. They are hidden
+    while the browser's camera stands where a photo was taken: those around would cover the view.
 
     Args:
-        server: in whose scene they stand.
+        client: the browser.
         clicked: is called with the number of the photo and of the client.
     """
 
-    def __init__(self, server: viser.ViserServer, clicked: Callable[[int, int], object]) -> None:
-        self._world: Any = server.scene
+    def __init__(self, client: viser.ClientHandle, clicked: Clicked) -> None:
+        self._world: Any = client.scene
+        self._client_id = client.client_id
         self._clicked = clicked
         self._handles: dict[int, Any] = {}
         self._positions = np.empty((0, 3))
         self._size = 1.0
         self._is_shown = False
-        self._eyes = np.empty((0, 3))
+        self._eye = np.full(3, np.inf)
         self._lock = threading.Lock()
 
     @property
@@ -52,8 +55,13 @@ class Frustums:
         """What viser knows them by, in the order of the photos."""
         return list(self._handles.values())
 
-    def show(self, scene: Reconstruction) -> None:
-        """Stand where the photos of a scene were taken."""
+    def show(self, scene: Reconstruction, is_shown: bool) -> None:
+        """Stand where the photos of a scene were taken.
+
+        Args:
+            scene: with the photos.
+            is_shown: whether they can be seen.
+        """
         photos, poses = scene.photos, scene.poses
         if poses is None:
             poses = Pose.identity((1 if photos.pictures else 0,))
@@ -65,6 +73,7 @@ class Frustums:
         with self._lock:
             for handle in self._handles.values():
                 handle.remove()
+            self._is_shown = is_shown
             self._size = _frustum_size(scene, positions)
             self._positions = positions[views]
             self._handles = {view: self._add(photos, poses[view], view) for view in views.tolist()}
@@ -76,17 +85,17 @@ class Frustums:
             self._is_shown = is_shown
             self._update()
 
-    def hide_around(self, eyes: Sequence[Sequence[float]]) -> None:
-        """Hide those that one of these camera centres (3,) is in, and show the others again."""
+    def look_from(self, eye: Sequence[float]) -> None:
+        """The browser's camera is here: its centre (3,), world units."""
         with self._lock:
-            self._eyes = np.asarray(eyes, float).reshape(-1, 3)
+            self._eye = np.asarray(eye, float)
             self._update()
 
     def _update(self) -> None:
-        distances = np.linalg.norm(self._positions[:, None] - self._eyes, axis=-1)
-        is_free = distances.min(axis=1, initial=np.inf) > _NEAR * self._size
-        for handle, free in zip(self._handles.values(), is_free.tolist(), strict=True):
-            handle.visible = self._is_shown and free
+        distances = np.linalg.norm(self._positions - self._eye, axis=-1)
+        is_free = bool((distances > _NEAR * self._size).all())
+        for handle in self._handles.values():
+            handle.visible = self._is_shown and is_free
 
     def _add(self, photos: Photos, pose: Pose, view: int) -> Any:
         vfov, aspect = _shape(photos, view)
@@ -103,7 +112,7 @@ class Frustums:
             position=pose.t.tolist(),
             visible=False,
         )
-        handle.on_click(lambda event: self._clicked(view, event.client_id))
+        handle.on_click(lambda _: self._clicked(view, self._client_id))
         return handle
 
 

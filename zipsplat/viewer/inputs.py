@@ -92,11 +92,11 @@ def load_photos(source: PhotoSource, report: Callable[[int, int], object]) -> Ph
 
 
 def load_scene_cameras(path: str | None, scene: str) -> Photos:
-    """The cameras of a saved scene: of a `cameras.json` that is named, or lies beside it.
+    """The cameras of a saved scene: of a file that is named, or lies beside it.
 
     Raises:
         OSError: the named file cannot be opened.
-        ValueError: it is no `cameras.json` of 3DGS viewers.
+        ValueError: it holds no cameras.
     """
     found = cameras_beside(scene) if path is None else read_scene_cameras(path)
     if found is None:

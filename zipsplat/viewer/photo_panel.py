@@ -10,7 +10,6 @@ import numpy as np
 from torch import Tensor
 
 from zipsplat.figures import contact_sheet, to_pixels
-from zipsplat.viewer.frustums import Frustums
 from zipsplat.viewer.host import Host
 from zipsplat.viewer.inputs import MAX_SIDE
 from zipsplat.viewer.reconstruction import Photos, Reconstruction
@@ -35,7 +34,6 @@ class PhotoPanel:
         self._num_cameras = 0
         self._visited: dict[int, int] = {}  # the last photo of each browser
         self._lock = threading.Lock()
-        self.frustums = Frustums(viewer.server, self._visit)
         gui: Any = viewer.server.gui
         with gui.add_folder("Photos"):
             self._sheet = gui.add_image(np.full((1, 1, 3), 255, np.uint8), visible=False)
@@ -58,7 +56,7 @@ class PhotoPanel:
                 "Keep present photos", True, hint="Otherwise only the added ones are used."
             )
             self._make = gui.add_button("Reconstruct", disabled=True)
-        self._show.on_update(lambda _: self.frustums.set_shown(self._show.value))
+        self._show.on_update(lambda _: viewer.browsers.show_photos(None, self._show.value))
         for button, step in zip(self._steps, (-1, 1), strict=True):
             button.on_click(viewer.handled(partial(self._walk, step)))
         upload.on_upload(viewer.handled(self._receive))
@@ -79,8 +77,7 @@ class PhotoPanel:
             button.disabled = not self._num_cameras
         if self._num_cameras and not self._show.value:
             self._show.value = True
-        self.frustums.show(scene)
-        self.frustums.set_shown(self._show.value)
+        self._viewer.browsers.show_photos(scene, self._show.value)
 
     def _receive(self, event: Any) -> None:
         """Load an uploaded file in the background."""
@@ -129,9 +126,10 @@ class PhotoPanel:
         if not self._num_cameras:
             raise ValueError("where the photos were taken is not known")
         last = self._visited.get(event.client_id, 0)
-        self._visit((last + step) % self._num_cameras, event.client_id)
+        self.visit((last + step) % self._num_cameras, event.client_id)
 
-    def _visit(self, view: int, client_id: int) -> None:
+    def visit(self, view: int, client_id: int) -> None:
+        """Let the camera of one browser fly to a photo."""
         if not self._num_cameras:  # the first photo's frustum, whose field of view is not known
             self._viewer.reset_cameras(client_id)
             return

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from tests.zipsplat.headless import MARKS, headless_chromium
+from zipsplat.camera import Camera
 from zipsplat.gaussians import Gaussians
 from zipsplat.harmonics import dc_from_rgb
 from zipsplat.model.untrained import untrained_network
@@ -252,3 +253,69 @@ def test_two_browsers_and_one_that_leaves(
     assert job.error is None
     settle(page, lambda p: (p < 250).any(-1).sum() > 500)
     page.get_by_text("Encoding 3 views").wait_for(state="hidden")
+
+
+def is_green(picture: np.ndarray) -> bool:
+    """Whether a twentieth of the picture is of the colour of refined scenes."""
+    mask = (picture[..., 1] > 180) & (picture[..., 0] < 110) & (picture[..., 2] < 110)
+    return bool(mask.mean() > 0.05)
+
+
+def test_sharpen_shows_the_scene_as_it_changes_and_stops(
+    viewer: Any,
+    page: Any,
+    tools: Any,
+    pictures: tuple[torch.Tensor, ...],
+    until: Callable[..., None],
+) -> None:
+    tools.last_step, tools.step_s = 1_000_000, 0.05
+    assert viewer.reconstruct(Photos(pictures, names=("a", "b", "c"))).is_over.wait(60)
+    before = settle(page, lambda p: (p < 250).any(-1).sum() > 500)
+    assert not is_green(before)
+    page.get_by_role("button", name="Sharpen", exact=True).click()
+    page.get_by_text("Sharpening (").wait_for()
+    page.get_by_text("s left").wait_for()
+    page.get_by_text("one is doubtful").wait_for()
+    settle(page, is_green)  # while it still runs
+    assert viewer.status._stop.visible
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_text("steps, stopped").wait_for()
+    until(lambda: not viewer._is_sharpening)
+    num_steps = tools.num_steps
+    page.get_by_text(f"{100 + num_steps} Gaussians").first.wait_for()
+    time.sleep(1)
+    assert tools.num_steps == num_steps
+    assert is_green(pixels(page))
+
+    page.get_by_role("combobox", name="Shown scene").click()
+    page.get_by_role("option", name="Feed-forward").click()
+    settle(page, lambda p: not is_green(p))
+
+    page.get_by_role("button", name="Next photo").click()
+    page.get_by_text("b (2 of 3)").wait_for()
+    (client,) = viewer.server.get_clients().values()
+    goal = viewer.scene.poses.t[1].numpy()
+    until(lambda: np.allclose(client.camera.position, goal, atol=1e-3), seconds=60)
+
+
+def test_a_click_on_a_frustum_flies_there(
+    viewer: Any, page: Any, until: Callable[..., None], pictures: tuple[torch.Tensor, ...]
+) -> None:
+    size = {"w": torch.full((3,), 40.0), "h": torch.full((3,), 30.0)}
+    far_apart = torch.tensor([[0.0, 0, 0], [0.6, 0, 2], [-0.6, 0, 2]])
+    poses = Pose(torch.eye(3).expand(3, 3, 3), far_apart)
+    photos = Photos(pictures, Camera.from_fov(torch.full((3,), 1.0), **size), poses)
+    viewer.show_scene(Reconstruction(balls(), photos))
+    (client,) = viewer.server.get_clients().values()
+    frustums = viewer.browsers.view(client.client_id).frustums
+    time.sleep(1)  # it was placed at the first photo, where no frustum is shown
+    client.camera.position, client.camera.look_at = (0.0, 0.0, -1.0), (0.0, 0.0, 2.0)
+    until(lambda: all(one.visible for one in frustums.handles))
+    picture = settle(page, lambda p: (p < 250).any(-1).sum() > 500)
+    time.sleep(2)
+    height, width = picture.shape[:2]
+    focal = height / 2 / math.tan(client.camera.fov / 2)
+    depth = 3 + frustums.handles[1].scale * 0.5  # within its picture
+    page.mouse.click(width / 2 + focal * 0.6 / depth, height / 2)
+    until(lambda: np.allclose(client.camera.position, (0.6, 0, 2), atol=1e-3), seconds=60)
+    page.get_by_text("photo 2 (2 of 3)").wait_for()

@@ -371,9 +371,11 @@ def test_saved_scenes_have_no_slider_but_take_photos(
 
 
 def test_frustums_stand_where_cameras_are_known(
-    viewer: Any, pictures: Any, scene: Reconstruction
+    viewer: Any, pictures: Any, scene: Reconstruction, open_page: Any, until: Until
 ) -> None:
-    (only,) = viewer.photo_panel.frustums.handles
+    open_page()
+    until(lambda: viewer.browsers.view(0).frustums.handles)
+    (only,) = viewer.browsers.view(0).frustums.handles
     assert only.position.tolist() == [0, 0, 0]
     poses = Pose.orbit(torch.tensor([0.0, 0.0, 3.0]), 2.0, [0, 10, 20])
     camera = Camera.from_fov(1.0, w=40, h=30)
@@ -382,7 +384,7 @@ def test_frustums_stand_where_cameras_are_known(
     job = viewer.reconstruct(known)
     assert job.is_over.wait(30)
     assert job.error is None
-    frustums = viewer.photo_panel.frustums.handles
+    frustums = viewer.browsers.view(0).frustums.handles
     relative = poses[:1].inv().compose(poses)
     for frustum, t, quat in zip(frustums, relative.t, relative.quat, strict=True):
         np.testing.assert_allclose(frustum.position, t, atol=1e-6)
