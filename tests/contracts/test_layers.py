@@ -18,7 +18,8 @@ ZIPSPLAT = {
     "inputs": 2, "downloads": 2, "camera": 2, "pose": 2, "render": 2, "formats": 2,
     "gaussians": 3, "hub": 3, "figures": 3, "posed_images": 3,
     "model": 4, "preprocess": 4, "trajectories": 4, "weights": 5, "checkpoints": 4, "pruning": 4,
-    "framing": 5, "predictor": 6, "viz": 6, "webpage": 6, "alignment": 6, "refinement": 7,
+    "framing": 5, "predictor": 6, "viz": 6, "webpage": 6, "alignment": 6,
+    "refinement": 7, "camera_estimation": 7,
     "viewer": 8, "cli": 9, "__main__": 10,
 }  # fmt: skip
 
