@@ -114,6 +114,7 @@ def test_exact_geometry_gives_exact_cameras():
     torch.testing.assert_close(found.images.poses.t, network.poses.t, atol=0.01, rtol=0)
     assert min(found.inlier_shares) == 1
     assert found.doubt is None
+    assert len(found.warnings) == 1
     assert found.images.names == ("0", "1", "2")
 
 
