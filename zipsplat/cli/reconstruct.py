@@ -18,6 +18,7 @@ from zipsplat.cli.arguments import (
     share,
 )
 from zipsplat.cli.console import Console, file_data, file_line
+from zipsplat.cli.depth_start import reconstruct_from_depth
 from zipsplat.cli.scene_files import check_scene_file, write_scene
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ Reconstruct a scene of 3D Gaussians from pictures or a video, without knowing an
 
 The scene is in the frame of the first picture's camera: x right, y down, z forward. Its scale is
 arbitrary. The released weights (fetched on first use, 5.8 GB) are for non-commercial use only.
+With --weights da3-small (137 MB, Apache-2.0) the scene is made of depth maps by Depth Anything 3.
 """
 EXAMPLES = """\
 examples:
@@ -165,9 +167,12 @@ def _read(options: argparse.Namespace, console: Console) -> list[Tensor]:
 
 
 def _reconstruct(options: argparse.Namespace, console: Console, views: list[Tensor]) -> Gaussians:
+    from zipsplat.depth.scene import is_depth_anything
     from zipsplat.images import aspect_size
     from zipsplat.predictor import ZipSplat
 
+    if is_depth_anything(options.weights):
+        return reconstruct_from_depth(options, console, views)
     size = options.image_size
     if size == KEEP:
         size = aspect_size(views[0].shape[-2], views[0].shape[-1])

@@ -1,0 +1,1 @@
+"""Cameras of photos: found by structure from motion, read from files, written to files."""
