@@ -28,8 +28,8 @@ LEAST_SURE = 0.1
 AGREEMENT = 0.03
 """Views agree if their depths of a point differ by at most this share."""
 EDGE = 0.15
-"""Depth that changes by more than this share from a pixel to its neighbour belongs to neither."""
-FOOTPRINT = 0.6
+"""A pixel between a nearer and a farther neighbour, both by more than this share, is on neither."""
+FOOTPRINT = 0.5
 """Standard deviation of a Gaussian in cells: neighbours overlap without a gap."""
 OPACITY = 0.9
 
@@ -92,7 +92,8 @@ def points_of(depth: Depth, compression: float = 1.0) -> ScenePoints:
     """Unproject depth maps, and merge what several views show.
 
     Maps are read in cells, of which there are about `compression` · V·H·W. Left out are sky, the
-    tenth of the pixels that the network is least sure of, and edges of depth. A point that an
+    tenth of the pixels that the network is least sure of, and what hangs in the air between two
+    surfaces. A point that an
     earlier view shows at the same depth is merged into that view's: places and colours are
     averaged by confidence.
 
@@ -182,10 +183,13 @@ def _usable(maps: Depth) -> Tensor:
         usable &= maps.confidence >= quantile(maps.confidence.flatten(), LEAST_SURE)
     log = depth.clamp_min(1e-12).log()
     for axis in (-2, -1):
-        jump = log.diff(dim=axis).abs() > EDGE
-        before, after = (depth.shape[axis] - 1, 1)
-        usable.narrow(axis, 0, before).logical_and_(~jump)
-        usable.narrow(axis, after, before).logical_and_(~jump)
+        step = log.diff(dim=axis)
+        before, after = (
+            step.narrow(axis, 0, step.shape[axis] - 1),
+            step.narrow(axis, 1, step.shape[axis] - 1),
+        )
+        is_between = (torch.minimum(before, after) > EDGE) | (torch.maximum(before, after) < -EDGE)
+        usable.narrow(axis, 1, is_between.shape[axis]).logical_and_(~is_between)
     return usable
 
 

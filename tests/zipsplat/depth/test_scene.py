@@ -76,7 +76,12 @@ def test_the_unsure_the_sky_and_edges_are_left_out() -> None:
     assert len(points_of(replace(unsure, confidence=None, sky=sky)).positions) == (H - 5) * W
     step = wall(num_views=1)
     step.depth[0, :, W // 2 :] *= 2
-    assert len(points_of(step).positions) == H * (W - 2)
+    assert len(points_of(step).positions) == H * W  # both sides of a clean edge are surfaces
+    step.depth[0, :, W // 2] *= 0.75
+    assert len(points_of(step).positions) == H * (W - 1)
+    pole = wall(num_views=1)
+    pole.depth[0, :, 10] *= 0.5
+    assert len(points_of(pole).positions) == H * W
     with pytest.raises(ValueError, match="no pixel of the depth maps"):
         points_of(replace(wall(), confidence=None, sky=torch.ones(2, H, W)))
 
