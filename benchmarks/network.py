@@ -1,6 +1,7 @@
 """The network's speed and memory, as ratios to something measured in the same run.
 
     python benchmarks/network.py                  # rate, compression, k-means, precision: minutes
+    python benchmarks/network.py --depth          # the rate of Depth Anything 3, small
     python benchmarks/network.py --loading vitg   # peak memory; takes 12 GB of it and 6 of disk
     python benchmarks/network.py --gpu            # the giant on a CUDA device, eager and compiled
 
@@ -18,14 +19,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from zipsplat import Camera, Gaussians, Pose, ZipSplat
-from zipsplat.model.architecture import ZipSplatConfig
+from zipsplat.model.architecture import VARIANTS, ZipSplatConfig
 from zipsplat.model.compression import select_kmeans
+from zipsplat.model.depth_head import HeadConfig
+from zipsplat.model.depth_network import DepthConfig, DepthNetwork
 from zipsplat.model.network import ZipSplatNetwork
 from zipsplat.model.untrained import init_untrained
 
@@ -102,6 +108,36 @@ def rate(rounds: int) -> None:
     print(f"matrix product 2048^3       {product_rate:8.1f} GFLOP/s")
     print(f"vits, 6 views, 252 px       {forward_rate:8.1f} GFLOP/s   {forward:.2f} s")
     print(f"share                       {forward_rate / product_rate:8.2f}   (wanted: >= 0.65)")
+
+
+def small_depth_network() -> DepthNetwork:
+    """da3-small with random weights."""
+    backbone = replace(VARIANTS["vits"], out_layers=(5, 7, 9, 11), picks_reference=True)
+    head = HeadConfig(2 * backbone.dim, 64, (48, 96, 192, 384), is_dual=True)
+    return DepthNetwork(DepthConfig(backbone, head, has_cameras=True)).eval()
+
+
+@torch.inference_mode()
+def depth_rate(rounds: int) -> None:
+    """Depth and cameras of two views by da3-small, beside a matrix product, interleaved."""
+    network, images = small_depth_network(), torch.rand(1, 2, 3, 280, 504)
+    # The fused attention is not counted, so it is written out for the count.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        network(images)
+    gigaflop = counter.get_total_flops() / 1e9
+    left, right = torch.randn(2, 2048, 2048)
+    product, forward = math.inf, math.inf
+    for _ in range(rounds):
+        product = min(product, cpu_seconds(lambda: left @ right, 3))
+        forward = min(forward, cpu_seconds(lambda: network(images), 1))
+    product_rate = 2 * 2048**3 / product / 1e9
+    print(f"matrix product 2048^3       {product_rate:8.1f} GFLOP/s")
+    print(
+        f"da3-small, 2 views, 280x504 {gigaflop / forward:8.1f} GFLOP/s   {forward:.2f} s, "
+        f"{gigaflop:.1f} GFLOP"
+    )
+    share = gigaflop / forward / product_rate
+    print(f"share                       {share:8.2f}   (wanted: >= 0.60)")
 
 
 @torch.inference_mode()
@@ -232,6 +268,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="repetitions of each timing")
     parser.add_argument("--loading", metavar="VARIANT", help="peak memory of loading: vits … vitg")
+    parser.add_argument("--depth", action="store_true", help="the rate of Depth Anything 3")
     parser.add_argument("--gpu", action="store_true", help="the giant on a CUDA device")
     parser.add_argument("--weights", help="for the change by bfloat16; default: untrained ones")
     parser.add_argument("images", nargs="*", help="pictures for the change by bfloat16")
@@ -244,6 +281,9 @@ def main() -> None:
             gpu()
         return
     torch.set_num_threads(1)
+    if args.depth:
+        depth_rate(args.rounds)
+        return
     rate(args.rounds)
     compression(args.rounds)
     kmeans(args.rounds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from os import PathLike
@@ -12,6 +11,7 @@ from torch import nn
 
 from zipsplat import weights as weights_files
 from zipsplat.camera import Camera
+from zipsplat.devices import choose_device, choose_dtype
 from zipsplat.gaussians import Gaussians
 from zipsplat.model.checkpoint_layout import network_from_tensors, trained_size
 from zipsplat.model.compression import check_compression
@@ -20,9 +20,7 @@ from zipsplat.model.priors import Priors
 from zipsplat.pose import Pose
 from zipsplat.preprocess import Images, ImageSize, Inputs, Preprocessor
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-logger = logging.getLogger(__name__)
+__all__ = ["ZipSplat", "choose_device", "choose_dtype"]
 
 
 class ZipSplat(nn.Module):
@@ -198,29 +196,6 @@ class ZipSplat(nn.Module):
         """
         cameras, poses = self.model.cameras(features)
         return cameras, poses[:, :1].inv().compose(poses)
-
-
-def choose_device(device: str | torch.device = "auto") -> torch.device:
-    """The device to compute on; "auto" prefers CUDA, then MPS, then the CPU."""
-    if device != "auto":
-        return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        logger.warning("using Apple's MPS, which is untested; device='cpu' is the safe choice")
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """The precision to compute in; "auto" is bfloat16 on CUDA devices that have it."""
-    if dtype == "auto":
-        has_bfloat16 = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
-        return torch.bfloat16 if has_bfloat16 else torch.float32
-    chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if chosen is None or chosen not in DTYPES.values():
-        raise ValueError(f"dtype must be 'auto', {' or '.join(map(repr, DTYPES))}, got {dtype!r}")
-    return chosen
 
 
 def _prior_problem(has_cameras: bool, has_poses: bool, use_priors: bool) -> str:

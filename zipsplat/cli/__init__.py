@@ -1,4 +1,4 @@
-"""The command `zipsplat`: reconstruct, refine, cameras, render, view, convert, info, doctor.
+"""The command `zipsplat`: reconstruct, refine, cameras, depth, render, view, convert, info, doctor.
 
 Results go to stdout, progress and messages to stderr. The exit status is 0 if all went well, 1 if
 something went wrong while working, 2 for wrong arguments, 130 if interrupted. One module per
@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 
 from zipsplat._version import __version__
-from zipsplat.cli import cameras, convert, doctor, info, reconstruct, refine, render
+from zipsplat.cli import cameras, convert, depth, doctor, info, reconstruct, refine, render
 from zipsplat.cli.console import Console
 
 EXAMPLES = """\
@@ -26,6 +26,7 @@ examples:
   zipsplat refine scene.ply photos/ --cameras scene.cameras.json -o better.ply
   zipsplat cameras photos/ -o house/                   where the photos were taken
   zipsplat render scene.ply -o orbit.mp4               film a scene
+  zipsplat depth photos/ -o depth/                     depth maps and cameras
   zipsplat view scene.ply                              look at it in the browser
   zipsplat convert scene.ply scene.splat               between scene formats
   zipsplat info scene.ply                              what is in a file
@@ -33,7 +34,7 @@ examples:
 
 `zipsplat COMMAND --help` explains each of them.
 """
-COMMANDS = (reconstruct, refine, cameras, render, convert, info, doctor)
+COMMANDS = (reconstruct, refine, cameras, depth, render, convert, info, doctor)
 OK, FAILED, INTERRUPTED = 0, 1, 130
 
 

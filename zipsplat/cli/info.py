@@ -11,6 +11,8 @@ from zipsplat.cli.console import Console, readable_bytes, table
 if TYPE_CHECKING:
     import numpy as np
 
+    from zipsplat.weights import Checkpoint
+
 NAME = "info"
 SUMMARY = "what is in a scene, checkpoint, picture, video or file of cameras"
 DESCRIPTION = """\
@@ -132,6 +134,7 @@ def _place(center: np.ndarray) -> str:
 def _checkpoint(path: Path) -> dict[str, Any]:
     from zipsplat import weights
     from zipsplat.model.checkpoint_layout import read_architecture
+    from zipsplat.model.depth_layout import holds_depth_network
 
     checkpoint = weights.read(path)
     data: dict[str, Any] = {
@@ -143,6 +146,8 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         ),
         "also_holds": sorted(map(str, checkpoint.extras)),
     }
+    if holds_depth_network(checkpoint.tensors):
+        return data | _depth_network(checkpoint)
     try:
         config = read_architecture(checkpoint.tensors, checkpoint.conf)
     except (ValueError, KeyError, IndexError, TypeError) as error:
@@ -154,6 +159,26 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         "starts": [backbone.alt_start, backbone.qknorm_start, backbone.rope_start],
         "gaussians_per_token": config.gaussians_per_token,
         "sh_degree": config.sh_degree,
+    }
+
+
+def _depth_network(checkpoint: Checkpoint) -> dict[str, Any]:
+    from zipsplat.model.depth_layout import depth_network_from_tensors
+    from zipsplat.model.depth_network import NestedDepthNetwork
+
+    try:
+        network = depth_network_from_tensors(checkpoint.tensors, checkpoint.conf)
+    except ValueError as error:
+        return {"network": None, "reason": f"not a whole Depth Anything 3 network: {error}"}
+    parts = (
+        (network.da3, network.da3_metric) if isinstance(network, NestedDepthNetwork) else (network,)
+    )
+    backbones = [part.config.backbone for part in parts]
+    return {
+        "network": "Depth Anything 3, "
+        + " with ".join(b.vit_name or f"width {b.dim}, depth {b.depth}" for b in backbones),
+        "out_layers": list(backbones[0].out_layers),
+        "predicts_cameras": network.has_cameras,
     }
 
 

@@ -20,6 +20,7 @@ from zipsplat.cli.arguments import (
     share,
 )
 from zipsplat.cli.console import Console, file_data, file_line
+from zipsplat.cli.depth_start import reconstruct_from_depth
 from zipsplat.cli.posed_pictures import cameras_or_none, on_device, with_cameras_of
 from zipsplat.cli.refining import (
     DEFAULT_AMOUNT,
@@ -49,6 +50,7 @@ Reconstruct a scene of 3D Gaussians from pictures or a video, without knowing an
 
 The scene is in the frame of the first picture's camera: x right, y down, z forward. Its scale is
 arbitrary. The released weights (fetched on first use, 5.8 GB) are for non-commercial use only.
+With --weights da3-small (137 MB, Apache-2.0) the scene is made of depth maps by Depth Anything 3.
 
 With --refine the scene is optimised until it looks like the pictures, on a CPU or a GPU. It starts
 from geometry that is found in the pictures; with fewer than 8 of them, the scene of the network is
@@ -273,6 +275,10 @@ def _load_network(options: argparse.Namespace, console: Console, first: Tensor) 
 
 
 def _reconstruct(options: argparse.Namespace, console: Console, views: list[Tensor]) -> Gaussians:
+    from zipsplat.depth.scene import is_depth_anything
+
+    if is_depth_anything(options.weights):
+        return reconstruct_from_depth(options, console, views)
     model = _load_network(options, console, views[0])
     with console.stage("reconstructing"):
         scenes: Gaussians = model(views, compression=options.compression)

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from zipsplat import weights as weights_files
 from zipsplat.camera import Camera
 from zipsplat.depth.preprocess import DepthInputs, DepthPreprocessor
+from zipsplat.devices import choose_device, choose_dtype
 from zipsplat.model.depth_layout import depth_network_from_tensors
 from zipsplat.model.depth_network import DepthMaps, DepthPredictor
 from zipsplat.model.priors import Priors
 from zipsplat.pose import Pose
-from zipsplat.predictor import choose_device, choose_dtype
 from zipsplat.preprocess import Images
 from zipsplat.similarity import align_centres
 

@@ -59,12 +59,10 @@ class DepthAnything3:
         sizes = {self.model.preprocessor.network_size(*image.shape[:2]) for image in images}
         if len(sizes) > 1:
             raise ValueError(f"pictures of one scene must have one shape, got {sorted(sizes)}")
-        cameras = torch.stack(
-            [
-                Camera.from_K(torch.from_numpy(k), image.shape[1], image.shape[0])
-                for k, image in zip(K, images, strict=True)
-            ]
-        )
+        cameras = [
+            Camera.from_K(torch.from_numpy(k), image.shape[1], image.shape[0])
+            for k, image in zip(K, images, strict=True)
+        ]
         poses = Pose.from_4x4mat(torch.from_numpy(camera_from_world)).inv()
         pictures = [torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image in images]
         depth: FloatArray = self.model(pictures, cameras, poses).depth.cpu().numpy()
