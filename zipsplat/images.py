@@ -371,8 +371,9 @@ def _draft(opened: PillowImage.Image, factor: float) -> None:
     )
     if num_bytes > _MAX_BYTES:
         raise ValueError(
-            f"{width}×{height} pixels decode to {num_bytes >> 20} MiB, more than"
-            f" {_MAX_BYTES >> 20}; make it smaller first, or save it as a JPEG, which is decoded at a reduced size"
+            f"{num_pixels / 1e6:.0f} million pixels ({width}×{height}) decode to more than"
+            f" {_MAX_BYTES >> 20} MiB; make it smaller first: JPEGs of up to"
+            f" {_MAX_PIXELS // 10**6} million pixels can be read scaled down"
         )
 
 
