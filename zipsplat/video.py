@@ -36,7 +36,7 @@ _LIMITED_RANGE = 1  # FFmpeg's number for luma 16…235
 _UNSPECIFIED = (0, 2, None)  # RGB has no matrix, and 2 stands for one that is not told
 _SD_SIZE = (1279, 576)  # width and height up to which untagged colours are those of BT.601
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own ignore the alpha of WebM
-_SKIP_BAD = "skip_bad (--skip-bad on the command line)"
+SKIP_BAD = "skip_bad (--skip-bad on the command line)"
 
 Report = Callable[[int, int], object]
 """Called with (done, total) while something takes its time; the total may be an estimate."""
@@ -112,6 +112,7 @@ def load_video(
         frames, _ = clip.decode(exact, count)
     if not frames:
         raise ValueError(f"{path}: every frame is damaged")
+    clip.report_conversion()
     return [torch.from_numpy(frame).permute(2, 0, 1).float() / 255 for frame in frames]
 
 
@@ -231,6 +232,13 @@ class _Clip:
             reason = error.strerror or type(error).__name__
             raise ValueError(f"{self.path}: cannot be read as a video ({reason})") from error
 
+    def report_conversion(self) -> None:
+        """Say if the frames are not shown in their own range of brightness."""
+        with self.open() as (_, stream):
+            transfer = TRANSFERS.get(stream.codec_context.color_trc)
+        if transfer is not None:
+            logger.warning("%s: HDR (%s) was tone mapped to sRGB", self.path, transfer)
+
     def count_packets(self) -> int:
         """How many frames there should be, quickly, from the coded packets that are to be shown.
 
@@ -251,7 +259,7 @@ class _Clip:
             is_cut |= promised - max(ends.values(), default=Fraction(0)) > _MISSING_TOLERANCE_S
         if is_cut and not self.skip_bad:
             raise ValueError(
-                f"{self.path}: the video is cut off or damaged after {count} frames; {_SKIP_BAD}"
+                f"{self.path}: the video is cut off or damaged after {count} frames; {SKIP_BAD}"
                 " uses what is there"
             )
         return count
@@ -290,7 +298,7 @@ class _Clip:
             except av.error.InvalidDataError as error:
                 if not self.skip_bad:
                     raise ValueError(
-                        f"{self.path}: the video is damaged after {count} frames; {_SKIP_BAD} uses"
+                        f"{self.path}: the video is damaged after {count} frames; {SKIP_BAD} uses"
                         " the others"
                     ) from error
 
@@ -302,7 +310,7 @@ class _Clip:
             logger.warning("%s: left out frame %d, which is damaged", self.path, index)
             return []
         raise ValueError(
-            f"{self.path}: frame {index} is damaged; {_SKIP_BAD} leaves out damaged frames"
+            f"{self.path}: frame {index} is damaged; {SKIP_BAD} leaves out damaged frames"
         )
 
     def _upright_rgb(self, frame: Any, aspect: Fraction | None) -> np.ndarray:

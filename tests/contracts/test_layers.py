@@ -13,11 +13,13 @@ ROOT = Path(__file__).parents[2]
 # modules of its own package.
 ZIPSPLAT = {
     "_version": 0, "plugins": 0, "structs": 0, "rotations": 0, "harmonics": 0, "files": 0,
-    "progress": 0, "tensor_pickle": 0, "media_kinds": 0, "hdr": 0, "orientation": 0,
+    "progress": 0, "tensor_pickle": 0, "media_kinds": 0, "command_line": 0, "neighbors": 0,
+    "hdr": 0, "orientation": 0,
     "animation": 1, "images": 1, "video": 2, "file_records": 1, "torch_files": 1, "formats": 1,
-    "inputs": 3, "downloads": 2, "camera": 2, "pose": 2, "render": 2, "scene_files": 2,
+    "inputs": 3, "masks": 2, "downloads": 2, "camera": 2, "pose": 2, "render": 2, "scene_files": 2,
     "gaussians": 3, "hub": 3, "figures": 3, "posed_images": 3,
     "model": 4, "preprocess": 4, "trajectories": 4, "weights": 5, "checkpoints": 4, "pruning": 4,
+    "cleaning": 4,
     "framing": 5, "predictor": 6, "viz": 6, "webpage": 6, "alignment": 6, "refinement": 7,
     "viewer": 8, "cli": 9, "__main__": 10,
 }  # fmt: skip

@@ -111,6 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> None:
     """Reconstruct."""
     from zipsplat.inputs import find_inputs
+    from zipsplat.predictor import choose_device
     from zipsplat.weights import licence_note
 
     outputs = list(options.output)
@@ -121,6 +122,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         outputs.append(options.turntable)
     check_outputs(outputs, may_overwrite=options.overwrite)
     find_inputs(options.inputs)  # mistakes show before anything heavy is loaded
+    choose_device(options.device)
     views = _read(options, console)
     gaussians = _reconstruct(options, console, views)
     with console.stage("writing"):

@@ -22,7 +22,14 @@ def check_scene_file(path: Path) -> None:
             raise ValueError(f"{error}, .html (a page for browsers)") from error
 
 
-def write_scene(path: Path, scene: Gaussians, *, note: str = "", title: str | None = None) -> None:
+def write_scene(
+    path: Path,
+    scene: Gaussians,
+    *,
+    note: str = "",
+    title: str | None = None,
+    spz_version: int = 3,
+) -> None:
     """Write a scene in the format that the suffix names.
 
     Args:
@@ -30,9 +37,11 @@ def write_scene(path: Path, scene: Gaussians, *, note: str = "", title: str | No
         scene: one scene (N,).
         note: about licences; shown on pages, and kept in scene files that have a place for it.
         title: of pages; the name of the file if not given.
+        spz_version: 3 or 4, of a `.spz`.
     """
     if not _is_page(path):
-        scene.save(path, note=note)
+        is_spz4 = spz_version == 4 and path.suffix.lower() == ".spz"
+        scene.save(path, format="spz4" if is_spz4 else None, note=note)
         return
     from zipsplat.webpage import write_page
 

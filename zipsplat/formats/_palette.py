@@ -65,7 +65,7 @@ def codebook(values: Floats) -> Floats:
         counts = np.diff(bounds)
         means = np.diff(sums[bounds]) / np.maximum(counts, 1)
         codes = np.sort(np.where(counts > 0, means, codes))
-    return codes.astype(np.float32)
+    return np.asarray(codes, np.float32)
 
 
 def codes_of(values: NDArray[np.floating], codes: Floats) -> NDArray[np.uint8]:
