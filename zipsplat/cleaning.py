@@ -87,7 +87,8 @@ def decimate(g: Gaussians, share: float) -> Gaussians:
         pairs = _cheapest_pairs(g)[: g.num_gaussians - wanted]
         rest = torch.ones(g.num_gaussians, dtype=torch.bool, device=g.device)
         rest[pairs.flatten()] = False
-        g = torch.cat([g.select(rest), _merged(g.select(pairs[:, 0]), g.select(pairs[:, 1]))])  # type: ignore[call-overload]
+        merged = _merged(g.select(pairs[:, 0]), g.select(pairs[:, 1]))
+        g = torch.cat([g.select(rest), merged])  # type: ignore[assignment, list-item]
     return g
 
 
@@ -132,7 +133,8 @@ def _costs(g: Gaussians, others: Tensor) -> Tensor:
     color = (g.rgb[:, None] - g.rgb[others]).square().sum(dim=-1)
     ratio = (size[:, None] / size[others].clamp_min(1e-12)).clamp_min(1e-12).log().square()
     weight = torch.minimum(coverage[:, None], coverage[others])
-    return weight * (shift / spread.clamp_min(1e-24) + 3 * color + 0.1 * ratio)
+    unlike: Tensor = shift / spread.clamp_min(1e-24) + 3 * color + 0.1 * ratio
+    return weight * unlike
 
 
 def _merged(a: Gaussians, b: Gaussians) -> Gaussians:

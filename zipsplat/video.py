@@ -246,17 +246,17 @@ class _Clip:
             ValueError: the file is cut off (unless `skip_bad`).
         """
         count, is_cut = 0, False
-        ends: dict[int, Fraction] = {}  # of each stream, in seconds
+        end = Fraction(0)  # of the last packet of any stream, in seconds
         with self.open() as (container, video):
             for packet in container.demux():
                 if packet.stream is video:
                     count += bool(packet.size) and not packet.is_discard
                     is_cut |= packet.is_corrupt
-                end = ((packet.pts or 0) + (packet.duration or 0)) * (packet.time_base or 0)
-                ends[packet.stream.index] = max(ends.get(packet.stream.index, Fraction(0)), end)
+                ticks = (packet.pts or 0) + (packet.duration or 0)
+                end = max(end, Fraction(ticks * (packet.time_base or 0)))
             promised = ((video.duration or 0) + (video.start_time or 0)) * (video.time_base or 0)
             # Some containers give only the length of the whole, which the sound may fill alone.
-            is_cut |= promised - max(ends.values(), default=Fraction(0)) > _MISSING_TOLERANCE_S
+            is_cut |= promised - end > _MISSING_TOLERANCE_S
         if is_cut and not self.skip_bad:
             raise ValueError(
                 f"{self.path}: the video is cut off or damaged after {count} frames; {SKIP_BAD}"
@@ -334,9 +334,8 @@ class _Clip:
         from PIL import Image
 
         alpha = rgba[..., 3:].astype(np.float32) / 255
-        blended = rgba[..., :3] * alpha + (1 - alpha) * np.float32(255) * np.float32(
-            self.background
-        )
+        color = 255 * np.array(self.background, np.float32)
+        blended = rgba[..., :3] * alpha + (1 - alpha) * color
         picture = Image.fromarray(np.rint(blended).astype(np.uint8))
         return np.array(picture.resize(size, Image.Resampling.LANCZOS))
 

@@ -85,7 +85,7 @@ def _coarse_cells(rows: Floats, size: int, rng: np.random.Generator) -> Floats:
         np.add.at(sums, found, batch)
         rate = np.maximum(counts, 1)[:, None]
         entries += ((sums - new[:, None] * entries) / rate).astype(np.float32)
-    return entries
+    return np.asarray(entries, np.float32)
 
 
 def _lloyd(rows: Floats, size: int, rng: np.random.Generator) -> tuple[Floats, Labels]:
