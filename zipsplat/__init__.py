@@ -12,6 +12,7 @@ from zipsplat._version import __version__
 
 if TYPE_CHECKING:
     from zipsplat.camera import Camera
+    from zipsplat.camera_estimation import estimate_cameras
     from zipsplat.gaussians import Gaussians
     from zipsplat.images import load_image
     from zipsplat.pose import Pose
@@ -24,6 +25,7 @@ __all__ = [
     "Pose",
     "ZipSplat",
     "__version__",
+    "estimate_cameras",
     "load_image",
     "load_video",
 ]
@@ -33,6 +35,7 @@ _LAZY = {
     "Gaussians": "zipsplat.gaussians",
     "Pose": "zipsplat.pose",
     "ZipSplat": "zipsplat.predictor",
+    "estimate_cameras": "zipsplat.camera_estimation",
     "load_image": "zipsplat.images",
     "load_video": "zipsplat.video",
 }

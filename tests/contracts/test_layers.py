@@ -20,7 +20,8 @@ ZIPSPLAT = {
     "gaussians": 3, "hub": 3, "figures": 3, "posed_images": 3,
     "model": 4, "preprocess": 4, "trajectories": 4, "weights": 5, "checkpoints": 4, "pruning": 4,
     "cleaning": 4,
-    "framing": 5, "predictor": 6, "viz": 6, "webpage": 6, "alignment": 6, "refinement": 7,
+    "framing": 5, "predictor": 6, "viz": 6, "webpage": 6, "alignment": 6,
+    "refinement": 7, "camera_estimation": 7,
     "viewer": 8, "cli": 9, "__main__": 10,
 }  # fmt: skip
 
@@ -62,7 +63,9 @@ OPTIONAL = {  # the one place that may import each optional package
     "xformers": {"zipsplat/model"},
     "pillow_heif": {"zipsplat/images.py"},
     "zstandard": {"zipsplat/formats/spz.py"},
-    "pycolmap": {"splatfactory/datasets"},
+    "pycolmap": {
+        "zipsplat/camera_estimation/colmap.py", "splatfactory/datasets/scripts/mipnerf360",
+    },
     "wandb": {"splatfactory/training/writers.py"},
     "tensorboard": {"splatfactory/training/writers.py"},
     "depth_anything_3": {"splatfactory/datasets"},

@@ -12,7 +12,10 @@ import pytest
 import zipsplat
 
 ROOT = Path(__file__).parents[2]
-PUBLIC = {"Camera", "Gaussians", "Pose", "ZipSplat", "__version__", "load_image", "load_video"}
+PUBLIC = {
+    "Camera", "Gaussians", "Pose", "ZipSplat", "__version__", "estimate_cameras", "load_image",
+    "load_video",
+}  # fmt: skip
 HEAVY = (
     "PIL",
     "av",
@@ -59,7 +62,7 @@ def test_works_without_optional_packages() -> None:
 import sys
 sys.modules.update(dict.fromkeys({OPTIONAL!r}))
 import zipsplat, zipsplat.predictor, zipsplat.viz, zipsplat.cli, splatfactory
-zipsplat.ZipSplat, zipsplat.load_image, zipsplat.load_video
+zipsplat.ZipSplat, zipsplat.load_image, zipsplat.load_video, zipsplat.estimate_cameras
 """
     run(code)
 

@@ -1,4 +1,4 @@
-"""The command `zipsplat`: reconstruct, render, view, convert, info, doctor.
+"""The command `zipsplat`: reconstruct, cameras, render, view, convert, info, doctor.
 
 Results go to stdout, progress and messages to stderr. The exit status is 0 if all went well, 1 if
 something went wrong while working, 2 for wrong arguments, 130 if interrupted. One module per
@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 
 from zipsplat._version import __version__
-from zipsplat.cli import convert, doctor, info, reconstruct, render
+from zipsplat.cli import cameras, convert, doctor, info, reconstruct, render
 from zipsplat.cli.console import Console
 from zipsplat.command_line import CommandParser
 
@@ -23,6 +23,7 @@ EXAMPLES = """\
 examples:
   zipsplat reconstruct photos/ -o scene.ply            a folder of pictures to a scene
   zipsplat reconstruct clip.mp4 -o scene.spz --turntable orbit.mp4
+  zipsplat cameras photos/ -o house/                   where the photos were taken
   zipsplat render scene.ply -o orbit.mp4               film a scene
   zipsplat view scene.ply                              look at it in the browser
   zipsplat convert scene.ply scene.splat               between scene formats
@@ -31,7 +32,7 @@ examples:
 
 `zipsplat COMMAND --help` explains each of them.
 """
-COMMANDS = (reconstruct, render, convert, info, doctor)
+COMMANDS = (reconstruct, cameras, render, convert, info, doctor)
 OK, FAILED, INTERRUPTED = 0, 1, 130
 
 

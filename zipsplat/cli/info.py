@@ -1,4 +1,4 @@
-"""`zipsplat info`: what is in a scene, checkpoint, picture or video."""
+"""`zipsplat info`: what is in a scene, checkpoint, picture, video or file of cameras."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 NAME = "info"
-SUMMARY = "what is in a scene, checkpoint, picture or video"
+SUMMARY = "what is in a scene, checkpoint, picture, video or file of cameras"
 DESCRIPTION = """\
 Show what is in a file: a scene (number of Gaussians, extent, what cannot be used), a
-checkpoint (architecture, parameters), a picture (size, orientation) or a video (frames, rotation).
+checkpoint (architecture, parameters), a picture (size, orientation), a video (frames, rotation), or
+cameras (COLMAP folder, transforms.json, cameras.json). For a scene, cameras.json beside it counts.
 Nothing in the file is executed.
 """
 EXAMPLES = """\
@@ -27,15 +28,16 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("file", type=Path, metavar="FILE", help="file, or folder with cameras")
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
     """Look at the file."""
     path: Path = options.file
     if path.is_dir():
-        raise ValueError(f"{path}: is a folder; give a file")
-    data = {"file": str(path), "bytes": path.stat().st_size, **_describe(path, console)}
+        data = {"file": str(path), **_cameras(path)}
+    else:
+        data = {"file": str(path), "bytes": path.stat().st_size, **_describe(path, console)}
     shown = {name: _readable(name, value) for name, value in data.items()}
     console.result(table(shown), data)
 
@@ -46,6 +48,8 @@ def _describe(path: Path, console: Console) -> dict[str, Any]:
     from zipsplat.scene_files import is_scene_file
     from zipsplat.weights import SUFFIXES
 
+    if path.suffix.lower() == ".json":
+        return _cameras(path)
     if path.suffix.lower() in SUFFIXES:
         return _checkpoint(path)
     if is_scene_file(path):
@@ -83,8 +87,46 @@ def _scene(path: Path) -> dict[str, Any]:
         "median_opacity": _number(np.median(arrays.opacities)) if count else None,
         "bytes_per_gaussian": round(path.stat().st_size / count, 1) if count else None,
         "note": arrays.note or None,
+        **_cameras_beside(path),
         "remarks": list(arrays.remarks),
     }
+
+
+def _cameras_beside(scene: Path) -> dict[str, Any]:
+    """What `cameras.json` in the folder of a scene says, if there is one."""
+    file = scene.with_name("cameras.json")
+    if not file.is_file():
+        return {}
+    try:
+        found = _cameras(file)
+    except ValueError as error:
+        return {"cameras_file": str(file), "cameras": str(error)}
+    return {"cameras_file": str(file)} | {name: found[name] for name in ("cameras", "views")}
+
+
+def _cameras(path: Path) -> dict[str, Any]:
+    """Views with their places; photos need not be there."""
+    from zipsplat.camera_estimation.load import list_cameras
+
+    kind, capture = list_cameras(path)
+    lenses = list(dict.fromkeys(photo.lens for photo in capture.photos))
+    return {
+        "kind": kind,
+        "views": len(capture.photos),
+        "points": None if capture.points is None else len(capture.points),
+        "lenses": [
+            f"{lens.model} {lens.width}x{lens.height}, focal {lens.packed[0]:.1f} pixels"
+            for lens in lenses
+        ],
+        "cameras": [
+            f"{photo.path.name} at {_place(photo.world_from_camera[:3, 3])}"
+            for photo in capture.photos
+        ],
+    }
+
+
+def _place(center: np.ndarray) -> str:
+    return "(" + ", ".join(f"{_number(value):g}" for value in center) + ")"
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
@@ -159,6 +201,8 @@ def _numbers(values: np.ndarray) -> list[float]:
 def _readable(name: str, value: object) -> object:
     if name == "bytes":
         return readable_bytes(int(str(value)))
+    if name == "cameras" and isinstance(value, list):
+        return "\n  ".join(["", *value])
     if isinstance(value, dict):
         return ", ".join(f"{number} with {what}" for what, number in value.items()) or "nothing"
     if isinstance(value, list):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +24,20 @@ from splatfactory.datasets.scripts.conversion import (
     run_command,
     say,
 )
-from splatfactory.datasets.scripts.custom import colmap, nerfstudio
-from splatfactory.datasets.scripts.custom.capture import Capture, Photo, photos_in, scene_key
-from splatfactory.datasets.scripts.custom.focal import Focal, common_focal
 from splatfactory.datasets.scripts.custom.pictures import encode_photo
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
-from zipsplat.images import image_info, load_image
+from zipsplat.camera_estimation import colmap_model, nerfstudio
+from zipsplat.camera_estimation.capture import Capture, Photo, files_in
+from zipsplat.camera_estimation.focal import Focal, noted_focal
+from zipsplat.camera_estimation.straightening import Pixels, to_bytes
+from zipsplat.camera_estimation.structure_from_motion import Search, solve
+from zipsplat.images import is_image_file, load_image
+from zipsplat.inputs import natural_key
 from zipsplat.video import is_video_file, load_video
 
 TOOL = "custom.convert"
+_MIN_PHOTOS = 3
 DEPTH_ADVICE = (
     "These shards have no depth. Train and evaluate with data.normalize_baseline=max_pairwise_d,"
     " or add depth with python -m splatfactory.datasets.scripts.extract_depth."
@@ -62,55 +68,80 @@ def read_capture(source: Path, options: argparse.Namespace, workspace: Path) -> 
     if options.poses == "auto":
         if (source / "transforms.json").is_file():
             return nerfstudio.read(source / "transforms.json")
-        model = colmap.find_model(source)
+        model = colmap_model.find_model(source)
         if model is not None:
-            return colmap.read(source, model)
+            return colmap_model.read(model, files_in([source / "images", source]))
     return _from_photos(source, options, workspace)
+
+
+def scene_key(path: Path) -> str:
+    """A scene name from a file or folder name: letters, digits, `-` and `_`."""
+    whole = path.resolve()
+    if whole.name == "transforms.json":
+        whole = whole.parent
+    stem = whole.name if whole.is_dir() else whole.stem
+    return re.sub(r"[^\w-]+", "-", stem).strip("-") or "scene"
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """Pictures of a folder, in natural order; those in `images` if it has such a folder."""
+    inner = folder / "images"
+    found = _pictures(inner) if inner.is_dir() else []
+    return found or _pictures(folder)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    files = [path for path in folder.iterdir() if path.is_file() and is_image_file(path)]
+    return sorted(files, key=natural_key)
 
 
 def _from_photos(source: Path, options: argparse.Namespace, workspace: Path) -> Capture:
     photos = photos_in(source)
     if not photos:
         raise ValueError(f"{source} holds no pictures, no transforms.json and no COLMAP model")
-    focal = options.focal or common_focal(photos)
+    focals = [options.focal or noted_focal(photo) for photo in photos]
     upright = _upright_copies(photos, workspace / "images", options.max_side)
-    is_sequence = options.order == "sequence"
-    return colmap.estimate(upright, workspace, scene_key(source), is_sequence, focal, say)
+    return _estimated(upright, focals, options.order == "sequence")
 
 
 def _from_video(source: Path, options: argparse.Namespace, workspace: Path) -> Capture:
     frames = load_video(source, options.num_frames, max_side=options.max_side)
     folder = workspace / "images"
     folder.mkdir(parents=True)
-    files = []
-    for number, frame in enumerate(frames):
-        file = folder / f"{number:06d}.png"
-        pixels = (frame * 255).round().byte().permute(1, 2, 0).numpy()
-        Image.fromarray(pixels).save(file, compress_level=1)
-        files.append(file)
-    focal = options.focal or Focal()
-    return colmap.estimate(files, workspace, scene_key(source), True, focal, say)
+    files = [_picture_file(folder, n, to_bytes(frame)) for n, frame in enumerate(frames)]
+    return _estimated(files, [options.focal or Focal()] * len(files), is_sequence=True)
 
 
 def _upright_copies(photos: Sequence[Path], folder: Path, max_side: int | None) -> list[Path]:
     """Copies without EXIF turns, so that COLMAP and the shards see the same pixels."""
     folder.mkdir(parents=True)
-    copies = []
-    for number, photo in enumerate(tqdm(photos, "photos", unit="photo", leave=False, disable=None)):
-        pixels = (load_image(photo, max_side=max_side) * 255).round().byte().permute(1, 2, 0)
-        copy = folder / f"{number:06d}.png"
-        Image.fromarray(pixels.numpy()).save(copy, compress_level=1)
-        copies.append(copy)
-    sizes = {(info.width, info.height) for info in map(image_info, copies)}
-    if len(sizes) > 1:
-        raise ValueError(
-            f"the photos have {len(sizes)} different sizes, for example {sorted(sizes)[:2]}; poses"
-            " are only found for photos of one camera: sort them into one folder per size"
-        )
-    return copies
+    bar = tqdm(photos, "photos", unit="photo", leave=False, disable=None)
+    return [
+        _picture_file(folder, number, to_bytes(load_image(photo, max_side=max_side)))
+        for number, photo in enumerate(bar)
+    ]
 
 
-def stored_capture(capture: Capture, max_side: int | None, num_workers: int = 0) -> StoredScene:
+def _picture_file(folder: Path, number: int, pixels: Pixels) -> Path:
+    file = folder / f"{number:06d}.png"
+    Image.fromarray(pixels).save(file, compress_level=1)
+    return file
+
+
+def _estimated(files: Sequence[Path], focals: Sequence[Focal], is_sequence: bool) -> Capture:
+    """Find the poses of upright pictures in one folder."""
+    if len(files) < _MIN_PHOTOS:
+        raise ValueError(f"poses need at least {_MIN_PHOTOS} photos, got {len(files)}")
+    solution = solve(files, focals, Search(is_sequence), say)
+    missing = len(solution.left_out)
+    lost = [f"{missing} of {len(files)} photos could not be placed: left out"] if missing else []
+    doubts = [f"WARNING: {doubt}" for doubt in solution.doubts]
+    return replace(solution.capture, notes=(*lost, *doubts))
+
+
+def stored_capture(
+    key: str, capture: Capture, max_side: int | None, num_workers: int = 0
+) -> StoredScene:
     """Encode all photos of a capture, in threads if there is more than one worker."""
 
     def encode(photo: Photo) -> tuple[bytes, npt.NDArray[np.float32]]:
@@ -119,12 +150,12 @@ def stored_capture(capture: Capture, max_side: int | None, num_workers: int = 0)
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
         made = pool.map(encode, capture.photos)
         total = len(capture.photos)
-        bar = tqdm(made, capture.key, total, unit="photo", leave=False, disable=None)
+        bar = tqdm(made, key, total, unit="photo", leave=False, disable=None)
         images, rows = zip(*bar, strict=True)
     poses = np.stack([photo.world_from_camera for photo in capture.photos])
     packed = np.concatenate([poses[:, :3, :3].reshape(-1, 9), poses[:, :3, 3]], axis=1)
     cameras = np.stack(rows)
-    return StoredScene(capture.key, cameras, packed.astype(np.float32), images)
+    return StoredScene(key, cameras, packed.astype(np.float32), images)
 
 
 @contextmanager
@@ -147,7 +178,7 @@ def _convert(source: Path, options: argparse.Namespace, output: ShardOutput) -> 
         capture = read_capture(source, options, workspace)
         for note in capture.notes:
             say(f"{key}: {note}")
-        output.add(stored_capture(capture, options.max_side, options.num_workers))
+        output.add(stored_capture(key, capture, options.max_side, options.num_workers))
     say(f"{key}: {len(capture.photos)} views")
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
-from splatfactory.datasets.scripts.custom import colmap
-from splatfactory.datasets.scripts.custom.capture import Lens, Photo
-from zipsplat.images import image_info, load_image, resize
+from zipsplat.camera_estimation.capture import Lens, Photo
+from zipsplat.camera_estimation.colmap import straighten
+from zipsplat.camera_estimation.straightening import Pixels, load_with_lens, shrunk
+from zipsplat.images import image_info
 
-Pixels = npt.NDArray[np.uint8]
 _KEPT_FORMATS = ("JPEG", "PNG", "WEBP")
 
 
@@ -34,13 +32,14 @@ def encode_photo(photo: Photo, max_side: int | None) -> tuple[bytes, npt.NDArray
     Raises:
         ValueError: if the file is damaged or does not fit its lens.
     """
-    pixels, lens, is_upright = _load(photo)
-    is_original = is_upright and not lens.is_distorted
+    pixels, lens = load_with_lens(photo.path, photo.lens)
+    is_original = image_info(photo.path).orientation == 1 and not lens.is_distorted
     original = (pixels.shape, lens.packed)
     if lens.is_distorted:
-        pixels, lens = colmap.straighten(pixels, lens)
+        pixels, lens = straighten(pixels, lens)
     pixels, lens = _centre(pixels, lens)
-    pixels, lens = _shrink(pixels, lens, max_side)
+    pixels = shrunk(pixels, max_side)
+    lens = lens.resized(pixels.shape[1], pixels.shape[0])
     row = np.array([lens.width, lens.height, *lens.packed], dtype=np.float32)
     if is_original and (pixels.shape, lens.packed) == original:
         data = photo.path.read_bytes()
@@ -49,40 +48,6 @@ def encode_photo(photo: Photo, max_side: int | None) -> tuple[bytes, npt.NDArray
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=0, method=0)
     return buffer.getvalue(), row
-
-
-def _load(photo: Photo) -> tuple[Pixels, Lens, bool]:
-    """Pixels, the lens at their size, and whether the stored pixels are upright ones.
-
-    A lens was measured either on the stored pixels or on the picture as it is shown, turned by its
-    EXIF note. The shape tells which.
-    """
-    info, lens = image_info(photo.path), photo.lens
-    turned = (lens.width < lens.height) != (info.width < info.height)
-    if info.orientation != 1 and (turned or (lens.width, lens.height) == _stored_size(photo.path)):
-        with Image.open(photo.path) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
-    else:
-        pixels = _bytes(load_image(photo.path))
-    height, width = pixels.shape[:2]
-    if abs(width / height / (lens.width / lens.height) - 1) > 0.02:
-        raise ValueError(
-            f"{photo.path} has {width} x {height} pixels, its camera {lens.width} x {lens.height}"
-        )
-    if (width, height) != (lens.width, lens.height):
-        lens = lens.resized(width, height)
-    return pixels, lens, info.orientation == 1
-
-
-def _stored_size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as picture:
-        width, height = picture.size
-    return width, height
-
-
-def _bytes(image: torch.Tensor) -> Pixels:
-    pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0)
-    return np.ascontiguousarray(pixels.numpy())
 
 
 def _centre(pixels: Pixels, lens: Lens) -> tuple[Pixels, Lens]:
@@ -102,16 +67,6 @@ def _centre(pixels: Pixels, lens: Lens) -> tuple[Pixels, Lens]:
     y = min(max(round(cy - height / 2), 0), lens.height - height)
     straight = Lens("PINHOLE", width, height, (fx, fy, cx - x, cy - y))
     return np.ascontiguousarray(pixels[y : y + height, x : x + width]), straight
-
-
-def _shrink(pixels: Pixels, lens: Lens, max_side: int | None) -> tuple[Pixels, Lens]:
-    longest = max(lens.width, lens.height)
-    if max_side is None or longest <= max_side:
-        return pixels, lens
-    width = max(1, round(lens.width * max_side / longest))
-    height = max(1, round(lens.height * max_side / longest))
-    image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
-    return _bytes(resize(image, height, width).clamp(0, 1)), lens.resized(width, height)
 
 
 def _is_kept(data: bytes) -> bool:

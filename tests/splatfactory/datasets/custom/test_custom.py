@@ -14,14 +14,16 @@ from PIL import Image, ImageFilter
 
 from splatfactory.datasets import samplers
 from splatfactory.datasets.multiview import MultiviewDataset, SampleConfig
-from splatfactory.datasets.scripts.custom import colmap, convert, nerfstudio
-from splatfactory.datasets.scripts.custom.capture import Lens, Photo, natural_order, scene_key
-from splatfactory.datasets.scripts.custom.focal import Focal, common_focal
+from splatfactory.datasets.scripts.custom import convert
+from splatfactory.datasets.scripts.custom.convert import scene_key
 from splatfactory.datasets.scripts.custom.pictures import encode_photo
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.store import ShardStore
 from splatfactory.datasets.synthetic.interiors import playroom
 from splatfactory.datasets.synthetic.scene import GeneratedScene, generate_scene
+from zipsplat.camera_estimation import colmap, colmap_model, nerfstudio
+from zipsplat.camera_estimation.capture import Lens, Photo, files_in
+from zipsplat.camera_estimation.focal import Focal, noted_focal
 
 SIZE = (60, 80)
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -226,44 +228,29 @@ def test_turned_photos_follow_the_shape_of_their_lens(tmp_path: Path) -> None:
     np.testing.assert_allclose(row[:2], [60, 80])
 
 
-@pytest.mark.parametrize(("fov_deg", "is_doubtful"), [(15, True), (62, False), (118, True)])
-def test_a_wild_field_of_view_is_named_with_what_to_do(fov_deg: float, is_doubtful: bool) -> None:
-    focal = 80 / np.tan(np.radians(fov_deg / 2))
-    notes = colmap._doubts(Lens("PINHOLE", 90, 160, (focal, focal, 45, 80)))
-    assert len(notes) == is_doubtful
-    for note in notes:
-        assert f"{fov_deg} degrees" in note
-        assert "--overwrite --focal-35mm" in note
-
-
-def test_focal_length_is_read_where_all_photos_agree(tmp_path: Path) -> None:
-    paths = []
-    for number, focal in enumerate((27, 27, 50)):
+def test_focal_length_is_read_from_the_notes_of_photos(tmp_path: Path) -> None:
+    for focal, expected in ((27, Focal(0.75)), (50, Focal(50 / 36)), (0, Focal()), (1, Focal())):
         exif = Image.Exif()
         exif.get_ifd(0x8769)[0xA405] = focal
-        paths.append(tmp_path / f"{number}.jpg")
-        Image.new("RGB", (8, 8)).save(paths[-1], exif=exif)
-    assert common_focal(paths[:2]) == Focal(0.75)
-    assert common_focal(paths) == Focal(None)
+        Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
+        assert noted_focal(tmp_path / "a.jpg") == expected
     (tmp_path / "text.jpg").write_text("no picture")
-    assert common_focal([tmp_path / "text.jpg"]) == Focal(None)
+    assert noted_focal(tmp_path / "text.jpg") == Focal()
     assert Focal.on_film(24) == Focal(2 / 3, is_certain=True)
     with pytest.raises(ValueError, match="between 5 and 2000 mm, got 0"):
         Focal.on_film(0)
 
 
-def test_names_and_order() -> None:
+def test_names() -> None:
     assert scene_key(Path("/photos/My trip (2).v1")) == "My-trip-2"
     assert scene_key(Path("/photos/house/transforms.json")) == "house"
-    names = [Path("f10.png"), Path("f9.png"), Path("a1.png")]
-    assert sorted(names, key=natural_order) == [names[2], names[1], names[0]]
 
 
 def test_a_missing_package_is_named(
     write_capture: WriteCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pycolmap", None)
-    with pytest.raises(ImportError, match="pip install pycolmap"):
+    with pytest.raises(ImportError, match="pip install 'pycolmap"):
         colmap.require()
 
 
@@ -295,7 +282,6 @@ def _write_colmap_text(folder: Path, scene: GeneratedScene) -> None:
 def test_a_colmap_folder_becomes_shards(
     write_capture: WriteCapture, scene: GeneratedScene, tmp_path: Path
 ) -> None:
-    pytest.importorskip("pycolmap")
     folder = write_capture("house")
     (folder / "transforms.json").unlink()
     _write_colmap_text(folder, scene)
@@ -315,12 +301,12 @@ def test_a_damaged_colmap_model_is_named(
     pycolmap.Reconstruction(str(model)).write_binary(str(model))
     for file in model.glob("*.txt"):
         file.unlink()
-    assert colmap.find_model(folder) == model
-    assert len(colmap.read(folder, model).photos) == 4
+    assert colmap_model.find_model(folder) == model
+    assert len(colmap_model.read(model, files_in([folder / "images"])).photos) == 4
     images = model / "images.bin"
     images.write_bytes(images.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"images\.bin is cut off"):
-        colmap.read(folder, model)
+        colmap_model.read(model, files_in([folder / "images"]))
 
 
 def test_distortion_is_taken_out(tmp_path: Path) -> None:

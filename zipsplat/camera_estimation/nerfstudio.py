@@ -9,61 +9,125 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from splatfactory.datasets.scripts.custom.capture import (
+from zipsplat.camera_estimation.capture import (
+    FLIP_YZ,
     Capture,
+    Find,
     FloatArray,
     Lens,
     Photo,
+    files_in,
     rigid,
-    scene_key,
 )
+from zipsplat.camera_estimation.point_cloud import read_point_cloud
+from zipsplat.files import write_atomically
 from zipsplat.images import image_info
+from zipsplat.posed_images import SparsePoints
 
-_OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
-_SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
 
 
-def read(path: Path) -> Capture:
-    """Read `transforms.json`.
+def read(path: Path, find: Find | None = None) -> Capture:
+    """Read `transforms.json`, and the sparse points that it names.
+
+    Args:
+        path: of the file.
+        find: where the photo of a `file_path` is; relative to the folder of the file if not given.
 
     Raises:
         ValueError: if it is damaged, lacks something, or none of its pictures exist.
     """
     content = _load(path)
-    undo = _undo_applied(content, path)
+    find = find or files_in([path.parent], SUFFIXES)
+    back, scale = _applied(content, path)
     photos, missing = [], []
     for number, frame in enumerate(content["frames"]):
         what = f"{path.name}, frame {number}"
         if not isinstance(frame, dict) or "file_path" not in frame:
             raise ValueError(f"{what}: needs `file_path` and `transform_matrix`")
-        file = _find(path.parent, str(frame["file_path"]))
+        file = find(str(frame["file_path"]))
         if file is None:
             missing.append(str(frame["file_path"]))
             continue
         if "transform_matrix" not in frame:
             raise ValueError(f"{what}: has no `transform_matrix`")
-        pose = undo(rigid(frame["transform_matrix"], f"{what}: transform_matrix"))
+        pose = rigid(frame["transform_matrix"], f"{what}: transform_matrix")
+        pose[:3, 3] /= scale
         lens = _lens({**content, **frame}, file, what)
-        photos.append(Photo(file, lens, pose @ _OPENCV_FROM_OPENGL))
+        photos.append(Photo(file, lens, back @ pose @ FLIP_YZ))
     if not photos:
         raise ValueError(
             f"{path}: none of the {len(missing)} pictures exist, for example {missing[:1]};"
             " their paths are relative to the folder of the file"
         )
     notes = (f"{len(missing)} pictures do not exist, e.g. {missing[0]}",) if missing else ()
-    return Capture(scene_key(path), tuple(photos), notes)
+    points = _points(content, path)
+    if points is not None:
+        positions = points.positions.astype(np.float64) / scale @ back[:3, :3].T + back[:3, 3]
+        points = replace(points, positions=positions.astype(np.float32))
+    return Capture(tuple(photos), points, notes)
+
+
+def write(
+    path: Path,
+    files: Sequence[str],
+    lenses: Sequence[Lens],
+    poses: Sequence[FloatArray],
+    point_file: str | None,
+) -> None:
+    """Write `transforms.json`, with the intrinsics in each frame.
+
+    Args:
+        path: of the file.
+        files: V pictures, relative to the folder of the file.
+        lenses: V intrinsics at the size of the pictures: pinhole ones, or SIMPLE_RADIAL.
+        poses: V of (4, 4) world-from-camera, OpenCV axes.
+        point_file: `.ply` of sparse points, relative to the folder of the file.
+    """
+    frames = [
+        {"file_path": name, **_intrinsics(lens), "transform_matrix": (pose @ FLIP_YZ).tolist()}
+        for name, lens, pose in zip(files, lenses, poses, strict=True)
+    ]
+    is_distorted = any(lens.is_distorted for lens in lenses)
+    content: dict[str, Any] = {"camera_model": "OPENCV" if is_distorted else "PINHOLE"}
+    if point_file is not None:
+        content["ply_file_path"] = point_file
+    text = json.dumps({**content, "frames": frames}, indent=1) + "\n"
+    write_atomically(path, lambda file: _write_text(file, text))
+
+
+def _write_text(file: BinaryIO, text: str) -> None:
+    file.write(text.encode("utf-8"))
+
+
+def _intrinsics(lens: Lens) -> dict[str, float]:
+    fx, fy, cx, cy = lens.packed
+    values = {"w": lens.width, "h": lens.height, "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy}
+    if lens.is_distorted:
+        if lens.model != "SIMPLE_RADIAL":
+            raise ValueError(f"transforms.json is written for SIMPLE_RADIAL, not for {lens.model}")
+        values |= {"k1": lens.distortion[0], "k2": 0.0, "p1": 0.0, "p2": 0.0}
+    return values
+
+
+def _points(content: Mapping[str, Any], path: Path) -> SparsePoints | None:
+    """The sparse points that `ply_file_path` names, as they lie in the file."""
+    name = content.get("ply_file_path")
+    file = path.parent / str(name)
+    return read_point_cloud(file) if name is not None and file.is_file() else None
 
 
 def _load(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no valid JSON: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
         raise ValueError(f"{path} is no transforms.json: it needs a list `frames`")
@@ -72,39 +136,21 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _undo_applied(content: Mapping[str, Any], path: Path) -> Any:
-    """A function that takes poses back to the frame of the capture.
-
-    nerfstudio notes in `applied_transform` and `applied_scale` how it moved the world.
-    """
+def _applied(content: Mapping[str, Any], path: Path) -> tuple[FloatArray, float]:
+    """How nerfstudio moved the world: the inverse of `applied_transform`, and `applied_scale`."""
     scale = float(content.get("applied_scale", 1.0))
     if not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"{path}: applied_scale must be positive, got {scale}")
     moved = np.eye(4)
     if "applied_transform" in content:
         moved = rigid(content["applied_transform"], f"{path.name}: applied_transform")
-    back = np.linalg.inv(moved)
-
-    def undo(pose: FloatArray) -> FloatArray:
-        unscaled = pose.copy()
-        unscaled[:3, 3] /= scale
-        return np.asarray(back @ unscaled)
-
-    return undo
-
-
-def _find(folder: Path, name: str) -> Path | None:
-    for suffix in _SUFFIXES:
-        candidate = folder / (name + suffix)
-        if candidate.is_file():
-            return candidate
-    return None
+    return np.asarray(np.linalg.inv(moved), dtype=np.float64), scale
 
 
 def _lens(values: Mapping[str, Any], file: Path, what: str) -> Lens:
     try:
         return _checked_lens(values, file)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{what}: {error}") from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,24 +32,21 @@ class Focal:
             ValueError: if it is not between 5 and 2000 mm.
         """
         if not 5 <= length_mm <= 2000:
-            raise ValueError(f"--focal-35mm must be between 5 and 2000 mm, got {length_mm}")
+            raise ValueError(
+                f"the focal length on 35 mm film must be between 5 and 2000 mm, got {length_mm}"
+            )
         return Focal(length_mm / _FILM_WIDTH_MM, is_certain=True)
 
 
-def common_focal(photos: Sequence[Path]) -> Focal:
-    """Focal length that all photos note; unknown if they do not agree.
+def noted_focal(photo: Path) -> Focal:
+    """Focal length that a photo notes in its EXIF data; unknown if it does not.
 
     It comes from the tag `FocalLengthIn35mmFilm` (EXIF 2.32), whose film is 36 mm wide.
     """
-    noted = {_noted(photo) for photo in photos}
-    value = noted.pop() if len(noted) == 1 else None
-    return Focal(value / _FILM_WIDTH_MM if value else None)
-
-
-def _noted(photo: Path) -> float | None:
     try:
         with Image.open(photo) as picture:
             value = picture.getexif().get_ifd(_EXIF_BLOCK).get(_FOCAL_35MM)
-            return float(value) if value else None
+            length = float(value) if value else 0.0
     except (OSError, ValueError, TypeError):
-        return None
+        return Focal()
+    return Focal(length / _FILM_WIDTH_MM) if 5 <= length <= 2000 else Focal()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from zipsplat.images import is_image_file
+from zipsplat.posed_images import SparsePoints
 
 FloatArray = npt.NDArray[np.float64]
+Find = Callable[[str], Path | None]
+"""Where the photo of a name is, if it is anywhere."""
+
+# OpenGL's camera axes (y up, z backwards) to OpenCV's (y down, z forward), and back.
+FLIP_YZ = np.diag([1.0, -1.0, -1.0, 1.0])
 
 # Camera models of COLMAP, with the places of fx, fy, cx, cy among their parameters; all others
 # are distortion (https://colmap.github.io/cameras.html).
@@ -55,6 +59,8 @@ class Lens:
             )
         if len(self.params) <= max(_LAYOUTS[self.model]):
             raise ValueError(f"{self.model} has too few parameters: {self.params}")
+        if not np.isfinite(self.params).all():
+            raise ValueError(f"camera parameters must be finite, got {self.params}")
         if self.width < 1 or self.height < 1 or min(self.packed[:2]) <= 0:
             raise ValueError(
                 f"a camera needs positive size and focal length, got {self.width} x {self.height},"
@@ -68,11 +74,20 @@ class Lens:
         return fx, fy, cx, cy
 
     @property
+    def distortion(self) -> tuple[float, ...]:
+        """The other parameters, in the order of the model."""
+        used = set(_LAYOUTS[self.model])
+        return tuple(value for place, value in enumerate(self.params) if place not in used)
+
+    @property
     def is_distorted(self) -> bool:
         """Whether straight lines are bent by more than nothing."""
-        used = set(_LAYOUTS[self.model])
-        others = [value for place, value in enumerate(self.params) if place not in used]
-        return self.model in _FISHEYES or any(value != 0 for value in others)
+        return self.model in _FISHEYES or any(value != 0 for value in self.distortion)
+
+    @property
+    def focal_factor(self) -> float:
+        """Focal length as a multiple of the longer side."""
+        return self.packed[0] / max(self.width, self.height)
 
     def resized(self, width: int, height: int) -> Lens:
         """The lens of the same picture at another size."""
@@ -102,41 +117,25 @@ class Capture:
     """Photos of one place in the order in which they were taken.
 
     Attributes:
-        key: name of the scene in shards.
         photos: at least one.
+        points: sparse points if there are any; their pixels are those of the photos as taken, at
+            the size of the lens.
         notes: what a person should know, for example photos left out.
     """
 
-    key: str
     photos: tuple[Photo, ...]
+    points: SparsePoints | None = None
     notes: tuple[str, ...] = ()
 
 
-def scene_key(path: Path) -> str:
-    """A scene name from a file or folder name: letters, digits, `-` and `_`."""
-    whole = path.resolve()
-    if whole.name == "transforms.json":
-        whole = whole.parent
-    stem = whole.name if whole.is_dir() else whole.stem
-    return re.sub(r"[^\w-]+", "-", stem).strip("-") or "scene"
+def files_in(folders: Sequence[Path], suffixes: Sequence[str] = ("",)) -> Find:
+    """Finds names, perhaps with a suffix added, in the first folder that has them."""
 
+    def find(name: str) -> Path | None:
+        candidates = (folder / (name + suffix) for folder in folders for suffix in suffixes)
+        return next((file for file in candidates if file.is_file()), None)
 
-def natural_order(path: Path) -> list[tuple[int, int, str]]:
-    """Sort key that puts `frame_10` behind `frame_9`."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
-
-
-def photos_in(folder: Path) -> list[Path]:
-    """Pictures of a folder, in natural order; those in `images` if it has such a folder."""
-    inner = folder / "images"
-    found = _pictures(inner) if inner.is_dir() else []
-    return found or _pictures(folder)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    files = [path for path in folder.iterdir() if path.is_file() and is_image_file(path)]
-    return sorted(files, key=natural_order)
+    return find
 
 
 def rigid(matrix: Sequence[Sequence[float]] | FloatArray, what: str) -> FloatArray:

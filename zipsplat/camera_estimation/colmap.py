@@ -1,0 +1,98 @@
+"""The package `pycolmap`: optional (`zipsplat[cameras]`), imported here at first use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zipsplat.camera_estimation.capture import Lens
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def require() -> Any:
+    """The module `pycolmap`, quiet.
+
+    Raises:
+        ImportError: if it is not installed, or is too old.
+    """
+    try:
+        import pycolmap
+    except ImportError as error:
+        raise ImportError("this needs COLMAP: pip install 'pycolmap>=4.1.1'") from error
+    if not hasattr(pycolmap, "global_mapping"):
+        raise ImportError(
+            f"this needs pycolmap 4.1.1 or newer, here is {pycolmap.__version__}:"
+            " pip install --upgrade pycolmap"
+        )
+    pycolmap.logging.minloglevel = 3  # what fails is said in our own words
+    return pycolmap
+
+
+def interruptible(work: Callable[[], Any]) -> Any:
+    """Do long work of `pycolmap` in a thread of its own, so that Ctrl-C need not wait for its end.
+
+    After an interruption the thread lives on until the process ends.
+    """
+    outcome: list[Any] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(timeout=0.2)
+    if errors:
+        raise errors[0]
+    return outcome[0]
+
+
+def lens_of(camera: Any) -> Lens:
+    """The intrinsics of a camera of `pycolmap`."""
+    params = tuple(map(float, camera.params))
+    return Lens(str(camera.model_name), camera.width, camera.height, params)
+
+
+def camera_of(lens: Lens) -> Any:
+    """A camera of `pycolmap`."""
+    return require().Camera(
+        model=lens.model, width=lens.width, height=lens.height, params=list(lens.params)
+    )
+
+
+def straighten(pixels: Pixels, lens: Lens) -> tuple[Pixels, Lens]:
+    """Take the lens distortion out of a picture.
+
+    Args:
+        pixels: (H, W, 3).
+        lens: that took it, of the same size.
+
+    Returns:
+        The picture without blank borders, of about the same size, and its pinhole lens.
+    """
+    pycolmap = require()
+    options = pycolmap.UndistortCameraOptions(blank_pixels=0.0)
+    bitmap = pycolmap.Bitmap.from_array(np.ascontiguousarray(pixels))
+    straight, pinhole = pycolmap.undistort_image(options, bitmap, camera_of(lens))
+    return np.asarray(straight.to_array(), dtype=np.uint8), lens_of(pinhole)
+
+
+def straighten_points(
+    points: npt.NDArray[np.float32], lens: Lens, pinhole: Lens
+) -> npt.NDArray[np.float32]:
+    """Where points (N, 2) of a distorted picture lie in the straight one."""
+    if not lens.is_distorted:
+        scale = np.array([pinhole.width / lens.width, pinhole.height / lens.height], np.float32)
+        return points * scale
+    rays = np.asarray(camera_of(lens).cam_from_img(points.astype(np.float64)))
+    fx, fy, cx, cy = pinhole.packed
+    return (rays * (fx, fy) + (cx, cy)).astype(np.float32)

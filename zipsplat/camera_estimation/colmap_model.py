@@ -1,0 +1,432 @@
+"""Models of COLMAP as files, read and written without COLMAP.
+
+The layouts are those of https://colmap.github.io/format.html: `cameras`, `images` and `points3D`,
+either binary (little-endian, `.bin`) or text (`.txt`). Poses are stored as camera-from-world
+quaternions wxyz and translations.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from zipsplat.camera_estimation.capture import Capture, Find, FloatArray, Lens, Photo
+from zipsplat.files import write_atomically
+from zipsplat.inputs import natural_key
+from zipsplat.posed_images import SparsePoints
+from zipsplat.rotations import matrix_from_quat, quat_from_matrix
+
+PARTS = ("cameras", "images", "points3D")
+_MODEL_FOLDERS = ("sparse/0", "sparse", "colmap/sparse/0", "colmap", ".")
+# Number in binary files, and number of parameters.
+_MODELS = {
+    "SIMPLE_PINHOLE": (0, 3),
+    "PINHOLE": (1, 4),
+    "SIMPLE_RADIAL": (2, 4),
+    "RADIAL": (3, 5),
+    "OPENCV": (4, 8),
+    "OPENCV_FISHEYE": (5, 8),
+    "FULL_OPENCV": (6, 12),
+    "FOV": (7, 5),
+    "SIMPLE_RADIAL_FISHEYE": (8, 4),
+    "RADIAL_FISHEYE": (9, 5),
+    "THIN_PRISM_FISHEYE": (10, 12),
+}
+_POINT_2D = np.dtype([("pixel", "<f8", 2), ("point", "<i8")])
+_TRACK = np.dtype([("image", "<u4"), ("feature", "<u4")])
+_LONGEST_NAME = 4096
+_FARTHEST = 1e30  # float32 ends at 3e38
+
+
+@dataclass(frozen=True)
+class ModelImage:
+    """An image of a model.
+
+    Attributes:
+        name: of its file, relative to the folder of images.
+        camera: number of its camera.
+        world_from_camera: (4, 4) rigid, OpenCV axes.
+        pixels: (N, 2) float64 features.
+        point_ids: (N,) int64 points that they see, −1 for none.
+    """
+
+    name: str
+    camera: int
+    world_from_camera: FloatArray
+    pixels: FloatArray
+    point_ids: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ModelPoint:
+    """A point of a model.
+
+    Attributes:
+        position: x, y, z.
+        color: red, green, blue, 0 to 255.
+        error: mean reprojection error in pixels.
+        track: records (L,) of `image` and `feature`.
+    """
+
+    position: tuple[float, float, float]
+    color: tuple[int, int, int]
+    error: float
+    track: npt.NDArray[np.void]
+
+
+@dataclass(frozen=True)
+class Model:
+    """All of a model, by the numbers it uses itself."""
+
+    cameras: Mapping[int, Lens]
+    images: Mapping[int, ModelImage]
+    points: Mapping[int, ModelPoint]
+
+
+def find_model(folder: Path) -> Path | None:
+    """The folder of a COLMAP model (`cameras` and `images`, .bin or .txt) in a capture."""
+    for name in _MODEL_FOLDERS:
+        candidate = folder / name
+        for suffix in (".bin", ".txt"):
+            if all((candidate / f"{part}{suffix}").is_file() for part in PARTS[:2]):
+                return candidate
+    return None
+
+
+def read_model(folder: Path) -> Model:
+    """Read the files of a model, binary ones if there are both kinds.
+
+    Raises:
+        ValueError: if it is damaged or has a camera that is not supported.
+    """
+    suffix = ".bin" if (folder / "cameras.bin").is_file() else ".txt"
+    try:
+        if suffix == ".bin":
+            files = [_Bytes(folder / f"{part}.bin") for part in PARTS]
+            return Model(_cameras(files[0]), _images(files[1]), _points(files[2]))
+        lines = [_text_lines(folder / f"{part}.txt") for part in PARTS]
+        return Model(
+            dict(map(_camera_of_line, lines[0])),
+            dict(map(_image_of_lines, lines[1][::2], lines[1][1::2])),
+            dict(map(_point_of_line, lines[2])),
+        )
+    except (ValueError, IndexError, struct.error, OSError) as error:
+        raise ValueError(f"{folder} is no readable COLMAP model: {error}") from error
+
+
+def read(model: Path, find: Find) -> Capture:
+    """Read a model with the photos that it is about.
+
+    Args:
+        model: folder of the model.
+        find: where the photo of a name is.
+
+    Raises:
+        ValueError: if it is damaged or none of its photos exist.
+    """
+    content = read_model(model)
+    kept: list[tuple[int, Photo]] = []
+    missing = []
+    for number, image in content.images.items():
+        if image.camera not in content.cameras:
+            raise ValueError(f"{model}: {image.name} has a camera that is not in the model")
+        file = find(image.name)
+        if file is None:
+            missing.append(image.name)
+        else:
+            lens = content.cameras[image.camera]
+            kept.append((number, Photo(file, lens, image.world_from_camera)))
+    if not kept:
+        raise ValueError(
+            f"{model}: none of the model's {len(missing)} pictures exist, e.g. {missing[:1]};"
+            " they are expected in the folder `images`"
+        )
+    kept.sort(key=lambda item: natural_key(item[1].path))
+    notes = (f"{len(missing)} pictures do not exist, e.g. {missing[0]}",) if missing else ()
+    points = _sparse_points(content, [number for number, _ in kept])
+    return Capture(tuple(photo for _, photo in kept), points, notes)
+
+
+def _sparse_points(model: Model, order: Sequence[int]) -> SparsePoints | None:
+    """The points with the observations of some images, which become views in that order."""
+    view_of = {number: view for view, number in enumerate(order)}
+    rows, counts = [], []
+    for point in model.points.values():
+        seen = [
+            (view_of[image], *model.images[image].pixels[feature])
+            for image, feature in point.track.tolist()
+            if image in view_of and feature < len(model.images[image].pixels)
+        ]
+        rows += seen
+        counts.append(len(seen))
+    if not counts:
+        return None
+    table = np.array(rows, np.float64).reshape(-1, 3)
+    every = list(model.points.values())
+    numbers = [*(x for point in every for x in (*point.position, point.error)), *table.ravel()]
+    if not np.abs(numbers).max() < _FARTHEST:
+        raise ValueError("the model has points without a usable place")
+    return SparsePoints(
+        np.array([point.position for point in every], np.float32),
+        np.array([point.color for point in every], np.float32) / np.float32(255),
+        np.array([point.error for point in every], np.float32),
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        table[:, 0].astype(np.int64),
+        table[:, 1:].astype(np.float32),
+    )
+
+
+class _Bytes:
+    """A file read from front to back; every count is checked against what is left of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self.data = path.read_bytes() if path.is_file() or path.stem != "points3D" else bytes(8)
+        self.place = 0
+
+    def take(self, layout: str) -> tuple[float, ...]:
+        """Values of a `struct` layout."""
+        size = struct.calcsize(layout)
+        self.need(size)
+        values = struct.unpack_from(layout, self.data, self.place)
+        self.place += size
+        return values
+
+    def records(self, dtype: np.dtype[np.void]) -> npt.NDArray[np.void]:
+        """Records behind their number, uint64."""
+        count = self.count(dtype.itemsize)
+        found = np.frombuffer(self.data, dtype, count, self.place)
+        self.place += count * dtype.itemsize
+        return found
+
+    def count(self, smallest: int) -> int:
+        """A number, uint64, of things of at least so many bytes that follow."""
+        (count,) = self.take("<Q")
+        self.need(int(count) * smallest)
+        return int(count)
+
+    def text(self) -> str:
+        """A string that ends in a zero byte."""
+        end = self.data.find(b"\0", self.place, self.place + _LONGEST_NAME)
+        if end < 0:
+            raise ValueError(f"{self.name} is damaged: it has a name without end")
+        text = self.data[self.place : end].decode("utf-8", "replace")
+        self.place = end + 1
+        return text
+
+    def need(self, size: int) -> None:
+        """Refuse to go beyond the end."""
+        if size > len(self.data) - self.place:
+            raise ValueError(f"{self.name} is cut off or damaged")
+
+
+def _cameras(file: _Bytes) -> dict[int, Lens]:
+    names = {number: name for name, (number, _) in _MODELS.items()}
+    cameras = {}
+    for _ in range(file.count(48)):
+        number, model, width, height = map(int, file.take("<IiQQ"))
+        if model not in names:
+            raise ValueError(f"{file.name} has a camera of the unknown model {model}")
+        params = file.take(f"<{_MODELS[names[model]][1]}d")
+        cameras[number] = Lens(names[model], width, height, params)
+    return cameras
+
+
+def _images(file: _Bytes) -> dict[int, ModelImage]:
+    images = {}
+    for _ in range(file.count(73)):
+        (number,) = file.take("<I")
+        quat_and_center = file.take("<7d")
+        (camera,) = file.take("<I")
+        name = file.text()
+        found = file.records(_POINT_2D)
+        pose = _world_from_camera(quat_and_center, name)
+        image = ModelImage(name, int(camera), pose, found["pixel"], found["point"])
+        images[int(number)] = image
+    return images
+
+
+def _points(file: _Bytes) -> dict[int, ModelPoint]:
+    points = {}
+    for _ in range(file.count(51)):
+        number, x, y, z, red, green, blue, error = file.take("<Q3d3Bd")
+        color = (int(red), int(green), int(blue))
+        points[int(number)] = ModelPoint((x, y, z), color, error, file.records(_TRACK))
+    return points
+
+
+def _text_lines(path: Path) -> list[str]:
+    if not path.is_file() and path.stem == "points3D":
+        return []
+    lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    lines = [line for line in lines if not line.startswith("#")]
+    if path.stem != "images":
+        return [line for line in lines if line]
+    while lines and not lines[0]:
+        lines.pop(0)
+    return lines if len(lines) % 2 == 0 else [*lines, ""]  # the last image may see nothing
+
+
+def _camera_of_line(line: str) -> tuple[int, Lens]:
+    words = line.split()
+    return int(words[0]), Lens(words[1], int(words[2]), int(words[3]), tuple(map(float, words[4:])))
+
+
+def _image_of_lines(line: str, features: str) -> tuple[int, ModelImage]:
+    words = line.split(maxsplit=9)
+    table = np.array(features.split(), dtype=np.float64).reshape(-1, 3)
+    pose = _world_from_camera(tuple(map(float, words[1:8])), words[9])
+    points = table[:, 2].astype(np.int64)
+    return int(words[0]), ModelImage(words[9], int(words[8]), pose, table[:, :2], points)
+
+
+def _point_of_line(line: str) -> tuple[int, ModelPoint]:
+    words = line.split()
+    x, y, z = map(float, words[1:4])
+    red, green, blue = map(int, words[4:7])
+    pairs = np.array(words[8:], dtype=np.uint32).reshape(-1, 2)
+    track = np.empty(len(pairs), _TRACK)
+    track["image"], track["feature"] = pairs.T
+    return int(words[0]), ModelPoint((x, y, z), (red, green, blue), float(words[7]), track)
+
+
+def _world_from_camera(values: Sequence[float], name: str) -> FloatArray:
+    quat, t = np.array(values[:4]), np.array(values[4:])
+    is_usable = np.abs(values).max() < _FARTHEST  # which NaN is not either
+    norm = float(np.linalg.norm(quat)) if is_usable else 0.0
+    if not 0.5 < norm < 2:
+        raise ValueError(f"{name} has no usable pose")
+    R = matrix_from_quat(torch.from_numpy(quat / norm)).numpy()
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = R.T, -R.T @ t
+    return pose
+
+
+def model_of(
+    names: Sequence[str],
+    lenses: Sequence[Lens],
+    poses: Sequence[FloatArray],
+    points: SparsePoints | None,
+) -> Model:
+    """A model of views in their order; equal lenses share a camera, numbers begin at 1."""
+    distinct = list(dict.fromkeys(lenses))
+    images = {}
+    tracks = [] if points is None else _tracks(points)
+    for view, (name, lens, pose) in enumerate(zip(names, lenses, poses, strict=True)):
+        seen = np.zeros(0, np.int64) if points is None else np.flatnonzero(points.views == view)
+        pixels = np.zeros((0, 2)) if points is None else points.pixels[seen].astype(np.float64)
+        ids = np.zeros(0, np.int64) if points is None else _point_of_row(points)[seen] + 1
+        images[view + 1] = ModelImage(name, distinct.index(lens) + 1, pose, pixels, ids)
+    return Model(
+        {number: lens for number, lens in enumerate(distinct, start=1)},
+        images,
+        {number: point for number, point in enumerate(tracks, start=1)},
+    )
+
+
+def _point_of_row(points: SparsePoints) -> npt.NDArray[np.int64]:
+    return np.repeat(np.arange(len(points)), np.diff(points.offsets))
+
+
+def _tracks(points: SparsePoints) -> list[ModelPoint]:
+    """The points; the features of an image are its observations in their order."""
+    feature = np.zeros(len(points.views), np.uint32)
+    for view in np.unique(points.views):
+        rows = np.flatnonzero(points.views == view)
+        feature[rows] = np.arange(len(rows))
+    colors = np.rint(points.colors * 255).astype(int).clip(0, 255)
+    made = []
+    for number, (start, end) in enumerate(zip(points.offsets, points.offsets[1:], strict=False)):
+        track = np.empty(end - start, _TRACK)
+        track["image"], track["feature"] = points.views[start:end] + 1, feature[start:end]
+        x, y, z = map(float, points.positions[number])
+        red, green, blue = map(int, colors[number])
+        error = float(points.errors[number])
+        made.append(ModelPoint((x, y, z), (red, green, blue), error, track))
+    return made
+
+
+def write_model(folder: Path, model: Model, *, as_text: bool = False) -> None:
+    """Write the three files of a model.
+
+    Args:
+        folder: that gets them; it is made.
+        model: to be written.
+        as_text: `.txt` instead of `.bin`.
+    """
+    writers = zip(PARTS, _TEXT_WRITERS if as_text else _BINARY_WRITERS, strict=True)
+    for part, pieces in writers:
+        suffix = "txt" if as_text else "bin"
+        write_atomically(folder / f"{part}.{suffix}", _joined(pieces(model)))
+
+
+def _joined(pieces: Iterator[bytes]) -> Callable[[BinaryIO], None]:
+    return lambda file: file.writelines(pieces)
+
+
+def _quat_and_center(pose: FloatArray) -> list[float]:
+    R = pose[:3, :3].T
+    quat = quat_from_matrix(torch.from_numpy(np.ascontiguousarray(R))).tolist()
+    return [*quat, *(-R @ pose[:3, 3]).tolist()]
+
+
+def _camera_bytes(model: Model) -> Iterator[bytes]:
+    yield struct.pack("<Q", len(model.cameras))
+    for number, lens in model.cameras.items():
+        yield struct.pack("<IiQQ", number, _MODELS[lens.model][0], lens.width, lens.height)
+        yield struct.pack(f"<{len(lens.params)}d", *lens.params)
+
+
+def _image_bytes(model: Model) -> Iterator[bytes]:
+    yield struct.pack("<Q", len(model.images))
+    for number, image in model.images.items():
+        pose = _quat_and_center(image.world_from_camera)
+        yield struct.pack("<I7dI", number, *pose, image.camera) + image.name.encode() + b"\0"
+        table = np.empty(len(image.pixels), _POINT_2D)
+        table["pixel"], table["point"] = image.pixels, image.point_ids
+        yield struct.pack("<Q", len(table)) + table.tobytes()
+
+
+def _point_bytes(model: Model) -> Iterator[bytes]:
+    yield struct.pack("<Q", len(model.points))
+    for number, point in model.points.items():
+        yield struct.pack("<Q3d3Bd", number, *point.position, *point.color, point.error)
+        yield struct.pack("<Q", len(point.track)) + point.track.tobytes()
+
+
+def _camera_text(model: Model) -> Iterator[bytes]:
+    yield b"# CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]\n"
+    for number, lens in model.cameras.items():
+        yield f"{number} {lens.model} {lens.width} {lens.height} {_words(lens.params)}\n".encode()
+
+
+def _image_text(model: Model) -> Iterator[bytes]:
+    yield b"# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME\n# POINTS2D[] as (X, Y, ID)\n"
+    for number, image in model.images.items():
+        pose = _words(_quat_and_center(image.world_from_camera))
+        rows = zip(image.pixels.tolist(), image.point_ids.tolist(), strict=True)
+        features = " ".join(f"{x!r} {y!r} {point}" for (x, y), point in rows)
+        yield f"{number} {pose} {image.camera} {image.name}\n{features}\n".encode()
+
+
+def _point_text(model: Model) -> Iterator[bytes]:
+    yield b"# POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (IMAGE_ID, POINT2D_IDX)\n"
+    for number, point in model.points.items():
+        values = f"{_words(point.position)} {_words(point.color)} {point.error!r}"
+        track = " ".join(f"{image} {feature}" for image, feature in point.track.tolist())
+        yield f"{number} {values} {track}\n".encode()
+
+
+def _words(values: Sequence[float]) -> str:
+    return " ".join(map(repr, values))
+
+
+_BINARY_WRITERS = (_camera_bytes, _image_bytes, _point_bytes)
+_TEXT_WRITERS = (_camera_text, _image_text, _point_text)

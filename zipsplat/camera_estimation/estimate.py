@@ -1,0 +1,228 @@
+"""Cameras of photos that nobody knows the cameras of."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from zipsplat.camera_estimation.capture import Capture, Lens
+from zipsplat.camera_estimation.doubts import median_depth
+from zipsplat.camera_estimation.focal import Focal, noted_focal
+from zipsplat.camera_estimation.straightening import Pixels, fitted, posed_images, shrunk, to_bytes
+from zipsplat.camera_estimation.structure_from_motion import Search, Solution, solve
+from zipsplat.images import load_image
+from zipsplat.inputs import DEFAULT_VIDEO_FRAMES, find_inputs
+from zipsplat.posed_images import PosedImages
+from zipsplat.video import frame_indices, load_video
+
+METHODS = ("auto", "sfm")
+ORDERS = ("any", "sequence")
+MATCHED_SIDE = 960  # pixels of the longer side for matching; fewer cost accuracy of the focal
+
+Source = str | PathLike[str] | Sequence[str | PathLike[str]] | Sequence[Tensor]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A photo that could not be placed.
+
+    Args:
+        name: of the photo.
+        reason: why.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CameraEstimate:
+    """Cameras that were found.
+
+    The first placed camera is the identity, and the median depth of the points, over all photos
+    that see them, is 1.
+
+    Args:
+        images: V placed photos, undistorted, with pinhole cameras, poses and sparse points.
+        lenses: V intrinsics of the photos as taken, upright, with their distortion, at the size
+            that was matched (longer side at most 960).
+        files: V files, None for frames and tensors.
+        left_out: photos that could not be placed.
+        warnings: signs that the result may be wrong; a line each.
+        method: that found them, "sfm".
+        mapper: of structure from motion, "global" or "incremental".
+        reprojection_error: mean in pixels of the matched pictures.
+    """
+
+    images: PosedImages
+    lenses: tuple[Lens, ...]
+    files: tuple[Path | None, ...]
+    left_out: tuple[LeftOut, ...]
+    warnings: tuple[str, ...]
+    method: str
+    mapper: str
+    reprojection_error: float
+
+
+@dataclass(frozen=True)
+class _View:
+    """A photo, before anything is known of its camera."""
+
+    name: str
+    pixels: Pixels
+    file: Path | None = None
+    focal: Focal = field(default_factory=Focal)
+
+
+def estimate_cameras(
+    source: Source,
+    *,
+    method: str = "auto",
+    order: str = "any",
+    focal_35mm: float | None = None,
+    num_frames: int | None = None,
+    max_side: int = MATCHED_SIDE,
+    seed: int = 0,
+    num_threads: int | None = None,
+    on_stage: Callable[[str], None] | None = None,
+) -> CameraEstimate:
+    """Find the cameras of photos or of a video by structure from motion.
+
+    Needs the extra `zipsplat[cameras]`. The result repeats bit for bit for equal seeds, whatever
+    the number of threads.
+
+    Args:
+        source: photos, a folder, a pattern or a video as `zipsplat.inputs.find_inputs` takes them,
+            or tensors (3, H, W) with RGB in [0, 1]. Sizes may differ; photos of one size and one
+            noted focal length share a camera.
+        method: "sfm", or "auto", which is the same as long as there is no other.
+        order: "sequence" if neighbours see the same things; videos always do.
+        focal_35mm: focal length on 35 mm film in mm, kept as it is. If not given, what the photos
+            note (EXIF) is where the search starts.
+        num_frames: how many frames of a video (24 if not given) or photos (all) to use.
+        max_side: the images of the result have at most this many pixels on their longer side.
+        seed: of all random choices.
+        num_threads: for features and matches; all processors if not given.
+        on_stage: is told what is being done.
+
+    Raises:
+        CamerasNotFoundError: a `ValueError`; too few photos could be placed. It says how many.
+        ValueError: an argument is out of range, or a photo is unreadable.
+        FileNotFoundError: a file does not exist.
+        ImportError: without `pycolmap`.
+    """
+    _check_choice("method", method, METHODS)
+    _check_choice("order", order, ORDERS)
+    on_stage = on_stage or _ignore
+    on_stage("reading photos")
+    given = None if focal_35mm is None else Focal.on_film(focal_35mm)
+    views, is_video = _views(source, num_frames, max(max_side, MATCHED_SIDE))
+    search = Search(is_video or order == "sequence", seed, num_threads or -1)
+    focals = [given or view.focal for view in views]
+    with tempfile.TemporaryDirectory(prefix="zipsplat-photos-") as folder:
+        files = [_matched_copy(view, Path(folder) / f"{n:06d}.png") for n, view in enumerate(views)]
+        solution = solve(files, focals, search, on_stage)
+    on_stage("straightening")
+    return _estimate(views, solution, focals, max_side)
+
+
+def _estimate(
+    views: Sequence[_View], solution: Solution, focals: Sequence[Focal], max_side: int
+) -> CameraEstimate:
+    placed = [views[view] for view in solution.views]
+    capture = normalized(solution.capture)
+
+    def load(view: int) -> tuple[Pixels, Lens]:
+        pixels = shrunk(placed[view].pixels, max_side)
+        lens = capture.photos[view].lens
+        return pixels, fitted(lens, pixels, Path(placed[view].name))
+
+    return CameraEstimate(
+        images=posed_images(capture, [view.name for view in placed], load),
+        lenses=tuple(photo.lens for photo in capture.photos),
+        files=tuple(view.file for view in placed),
+        left_out=tuple(LeftOut(views[view].name, why) for view, why in solution.left_out),
+        warnings=(*solution.doubts, *_two_photos(len(views), focals)),
+        method="sfm",
+        mapper=solution.mapper,
+        reprojection_error=solution.mean_error,
+    )
+
+
+def _two_photos(count: int, focals: Sequence[Focal]) -> tuple[str, ...]:
+    if count > 2:
+        return ()
+    known = "noted in the photos" if all(focal.factor for focal in focals) else "assumed"
+    return (f"two photos do not tell the focal length; it is {known}: three or more do",)
+
+
+def normalized(capture: Capture) -> Capture:
+    """The capture with its first camera as the identity and 1 as median depth of the points."""
+    first = np.linalg.inv(capture.photos[0].world_from_camera)
+    scale = 1 / median_depth(capture)
+    photos = []
+    for photo in capture.photos:
+        pose = first @ photo.world_from_camera
+        pose[:3, 3] *= scale
+        photos.append(replace(photo, world_from_camera=pose))
+    photos[0] = replace(photos[0], world_from_camera=np.eye(4))
+    points = capture.points
+    if points is not None:
+        positions = points.positions.astype(np.float64) @ first[:3, :3].T + first[:3, 3]
+        points = replace(points, positions=(positions * scale).astype(np.float32))
+    return replace(capture, photos=tuple(photos), points=points)
+
+
+def _views(source: Source, num_frames: int | None, max_side: int) -> tuple[list[_View], bool]:
+    """The photos, and whether they are frames of a video."""
+    images = [] if isinstance(source, (str, PathLike)) else list(source)
+    if any(isinstance(image, Tensor) for image in images):
+        named = enumerate(images)
+        return [_View(f"{n:06d}.png", _tensor_pixels(image, max_side)) for n, image in named], False
+    files = find_inputs(source)  # type: ignore[arg-type]
+    if files.video is not None:
+        frames = load_video(files.video, num_frames or DEFAULT_VIDEO_FRAMES, max_side=max_side)
+        return [_View(f"frame_{n:06d}.png", to_bytes(x)) for n, x in enumerate(frames)], True
+    count = len(files.pictures)
+    chosen = [files.pictures[n] for n in frame_indices(count, num_frames or count)]
+    names = _distinct_names(chosen)
+    return [
+        _View(name, to_bytes(load_image(path, max_side=max_side)), path, noted_focal(path))
+        for name, path in zip(names, chosen, strict=True)
+    ], False
+
+
+def _tensor_pixels(image: object, max_side: int) -> Pixels:
+    if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3:
+        shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(f"photos as tensors must be (3, H, W) with RGB in [0, 1], got {shape}")
+    return shrunk(to_bytes(image), max_side)
+
+
+def _distinct_names(paths: Sequence[Path]) -> list[str]:
+    """File names; with a number in front where two are equal."""
+    names = [path.name for path in paths]
+    if len({name.casefold() for name in names}) == len(names):
+        return names
+    return [f"{number:04d}_{name}" for number, name in enumerate(names)]
+
+
+def _matched_copy(view: _View, path: Path) -> Path:
+    Image.fromarray(shrunk(view.pixels, MATCHED_SIDE)).save(path, compress_level=1)
+    return path
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _ignore(stage: str) -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,150 @@
+"""Known cameras of photos, from any of the files that other tools write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from zipsplat.camera_estimation import colmap_model, nerfstudio, viewer_list
+from zipsplat.camera_estimation.capture import Capture, Find, Lens, Photo, files_in
+from zipsplat.camera_estimation.estimate import MATCHED_SIDE
+from zipsplat.camera_estimation.point_cloud import read_point_cloud
+from zipsplat.camera_estimation.straightening import Pixels, load_with_lens, posed_images
+from zipsplat.inputs import Source, find_inputs
+from zipsplat.posed_images import PosedImages
+
+COLMAP, NERFSTUDIO, VIEWERS = "COLMAP model", "nerfstudio transforms", "3DGS cameras"
+_LARGEST_JSON = 256 << 20
+
+
+def load_cameras(
+    path: str | PathLike[str], photos: Source | None = None, *, max_side: int | None = MATCHED_SIDE
+) -> PosedImages:
+    """Read photos with known cameras; distortion is taken out.
+
+    Args:
+        path: a folder with a COLMAP model (`sparse/0`, …; .bin or .txt) or a `transforms.json`,
+            a `transforms.json` of nerfstudio, or the `cameras.json` of 3DGS viewers.
+        photos: the pictures, as `zipsplat.inputs.find_inputs` takes them; they are matched by name,
+            or by name without suffix. If not given, they are where the file says, or in `images`
+            beside it.
+        max_side: images have at most this many pixels on their longer side; None keeps all.
+
+    Returns:
+        The photos that are there, in the order of the file; sparse points if there are any.
+
+    Raises:
+        ValueError: the file is damaged, or none of its photos exist. It names the file.
+        FileNotFoundError: a file does not exist.
+        ImportError: photos are distorted, and there is no `pycolmap`.
+    """
+    capture = read_capture(Path(path), photos)
+
+    def load(view: int) -> tuple[Pixels, Lens]:
+        photo = capture.photos[view]
+        return load_with_lens(photo.path, photo.lens, max_side)
+
+    return posed_images(capture, [photo.path.name for photo in capture.photos], load)
+
+
+def read_capture(path: Path, photos: Source | None = None) -> Capture:
+    """Photos with known lenses and poses; arguments and errors as `load_cameras`."""
+    kind, file = _locate(path)
+    pictures = None if photos is None else list(find_inputs(photos).pictures)
+    if pictures == []:
+        raise ValueError(f"{photos}: cameras from a file need photos, not a video")
+    find = None if pictures is None else _among(pictures)
+    return _read(kind, file, find or files_in(_photo_folders(path, kind), nerfstudio.SUFFIXES))
+
+
+def list_cameras(path: Path) -> tuple[str, Capture]:
+    """What a file or folder says of cameras, whether or not the photos exist.
+
+    Returns:
+        COLMAP, NERFSTUDIO or VIEWERS, and the photos by the names that they have there.
+
+    Raises:
+        ValueError: if it is damaged or holds no cameras.
+    """
+    kind, file = _locate(path)
+    return kind, _read(kind, file, Path)
+
+
+def _locate(path: Path) -> tuple[str, Path]:
+    """The kind of the cameras that a path means, and their file or folder."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file or folder")
+    if path.is_dir():
+        if (path / "transforms.json").is_file():
+            return NERFSTUDIO, path / "transforms.json"
+        model = colmap_model.find_model(path)
+        if model is not None:
+            return COLMAP, model
+        raise ValueError(f"{path} holds no COLMAP model and no transforms.json")
+    if path.suffix.lower() != ".json":
+        raise ValueError(
+            f"{path}: cameras are read from a folder with a COLMAP model, a transforms.json or a"
+            " cameras.json"
+        )
+    return (VIEWERS if _is_viewer_list(path) else NERFSTUDIO), path
+
+
+def _photo_folders(path: Path, kind: str) -> list[Path]:
+    """Where photos are looked for; `transforms.json` has paths of its own."""
+    folder = path if path.is_dir() else path.parent
+    return [folder] if kind == NERFSTUDIO else [folder / "images", folder]
+
+
+def _read(kind: str, file: Path, find: Find) -> Capture:
+    if kind == COLMAP:
+        return colmap_model.read(file, find)
+    if kind == NERFSTUDIO:
+        return nerfstudio.read(file, find)
+    return _from_viewer_list(file, find)
+
+
+def _is_viewer_list(path: Path) -> bool:
+    """Whether a JSON file is the list of cameras of 3DGS viewers.
+
+    Raises:
+        ValueError: if it is too large or no JSON.
+    """
+    if path.stat().st_size > _LARGEST_JSON:
+        raise ValueError(f"{path}: more than {_LARGEST_JSON >> 20} MiB is no file of cameras")
+    try:
+        return viewer_list.is_viewer_list(json.loads(path.read_bytes()))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no valid JSON: {error}") from error
+
+
+def _from_viewer_list(path: Path, find: Find) -> Capture:
+    photos, missing = [], []
+    for name, lens, pose in viewer_list.read(path):
+        file = find(name)
+        if file is None:
+            missing.append(name)
+        else:
+            photos.append(Photo(file, lens, pose))
+    if not photos:
+        raise ValueError(
+            f"{path}: none of its {len(missing)} pictures exist, e.g. {missing[:1]}; they are"
+            " expected in the folder `images` beside it, or among the photos given"
+        )
+    notes = (f"{len(missing)} pictures do not exist, e.g. {missing[0]}",) if missing else ()
+    beside = path.with_name("points.ply")
+    points = read_point_cloud(beside) if beside.is_file() else None
+    return Capture(tuple(photos), points, notes)
+
+
+def _among(pictures: Sequence[Path]) -> Find:
+    """Finds names among given pictures: the whole path, the file name, or that without suffix."""
+    by_name = {picture.name: picture for picture in reversed(pictures)}
+    by_stem = {picture.stem: picture for picture in reversed(pictures)}
+
+    def find(name: str) -> Path | None:
+        given = Path(name)
+        return by_name.get(given.name) or by_stem.get(given.name) or by_stem.get(given.stem)
+
+    return find

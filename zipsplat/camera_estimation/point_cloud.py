@@ -1,0 +1,107 @@
+"""Sparse points as `.ply` files of positions and colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from zipsplat.files import write_atomically
+from zipsplat.formats._ply_elements import HEADER_MAX_BYTES, read_elements, read_header
+from zipsplat.posed_images import SparsePoints
+
+_RECORD = np.dtype([("position", "<f4", 3), ("color", "u1", 3)])
+
+
+def write_point_cloud(path: Path, points: SparsePoints) -> None:
+    """Write a binary `.ply` with x, y, z as float and red, green, blue as uchar."""
+    lines = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"element vertex {len(points)}",
+        *(f"property float {name}" for name in "xyz"),
+        *(f"property uchar {name}" for name in ("red", "green", "blue")),
+        "end_header\n",
+    ]
+    table = np.empty(len(points), _RECORD)
+    table["position"] = points.positions
+    table["color"] = np.rint(points.colors * 255).clip(0, 255)
+
+    def write(file: BinaryIO) -> None:
+        file.write("\n".join(lines).encode("ascii"))
+        file.write(table.tobytes())
+
+    write_atomically(path, write)
+
+
+def read_point_cloud(path: Path) -> SparsePoints:
+    """Read a binary or ASCII `.ply` of points; without colours they are grey.
+
+    Raises:
+        ValueError: if it is damaged or has no positions. It names the file.
+    """
+    try:
+        with path.open("rb") as file:
+            vertices = _ascii_vertices(file) if _is_ascii(file) else _binary_vertices(file)
+        positions = _columns(vertices, ("x", "y", "z"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    colors = np.full_like(positions, 0.5)
+    if {"red", "green", "blue"} <= set(vertices.dtype.names or ()):
+        colors = _columns(vertices, ("red", "green", "blue")) / np.float32(255)
+    finite = np.isfinite(positions).all(axis=1)
+    return untracked_points(positions[finite], colors[finite])
+
+
+def untracked_points(
+    positions: npt.NDArray[np.float32], colors: npt.NDArray[np.float32]
+) -> SparsePoints:
+    """Points (P, 3) and colours (P, 3) of which nobody knows what sees them."""
+    count = len(positions)
+    return SparsePoints(
+        positions,
+        colors,
+        np.zeros(count, np.float32),
+        np.zeros(count + 1, np.int64),
+        np.zeros(0, np.int64),
+        np.zeros((0, 2), np.float32),
+    )
+
+
+def _is_ascii(file: BinaryIO) -> bool:
+    start = file.read(64)
+    file.seek(0)
+    return b"format ascii" in start
+
+
+def _binary_vertices(file: BinaryIO) -> npt.NDArray[np.void]:
+    vertices = read_elements(file, read_header(file)).get("vertex")
+    if vertices is None:
+        raise ValueError("this .ply has no vertices")
+    return vertices
+
+
+def _ascii_vertices(file: BinaryIO) -> npt.NDArray[np.void]:
+    """The vertices of a text file, which must be its first element; as nerfstudio writes them."""
+    header, _, body = file.read().partition(b"end_header")
+    if len(header) > HEADER_MAX_BYTES:
+        raise ValueError("this .ply has a broken header: it does not end")
+    words = [line.decode("ascii", "replace").split() for line in header.splitlines()]
+    counts = [int(line[2]) for line in words if line[:2] == ["element", "vertex"]]
+    names = [line[2] for line in words if line[:1] == ["property"] and len(line) == 3]
+    rows = [row.split()[: len(names)] for row in body.split(b"\n")[1 : 1 + sum(counts)]]
+    if not counts or not names or len(rows) < counts[0]:
+        raise ValueError("this .ply ends too early, or has no vertices")
+    if any(len(row) < len(names) for row in rows):
+        raise ValueError("this .ply ends too early, or has short rows")
+    table = np.array(rows, np.float32).reshape(-1, len(names))
+    return np.ascontiguousarray(table).view([(name, np.float32) for name in names]).reshape(-1)
+
+
+def _columns(vertices: npt.NDArray[np.void], names: tuple[str, ...]) -> npt.NDArray[np.float32]:
+    missing = [name for name in names if name not in (vertices.dtype.names or ())]
+    if missing:
+        raise ValueError(f"a point cloud needs {', '.join(names)}, this .ply has no {missing[0]}")
+    return np.stack([vertices[name] for name in names], axis=1).astype(np.float32)

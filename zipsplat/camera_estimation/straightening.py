@@ -1,0 +1,137 @@
+"""From photos with lenses and poses to undistorted images with pinhole cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from zipsplat.camera import Camera
+from zipsplat.camera_estimation.capture import Capture, Lens
+from zipsplat.camera_estimation.colmap import straighten, straighten_points
+from zipsplat.images import image_info, load_image, resize
+from zipsplat.pose import Pose
+from zipsplat.posed_images import PosedImages, SparsePoints
+
+Pixels = npt.NDArray[np.uint8]
+_MAX_STRETCH = 0.02  # difference of the aspect ratios of a photo and of its camera
+
+
+def load_with_lens(path: Path, lens: Lens, max_side: int | None = None) -> tuple[Pixels, Lens]:
+    """Pixels of a photo, and its lens at their size.
+
+    A lens was measured either on the stored pixels or on the picture as it is shown, turned by its
+    EXIF note. The shape tells which.
+
+    Args:
+        path: of the photo.
+        lens: that took it, at any size.
+        max_side: the longer side has at most this many pixels; None keeps all.
+
+    Returns:
+        (H, W, 3) and the lens of that size.
+
+    Raises:
+        ValueError: if the file is damaged or does not fit its lens.
+    """
+    if shows_stored_pixels(path, lens):
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+        pixels = shrunk(pixels, max_side)
+    else:
+        pixels = to_bytes(load_image(path, max_side=max_side))
+    return pixels, fitted(lens, pixels, path)
+
+
+def shows_stored_pixels(path: Path, lens: Lens) -> bool:
+    """Whether a lens was measured on a photo as it is stored, though it is shown turned."""
+    info = image_info(path)
+    if info.orientation == 1:
+        return False
+    turned = (lens.width < lens.height) != (info.width < info.height)
+    with Image.open(path) as picture:
+        return turned or (lens.width, lens.height) == picture.size
+
+
+def fitted(lens: Lens, pixels: Pixels, path: Path) -> Lens:
+    """The lens at the size of a picture.
+
+    Raises:
+        ValueError: if the picture has another shape.
+    """
+    height, width = pixels.shape[:2]
+    if abs(width / height / (lens.width / lens.height) - 1) > _MAX_STRETCH:
+        raise ValueError(
+            f"{path} has {width} x {height} pixels, its camera {lens.width} x {lens.height}"
+        )
+    if (width, height) == (lens.width, lens.height):
+        return lens
+    return lens.resized(width, height)
+
+
+def to_bytes(image: Tensor) -> Pixels:
+    """A picture (3, H, W) in [0, 1] as (H, W, 3) uint8."""
+    pixels = (image.detach() * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+    return np.ascontiguousarray(pixels.cpu().numpy())
+
+
+def to_image(pixels: Pixels) -> Tensor:
+    """A picture (H, W, 3) uint8 as (3, H, W) in [0, 1]."""
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
+
+
+def shrunk(pixels: Pixels, max_side: int | None) -> Pixels:
+    """A picture scaled down so that its longer side has at most `max_side` pixels."""
+    height, width = pixels.shape[:2]
+    if max_side is None or max(height, width) <= max_side:
+        return pixels
+    factor = max_side / max(height, width)
+    size = max(1, round(height * factor)), max(1, round(width * factor))
+    return to_bytes(resize(to_image(pixels), *size))
+
+
+def posed_images(
+    capture: Capture, names: Sequence[str], load: Callable[[int], tuple[Pixels, Lens]]
+) -> PosedImages:
+    """Undistorted images with pinhole cameras.
+
+    Args:
+        capture: V photos with their points.
+        names: V names.
+        load: gives the pixels of a photo and its lens at their size.
+    """
+    images, packed, straight_lenses = [], [], []
+    for view in range(len(capture.photos)):
+        pixels, lens = load(view)
+        if lens.is_distorted:
+            pixels, lens = straighten(pixels, lens)
+        images.append(to_image(np.ascontiguousarray(pixels)))
+        packed.append([lens.width, lens.height, *lens.packed])
+        straight_lenses.append(lens)
+    poses = np.stack([photo.world_from_camera for photo in capture.photos])
+    return PosedImages(
+        tuple(images),
+        Camera.from_packed(torch.tensor(packed, dtype=torch.float32)),
+        Pose.from_4x4mat(torch.tensor(poses, dtype=torch.float32)),
+        tuple(names),
+        _straight_points(capture, straight_lenses),
+    )
+
+
+def _straight_points(capture: Capture, straight: Sequence[Lens]) -> SparsePoints | None:
+    points = capture.points
+    if points is None:
+        return None
+    pixels = points.pixels.copy()
+    for view, photo in enumerate(capture.photos):
+        rows = points.views == view
+        if rows.any():
+            pixels[rows] = straighten_points(pixels[rows], photo.lens, straight[view])
+    return SparsePoints(
+        points.positions, points.colors, points.errors, points.offsets, points.views, pixels
+    )

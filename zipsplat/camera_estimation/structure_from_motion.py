@@ -1,0 +1,357 @@
+"""Cameras of photos by structure from motion: SIFT, matches, and COLMAP's mappers.
+
+The global mapper comes first. With its defaults the incremental one is silently wrong where the
+camera moves forward, and on few photos (benchmarks/cameras.md). For few photos, tracks of two views
+count, as there are hardly longer ones, and no distortion is estimated.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zipsplat.camera_estimation.capture import Capture, FloatArray, Photo
+from zipsplat.camera_estimation.colmap import interruptible, lens_of, require
+from zipsplat.camera_estimation.doubts import Evidence, disagreement, doubts
+from zipsplat.camera_estimation.focal import Focal
+from zipsplat.camera_estimation.support import PairMatches, support
+from zipsplat.images import image_info
+from zipsplat.posed_images import SparsePoints
+
+GLOBAL, INCREMENTAL = "global", "incremental"
+MIN_PHOTOS = 2
+_EXHAUSTIVE_LIMIT = 120  # photos; all pairs of more take longer than an evening
+_SEQUENCE_OVERLAP = 10
+_PINHOLE_PHOTOS = 5  # so few do not tell distortion
+_PAIR_PHOTOS = 5  # up to here, points that only two photos see count
+_CHEAP_TO_COMPARE = 8  # photos that both mappers may solve
+_USUAL_FOCAL = 0.75  # of the longer side: 27 mm on film, as of phones and drones
+_MAX_FEATURES = 2048
+_TRACKS_PER_PHOTO = 300  # for positions; the mapper adds the others when it has them
+_LEAST_POINTS = 5  # per photo; what fewer hold together is accidental
+_MIN_MATCHES = 15  # of a pair that shows the same things; COLMAP's own limit
+_NEARLY = 0.95  # of the best support: as good
+_LEAST_SHARE = 3  # one of so many photos must find its place
+
+Stage = Callable[[str], None]
+
+
+class CamerasNotFoundError(ValueError):
+    """Structure from motion could not place the photos.
+
+    Attributes:
+        num_placed: photos that found a place.
+        num_photos: of so many.
+    """
+
+    def __init__(self, num_placed: int, num_photos: int, reason: str) -> None:
+        self.num_placed, self.num_photos = num_placed, num_photos
+        super().__init__(f"only {num_placed} of {num_photos} photos could be placed: {reason}")
+
+
+@dataclass(frozen=True)
+class Search:
+    """How cameras are searched for.
+
+    Attributes:
+        is_sequence: neighbours in order see the same things, as in a video.
+        seed: of RANSAC and of the mappers.
+        num_threads: for features and matches; the mappers use one, so that results repeat.
+    """
+
+    is_sequence: bool = False
+    seed: int = 0
+    num_threads: int = -1
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Placed photos.
+
+    Attributes:
+        views: indices of the placed photos, ascending.
+        capture: these photos; the world is that of the mapper.
+        mapper: that found them, `global` or `incremental`.
+        mean_error: reprojection error in pixels of the matched pictures.
+        support: share of the matches between photos that it explains.
+        left_out: index and reason of each other photo.
+        doubts: signs that the result is wrong.
+    """
+
+    views: tuple[int, ...]
+    capture: Capture
+    mapper: str
+    mean_error: float
+    support: float
+    left_out: tuple[tuple[int, str], ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+def solve(
+    files: Sequence[Path], focals: Sequence[Focal], search: Search, on_stage: Stage
+) -> Solution:
+    """Find lenses and poses of photos.
+
+    Photos of one size and one noted focal length share a camera.
+
+    Args:
+        files: V upright pictures in one folder.
+        focals: what is known of the focal length of each.
+        search: how to go about it.
+        on_stage: is told what is being done.
+
+    Raises:
+        CamerasNotFoundError: if too few photos found a place.
+        ImportError: without `pycolmap`.
+    """
+    if len(files) < MIN_PHOTOS:
+        raise CamerasNotFoundError(0, len(files), "cameras need at least 2 photos of one place")
+    require()
+    with tempfile.TemporaryDirectory(prefix="zipsplat-cameras-") as folder:
+        work = _Work(files, focals, search, Path(folder))
+        on_stage("finding features")
+        work.extract()
+        on_stage("matching")
+        work.match()
+        on_stage("solving for cameras")
+        return work.map()
+
+
+class _Work:
+    """The database of one search, and what is asked of it."""
+
+    def __init__(
+        self, files: Sequence[Path], focals: Sequence[Focal], search: Search, folder: Path
+    ) -> None:
+        self.pycolmap = require()
+        self.files, self.focals, self.search, self.folder = files, focals, search, folder
+        self.database = str(folder / "database.db")
+        self.is_pinhole = len(files) <= _PINHOLE_PHOTOS
+        # Two views say nothing of the focal length (a fact of their geometry).
+        self.has_fixed_focal = len(files) == 2 or all(focal.is_certain for focal in focals)
+        self.pairs: list[PairMatches] = []
+        self.pycolmap.set_random_seed(search.seed)
+
+    def extract(self) -> None:
+        """Find features; one camera for each size and noted focal length."""
+        groups: dict[tuple[int, int, Focal], list[str]] = {}
+        for file, focal in zip(self.files, self.focals, strict=True):
+            info = image_info(file)
+            groups.setdefault((info.width, info.height, focal), []).append(file.name)
+        options = self.pycolmap.FeatureExtractionOptions()
+        options.num_threads = self.search.num_threads
+        options.sift.max_num_features = _MAX_FEATURES
+        for (width, height, focal), names in groups.items():
+            reader = self.pycolmap.ImageReaderOptions()
+            reader.camera_model = "SIMPLE_PINHOLE" if self.is_pinhole else "SIMPLE_RADIAL"
+            reader.default_focal_length_factor = _USUAL_FOCAL
+            if focal.factor is not None:
+                values = [focal.factor * max(width, height), width / 2, height / 2]
+                reader.camera_params = ",".join(map(repr, values + [0.0] * (not self.is_pinhole)))
+            self.pycolmap.extract_features(
+                self.database,
+                str(self.files[0].parent),
+                image_names=names,
+                camera_mode=self.pycolmap.CameraMode.SINGLE,
+                reader_options=reader,
+                extraction_options=options,
+            )
+
+    def match(self) -> None:
+        """Match pairs of photos and keep what one motion explains."""
+        verification = self.pycolmap.TwoViewGeometryOptions()
+        verification.ransac.random_seed = self.search.seed
+        matching = self.pycolmap.FeatureMatchingOptions(num_threads=self.search.num_threads)
+        options = {"matching_options": matching, "verification_options": verification}
+        if self.search.is_sequence or len(self.files) > _EXHAUSTIVE_LIMIT:
+            # Quadratic overlap also pairs frames 16, 32, … apart, which closes loops without the
+            # vocabulary tree that COLMAP's loop detection would have to download.
+            pairing = self.pycolmap.SequentialPairingOptions(
+                overlap=_SEQUENCE_OVERLAP, quadratic_overlap=True
+            )
+            self.pycolmap.match_sequential(self.database, pairing_options=pairing, **options)
+        else:
+            self.pycolmap.match_exhaustive(self.database, **options)
+
+    def map(self) -> Solution:
+        """Solve, in more ways where that is cheap, fails or looks wrong; keep the best supported.
+
+        The second round begins at focal lengths calibrated from the pairs, which helps where the
+        first guess was far off.
+        """
+        self.pairs = self._matches()
+        found: list[Solution] = []
+        for is_calibrated in (False, True):
+            if is_calibrated:
+                if self.has_fixed_focal or not self._is_doubtful(found):
+                    break
+                self.pycolmap.calibrate_view_graph(self.database)
+            for mapper in (GLOBAL, INCREMENTAL):
+                solution = self._solution(mapper, f"{mapper}-{is_calibrated}")
+                found += [] if solution is None else [solution]
+                if len(self.files) > _CHEAP_TO_COMPARE and not self._is_doubtful(found):
+                    return self._checked(found)
+        return self._checked(found)
+
+    def _is_doubtful(self, found: Sequence[Solution]) -> bool:
+        """Whether another way of solving may help: the best lacks something or is contested."""
+        if not found:
+            return True
+        best = max(found, key=_worth)
+        return bool(best.doubts) or len(best.views) < len(self.files) or bool(_contest(best, found))
+
+    def _solution(self, mapper: str, name: str) -> Solution | None:
+        options = self._options(mapper)
+        run = self.pycolmap.global_mapping if mapper == GLOBAL else None
+        run = run or self.pycolmap.incremental_mapping
+        workspace = self.folder / name
+        workspace.mkdir()
+        photos = str(self.files[0].parent)
+        found = interruptible(lambda: run(self.database, photos, str(workspace), options=options))
+        if not found:
+            return None
+        best = max(found.values(), key=lambda model: int(model.num_reg_images()))
+        count = best.num_reg_images()
+        if count < 2 or best.num_points3D() < _LEAST_POINTS * count:
+            return None
+        views, capture = _capture(best, self.files)
+        error = float(best.compute_mean_reprojection_error())
+        share = support(self.pairs, views, capture)
+        evidence = Evidence(capture, error, share, self.has_fixed_focal)
+        return Solution(views, capture, mapper, error, share, doubts=doubts(evidence))
+
+    def _options(self, mapper: str) -> Any:
+        """Options of a mapper; one thread, because sums of several do not repeat bit for bit."""
+        if mapper == INCREMENTAL:
+            options = self.pycolmap.IncrementalPipelineOptions(num_threads=1)
+            options.ba_refine_focal_length = not self.has_fixed_focal
+            options.min_model_size = 2
+            seeded: tuple[Any, ...] = (options, options.mapper, options.triangulation)
+        else:
+            options = self.pycolmap.GlobalPipelineOptions(num_threads=1)
+            part = options.mapper
+            part.num_threads = 1
+            part.track_required_tracks_per_view = _TRACKS_PER_PHOTO
+            part.bundle_adjustment.refine_focal_length = not self.has_fixed_focal
+            seeded = (options, part, part.global_positioning, part.rotation_averaging)
+            seeded = (*seeded, part.retriangulation)
+            if len(self.files) <= _PAIR_PHOTOS:
+                options.min_model_size = 2
+                part.track_min_num_views_per_track = 2
+                part.global_positioning.min_num_view_per_track = 2
+                part.bundle_adjustment.min_track_length = 2
+                part.retriangulation.ignore_two_view_tracks = False
+        for item in seeded:
+            item.random_seed = self.search.seed
+        return options
+
+    def _checked(self, found: Sequence[Solution]) -> Solution:
+        """The best supported solution with reasons for what it lacks.
+
+        Raises:
+            CamerasNotFoundError: if it lacks too much.
+        """
+        total = len(self.files)
+        best = max(found, key=_worth, default=None)
+        count = 0 if best is None else len(best.views)
+        if best is None or count < max(2, total // _LEAST_SHARE):
+            raise CamerasNotFoundError(
+                count,
+                total,
+                "they need texture, overlap of more than half between neighbours, and a camera that"
+                " moves, not only turns",
+            )
+        links = self._links()
+        left_out = tuple(
+            (view, _reason(links[view])) for view in range(total) if view not in best.views
+        )
+        return replace(best, left_out=left_out, doubts=(*best.doubts, *_contest(best, found)))
+
+    def _matches(self) -> list[PairMatches]:
+        """All verified matches."""
+        view_of_name = {file.name: view for view, file in enumerate(self.files)}
+        found = []
+        with self.pycolmap.Database.open(self.database) as database:
+            view_of = {i.image_id: view_of_name[i.name] for i in database.read_all_images()}
+            pixels = {i: database.read_keypoints(i)[:, :2].astype(np.float64) for i in view_of}
+            for pair, geometry in zip(*database.read_two_view_geometries(), strict=True):
+                one, two = self.pycolmap.pair_id_to_image_pair(pair)
+                matches = np.asarray(geometry.inlier_matches).reshape(-1, 2)
+                ends = np.stack([pixels[one][matches[:, 0]], pixels[two][matches[:, 1]]])
+                found.append(PairMatches((view_of[one], view_of[two]), ends))
+        return found
+
+    def _links(self) -> list[int]:
+        """With how many other photos each one has verified matches."""
+        links = [0] * len(self.files)
+        for pair in self.pairs:
+            if pair.pixels.shape[1] >= _MIN_MATCHES:
+                for view in pair.views:
+                    links[view] += 1
+        return links
+
+
+def _worth(solution: Solution) -> float:
+    """What solutions are ranked by: their support, of which each doubt takes a twentieth."""
+    return solution.support * _NEARLY ** len(solution.doubts)
+
+
+def _contest(best: Solution, found: Sequence[Solution]) -> tuple[str, ...]:
+    """A doubt where another solution is supported nearly as well, but differs."""
+    for other in found:
+        if other is not best and other.support >= _NEARLY * best.support:
+            doubt = disagreement(best.capture, other.capture)
+            if doubt is not None:
+                return (doubt,)
+    return ()
+
+
+def _reason(num_links: int) -> str:
+    if num_links == 0:
+        return "it shares nothing that can be recognised with the other photos"
+    return f"it shares something with {num_links} others, too little to tell its place"
+
+
+def _capture(model: Any, files: Sequence[Path]) -> tuple[tuple[int, ...], Capture]:
+    """The placed photos of a model in the order of the files, with their points."""
+    view_of_name = {file.name: view for view, file in enumerate(files)}
+    placed = [image for image in model.images.values() if image.has_pose]
+    placed.sort(key=lambda image: view_of_name[image.name])
+    views = tuple(view_of_name[image.name] for image in placed)
+    photos = tuple(
+        Photo(files[view], lens_of(model.cameras[image.camera_id]), _world_from_camera(image))
+        for view, image in zip(views, placed, strict=True)
+    )
+    order = {image.image_id: place for place, image in enumerate(placed)}
+    return views, Capture(photos, _points(model, order))
+
+
+def _world_from_camera(image: Any) -> FloatArray:
+    camera_from_world = np.eye(4)
+    camera_from_world[:3] = image.cam_from_world().matrix()
+    return np.asarray(np.linalg.inv(camera_from_world), dtype=np.float64)
+
+
+def _points(model: Any, order: dict[int, int]) -> SparsePoints:
+    pixels = {
+        number: np.array([point.xy for point in model.images[number].points2D]) for number in order
+    }
+    points = [model.points3D[number] for number in sorted(model.points3D)]
+    tracks = [
+        [(item.image_id, item.point2D_idx) for item in point.track.elements] for point in points
+    ]
+    tracks = [sorted(pair for pair in track if pair[0] in order) for track in tracks]
+    rows = [pair for track in tracks for pair in track]
+    return SparsePoints(
+        np.array([point.xyz for point in points], np.float32),
+        np.array([point.color for point in points], np.float32) / np.float32(255),
+        np.array([point.error for point in points], np.float32),
+        np.cumsum([0, *map(len, tracks)]).astype(np.int64),
+        np.array([order[image] for image, _ in rows], np.int64),
+        np.array([pixels[image][feature] for image, feature in rows], np.float32).reshape(-1, 2),
+    )

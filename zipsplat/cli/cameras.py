@@ -1,0 +1,214 @@
+"""`zipsplat cameras`: the cameras of photos or of a video, as files for other tools."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zipsplat.cli.arguments import add_overwrite, check_outputs, count, positive
+from zipsplat.cli.console import Console, file_data, file_line
+
+if TYPE_CHECKING:
+    from zipsplat.camera_estimation import CameraEstimate
+
+NAME = "cameras"
+SUMMARY = "where the photos were taken: COLMAP, nerfstudio and 3DGS files"
+DESCRIPTION = """\
+Find the cameras of photos or of a video by structure from motion, on the CPU.
+
+-o takes
+  a folder         images/ (undistorted), sparse/0 (COLMAP), transforms.json (nerfstudio),
+                   cameras.json (3DGS viewers) and points.ply: what trainers start from
+  transforms.json  of nerfstudio; refers to the photos where they are, points.ply is written beside
+  NAME.json        the list of cameras that 3DGS viewers read
+
+The first camera is the origin; the median depth of the points is 1. Needs zipsplat[cameras].
+"""
+EXAMPLES = """\
+examples:
+  zipsplat cameras photos/ -o house/
+  zipsplat cameras clip.mp4 -o house/ --num-frames 40
+  zipsplat cameras photos/ -o cameras.json --focal-35mm 26
+"""
+_TRANSFORMS = "transforms.json"
+_FILM_WIDTH_MM = 36.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="pictures, a folder, a quoted pattern, or one video",
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="OUT", help="folder or .json; see above"
+    )
+    parser.add_argument(
+        "--method",
+        choices=("auto", "sfm"),
+        default="auto",
+        help="sfm: structure from motion; auto (default): the same as yet",
+    )
+    parser.add_argument(
+        "--focal-35mm",
+        type=positive,
+        metavar="MM",
+        help="focal length on 35 mm film if you know it (phones 26, drones 24); it is kept",
+    )
+    parser.add_argument(
+        "--num-frames",
+        type=count,
+        metavar="N",
+        help="use N frames, evenly spaced (default: 24 of a video, all of pictures)",
+    )
+    parser.add_argument(
+        "--max-side",
+        type=count,
+        default=960,
+        metavar="PIXELS",
+        help="longer side of the images that are written (default 960)",
+    )
+    parser.add_argument(
+        "--order",
+        choices=("any", "sequence"),
+        default="any",
+        help="sequence: pictures were taken on the way; only neighbours are matched",
+    )
+    parser.add_argument(
+        "--threads", type=count, metavar="N", help="processors to use (default: all)"
+    )
+    add_overwrite(parser)
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Find and write cameras."""
+    from zipsplat.camera_estimation import estimate_cameras
+    from zipsplat.inputs import find_inputs
+
+    found = find_inputs(options.inputs)
+    files = found.pictures or (None,)
+    _check_output(options, [file for file in files if file is not None], found.video is not None)
+    with _Stages(console) as stages:
+        estimate = estimate_cameras(
+            options.inputs,
+            method=options.method,
+            order=options.order,
+            focal_35mm=options.focal_35mm,
+            num_frames=options.num_frames,
+            max_side=options.max_side,
+            num_threads=options.threads,
+            on_stage=stages.begin,
+        )
+        stages.begin("writing")
+        written = _write(options.output, estimate)
+    console.result(
+        [*_lines(estimate), *map(_output_line, written)], _data(estimate, written, console)
+    )
+
+
+class _Stages:
+    """One stage of the console after the other."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._stack = console, ExitStack()
+
+    def __enter__(self) -> _Stages:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def begin(self, name: str) -> None:
+        """End the stage before, if there is one, and begin another."""
+        self._stack.close()
+        self._stack.enter_context(self._console.stage(name))
+
+
+def _check_output(options: argparse.Namespace, photos: list[Path], is_video: bool) -> None:
+    """Refuse, before any work is done, what could not or should not be written.
+
+    Raises:
+        ValueError: as `check_outputs`, or for a folder that holds something.
+    """
+    from zipsplat.camera_estimation.write import POINTS, check_transforms
+
+    output: Path = options.output
+    if output.suffix.lower() == ".json" and not output.is_dir():
+        names = [output]
+        if output.name == _TRANSFORMS:
+            check_transforms([None] if is_video else photos)
+            names.append(output.with_name(POINTS))
+        check_outputs(names, may_overwrite=options.overwrite)
+        return
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output}: is neither a folder nor named .json")
+    if any(output.resolve() in photo.resolve().parents for photo in photos):
+        raise ValueError(f"{output}: holds the photos; give another folder")
+    if output.is_dir() and any(output.iterdir()) and not options.overwrite:
+        raise ValueError(f"{output}: is not empty; --overwrite replaces what is of this command")
+    check_outputs([output / _TRANSFORMS], may_overwrite=True)
+
+
+def _write(output: Path, estimate: CameraEstimate) -> list[Path]:
+    """Write, and tell what was written."""
+    from zipsplat.camera_estimation.write import (
+        POINTS,
+        write_dataset,
+        write_transforms,
+        write_viewer_list,
+    )
+
+    if output.suffix.lower() != ".json" or output.is_dir():
+        write_dataset(output, estimate.images)
+        return [output]
+    if output.name == _TRANSFORMS:
+        write_transforms(output, estimate)
+        return [output, output.with_name(POINTS)]
+    write_viewer_list(output, estimate.images)
+    return [output]
+
+
+def _lines(estimate: CameraEstimate) -> list[str]:
+    placed, total = len(estimate.images), len(estimate.images) + len(estimate.left_out)
+    points = estimate.images.points
+    factors = sorted({lens.focal_factor for lens in estimate.lenses})
+    return [
+        f"{placed} of {total} photos placed, {0 if points is None else len(points)} points,"
+        f" mean reprojection error {estimate.reprojection_error:.2f} px",
+        *(
+            f"field of view {_fov_deg(factor):.0f} degrees along the longer side,"
+            f" {factor * _FILM_WIDTH_MM:.1f} mm on 35 mm film"
+            for factor in factors
+        ),
+        *(f"left out {photo.name}: {photo.reason}" for photo in estimate.left_out),
+        *(f"warning: {warning}" for warning in estimate.warnings),
+    ]
+
+
+def _data(estimate: CameraEstimate, written: list[Path], console: Console) -> dict[str, Any]:
+    points = estimate.images.points
+    return {
+        "placed": list(estimate.images.names),
+        "left_out": {photo.name: photo.reason for photo in estimate.left_out},
+        "points": 0 if points is None else len(points),
+        "reprojection_error_px": estimate.reprojection_error,
+        "focal_35mm": [lens.focal_factor * _FILM_WIDTH_MM for lens in estimate.lenses],
+        "method": estimate.method,
+        "mapper": estimate.mapper,
+        "warnings": list(estimate.warnings),
+        "files": [{"path": str(path)} if path.is_dir() else file_data(path) for path in written],
+        "seconds": console.seconds,
+    }
+
+
+def _fov_deg(focal_factor: float) -> float:
+    return math.degrees(2 * math.atan(0.5 / focal_factor))
+
+
+def _output_line(path: Path) -> str:
+    return f"{path}/" if path.is_dir() else file_line(path)
