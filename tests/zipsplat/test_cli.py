@@ -458,6 +458,31 @@ def test_scenes_are_cleaned_on_the_way_and_each_step_is_counted(tmp_path, capsys
     assert "--crop leaves no Gaussian of 40" in capsys.readouterr().err
 
 
+def test_cameras_beside_a_scene_go_with_it_and_move_with_it(scene, tmp_path, capsys, caplog):
+    entry = {
+        "id": 0, "img_name": "a.png", "width": 40, "height": 30, "position": [1, 2, 3],
+        "rotation": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "fx": 50.0, "fy": 50.0,
+    }  # fmt: skip
+    (tmp_path / "cameras.json").write_text(json.dumps([entry]))
+    assert run("convert", scene, tmp_path / "same.spz") == 0  # in the same folder: nothing to do
+    assert run("convert", scene, tmp_path / "new" / "a.spz") == 0
+    assert str(tmp_path / "new" / "cameras.json") in capsys.readouterr().out
+    (kept,) = json.loads((tmp_path / "new" / "cameras.json").read_text())
+    assert kept["position"] == [1, 2, 3]
+    how = "[[0,-2,0,5],[2,0,0,0],[0,0,2,0],[0,0,0,1]]"  # twice the size, a quarter turn, 5 along x
+    assert run("convert", scene, tmp_path / "turned" / "a.ply", "--transform", how) == 0
+    (moved,) = json.loads((tmp_path / "turned" / "cameras.json").read_text())
+    assert moved["position"] == pytest.approx([-4 + 5, 2, 6])
+    np.testing.assert_allclose(moved["rotation"], [[0, -1, 0], [1, 0, 0], [0, 0, 1]], atol=1e-12)
+    assert run("convert", scene, tmp_path / "new" / "b.spz") == 1  # other cameras are not replaced
+    assert "cameras.json: exists already" in capsys.readouterr().err
+    assert not (tmp_path / "new" / "b.spz").exists()
+    (tmp_path / "cameras.json").write_text("[1]")
+    assert run("convert", scene, tmp_path / "third" / "b.spz") == 0
+    assert "left behind: " in caplog.text
+    assert not (tmp_path / "third" / "cameras.json").exists()
+
+
 def test_the_version_of_spz_files_can_be_chosen(tmp_path):
     pytest.importorskip("zstandard")
     base = PEOPLE / "base_sh1.ply"

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from zipsplat.cli.arguments import add_overwrite, check_outputs, count, share
 from zipsplat.cli.console import Console, file_data, file_line
+from zipsplat.cli.scene_cameras import cameras_to_carry
 from zipsplat.cli.scene_files import check_scene_file, write_scene
 
 if TYPE_CHECKING:
     from zipsplat.gaussians import Gaussians
+    from zipsplat.pose import Pose
 
 NAME = "convert"
 SUMMARY = "between scene formats; prune, turn, scale"
 DESCRIPTION = """\
 Write a scene in another format, which the suffix names; .html is a page that shows it in any
 browser. On the way it can be cleaned, cropped, pruned, merged, its harmonics cut, and the whole be
-turned, moved and scaled, in this order.
+turned, moved and scaled, in this order. A cameras.json beside IN goes with it into another folder.
 
 --transform takes a preset, a 4×4 similarity matrix as JSON (a list of rows), or a file with one:
   y-up     from y down (pictures, most .ply files) to y up (many 3D programs)
@@ -94,7 +96,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
     from zipsplat.gaussians import Gaussians
 
     check_scene_file(options.output)
-    check_outputs([options.output], may_overwrite=options.overwrite)
+    cameras = cameras_to_carry(options.input, options.output)
+    outputs = [options.output, *([] if cameras is None else [cameras.target])]
+    check_outputs(outputs, may_overwrite=options.overwrite)
     with console.stage("reading"):
         scene, note = Gaussians.load_with_note(options.input)
     before = scene.num_gaussians
@@ -116,19 +120,21 @@ def run(options: argparse.Namespace, console: Console) -> None:
             title=options.title,
             spz_version=options.spz_version,
         )
+        if cameras is not None:
+            cameras.write(None if options.transform is None else _similarity(options.transform))
     counted = [step for step in steps if step.name in COUNTED]
     console.result(
         [
             *(f"{step.name}: {step.before} → {step.after}" for step in counted),
             f"{before} → {scene.num_gaussians} Gaussians, degree {scene.max_sh_degree}",
-            file_line(options.output),
+            *(file_line(path) for path in outputs),
         ],
         {
             "gaussians_before": before,
             "gaussians": scene.num_gaussians,
             "steps": [{"step": s.name, "before": s.before, "after": s.after} for s in counted],
             "sh_degree": scene.max_sh_degree,
-            "files": [file_data(options.output)],
+            "files": [file_data(path) for path in outputs],
             "seconds": console.seconds,
         },
     )
@@ -178,7 +184,12 @@ def _region(text: str) -> list[float]:
 
 
 def _transformed(scene: Gaussians, how: str) -> Gaussians:
-    """Apply a similarity: a preset, JSON, or a file with JSON."""
+    pose, factor = _similarity(how)
+    return scene.transform(pose.to(scene.means), scale=factor)
+
+
+def _similarity(how: str) -> tuple[Pose, float]:
+    """A rigid motion, float64, and a factor before it, of a preset, JSON, or a file with JSON."""
     import torch
 
     from zipsplat.pose import Pose
@@ -197,7 +208,7 @@ def _transformed(scene: Gaussians, how: str) -> Gaussians:
     except (OSError, TypeError, ValueError) as error:
         wanted = f"{', '.join(PRESETS)}, a 4×4 similarity as JSON, or a file with one"
         raise ValueError(f"--transform takes {wanted}; got {how!r} ({error})") from error
-    return scene.transform(pose.to(scene.means), scale=factor)
+    return pose, factor
 
 
 def _matrix(how: str) -> object:

@@ -15,7 +15,7 @@ def check_scene_file(path: Path) -> None:
     """Raise a `ValueError` unless a scene can be written under this name."""
     from zipsplat.formats import by_suffix
 
-    if not _is_page(path):
+    if not is_page(path):
         try:
             by_suffix(path)
         except ValueError as error:
@@ -39,7 +39,7 @@ def write_scene(
         title: of pages; the name of the file if not given.
         spz_version: 3 or 4, of a `.spz`.
     """
-    if not _is_page(path):
+    if not is_page(path):
         is_spz4 = spz_version == 4 and path.suffix.lower() == ".spz"
         scene.save(path, format="spz4" if is_spz4 else None, note=note)
         return
@@ -48,5 +48,6 @@ def write_scene(
     write_page(path, scene, note=note, title=title)
 
 
-def _is_page(path: Path) -> bool:
+def is_page(path: Path) -> bool:
+    """Whether a name is that of a page."""
     return path.suffix.lower() in PAGE_SUFFIXES
