@@ -6,21 +6,47 @@ import logging
 
 import torch
 
+DEVICES = ("cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 logger = logging.getLogger(__name__)
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
-    """The device to compute on; "auto" prefers CUDA, then MPS, then the CPU."""
+    """The device to compute on; "auto" prefers CUDA, then MPS, then the CPU.
+
+    Raises:
+        ValueError: if there is no such device here.
+    """
     if device != "auto":
-        return torch.device(device)
+        return _checked_device(device)
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():
         logger.warning("using Apple's MPS, which is untested; device='cpu' is the safe choice")
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def _checked_device(name: str | torch.device) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in DEVICES:
+        raise ValueError(
+            f"a device is auto, {', '.join(DEVICES)} or one by its number as cuda:1, got {name!r}"
+        )
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            has = f"PyTorch sees {count} CUDA devices" if count else "PyTorch sees no CUDA device"
+            raise ValueError(
+                f"{name!s} cannot be used here: {has}; `zipsplat doctor` says why, 'cpu' works"
+            )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"{name!s} cannot be used here: it needs macOS on Apple silicon")
+    return device
 
 
 def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:

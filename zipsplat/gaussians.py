@@ -6,7 +6,7 @@ import io
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from typing import Any, ClassVar
 
@@ -50,7 +50,7 @@ class Gaussians(TensorStruct):
     quats: Tensor
     opacities: Tensor
     sh_coeffs: Tensor
-    antialiased: bool = False
+    antialiased: bool = field(default=False, kw_only=True)
     event_dims: ClassVar[Mapping[str, int]] = {
         "means": 1, "scales": 1, "quats": 1, "opacities": 0, "sh_coeffs": 2
     }  # fmt: skip

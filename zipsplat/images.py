@@ -155,6 +155,27 @@ def load_animation(
     return frames
 
 
+def load_alpha(path: str | Path) -> Tensor:
+    """Load how opaque each pixel of a picture is, upright.
+
+    Returns:
+        (H, W) float32 in [0, 1]; 1 for pictures without transparency.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: as `load_image`.
+    """
+    from PIL import ImageOps
+
+    with _opened(Path(path)) as opened:
+        _draft(opened, 1.0)
+        ImageOps.exif_transpose(opened, in_place=True)
+        if not _has_alpha(opened):
+            return torch.ones(opened.height, opened.width)
+        alpha = np.array(opened.convert("RGBA").getchannel("A"))
+    return torch.from_numpy(alpha).float() / 255
+
+
 def reduction(width: float, height: float, max_side: int | None, min_side: int | None) -> float:
     """The factor, at most 1, by which a picture is scaled down; see `load_image`."""
     if max_side is None:
@@ -392,8 +413,9 @@ def _draft(opened: PillowImage.Image, factor: float) -> None:
     )
     if num_bytes > _MAX_BYTES:
         raise ValueError(
-            f"{width}×{height} pixels decode to {num_bytes >> 20} MiB, more than"
-            f" {_MAX_BYTES >> 20}; make it smaller first, or save it as a JPEG, which is decoded at a reduced size"
+            f"{num_pixels / 1e6:.0f} million pixels ({width}×{height}) decode to more than"
+            f" {_MAX_BYTES >> 20} MiB; make it smaller first: JPEGs of up to"
+            f" {_MAX_PIXELS // 10**6} million pixels can be read scaled down"
         )
 
 
@@ -410,12 +432,15 @@ def _to_rgb(picture: PillowImage.Image, color: tuple[float, float, float]) -> Pi
     if picture.mode.startswith("I") or picture.mode == "F":
         full = 1.0 if picture.mode == "F" else 65535.0
         return Image.fromarray(_to_eight_bits(np.asarray(picture), full)).convert("RGB")
-    has_alpha = picture.mode in ("RGBA", "LA", "PA", "RGBa", "La")
-    if not has_alpha and "transparency" not in picture.info:
+    if not _has_alpha(picture):
         return picture if picture.mode == "RGB" else picture.convert("RGB")
     over = picture.convert("RGBA")
     under = Image.new("RGBA", over.size, tuple(round(value * 255) for value in color))
     return Image.alpha_composite(under, over).convert("RGB")
+
+
+def _has_alpha(picture: PillowImage.Image) -> bool:
+    return picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
 
 
 def _to_eight_bits(values: np.ndarray, full: float) -> np.ndarray:

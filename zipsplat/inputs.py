@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zipsplat.images import Background, image_info, load_animation, load_image
 from zipsplat.media_kinds import PICTURE, VIDEO, kind_by_suffix, kind_of
-from zipsplat.video import Report, frame_indices, load_video
+from zipsplat.video import SKIP_BAD, Report, frame_indices, load_video
 
 logger = logging.getLogger(__name__)
 
@@ -195,13 +195,18 @@ def _load_pictures(paths: Sequence[Path], reading: _Reading) -> list[Tensor]:
             views.append(_load_picture(path, reading))
         except ValueError as error:
             if not reading.skip_bad:
-                raise
+                raise _with_hint(error, len(paths)) from error
             logger.warning("left out %s", error)
         if reading.report is not None:
             reading.report(done, len(paths))
     if not views:
         raise ValueError(f"none of {len(paths)} pictures could be used, such as {paths[0]}")
     return views
+
+
+def _with_hint(error: ValueError, num_pictures: int) -> ValueError:
+    """The error with what helps if there are other pictures."""
+    return ValueError(f"{error}; {SKIP_BAD} leaves it out") if num_pictures > 1 else error
 
 
 def _load_picture(path: Path, reading: _Reading) -> Tensor:

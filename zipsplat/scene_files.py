@@ -123,14 +123,14 @@ def _not_finite(values: Array) -> Mask:
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(values.sum()):  # much cheaper than asking each value
             return np.zeros(len(values), bool)
-    return ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    return np.asarray(~np.isfinite(values).reshape(len(values), -1).all(axis=1), bool)
 
 
 def _rows_where(values: Array, below: float, above: float = np.inf) -> Mask:
     if not values.size or (values.min() >= below and values.max() <= above):
         return np.zeros(len(values), bool)
     wrong = (values < below) | ((values > above) & np.isfinite(values))
-    return wrong.reshape(len(values), -1).any(axis=1)
+    return np.asarray(wrong.reshape(len(values), -1).any(axis=1), bool)
 
 
 def _zero(quats: Array) -> Mask:

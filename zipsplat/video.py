@@ -36,7 +36,7 @@ _LIMITED_RANGE = 1  # FFmpeg's number for luma 16…235
 _UNSPECIFIED = (0, 2, None)  # RGB has no matrix, and 2 stands for one that is not told
 _SD_SIZE = (1279, 576)  # width and height up to which untagged colours are those of BT.601
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own ignore the alpha of WebM
-_SKIP_BAD = "skip_bad (--skip-bad on the command line)"
+SKIP_BAD = "skip_bad (--skip-bad on the command line)"
 
 Report = Callable[[int, int], object]
 """Called with (done, total) while something takes its time; the total may be an estimate."""
@@ -112,6 +112,7 @@ def load_video(
         frames, _ = clip.decode(exact, count)
     if not frames:
         raise ValueError(f"{path}: every frame is damaged")
+    clip.report_conversion()
     return [torch.from_numpy(frame).permute(2, 0, 1).float() / 255 for frame in frames]
 
 
@@ -231,6 +232,13 @@ class _Clip:
             reason = error.strerror or type(error).__name__
             raise ValueError(f"{self.path}: cannot be read as a video ({reason})") from error
 
+    def report_conversion(self) -> None:
+        """Say if the frames are not shown in their own range of brightness."""
+        with self.open() as (_, stream):
+            transfer = TRANSFERS.get(stream.codec_context.color_trc)
+        if transfer is not None:
+            logger.warning("%s: HDR (%s) was tone mapped to sRGB", self.path, transfer)
+
     def count_packets(self) -> int:
         """How many frames there should be, quickly, from the coded packets that are to be shown.
 
@@ -238,20 +246,20 @@ class _Clip:
             ValueError: the file is cut off (unless `skip_bad`).
         """
         count, is_cut = 0, False
-        ends: dict[int, Fraction] = {}  # of each stream, in seconds
+        end = Fraction(0)  # of the last packet of any stream, in seconds
         with self.open() as (container, video):
             for packet in container.demux():
                 if packet.stream is video:
                     count += bool(packet.size) and not packet.is_discard
                     is_cut |= packet.is_corrupt
-                end = ((packet.pts or 0) + (packet.duration or 0)) * (packet.time_base or 0)
-                ends[packet.stream.index] = max(ends.get(packet.stream.index, Fraction(0)), end)
+                ticks = (packet.pts or 0) + (packet.duration or 0)
+                end = max(end, Fraction(ticks * (packet.time_base or 0)))
             promised = ((video.duration or 0) + (video.start_time or 0)) * (video.time_base or 0)
             # Some containers give only the length of the whole, which the sound may fill alone.
-            is_cut |= promised - max(ends.values(), default=Fraction(0)) > _MISSING_TOLERANCE_S
+            is_cut |= promised - end > _MISSING_TOLERANCE_S
         if is_cut and not self.skip_bad:
             raise ValueError(
-                f"{self.path}: the video is cut off or damaged after {count} frames; {_SKIP_BAD}"
+                f"{self.path}: the video is cut off or damaged after {count} frames; {SKIP_BAD}"
                 " uses what is there"
             )
         return count
@@ -290,7 +298,7 @@ class _Clip:
             except av.error.InvalidDataError as error:
                 if not self.skip_bad:
                     raise ValueError(
-                        f"{self.path}: the video is damaged after {count} frames; {_SKIP_BAD} uses"
+                        f"{self.path}: the video is damaged after {count} frames; {SKIP_BAD} uses"
                         " the others"
                     ) from error
 
@@ -302,7 +310,7 @@ class _Clip:
             logger.warning("%s: left out frame %d, which is damaged", self.path, index)
             return []
         raise ValueError(
-            f"{self.path}: frame {index} is damaged; {_SKIP_BAD} leaves out damaged frames"
+            f"{self.path}: frame {index} is damaged; {SKIP_BAD} leaves out damaged frames"
         )
 
     def _upright_rgb(self, frame: Any, aspect: Fraction | None) -> np.ndarray:
@@ -326,9 +334,8 @@ class _Clip:
         from PIL import Image
 
         alpha = rgba[..., 3:].astype(np.float32) / 255
-        blended = rgba[..., :3] * alpha + (1 - alpha) * np.float32(255) * np.float32(
-            self.background
-        )
+        color = 255 * np.array(self.background, np.float32)
+        blended = rgba[..., :3] * alpha + (1 - alpha) * color
         picture = Image.fromarray(np.rint(blended).astype(np.uint8))
         return np.array(picture.resize(size, Image.Resampling.LANCZOS))
 

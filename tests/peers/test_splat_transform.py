@@ -60,7 +60,7 @@ def tolerance_of(name: str):
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
-@pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".spz", ".splat"])
+@pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".spz", ".v4.spz", ".sog", ".splat"])
 def test_it_reads_ours(tmp_path: Path, convert: Convert, suffix: str, degree: int):
     wanted = replace(scene(300, degree), note="Weights: CC BY-NC 4.0, © them")
     ours = save(tmp_path / f"ours{suffix}", wanted)

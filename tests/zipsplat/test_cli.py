@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +23,8 @@ from zipsplat.harmonics import dc_from_rgb
 from zipsplat.images import load_image
 from zipsplat.model.untrained import untrained_network
 from zipsplat.video import video_info, write_video
+
+PEOPLE = Path(__file__).parents[1] / "files_of_people"
 
 
 @pytest.fixture(scope="module")
@@ -344,7 +347,7 @@ def test_scenes_are_pruned_on_the_way(scene, tmp_path, capsys):
     data = result(capsys)
     assert (data["gaussians_before"], data["gaussians"], data["sh_degree"]) == (3, 1, 0)
     assert run("convert", scene, tmp_path / "b.ply", "--prune-opacity", 0.99) == 1
-    assert "no Gaussian is left" in capsys.readouterr().err
+    assert "--prune-opacity leaves no Gaussian of 3" in capsys.readouterr().err
 
 
 def test_scenes_are_turned_on_the_way(scene, tmp_path):
@@ -383,7 +386,7 @@ def test_info_on_every_kind_of_file(scene, photos, tiny, tmp_path, capsys):
     clip = tmp_path / "clip.mp4"
     write_video(clip, [np.zeros((16, 20, 3), np.uint8)] * 3)
     wanted = {
-        scene: {"kind": "scene", "gaussians": 3, "sh_degree": 1, "not_finite": 0},
+        scene: {"kind": "scene", "gaussians": 3, "sh_degree": 1, "left_out": {}},
         tiny: {"kind": "checkpoint", "gaussians_per_token": 32, "network": "width 64, depth 4"},
         photos / "img1.png": {"kind": "picture", "width": 80, "height": 60, "format": "PNG"},
         clip: {"kind": "video", "frames": 3, "width": 20, "codec": "h264"},
@@ -397,15 +400,137 @@ def test_info_on_every_kind_of_file(scene, photos, tiny, tmp_path, capsys):
         assert facts["kind"] in capsys.readouterr().out
 
 
-def test_info_counts_what_is_not_finite(scene, capsys):
+def test_info_counts_what_cannot_be_used(scene, capsys):
     content = bytearray(scene.read_bytes())
     start = content.index(b"end_header\n") + len(b"end_header\n")
     content[start : start + 4] = np.float32(np.nan).tobytes()
     scene.write_bytes(content)
     assert run("info", scene, "--json") == 0
     data = result(capsys)
-    assert data["not_finite"] == 1
+    assert data["left_out"] == {"a position that is not finite": 1}
+    assert data["remarks"] == [
+        "left out 1 of 3 Gaussians: 1 with a position that is not finite (row 0)"
+    ]
     assert np.isfinite(data["center"]).all()
+    assert run("info", scene) == 0
+    assert "1 with a position that is not finite" in capsys.readouterr().out
+
+
+def test_info_tells_what_a_file_says_of_itself(capsys):
+    for name, facts in {
+        "p28_mip_comment_brush.ply": {"antialiased": True, "format": "ply"},
+        "c03_compressed_named.ply": {"format": "compressed_ply"},
+        "exif6.tif": {"width": 320, "height": 240, "orientation": 6},
+        "noext_video": {"kind": "video", "frames": 50},
+        "vflip.mp4": {"mirrored": True, "rotation_deg": 180},
+        "realhdr_pq.mov": {"hdr": "PQ"},
+    }.items():
+        assert run("info", PEOPLE / name, "--json") == 0
+        data = result(capsys)
+        assert {key: data[key] for key in facts} == facts, name
+
+
+def test_what_was_left_out_is_said_once(tmp_path, capsys, caplog):
+    assert run("convert", PEOPLE / "p17_one_zero_quat.ply", tmp_path / "a.ply") == 0
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 1
+    assert "p17_one_zero_quat.ply: left out 1 of 40 Gaussians" in messages[0]
+
+
+def test_an_empty_scene_is_told_as_what_it_is(tmp_path, capsys):
+    assert run("convert", PEOPLE / "p19_zero_vertices.ply", tmp_path / "a.ply") == 1
+    words = capsys.readouterr().err
+    assert "p19_zero_vertices.ply: there are no Gaussians in this file" in words
+    assert "--prune" not in words
+
+
+def test_scenes_are_cleaned_on_the_way_and_each_step_is_counted(tmp_path, capsys):
+    base, out = PEOPLE / "base_sh1.ply", tmp_path / "a.ply"
+    assert run("convert", base, out, "--crop", "-1,-1,-5,5,5,5", "--decimate", "0.5", "--json") == 0
+    steps = result(capsys)["steps"]
+    assert [step["step"] for step in steps] == ["--crop", "--decimate"]
+    assert [(step["before"], step["after"]) for step in steps] == [(40, 28), (28, 14)]
+    assert (Gaussians.load(out).means >= -5).all()
+    assert run("convert", base, out, "--crop", "0,0,0,1.5", "--overwrite") == 0
+    assert (Gaussians.load(out).means.norm(dim=-1) <= 1.5).all()
+    assert "--crop: 40 → " in capsys.readouterr().out
+    assert run("convert", base, tmp_path / "b.ply", "--crop", "90,90,90,1") == 1
+    assert "--crop leaves no Gaussian of 40" in capsys.readouterr().err
+
+
+def test_cameras_beside_a_scene_go_with_it_and_move_with_it(scene, tmp_path, capsys, caplog):
+    entry = {
+        "id": 0, "img_name": "a.png", "width": 40, "height": 30, "position": [1, 2, 3],
+        "rotation": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "fx": 50.0, "fy": 50.0,
+    }  # fmt: skip
+    (tmp_path / "cameras.json").write_text(json.dumps([entry]))
+    assert run("convert", scene, tmp_path / "same.spz") == 0  # in the same folder: nothing to do
+    assert run("convert", scene, tmp_path / "new" / "a.spz") == 0
+    assert str(tmp_path / "new" / "cameras.json") in capsys.readouterr().out
+    (kept,) = json.loads((tmp_path / "new" / "cameras.json").read_text())
+    assert kept["position"] == [1, 2, 3]
+    how = "[[0,-2,0,5],[2,0,0,0],[0,0,2,0],[0,0,0,1]]"  # twice the size, a quarter turn, 5 along x
+    assert run("convert", scene, tmp_path / "turned" / "a.ply", "--transform", how) == 0
+    (moved,) = json.loads((tmp_path / "turned" / "cameras.json").read_text())
+    assert moved["position"] == pytest.approx([-4 + 5, 2, 6])
+    np.testing.assert_allclose(moved["rotation"], [[0, -1, 0], [1, 0, 0], [0, 0, 1]], atol=1e-12)
+    assert run("convert", scene, tmp_path / "new" / "b.spz") == 1  # other cameras are not replaced
+    assert "cameras.json: exists already" in capsys.readouterr().err
+    assert not (tmp_path / "new" / "b.spz").exists()
+    (tmp_path / "cameras.json").write_text("[1]")
+    assert run("convert", scene, tmp_path / "third" / "b.spz") == 0
+    assert "left behind: " in caplog.text
+    assert not (tmp_path / "third" / "cameras.json").exists()
+
+
+def test_the_version_of_spz_files_can_be_chosen(tmp_path):
+    pytest.importorskip("zstandard")
+    base = PEOPLE / "base_sh1.ply"
+    assert run("convert", base, tmp_path / "3.spz") == 0
+    assert run("convert", base, tmp_path / "4.spz", "--spz-version", "4") == 0
+    assert (tmp_path / "3.spz").read_bytes()[:2] == b"\x1f\x8b"
+    assert (tmp_path / "4.spz").read_bytes()[:5] == b"NGSP\x04"
+    assert Gaussians.load(tmp_path / "4.spz").num_gaussians == 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["reconstruct", "x.png", "--ouput", "a.ply"], "no option --ouput; did you mean --output?"),
+        (["convert", "a.ply", "b.ply", "--prune-opacty=1"], "did you mean --prune-opacity?"),
+        (["view", "a.ply", "--num-frame", "3", "--widths"], "did you mean --weights?"),
+        (["convert", "a.ply", "b.ply", "--xyz"], "no option --xyz"),
+    ],
+)
+def test_a_misspelt_option_gets_the_nearest_name_and_the_usage_of_its_command(
+    arguments, words, capsys
+):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert f"usage: zipsplat {arguments[0]}" in said
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        ("gpu", "a device is auto, cpu, cuda, mps or one by its number as cuda:1, got 'gpu'"),
+        ("xla", "a device is auto"),
+        ("cuda", "cuda cannot be used here: PyTorch sees no CUDA device"),
+    ],
+)
+def test_devices_that_are_not_there_are_said_before_any_work(
+    device, words, photos, tiny, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    small_run = ("reconstruct", photos, "-o", tmp_path / "a.ply", "--weights", tiny)
+    assert run(*small_run, "--device", device) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert "reading" not in said
+    assert "Traceback" not in said
 
 
 def test_info_on_an_upright_size_and_on_other_checkpoints(tmp_path, capsys):

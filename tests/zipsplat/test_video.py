@@ -137,9 +137,9 @@ def test_other_containers_and_codecs(tmp_path, suffix, codec):
 
 def test_only_wanted_frames_are_converted(plain, monkeypatch):
     converted = []
-    original = zipsplat.video._upright_rgb
+    original = zipsplat.video._converted
     monkeypatch.setattr(
-        zipsplat.video, "_upright_rgb", lambda *a: converted.append(1) or original(*a)
+        zipsplat.video, "_converted", lambda *a: converted.append(1) or original(*a)
     )
     load_video(plain, num_frames=5)
     assert len(converted) == 5

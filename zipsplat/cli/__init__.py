@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from zipsplat._version import __version__
 from zipsplat.cli import cameras, convert, depth, doctor, info, reconstruct, refine, render
 from zipsplat.cli.console import Console
+from zipsplat.command_line import CommandParser
 
 EXAMPLES = """\
 examples:
@@ -83,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     parser.add_argument("--version", action="version", version=f"zipsplat {__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
+    )
     for command in COMMANDS:
         sub = subparsers.add_parser(
             command.NAME,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from zipsplat.cli.arguments import add_overwrite, check_outputs, count
+from zipsplat.cli.arguments import add_overwrite, check_outputs, count, share
 from zipsplat.cli.console import Console, file_data, file_line
+from zipsplat.cli.scene_cameras import cameras_to_carry
 from zipsplat.cli.scene_files import check_scene_file, is_page, write_scene
 
 if TYPE_CHECKING:
@@ -20,9 +22,9 @@ NAME = "convert"
 SUMMARY = "between scene formats; prune, turn, scale"
 DESCRIPTION = """\
 Write a scene in another format, which the suffix names; .html is a page that shows it in any
-browser. On the way it can be pruned, its harmonics cut, and the whole be turned, moved and scaled.
-A page starts at the first photo and flies from photo to photo if a cameras.json of 3DGS programs
-lies beside the scene.
+browser. On the way it can be cleaned, cropped, pruned, merged, its harmonics cut, and the whole be
+turned, moved and scaled, in this order. A cameras.json beside IN goes with it into another folder;
+a page starts at its first photo and flies from photo to photo.
 
 --transform takes a preset, a 4×4 similarity matrix as JSON (a list of rows), or a file with one:
   y-up     from y down (pictures, most .ply files) to y up (many 3D programs)
@@ -33,8 +35,11 @@ examples:
   zipsplat convert scene.ply scene.spz
   zipsplat convert scene.ply small.splat --prune-opacity 0.05 --max-gaussians 100000 --sh-degree 0
   zipsplat convert scene.ply turned.ply --transform y-up
+  zipsplat convert scene.ply clean.ply --drop-floaters --crop 0,0,2,1.5
+  zipsplat convert scene.ply phone.sog --decimate 0.25
   zipsplat convert scene.ply scene.html --title Kitchen
 """
+COUNTED = ("--drop-floaters", "--crop", "--prune-opacity", "--decimate", "--max-gaussians")
 PRESETS: dict[str, list[list[float]]] = {
     "y-up": [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]],
     "z-up": [[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]],
@@ -46,7 +51,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", type=Path, metavar="IN", help="scene file")
     parser.add_argument("output", type=Path, metavar="OUT", help="scene file, or page.html")
     parser.add_argument(
+        "--drop-floaters",
+        action="store_true",
+        help="leave out Gaussians that hang alone, and huge ones that are hardly more than haze",
+    )
+    parser.add_argument(
+        "--crop",
+        type=_region,
+        metavar="X0,Y0,Z0,X1,Y1,Z1",
+        help="keep what lies in a box of IN's coordinates, or with X,Y,Z,RADIUS in a sphere",
+    )
+    parser.add_argument(
         "--prune-opacity", type=float, metavar="LEAST", help="leave out fainter Gaussians"
+    )
+    parser.add_argument(
+        "--decimate",
+        type=share,
+        metavar="SHARE",
+        help="merge neighbours until this share of the Gaussians is left, in (0, 1]",
     )
     parser.add_argument(
         "--max-gaussians", type=count, metavar="N", help="keep the N that can show the most"
@@ -55,6 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sh-degree", type=int, choices=range(4), help="spherical harmonics to keep, 0 to 3"
     )
     parser.add_argument("--transform", metavar="HOW", help="turn, move, scale; see above")
+    parser.add_argument(
+        "--spz-version",
+        type=int,
+        choices=(3, 4),
+        default=3,
+        help="of a .spz; 3 (default) opens everywhere, 4 is a little smaller",
+    )
     parser.add_argument("--title", help="heading of a page (default: its file name)")
     parser.add_argument(
         "--note",
@@ -69,46 +98,97 @@ def run(options: argparse.Namespace, console: Console) -> None:
     from zipsplat.gaussians import Gaussians
 
     check_scene_file(options.output)
-    check_outputs([options.output], may_overwrite=options.overwrite)
+    cameras = cameras_to_carry(options.input, options.output)
+    outputs = [options.output, *([] if cameras is None else [cameras.target])]
+    check_outputs(outputs, may_overwrite=options.overwrite)
     with console.stage("reading"):
         scene, note = Gaussians.load_with_note(options.input)
     before = scene.num_gaussians
     if before == 0:
         raise ValueError(f"{options.input}: there are no Gaussians in this file")
-    scene = _change(scene, options)
-    if scene.num_gaussians == 0:
-        raise ValueError("no Gaussian is left; ask for a lower --prune-opacity")
+    steps = []
+    for name, step in _steps(options):
+        with console.stage(name):
+            changed = step(scene)
+        steps.append(Step(name, scene.num_gaussians, changed.num_gaussians))
+        scene = changed
+        if scene.num_gaussians == 0:
+            raise ValueError(f"{name} leaves no Gaussian of {steps[-1].before}; ask for less of it")
     with console.stage("writing"):
-        note, photos = options.note or note, _photos(options)
-        write_scene(options.output, scene, note=note, title=options.title, photos=photos)
+        write_scene(
+            options.output,
+            scene,
+            note=options.note or note,
+            title=options.title,
+            photos=_photos(options),
+            spz_version=options.spz_version,
+        )
+        if cameras is not None:
+            cameras.write(None if options.transform is None else _similarity(options.transform))
+    counted = [step for step in steps if step.name in COUNTED]
     console.result(
         [
+            *(f"{step.name}: {step.before} → {step.after}" for step in counted),
             f"{before} → {scene.num_gaussians} Gaussians, degree {scene.max_sh_degree}",
-            file_line(options.output),
+            *(file_line(path) for path in outputs),
         ],
         {
             "gaussians_before": before,
             "gaussians": scene.num_gaussians,
+            "steps": [{"step": s.name, "before": s.before, "after": s.after} for s in counted],
             "sh_degree": scene.max_sh_degree,
-            "files": [file_data(options.output)],
+            "files": [file_data(path) for path in outputs],
             "seconds": console.seconds,
         },
     )
 
 
-def _change(scene: Gaussians, options: argparse.Namespace) -> Gaussians:
+class Step(NamedTuple):
+    """A change, and the number of Gaussians before and after it."""
+
+    name: str
+    before: int
+    after: int
+
+
+def _steps(options: argparse.Namespace) -> list[tuple[str, Callable[[Gaussians], Gaussians]]]:
+    """The changes that are asked for, in their order."""
+    from zipsplat.cleaning import crop, decimate, drop_floaters
     from zipsplat.pruning import keep_most_important, prune_opacity
 
-    if options.prune_opacity is not None:
-        scene = prune_opacity(scene, options.prune_opacity)
-    if options.max_gaussians is not None:
-        scene = keep_most_important(scene, options.max_gaussians)
-    if options.sh_degree is not None and options.sh_degree < scene.max_sh_degree:
-        scene = scene.with_sh_degree(options.sh_degree)
-    if options.transform is not None:
-        pose, factor = _similarity(options.transform)
-        scene = scene.transform(pose.to(scene.means), scale=factor)
-    return scene
+    def cut_harmonics(scene: Gaussians) -> Gaussians:
+        return scene.with_sh_degree(min(options.sh_degree, scene.max_sh_degree))
+
+    every: dict[str, Callable[[Gaussians], Gaussians]] = {
+        "--drop-floaters": drop_floaters,
+        "--crop": lambda scene: crop(scene, options.crop),
+        "--prune-opacity": lambda scene: prune_opacity(scene, options.prune_opacity),
+        "--decimate": lambda scene: decimate(scene, options.decimate),
+        "--max-gaussians": lambda scene: keep_most_important(scene, options.max_gaussians),
+        "--sh-degree": cut_harmonics,
+        "--transform": lambda scene: _transformed(scene, options.transform),
+    }
+    values = {name: getattr(options, name[2:].replace("-", "_")) for name in every}
+    asked = [name for name, value in values.items() if value is not None and value is not False]
+    return [(name, every[name]) for name in asked]
+
+
+def _region(text: str) -> list[float]:
+    """Four or six numbers."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (4, 6):
+        raise argparse.ArgumentTypeError(
+            f"wanted X0,Y0,Z0,X1,Y1,Z1 (box) or X,Y,Z,RADIUS (sphere), got {text!r}"
+        )
+    return numbers
+
+
+def _transformed(scene: Gaussians, how: str) -> Gaussians:
+    pose, factor = _similarity(how)
+    return scene.transform(pose.to(scene.means), scale=factor)
 
 
 def _photos(options: argparse.Namespace) -> SceneCameras | None:
@@ -124,7 +204,7 @@ def _photos(options: argparse.Namespace) -> SceneCameras | None:
 
 
 def _similarity(how: str) -> tuple[Pose, float]:
-    """A preset, JSON, or a file with JSON, as a rotation with a translation, and a factor."""
+    """A rigid motion, float64, and a factor before it, of a preset, JSON, or a file with JSON."""
     import torch
 
     from zipsplat.pose import Pose

@@ -149,6 +149,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> None:
     """Reconstruct."""
+    from zipsplat.devices import choose_device
     from zipsplat.inputs import find_inputs
 
     outputs = list(options.output)
@@ -161,6 +162,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     may_write = outputs if options.refine is None else [*outputs, cameras]
     check_outputs(may_write, may_overwrite=options.overwrite)
     find_inputs(options.inputs)  # mistakes show before anything heavy is loaded
+    choose_device(options.device)
     options.weights = options.weights or (RELEASED if options.refine is None else SMALL)
     made = _make(options, console)
     with console.stage("writing"):
@@ -197,7 +199,7 @@ class _Made:
 
 def _make(options: argparse.Namespace, console: Console) -> _Made:
     """The scene, refined if that was asked for and is possible."""
-    from zipsplat.predictor import choose_device
+    from zipsplat.devices import choose_device
     from zipsplat.weights import licence_note
 
     photos = None if options.refine is None else cameras_or_none(options, console)

@@ -31,6 +31,7 @@ def write_scene(
     note: str = "",
     title: str | None = None,
     photos: SceneCameras | PosedImages | None = None,
+    spz_version: int = 3,
 ) -> None:
     """Write a scene in the format that the suffix names.
 
@@ -40,9 +41,11 @@ def write_scene(
         note: about licences; shown on pages, and kept in scene files that have a place for it.
         title: of pages; the name of the file if not given.
         photos: with cameras in the world of the scene, which pages start from and fly through.
+        spz_version: 3 or 4, of a `.spz`.
     """
     if not is_page(path):
-        scene.save(path, note=note)
+        is_spz4 = spz_version == 4 and path.suffix.lower() == ".spz"
+        scene.save(path, format="spz4" if is_spz4 else None, note=note)
         return
     from zipsplat.webpage import write_page
 

@@ -81,7 +81,7 @@ def _placed_nodes(asset: Any) -> Iterator[tuple[Any, Floats]]:
 def _matrix(node: Any) -> Floats:
     """The matrix of a node: whole, by columns, or as translation · rotation · scale."""
     if "matrix" in node:
-        return np.array(node["matrix"], np.float64).reshape(4, 4).T
+        return np.asarray(np.array(node["matrix"], np.float64).reshape(4, 4).T, np.float64)
     x, y, z, w = np.array(node.get("rotation", [0, 0, 0, 1]), np.float64)
     rotation = np.array(
         [
@@ -136,10 +136,16 @@ def _joined(parts: list[SplatArrays]) -> SplatArrays:
     harmonics = [
         np.pad(p.sh_coeffs, ((0, 0), (0, num - p.sh_coeffs.shape[1]), (0, 0))) for p in parts
     ]
-    names = ("means", "scales", "quats", "opacities")
+
+    def joined(name: str) -> Array:
+        return np.concatenate([getattr(part, name) for part in parts])
+
     remarks = dict.fromkeys(remark for part in parts for remark in part.remarks)
     return SplatArrays(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in names),
+        joined("means"),
+        joined("scales"),
+        joined("quats"),
+        joined("opacities"),
         np.concatenate(harmonics),
         antialiased=all(part.antialiased for part in parts),
         remarks=tuple(remarks),
@@ -179,4 +185,4 @@ def _accessor(asset: Any, binary: bytes, index: int) -> Array:
         return np.array(rows, np.float32)
     if not accessor.get("normalized", False):
         return np.asarray(rows, np.float32)
-    return np.maximum(rows / np.float32(np.iinfo(dtype).max), -1).astype(np.float32)
+    return np.asarray(np.maximum(rows / np.iinfo(dtype).max, -1), np.float32)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-_COARSE = 256  # cells of the first level, at most
 _BATCH, _BATCHES = 8192, 30
 _STEPS = 8  # of Lloyd's algorithm in each cell
 _ROWS = 1 << 14  # whose distances are held at once
@@ -27,7 +26,7 @@ def palette(rows: Floats, size: int, seed: int = 0) -> tuple[Floats, Labels]:
     rng = np.random.default_rng(seed)
     if len(rows) <= size:
         return rows, np.arange(len(rows))
-    coarse = _coarse_cells(rows, min(_COARSE, size), rng)
+    coarse = _coarse_cells(rows, max(1, round(size**0.5)), rng)
     cells = nearest(rows, coarse)
     order = np.argsort(cells, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(cells, minlength=len(coarse)))[:-1])
@@ -66,7 +65,7 @@ def codebook(values: Floats) -> Floats:
         counts = np.diff(bounds)
         means = np.diff(sums[bounds]) / np.maximum(counts, 1)
         codes = np.sort(np.where(counts > 0, means, codes))
-    return codes.astype(np.float32)
+    return np.asarray(codes, np.float32)
 
 
 def codes_of(values: NDArray[np.floating], codes: Floats) -> NDArray[np.uint8]:
@@ -86,7 +85,7 @@ def _coarse_cells(rows: Floats, size: int, rng: np.random.Generator) -> Floats:
         np.add.at(sums, found, batch)
         rate = np.maximum(counts, 1)[:, None]
         entries += ((sums - new[:, None] * entries) / rate).astype(np.float32)
-    return entries
+    return np.asarray(entries, np.float32)
 
 
 def _lloyd(rows: Floats, size: int, rng: np.random.Generator) -> tuple[Floats, Labels]:

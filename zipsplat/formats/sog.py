@@ -252,7 +252,7 @@ def _unpack_harmonics(bundle: _Bundle) -> Array:
     entries = table.reshape(-1, num, 3)
     if labels.max(initial=0) >= len(entries):
         raise ValueError("damaged SOG file: harmonics beyond its palette")
-    return _codebook(part)[entries[labels]]
+    return np.asarray(_codebook(part)[entries[labels]], np.float32)
 
 
 PLUGIN = Format(

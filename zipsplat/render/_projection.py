@@ -82,7 +82,8 @@ def _compensation(axes_2d: Tensor, determinant: Tensor) -> Tensor:
     """√(det Σ / det (Σ + eps2d·I)), (V, N); det A·Aᵀ is the squared cross product of A's rows."""
     normal = torch.linalg.cross(axes_2d[..., 0, :], axes_2d[..., 1, :])
     ratio = normal.square().sum(dim=-1) / determinant
-    return torch.where(ratio > 0, ratio, torch.ones_like(ratio)).sqrt() * (ratio > 0)
+    root: Tensor = torch.where(ratio > 0, ratio, torch.ones_like(ratio)).sqrt()
+    return torch.where(ratio > 0, root, torch.zeros_like(root))
 
 
 def _perspective_jacobian(points: Tensor, viewpoints: Viewpoints) -> Tensor:

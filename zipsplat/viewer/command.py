@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zipsplat.command_line import CommandParser
 from zipsplat.viewer.guard import is_loopback
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
     Returns:
         0, or 1 if the input, the weights or the address cannot be used.
     """
-    arguments = parser().parse_args(argv)
+    arguments = parser().parse_args(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # A browser may leave while something is sent to it; viser warns of each time.
     warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
 
 def parser() -> argparse.ArgumentParser:
     """What the command understands."""
-    out = argparse.ArgumentParser(
+    out = CommandParser(
         prog="zipsplat view",
         description="Show a scene in the browser: of photos, of a video, or from a file.",
         epilog=EXAMPLES,

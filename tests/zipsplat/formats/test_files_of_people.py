@@ -1,4 +1,4 @@
-"""Scene files after bug reports, and what they must read as; see tests/files_of_people/README.md."""
+"""Scene files after bug reports; see tests/files_of_people/README.md."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from zipsplat import Gaussians, Pose
 from zipsplat.formats import FORMATS, SplatArrays, by_suffix
 from zipsplat.formats._affine import moved
 from zipsplat.formats._axes import with_flipped
+from zipsplat.formats._linear_colors import to_srgb
+from zipsplat.harmonics import evaluate, spread_directions
+from zipsplat.rotations import matrix_from_quat
 from zipsplat.scene_files import read_scene
 
 FOLDER = Path(__file__).parents[2] / "files_of_people"
@@ -144,8 +148,6 @@ def test_a_node_that_turns_by_half_a_turn():
 
 def covariances(arrays: SplatArrays) -> np.ndarray:
     quats = torch.from_numpy(arrays.quats.astype(np.float64))
-    from zipsplat.rotations import matrix_from_quat
-
     axes = matrix_from_quat(quats).numpy() * arrays.scales[:, None, :]
     return axes @ axes.transpose(0, 2, 1)
 
@@ -173,8 +175,6 @@ def test_any_matrix_moves_places_and_ellipsoids_as_it_says(seed):
 
 def test_harmonics_are_mirrored_and_turned_with_the_scene():
     """The colour in the direction M d is the colour that was seen in the direction d."""
-    from zipsplat.harmonics import evaluate, spread_directions
-
     rotation = np.linalg.qr(np.random.default_rng(9).normal(size=(3, 3)))[0]
     rotation = -rotation * np.sign(np.linalg.det(rotation))
     matrix = np.eye(4)
@@ -266,8 +266,6 @@ def test_linear_colours_become_srgb():
     """Mid grey, 0.2140 of the light, is level 0.5; dark stays near black; harmonics follow."""
     linear, found = arrays_of("base.glb"), arrays_of("g10_linear_colorspace.glb")
     assert "linear colours" in found.remarks[0]
-    from zipsplat.formats._linear_colors import to_srgb
-
     dc = np.array([0.2140411, 1.0, 0.0])[None, None] / 0.28209479 - 0.5 / 0.28209479
     flat = as_arrays(np.zeros((1, 3)), np.ones((1, 3)), np.eye(4)[:1], np.ones(1), dc)
     np.testing.assert_allclose(
@@ -316,7 +314,7 @@ def test_a_file_of_2d_gaussian_splatting_has_flat_gaussians():
 
 
 def glb_with_spz(arrays: SplatArrays) -> bytes:
-    """A .glb whose one primitive is SPZ data, as KHR_gaussian_splatting_compression_spz_2 has it."""
+    """A .glb with SPZ data, by KHR_gaussian_splatting_compression_spz_2."""
     file = io.BytesIO()
     FORMATS["spz"].write(file, arrays)
     data = file.getvalue() + bytes(-len(file.getvalue()) % 4)
@@ -344,9 +342,8 @@ def glb_with_spz(arrays: SplatArrays) -> bytes:
 def test_spz_inside_a_glb_is_read_and_moved_by_its_node():
     wanted = in_order(arrays_of("base_sh1.ply"))
     got = in_order(FORMATS["glb"].read(io.BytesIO(glb_with_spz(arrays_of("base_sh1.ply")))))
-    np.testing.assert_allclose(
-        got.means + [1, 0, 0], wanted.means, atol=2e-3
-    )  # x points left there
+    moved_back = got.means + np.array([1, 0, 0])  # glTF's x points left
+    np.testing.assert_allclose(moved_back, wanted.means, atol=2e-3)
     assert largest_errors(got, wanted).rotation_deg < 0.3
 
 
@@ -388,8 +385,6 @@ def test_a_large_scene_keeps_what_bits_there_are(caplog):
 
 def test_spz_may_hold_more_than_ten_million_gaussians(tmp_path):
     """The header alone: it is refused as cut short, not for its number."""
-    import zlib
-
     header = struct.pack("<IIIBBBB", 0x5053474E, 3, 12_000_000, 0, 12, 0, 0)
     packed = zlib.compress(header + bytes(1000), wbits=31) + bytes(16 << 20)
     with pytest.raises(ValueError, match="cut short"):

@@ -12,7 +12,7 @@ from zipsplat import Gaussians
 from zipsplat.formats import FORMATS, NOTE_MAX
 
 NOTE = "Made with the released weights (CC BY-NC 4.0): not for commercial use."
-KEEPING = ("ply", "compressed_ply", "glb")
+KEEPING = ("ply", "compressed_ply", "glb", "sog")
 
 
 def to_bytes(name: str, note: str, num: int = 10) -> bytes:

@@ -1,0 +1,65 @@
+"""The cameras.json beside a scene, which goes with it when the scene is converted."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from zipsplat.camera_estimation.capture import Lens
+    from zipsplat.pose import Pose
+
+logger = logging.getLogger(__name__)
+
+NAME = "cameras.json"
+
+
+@dataclass(frozen=True)
+class CarriedCameras:
+    """Cameras that are to be written beside a converted scene.
+
+    Args:
+        target: their new file.
+        views: name, lens and world-from-camera pose (4, 4) of each.
+    """
+
+    target: Path
+    views: list[tuple[str, Lens, np.ndarray]]
+
+    def write(self, similarity: tuple[Pose, float] | None) -> None:
+        """Write them, moved as the scene was: a rigid motion and a factor before it."""
+        from zipsplat.camera_estimation import viewer_list
+
+        names, lenses, poses = map(list, zip(*self.views, strict=True))
+        if similarity is not None:
+            motion, factor = similarity
+            poses = [_moved(pose, motion.Rt.numpy(), factor) for pose in poses]
+        viewer_list.write(self.target, names, lenses, poses)
+
+
+def cameras_to_carry(scene: Path, target: Path) -> CarriedCameras | None:
+    """The cameras beside a scene, if there are any and the target is a scene in another folder.
+
+    Unreadable ones are warned about and stay behind.
+    """
+    from zipsplat.camera_estimation import viewer_list
+    from zipsplat.cli.scene_files import is_page
+
+    source, beside = scene.with_name(NAME), target.with_name(NAME)
+    if not source.is_file() or is_page(target) or source.resolve() == beside.resolve():
+        return None
+    try:
+        return CarriedCameras(beside, viewer_list.read(source))
+    except (ValueError, OSError) as error:
+        logger.warning("left behind: %s", error)
+        return None
+
+
+def _moved(pose: np.ndarray, motion: np.ndarray, factor: float) -> np.ndarray:
+    moved = motion @ pose
+    moved[:3, 3] = motion[:3, :3] @ (factor * pose[:3, 3]) + motion[:3, 3]
+    return moved
