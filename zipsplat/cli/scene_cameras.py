@@ -60,6 +60,6 @@ def cameras_to_carry(scene: Path, target: Path) -> CarriedCameras | None:
 
 
 def _moved(pose: np.ndarray, motion: np.ndarray, factor: float) -> np.ndarray:
-    moved = motion @ pose
+    moved: np.ndarray = motion @ pose
     moved[:3, 3] = motion[:3, :3] @ (factor * pose[:3, 3]) + motion[:3, 3]
     return moved

@@ -185,9 +185,7 @@ def _loader(arguments: argparse.Namespace) -> Callable[[Viewer, Job], None]:
             arrays = read_scene(arguments.input[0]).arrays
             gaussians = Gaussians.from_arrays(arrays).to(device)
             remarks = arrays.remarks
-            viewer.show_scene(
-                Reconstruction(gaussians, cameras, note=arrays.note, remarks=remarks)
-            )
+            viewer.show_scene(Reconstruction(gaussians, cameras, note=arrays.note, remarks=remarks))
 
         return load_scene
 
