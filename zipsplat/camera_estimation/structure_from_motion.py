@@ -139,13 +139,13 @@ class _Work:
 
     def extract(self) -> None:
         """Find features; one camera for each size and noted focal length."""
+        with self.pycolmap.Database.open(self.database):
+            pass  # which makes it
+        photos = str(self.files[0].parent)
         groups: dict[tuple[int, int, Focal], list[str]] = {}
         for file, focal in zip(self.files, self.focals, strict=True):
             info = image_info(file)
             groups.setdefault((info.width, info.height, focal), []).append(file.name)
-        options = self.pycolmap.FeatureExtractionOptions()
-        options.num_threads = self.search.num_threads
-        options.sift.max_num_features = _MAX_FEATURES
         for (width, height, focal), names in groups.items():
             reader = self.pycolmap.ImageReaderOptions()
             reader.camera_model = "SIMPLE_PINHOLE" if self.is_pinhole else "SIMPLE_RADIAL"
@@ -153,14 +153,18 @@ class _Work:
             if focal.factor is not None:
                 values = [focal.factor * max(width, height), width / 2, height / 2]
                 reader.camera_params = ",".join(map(repr, values + [0.0] * (not self.is_pinhole)))
-            self.pycolmap.extract_features(
-                self.database,
-                str(self.files[0].parent),
-                image_names=names,
-                camera_mode=self.pycolmap.CameraMode.SINGLE,
-                reader_options=reader,
-                extraction_options=options,
+            self.pycolmap.import_images(
+                self.database, photos, self.pycolmap.CameraMode.SINGLE, names, reader
             )
+        # The images have their numbers by now, which would else follow whichever thread is first.
+        options = self.pycolmap.FeatureExtractionOptions(num_threads=self.search.num_threads)
+        options.sift.max_num_features = _MAX_FEATURES
+        self.pycolmap.extract_features(
+            self.database,
+            photos,
+            [file.name for file in self.files],
+            extraction_options=options,
+        )
 
     def match(self) -> None:
         """Match pairs of photos and keep what one motion explains."""
@@ -212,7 +216,12 @@ class _Work:
         workspace = self.folder / name
         workspace.mkdir()
         photos = str(self.files[0].parent)
-        found = interruptible(lambda: run(self.database, photos, str(workspace), options=options))
+
+        def work() -> Any:
+            self.pycolmap.set_random_seed(self.search.seed)  # each thread has its own
+            return run(self.database, photos, str(workspace), options=options)
+
+        found = interruptible(work)
         if not found:
             return None
         best = max(found.values(), key=lambda model: int(model.num_reg_images()))
