@@ -165,8 +165,7 @@ class Viewer:
         self.scene_panel.hold_compression(is_running)
         if self.scene is not None:
             self._show_version(self.scene)
-        if not is_running:
-            self.refresh()
+        self.refresh()
 
     def change_look(self, **changes: Any) -> None:
         """Show the scene otherwise; `changes` are fields of `Appearance`."""
@@ -264,7 +263,7 @@ class Viewer:
         return overview(scene.gaussians, self.up_axis, fov_deg)
 
     def _show_error(self, error: Exception, client_id: int | None) -> None:
-        if not isinstance(error, (ValueError, OSError, RuntimeError)):
+        if not isinstance(error, (ValueError, OSError, RuntimeError, ImportError)):
             logger.error("the viewer has a bug", exc_info=error)
         self.browsers.notify("That did not work", str(error) or type(error).__name__, client_id)
 

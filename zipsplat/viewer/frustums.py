@@ -48,7 +48,7 @@ class Frustums:
         self._size = 1.0
         self._is_shown = False
         self._eye = np.full(3, np.inf)
-        self._lock = threading.Lock()
+        self._lock, self._building = threading.Lock(), threading.Lock()
 
     @property
     def handles(self) -> list[Any]:
@@ -70,14 +70,13 @@ class Frustums:
         positions = poses.t.detach().cpu().double().numpy()
         count = min(len(positions), MAX_FRUSTUMS)
         views = np.linspace(0, len(positions) - 1, count).round().astype(int)
-        with self._lock:
-            for handle in self._handles.values():
-                handle.remove()
-            self._is_shown = is_shown
+        with self._building:
+            self._replace({}, positions[:0])
             self._size = _frustum_size(scene, positions)
-            self._positions = positions[views]
-            self._handles = {view: self._add(photos, poses[view], view) for view in views.tolist()}
-            self._update()
+            # Pictures are packed without the lock, which the event loop waits for.
+            handles = {view: self._add(photos, poses[view], view) for view in views.tolist()}
+            self._is_shown = is_shown
+            self._replace(handles, positions[views])
 
     def set_shown(self, is_shown: bool) -> None:
         """Show or hide all of them."""
@@ -89,6 +88,13 @@ class Frustums:
         """The browser's camera is here: its centre (3,), world units."""
         with self._lock:
             self._eye = np.asarray(eye, float)
+            self._update()
+
+    def _replace(self, handles: dict[int, Any], positions: np.ndarray) -> None:
+        with self._lock:
+            before, self._handles, self._positions = self._handles, handles, positions
+            for handle in before.values():
+                handle.remove()
             self._update()
 
     def _update(self) -> None:
