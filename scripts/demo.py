@@ -1,11 +1,12 @@
-"""The whole path on the example pictures: `make demo`.
+"""From photos to a sharp scene on a CPU: `make demo`.
 
-    python scripts/demo.py [INPUT …] [--output outputs/demo] [--weights NAME]
+    python scripts/demo.py [INPUT …] [--output outputs/demo] [--seconds 25]
 
-Reconstructs the drawn office (or INPUT: pictures, a folder, a video), writes the scene in two
-formats and as a page, films it, and draws a contact sheet: inputs, new views, their depth, and
-the same views with fewer Gaussians. The weights came with the package: a small model, trained on
-generated scenes.
+Finds the cameras of a drawn flight over a village (or of INPUT: pictures, a folder, a video), makes
+a first scene by the small network that comes with the package, and refines a scene against the
+photos. Every fourth photo is held out: no step ever sees it. Writes the scene in two formats and as
+a page, films it, and draws a contact sheet: held-out photos, the network's scene and the refined
+one from the same places, and depth.
 """
 
 from __future__ import annotations
@@ -13,74 +14,124 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from zipsplat import Camera, Gaussians, ZipSplat, viz
+from zipsplat import Gaussians, ZipSplat, estimate_cameras, viz
+from zipsplat.camera_estimation.write import write_viewer_list
 from zipsplat.figures import to_pixels
-from zipsplat.framing import camera_orbit
-from zipsplat.images import to_square
-from zipsplat.inputs import load_views
+from zipsplat.posed_images import PosedImages
 from zipsplat.progress import progress_bar
+from zipsplat.refinement import RefinedScene, RefinementProgress, RefinementSettings, refine
+from zipsplat.refinement.warm_up import KernelsAhead
 from zipsplat.webpage import write_page
-from zipsplat.weights import licence_note
 
 ROOT = Path(__file__).parents[1]
-COMPRESSIONS = (1.0, 0.5, 0.25)
-COLUMNS = 6
+COLUMNS = 3
 FILM_SIZE = 384
+HOLD_OUT = 4
+NUM_FRAMES = 24
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("inputs", nargs="*", help="default: the drawn office")
+    parser.add_argument("inputs", nargs="*", help="default: the drawn flight")
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "demo")
-    parser.add_argument("--weights", default="zipsplat-tiny", help="name or file")
+    parser.add_argument("--seconds", type=float, default=25.0, help="time for refinement")
+    parser.add_argument("--steps", type=int, help="refine for so many steps instead")
+    parser.add_argument("--size", type=int, default=480, help="longer side of the photos, pixels")
     parser.add_argument("--frames", type=int, default=60, help="length of the film")
     options = parser.parse_args(argv)
 
-    views = load_views(options.inputs or [ROOT / "assets/examples/office"])
-    print(f"read {len(views)} views")
-    scenes = reconstruct(options.weights, views)
-    note = licence_note(options.weights)
-    written = write_all(scenes[COMPRESSIONS[0]], options.output, options.frames, note)
+    start = time.perf_counter()
+    with KernelsAhead(NUM_FRAMES) as kernels:
+        with stage("cameras"):
+            inputs = options.inputs or [ROOT / "assets/examples/drone.mp4"]
+            found = estimate_cameras(inputs, num_frames=NUM_FRAMES, max_side=options.size)
+        for warning in found.warnings:
+            print(f"  {warning}")
+        photos = found.images
+        print(f"  {len(photos)} photos placed, {len(found.left_out)} left out")
+        with stage("the network's scene, for comparison"):
+            feed_forward = reconstruct(photos)
+        if kernels.is_running:
+            with stage("compiling, once per machine"):
+                kernels.wait()
+    settings = RefinementSettings(
+        seconds=None if options.steps else options.seconds,
+        steps=options.steps,
+        max_side=options.size,
+        hold_out=HOLD_OUT if len(photos) >= 2 * HOLD_OUT else 0,
+    )
+    with stage("refinement"):
+        refined = sharpen(photos, settings)
+    what = "held-out photos" if refined.held_out else "photos"
+    print(f"  {what}: {refined.psnr:.1f} dB, SSIM {refined.ssim:.3f}")
+    print(f"photos to a sharp scene: {time.perf_counter() - start:.0f} s")
+    written = write_all(refined, photos, options.output, options.frames)
     sheet = options.output / "contact_sheet.webp"
-    viz.save_picture(contact_sheet(scenes, views), sheet)
-    written[sheet] = "inputs, new views, depth, and fewer Gaussians"
+    viz.save_picture(contact_sheet(photos, refined, feed_forward), sheet)
+    written[sheet] = f"{what}, the network's scene, the refined one, depth"
     print("\nwritten:")
-    for path, what in written.items():
-        print(f"  {shown(path)}  {path.stat().st_size / 1e6:.2f} MB  {what}")
+    for path, content in written.items():
+        print(f"  {shown(path)}  {path.stat().st_size / 1e6:.2f} MB  {content}")
     return 0
 
 
-def reconstruct(weights: str, views: list[Tensor]) -> dict[float, Gaussians]:
-    """One scene for each compression; the transformer runs once. Prints sizes and times."""
-    model = ZipSplat(weights)
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Say how long something took."""
     start = time.perf_counter()
-    features = model.encode(views)
-    print(f"encoded in {time.perf_counter() - start:.2f} s with {weights}")
-    scenes = {}
-    for compression in COMPRESSIONS:
-        start = time.perf_counter()
-        scenes[compression] = model.decode(features, compression)[0].cpu()
-        print(
-            f"compression {compression:4g}: {scenes[compression].num_gaussians:6d} Gaussians, "
-            f"decoded in {time.perf_counter() - start:.2f} s"
+    yield
+    print(f"{name}: {time.perf_counter() - start:.1f} s", flush=True)
+
+
+def reconstruct(photos: PosedImages) -> Gaussians:
+    """What zipsplat-tiny makes of a few of the photos, told their cameras; in their frame."""
+    model = ZipSplat("zipsplat-tiny")
+    some = photos.select(np.linspace(0, len(photos) - 1, min(6, len(photos))).astype(int).tolist())
+    # The median depth of the sparse points is 1: the scale that the network was trained at.
+    features = model.encode(list(some.images), some.cameras, some.poses, use_priors=True)
+    return model.decode(features)[0].cpu()
+
+
+def sharpen(photos: PosedImages, settings: RefinementSettings) -> RefinedScene:
+    """Refine with a progress bar."""
+    with progress_bar("refining", "%") as report:
+
+        def on_step(progress: RefinementProgress) -> None:
+            report(round(100 * progress.share), 100)
+
+        return refine(
+            None, photos.images, photos.cameras, photos.poses, photos.points, settings, on_step
         )
-    return scenes
 
 
-def write_all(scene: Gaussians, folder: Path, num_frames: int, note: str) -> dict[Path, str]:
-    """Write scene files, page and film; returns what each file is."""
+def write_all(
+    refined: RefinedScene, photos: PosedImages, folder: Path, num_frames: int
+) -> dict[Path, str]:
+    """Write scene files, cameras, page and film; returns what each file is."""
+    scene = refined.gaussians
     plain, small = folder / "scene.ply", folder / "scene.spz"
-    scene.save(plain, note=note)
+    scene.save(plain)
     scene.save(small)
-    page, film = folder / "scene.html", folder / "orbit.mp4"
-    write_page(page, scene, title="ZipSplat demo", note=note)
+    cameras = folder / "scene.cameras.json"
+    write_viewer_list(cameras, photos)
+    page, film = folder / "scene.html", folder / "flight.mp4"
+    write_page(
+        page,
+        scene,
+        title="ZipSplat demo",
+        cameras=photos.cameras,
+        poses=photos.poses,
+        names=photos.names,
+    )
     with progress_bar("filming", "frame") as report:
         viz.turntable(
             scene, film, sweep_deg=None, render_size=FILM_SIZE, num_frames=num_frames, report=report
@@ -88,27 +139,39 @@ def write_all(scene: Gaussians, folder: Path, num_frames: int, note: str) -> dic
     return {
         plain: "the scene, for any 3D Gaussian viewer",
         small: "the same, compressed",
-        page: "the same as a page: open it in a browser",
+        cameras: "where the photos were taken",
+        page: "the scene as a page: open it in a browser, step through the photos",
         film: "a film of it from a moving camera",
     }
 
 
-def contact_sheet(scenes: Mapping[float, Gaussians], views: list[Tensor]) -> np.ndarray:
-    """A row of inputs, a row of new views for each compression, and a row of depth."""
-    dense = scenes[COMPRESSIONS[0]]
-    poses = camera_orbit(dense, COLUMNS + 1, fov_deg=viz.FOV_DEG, sweep_deg=None)[:COLUMNS]
-    camera = Camera.from_fov(np.radians(viz.FOV_DEG), w=FILM_SIZE, h=FILM_SIZE)
-    pictures = [to_pixels(to_square(view)) for view in views[:COLUMNS]]
-    labels = [f"input {i + 1}" for i in range(len(pictures))]
-    while len(pictures) < COLUMNS:  # keep the rows apart
-        pictures.append(np.full_like(pictures[0], 255))
-        labels.append("")
-    for compression, scene in scenes.items():
-        pictures += viz.render_frames(scene, camera, poses)
-        labels += [f"c = {compression:g}: {scene.num_gaussians} Gaussians"] * COLUMNS
-    pictures += viz.render_frames(dense, camera, poses, viz.Look(mode="depth"))
-    labels += ["depth"] * COLUMNS
-    return viz.contact_sheet(pictures, labels, columns=COLUMNS)
+def contact_sheet(
+    photos: PosedImages, refined: RefinedScene, feed_forward: Gaussians
+) -> np.ndarray:
+    """Rows of held-out photos, the two scenes from the same places, and depth."""
+    # The ends of a flight see what no other photo does, so the sheet begins behind the first.
+    views = (refined.held_out or tuple(range(len(photos))))[1 : COLUMNS + 1]
+    shown_photos = photos.select(views)
+    what = "held-out photo" if refined.held_out else "photo"
+    pictures = [to_pixels(image) for image in shown_photos.images]
+    labels = [f"{what} {name}" for name in shown_photos.names]
+    for scene, label in ((feed_forward, "zipsplat-tiny"), (refined.gaussians, "refined")):
+        pictures += [to_pixels(image) for image in renders(scene, shown_photos)]
+        labels += [f"{label}: {scene.num_gaussians} Gaussians"] * len(views)
+    for view in range(len(views)):
+        camera, pose = shown_photos.cameras[view], shown_photos.poses[view : view + 1]
+        pictures += viz.render_frames(refined.gaussians, camera, pose, viz.Look(mode="depth"))
+    labels += ["depth"] * len(views)
+    return viz.contact_sheet(pictures, labels, columns=len(views))
+
+
+def renders(scene: Gaussians, photos: PosedImages) -> Sequence[Tensor]:
+    """A scene as the cameras of the photos see it."""
+    with torch.no_grad():
+        return [
+            scene.render(photos.cameras[view], photos.poses[view])[0][0].clamp(0, 1)
+            for view in range(len(photos))
+        ]
 
 
 def shown(path: Path) -> Path:
