@@ -26,6 +26,7 @@ from zipsplat.posed_images import SparsePoints
 GLOBAL, INCREMENTAL = "global", "incremental"
 MIN_PHOTOS = 2
 _EXHAUSTIVE_LIMIT = 120  # photos; all pairs of more take longer than an evening
+_SEQUENCE_EXHAUSTIVE_LIMIT = 24
 _SEQUENCE_OVERLAP = 10
 _PINHOLE_PHOTOS = 5  # so few do not tell distortion
 _PAIR_PHOTOS = 5  # up to here, points that only two photos see count
@@ -172,15 +173,18 @@ class _Work:
         verification.ransac.random_seed = self.search.seed
         matching = self.pycolmap.FeatureMatchingOptions(num_threads=self.search.num_threads)
         options = {"matching_options": matching, "verification_options": verification}
-        if self.search.is_sequence or len(self.files) > _EXHAUSTIVE_LIMIT:
-            # Quadratic overlap also pairs frames 16, 32, … apart, which closes loops without the
-            # vocabulary tree that COLMAP's loop detection would have to download.
-            pairing = self.pycolmap.SequentialPairingOptions(
-                overlap=_SEQUENCE_OVERLAP, quadratic_overlap=True
-            )
-            self.pycolmap.match_sequential(self.database, pairing_options=pairing, **options)
-        else:
+        limit = _SEQUENCE_EXHAUSTIVE_LIMIT if self.search.is_sequence else _EXHAUSTIVE_LIMIT
+        if len(self.files) <= limit:
             self.pycolmap.match_exhaustive(self.database, **options)
+        else:
+            # Quadratic overlap pairs frames 1, 2, 4, 8, … apart instead of all up to ten, which
+            # closes loops without the vocabulary tree that COLMAP's loop detection would download.
+            # Alone it leaves the focal length loose, hence both.
+            for is_quadratic in (False, True):
+                pairing = self.pycolmap.SequentialPairingOptions(
+                    overlap=_SEQUENCE_OVERLAP, quadratic_overlap=is_quadratic
+                )
+                self.pycolmap.match_sequential(self.database, pairing_options=pairing, **options)
 
     def map(self) -> Solution:
         """Solve, in more ways where that is cheap, fails or looks wrong; keep the best supported.
