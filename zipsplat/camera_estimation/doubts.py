@@ -14,7 +14,10 @@ _USUAL_FOCAL = (0.4, 2.5)  # multiples of the longer side: fields of view of 103
 _MIN_POINTS_PER_PHOTO = 15
 _MAX_ERROR_PX = 0.8
 _MIN_MOVEMENT = 0.01  # largest distance between cameras / median depth
+_MIN_SUPPORT = 0.85
+_MIN_TRIPLE_POINTS = 8  # in a photo, seen by three photos or more: they hold its distance
 _MAX_GAP_DEG = 1.0
+_MAX_GAP = 0.1  # of positions, in terms of the extent of the cameras
 _MORE_OVERLAP = "more photos that overlap by more than half help"
 
 
@@ -25,11 +28,13 @@ class Evidence:
     Attributes:
         capture: the placed photos with their points.
         mean_error: reprojection error in pixels.
+        support: share of the matches that the cameras explain.
         has_fixed_focal: the focal length was given, not estimated.
     """
 
     capture: Capture
     mean_error: float
+    support: float
     has_fixed_focal: bool
 
 
@@ -39,6 +44,8 @@ def doubts(evidence: Evidence) -> tuple[str, ...]:
         None if evidence.has_fixed_focal else _wild_focal(evidence.capture),
         _few_points(evidence.capture),
         _large_error(evidence.mean_error),
+        _little_support(evidence.support),
+        _loose_photos(evidence.capture),
         _no_movement(evidence.capture),
     ]
     return tuple(doubt for doubt in found if doubt is not None)
@@ -70,6 +77,29 @@ def _large_error(error: float) -> str | None:
     return (
         f"the mean reprojection error is {error:.2f} pixels, above {_MAX_ERROR_PX}: things that"
         " moved, or a lens that is not understood"
+    )
+
+
+def _little_support(share: float) -> str | None:
+    if share >= _MIN_SUPPORT:
+        return None
+    return f"only {100 * share:.0f} % of the matches between photos agree with it; {_MORE_OVERLAP}"
+
+
+def _loose_photos(capture: Capture) -> str | None:
+    """Two views tell directions, not distances; these need points that three photos see."""
+    points = capture.points
+    if points is None or len(capture.photos) < 3:
+        return None
+    lengths = np.diff(points.offsets)
+    held = points.views[np.repeat(lengths >= 3, lengths)]
+    counts = np.bincount(held, minlength=len(capture.photos))
+    loose = int((counts < _MIN_TRIPLE_POINTS).sum())
+    if loose == 0:
+        return None
+    return (
+        f"the distance of {loose} of {len(capture.photos)} photos is uncertain: hardly a point in"
+        f" them is seen by three photos; {_MORE_OVERLAP}"
     )
 
 
@@ -107,21 +137,33 @@ def median_depth(capture: Capture) -> float:
 
 def disagreement(first: Capture, second: Capture) -> str | None:
     """A doubt where two solutions of the same photos differ."""
-    poses = [{photo.path: photo.world_from_camera for photo in side.photos}
-             for side in (first, second)]  # fmt: skip
-    common = [path for path in poses[0] if path in poses[1]]
+    one, two = ({photo.path: photo.world_from_camera for photo in side.photos}
+                for side in (first, second))  # fmt: skip
+    common = [path for path in one if path in two]
     if len(common) < 2:
         return None
-    gap = rotation_gap_deg(*([side[path] for path in common] for side in poses))
-    if gap <= _MAX_GAP_DEG:
+    turn, gap = pose_gaps([one[path] for path in common], [two[path] for path in common])
+    if turn <= _MAX_GAP_DEG and gap <= _MAX_GAP:
         return None
-    return f"two ways of solving differ by {gap:.1f} degrees; {_MORE_OVERLAP}"
+    return (
+        f"two ways of solving differ by {turn:.1f} degrees and {100 * gap:.0f} % of the distance"
+        f" between cameras; {_MORE_OVERLAP}"
+    )
 
 
-def rotation_gap_deg(first: list[FloatArray], second: list[FloatArray]) -> float:
-    """Largest difference in rotation of cameras after the best common turn, degrees."""
-    R, S = (np.stack(side)[:, :3, :3] for side in (first, second))
-    u, _, v = np.linalg.svd(np.einsum("nij,nkj->ik", S, R))
+def pose_gaps(first: list[FloatArray], second: list[FloatArray]) -> tuple[float, float]:
+    """Largest differences of poses (4, 4) after the best common similarity.
+
+    Returns:
+        Rotation in degrees; position in terms of the extent of the cameras.
+    """
+    one, two = np.stack(first), np.stack(second)
+    u, _, v = np.linalg.svd(np.einsum("nij,nkj->ik", two[:, :3, :3], one[:, :3, :3]))
     turn = u @ np.diag([1, 1, np.linalg.det(u @ v)]) @ v
-    cosine = (np.einsum("nji,nji->n", turn @ R, S) - 1) / 2
-    return float(np.degrees(np.arccos(cosine.clip(-1, 1)).max()))
+    cosines = (np.einsum("nji,nji->n", turn @ one[:, :3, :3], two[:, :3, :3]) - 1) / 2
+    moved, fixed = ((side[:, :3, 3] - side[:, :3, 3].mean(axis=0)) for side in (one, two))
+    moved = moved @ turn.T
+    scale = (moved * fixed).sum() / max((moved**2).sum(), 1e-30)
+    extent = max(float(np.linalg.norm(fixed, axis=1).max()), 1e-30)
+    gap = float(np.linalg.norm(scale * moved - fixed, axis=1).max()) / extent
+    return float(np.degrees(np.arccos(cosines.clip(-1, 1))).max()), gap

@@ -182,8 +182,9 @@ def normalized(capture: Capture) -> Capture:
 
 def _views(source: Source, num_frames: int | None, max_side: int) -> tuple[list[_View], bool]:
     """The photos, and whether they are frames of a video."""
-    if _are_tensors(source):
-        named = enumerate(source)
+    images = [] if isinstance(source, (str, PathLike)) else list(source)
+    if any(isinstance(image, Tensor) for image in images):
+        named = enumerate(images)
         return [_View(f"{n:06d}.png", _tensor_pixels(image, max_side)) for n, image in named], False
     files = find_inputs(source)  # type: ignore[arg-type]
     if files.video is not None:
@@ -196,10 +197,6 @@ def _views(source: Source, num_frames: int | None, max_side: int) -> tuple[list[
         _View(name, to_bytes(load_image(path, max_side=max_side)), path, noted_focal(path))
         for name, path in zip(names, chosen, strict=True)
     ], False
-
-
-def _are_tensors(source: Source) -> bool:
-    return not isinstance(source, (str, PathLike)) and any(isinstance(x, Tensor) for x in source)
 
 
 def _tensor_pixels(image: object, max_side: int) -> Pixels:

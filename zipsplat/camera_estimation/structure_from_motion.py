@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from zipsplat.camera_estimation.capture import Capture, FloatArray, Photo
-from zipsplat.camera_estimation.colmap import lens_of, require
+from zipsplat.camera_estimation.colmap import interruptible, lens_of, require
 from zipsplat.camera_estimation.doubts import Evidence, disagreement, doubts
 from zipsplat.camera_estimation.focal import Focal
+from zipsplat.camera_estimation.support import PairMatches, support
 from zipsplat.images import image_info
 from zipsplat.posed_images import SparsePoints
 
@@ -26,12 +27,15 @@ GLOBAL, INCREMENTAL = "global", "incremental"
 MIN_PHOTOS = 2
 _EXHAUSTIVE_LIMIT = 120  # photos; all pairs of more take longer than an evening
 _SEQUENCE_OVERLAP = 10
-_FEW_PHOTOS = 5  # up to here: tracks of two views, no distortion
+_PINHOLE_PHOTOS = 5  # so few do not tell distortion
+_PAIR_PHOTOS = 5  # up to here, points that only two photos see count
 _CHEAP_TO_COMPARE = 8  # photos that both mappers may solve
 _USUAL_FOCAL = 0.75  # of the longer side: 27 mm on film, as of phones and drones
 _MAX_FEATURES = 2048
 _TRACKS_PER_PHOTO = 300  # for positions; the mapper adds the others when it has them
 _LEAST_POINTS = 5  # per photo; what fewer hold together is accidental
+_MIN_MATCHES = 15  # of a pair that shows the same things; COLMAP's own limit
+_NEARLY = 0.95  # of the best support: as good
 _LEAST_SHARE = 3  # one of so many photos must find its place
 
 Stage = Callable[[str], None]
@@ -74,6 +78,7 @@ class Solution:
         capture: these photos; the world is that of the mapper.
         mapper: that found them, `global` or `incremental`.
         mean_error: reprojection error in pixels of the matched pictures.
+        support: share of the matches between photos that it explains.
         left_out: index and reason of each other photo.
         doubts: signs that the result is wrong.
     """
@@ -82,6 +87,7 @@ class Solution:
     capture: Capture
     mapper: str
     mean_error: float
+    support: float
     left_out: tuple[tuple[int, str], ...] = ()
     doubts: tuple[str, ...] = ()
 
@@ -125,35 +131,40 @@ class _Work:
         self.pycolmap = require()
         self.files, self.focals, self.search, self.folder = files, focals, search, folder
         self.database = str(folder / "database.db")
-        self.is_few = len(files) <= _FEW_PHOTOS
+        self.is_pinhole = len(files) <= _PINHOLE_PHOTOS
         # Two views say nothing of the focal length (a fact of their geometry).
         self.has_fixed_focal = len(files) == 2 or all(focal.is_certain for focal in focals)
+        self.pairs: list[PairMatches] = []
         self.pycolmap.set_random_seed(search.seed)
 
     def extract(self) -> None:
         """Find features; one camera for each size and noted focal length."""
+        with self.pycolmap.Database.open(self.database):
+            pass  # which makes it
+        photos = str(self.files[0].parent)
         groups: dict[tuple[int, int, Focal], list[str]] = {}
         for file, focal in zip(self.files, self.focals, strict=True):
             info = image_info(file)
             groups.setdefault((info.width, info.height, focal), []).append(file.name)
-        options = self.pycolmap.FeatureExtractionOptions()
-        options.num_threads = self.search.num_threads
-        options.sift.max_num_features = _MAX_FEATURES
         for (width, height, focal), names in groups.items():
             reader = self.pycolmap.ImageReaderOptions()
-            reader.camera_model = "SIMPLE_PINHOLE" if self.is_few else "SIMPLE_RADIAL"
+            reader.camera_model = "SIMPLE_PINHOLE" if self.is_pinhole else "SIMPLE_RADIAL"
             reader.default_focal_length_factor = _USUAL_FOCAL
             if focal.factor is not None:
                 values = [focal.factor * max(width, height), width / 2, height / 2]
-                reader.camera_params = ",".join(map(repr, values + [0.0] * (not self.is_few)))
-            self.pycolmap.extract_features(
-                self.database,
-                str(self.files[0].parent),
-                image_names=names,
-                camera_mode=self.pycolmap.CameraMode.SINGLE,
-                reader_options=reader,
-                extraction_options=options,
+                reader.camera_params = ",".join(map(repr, values + [0.0] * (not self.is_pinhole)))
+            self.pycolmap.import_images(
+                self.database, photos, self.pycolmap.CameraMode.SINGLE, names, reader
             )
+        # The images have their numbers by now, which would else follow whichever thread is first.
+        options = self.pycolmap.FeatureExtractionOptions(num_threads=self.search.num_threads)
+        options.sift.max_num_features = _MAX_FEATURES
+        self.pycolmap.extract_features(
+            self.database,
+            photos,
+            [file.name for file in self.files],
+            extraction_options=options,
+        )
 
     def match(self) -> None:
         """Match pairs of photos and keep what one motion explains."""
@@ -172,35 +183,56 @@ class _Work:
             self.pycolmap.match_exhaustive(self.database, **options)
 
     def map(self) -> Solution:
-        """Solve, and solve again in another way where that fails, looks wrong or is cheap."""
-        first = self._solution(GLOBAL)
-        if first is not None and not first.doubts and len(self.files) > _CHEAP_TO_COMPARE:
-            return self._checked(first)
-        second = self._solution(INCREMENTAL)
-        found = [solution for solution in (first, second) if solution is not None]
-        if not found:
-            return self._checked(None)
-        best = min(found, key=lambda solution: (-len(solution.views), len(solution.doubts)))
-        if len(found) == 2 and not found[0].doubts and not found[1].doubts:
-            doubt = disagreement(found[0].capture, found[1].capture)
-            best = replace(best, doubts=() if doubt is None else (doubt,))
-        return self._checked(best)
+        """Solve, in more ways where that is cheap, fails or looks wrong; keep the best supported.
 
-    def _solution(self, mapper: str) -> Solution | None:
+        The second round begins at focal lengths calibrated from the pairs, which helps where the
+        first guess was far off.
+        """
+        self.pairs = self._matches()
+        found: list[Solution] = []
+        for is_calibrated in (False, True):
+            if is_calibrated:
+                if self.has_fixed_focal or not self._is_doubtful(found):
+                    break
+                self.pycolmap.calibrate_view_graph(self.database)
+            for mapper in (GLOBAL, INCREMENTAL):
+                solution = self._solution(mapper, f"{mapper}-{is_calibrated}")
+                found += [] if solution is None else [solution]
+                if len(self.files) > _CHEAP_TO_COMPARE and not self._is_doubtful(found):
+                    return self._checked(found)
+        return self._checked(found)
+
+    def _is_doubtful(self, found: Sequence[Solution]) -> bool:
+        """Whether another way of solving may help: the best lacks something or is contested."""
+        if not found:
+            return True
+        best = max(found, key=_worth)
+        return bool(best.doubts) or len(best.views) < len(self.files) or bool(_contest(best, found))
+
+    def _solution(self, mapper: str, name: str) -> Solution | None:
         options = self._options(mapper)
         run = self.pycolmap.global_mapping if mapper == GLOBAL else None
         run = run or self.pycolmap.incremental_mapping
-        workspace = self.folder / mapper
+        workspace = self.folder / name
         workspace.mkdir()
-        found = run(self.database, str(self.files[0].parent), str(workspace), options=options)
-        best = max(found.values(), key=lambda model: model.num_reg_images(), default=None)
-        count = 0 if best is None else best.num_reg_images()
+        photos = str(self.files[0].parent)
+
+        def work() -> Any:
+            self.pycolmap.set_random_seed(self.search.seed)  # each thread has its own
+            return run(self.database, photos, str(workspace), options=options)
+
+        found = interruptible(work)
+        if not found:
+            return None
+        best = max(found.values(), key=lambda model: int(model.num_reg_images()))
+        count = best.num_reg_images()
         if count < 2 or best.num_points3D() < _LEAST_POINTS * count:
             return None
         views, capture = _capture(best, self.files)
         error = float(best.compute_mean_reprojection_error())
-        evidence = Evidence(capture, error, self.has_fixed_focal)
-        return Solution(views, capture, mapper, error, doubts=doubts(evidence))
+        share = support(self.pairs, views, capture)
+        evidence = Evidence(capture, error, share, self.has_fixed_focal)
+        return Solution(views, capture, mapper, error, share, doubts=doubts(evidence))
 
     def _options(self, mapper: str) -> Any:
         """Options of a mapper; one thread, because sums of several do not repeat bit for bit."""
@@ -217,7 +249,7 @@ class _Work:
             part.bundle_adjustment.refine_focal_length = not self.has_fixed_focal
             seeded = (options, part, part.global_positioning, part.rotation_averaging)
             seeded = (*seeded, part.retriangulation)
-            if self.is_few:
+            if len(self.files) <= _PAIR_PHOTOS:
                 options.min_model_size = 2
                 part.track_min_num_views_per_track = 2
                 part.global_positioning.min_num_view_per_track = 2
@@ -227,14 +259,16 @@ class _Work:
             item.random_seed = self.search.seed
         return options
 
-    def _checked(self, solution: Solution | None) -> Solution:
-        """The solution with reasons for what it lacks.
+    def _checked(self, found: Sequence[Solution]) -> Solution:
+        """The best supported solution with reasons for what it lacks.
 
         Raises:
             CamerasNotFoundError: if it lacks too much.
         """
-        count, total = 0 if solution is None else len(solution.views), len(self.files)
-        if solution is None or count < max(2, total // _LEAST_SHARE):
+        total = len(self.files)
+        best = max(found, key=_worth, default=None)
+        count = 0 if best is None else len(best.views)
+        if best is None or count < max(2, total // _LEAST_SHARE):
             raise CamerasNotFoundError(
                 count,
                 total,
@@ -243,23 +277,47 @@ class _Work:
             )
         links = self._links()
         left_out = tuple(
-            (view, _reason(links[view])) for view in range(total) if view not in solution.views
+            (view, _reason(links[view])) for view in range(total) if view not in best.views
         )
-        return replace(solution, left_out=left_out)
+        return replace(best, left_out=left_out, doubts=(*best.doubts, *_contest(best, found)))
+
+    def _matches(self) -> list[PairMatches]:
+        """All verified matches."""
+        view_of_name = {file.name: view for view, file in enumerate(self.files)}
+        found = []
+        with self.pycolmap.Database.open(self.database) as database:
+            view_of = {i.image_id: view_of_name[i.name] for i in database.read_all_images()}
+            pixels = {i: database.read_keypoints(i)[:, :2].astype(np.float64) for i in view_of}
+            for pair, geometry in zip(*database.read_two_view_geometries(), strict=True):
+                one, two = self.pycolmap.pair_id_to_image_pair(pair)
+                matches = np.asarray(geometry.inlier_matches).reshape(-1, 2)
+                ends = np.stack([pixels[one][matches[:, 0]], pixels[two][matches[:, 1]]])
+                found.append(PairMatches((view_of[one], view_of[two]), ends))
+        return found
 
     def _links(self) -> list[int]:
         """With how many other photos each one has verified matches."""
         links = [0] * len(self.files)
-        view_of_name = {file.name: view for view, file in enumerate(self.files)}
-        with self.pycolmap.Database.open(self.database) as database:
-            images = database.read_all_images()
-            view_of = {image.image_id: view_of_name[image.name] for image in images}
-            pairs, counts = database.read_two_view_geometry_num_inliers()
-            for pair, count in zip(pairs, counts, strict=True):
-                if count >= self.pycolmap.GlobalPipelineOptions().min_num_matches:
-                    for image in self.pycolmap.pair_id_to_image_pair(pair):
-                        links[view_of[image]] += 1
+        for pair in self.pairs:
+            if pair.pixels.shape[1] >= _MIN_MATCHES:
+                for view in pair.views:
+                    links[view] += 1
         return links
+
+
+def _worth(solution: Solution) -> float:
+    """What solutions are ranked by: their support, of which each doubt takes a twentieth."""
+    return solution.support * _NEARLY ** len(solution.doubts)
+
+
+def _contest(best: Solution, found: Sequence[Solution]) -> tuple[str, ...]:
+    """A doubt where another solution is supported nearly as well, but differs."""
+    for other in found:
+        if other is not best and other.support >= _NEARLY * best.support:
+            doubt = disagreement(best.capture, other.capture)
+            if doubt is not None:
+                return (doubt,)
+    return ()
 
 
 def _reason(num_links: int) -> str:

@@ -192,7 +192,9 @@ def test_wrong_arguments_are_explained() -> None:
         estimate_cameras("gone.png")
 
 
-def capture(num_points: int = 100, focal: float = 70.0, step: float = 0.2) -> Capture:
+def capture(
+    num_points: int = 100, focal: float = 70.0, step: float = 0.2, num_views_each: int = 3
+) -> Capture:
     photos = []
     for view in range(3):
         pose = np.eye(4)
@@ -205,30 +207,34 @@ def capture(num_points: int = 100, focal: float = 70.0, step: float = 0.2) -> Ca
         positions.astype(np.float32),
         np.zeros((num_points, 3), np.float32),
         np.zeros(num_points, np.float32),
-        np.arange(num_points + 1) * 3,
-        np.tile(np.arange(3), num_points),
-        np.zeros((3 * num_points, 2), np.float32),
+        np.arange(num_points + 1) * num_views_each,
+        np.arange(num_views_each * num_points) % 3,
+        np.zeros((num_views_each * num_points, 2), np.float32),
     )
     return Capture(tuple(photos), points)
 
 
 @pytest.mark.parametrize(
-    ("found", "error", "words"),
+    ("found", "error", "support", "words"),
     [
-        (capture(), 0.3, []),
-        (capture(focal=30.0), 0.3, ["118 degrees", "--focal-35mm"]),
-        (capture(focal=300.0), 0.3, ["19 degrees"]),
-        (capture(num_points=20), 0.3, ["only 20 points"]),
-        (capture(), 1.2, ["1.20 pixels"]),
-        (capture(step=0.001), 0.3, ["hardly moved"]),
+        (capture(), 0.3, 0.9, []),
+        (capture(focal=30.0), 0.3, 0.9, ["118 degrees", "--focal-35mm"]),
+        (capture(focal=300.0), 0.3, 0.9, ["19 degrees"]),
+        (capture(num_points=20), 0.3, 0.9, ["only 20 points"]),
+        (capture(), 1.2, 0.9, ["1.20 pixels"]),
+        (capture(), 0.3, 0.6, ["only 60 %"]),
+        (capture(step=0.001), 0.3, 0.9, ["hardly moved"]),
+        (capture(num_views_each=2), 0.3, 0.9, ["distance of 3 of 3 photos is uncertain"]),
     ],
 )
-def test_signs_of_a_wrong_result(found: Capture, error: float, words: list[str]) -> None:
-    said = doubts(Evidence(found, error, has_fixed_focal=False))
+def test_signs_of_a_wrong_result(
+    found: Capture, error: float, support: float, words: list[str]
+) -> None:
+    said = doubts(Evidence(found, error, support, has_fixed_focal=False))
     assert len(said) == (len(words) > 0)
     assert all(word in " ".join(said) for word in words)
     if "--focal-35mm" in words:
-        assert doubts(Evidence(found, error, has_fixed_focal=True)) == ()
+        assert doubts(Evidence(found, error, support, has_fixed_focal=True)) == ()
 
 
 def test_solutions_are_compared_up_to_a_turn() -> None:
@@ -239,10 +245,16 @@ def test_solutions_are_compared_up_to_a_turn() -> None:
     poses = [turn @ photo.world_from_camera for photo in first.photos]
     turned = [Photo(p.path, p.lens, x) for p, x in zip(first.photos, poses, strict=True)]
     assert disagreement(first, Capture(tuple(turned))) is None
-    bent = [*turned[:2], Photo(turned[2].path, turned[2].lens, turn @ poses[2])]
+    bent = [*turned[:2], Photo(turned[2].path, turned[2].lens, poses[2] @ turn)]
     gap = disagreement(first, Capture(tuple(bent)))
     assert gap is not None
     assert "differ by 20.1 degrees" in gap  # about a third of the turn is common to all
+    far = turned[2].world_from_camera.copy()
+    far[:3, 3] *= 1.5
+    moved = [*turned[:2], Photo(turned[2].path, turned[2].lens, far)]
+    gap = disagreement(first, Capture(tuple(moved)))
+    assert gap is not None
+    assert "differ by 0.0 degrees" in gap
 
 
 def test_the_frame_of_a_capture_is_normalized() -> None:
