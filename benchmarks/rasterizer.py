@@ -249,23 +249,21 @@ class Stages:
 
     def list_tiles(self) -> None:
         """Tiles of each Gaussian."""
-        tiles = np.empty(self.num_hits + 1, np.int32)
-        counts = np.zeros(self.num_tiles, np.int32)
-        chunks = len(self.slots.chunk_count)
-        stages.list_hits(
-            self.slots, self.tiles_x, self.tiles_y, 0, chunks, tiles, counts, self.work
-        )
-        self.hit_tiles = tiles
+        self.listed = stages._list(self.slots, self.num_hits, self.tiles_x, self.tiles_y, 1)
 
     def sort(self) -> None:
         """Depth order."""
-        in_first = stages.sort_slots(self.slots, *self.sorted, self.work)
+        parted, counts = self.listed.parted, self.listed.slot_counts[:, 0]
+        starts = self.listed.part_starts
+        in_first = stages.sort_slots(parted, starts, counts, *self.sorted, self.work)
         self.order = self.sorted[0 if in_first else 1].slots
 
     def fill(self) -> None:
         """Gaussians of each tile."""
         entries = self.entries.view(np.int64)
-        stages.fill_tiles(self.slots, self.order, self.hit_tiles, self.starts.copy(), entries)
+        stages.fill_tiles(
+            self.slots, self.order, self.listed.hit_tiles, self.starts.copy(), entries
+        )
 
     def blend(self) -> None:
         """The picture."""

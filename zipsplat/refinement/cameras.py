@@ -10,10 +10,12 @@ from torch import Tensor
 
 from zipsplat.alignment import rotation_from_vector
 from zipsplat.pose import Pose
+from zipsplat.refinement.schedule import CAMERA_SHARE
 
 FOCAL_INTERVAL = 5  # steps; a difference quotient takes two more pictures
-_RATE = 5e-4  # radians, extents of the cameras, and of the logarithm of the focal length
-_LEFT_AT_THE_END = 0.1
+_RATE = 2e-3  # radians, and extents of the cameras
+_FOCAL_RATE = 5e-3  # of the logarithm
+_LEFT_AT_THE_END = 0.1  # share of the rate, which falls in the second half
 _FOCAL_STEP = 1e-3  # of the logarithm, for the difference quotient
 
 
@@ -38,7 +40,11 @@ class CameraOptimizer:
         self._extent = extent
         self._moves = [pose.new_zeros(6).requires_grad_() for pose in self.poses]
         self._log_focal = poses.t.new_zeros(()).requires_grad_()
-        self._adam = torch.optim.Adam([*self._moves, self._log_focal], lr=_RATE, eps=1e-15)
+        groups = [
+            {"params": self._moves, "rate": _RATE},
+            {"params": [self._log_focal], "rate": _FOCAL_RATE},
+        ]
+        self._adam = torch.optim.Adam(groups, eps=1e-15)
 
     def moving_pose(self, index: int) -> Tensor:
         """The pose (4, 4) of a photo, differentiable in what `step` changes."""
@@ -63,7 +69,9 @@ class CameraOptimizer:
 
     def step(self, share: float) -> None:
         """Move along the gradients there are; `share` is that of the refinement that is done."""
-        self._adam.param_groups[0]["lr"] = _RATE * _LEFT_AT_THE_END**share
+        since = max(0.0, (share - CAMERA_SHARE) / (1 - CAMERA_SHARE))
+        for group in self._adam.param_groups:
+            group["lr"] = group["rate"] * _LEFT_AT_THE_END**since
         self._adam.step()
         with torch.no_grad():
             for index, move in enumerate(self._moves):

@@ -1,4 +1,15 @@
-"""A start with geometry: Gaussians on the surfaces that the photos agree on."""
+"""A start with geometry: Gaussians on the surfaces that the photos agree on.
+
+Pixels with consistent depth (`plane_sweep`) are drawn, more where the photos have detail, and
+become round Gaussians as large as half the distance to the next. What photos do not agree on is
+covered by faint ones: at sparse points of structure from motion, and at filled-in depth. With few
+photos a feed-forward scene covers what only one of them shows.
+
+Measured with four photos, true cameras, 256 pixels, 300 steps of refinement (held-out PSNR, one
+seed), for a generated library and another scene: neither sparse points nor filled-in depth 14.8 dB,
+as what has no Gaussian at the start stays black; sparse points 19.4 and 22.1; both, a quarter more
+Gaussians, 20.0 and 22.7; filled-in depth not faint 18.6; Gaussians of half the size 17.9.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +22,14 @@ from torch.nn import functional
 from zipsplat import harmonics
 from zipsplat.gaussians import Gaussians
 from zipsplat.posed_images import PosedImages
-from zipsplat.refinement.plane_sweep import DepthMap, estimate_depth, pixel_centers
+from zipsplat.refinement.plane_sweep import DepthMap, estimate_depth, pixel_corners
 
 SH_DEGREE = 1
 FEW_PHOTOS = 8  # below it, a feed-forward scene helps
 DETAIL_SHARE = 0.7  # of the probability of a pixel; the rest is uniform
 MIN_RADIUS, MAX_RADIUS = 0.5, 12.0  # pixels of the photos
-OPACITY, POINT_OPACITY = 0.5, 0.1
+OPACITY, FAINT = 0.5, 0.1  # on surfaces; elsewhere
+HOLE_SHARE = 0.2  # of the Gaussians, where the photos do not agree
 NUM_NEIGHBORS = 3
 MAX_POINT_QUANTILE = 0.95  # larger sparse points are cut to it
 _CHUNK = 1024  # points whose distances to all others are in memory at once
@@ -44,24 +56,33 @@ def initial_gaussians(
         (N,) float32, with harmonics of degree 1, on the CPU.
 
     Raises:
-        ValueError: if there is a single photo, or no Gaussians are wanted.
+        ValueError: if there is a single photo, no Gaussians are wanted, or none can be placed
+            because the photos agree nowhere.
     """
     if num_gaussians < 1:
         raise ValueError(f"num_gaussians must be at least 1, got {num_gaussians}")
     maps = estimate_depth(posed) if depth is None else depth
     generator = torch.Generator().manual_seed(seed)
-    parts = [draw_surfaces(posed, maps, num_gaussians, generator)]
+    holes = draw_surfaces(posed, maps, int(HOLE_SHARE * num_gaussians), generator, in_holes=True)
+    parts = [draw_surfaces(posed, maps, num_gaussians - len(holes), generator), holes]
     lonely = points_without_depth(posed, maps)
     if len(lonely):
         parts.append(point_gaussians(posed, lonely[: num_gaussians // 2]))
     if feed_forward is not None and len(posed) < FEW_PHOTOS:
         parts.append(feed_forward.detach().to(parts[0].means).with_sh_degree(SH_DEGREE))
     scene: Gaussians = torch.cat(parts)  # type: ignore[arg-type,assignment]
+    if not scene.num_gaussians:
+        raise ValueError("the photos agree nowhere and have no sparse points; are the poses right?")
     return scene
 
 
 def draw_surfaces(
-    posed: PosedImages, maps: Sequence[DepthMap], num_gaussians: int, generator: torch.Generator
+    posed: PosedImages,
+    maps: Sequence[DepthMap],
+    num_gaussians: int,
+    generator: torch.Generator,
+    *,
+    in_holes: bool = False,
 ) -> Gaussians:
     """Gaussians at pixels with consistent depth, denser where the photos have detail.
 
@@ -70,19 +91,25 @@ def draw_surfaces(
         maps: V depth maps.
         num_gaussians: at most so many.
         generator: of the choice.
+        in_holes: faint ones instead, at pixels whose depth is only filled in.
     """
+    wanted = [_holes(depth) if in_holes else depth.is_consistent for depth in maps]
     weights = [
-        _pixel_weights(image, depth) for image, depth in zip(posed.images, maps, strict=True)
+        _pixel_weights(image, mask) for image, mask in zip(posed.images, wanted, strict=True)
     ]
+    opacity = FAINT if in_holes else OPACITY
     flat = torch.cat([weight.flatten() for weight in weights])
     count = min(num_gaussians, int((flat > 0).sum()))
     chosen = _draw(flat, count, generator)
     density = flat[chosen] * (count / flat.sum().clamp_min(1e-12))
+    places = torch.rand(count, 2, generator=generator)
     parts = []
     begin = 0
     for view, weight in enumerate(weights):
         mine = (chosen >= begin) & (chosen < begin + weight.numel())
-        parts.append(_unproject(posed, view, maps[view], chosen[mine] - begin, density[mine]))
+        corners = pixel_corners(*weight.shape)[chosen[mine] - begin]
+        pixels = corners + places[mine]
+        parts.append(_unproject(posed, view, maps[view], pixels, density[mine], opacity))
         begin += weight.numel()
     scene: Gaussians = torch.cat(parts)  # type: ignore[arg-type,assignment]
     return scene
@@ -100,7 +127,7 @@ def point_gaussians(posed: PosedImages, chosen: Tensor) -> Gaussians:
     colors = torch.from_numpy(posed.points.colors)[chosen]
     distance = neighbor_distances(means, means[chosen])
     distance = distance.clamp_max(float(distance.quantile(MAX_POINT_QUANTILE)))
-    return _round_gaussians(means[chosen], distance, POINT_OPACITY, colors)
+    return _round_gaussians(means[chosen], distance, FAINT, colors)
 
 
 def neighbor_distances(points: Tensor, queries: Tensor) -> Tensor:
@@ -133,16 +160,19 @@ def points_without_depth(posed: PosedImages, maps: Sequence[DepthMap]) -> Tensor
     for view, depth in enumerate(maps):
         rows = (views == view).nonzero().squeeze(1)
         scale = depth.camera.size / posed.cameras.size[view]
-        column, row = (pixels[rows] * scale).floor().long().unbind(-1)
-        H, W = depth.depth.shape
-        known = depth.is_consistent[row.clamp(0, H - 1), column.clamp(0, W - 1)]
+        known = _at(depth.is_consistent[None], pixels[rows] * scale)[:, 0]
         has_depth[point_of_row[rows[known]]] = True
     return (~has_depth).nonzero().squeeze(1)
 
 
-def _pixel_weights(image: Tensor, depth: DepthMap) -> Tensor:
-    """Probability of each pixel of the map up to a factor, (H, W): of one view, 1 in all."""
-    H, W = depth.depth.shape
+def _holes(depth: DepthMap) -> Tensor:
+    """Where depth is filled in from around, (H, W) bool; nowhere if nothing was known."""
+    return ~depth.is_consistent & depth.is_consistent.any()
+
+
+def _pixel_weights(image: Tensor, wanted: Tensor) -> Tensor:
+    """Probability of each wanted pixel (H, W) up to a factor; 1 in all if all are wanted."""
+    H, W = wanted.shape
     small = functional.interpolate(image[None].float().cpu(), (H, W), mode="area").mean(1, True)
     around = functional.pad(small, (1, 1, 1, 1), mode="replicate")
     means = functional.avg_pool2d(around, 3, stride=1)
@@ -150,7 +180,7 @@ def _pixel_weights(image: Tensor, depth: DepthMap) -> Tensor:
     detail = functional.avg_pool2d(laplacian, 3, stride=1)[0, 0]
     detail = detail / detail.sum().clamp_min(1e-12)
     share = DETAIL_SHARE * detail + (1 - DETAIL_SHARE) / (H * W)
-    return share * depth.is_consistent
+    return share * wanted
 
 
 def _draw(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -165,20 +195,27 @@ def _draw(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 
 def _unproject(
-    posed: PosedImages, view: int, depth: DepthMap, pixels: Tensor, density: Tensor
+    posed: PosedImages,
+    view: int,
+    depth: DepthMap,
+    pixels: Tensor,
+    density: Tensor,
+    opacity: float,
 ) -> Gaussians:
-    """Gaussians at pixels of a depth map; `density` is their number per pixel of the map."""
-    H, W = depth.depth.shape
-    centers = pixel_centers(H, W)[pixels]
-    z = depth.depth.flatten()[pixels]
-    means = posed.poses[view].to(torch.float32).transform(depth.camera.unproject(centers, z))
+    """Gaussians at pixel coordinates (N, 2) of a depth map; `density` is their number per pixel."""
+    z = _at(depth.depth[None], pixels)[:, 0]
+    means = posed.poses[view].to(torch.float32).transform(depth.camera.unproject(pixels, z))
     zoom = posed.cameras.size[view, 0] / depth.camera.size[0]
     radius = (0.5 * zoom * density.clamp_min(1e-12).rsqrt()).clamp(MIN_RADIUS, MAX_RADIUS)
-    image = posed.images[view].float().cpu()
     scale = posed.cameras.size[view] / depth.camera.size
-    column, row = (centers * scale).floor().long().unbind(-1)
-    colors = image[:, row.clamp_max(image.shape[1] - 1), column.clamp_max(image.shape[2] - 1)].T
-    return _round_gaussians(means, radius * z / posed.cameras.f[view, 0], OPACITY, colors)
+    colors = _at(posed.images[view].float().cpu(), pixels * scale)
+    return _round_gaussians(means, radius * z / posed.cameras.f[view, 0], opacity, colors)
+
+
+def _at(image: Tensor, pixels: Tensor) -> Tensor:
+    """Values (N, C) of the pixels of an image (C, H, W) that coordinates (N, 2) lie in."""
+    column, row = pixels.floor().long().unbind(-1)
+    return image[:, row.clamp(0, image.shape[1] - 1), column.clamp(0, image.shape[2] - 1)].T
 
 
 def _round_gaussians(means: Tensor, radii: Tensor, opacity: float, colors: Tensor) -> Gaussians:

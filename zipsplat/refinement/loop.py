@@ -31,7 +31,7 @@ _MEMORY = 0.95  # of the smoothed PSNR, from step to step
 
 def refine(
     gaussians: Gaussians | None,
-    images: Sequence[Tensor],
+    images: Sequence[Tensor] | Tensor,
     cameras: Camera,
     poses: Pose,
     points: SparsePoints | None = None,
@@ -48,7 +48,7 @@ def refine(
         gaussians: (N,) one scene in the frame of the poses; None starts from geometry that is found
             in the photos. With more Gaussians than `settings.max_gaussians`, the most important
             ones are the start.
-        images: V of (3, H, W), undistorted, RGB in [0, 1]; sizes may differ.
+        images: V of (3, H, W), undistorted, RGB in [0, 1]; sizes may differ; or (V, 3, H, W).
         cameras: (V,) intrinsics in pixels of the images.
         poses: (V,) camera-to-world, OpenCV axes.
         points: sparse points of structure from motion in the same frame, if there are any.

@@ -1,4 +1,28 @@
-"""Dense depth of photos with known cameras, by plane sweep and semi-global aggregation."""
+"""Dense depth of photos with known cameras, by plane sweep and semi-global aggregation.
+
+Planes of constant depth are swept through the range of a view's sparse points (Collins, "A
+Space-Sweep Approach to True Multi-Image Matching", 1996). At each, windows of 7 × 7 pixels are
+compared with up to four other views (`sweep_costs`); the costs are made smooth along rows and
+columns (`semi_global`), and the cheapest place, between planes, is the inverse depth. It is
+*consistent* where the photos correlate, another view finds the same surface within 2 %, and the
+pixels around agree. The rest is filled in from around, and marked as not consistent.
+
+The range, number of planes, costs and tolerances are those of a prototype; P2, the noise in
+variances and the support by surrounding pixels were chosen on generated scenes. For four photos of
+three of them, true cameras: a support of half the pixels around takes depths wrong by more than 5 %
+from 14 % to 8 %, and keeps 60 of 68 % of the pixels; P2 = 2 instead of 1.2 brings 1.2 % more of all
+pixels within 5 % of the truth, smaller noise likewise. Windows of 5 × 5 pixels are a fifth more
+accurate but consistent in 4 % fewer pixels.
+
+`benchmarks/plane_sweep.py`, three generated scenes at 504 × 378, true cameras: with 4 photos 55 % of
+the pixels are consistent, with a median error of 0.5 to 1.0 %, and 5 to 11 % of them are wrong by
+more than 5 %; with 12 photos 72 %, 0.5 to 0.9 %, 3 to 10 %. 0.16 to 0.22 CPU s a view on one thread
+of a Zen 3 shared with other work. Of a real flight with 18 photos, 44 % is consistent: sky is not.
+
+Limits: surfaces without texture, mirrors, what moves, and what one photo alone shows have no
+consistent depth; edges of objects are blurred by half a window. Memory is 3 volumes of one float
+for each pixel and plane, 75 MB at most at the usual size.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +51,8 @@ VIEW_ANGLE_DEG = 30.0  # a source turned so far is as bad as an angle wrong by t
 NEAR_FACTOR, FAR_FACTOR = 0.7, 2.0  # of the 1 % and the 99 % quantile of the points' depths
 MIN_CORRELATION = 0.3
 DEPTH_TOLERANCE = 0.02  # by which inverse depths of two views may differ
-P2, EDGE = 1.2, 15.0  # penalty of a jump between planes where the image is flat; its decay
+SUPPORT_RADIUS, SUPPORT_TOLERANCE = 4, 0.05  # pixels, and by how much their inverse depths differ
+P2, EDGE = 2.0, 15.0  # penalty of a jump between planes where the image is flat; its decay
 _MIN_POINTS = 8  # of a view, to trust their depths
 _NEAR_SPREAD, _FAR_SPREAD = 0.3, 30.0  # range without points, in spreads of the cameras
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -49,6 +74,11 @@ class DepthMap:
     correlation: Tensor
     camera: Camera
 
+    def inverse_target(self, height: int, width: int) -> Tensor:
+        """Inverse depth at another size, (height, width); 0 where the photos do not agree."""
+        inverse = torch.where(self.is_consistent, 1 / self.depth, 0.0)[None, None]
+        return functional.interpolate(inverse, (height, width), mode="nearest-exact")[0, 0]
+
 
 def estimate_depth(
     posed: PosedImages, *, max_side: int = MAX_SIDE, num_planes: int = NUM_PLANES
@@ -64,13 +94,16 @@ def estimate_depth(
         one map per view, at the size of the images scaled down.
 
     Raises:
-        ValueError: for a single view, or a number of planes that is no multiple of 16.
+        ValueError: for a single view, photos that are too narrow, or a number of planes that is no
+            multiple of 16.
     """
     if len(posed) < 2:
         raise ValueError(f"depth needs at least 2 views, got {len(posed)}")
     if num_planes < LANES or num_planes % LANES:
         raise ValueError(f"num_planes must be a multiple of {LANES}, got {num_planes}")
     small = posed.resized(max_side)
+    if min(min(image.shape[1:]) for image in small.images) < 2:
+        raise ValueError(f"photos of {max_side} pixels must have at least 2 in width and height")
     gray = [np.ascontiguousarray(_gray(image).numpy()) for image in small.images]
     sources = [choose_sources(small, view) for view in range(len(small))]
     found = [
@@ -80,7 +113,7 @@ def estimate_depth(
     maps = []
     for view, (inverse, correlation) in enumerate(found):
         agrees = agreement(small, view, sources[view], [each[0] for each in found])
-        is_consistent = agrees & (correlation > MIN_CORRELATION)
+        is_consistent = has_support(inverse, agrees & (correlation > MIN_CORRELATION))
         filled = fill_holes(inverse, is_consistent)
         maps.append(DepthMap(1 / filled, is_consistent, correlation, small.cameras[view]))
     return tuple(maps)
@@ -139,7 +172,7 @@ def agreement(
     inverse = inverses[view]
     H, W = inverse.shape
     camera, poses = posed.cameras[view], posed.poses
-    pixels = pixel_centers(H, W)
+    pixels = pixel_corners(H, W) + 0.5
     world = poses[view].transform(camera.unproject(pixels, 1 / inverse.flatten()))
     agrees = torch.zeros(H * W, dtype=torch.bool)
     for other in others:
@@ -152,6 +185,37 @@ def agreement(
         found = inverses[other][row.clamp(0, height - 1), column.clamp(0, width - 1)]
         agrees |= inside & (there[:, 2] > 0) & ((found * z - 1).abs() < DEPTH_TOLERANCE)
     return agrees.view(H, W)
+
+
+def has_support(inverse: Tensor, is_known: Tensor) -> Tensor:
+    """Where at least half of the pixels around are known and nearly as far away, (H, W) bool.
+
+    Matches that are wrong yet consistent are small and unlike their surroundings. Without this,
+    twice as many known depths are wrong by more than 5 %.
+
+    Args:
+        inverse: (H, W) inverse depth.
+        is_known: (H, W) bool.
+    """
+    H, W = inverse.shape
+    R = SUPPORT_RADIUS
+    around = functional.pad(torch.where(is_known, inverse, -1), (R, R, R, R), value=-1)
+    low, high = inverse * (1 - SUPPORT_TOLERANCE), inverse * (1 + SUPPORT_TOLERANCE)
+    count = torch.zeros(H, W, dtype=torch.int16)
+    for y in range(2 * R + 1):
+        for x in range(2 * R + 1):
+            other = around[y : y + H, x : x + W]
+            count += (other > low) & (other < high)
+    return is_known & (2 * count >= _in_bounds(H, W, R))
+
+
+def _in_bounds(height: int, width: int, radius: int) -> Tensor:
+    """How many pixels of the square around each pixel lie in the image, (H, W)."""
+    down, across = (
+        (index + radius).clamp_max(side - 1) - (index - radius).clamp_min(0) + 1
+        for side, index in ((side, torch.arange(side)) for side in (height, width))
+    )
+    return down[:, None] * across
 
 
 def fill_holes(values: Tensor, is_known: Tensor) -> Tensor:
@@ -184,10 +248,10 @@ def _pull_push(weighted: Tensor, weight: Tensor) -> Tensor:
     return share * known + (1 - share) * spread[..., :H, :W]
 
 
-def pixel_centers(height: int, width: int) -> Tensor:
-    """Coordinates (H · W, 2) of the centres of all pixels, row by row."""
+def pixel_corners(height: int, width: int) -> Tensor:
+    """Coordinates (H · W, 2) of the top left corners of all pixels, row by row."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return torch.stack((x, y), dim=-1).reshape(-1, 2) + 0.5
+    return torch.stack((x, y), dim=-1).reshape(-1, 2).float()
 
 
 def _sweep_view(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
@@ -15,7 +14,7 @@ from zipsplat.posed_images import PosedImages
 from zipsplat.pruning import keep_most_important
 from zipsplat.refinement.initialization import initial_gaussians
 from zipsplat.refinement.judging import Judge
-from zipsplat.refinement.plane_sweep import DepthMap, estimate_depth
+from zipsplat.refinement.plane_sweep import estimate_depth
 from zipsplat.refinement.recipe import Recipe
 from zipsplat.refinement.settings import RefinementSettings
 from zipsplat.refinement.trainer import Scale, Task
@@ -70,7 +69,7 @@ def make_problem(
         start = _checked(gaussians, trained, settings.max_gaussians)
     views = views_of(small, training, device)
     if maps is not None and recipe.depth > 0:
-        views = [with_depth(view, depth) for view, depth in zip(views, maps, strict=True)]
+        views = [view.with_depth(found) for view, found in zip(views, maps, strict=True)]
     task = Task(
         views=views,
         held_out=views_of(small, held_out, device),
@@ -121,15 +120,6 @@ def scale_of(means: Tensor, poses: Pose) -> Scale:
     depth = float(in_front.median()) if len(in_front) else 1.0
     spread = float((poses.t - poses.t.mean(dim=0)).norm(dim=-1).max())
     return Scale(extent=max(_EXTENT_FACTOR * spread, _LEAST_EXTENT * depth), depth=depth)
-
-
-def with_depth(view: View, found: DepthMap) -> View:
-    """A view with what stereo found as its depth to be, brought to the size of the image."""
-    zero = torch.zeros_like(found.depth)
-    inverse = torch.where(found.is_consistent, 1 / found.depth, zero)
-    size = view.image.shape[1:]
-    larger = functional.interpolate(inverse[None, None], size, mode="nearest")[0, 0]
-    return replace(view, inverse_depth=larger.to(view.image))
 
 
 def evenly(views: Sequence[View], count: int) -> Sequence[View]:

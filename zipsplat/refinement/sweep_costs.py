@@ -36,7 +36,7 @@ from zipsplat.render.cpu.simd_memory import item, load, store, store_ints
 MARGIN = 16  # numbers in front of the first pixel of a row
 RADIUS = 3  # of the window, which has 7 × 7 pixels
 UNSEEN = 0.65  # cost where the source does not see the point
-NOISE = 1e-5  # variance added to that of each window, so that flat ones correlate with nothing
+NOISE = 4e-6  # added to variances: (half a level of 8 bits)², so that flat windows match nothing
 _TAPS = (2 * RADIUS + 1) ** 2
 _RING = 8  # rows kept of a source; a power of two above the height of the window
 _NEAREST = 1e-6  # points whose depth in the source is smaller are not seen

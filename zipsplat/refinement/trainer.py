@@ -211,7 +211,7 @@ class Trainer:
         if not (self.moves_cameras and self.task.moves_poses and self.task.held_out) or is_turn:
             return
         view = self.task.held_out[turn % len(self.task.held_out)]
-        drawn = self._draw(scene.detach(), view, self._cameras.moving_pose(view.index), 1.0)
+        drawn = self._draw(scene.detach(), view, self._cameras.moving_pose(view.index), share)
         picture = self._picture(drawn, view)
         picture.backward(view.photometric(picture)[1])
         self._cameras.step(share)

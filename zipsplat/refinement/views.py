@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from zipsplat.photometric import PhotometricLoss
 from zipsplat.posed_images import PosedImages
+from zipsplat.refinement.plane_sweep import DepthMap
 from zipsplat.render import Rendered, Renderer, RenderMode, RenderSettings, Splats, Viewpoints
 
 
@@ -39,6 +40,11 @@ class View:
     def focal(self) -> float:
         """Horizontal focal length in pixels."""
         return float(self.K[0, 0])
+
+    def with_depth(self, found: DepthMap) -> View:
+        """The view with what stereo found as its depth to be."""
+        height, width = self.image.shape[1:]
+        return replace(self, inverse_depth=found.inverse_target(height, width).to(self.image))
 
     def halved(self) -> View:
         """The photo averaged over squares of two pixels; an odd last row or column is left out."""

@@ -31,11 +31,23 @@ def small_scene(count: int = 60, seed: int = 0) -> Gaussians:
     )
 
 
-def photos_of(scene: Gaussians, count: int, renderer: str = "cpu") -> PosedImages:
-    """Photos from cameras side by side."""
+def side_by_side(count: int) -> Pose:
+    """Cameras on a line that look ahead."""
     centres = torch.zeros(count, 3)
     centres[:, 0] = torch.linspace(-0.5, 0.5, count)
-    poses = Pose(torch.eye(3).expand(count, 3, 3), centres)
+    return Pose(torch.eye(3).expand(count, 3, 3), centres)
+
+
+def around(count: int) -> Pose:
+    """Cameras on an arc around the scene, which tell its depth from the focal length."""
+    return Pose.orbit(torch.tensor([0.0, 0.0, 3.0]), 3.0, torch.linspace(-25, 25, count))
+
+
+def photos_of(
+    scene: Gaussians, count: int, renderer: str = "cpu", poses: Pose | None = None
+) -> PosedImages:
+    """Photos of a scene from cameras side by side, or from others."""
+    poses = side_by_side(count) if poses is None else poses
     camera = Camera.from_focal(FOCAL, w=WIDTH, h=HEIGHT)
     cameras = torch.stack([camera] * count)
     with torch.no_grad():

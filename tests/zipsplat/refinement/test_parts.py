@@ -352,6 +352,24 @@ def test_the_derivative_by_the_focal_length_is_that_of_the_reference(monkeypatch
     assert quotient == pytest.approx(float(log_factor.grad), rel=0.05)
 
 
+def test_a_wrong_focal_length_is_found_by_a_scene_that_is_right():
+    photos = photos_of(small_scene(), 3)
+    view = views_of(photos, [1], CPU)[0]
+    wrong = replace(view, K=view.K * torch.tensor([[1.03], [1.03], [1.0]]))
+    cameras, renderer = CameraOptimizer(photos.poses, extent=1.0), choose("cpu", CPU)
+    splats, pose = small_scene().splats(), photos.poses.Rt[1]
+
+    def loss_at(factor):
+        drawn = wrong.draw(renderer, splats, pose, factor).color[0]
+        return wrong.photometric(drawn)[0]
+
+    for step in range(60):
+        cameras.observe_focal(loss_at)
+        cameras.step(step / 60)
+    # Half a percent is less than a tenth of a pixel at the edge of a picture.
+    assert cameras.focal_factor == pytest.approx(1 / 1.03, rel=5e-3)
+
+
 def test_only_the_photo_that_was_drawn_moves():
     photos = photos_of(small_scene(), 3)
     cameras = CameraOptimizer(photos.poses, extent=2.0)
@@ -361,7 +379,7 @@ def test_only_the_photo_that_was_drawn_moves():
         float((a - b).abs().max()) for a, b in zip(cameras.poses, photos.poses.Rt, strict=True)
     ]
     assert moved[0] == moved[2] == 0
-    assert moved[1] == pytest.approx(2.0 * 5e-4, rel=0.01)
+    assert moved[1] == pytest.approx(2.0 * 2e-3, rel=0.01)
     (cameras.moving_pose(2)[:3, 3].sum()).backward()
     before = cameras.poses[1].clone()
     cameras.step(0.0)

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from zipsplat.refinement import semi_global
 from zipsplat.render import RenderSettings, Splats, Viewpoints
 from zipsplat.render.cpu import PLUGIN, get_num_threads, pool, set_num_threads, view
 from zipsplat.render.cpu.bin import number_hits
-from zipsplat.render.cpu.compiler import kernel
+from zipsplat.render.cpu.compiler import kernel, sources_digest
 from zipsplat.render.cpu.pool import THREADS_VARIABLE, run
 
 ROOT = Path(__file__).parents[3]
@@ -180,7 +181,7 @@ def test_the_cache_is_used_damaged_and_not_writable(tmp_path: Path) -> None:
     assert first.stdout == second.stdout == third.stdout == fourth.stdout
 
 
-def test_only_kernels_of_the_renderer_are_cached(
+def test_only_kernels_of_the_package_are_cached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A benchmark's own kernel would be found again by programs that cannot read it."""
@@ -195,6 +196,20 @@ def test_only_kernels_of_the_renderer_are_cached(
     ours = kernel(number_hits.py_func)  # type: ignore[attr-defined]
     assert ours(view.Slots(*(np.zeros(4, t) for t in "fiiiiiii"))) == (0, 0)
     assert {path.suffix for path in tmp_path.rglob("*.nb*")} == {".nbi", ".nbc"}
+
+
+def test_kernels_of_other_folders_are_cached_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They change with the files beside them, and the renderer's do not."""
+    monkeypatch.setenv("ZIPSPLAT_KERNEL_CACHE", str(tmp_path))
+    beside = Path(semi_global.__file__).parent
+    floats = [np.zeros(1, np.float32)] * 4
+    volume = semi_global.Volume(0, 0, 0, 16, floats[0], 0, 0, *floats)
+    kernel(semi_global.pick_planes.py_func)(0, 0, volume, *floats[:2])  # type: ignore[attr-defined]
+    folders = {path.parent.name for path in tmp_path.rglob("*.nbc")}
+    assert folders == {sources_digest(beside)[:16]}
+    assert sources_digest(beside) != sources_digest()
 
 
 TARGETS = {

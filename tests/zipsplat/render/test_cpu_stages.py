@@ -33,7 +33,9 @@ class Lists(NamedTuple):
     tile_starts: np.ndarray
 
 
-def lists_of(seed: int, num: int, spread: float) -> tuple[stages.Slots, Lists, np.ndarray]:
+def lists_of(
+    seed: int, num: int, spread: float, num_threads: int = 1
+) -> tuple[stages.Slots, Lists, np.ndarray]:
     """Project and bin a random scene; also the slots in use."""
     random = np.random.default_rng(seed)
     depth = np.round(random.uniform(2, 6, num), 1)  # many equal depths
@@ -49,11 +51,11 @@ def lists_of(seed: int, num: int, spread: float) -> tuple[stages.Slots, Lists, n
     intrinsics = [70, 70, WIDTH / 2, HEIGHT / 2, -2, 2, -2, 2]
     camera = np.array([*identity, *intrinsics], np.float32)
     limits = Limits(0.01, 1e10, 0.3, 0.0, WIDTH, HEIGHT, 0, 1)
-    slots = stages._project(stages.scene_of(inputs), camera, limits, 1)
+    slots = stages._project(stages.scene_of(inputs), camera, limits, num_threads)
     num_slots, num_hits = stages.number_hits(slots)
-    lists = Lists(*stages._bin(slots, limits, num_slots, num_hits, 1))
+    lists = Lists(*stages._bin(slots, limits, num_slots, num_hits, num_threads))
     used = [c * stages.CHUNK + np.arange(n) for c, n in enumerate(slots.chunk_count)]
-    return slots, lists, np.concatenate(used)
+    return slots, lists, np.concatenate([np.empty(0, np.int64), *used])
 
 
 def exponents(record: np.ndarray) -> np.ndarray:
@@ -101,6 +103,25 @@ def test_order_in_tiles() -> None:
         assert ((hits >= first) & (hits < first + slots.num_hits[members])).all()
         seen += hits.tolist()
     assert sorted(seen) == list(range(lists.tile_starts[-1]))
+
+
+@pytest.mark.parametrize("num_threads", [2, 3, 20])
+@pytest.mark.parametrize("smallest_bucket", [1, 500])
+@pytest.mark.parametrize("num", [0, 1, 40, 9000])
+def test_lists_for_several_threads(
+    num: int, smallest_bucket: int, num_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Buckets of depths change nothing, though many depths are equal and edges may be, too."""
+    _, wanted, _ = lists_of(2, num, 0.3)
+    monkeypatch.setattr(stages, "_SMALLEST_BUCKET", smallest_bucket)
+    slots, lists, _ = lists_of(2, num, 0.3, num_threads)
+    if num == 9000:
+        edges = stages._bucket_edges(slots, num_threads)
+        assert len(edges) > 2
+        assert (np.diff(edges) >= 0).all()
+    used = 2 * wanted.tile_starts[-1]
+    np.testing.assert_array_equal(lists.tile_starts, wanted.tile_starts)
+    np.testing.assert_array_equal(lists.entries[:used], wanted.entries[:used])
 
 
 def test_parts_cover_everything_once() -> None:

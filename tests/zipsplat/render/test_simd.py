@@ -24,6 +24,7 @@ from zipsplat.render.cpu.simd import (
     highest_bit,
     lane,
     lane_numbers,
+    least_lane,
     lowest_bit,
     maximum,
     minimum,
@@ -306,10 +307,10 @@ def test_single_lanes_and_items() -> None:
     def kernel(a, counts, out):
         x = with_lane(load(a, 0), 5, item(a, 20))
         store(out, 0, x + zeros())
-        return lane(x, 3), item(counts, 2)
+        return lane(x, 3), item(counts, 2), least_lane(load(a, 16))
 
     a, out = numbers(32), np.empty(16, np.float32)
-    assert kernel(a, np.array([7, 8, -9], np.int32), out) == (a[3], -9)
+    assert kernel(a, np.array([7, 8, -9], np.int32), out) == (a[3], -9, a[16:].min())
     wanted = a[:16].copy()
     wanted[5] = a[20]
     np.testing.assert_array_equal(out, wanted)

@@ -17,6 +17,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,7 +80,7 @@ def _compose(
     alpha = 1 - through
     color, depth = None, None
     if mode.has_color:
-        color = features[:, :3]
+        color = features[:, :3] if mode.has_depth else features  # a slice has a costly gradient
         if backgrounds is not None:
             color = color + through * backgrounds.float()[:, :, None, None]
     if mode.has_depth:
@@ -146,9 +147,9 @@ def _check_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 def _check_cameras(viewpoints: Viewpoints) -> None:
     for name in ("world_from_camera", "K"):
-        if not getattr(viewpoints, name).isfinite().all():
+        if not np.isfinite(getattr(viewpoints, name).detach().numpy()).all():
             raise ValueError(f"{name} has entries that are not finite")
-    if (viewpoints.K[:, (0, 1), (0, 1)] <= 0).any():
+    if (viewpoints.K.detach().numpy()[:, (0, 1), (0, 1)] <= 0).any():
         raise ValueError("the focal lengths in K must be positive")
     if viewpoints.K.requires_grad and torch.is_grad_enabled():
         logger.warning("the CPU renderer gives no gradient to the intrinsics K")

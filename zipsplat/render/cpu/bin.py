@@ -1,4 +1,9 @@
-"""Second stage: list the Gaussians of every tile, nearest first."""
+"""Second stage: list the Gaussians of every tile, nearest first.
+
+For several threads, the Gaussians are parted by depth into buckets of about equal size. How many
+hits a bucket has in each tile is counted, so each knows its place in every list, and the buckets
+are sorted and listed independently. The lists do not depend on where one bucket ends.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +61,56 @@ def number_hits(slots: Slots) -> tuple[int, int]:
     return num_slots, num_hits
 
 
+class Sortable(NamedTuple):
+    """Slots and their keys."""
+
+    keys: IntArray
+    slots: IntArray
+
+
+@inline
+def _bucket_of(keys: Ints, edges: IntArray) -> Ints:
+    """How many edges each key reaches."""
+    bucket = keys * 0
+    for edge in range(len(edges)):
+        bucket = bucket + select_ints(keys >= item(edges, edge), 1, 0)
+    return bucket
+
+
+@inline
+def _part_slots(
+    slots: Slots,
+    first_chunk: int,
+    last_chunk: int,
+    edges: IntArray,
+    parted: Sortable,
+    counts: IntArray,
+    small: IntArray,
+) -> None:
+    """Copy the slots of some chunks bucket by bucket, from the first chunk's place on."""
+    counts[:] = 0
+    for chunk in range(first_chunk, last_chunk):
+        end = chunk * CHUNK + slots.chunk_count[chunk]
+        for slot in range(chunk * CHUNK, end, GROUP):
+            store_ints(small, 0, _bucket_of(load_ints(slots.keys, slot), edges))
+            for i in range(min(GROUP, end - slot)):
+                counts[small[i]] += 1
+    cursors = small[GROUP:]
+    place = first_chunk * CHUNK
+    for bucket in range(len(counts)):
+        cursors[bucket] = place
+        place += counts[bucket]
+    for chunk in range(first_chunk, last_chunk):
+        end = chunk * CHUNK + slots.chunk_count[chunk]
+        for slot in range(chunk * CHUNK, end, GROUP):
+            store_ints(small, 0, _bucket_of(load_ints(slots.keys, slot), edges))
+            for i in range(min(GROUP, end - slot)):
+                place = cursors[small[i]]
+                cursors[small[i]] = place + 1
+                parted.keys[place] = slots.keys[slot + i]
+                parted.slots[place] = slot + i
+
+
 @kernel
 def list_hits(
     slots: Slots,
@@ -63,12 +118,32 @@ def list_hits(
     tiles_y: int,
     first_chunk: int,
     last_chunk: int,
+    edges: IntArray,
     hit_tiles: IntArray,
+    parted: Sortable,
+    slot_counts: IntArray,
     tile_counts: IntArray,
     work: Workspace,
 ) -> None:
-    """Write the tile of each hit of some chunks, and count the hits of each tile."""
+    """Write the tile of each hit of some chunks, and part their slots by depth.
+
+    Args:
+        slots: the projected Gaussians.
+        tiles_x: tiles in a row.
+        tiles_y: rows of tiles.
+        first_chunk: first chunk to be done.
+        last_chunk: the one behind the last.
+        edges: keys at which a bucket of depths begins, all but the first.
+        hit_tiles: receives the tile of each hit.
+        parted: receives the slots, bucket by bucket, from the place of the first chunk on.
+        slot_counts: receives the number of slots of each bucket.
+        tile_counts: zeros; receives the number of hits of each tile, for each bucket.
+        work: memory to work in.
+    """
+    num_tiles = tiles_x * tiles_y
     tiles, cursors = work.ints[:GROUP], work.ints[GROUP : 2 * GROUP]
+    rows = work.ints[2 * GROUP : 3 * GROUP]
+    _part_slots(slots, first_chunk, last_chunk, edges, parted, slot_counts, work.ints)
     for chunk in range(first_chunk, last_chunk):
         end = chunk * CHUNK + slots.chunk_count[chunk]
         for slot in range(chunk * CHUNK, end, GROUP):
@@ -76,6 +151,7 @@ def list_hits(
             mean_x, mean_y, half_y = columns[MEAN_X], columns[MEAN_Y], columns[HALF_Y]
             valid = unpack((1 << min(GROUP, end - slot)) - 1)
             cursor = load_ints(slots.first_hit, slot)
+            store_ints(rows, 0, _bucket_of(load_ints(slots.keys, slot), edges) * num_tiles)
             row, last_row = tile_span(mean_y - half_y, mean_y + half_y, tiles_y)
             active = valid & (row <= last_row)
             while any_lane(active):
@@ -93,7 +169,7 @@ def list_hits(
                 width = select_ints(active & (first <= last), last - first + 1, 0)
                 store_ints(tiles, 0, row * tiles_x + first)
                 store_ints(cursors, 0, cursor)
-                _list_row(tiles, cursors, width, hit_tiles, tile_counts)
+                _list_row(tiles, cursors, rows, width, hit_tiles, tile_counts)
                 cursor = cursor + width
                 row = row + 1
                 active = valid & (row <= last_row)
@@ -101,7 +177,12 @@ def list_hits(
 
 @inline
 def _list_row(
-    tiles: IntArray, cursors: IntArray, width: Ints, hit_tiles: IntArray, tile_counts: IntArray
+    tiles: IntArray,
+    cursors: IntArray,
+    rows: IntArray,
+    width: Ints,
+    hit_tiles: IntArray,
+    tile_counts: IntArray,
 ) -> None:
     """List `width` tiles of each of 16 Gaussians, from a tile and a hit on.
 
@@ -116,27 +197,29 @@ def _list_row(
             left = left & (left - 1)
             tile = np.int64(item(tiles, i)) + step
             hit_tiles[np.int64(item(cursors, i)) + step] = tile
-            tile_counts[tile] += 1
+            tile_counts[np.int64(item(rows, i)) + tile] += 1
         step += 1
         left = pack(width > np.int32(step))
 
 
-class Sortable(NamedTuple):
-    """Slots and their keys, an element per slot in use."""
-
-    keys: IntArray
-    slots: IntArray
-
-
 @kernel
-def sort_slots(slots: Slots, first: Sortable, second: Sortable, work: Workspace) -> bool:
-    """Slots by depth, equal depths in the order of the input.
+def sort_slots(
+    parted: Sortable,
+    starts: LongArray,
+    counts: IntArray,
+    first: Sortable,
+    second: Sortable,
+    work: Workspace,
+) -> bool:
+    """The slots of one bucket by depth, equal depths in the order of the input.
 
     Least-significant-digit radix sort of the depths' bit patterns, from that of the nearest.
 
     Args:
-        slots: the projected Gaussians.
-        first: memory.
+        parted: slots of all buckets, in pieces.
+        starts: where each piece of this bucket begins.
+        counts: how long each piece is.
+        first: memory for the whole bucket.
         second: as much memory again.
         work: memory to work in.
 
@@ -146,30 +229,30 @@ def sort_slots(slots: Slots, first: Sortable, second: Sortable, work: Workspace)
     source, target = first, second
     nearest, farthest = np.int32(0x7FFFFFFF), np.int32(0)
     num = 0
-    for chunk in range(len(slots.chunk_count)):
-        for slot in range(chunk * CHUNK, chunk * CHUNK + slots.chunk_count[chunk]):
-            key = slots.keys[slot]
+    for piece in range(len(starts)):
+        for i in range(starts[piece], starts[piece] + counts[piece]):
+            key = parted.keys[i]
             nearest = min(nearest, key)
             farthest = max(farthest, key)
             source.keys[num] = key
-            source.slots[num] = slot
+            source.slots[num] = parted.slots[i]
             num += 1
-    starts = work.ints[:SORT_INTS]
+    places = work.ints[:SORT_INTS]
     in_first, shift = True, 0
     while num > 0 and (farthest - nearest) >> shift != 0:
-        starts[:] = 0
+        places[:] = 0
         for i in range(num):
-            starts[(source.keys[i] - nearest) >> shift & _DIGIT] += 1
+            places[(source.keys[i] - nearest) >> shift & _DIGIT] += 1
         place = 0
         for digit in range(SORT_INTS):
-            count = starts[digit]
-            starts[digit] = place
+            count = places[digit]
+            places[digit] = place
             place += count
         for i in range(num):
             key = source.keys[i]
             digit = (key - nearest) >> shift & _DIGIT
-            place = starts[digit]
-            starts[digit] = place + 1
+            place = places[digit]
+            places[digit] = place + 1
             target.keys[place] = key
             target.slots[place] = source.slots[i]
         source, target = target, source
@@ -182,13 +265,13 @@ def sort_slots(slots: Slots, first: Sortable, second: Sortable, work: Workspace)
 def fill_tiles(
     slots: Slots, order: IntArray, hit_tiles: IntArray, cursors: LongArray, entries: LongArray
 ) -> None:
-    """Append every slot, nearest first, to the lists of its tiles.
+    """Append the slots of one bucket, nearest first, to the lists of their tiles.
 
     Args:
         slots: the projected Gaussians.
-        order: slots by depth.
+        order: slots of the bucket by depth.
         hit_tiles: tile of each hit.
-        cursors: where each tile's list begins; afterwards, where it ends.
+        cursors: where the bucket's part of each tile's list begins; afterwards, where it ends.
         entries: the lists; an entry is slot + 2³² · hit, written as one number because that is
             faster, and read as two.
     """

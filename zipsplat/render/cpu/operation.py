@@ -50,6 +50,7 @@ class Rasterize(torch.autograd.Function):
     def forward(ctx: Any, plan: Plan, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Draw all views."""
         scene, rotations, centres = _arrays(tensors)
+        cameras = _cameras(plan, rotations, centres)
         views = [
             draw(
                 scene,
@@ -60,7 +61,7 @@ class Rasterize(torch.autograd.Function):
                 plan.with_masks,
                 plan.num_threads,
             )
-            for camera in _cameras(plan, rotations, centres)
+            for camera in cameras
         ]
         size = (plan.limits.height, plan.limits.width)
         features = _stacked([v.canvas.picture for v in views], (plan.num_features, *size))
@@ -70,26 +71,29 @@ class Rasterize(torch.autograd.Function):
         )
         ctx.save_for_backward(*tensors, features, transmittances)
         ctx.plan, ctx.views = plan, views
+        ctx.scene, ctx.cameras = scene, cameras
+        ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(masks)
         return features, transmittances, masks
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, v_features: Tensor, v_transmittances: Tensor, _v_masks: Tensor
+        ctx: Any, v_features: Tensor | None, v_transmittances: Tensor | None, _v_masks: None
     ) -> tuple[Tensor | None, ...]:
         """Gradients by all tensors of `forward`."""
         plan: Plan = ctx.plan
         views: list[View] = ctx.views
-        *tensors, _, _ = ctx.saved_tensors
-        scene, rotations, centres = _arrays(tensors)
+        *tensors, features, transmittances = ctx.saved_tensors  # also refuses what has changed
+        v_features = _or_zeros(v_features, features)
+        v_transmittances = _or_zeros(v_transmittances, transmittances)
         make = empty if views else zeros
         gradients = Inputs(*(make(t.numel()) for t in tensors[:5]))
         by_rotation = torch.zeros_like(tensors[5])
         by_centre = torch.zeros_like(tensors[6])
-        for number, camera in enumerate(_cameras(plan, rotations, centres)):
+        for number, camera in enumerate(ctx.cameras):
             of_camera = undraw(
-                scene,
+                ctx.scene,
                 camera,
                 plan.limits,
                 plan.num_features,
@@ -110,6 +114,13 @@ class Rasterize(torch.autograd.Function):
 def _arrays(tensors: tuple[Tensor, ...] | list[Tensor]) -> tuple[Scene, FloatArray, FloatArray]:
     *splats, rotations, centres = (t.detach().contiguous().numpy() for t in tensors)
     return scene_of(Inputs(*(s.reshape(-1) for s in splats))), rotations, centres
+
+
+def _or_zeros(gradient: Tensor | None, like: Tensor) -> Tensor:
+    """The gradient; zeros where nothing depends on the result."""
+    if gradient is not None:
+        return gradient
+    return torch.from_numpy(zeros(like.numel())).reshape(like.shape)
 
 
 def _flat(tensor: Tensor) -> FloatArray:

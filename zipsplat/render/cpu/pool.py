@@ -80,7 +80,8 @@ def run(task: Callable[..., Any], ranges: Iterable[tuple[int, int]], num_threads
 
     The caller's own thread works too. The first error is raised when all have ended.
     """
-    waiting = iter(list(ranges))
+    parts = list(ranges)
+    waiting = iter(parts)
     lock = threading.Lock()
 
     def work() -> None:
@@ -91,7 +92,8 @@ def run(task: Callable[..., Any], ranges: Iterable[tuple[int, int]], num_threads
                 return
             task(*part)
 
-    if num_threads == 1:
+    num_threads = min(num_threads, len(parts))
+    if num_threads <= 1:
         work()
         return
     executor = _threads.get()

@@ -341,5 +341,5 @@ def aligned_empty(size: int, dtype: npt.DTypeLike = np.float32) -> Array:
     """A fresh array that begins at a cache line; for callers of compiled code."""
     item = np.dtype(dtype).itemsize
     raw = np.empty(size * item + _CACHE_LINE, np.uint8)
-    start = -raw.ctypes.data % _CACHE_LINE
+    start = -raw.__array_interface__["data"][0] % _CACHE_LINE  # quicker than `raw.ctypes.data`
     return raw[start : start + size * item].view(dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,12 +43,17 @@ from zipsplat.render.cpu.layout import (
 from zipsplat.render.cpu.memory import empty, zeros
 from zipsplat.render.cpu.pool import run
 from zipsplat.render.cpu.project import PROJECT_FLOATS, project
+from zipsplat.render.cpu.simd_memory import aligned_empty
 from zipsplat.render.cpu.unproject import CAMERA_SUMS, UNPROJECT_FLOATS, unproject
 
 _MAX_HITS = 2**31 - 1 - 2 * BATCH
 _PARTS_PER_THREAD = 4
 _WORK_FLOATS = max(FORWARD_FLOATS, BACKWARD_FLOATS, PROJECT_FLOATS, UNPROJECT_FLOATS)
 _WORK_INTS = SORT_INTS  # the largest need
+_BUCKETS_PER_THREAD = 2
+_MAX_BUCKETS = 16
+_SMALLEST_BUCKET = 1 << 13  # Gaussians; fewer are sooner listed than handed to another thread
+_SAMPLED = 32  # one key of so many tells where buckets of depths begin
 _TILE_COST = 24  # what an empty tile costs, in hits
 
 
@@ -168,26 +174,95 @@ def _bin(
         )
     tiles_x = -(-limits.width // TILE)
     tiles_y = -(-limits.height // TILE)
-    hit_tiles = empty(num_hits + 1, np.int32)
-    parts = even_parts(len(slots.chunk_count), num_threads)
-    counts = {first: np.zeros(tiles_x * tiles_y, np.int32) for first, _ in parts}
-
-    def list_chunks(first: int, last: int) -> None:
-        list_hits(slots, tiles_x, tiles_y, first, last, hit_tiles, counts[first], _workspace())
-
-    run(list_chunks, parts, num_threads)
+    listed = _list(slots, num_hits, tiles_x, tiles_y, num_threads)
+    tile_counts = listed.tile_counts.sum(axis=0, dtype=np.int64)  # (buckets, tiles)
     tile_starts = np.zeros(tiles_x * tiles_y + 1, np.int64)
-    for count in counts.values():
-        tile_starts[1:] += count
-    np.cumsum(tile_starts, out=tile_starts)
+    np.cumsum(tile_counts.sum(axis=0), out=tile_starts[1:])
+    cursors = tile_starts[:-1] + np.cumsum(tile_counts, axis=0) - tile_counts
+    piece_starts = listed.part_starts[:, None] + _sums_before(listed.slot_counts.T).T
+    bucket_starts = _sums_before(listed.slot_counts.sum(axis=0))
     entries = empty(2 * (num_hits + 2 * BATCH), np.int32)
     entries[2 * num_hits :] = 0
-    first, second = (
-        Sortable(empty(num_slots, np.int32), empty(num_slots, np.int32)) for _ in range(2)
-    )
-    order = (first if sort_slots(slots, first, second, _workspace()) else second).slots
-    fill_tiles(slots, order, hit_tiles, tile_starts.copy(), entries.view(np.int64))
+    memory = [empty(num_slots, np.int32) for _ in range(4)]
+
+    def fill_bucket(bucket: int, _last: int) -> None:
+        counts = listed.slot_counts[:, bucket].copy()
+        start = bucket_starts[bucket]
+        keys, ids, more_keys, more_ids = (m[start : start + counts.sum()] for m in memory)
+        first, second = Sortable(keys, ids), Sortable(more_keys, more_ids)
+        starts = piece_starts[:, bucket].copy()
+        in_first = sort_slots(listed.parted, starts, counts, first, second, _workspace())
+        order = (first if in_first else second).slots
+        fill_tiles(slots, order, listed.hit_tiles, cursors[bucket], entries.view(np.int64))
+
+    buckets = range(len(tile_counts))
+    run(fill_bucket, [(bucket, bucket + 1) for bucket in buckets], num_threads)
     return entries, tile_starts
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """Tiles of all hits, and slots parted by depth; of each part of the chunks."""
+
+    hit_tiles: IntArray
+    parted: Sortable
+    part_starts: LongArray  # (parts,) where the slots of each begin in `parted`
+    slot_counts: IntArray  # (parts, buckets)
+    tile_counts: IntArray  # (parts, buckets, tiles)
+
+
+def _list(slots: Slots, num_hits: int, tiles_x: int, tiles_y: int, num_threads: int) -> _Listed:
+    parts = even_parts(len(slots.chunk_count), num_threads)
+    numbers = {first: number for number, (first, _) in enumerate(parts)}
+    edges = _bucket_edges(slots, num_threads)
+    size = len(slots.chunk_count) * CHUNK
+    listed = _Listed(
+        hit_tiles=empty(num_hits + 1, np.int32),
+        parted=Sortable(empty(size, np.int32), empty(size, np.int32)),
+        part_starts=np.array([first * CHUNK for first, _ in parts], np.int64),
+        slot_counts=np.empty((len(parts), len(edges) + 1), np.int32),
+        tile_counts=np.zeros((len(parts), len(edges) + 1, tiles_x * tiles_y), np.int32),
+    )
+
+    def list_chunks(first: int, last: int) -> None:
+        number = numbers[first]
+        list_hits(
+            slots,
+            tiles_x,
+            tiles_y,
+            first,
+            last,
+            edges,
+            listed.hit_tiles,
+            listed.parted,
+            listed.slot_counts[number],
+            listed.tile_counts[number].reshape(-1),
+            _workspace(),
+        )
+
+    run(list_chunks, parts, num_threads)
+    return listed
+
+
+def _bucket_edges(slots: Slots, num_threads: int) -> IntArray:
+    """Keys that part the slots into about equal numbers, a few for each thread."""
+    num_slots = int(slots.chunk_count.sum())
+    num_buckets = min(
+        num_slots // _SMALLEST_BUCKET, _BUCKETS_PER_THREAD * num_threads, _MAX_BUCKETS
+    )
+    if num_threads == 1 or num_buckets < 2:
+        return np.empty(0, np.int32)
+    used = (slots.keys[c * CHUNK : c * CHUNK + n] for c, n in enumerate(slots.chunk_count.tolist()))
+    sample = np.sort(np.concatenate([keys[::_SAMPLED] for keys in used]))
+    places = np.arange(1, num_buckets) * len(sample) // num_buckets
+    edges: IntArray = sample[places]
+    return edges
+
+
+def _sums_before(counts: IntArray) -> LongArray:
+    """For each number along the first axis, the sum of those before it."""
+    sums: LongArray = np.cumsum(counts, axis=0, dtype=np.int64) - counts
+    return sums
 
 
 def _by_gaussian(mask: ByteArray, slots: Slots, num: int) -> ByteArray:
@@ -198,13 +273,25 @@ def _by_gaussian(mask: ByteArray, slots: Slots, num: int) -> ByteArray:
     return result
 
 
+class _Workspaces(threading.local):
+    """Memory to work in, for each thread its own."""
+
+    def __init__(self) -> None:
+        self.workspace = Workspace(aligned_empty(_WORK_FLOATS), aligned_empty(_WORK_INTS, np.int32))
+
+
+_workspaces = _Workspaces()
+
+
 def _workspace() -> Workspace:
-    return Workspace(empty(_WORK_FLOATS), empty(_WORK_INTS, np.int32))
+    return _workspaces.workspace
 
 
 def even_parts(num: int, num_threads: int) -> list[tuple[int, int]]:
     """Cut 0 … num into about equal ranges."""
-    num_parts = min(num, 1 if num_threads == 1 else num_threads * _PARTS_PER_THREAD)
+    if num_threads == 1 and num > 0:
+        return [(0, num)]
+    num_parts = min(num, num_threads * _PARTS_PER_THREAD)
     edges = np.linspace(0, num, num_parts + 1).astype(int).tolist() if num_parts else [0]
     return list(itertools.pairwise(edges))
 
@@ -212,7 +299,9 @@ def even_parts(num: int, num_threads: int) -> list[tuple[int, int]]:
 def tile_parts(tile_starts: LongArray, num_threads: int) -> list[tuple[int, int]]:
     """Cut the tiles into ranges that take about equal time."""
     num_tiles = len(tile_starts) - 1
-    num_parts = min(num_tiles, 1 if num_threads == 1 else num_threads * _PARTS_PER_THREAD)
+    if num_threads == 1 and num_tiles > 0:
+        return [(0, num_tiles)]
+    num_parts = min(num_tiles, num_threads * _PARTS_PER_THREAD)
     cost = tile_starts + _TILE_COST * np.arange(num_tiles + 1)
     inner = np.searchsorted(cost, cost[-1] * np.arange(1, num_parts) / num_parts).tolist()
     edges = sorted({0, *inner, num_tiles})
