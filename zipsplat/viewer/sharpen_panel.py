@@ -31,7 +31,12 @@ class SharpenPanel:
         with gui.add_folder("Sharpen"):
             self._text = gui.add_markdown("")
             self._seconds = gui.add_number(
-                "Seconds", 30.0, min=1.0, max=MAX_SECONDS, step=1.0, hint="Computing time to spend."
+                "Seconds",
+                30.0,
+                min=1.0,
+                max=MAX_SECONDS,
+                step=1.0,
+                hint="Without finding cameras and geometry.",
             )
             self._start = gui.add_button(
                 "Sharpen",
@@ -84,6 +89,7 @@ class SharpenPanel:
 
     def _work(self, seconds: float, job: Job) -> None:
         scene = self._with_cameras(self._host.feed_forward(), job)
+        self._say("Finding geometry to start from …")
         watcher = _Watcher(self._host, self._tell, job)
         try:
             settings = RefinementSettings(seconds=seconds)
