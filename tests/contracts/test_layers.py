@@ -61,6 +61,7 @@ OPTIONAL = {  # the one place that may import each optional package
     "xformers": {"zipsplat/model"},
     "pillow_heif": {"zipsplat/images.py"},
     "zstandard": {"zipsplat/formats/spz.py"},
+    "cv2": {"zipsplat/depth/resampling.py", "splatfactory/datasets"},
     "pycolmap": {"splatfactory/datasets"},
     "wandb": {"splatfactory/training/writers.py"},
     "tensorboard": {"splatfactory/training/writers.py"},
