@@ -106,6 +106,12 @@ def fetch_release(release: HubRelease) -> Path:
     return fetch(source, known.cached)
 
 
+def repository_record(repository: str) -> Record | None:
+    """What is known of the one file that was fetched from a repository."""
+    records = sorted(_folder(repository).glob("*.json"))
+    return Record.read(records[0].with_suffix("")) if len(records) == 1 else None
+
+
 def fetch_repository(repository: str, suffixes: Sequence[str]) -> Path:
     """The local copy of the one weights file of a repository.
 

@@ -43,12 +43,21 @@ class Release:
     @property
     def note(self) -> str:
         """A sentence for what is made with them."""
-        licence = self.licence
-        if licence is None:
-            return f"Made with {self.title} (licence not known): not for commercial use."
-        name = LICENCE_NAMES.get(licence, licence)
-        rest = ": not for commercial use." if "-nc" in licence else "."
-        return f"Made with {self.title} ({name}){rest}"
+        return licence_sentence(self.title, self.licence)
+
+
+def licence_sentence(title: str, licence: str | None) -> str:
+    """What to say of things made with some weights.
+
+    Args:
+        title: of the weights.
+        licence: as a repository states it; None if it is not known.
+    """
+    if licence is None:
+        return f"Made with {title} (licence not known): not for commercial use."
+    name = LICENCE_NAMES.get(licence, licence)
+    rest = ": not for commercial use." if "-nc" in licence else "."
+    return f"Made with {title} ({name}){rest}"
 
 
 def _zipsplat(filenames: tuple[str, ...], size: InputSize) -> Release:

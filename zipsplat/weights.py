@@ -25,9 +25,9 @@ from torch import Tensor
 
 from zipsplat.downloads import DownloadError, Source, cache_dir, fetch
 from zipsplat.files import atomic_path
-from zipsplat.hub import fetch_release, fetch_repository
+from zipsplat.hub import fetch_release, fetch_repository, repository_record
 from zipsplat.images import InputSize
-from zipsplat.releases import RELEASES
+from zipsplat.releases import RELEASES, licence_sentence
 from zipsplat.tensor_pickle import Opaque
 from zipsplat.torch_files import read_torch_file
 
@@ -80,11 +80,14 @@ def load(weights: str | PathLike[str]) -> Checkpoint:
 
 
 def licence_note(weights: str | PathLike[str]) -> str:
-    """A sentence about the licence of registered weights; empty if none is known."""
+    """A sentence about the licence of weights with a name or from a repository; else empty."""
     name = os.fspath(weights)
     if name in LICENCE_NOTES:
         return LICENCE_NOTES[name]
-    return RELEASES[name].note if name in RELEASES else ""
+    if name in RELEASES:
+        return RELEASES[name].note
+    record = repository_record(name) if _is_repository(name) else None
+    return licence_sentence(name, record.licence) if record else ""
 
 
 def usual_size(weights: str | PathLike[str]) -> InputSize:
@@ -115,11 +118,7 @@ def locate(weights: str | PathLike[str]) -> Path:
         return bundled()[text]
     if text in RELEASES and not Path(text).is_file():
         return _with_hint(text, lambda name: fetch_release(RELEASES[name].file))
-    if (
-        not Path(text).exists()
-        and re.fullmatch(r"[\w.-]+/[\w.-]+", text)
-        and not _is_file_name(text)
-    ):
+    if _is_repository(text):
         return _with_hint(text, lambda name: fetch_repository(name, SUFFIXES))
     return _existing(Path(text))
 
@@ -238,8 +237,10 @@ def _existing(path: Path) -> Path:
     )
 
 
-def _is_file_name(text: str) -> bool:
-    return text.endswith(SUFFIXES)
+def _is_repository(text: str) -> bool:
+    """Whether this is an "organisation/repository" and no file."""
+    is_pair = re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None
+    return is_pair and not text.endswith(SUFFIXES) and not Path(text).exists()
 
 
 def _with_hint(text: str, fetch_it: Callable[[str], Path]) -> Path:

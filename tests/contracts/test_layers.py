@@ -63,6 +63,7 @@ OPTIONAL = {  # the one place that may import each optional package
     "xformers": {"zipsplat/model"},
     "pillow_heif": {"zipsplat/images.py"},
     "zstandard": {"zipsplat/formats/spz.py"},
+    "cv2": {"zipsplat/depth/resampling.py", "splatfactory/datasets"},
     "pycolmap": {
         "zipsplat/camera_estimation/colmap.py", "splatfactory/datasets/scripts/mipnerf360",
     },

@@ -155,6 +155,15 @@ def test_licences_are_said_recorded_and_travel(
     assert server.shelf.requests == []
 
 
+def test_licences_of_other_repositories_travel_too(server: FileServer, content: bytes) -> None:
+    name = "depth-anything/DA3-LARGE-1.1"
+    assert weights.licence_note(name) == ""
+    publish(server, {"README.md": b"#", "model.safetensors": content}, name)
+    server.shelf.tags[name] = ["license:cc-by-nc-4.0"]
+    assert weights.locate(name).read_bytes() == content
+    assert weights.licence_note(name) == f"Made with {name} (CC BY-NC 4.0): not for commercial use."
+
+
 def test_what_the_registry_says() -> None:
     assert RELEASES["zipsplat-252"] is RELEASES["zipsplat"]
     assert RELEASES["zipsplat"].file.filenames == (FIRST, SECOND)

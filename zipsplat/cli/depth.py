@@ -76,6 +76,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     files = [folder / name for name in map_names(names, options.points)]
     check_outputs(files, may_overwrite=options.overwrite)
     views = _read(options, console)
+    names = names[: len(views)]  # damaged ends of videos give fewer
     with console.stage("loading weights"):
         model = DepthAnything(options.weights, options.device, image_size=options.long_side)
     with console.stage("predicting depth"):

@@ -44,7 +44,7 @@ def write_depth(folder: Path, depth: Depth, names: Sequence[str], note: str = ""
     Args:
         folder: is made if it is not there.
         depth: of V views.
-        names: V names of files, without suffix.
+        names: V names of files, without suffix, all different.
         note: about the licence of the weights; kept in `cameras.json` and the arrays.
     """
     maps: npt.NDArray[np.float32] = depth.depth.float().cpu().numpy()

@@ -108,10 +108,16 @@ class DepthAnything(nn.Module):
         image_size: int | tuple[int, int],
     ) -> None:
         super().__init__()
-        self.device = choose_device(device)
+        where = choose_device(device)
         self.preprocessor = DepthPreprocessor(image_size, network.patch_size)
-        self.model = network.set_precision(choose_dtype(dtype, self.device)).to(self.device)
+        self.model = network.set_precision(choose_dtype(dtype, where)).to(where)
         self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        parameter = next(self.model.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
 
     @torch.no_grad()
     def forward(

@@ -72,8 +72,8 @@ class ResidualConvolutions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (n, F, ...) to maps of the same shape."""
-        out: Tensor = x + self.conv2(self.conv1(x.relu()).relu_())
-        return out
+        out: Tensor = self.conv2(self.conv1(x.relu()).relu_())
+        return out.add_(x)
 
 
 class Fusion(nn.Module):
@@ -94,7 +94,7 @@ class Fusion(nn.Module):
     def forward(self, x: Tensor, lateral: Tensor | None, size: Sequence[int]) -> Tensor:
         """The joined map (n, F, *size)."""
         if lateral is not None:
-            x = x + self.resConfUnit1(lateral)
+            x = self.resConfUnit1(lateral).add_(x)
         # The 1×1 convolution and the interpolation commute; this order is four times cheaper.
         return _upsampled(self.out_conv(self.resConfUnit2(x)), size)
 
@@ -146,11 +146,17 @@ class DenseHead(nn.Module):
         """
         maps = []
         for level, tokens in enumerate(layers):
-            weights = self.projects[level]
-            map_ = self.norm(tokens).transpose(1, 2).unflatten(-1, grid)
-            map_ = self.resize_layers[level](self._placed(weights(map_), grid))
+            projected = self._project(level, self.norm(tokens))
+            map_ = projected.transpose(1, 2).unflatten(-1, grid).contiguous()
+            map_ = self.resize_layers[level](self._placed(map_, grid))
             maps.append(self.scratch.get_submodule(f"layer{level + 1}_rn")(map_))
         return maps
+
+    def _project(self, level: int, tokens: Tensor) -> Tensor:
+        """A 1×1 convolution, as the matrix product that it is."""
+        weights = self.projects[level]
+        assert isinstance(weights, nn.Conv2d)
+        return functional.linear(tokens, weights.weight.flatten(1), weights.bias)
 
     def joined(self, laterals: Sequence[Tensor], suffix: str = "") -> Tensor:
         """The joined map (n, F, 8 h, 8 w) of one branch."""
@@ -165,10 +171,10 @@ class DenseHead(nn.Module):
         return x
 
     def _placed(self, maps: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Maps that know where in the image they are, if the head's weights expect that."""
-        if not self.config.is_dual:
-            return maps
-        return maps + uv_embedding(maps, grid[1] / grid[0])
+        """The maps, told where in the image they are if the head's weights expect that."""
+        if self.config.is_dual:
+            add_places(maps, grid[1] / grid[0])
+        return maps
 
 
 class DualDpt(DenseHead):
@@ -273,24 +279,20 @@ class _RayOutput(nn.Sequential):
         return out
 
 
-def uv_embedding(maps: Tensor, aspect: float) -> Tensor:
-    """Where the cells of maps are in their image, as sines and cosines.
+def add_places(maps: Tensor, aspect: float) -> None:
+    """Add to maps, in place, where their cells are in the image, as sines and cosines.
 
     Coordinates span the image's rectangle of diagonal 2 and aspect W/H; half of the channels are
     of x, half of y, each first the sines, then the cosines of falling frequencies.
 
     Args:
-        maps: (n, D, rows, columns), D a multiple of 4; its shape, dtype and device are used.
+        maps: (n, D, rows, columns), D a multiple of 4.
         aspect: width of the image by its height.
-
-    Returns:
-        (D, rows, columns), to be added to the maps.
     """
     D, (rows, columns) = maps.shape[1], maps.shape[-2:]
     diagonal = (aspect**2 + 1) ** 0.5
-    x = _waves(aspect / diagonal, columns, D // 2, maps)[:, None, :].expand(-1, rows, -1)
-    y = _waves(1 / diagonal, rows, D // 2, maps)[:, :, None].expand(-1, -1, columns)
-    return torch.cat((x, y)) * UV_WEIGHT
+    maps[:, : D // 2] += _waves(aspect / diagonal, columns, D // 2, maps)[:, None, :]
+    maps[:, D // 2 :] += _waves(1 / diagonal, rows, D // 2, maps)[:, :, None]
 
 
 def _waves(reach: float, count: int, channels: int, like: Tensor) -> Tensor:
@@ -301,7 +303,7 @@ def _waves(reach: float, count: int, channels: int, like: Tensor) -> Tensor:
     places = torch.linspace(-end, end, count, device=like.device, dtype=dtype)
     exponents = torch.arange(channels // 2, device=like.device, dtype=dtype) / (channels / 2)
     angles = UV_BASE ** -exponents[:, None] * places
-    return torch.cat((angles.sin(), angles.cos())).to(like.dtype)
+    return (torch.cat((angles.sin(), angles.cos())) * UV_WEIGHT).to(like.dtype)
 
 
 def _output_layers(width: int, num_maps: int) -> nn.Sequential:

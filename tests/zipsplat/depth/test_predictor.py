@@ -58,6 +58,12 @@ def test_kinds_of_input(model: DepthAnything) -> None:
     assert wide.picture_cameras.size.tolist() == [[150, 100]]
 
 
+def test_it_moves_like_a_module(tmp_path: Path) -> None:
+    moved = DepthAnything(write_tiny(tmp_path / "x.safetensors"), "cpu", image_size=W).to("meta")
+    assert moved.device == torch.device("meta")
+    assert isinstance(moved.model, nn.Module)
+
+
 def test_it_is_the_published_network() -> None:
     case = DepthCase("da3-small_v2_56x42")
     wrapped = DepthAnything.from_network(formula_network("da3-small"), "cpu", "float32", (56, 42))
