@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
+
     from zipsplat.camera_estimation.capture import Lens
     from zipsplat.pose import Pose
 
@@ -60,6 +60,6 @@ def cameras_to_carry(scene: Path, target: Path) -> CarriedCameras | None:
 
 
 def _moved(pose: np.ndarray, motion: np.ndarray, factor: float) -> np.ndarray:
-    moved = np.array(motion @ pose)
+    moved: np.ndarray = motion @ pose
     moved[:3, 3] = motion[:3, :3] @ (factor * pose[:3, 3]) + motion[:3, 3]
     return moved
