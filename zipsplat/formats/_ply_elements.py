@@ -55,14 +55,14 @@ class Header:
     antialiased: bool = False
 
 
-def note_lines(note: str) -> list[str]:
-    """The lines of a header that hold a note: one, or none if there is no note."""
-    return [f"{_NOTE} {json.dumps(note)}"] if note else []
-
-
 def comment_lines(splats: SplatArrays) -> list[str]:
     """The comments of a header: a note and the way of drawing, as far as there is something."""
     return note_lines(splats.note) + [_ANTIALIASED] * splats.antialiased
+
+
+def note_lines(note: str) -> list[str]:
+    """The lines of a header that hold a note: one, or none if there is no note."""
+    return [f"{_NOTE} {json.dumps(note)}"] if note else []
 
 
 def read_header(file: BinaryIO) -> Header:
