@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,15 @@ def test_the_picture_is_that_of_our_renderer(browser: Browser, tmp_path: Path, d
     scene = axes_scene(10_000, degree)
     for shot, pose in zip(shots_of(browser, scene, tmp_path), views(), strict=True):
         assert psnr(shot, rendered(scene, pose)) >= 35
+
+
+def test_antialiased_scenes_are_drawn_as_by_our_renderer(browser: Browser, tmp_path: Path):
+    """Gaussians of a fifth of a pixel, which are far too bright without the correction."""
+    scene = axes_scene(10_000)
+    fine = replace(scene, scales=scene.scales * 0.05, antialiased=True)
+    for shot, pose in zip(shots_of(browser, fine, tmp_path), views(), strict=True):
+        assert psnr(shot, rendered(fine, pose)) >= 35
+        assert psnr(shot, rendered(replace(fine, antialiased=False), pose)) < 30
 
 
 def test_a_thousand_faint_layers_do_not_band(browser: Browser, tmp_path: Path):

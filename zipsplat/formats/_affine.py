@@ -66,7 +66,9 @@ def _stretched(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Quaternions and scales of the ellipsoids that a matrix makes."""
     axes = linear @ (matrix_from_quat(_quats(splats)).numpy() * splats.scales[:, None, :])
-    left, scales, _ = np.linalg.svd(axes)
+    is_finite = np.asarray(np.isfinite(axes).all(axis=(1, 2)), bool)
+    left, scales, _ = np.linalg.svd(np.where(is_finite[:, None, None], axes, 0))
+    scales[~is_finite] = np.nan  # left out later, by themselves
     left[np.linalg.det(left) < 0, :, 2] *= -1
     quats = quat_from_matrix(torch.from_numpy(left)).numpy()
     return quats.astype(np.float32), scales.astype(np.float32)

@@ -25,6 +25,7 @@ _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5126: "<f4"}
 _MAX_DEPTH = 64  # of the tree of nodes; deeper ones, or circles, are damage
 _COLOR_SPACES = ("srgb_rec709_display", "BT.709")
 _LINEAR = ("lin_rec709_display", "linear")
+_DRAWN = {"kernel": "ellipse", "projection": "perspective"}
 Floats = NDArray[np.float64]
 
 
@@ -106,6 +107,9 @@ def _splats(asset: Any, binary: bytes, primitive: Any) -> SplatArrays:
         splats = half_turn_about_z(spz.read(io.BytesIO(data)))
     else:
         splats = _uncompressed(asset, binary, primitive["attributes"], inner)
+    for key, drawn in _DRAWN.items():
+        if extension.get(key, drawn) != drawn:
+            splats = splats.remarked(f"took {key} {extension[key]!r} for {drawn!r}, as is drawn")
     color_space = extension.get("colorSpace", _COLOR_SPACES[0])
     if color_space in _LINEAR:
         return to_srgb(splats)

@@ -50,13 +50,16 @@ def read(file: BinaryIO) -> SplatArrays:
     try:
         asset = json.loads(chunks[_JSON].rstrip(b"\0"))
         note = str(asset.get("asset", {}).get("copyright", ""))[:NOTE_MAX]
-        if "meshes" not in asset and EXTENSION in asset.get("extensionsUsed", ()):
-            splats = _empty(asset["scenes"][0]["extras"]["numHarmonics"])
-        else:
-            splats = read_scene(asset, chunks.get(_BIN, b""))
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is left out later
+            return replace(half_turn_about_z(_splats(asset, chunks.get(_BIN, b""))), note=note)
     except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"this .glb is damaged or holds no splats: {error!r}") from error
-    return replace(half_turn_about_z(splats), note=note)
+
+
+def _splats(asset: Any, binary: bytes) -> SplatArrays:
+    if "meshes" not in asset and EXTENSION in asset.get("extensionsUsed", ()):
+        return _empty(asset["scenes"][0]["extras"]["numHarmonics"])
+    return read_scene(asset, binary)
 
 
 def _attributes(splats: SplatArrays) -> dict[str, NDArray[Any]]:

@@ -19,6 +19,7 @@ class Renderer {
     this.upload(GEOMETRY_UNIT, "geometry", gl.RGBA32F, gl.RGBA, gl.FLOAT, scene.geometry);
     this.upload(COLORS_UNIT, "colors", gl.RGBA8UI, gl.RGBA_INTEGER, gl.UNSIGNED_BYTE, scene.colors);
     gl.uniform1i(this.place("numHarmonics"), scene.numHarmonics);
+    gl.uniform1i(this.place("antialiased"), scene.antialiased);
     gl.uniform1f(this.place("near"), NEAR);
     gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
     const index = gl.getAttribLocation(this.splats, "index");

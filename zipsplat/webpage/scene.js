@@ -3,6 +3,7 @@
 
 const SPZ_MAGIC = 0x5053474e;
 const HEADER_BYTES = 16;
+const ANTIALIASED = 1; // flag
 const HARMONICS = [0, 3, 8, 15]; // beyond the constant one, by degree
 
 function bytesOfBase64(text) {
@@ -18,7 +19,7 @@ async function gunzip(bytes) {
 }
 
 /**
- * @returns {{num: number, numHarmonics: number, means: Float32Array, geometry: Float32Array,
+ * @returns {{num: number, numHarmonics: number, antialiased: boolean, means: Float32Array, geometry: Float32Array,
  *   colors: Uint8Array}} means (N, 3); geometry (N, 12): mean, 6 covariances, 3 unused; colors
  *   (N, 1 + harmonics, 4): RGB of the constant coefficient and opacity, then RGB_ of the others.
  */
@@ -54,7 +55,7 @@ function parseSpz(data) {
       colors.set(data.subarray(at, at + 3), color + 4 * (k + 1));
     }
   }
-  return { num, numHarmonics, means, geometry, colors };
+  return { num, numHarmonics, antialiased: (data[14] & ANTIALIASED) !== 0, means, geometry, colors };
 }
 
 /** Quaternion xyzw from its three smallest parts: 2 bits that name the largest, 3 x (sign, 9 bits). */

@@ -9,6 +9,7 @@ precision highp usampler2D;
 uniform sampler2D geometry;   // 3 texels per Gaussian: mean, covariance xx xy xz yy yz zz
 uniform usampler2D colors;    // 1 + harmonics texels: RGB of degree 0 and opacity, then RGB_
 uniform int numHarmonics;     // 0, 3, 8 or 15
+uniform bool antialiased;     // whether opacities make up for EPS_2D
 uniform mat3 cameraFromWorld;
 uniform vec3 position;        // of the camera
 uniform vec2 focal;           // pixels
@@ -81,6 +82,11 @@ void main() {
 
   mat3 covariance = mat3(g0.w, g1.x, g1.y, g1.x, g1.z, g1.w, g1.y, g1.w, g2.x);
   vec3 c = project(covariance, p);
+  if (antialiased) {
+    float sharp = (c.x - EPS_2D) * (c.z - EPS_2D) - c.y * c.y;
+    opacity *= sqrt(max(sharp, 0.0) / (c.x * c.z - c.y * c.y));
+    if (opacity < MIN_ALPHA) return;
+  }
   float middle = 0.5 * (c.x + c.z);
   float radius = length(vec2(0.5 * (c.x - c.z), c.y));
   float large = middle + radius;

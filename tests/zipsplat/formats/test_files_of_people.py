@@ -347,6 +347,16 @@ def test_spz_inside_a_glb_is_read_and_moved_by_its_node():
     assert largest_errors(got, wanted).rotation_deg < 0.3
 
 
+def test_what_a_glb_asks_for_and_is_not_drawn_is_remarked_on():
+    data = (FOLDER / "base.glb").read_bytes()
+    other = data.replace(b'"kernel":"ellipse"', b'"kernel":"triangl"')
+    if other == data:
+        other = data.replace(b'"kernel": "ellipse"', b'"kernel": "triangl"')
+    got = FORMATS["glb"].read(io.BytesIO(other))
+    assert got.remarks == ("took kernel 'triangl' for 'ellipse', as is drawn",)
+    assert len(got.means) == 40
+
+
 def test_a_glb_that_promises_spz_but_holds_none_is_one_error():
     with pytest.raises(ValueError, match=r"g11_spz_compressed\.glb: .*SPZ"):
         Gaussians.load(FOLDER / "g11_spz_compressed.glb")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.predictor import ZipSplat
 from zipsplat.trajectories import CameraPath, save_camera_path
-from zipsplat.viewer.inputs import PhotoSource, is_scene_file, load_photos
+from zipsplat.viewer.inputs import PhotoSource, load_photos, names_scene_file
 from zipsplat.viewer.reconstruction import Photos, Reconstruction, recompress, reconstruct
+
+PEOPLE = Path(__file__).parents[2] / "files_of_people"
 
 
 def no_report(*_: int) -> None:
@@ -96,8 +99,10 @@ def test_load_photos(tmp_path: Path) -> None:
 
 
 def test_scene_files(tmp_path: Path) -> None:
-    assert is_scene_file("a.ply")
-    assert is_scene_file("A.SPZ")
-    assert not is_scene_file("a.mp4")
+    assert names_scene_file("a.ply")
+    assert names_scene_file("A.SPZ")
+    assert not names_scene_file("a.mp4")
     (tmp_path / "photos.ply").mkdir()
-    assert not is_scene_file(str(tmp_path / "photos.ply"))
+    shutil.copy(PEOPLE / "c03_compressed_named.ply", tmp_path / "scene.bin")
+    assert names_scene_file(str(tmp_path / "scene.bin"))
+    assert not names_scene_file(str(tmp_path / "photos.ply"))

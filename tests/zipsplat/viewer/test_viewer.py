@@ -269,6 +269,13 @@ def test_bad_uploads(viewer: Any, open_page: Any, until: Until, notices: list[An
     assert not viewer.photo_panel._added
 
 
+def test_what_a_file_had_to_be_read_without_is_a_note(viewer: Any, scene: Reconstruction) -> None:
+    viewer.show_scene(replace(scene, remarks=("left out 1 of 9 Gaussians",)))
+    assert "*Note: left out 1 of 9 Gaussians.*" in viewer.scene_panel._text.content
+    viewer.show_scene(scene)
+    assert "Note" not in viewer.scene_panel._text.content
+
+
 def test_downloads_in_every_format(
     viewer: Any, scene: Reconstruction, open_page: Any, until: Until,
     downloads: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -295,7 +302,7 @@ def test_downloads_in_every_format(
             assert b"CC BY" in content
             continue
         assert name == f"scene{suffix}"
-        assert (b"CC BY" in content) == (suffix in (".ply", ".compressed.ply", ".glb"))
+        assert (b"CC BY" in content) == (suffix in (".ply", ".compressed.ply", ".glb", ".sog"))
         again = Gaussians.load(tmp_path / name)
         assert again.num_gaussians == wanted.num_gaussians
         assert float((again.rgb.mean(0) - wanted.rgb.mean(0)).abs().max()) < 0.05
