@@ -9,20 +9,30 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from zipsplat.camera_estimation.capture import Capture, Lens
 from zipsplat.camera_estimation.doubts import median_depth
 from zipsplat.camera_estimation.focal import Focal, noted_focal
+from zipsplat.camera_estimation.from_depth_anything import cameras_from_depth_anything
+from zipsplat.camera_estimation.from_network import cameras_from_network
 from zipsplat.camera_estimation.straightening import Pixels, fitted, posed_images, shrunk, to_bytes
-from zipsplat.camera_estimation.structure_from_motion import Search, Solution, solve
+from zipsplat.camera_estimation.structure_from_motion import (
+    CamerasNotFoundError,
+    Search,
+    Solution,
+    solve,
+)
+from zipsplat.depth.predictor import DepthAnything
 from zipsplat.images import load_image
 from zipsplat.inputs import DEFAULT_VIDEO_FRAMES, find_inputs
 from zipsplat.posed_images import PosedImages
+from zipsplat.predictor import ZipSplat
 from zipsplat.video import frame_indices, load_video
 
-METHODS = ("auto", "sfm")
+METHODS = ("auto", "sfm", "network")
 ORDERS = ("any", "sequence")
 MATCHED_SIDE = 960  # pixels of the longer side for matching; fewer cost accuracy of the focal
 
@@ -57,8 +67,9 @@ class CameraEstimate:
         left_out: photos that could not be placed.
         warnings: signs that the result may be wrong; a line each.
         method: that found them, "sfm".
-        mapper: of structure from motion, "global" or "incremental".
-        reprojection_error: mean in pixels of the matched pictures.
+        method: that found them, "sfm" or "network".
+        mapper: of structure from motion, "global" or "incremental"; None of a network.
+        reprojection_error: mean in pixels of the matched pictures; None of a network.
     """
 
     images: PosedImages
@@ -67,8 +78,8 @@ class CameraEstimate:
     left_out: tuple[LeftOut, ...]
     warnings: tuple[str, ...]
     method: str
-    mapper: str
-    reprojection_error: float
+    mapper: str | None = None
+    reprojection_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,7 @@ def estimate_cameras(
     source: Source,
     *,
     method: str = "auto",
+    model: ZipSplat | DepthAnything | None = None,
     order: str = "any",
     focal_35mm: float | None = None,
     num_frames: int | None = None,
@@ -93,16 +105,19 @@ def estimate_cameras(
     num_threads: int | None = None,
     on_stage: Callable[[str], None] | None = None,
 ) -> CameraEstimate:
-    """Find the cameras of photos or of a video by structure from motion.
+    """Find the cameras of photos or of a video, by structure from motion or by a network.
 
-    Needs the extra `zipsplat[cameras]`. The result repeats bit for bit for equal seeds, whatever
-    the number of threads.
+    Structure from motion needs the extra `zipsplat[cameras]`. The result repeats bit for bit for
+    equal seeds, whatever the number of threads.
 
     Args:
         source: photos, a folder, a pattern or a video as `zipsplat.inputs.find_inputs` takes them,
             or tensors (3, H, W) with RGB in [0, 1]. Sizes may differ; photos of one size and one
             noted focal length share a camera.
-        method: "sfm", or "auto", which is the same as long as there is no other.
+        method: "sfm"; "network" for the cameras that `model` sees; "auto" is structure from
+            motion, and if that fails the network, if there is a model.
+        model: Depth Anything 3 with a camera decoder, or a ZipSplat, whose own geometry is asked
+            and must pass checks.
         order: "sequence" if neighbours see the same things; videos always do.
         focal_35mm: focal length on 35 mm film in mm, kept as it is. If not given, what the photos
             note (EXIF) is where the search starts.
@@ -113,7 +128,8 @@ def estimate_cameras(
         on_stage: is told what is being done.
 
     Raises:
-        CamerasNotFoundError: a `ValueError`; too few photos could be placed. It says how many.
+        CamerasNotFoundError: a `ValueError`; too few photos could be placed, or the network's
+            cameras cannot be trusted. It says how many.
         ValueError: an argument is out of range, or a photo is unreadable.
         FileNotFoundError: a file does not exist.
         ImportError: without `pycolmap`.
@@ -124,13 +140,60 @@ def estimate_cameras(
     on_stage("reading photos")
     given = None if focal_35mm is None else Focal.on_film(focal_35mm)
     views, is_video = _views(source, num_frames, max(max_side, MATCHED_SIDE))
+    if method == "network":
+        if model is None:
+            raise ValueError("method='network' needs a model")
+        on_stage("asking the network")
+        return _asked(views, model, max_side)
     search = Search(is_video or order == "sequence", seed, num_threads or -1)
     focals = [given or view.focal for view in views]
-    with tempfile.TemporaryDirectory(prefix="zipsplat-photos-") as folder:
-        files = [_matched_copy(view, Path(folder) / f"{n:06d}.png") for n, view in enumerate(views)]
-        solution = solve(files, focals, search, on_stage)
+    try:
+        solution = _solved(views, focals, search, on_stage)
+    except (CamerasNotFoundError, ImportError) as error:
+        if method == "sfm" or model is None:
+            raise
+        on_stage("asking the network")
+        estimate = _asked(views, model, max_side)
+        reason = f"structure from motion found no cameras ({error}); these are the network's"
+        return replace(estimate, warnings=(reason, *estimate.warnings))
     on_stage("straightening")
     return _estimate(views, solution, focals, max_side)
+
+
+def _solved(
+    views: Sequence[_View],
+    focals: Sequence[Focal],
+    search: Search,
+    on_stage: Callable[[str], None],
+) -> Solution:
+    with tempfile.TemporaryDirectory(prefix="zipsplat-photos-") as folder:
+        files = [_matched_copy(view, Path(folder) / f"{n:06d}.png") for n, view in enumerate(views)]
+        return solve(files, focals, search, on_stage)
+
+
+def _asked(
+    views: Sequence[_View], model: ZipSplat | DepthAnything, max_side: int
+) -> CameraEstimate:
+    """The cameras that a network sees; the photos count as undistorted."""
+    pixels = [torch.from_numpy(shrunk(view.pixels, max_side)) for view in views]
+    images = tuple(one.permute(2, 0, 1).float() / 255 for one in pixels)
+    names = tuple(view.name for view in views)
+    warnings: tuple[str, ...] = ()
+    if isinstance(model, DepthAnything):
+        cameras, poses = cameras_from_depth_anything(model, images)
+        photos = PosedImages(images, cameras.cpu(), poses.cpu(), names)
+    else:
+        found = cameras_from_network(model, images, names)
+        photos, warnings = found.images, found.warnings
+    packed = photos.cameras.packed().tolist()
+    return CameraEstimate(
+        images=photos,
+        lenses=tuple(Lens("PINHOLE", round(w), round(h), tuple(rest)) for w, h, *rest in packed),
+        files=tuple(view.file for view in views),
+        left_out=(),
+        warnings=warnings,
+        method="network",
+    )
 
 
 def _estimate(

@@ -25,6 +25,7 @@ from torch import Tensor
 from zipsplat.alignment import FAST, refine_poses
 from zipsplat.camera import Camera
 from zipsplat.camera_estimation.absolute_pose import Sightings, find_views
+from zipsplat.camera_estimation.structure_from_motion import CamerasNotFoundError
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.posed_images import PosedImages
@@ -33,10 +34,6 @@ from zipsplat.predictor import ZipSplat
 MIN_INLIER_SHARE = 0.75
 MAX_DISAGREEMENT = 3.0  # degrees
 MIN_GAIN = 0.2  # dB
-
-
-class UnsureCamerasError(ValueError):
-    """The network's geometry gives no cameras that could be trusted."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +103,14 @@ def cameras_from_network(
     Arguments as for `fit_cameras`.
 
     Raises:
-        UnsureCamerasError: if they do not pass; it says which check failed.
+        CamerasNotFoundError: if they do not pass; it says which check failed.
         ValueError: if there are fewer than two photos.
     """
     found = fit_cameras(model, images, names, renderer=renderer, seed=seed)
     if found.doubt is not None:
-        raise UnsureCamerasError(f"the network's own geometry gives no cameras: {found.doubt}")
+        raise CamerasNotFoundError(
+            0, len(images), f"the network's own geometry gives no cameras: {found.doubt}"
+        )
     return refined(model, found, renderer)
 
 

@@ -12,11 +12,13 @@ from zipsplat.cli.console import Console, Stages, file_data, file_line
 
 if TYPE_CHECKING:
     from zipsplat.camera_estimation import CameraEstimate
+    from zipsplat.depth.predictor import DepthAnything
+    from zipsplat.predictor import ZipSplat
 
 NAME = "cameras"
 SUMMARY = "where the photos were taken: COLMAP, nerfstudio and 3DGS files"
 DESCRIPTION = """\
-Find the cameras of photos or of a video by structure from motion, on the CPU.
+Find the cameras of photos or of a video: by structure from motion on the CPU, or by a network.
 
 -o takes
   a folder         images/ (undistorted), sparse/0 (COLMAP), transforms.json (nerfstudio),
@@ -31,7 +33,10 @@ examples:
   zipsplat cameras photos/ -o house/
   zipsplat cameras clip.mp4 -o house/ --num-frames 40
   zipsplat cameras photos/ -o cameras.json --focal-35mm 26
+  zipsplat cameras two_photos/ -o cameras.json --method da3   # 137 MB, Apache-2.0
 """
+NETWORKS = {"da3": "da3-small", "network": "zipsplat-tiny"}
+"""Methods that ask a network, with their default weights."""
 _TRANSFORMS = "transforms.json"
 _FILM_WIDTH_MM = 36.0
 
@@ -49,9 +54,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--method",
-        choices=("auto", "sfm"),
+        choices=("auto", "sfm", *NETWORKS),
         default="auto",
-        help="sfm: structure from motion; auto (default): the same as yet",
+        help="sfm: structure from motion; da3: Depth Anything 3; network: a ZipSplat's own"
+        " geometry, if it passes checks; auto (default): sfm, then --weights if they are named",
+    )
+    parser.add_argument(
+        "--weights",
+        help="of the network: name, file, address or Hugging Face repository (default:"
+        f" {NETWORKS['da3']} with --method da3, {NETWORKS['network']} with --method network)",
     )
     parser.add_argument(
         "--focal-35mm",
@@ -92,10 +103,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
     found = find_inputs(options.inputs)
     files = found.pictures or (None,)
     _check_output(options, [file for file in files if file is not None], found.video is not None)
+    weights = options.weights or NETWORKS.get(options.method)
+    model = None if weights is None else load_network(weights, console)
     with Stages(console) as stages:
         estimate = estimate_cameras(
             options.inputs,
-            method=options.method,
+            method="network" if options.method in NETWORKS else options.method,
+            model=model,
             order=options.order,
             focal_35mm=options.focal_35mm,
             num_frames=options.num_frames,
@@ -108,6 +122,16 @@ def run(options: argparse.Namespace, console: Console) -> None:
     console.result(
         [*_lines(estimate), *map(_output_line, written)], _data(estimate, written, console)
     )
+
+
+def load_network(weights: str, console: Console) -> ZipSplat | DepthAnything:
+    """The network whose weights were named, of either kind."""
+    from zipsplat.depth.predictor import DepthAnything
+    from zipsplat.depth.scene import is_depth_anything
+    from zipsplat.predictor import ZipSplat
+
+    with console.stage("loading weights"):
+        return DepthAnything(weights) if is_depth_anything(weights) else ZipSplat(weights)
 
 
 def _check_output(options: argparse.Namespace, photos: list[Path], is_video: bool) -> None:
@@ -158,9 +182,16 @@ def _lines(estimate: CameraEstimate) -> list[str]:
     placed, total = len(estimate.images), len(estimate.images) + len(estimate.left_out)
     points = estimate.images.points
     factors = sorted({lens.focal_factor for lens in estimate.lenses})
+    error = estimate.reprojection_error
+    solved = (
+        "by the network"
+        if error is None
+        else (
+            f"{0 if points is None else len(points)} points, mean reprojection error {error:.2f} px"
+        )
+    )
     return [
-        f"{placed} of {total} photos placed, {0 if points is None else len(points)} points,"
-        f" mean reprojection error {estimate.reprojection_error:.2f} px",
+        f"{placed} of {total} photos placed, {solved}",
         *(
             f"field of view {_fov_deg(factor):.0f} degrees along the longer side,"
             f" {factor * _FILM_WIDTH_MM:.1f} mm on 35 mm film"

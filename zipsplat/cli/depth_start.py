@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from zipsplat.cli.console import Console
@@ -11,26 +12,73 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from zipsplat.depth.predictor import DepthAnything
     from zipsplat.gaussians import Gaussians
+    from zipsplat.posed_images import PosedImages
+    from zipsplat.refinement import RefinementSettings
+
+logger = logging.getLogger(__name__)
+
+
+def load_depth_anything(options: argparse.Namespace, console: Console) -> DepthAnything | None:
+    """The network that `--weights` names, if it is Depth Anything 3.
+
+    Args:
+        options: of `reconstruct`: `weights`, `device`, `image_size`.
+        console: for progress.
+    """
+    from zipsplat.depth.predictor import DepthAnything
+    from zipsplat.depth.scene import is_depth_anything
+
+    if not is_depth_anything(options.weights):
+        return None
+    size = options.image_size if isinstance(options.image_size, tuple) else 504
+    with console.stage("loading weights"):
+        return DepthAnything(options.weights, options.device, image_size=size)
 
 
 def reconstruct_from_depth(
-    options: argparse.Namespace, console: Console, views: list[Tensor]
+    model: DepthAnything, views: list[Tensor], compression: float, console: Console
 ) -> Gaussians:
     """The scene (N,) that depth maps of the views show, on the CPU.
 
     Args:
-        options: of `reconstruct`: `weights`, `device`, `image_size`, `compression`.
-        console: for progress.
+        model: predicts them.
         views: pictures (3, H, W), RGB in [0, 1].
+        compression: share of the pixels to unproject, in (0, 1].
+        console: for progress.
     """
-    from zipsplat.depth.predictor import DepthAnything
     from zipsplat.depth.scene import scene_of
 
-    size = options.image_size if isinstance(options.image_size, tuple) else 504
-    with console.stage("loading weights"):
-        model = DepthAnything(options.weights, options.device, image_size=size)
     with console.stage("predicting depth"):
         depth = model(views)
     with console.stage("unprojecting"):
-        return scene_of(depth, options.compression).cpu()
+        return scene_of(depth, compression).cpu()
+
+
+def depth_start(
+    model: DepthAnything, photos: PosedImages, settings: RefinementSettings, console: Console
+) -> Gaussians | None:
+    """What a refinement starts from: the depth maps of the photos that it trains with.
+
+    With three photos or more the network is told their cameras, and its depth takes their scale.
+
+    Returns:
+        (N,) in the frame of the photos, on the CPU; None, after a warning, if the scale cannot be
+        found, as where the cameras stand on a line.
+    """
+    from zipsplat.depth.scene import scene_of
+    from zipsplat.refinement.problem import gaussian_cap, start_count
+    from zipsplat.refinement.views import hold_out
+
+    training, _ = hold_out(len(photos), settings.hold_out)
+    trained = photos.resized(settings.max_side).select(training)
+    cap = gaussian_cap(trained, settings.max_gaussians)
+    given = (trained.cameras, trained.poses) if len(trained) > 2 else ()
+    with console.stage("predicting depth"):
+        try:
+            depth = model(list(trained.images), *given)
+        except ValueError as error:
+            logger.warning("the start is geometry alone: %s", error)
+            return None
+        return scene_of(depth, min(1.0, start_count(cap) / depth.depth.numel())).cpu()

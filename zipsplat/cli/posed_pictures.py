@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from zipsplat.depth.predictor import DepthAnything
     from zipsplat.posed_images import PosedImages
     from zipsplat.refinement import RefinedScene
 
@@ -33,14 +34,21 @@ def known_cameras(
 
 
 def found_cameras(
-    options: argparse.Namespace, photos: Sequence[str] | Sequence[Tensor], console: Console
+    options: argparse.Namespace,
+    photos: Sequence[str] | Sequence[Tensor],
+    console: Console,
+    model: DepthAnything | None = None,
 ) -> PosedImages:
-    """Pictures with the cameras that structure from motion finds; as `estimate_cameras`."""
+    """Pictures with the cameras that structure from motion finds, or else the model.
+
+    As `estimate_cameras`.
+    """
     from zipsplat.camera_estimation import estimate_cameras
 
     with Stages(console) as stages:
         estimate = estimate_cameras(
             photos,
+            model=model,
             num_frames=options.num_frames,
             max_side=options.refine_size,
             on_stage=stages.begin,
@@ -81,18 +89,20 @@ def pictures_to_match(options: argparse.Namespace, console: Console) -> list[str
         )
 
 
-def cameras_or_none(options: argparse.Namespace, console: Console) -> PosedImages | None:
-    """The pictures with cameras; None, after a warning, if structure from motion finds none."""
+def cameras_or_none(
+    options: argparse.Namespace, console: Console, model: DepthAnything | None = None
+) -> PosedImages | None:
+    """The pictures with cameras; None, after a warning, if none are found."""
     from zipsplat.camera_estimation import CamerasNotFoundError
 
     if options.cameras != AUTO:
         return known_cameras(options, options.inputs, console)
     try:
-        return found_cameras(options, pictures_to_match(options, console), console)
+        return found_cameras(options, pictures_to_match(options, console), console, model)
     except (CamerasNotFoundError, ImportError) as error:
         logger.warning(
             "not refined, as no cameras were found: %s; name the cameras with --cameras, or give"
-            " more pictures that overlap",
+            " more pictures that overlap, or let Depth Anything 3 look: --weights da3-small",
             " ".join(str(error).split()),
         )
         return None

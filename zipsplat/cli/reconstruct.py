@@ -20,13 +20,18 @@ from zipsplat.cli.arguments import (
     share,
 )
 from zipsplat.cli.console import Console, file_data, file_line
-from zipsplat.cli.depth_start import reconstruct_from_depth
+from zipsplat.cli.depth_start import (
+    depth_start,
+    load_depth_anything,
+    reconstruct_from_depth,
+)
 from zipsplat.cli.posed_pictures import cameras_or_none, on_device, with_cameras_of
 from zipsplat.cli.refining import (
     DEFAULT_AMOUNT,
     add_refinement,
     amount,
     camera_file,
+    compiling_meanwhile,
     informed_start,
     refinement_data,
     refinement_lines,
@@ -38,6 +43,7 @@ from zipsplat.cli.scene_files import check_scene_file, write_scene
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zipsplat.depth.predictor import DepthAnything
     from zipsplat.gaussians import Gaussians
     from zipsplat.posed_images import PosedImages
     from zipsplat.predictor import ZipSplat
@@ -202,16 +208,22 @@ def _make(options: argparse.Namespace, console: Console) -> _Made:
     from zipsplat.devices import choose_device
     from zipsplat.weights import licence_note
 
-    photos = None if options.refine is None else cameras_or_none(options, console)
+    depth_model = load_depth_anything(options, console)
+    photos = None
+    if options.refine is not None:
+        with compiling_meanwhile(options, options.inputs, console):
+            photos = cameras_or_none(options, console, depth_model)
     if photos is None:
         views = _read(options, console)
-        note = licence_note(options.weights)
-        return _Made(_reconstruct(options, console, views), len(views), note)
+        scene = _reconstruct(options, console, views, depth_model)
+        return _Made(scene, len(views), licence_note(options.weights))
     settings = settings_of(options, options.refine, photos, options.compression)
     device = choose_device(options.device)
-    start = informed_start(
-        functools.partial(_load_network, options, console), photos, settings, console
-    )
+    if depth_model is not None:
+        start = depth_start(depth_model, photos, settings, console)
+    else:
+        load = functools.partial(_load_network, options, console)
+        start = informed_start(load, photos, settings, console)
     note = "" if start is None else licence_note(options.weights)
     start = None if start is None else start.to(device)
     result = run_refinement(start, on_device(photos, device), settings, console)
@@ -276,11 +288,14 @@ def _load_network(options: argparse.Namespace, console: Console, first: Tensor) 
         return ZipSplat(weights=options.weights, device=options.device, image_size=size)
 
 
-def _reconstruct(options: argparse.Namespace, console: Console, views: list[Tensor]) -> Gaussians:
-    from zipsplat.depth.scene import is_depth_anything
-
-    if is_depth_anything(options.weights):
-        return reconstruct_from_depth(options, console, views)
+def _reconstruct(
+    options: argparse.Namespace,
+    console: Console,
+    views: list[Tensor],
+    depth_model: DepthAnything | None,
+) -> Gaussians:
+    if depth_model is not None:
+        return reconstruct_from_depth(depth_model, views, options.compression, console)
     model = _load_network(options, console, views[0])
     with console.stage("reconstructing"):
         scenes: Gaussians = model(views, compression=options.compression)

@@ -20,6 +20,7 @@ from zipsplat.cli.refining import (
     add_refinement,
     amount,
     camera_file,
+    compiling_meanwhile,
     refinement_data,
     refinement_lines,
     run_refinement,
@@ -101,7 +102,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     check_outputs([*outputs, cameras], may_overwrite=options.overwrite)
     _check_cameras(options, scene_file, inputs)
     scene, note = _read_scene(options, scene_file)
-    photos = _photos(options, inputs, console)
+    with compiling_meanwhile(options, inputs, console):
+        photos = _photos(options, inputs, console)
     settings = settings_of(options, options.time, photos)
     there = on_device(photos, choose_device(options.device))
     result = run_refinement(scene, there, settings, console)

@@ -6,7 +6,7 @@ import argparse
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,6 +184,27 @@ def _network_scene(
         if scene.num_gaussians > most:
             scene = network.decode(features, most / scene.num_gaussians)[0]
         return scene.cpu().transform(photos.poses[0], depth)
+
+
+@contextmanager
+def compiling_meanwhile(
+    options: argparse.Namespace, inputs: Sequence[str], console: Console
+) -> Iterator[None]:
+    """Have another process compile the kernels while the block runs; at its end they are there."""
+    from zipsplat.devices import choose_device
+    from zipsplat.inputs import DEFAULT_VIDEO_FRAMES, find_inputs
+    from zipsplat.refinement.warm_up import KernelsAhead
+
+    if choose_device(options.device).type != "cpu":
+        yield
+        return
+    pictures = find_inputs(list(inputs)).pictures if inputs else ()
+    num_photos = options.num_frames or len(pictures) or DEFAULT_VIDEO_FRAMES
+    with KernelsAhead(num_photos) as kernels:
+        yield
+        if kernels.is_running:
+            with console.stage("compiling for this processor, once"):
+                kernels.wait()
 
 
 def run_refinement(

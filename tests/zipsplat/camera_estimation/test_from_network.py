@@ -11,7 +11,7 @@ from zipsplat import Camera, Gaussians, Pose, ZipSplat
 from zipsplat.alignment import rotation_from_vector
 from zipsplat.camera_estimation.from_network import (
     NetworkCameras,
-    UnsureCamerasError,
+    CamerasNotFoundError,
     cameras_from_network,
     fit_cameras,
 )
@@ -144,7 +144,7 @@ def test_wrong_geometry_is_refused_in_one_line(spoil: Callable[[Tensor], Tensor]
     right = ExactNetwork()
     wrong = ExactNetwork(spoil)
     wrong.photos = right.photos
-    with pytest.raises(UnsureCamerasError, match="own geometry gives no cameras: ") as refusal:
+    with pytest.raises(CamerasNotFoundError, match="own geometry gives no cameras: ") as refusal:
         cameras_from_network(model_of(wrong), list(right.photos))
     assert "\n" not in str(refusal.value)
 
@@ -161,7 +161,7 @@ def test_geometry_that_turns_with_the_order_of_the_photos_is_refused():
         return turned
 
     network.spoil = spoil
-    with pytest.raises(UnsureCamerasError, match="reverse order"):
+    with pytest.raises(CamerasNotFoundError, match="reverse order"):
         cameras_from_network(model_of(network), photos)
 
 
