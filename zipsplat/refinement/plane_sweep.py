@@ -14,10 +14,10 @@ from 14 % to 8 %, and keeps 60 of 68 % of the pixels; P2 = 2 instead of 1.2 brin
 pixels within 5 % of the truth, smaller noise likewise. Windows of 5 × 5 pixels are a fifth more
 accurate but consistent in 4 % fewer pixels.
 
-`benchmarks/plane_sweep.py`, three generated scenes at 504 × 378, true cameras: with 4 photos 55 % of
-the pixels are consistent, with a median error of 0.5 to 1.0 %, and 5 to 11 % of them are wrong by
+`benchmarks/plane_sweep.py`, three generated scenes at 504 × 378, true cameras: with 4 photos 55 %
+of the pixels are consistent, their median error is 0.5 to 1.0 %, and 5 to 11 % of them are wrong by
 more than 5 %; with 12 photos 72 %, 0.5 to 0.9 %, 3 to 10 %. 0.16 to 0.22 CPU s a view on one thread
-of a Zen 3 shared with other work. Of a real flight with 18 photos, 44 % is consistent: sky is not.
+of a Zen 3 shared with other work. Of a real flight with 18 photos 44 % is consistent.
 
 Limits: surfaces without texture, mirrors, what moves, and what one photo alone shows have no
 consistent depth; edges of objects are blurred by half a window. Memory is 3 volumes of one float
