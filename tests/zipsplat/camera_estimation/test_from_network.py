@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from zipsplat import Camera, Gaussians, Pose, ZipSplat
 from zipsplat.alignment import rotation_from_vector
 from zipsplat.camera_estimation.from_network import (
-    NetworkCameras,
     CamerasNotFoundError,
+    NetworkCameras,
     cameras_from_network,
     fit_cameras,
 )
