@@ -1,5 +1,6 @@
 """The demo, the examples and the benchmark of real input run and write what they say."""
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -28,18 +29,20 @@ def run(tmp_path, monkeypatch):
     return run_script
 
 
-def test_the_demo_names_every_file_and_counts_gaussians(tmp_path, run, capsys):
-    assert run("scripts/demo.py", "--output", "demo", "--frames", 6) == 0
+def test_the_demo_refines_and_names_every_file(tmp_path, run, capsys):
+    office = ROOT / "assets/examples/office"
+    options = ("--output", "demo", "--frames", 6, "--steps", 40, "--size", 240)
+    assert run("scripts/demo.py", office, *options) == 0
     told = capsys.readouterr().out
     for path in (tmp_path / "demo").iterdir():
         assert str(path.relative_to(tmp_path)) in told
-    dense = 6 * 81 * 32
-    assert Gaussians.load(tmp_path / "demo/scene.ply").num_gaussians == dense
-    for count in (dense, dense // 2, 32 * (6 * 81 // 4)):
-        assert f"{count} Gaussians, decoded in" in told
-    assert video_info(tmp_path / "demo/orbit.mp4").num_frames == 6
+    assert "6 photos placed, 0 left out" in told
+    assert float(re.search(r"photos: ([\d.]+) dB", told)[1]) > 18  # 13 before the first step
+    assert Gaussians.load(tmp_path / "demo/scene.ply").num_gaussians > 5000
+    assert video_info(tmp_path / "demo/flight.mp4").num_frames == 6
     assert load_image(tmp_path / "demo/contact_sheet.webp").shape[0] == 3
     assert (tmp_path / "demo/scene.spz").exists()
+    assert "01.png" in (tmp_path / "demo/scene.cameras.json").read_text()
 
 
 @pytest.mark.parametrize(

@@ -136,3 +136,47 @@ def test_info_knows_the_networks(
     nested = write_tiny(tmp_path / "nested.safetensors", "nested")
     assert main(["info", str(nested), "--json"]) == 0
     assert "with width 64" in json.loads(capsys.readouterr().out)["network"]
+
+
+def test_cameras_by_depth_anything(
+    photos: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cameras.json"
+    command = ["cameras", str(photos), "-o", str(out), "--method", "da3", "--weights", str(tiny)]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["method"], found["mapper"], found["reprojection_error_px"]) == (
+        "network", None, None,
+    )  # fmt: skip
+    assert found["placed"] == ["img0.png", "img1.png", "img2.png"]
+    cameras = json.loads(out.read_text())
+    assert [(camera["width"], camera["height"]) for camera in cameras] == [(60, 40)] * 3
+    np.testing.assert_allclose(cameras[0]["position"], 0, atol=1e-6)
+    np.testing.assert_allclose(cameras[0]["rotation"], np.eye(3), atol=1e-6)
+
+
+def test_the_network_is_asked_where_structure_from_motion_fails(
+    photos: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Smooth pictures have no features."""
+    pytest.importorskip("pycolmap")
+    out = tmp_path / "cameras.json"
+    assert main(["cameras", str(photos), "-o", str(out)]) == 1
+    assert "could be placed" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(["cameras", str(photos), "-o", str(out), "--weights", str(tiny)]) == 0
+    told = capsys.readouterr().out
+    assert "3 of 3 photos placed, by the network" in told
+    assert "these are the network's" in told
+
+
+def test_refinement_starts_from_depth_and_its_cameras(
+    photos: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = tmp_path / "scene.ply"
+    command = ["reconstruct", str(photos), "-o", str(scene), "--weights", str(tiny)]
+    assert main([*command, "--image-size", "56x42", "--refine", "5steps", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["refinement"]["psnr"] >= found["refinement"]["psnr_before"]
+    assert "predicting depth" in found["seconds"]
+    assert (tmp_path / "scene.cameras.json").exists()
