@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from zipsplat.camera import Camera
-from zipsplat.camera_estimation.capture import Capture, Lens
+from zipsplat.camera_estimation.capture import Capture, FloatArray, Lens
 from zipsplat.camera_estimation.colmap import straighten, straighten_points
 from zipsplat.images import image_info, load_image, resize
 from zipsplat.pose import Pose
@@ -127,6 +127,10 @@ def _straight_points(capture: Capture, straight: Sequence[Lens]) -> SparsePoints
     points = capture.points
     if points is None:
         return None
+    if not len(points.views):
+        return observed_by_projection(
+            points, straight, [photo.world_from_camera for photo in capture.photos]
+        )
     pixels = points.pixels.copy()
     for view, photo in enumerate(capture.photos):
         rows = points.views == view
@@ -134,4 +138,40 @@ def _straight_points(capture: Capture, straight: Sequence[Lens]) -> SparsePoints
             pixels[rows] = straighten_points(pixels[rows], photo.lens, straight[view])
     return SparsePoints(
         points.positions, points.colors, points.errors, points.offsets, points.views, pixels
+    )
+
+
+def observed_by_projection(
+    points: SparsePoints, lenses: Sequence[Lens], poses: Sequence[FloatArray]
+) -> SparsePoints:
+    """Points without tracks, as if every view saw all of them that project into it.
+
+    Files of points alone do not say what sees them. Hidden points count as seen; what uses the
+    observations (ranges of depth, angles between views) takes medians and quantiles.
+
+    Args:
+        points: P points.
+        lenses: V undistorted intrinsics.
+        poses: V (4, 4) world-from-camera.
+    """
+    rows = []
+    for view, (lens, world_from_camera) in enumerate(zip(lenses, poses, strict=True)):
+        camera_from_world = np.linalg.inv(world_from_camera)
+        here = points.positions @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
+        fx, fy, cx, cy = lens.packed
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            pixels = here[:, :2] / here[:, 2:] * (fx, fy) + (cx, cy)
+            inside = (pixels >= 0) & (pixels < (lens.width, lens.height))
+        seen = np.flatnonzero(inside.all(axis=1) & (here[:, 2] > 0))
+        rows += [(seen, np.full(len(seen), view), pixels[seen])]
+    index, views, pixels = (np.concatenate(part) for part in zip(*rows, strict=True))
+    order = np.argsort(index, kind="stable")
+    counts = np.bincount(index, minlength=len(points))
+    return SparsePoints(
+        points.positions,
+        points.colors,
+        points.errors,
+        np.concatenate([[0], counts.cumsum()]).astype(np.int64),
+        views[order].astype(np.int64),
+        pixels[order].astype(np.float32),
     )

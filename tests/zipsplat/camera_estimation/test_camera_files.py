@@ -17,7 +17,11 @@ from zipsplat.camera_estimation import CameraEstimate, load_cameras
 from zipsplat.camera_estimation.capture import Lens
 from zipsplat.camera_estimation.colmap_model import read_model, write_model
 from zipsplat.camera_estimation.load import read_capture
-from zipsplat.camera_estimation.point_cloud import read_point_cloud, write_point_cloud
+from zipsplat.camera_estimation.point_cloud import (
+    read_point_cloud,
+    untracked_points,
+    write_point_cloud,
+)
 from zipsplat.camera_estimation.straightening import to_image
 from zipsplat.camera_estimation.write import write_dataset, write_transforms, write_viewer_list
 from zipsplat.cli import main
@@ -132,6 +136,26 @@ def test_colmap_reads_what_is_written(posed: PosedImages, tmp_path: Path, as_tex
     pixel = model.images[first.image_id].points2D[first.point2D_idx]
     assert pixel.point3D_id == 1
     np.testing.assert_allclose(pixel.xy, posed.points.pixels[0])
+
+
+def test_points_without_tracks_are_seen_where_they_project(
+    posed: PosedImages, tmp_path: Path
+) -> None:
+    """`points.ply` says nothing of tracks; without observations nothing could be made of it."""
+    in_front = posed.poses[0].transform(torch.tensor([[0.1, -0.1, 2.0], [0.0, 0.0, -2.0]]))
+    points = untracked_points(in_front.numpy(), np.full((2, 3), 0.5, np.float32))
+    write_dataset(tmp_path, replace(posed, points=points))
+    read = load_cameras(tmp_path / "transforms.json")
+    assert read.points is not None
+    view = read.names.index("b.png")
+    assert read.points.seen_by(view).tolist() == [0]
+    row = (read.points.views == view).nonzero()[0]
+    expected = posed.cameras[0].project(torch.tensor([[0.1, -0.1, 2.0]]))
+    np.testing.assert_allclose(read.points.pixels[row], expected, atol=1e-4)
+    for other in range(3):
+        pixels = read.points.pixels[read.points.views == other]
+        assert (pixels >= 0).all()
+        assert (pixels <= read.cameras.size[other].numpy()).all()
 
 
 def test_axes_of_transforms_are_those_of_opengl(posed: PosedImages, tmp_path: Path) -> None:
