@@ -30,13 +30,12 @@ from splatfactory.datasets.synthetic.scene import GeneratedScene, generate_scene
 from zipsplat import Camera, Gaussians, Pose, ZipSplat, estimate_cameras
 from zipsplat.alignment import FAST, refine_poses
 from zipsplat.camera_estimation import CamerasNotFoundError
-from zipsplat.cli.console import Console
-from zipsplat.cli.refining import informed_start
 from zipsplat.figures import contact_sheet, to_pixels
 from zipsplat.images import resize
 from zipsplat.photometric import fused_ssim
 from zipsplat.posed_images import PosedImages
 from zipsplat.refinement import RefinementSettings, refine
+from zipsplat.refinement.informed_start import informed_start
 from zipsplat.render.cpu import set_num_threads
 
 ROOT = Path(__file__).parents[1]
@@ -109,10 +108,7 @@ def row(
         return f"| {name} | – | – | – | – | – | – | {said} |"
     posed = found.images.resized(settings.max_side)
     begin = time.process_time()
-    console = Console(is_quiet=True)
-    start = informed_start(
-        lambda _: ZipSplat("zipsplat-tiny", device="cpu"), posed, settings, console
-    )
+    start = informed_start(lambda _: ZipSplat("zipsplat-tiny", device="cpu"), posed, settings)
     result = refine(start, posed.images, posed.cameras, posed.poses, posed.points, settings)
     seconds = time.process_time() - begin
     if settings.hold_out:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,10 +31,12 @@ from zipsplat.images import load_image
 from zipsplat.inputs import DEFAULT_VIDEO_FRAMES, find_inputs
 from zipsplat.posed_images import PosedImages
 from zipsplat.predictor import ZipSplat
+from zipsplat.preprocess import check_image
 from zipsplat.video import frame_indices, load_video
 
 METHODS = ("auto", "sfm", "network")
 ORDERS = ("any", "sequence")
+LEAST_SIDE = 64  # pixels of the longer side; rounding distorts the shape of smaller pictures
 MATCHED_SIDE = 960  # pixels of the longer side for matching; fewer cost accuracy of the focal
 
 Source = str | PathLike[str] | Sequence[str | PathLike[str]] | Sequence[Tensor]
@@ -66,7 +69,6 @@ class CameraEstimate:
         files: V files, None for frames and tensors.
         left_out: photos that could not be placed.
         warnings: signs that the result may be wrong; a line each.
-        method: that found them, "sfm".
         method: that found them, "sfm" or "network".
         mapper: of structure from motion, "global" or "incremental"; None of a network.
         reprojection_error: mean in pixels of the matched pictures; None of a network.
@@ -130,12 +132,15 @@ def estimate_cameras(
     Raises:
         CamerasNotFoundError: a `ValueError`; too few photos could be placed, or the network's
             cameras cannot be trusted. It says how many.
-        ValueError: an argument is out of range, or a photo is unreadable.
+        ValueError: an argument or a tensor is out of range, or a photo is unreadable.
+        TypeError: a tensor is not floating point, or tensors and files are mixed.
         FileNotFoundError: a file does not exist.
         ImportError: without `pycolmap`.
     """
     _check_choice("method", method, METHODS)
     _check_choice("order", order, ORDERS)
+    if max_side < LEAST_SIDE:
+        raise ValueError(f"max_side must be at least {LEAST_SIDE} pixels, got {max_side}")
     on_stage = on_stage or _ignore
     on_stage("reading photos")
     given = None if focal_35mm is None else Focal.on_film(focal_35mm)
@@ -247,8 +252,7 @@ def _views(source: Source, num_frames: int | None, max_side: int) -> tuple[list[
     """The photos, and whether they are frames of a video."""
     images = [] if isinstance(source, (str, PathLike)) else list(source)
     if any(isinstance(image, Tensor) for image in images):
-        named = enumerate(images)
-        return [_View(f"{n:06d}.png", _tensor_pixels(image, max_side)) for n, image in named], False
+        return _tensor_views(images, max_side), False
     files = find_inputs(source)  # type: ignore[arg-type]
     if files.video is not None:
         frames = load_video(files.video, num_frames or DEFAULT_VIDEO_FRAMES, max_side=max_side)
@@ -262,11 +266,12 @@ def _views(source: Source, num_frames: int | None, max_side: int) -> tuple[list[
     ], False
 
 
-def _tensor_pixels(image: object, max_side: int) -> Pixels:
-    if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3:
-        shape = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-        raise ValueError(f"photos as tensors must be (3, H, W) with RGB in [0, 1], got {shape}")
-    return shrunk(to_bytes(image), max_side)
+def _tensor_views(images: Sequence[Any], max_side: int) -> list[_View]:
+    for index, image in enumerate(images):
+        check_image(image, index)
+    return [
+        _View(f"{n:06d}.png", shrunk(to_bytes(image), max_side)) for n, image in enumerate(images)
+    ]
 
 
 def _distinct_names(paths: Sequence[Path]) -> list[str]:

@@ -36,6 +36,7 @@ _MAX_FEATURES = 2048
 _TRACKS_PER_PHOTO = 300  # for positions; the mapper adds the others when it has them
 _LEAST_POINTS = 5  # per photo; what fewer hold together is accidental
 _MIN_MATCHES = 15  # of a pair that shows the same things; COLMAP's own limit
+_STILL_PIXELS = 1  # between matched features: nothing moved but noise
 _NEARLY = 0.95  # of the best support: as good
 _LEAST_SHARE = 3  # one of so many photos must find its place
 
@@ -273,12 +274,7 @@ class _Work:
         best = max(found, key=_worth, default=None)
         count = 0 if best is None else len(best.views)
         if best is None or count < max(2, total // _LEAST_SHARE):
-            raise CamerasNotFoundError(
-                count,
-                total,
-                "they need texture, overlap of more than half between neighbours, and a camera that"
-                " moves, not only turns",
-            )
+            raise CamerasNotFoundError(count, total, _why_none(self.pairs))
         links = self._links()
         left_out = tuple(
             (view, _reason(links[view])) for view in range(total) if view not in best.views
@@ -322,6 +318,17 @@ def _contest(best: Solution, found: Sequence[Solution]) -> tuple[str, ...]:
             if doubt is not None:
                 return (doubt,)
     return ()
+
+
+def _why_none(pairs: Sequence[PairMatches]) -> str:
+    """What photos lack that gave no cameras."""
+    shifts = [np.linalg.norm(pair.pixels[0] - pair.pixels[1], axis=-1) for pair in pairs]
+    if shifts and float(np.median(np.concatenate(shifts))) < _STILL_PIXELS:
+        return "they all show the same picture; the camera must move from one to the next"
+    return (
+        "they need texture, overlap of more than half between neighbours, and a camera that moves,"
+        " not only turns"
+    )
 
 
 def _reason(num_links: int) -> str:

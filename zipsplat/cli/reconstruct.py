@@ -19,7 +19,7 @@ from zipsplat.cli.arguments import (
     pixel_size,
     share,
 )
-from zipsplat.cli.console import Console, file_data, file_line
+from zipsplat.cli.console import Console, Stages, file_data, file_line
 from zipsplat.cli.depth_start import (
     depth_start,
     load_depth_anything,
@@ -32,7 +32,6 @@ from zipsplat.cli.refining import (
     amount,
     camera_file,
     compiling_meanwhile,
-    informed_start,
     refinement_data,
     refinement_lines,
     run_refinement,
@@ -206,6 +205,7 @@ class _Made:
 def _make(options: argparse.Namespace, console: Console) -> _Made:
     """The scene, refined if that was asked for and is possible."""
     from zipsplat.devices import choose_device
+    from zipsplat.refinement.informed_start import informed_start
     from zipsplat.weights import licence_note
 
     depth_model = load_depth_anything(options, console)
@@ -222,8 +222,9 @@ def _make(options: argparse.Namespace, console: Console) -> _Made:
     if depth_model is not None:
         start = depth_start(depth_model, photos, settings, console)
     else:
-        load = functools.partial(_load_network, options, console)
-        start = informed_start(load, photos, settings, console)
+        load = functools.partial(_load_network, options)
+        with Stages(console) as stages:
+            start = informed_start(load, photos, settings, stages.begin)
     note = "" if start is None else licence_note(options.weights)
     start = None if start is None else start.to(device)
     result = run_refinement(start, on_device(photos, device), settings, console)
@@ -276,7 +277,7 @@ def _read(options: argparse.Namespace, console: Console) -> list[Tensor]:
         )
 
 
-def _load_network(options: argparse.Namespace, console: Console, first: Tensor) -> ZipSplat:
+def _load_network(options: argparse.Namespace, first: Tensor) -> ZipSplat:
     """The network, for pictures of the first one's shape."""
     from zipsplat.images import aspect_size
     from zipsplat.predictor import ZipSplat
@@ -284,8 +285,7 @@ def _load_network(options: argparse.Namespace, console: Console, first: Tensor) 
     size = options.image_size
     if size == KEEP:
         size = aspect_size(first.shape[-2], first.shape[-1])
-    with console.stage("loading weights"):
-        return ZipSplat(weights=options.weights, device=options.device, image_size=size)
+    return ZipSplat(weights=options.weights, device=options.device, image_size=size)
 
 
 def _reconstruct(
@@ -296,7 +296,8 @@ def _reconstruct(
 ) -> Gaussians:
     if depth_model is not None:
         return reconstruct_from_depth(depth_model, views, options.compression, console)
-    model = _load_network(options, console, views[0])
+    with console.stage("loading weights"):
+        model = _load_network(options, views[0])
     with console.stage("reconstructing"):
         scenes: Gaussians = model(views, compression=options.compression)
         return scenes[0].cpu()

@@ -6,7 +6,7 @@ import argparse
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,8 @@ from zipsplat.cli.console import Console
 from zipsplat.cli.posed_pictures import AUTO
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from zipsplat.gaussians import Gaussians
     from zipsplat.posed_images import PosedImages
-    from zipsplat.predictor import ZipSplat
     from zipsplat.refinement import RefinedScene, RefinementProgress, RefinementSettings
 
 DEFAULT_AMOUNT = "30"
@@ -133,57 +130,6 @@ def camera_file(options: argparse.Namespace, scene: Path) -> Path:
     path: Path = options.save_cameras or scene.with_name(f"{scene.stem}.cameras.json")
     check_suffix(path, [".json"])
     return path
-
-
-def informed_start(
-    load_network: Callable[[Tensor], ZipSplat],
-    photos: PosedImages,
-    settings: RefinementSettings,
-    console: Console,
-) -> Gaussians | None:
-    """Geometry and the network's scene together, where photos are few; else nothing.
-
-    The network is told the cameras. It gives at most a third of the Gaussians.
-
-    Args:
-        load_network: gives the network that suits the shape of a picture.
-        photos: all of them, with cameras.
-        settings: of the refinement to come.
-        console: for the stages.
-    """
-    import torch
-
-    from zipsplat.refinement.initialization import FEW_PHOTOS, initial_gaussians
-    from zipsplat.refinement.plane_sweep import estimate_depth
-    from zipsplat.refinement.problem import gaussian_cap, start_count
-    from zipsplat.refinement.views import hold_out as split
-
-    training, _ = split(len(photos), settings.hold_out)
-    if not 1 < len(training) < FEW_PHOTOS:
-        return None
-    trained = photos.resized(settings.max_side).select(training)
-    cap = gaussian_cap(trained, settings.max_gaussians)
-    with console.stage("finding depth"):
-        maps = estimate_depth(trained)
-    depth = float(torch.cat([found.depth.flatten() for found in maps]).median())
-    scene = _network_scene(load_network(trained.images[0]), trained, depth, cap // 3, console)
-    return initial_gaussians(
-        trained, start_count(cap), depth=maps, feed_forward=scene, seed=settings.seed
-    )
-
-
-def _network_scene(
-    network: ZipSplat, photos: PosedImages, depth: float, most: int, console: Console
-) -> Gaussians:
-    """What the network makes of pictures with cameras, in their frame, on the CPU."""
-    with console.stage("reconstructing"):
-        features = network.encode(
-            list(photos.images), photos.cameras, photos.poses, True, prior_scale=1 / depth
-        )
-        scene = network.decode(features)[0]
-        if scene.num_gaussians > most:
-            scene = network.decode(features, most / scene.num_gaussians)[0]
-        return scene.cpu().transform(photos.poses[0], depth)
 
 
 @contextmanager

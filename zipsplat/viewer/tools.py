@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from torch import Tensor
+
+from zipsplat.camera import Camera
 from zipsplat.camera_estimation import CameraEstimate, estimate_cameras
-from zipsplat.refinement import refine
+from zipsplat.gaussians import Gaussians
+from zipsplat.pose import Pose
+from zipsplat.posed_images import PosedImages, SparsePoints
+from zipsplat.predictor import ZipSplat
+from zipsplat.refinement import OnStep, RefinedScene, RefinementSettings, refine
+from zipsplat.refinement.informed_start import informed_start
 from zipsplat.viewer.inputs import MAX_SIDE
 from zipsplat.viewer.reconstruction import Photos
 from zipsplat.viewer.sharpening import FoundCameras, SharpeningTools
 
+_DEFAULT = RefinementSettings()
+
 
 def sharpening_tools() -> SharpeningTools:
     """The tools of this package; pycolmap is imported when cameras are first looked for."""
-    return SharpeningTools(find_cameras, refine)
+    return SharpeningTools(find_cameras, refine_informed)
 
 
 def find_cameras(photos: Photos, on_stage: Callable[[str], object]) -> FoundCameras:
@@ -43,6 +53,27 @@ def find_cameras(photos: Photos, on_stage: Callable[[str], object]) -> FoundCame
         points=estimate.images.points,
     )
     return FoundCameras(placed, views, (*_left_out(photos, views), *estimate.warnings))
+
+
+def refine_informed(
+    gaussians: Gaussians | None,
+    images: Sequence[Tensor],
+    cameras: Camera,
+    poses: Pose,
+    points: SparsePoints | None = None,
+    settings: RefinementSettings = _DEFAULT,
+    on_step: OnStep | None = None,
+) -> RefinedScene:
+    """As `refine`, but fewer than 8 photos start from what `zipsplat-tiny` makes of them, too.
+
+    That is the start of `zipsplat reconstruct --refine`. The network is in the package, so nothing
+    is fetched.
+    """
+    if gaussians is None:
+        names = tuple(f"image {index}" for index in range(len(images)))
+        photos = PosedImages(tuple(images), cameras, poses, names, points)
+        gaussians = informed_start(lambda _: ZipSplat("zipsplat-tiny", "cpu"), photos, settings)
+    return refine(gaussians, images, cameras, poses, points, settings, on_step)
 
 
 def _views(estimate: CameraEstimate, count: int) -> tuple[int, ...]:

@@ -168,10 +168,24 @@ def turned_only() -> list[Tensor]:
     return views
 
 
-@pytest.mark.parametrize("photos", [blank, same_photo, two_places, turned_only])
+def same_photo_with_noise() -> list[Tensor]:
+    """Three photos from one tripod."""
+    photo, random = load_image(OFFICE[0]), torch.Generator().manual_seed(0)
+    noise = [0.02 * torch.randn(photo.shape, generator=random) for _ in range(3)]
+    return [(photo + one).clamp(0, 1) for one in noise]
+
+
+@pytest.mark.parametrize("photos", [same_photo, same_photo_with_noise])
+def test_equal_photos_are_told_that_they_are(photos: Callable[[], list[Tensor]]) -> None:
+    pytest.importorskip("pycolmap")
+    with pytest.raises(CamerasNotFoundError, match="show the same picture; the camera must move"):
+        estimate_cameras(photos(), num_threads=1)
+
+
+@pytest.mark.parametrize("photos", [blank, two_places, turned_only])
 def test_what_shows_no_cameras_is_said_in_one_line(photos: Callable[[], list[Tensor]]) -> None:
     pytest.importorskip("pycolmap")
-    with pytest.raises(CamerasNotFoundError, match=r"photos could be placed: .*moves") as caught:
+    with pytest.raises(CamerasNotFoundError, match=r"need texture, .*not only turns") as caught:
         estimate_cameras(photos(), num_threads=1)
     assert "\n" not in str(caught.value)
     assert caught.value.num_photos == len(photos())
@@ -190,6 +204,20 @@ def test_wrong_arguments_are_explained() -> None:
         estimate_cameras([torch.zeros(4, 4)])
     with pytest.raises(FileNotFoundError):
         estimate_cameras("gone.png")
+    with pytest.raises(ValueError, match="max_side must be at least 64 pixels, got 1"):
+        estimate_cameras("gone.png", max_side=1)  # before anything is read
+
+
+def test_tensors_out_of_range_are_refused() -> None:
+    good = load_image(OFFICE[0])
+    torn = good.clone()
+    torn[0, 3, 4] = math.nan
+    with pytest.raises(ValueError, match=r"picture 1 must have values in .*divide by 255"):
+        estimate_cameras([good, good * 255])
+    with pytest.raises(ValueError, match=r"picture 1 must have values in .*nan"):
+        estimate_cameras([good, torn])
+    with pytest.raises(TypeError, match="uint8; divide 8-bit values by 255"):
+        estimate_cameras([good, (good * 255).to(torch.uint8)])
 
 
 def capture(

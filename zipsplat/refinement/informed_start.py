@@ -1,0 +1,71 @@
+"""What a refinement of few photos starts from: their geometry, and what a network makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from zipsplat.gaussians import Gaussians
+from zipsplat.posed_images import PosedImages
+from zipsplat.predictor import ZipSplat
+from zipsplat.refinement.initialization import FEW_PHOTOS, initial_gaussians
+from zipsplat.refinement.plane_sweep import estimate_depth
+from zipsplat.refinement.problem import gaussian_cap, start_count
+from zipsplat.refinement.settings import RefinementSettings
+from zipsplat.refinement.views import hold_out
+
+
+def informed_start(
+    load_network: Callable[[Tensor], ZipSplat],
+    photos: PosedImages,
+    settings: RefinementSettings,
+    on_stage: Callable[[str], object] | None = None,
+) -> Gaussians | None:
+    """Geometry and the network's scene together, where photos are few; else nothing.
+
+    The network is told the cameras. It gives at most a third of the Gaussians. Held-out photos take
+    no part.
+
+    Args:
+        load_network: gives the network that suits a picture (3, H, W); called where photos are few.
+        photos: all of them, with cameras.
+        settings: of the refinement to come.
+        on_stage: is told what is being done.
+
+    Returns:
+        (N,) float32 in the frame of the photos, on the CPU; None if there is a single photo to
+        train with, or 8 or more.
+    """
+    training, _ = hold_out(len(photos), settings.hold_out)
+    if not 1 < len(training) < FEW_PHOTOS:
+        return None
+    on_stage = on_stage or _ignore
+    trained = photos.resized(settings.max_side).select(training)
+    cap = gaussian_cap(trained, settings.max_gaussians)
+    on_stage("finding depth")
+    maps = estimate_depth(trained)
+    depth = float(torch.cat([found.depth.flatten() for found in maps]).median())
+    on_stage("loading weights")
+    network = load_network(trained.images[0])
+    on_stage("reconstructing")
+    scene = _network_scene(network, trained, depth, cap // 3)
+    return initial_gaussians(
+        trained, start_count(cap), depth=maps, feed_forward=scene, seed=settings.seed
+    )
+
+
+def _network_scene(network: ZipSplat, photos: PosedImages, depth: float, most: int) -> Gaussians:
+    """What the network makes of pictures with cameras, in their frame, on the CPU."""
+    features = network.encode(
+        list(photos.images), photos.cameras, photos.poses, True, prior_scale=1 / depth
+    )
+    scene = network.decode(features)[0]
+    if scene.num_gaussians > most:
+        scene = network.decode(features, most / scene.num_gaussians)[0]
+    return scene.cpu().transform(photos.poses[0], depth)
+
+
+def _ignore(stage: str) -> None:
+    """Nobody wants to know."""
