@@ -179,9 +179,12 @@ class ZipSplatNetwork(nn.Module):
 
     def decode_selected(self, features: Features, indices: Tensor) -> Gaussians:
         """Gaussians (B, M·G) of the tokens at `indices` (B, M)."""
-        tokens = torch.cat((self.fuse(features, indices), self.colors(features, indices)), dim=-1)
-        out: Gaussians = self.gaussian_head(tokens)
+        out: Gaussians = self.gaussian_head(self.scene_tokens(features, indices))
         return out
+
+    def scene_tokens(self, features: Features, indices: Tensor) -> Tensor:
+        """What the head decodes (B, M, D + color width), for the tokens at `indices` (B, M)."""
+        return torch.cat((self.fuse(features, indices), self.colors(features, indices)), dim=-1)
 
     def fuse(self, features: Features, indices: Tensor) -> Tensor:
         """Scene tokens (B, M, D) for the tokens kept at `indices` (B, M)."""

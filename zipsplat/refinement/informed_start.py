@@ -14,6 +14,7 @@ from zipsplat.refinement.initialization import FEW_PHOTOS, initial_gaussians
 from zipsplat.refinement.plane_sweep import estimate_depth
 from zipsplat.refinement.problem import gaussian_cap, start_count
 from zipsplat.refinement.settings import RefinementSettings
+from zipsplat.refinement.token_refinement import refined_by_tokens
 from zipsplat.refinement.views import hold_out
 
 
@@ -25,8 +26,8 @@ def informed_start(
 ) -> Gaussians | None:
     """Geometry and the network's scene together, where photos are few; else nothing.
 
-    The network is told the cameras. It gives at most a third of the Gaussians. Held-out photos take
-    no part.
+    The network is told the cameras, and its scene tokens are refined. It gives at most a third of
+    the Gaussians. Held-out photos take no part.
 
     Args:
         load_network: gives the network that suits a picture (3, H, W); called where photos are few.
@@ -58,12 +59,12 @@ def informed_start(
 
 def _network_scene(network: ZipSplat, photos: PosedImages, depth: float, most: int) -> Gaussians:
     """What the network makes of pictures with cameras, in their frame, on the CPU."""
-    features = network.encode(
-        list(photos.images), photos.cameras, photos.poses, True, prior_scale=1 / depth
-    )
-    scene = network.decode(features)[0]
-    if scene.num_gaussians > most:
-        scene = network.decode(features, most / scene.num_gaussians)[0]
+    views = (list(photos.images), photos.cameras, photos.poses)
+    features = network.encode(*views, True, prior_scale=1 / depth)
+    per_token = network.model.config.gaussians_per_token
+    compression = min(1.0, max(1, most // per_token) / features.num_tokens)
+    inputs = network.preprocessor(*views)
+    scene = refined_by_tokens(network.model, features, inputs, 1 / depth, compression)
     return scene.cpu().transform(photos.poses[0], depth)
 
 
