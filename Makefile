@@ -78,8 +78,11 @@ tiny-scores: $(READY)  ## score zipsplat-tiny on held-out generated scenes; an h
 	$(BIN)/python benchmarks/tiny_model.py --pixel-aligned outputs/training/zipsplat-tiny-pixels/checkpoint_last.safetensors --plot docs/images/tiny-model.webp
 
 # One more, tiny_model.py, takes longest: make tiny-scores.
+WITH_ARGUMENTS := %/tiny_model.py %/refinement.py %/refinement_scenes.py
 bench: $(READY)  ## run every benchmark; takes long, results go to the screen
-	set -e; for file in $(filter-out %/tiny_model.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file; done
+	set -e; for file in $(filter-out $(WITH_ARGUMENTS),$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file; done
+	$(BIN)/python benchmarks/refinement.py assets/examples/drone.mp4
+	set -e; for kind in many few office; do $(BIN)/python benchmarks/refinement_scenes.py $$kind; done
 
 clean:  ## remove what the commands made
 	rm -rf $(VENV) outputs build dist *.egg-info splatfactory/*.egg-info .mypy_cache .ruff_cache .pytest_cache
