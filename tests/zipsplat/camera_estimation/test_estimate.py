@@ -182,7 +182,7 @@ def test_wrong_arguments_are_explained() -> None:
         CamerasNotFoundError, match=r"only 0 of 1 photos could be placed: .*2 photos"
     ):
         estimate_cameras(OFFICE[:1])
-    with pytest.raises(ValueError, match="method must be one of auto, sfm, got 'magic'"):
+    with pytest.raises(ValueError, match="method must be one of auto, sfm, network, got 'magic'"):
         estimate_cameras(OFFICE, method="magic")
     with pytest.raises(ValueError, match="order must be one of any, sequence"):
         estimate_cameras(OFFICE, order="reverse")
