@@ -21,13 +21,13 @@ $(READY): pyproject.toml splatfactory/pyproject.toml constraints.txt
 
 setup: $(READY)  ## make .venv with both packages and the tools
 
-demo: $(READY)  ## example pictures -> scene, video, pictures
+demo: $(READY)  ## example video -> cameras, refined scene, page, film
 	$(BIN)/python scripts/demo.py
 
-test: $(READY)  ## the fast tests, under ten minutes on two cores
+test: $(READY)  ## the fast tests, under twenty minutes on two cores
 	$(PYTEST) -m "not slow" tests
 
-test-slow: $(READY)  ## the long tests (memory, kills, millions of Gaussians); needs about 8 GB
+test-slow: $(READY)  ## the slow tests (memory, kills, millions of Gaussians); needs about 8 GB
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m slow --timeout 3600 tests
 
 test-browser: $(READY)  ## viewer and page in headless Chromium; skipped where there is none
@@ -39,7 +39,7 @@ test-peers: $(READY)  ## files and pages against other programs; needs node and 
 	npm install --ignore-scripts --prefix $(PEERS)
 	ZIPSPLAT_PEERS=$(PEERS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/peers
 
-check: format-check lint types contracts  ## everything that CI checks besides tests and wheels
+check: format-check lint types contracts  ## formatting, lint, types, contracts
 
 format: $(READY)  ## format the code
 	$(BIN)/ruff format $(SOURCES)
@@ -60,14 +60,14 @@ contracts: $(READY)  ## layers, public names, README commands
 examples: $(READY)  ## run every example
 	set -e; for file in examples/[0-9]*.py; do echo "$$file"; OMP_NUM_THREADS=2 $(BIN)/python $$file; done
 
-wheels: $(READY)  ## build both wheels and try them in a clean environment
+wheels: $(READY)  ## build both wheels and test them in a clean environment
 	bash scripts/try_wheels.sh $(BIN)/python
 
-# Training of the model in the box; a stopped run goes on where it was. PROCESSES=1 on one GPU.
+# Training of the bundled model; a stopped run resumes where it was. PROCESSES=1 on one GPU.
 PROCESSES ?= 2
 GEOMETRY := outputs/training/zipsplat-tiny-geometry/checkpoint_last.safetensors
 TRAIN := $(BIN)/torchrun --nproc-per-node $(PROCESSES) -m splatfactory.train --restore
-tiny: $(READY)  ## train zipsplat-tiny from nothing, and its baseline; hours on a CPU
+tiny: $(READY)  ## train zipsplat-tiny from scratch, and its baseline; hours on a CPU
 	$(BIN)/python -m splatfactory.datasets.scripts.synthetic.generate --size 126 --num-views 16 --num-scenes 2000 --num-test-scenes 120 --num-workers $(PROCESSES)
 	$(TRAIN) zipsplat-tiny-geometry --conf zipsplat-tiny-geometry
 	$(TRAIN) zipsplat-tiny --conf zipsplat-tiny model.weights=$(GEOMETRY)
@@ -78,8 +78,11 @@ tiny-scores: $(READY)  ## score zipsplat-tiny on held-out generated scenes; an h
 	$(BIN)/python benchmarks/tiny_model.py --pixel-aligned outputs/training/zipsplat-tiny-pixels/checkpoint_last.safetensors --plot docs/images/tiny-model.webp
 
 # One more, tiny_model.py, takes longest: make tiny-scores.
+WITH_ARGUMENTS := %/tiny_model.py %/refinement.py %/refinement_scenes.py
 bench: $(READY)  ## run every benchmark; takes long, results go to the screen
-	set -e; for file in $(filter-out %/tiny_model.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file; done
+	set -e; for file in $(filter-out $(WITH_ARGUMENTS),$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file; done
+	$(BIN)/python benchmarks/refinement.py assets/examples/drone.mp4
+	set -e; for kind in many few office; do $(BIN)/python benchmarks/refinement_scenes.py $$kind; done
 
 clean:  ## remove what the commands made
 	rm -rf $(VENV) outputs build dist *.egg-info splatfactory/*.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -372,7 +372,7 @@ class EvalConfig:
     pose_estimator: PoseEstimatorConfig = section(PoseEstimatorConfig, "pose alignment")
     renderer: str = option("auto", "auto, cpu, cuda or reference")
     compression: float | None = option(None, "kept share of tokens; null: query_sample_ratio max")
-    refine: int = option(0, "also score the scene after so many steps on the context; 0: not")
+    refine: int = option(0, "also score the scene refined for so many steps on the context; 0: off")
     save_gaussians: bool = option(False, "keep each scene as a .ply file")
     save_images: bool = option(True, "keep renderings and error maps")
     num_worst: int = option(8, "worst scenes shown in the report")

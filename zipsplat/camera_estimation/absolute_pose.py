@@ -1,13 +1,14 @@
-"""Poses and one focal length from points whose places in the photos are known, robustly.
+"""Robust poses and a common focal length from 2D-3D correspondences.
 
-Letters: V views, T points of a view, F focal lengths, H hypotheses. Places are in units of the
-photos' longer side from the principal point, so a point (x, y, z) in camera coordinates is seen at
-f·(x, y) / z with a focal length f in the same unit. Everything is float64 on the CPU.
+Letters: V views, T points of a view, F focal lengths, H hypotheses. Image points ("places") are
+relative to the principal point, in units of the photos' longer side, so a point (x, y, z) in camera
+coordinates projects to f·(x, y) / z with a focal length f in the same unit. Everything is float64
+on the CPU.
 
 RANSAC over P3P (Fischler and Bolles, 1981) with the truncated cost of MSAC (Torr and Zisserman,
 2000) finds a pose of each view for each focal length tried; Gauss-Newton steps then move all poses
-and the focal length together, first with the weights of Huber, which let far points pull, last with
-those of Tukey, which leave them out.
+and the focal length together, first with Huber weights, in which outliers still count, then with
+Tukey weights, which ignore them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The cameras of a saved scene, from the `cameras.json` that lies with it."""
+"""The cameras of a saved scene, from the `cameras.json` beside it."""
 
 from __future__ import annotations
 

@@ -151,8 +151,8 @@ def rigid(matrix: Sequence[Sequence[float]] | FloatArray, what: str) -> FloatArr
     rotation = u @ v
     if np.abs(rotation - values[:3, :3]).max() > 0.02 or np.linalg.det(rotation) < 0:
         raise ValueError(
-            f"{what} is no rotation and translation:\n{values}\n"
-            "scales and mirrors must be taken out of the poses first"
+            f"{what} is not a rotation and translation:\n{values}\n"
+            "remove scale and mirroring from the poses first"
         )
     pose = np.eye(4)
     pose[:3, :3] = rotation

@@ -29,7 +29,7 @@ def require() -> Any:
             f"this needs pycolmap 4.1.1 or newer, here is {pycolmap.__version__}:"
             " pip install --upgrade pycolmap"
         )
-    pycolmap.logging.minloglevel = 3  # what fails is said in our own words
+    pycolmap.logging.minloglevel = 3  # failures are reported by our own errors
     return pycolmap
 
 

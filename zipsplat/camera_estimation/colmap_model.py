@@ -172,7 +172,7 @@ def _sparse_points(model: Model, order: Sequence[int]) -> SparsePoints | None:
     every = list(model.points.values())
     numbers = [*(x for point in every for x in (*point.position, point.error)), *table.ravel()]
     if not np.abs(numbers).max() < _FARTHEST:
-        raise ValueError("the model has points without a usable place")
+        raise ValueError("the model has points without usable positions")
     return SparsePoints(
         np.array([point.position for point in every], np.float32),
         np.array([point.color for point in every], np.float32) / np.float32(255),
@@ -216,7 +216,7 @@ class _Bytes:
         """A string that ends in a zero byte."""
         end = self.data.find(b"\0", self.place, self.place + _LONGEST_NAME)
         if end < 0:
-            raise ValueError(f"{self.name} is damaged: it has a name without end")
+            raise ValueError(f"{self.name} is damaged: a name is not terminated")
         text = self.data[self.place : end].decode("utf-8", "replace")
         self.place = end + 1
         return text

@@ -1,4 +1,4 @@
-"""Cheap signs that cameras came out wrong, each said in a line that also says what to do."""
+"""Cheap checks of estimated cameras; each warning is one line that also says what to do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MORE_OVERLAP = "more photos that overlap by more than half help"
 
 @dataclass(frozen=True)
 class Evidence:
-    """What signs are looked for in.
+    """What the checks look at.
 
     Attributes:
         capture: the placed photos with their points.
@@ -39,7 +39,7 @@ class Evidence:
 
 
 def doubts(evidence: Evidence) -> tuple[str, ...]:
-    """All that looks wrong; nothing if nothing does."""
+    """A warning for each failed check."""
     found = [
         None if evidence.has_fixed_focal else _wild_focal(evidence.capture),
         _few_points(evidence.capture),
@@ -76,7 +76,7 @@ def _large_error(error: float) -> str | None:
         return None
     return (
         f"the mean reprojection error is {error:.2f} pixels, above {_MAX_ERROR_PX}: things that"
-        " moved, or a lens that is not understood"
+        " moved, or distortion that the camera model does not cover"
     )
 
 

@@ -1,4 +1,4 @@
-"""Cameras of photos that nobody knows the cameras of."""
+"""Estimate the cameras of photos or of a video."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class CameraEstimate:
             that was matched (longer side at most 960).
         files: V files, None for frames and tensors.
         left_out: photos that could not be placed.
-        warnings: signs that the result may be wrong; a line each.
+        warnings: signs that the result may be wrong, one line each.
         method: that found them, "sfm" or "network".
         mapper: of structure from motion, "global" or "incremental"; None of a network.
         reprojection_error: mean in pixels of the matched pictures; None of a network.
@@ -118,16 +118,16 @@ def estimate_cameras(
             noted focal length share a camera.
         method: "sfm"; "network" for the cameras that `model` sees; "auto" is structure from
             motion, and if that fails the network, if there is a model.
-        model: Depth Anything 3 with a camera decoder, or a ZipSplat, whose own geometry is asked
-            and must pass checks.
+        model: Depth Anything 3 with a camera decoder, or a ZipSplat, whose predicted geometry
+            must pass checks.
         order: "sequence" if neighbours see the same things; videos always do.
-        focal_35mm: focal length on 35 mm film in mm, kept as it is. If not given, what the photos
-            note (EXIF) is where the search starts.
+        focal_35mm: focal length on 35 mm film in mm, kept fixed. If not given, EXIF is the
+            initial value.
         num_frames: how many frames of a video (24 if not given) or photos (all) to use.
         max_side: the images of the result have at most this many pixels on their longer side.
         seed: of all random choices.
         num_threads: for features and matches; all processors if not given.
-        on_stage: is told what is being done.
+        on_stage: called with a description of each stage.
 
     Raises:
         CamerasNotFoundError: a `ValueError`; too few photos could be placed, or the network's
@@ -227,8 +227,8 @@ def _estimate(
 def _two_photos(count: int, focals: Sequence[Focal]) -> tuple[str, ...]:
     if count > 2:
         return ()
-    known = "noted in the photos" if all(focal.factor for focal in focals) else "assumed"
-    return (f"two photos do not tell the focal length; it is {known}: three or more do",)
+    known = "that of EXIF" if all(focal.factor for focal in focals) else "assumed"
+    return (f"two photos do not determine the focal length, it is {known}; three or more do",)
 
 
 def normalized(capture: Capture) -> Capture:
@@ -293,4 +293,4 @@ def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 
 def _ignore(stage: str) -> None:
-    """Nobody wants to know."""
+    """Without a listener."""

@@ -1,4 +1,4 @@
-"""What is known of the focal length of photos: their own notes (EXIF), or what a person says."""
+"""Known focal lengths of photos: from EXIF, or given by the user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Focal:
 
     Attributes:
         factor: multiple of the picture's longer side, None if nothing is known.
-        is_certain: whether it is to be kept as it is.
+        is_certain: whether it stays fixed.
     """
 
     factor: float | None = None
@@ -39,7 +39,7 @@ class Focal:
 
 
 def noted_focal(photo: Path) -> Focal:
-    """Focal length that a photo notes in its EXIF data; unknown if it does not.
+    """Focal length from the EXIF data of a photo; unknown if there is none.
 
     It comes from the tag `FocalLengthIn35mmFilm` (EXIF 2.32), whose film is 36 mm wide.
     """

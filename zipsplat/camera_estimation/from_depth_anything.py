@@ -1,4 +1,4 @@
-"""Cameras of pictures as Depth Anything 3 sees them: for two or three photos, or plain walls."""
+"""Cameras predicted by Depth Anything 3, for photos on which structure from motion fails."""
 
 from __future__ import annotations
 

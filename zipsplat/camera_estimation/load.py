@@ -1,4 +1,4 @@
-"""Known cameras of photos, from any of the files that other tools write."""
+"""Read known cameras of photos from COLMAP, nerfstudio and 3DGS files."""
 
 from __future__ import annotations
 
@@ -112,11 +112,11 @@ def _is_viewer_list(path: Path) -> bool:
         ValueError: if it is too large or no JSON.
     """
     if path.stat().st_size > _LARGEST_JSON:
-        raise ValueError(f"{path}: more than {_LARGEST_JSON >> 20} MiB is no file of cameras")
+        raise ValueError(f"{path}: a file of cameras has at most {_LARGEST_JSON >> 20} MiB")
     try:
         return viewer_list.is_viewer_list(json.loads(path.read_bytes()))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no valid JSON: {error}") from error
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 
 def _from_viewer_list(path: Path, find: Find) -> Capture:

@@ -128,9 +128,9 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no valid JSON: {error}") from error
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
-        raise ValueError(f"{path} is no transforms.json: it needs a list `frames`")
+        raise ValueError(f"{path} is not a transforms.json: it has no list `frames`")
     if not content["frames"]:
         raise ValueError(f"{path} has no frames")
     return content

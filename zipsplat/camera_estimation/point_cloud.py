@@ -58,7 +58,7 @@ def read_point_cloud(path: Path) -> SparsePoints:
 def untracked_points(
     positions: npt.NDArray[np.float32], colors: npt.NDArray[np.float32]
 ) -> SparsePoints:
-    """Points (P, 3) and colours (P, 3) of which nobody knows what sees them."""
+    """Points (P, 3) and colours (P, 3) without observations."""
     count = len(positions)
     return SparsePoints(
         positions,

@@ -1,4 +1,4 @@
-"""From photos with lenses and poses to undistorted images with pinhole cameras."""
+"""Undistortion: photos with lenses and poses to images with pinhole cameras."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _MAX_STRETCH = 0.02  # difference of the aspect ratios of a photo and of its cam
 def load_with_lens(path: Path, lens: Lens, max_side: int | None = None) -> tuple[Pixels, Lens]:
     """Pixels of a photo, and its lens at their size.
 
-    A lens was measured either on the stored pixels or on the picture as it is shown, turned by its
-    EXIF note. The shape tells which.
+    Intrinsics refer either to the stored pixels or to the picture as displayed, rotated by its
+    EXIF orientation. The shape tells which.
 
     Args:
         path: of the photo.
@@ -49,7 +49,7 @@ def load_with_lens(path: Path, lens: Lens, max_side: int | None = None) -> tuple
 
 
 def shows_stored_pixels(path: Path, lens: Lens) -> bool:
-    """Whether a lens was measured on a photo as it is stored, though it is shown turned."""
+    """Whether a lens refers to the stored pixels of a photo that EXIF rotates."""
     info = image_info(path)
     if info.orientation == 1:
         return False

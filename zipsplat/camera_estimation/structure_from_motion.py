@@ -104,8 +104,8 @@ def solve(
     Args:
         files: V upright pictures in one folder.
         focals: what is known of the focal length of each.
-        search: how to go about it.
-        on_stage: is told what is being done.
+        search: order, seed and threads.
+        on_stage: called with a description of each stage.
 
     Raises:
         CamerasNotFoundError: if too few photos found a place.
@@ -125,7 +125,7 @@ def solve(
 
 
 class _Work:
-    """The database of one search, and what is asked of it."""
+    """One search: its COLMAP database, and the steps on it."""
 
     def __init__(
         self, files: Sequence[Path], focals: Sequence[Focal], search: Search, folder: Path

@@ -1,4 +1,4 @@
-"""How well cameras explain the matches between photos, whichever way they were found."""
+"""How well cameras explain the verified matches between photos."""
 
 from __future__ import annotations
 

@@ -68,9 +68,9 @@ def read(path: Path) -> list[tuple[str, Lens, FloatArray]]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no valid JSON: {error}") from error
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not is_viewer_list(content):
-        raise ValueError(f"{path} is no cameras.json: it must be a list of cameras with `img_name`")
+        raise ValueError(f"{path} is not a cameras.json: it must list cameras with `img_name`")
     return [_view(entry, f"{path.name}, entry {number}") for number, entry in enumerate(content)]
 
 

@@ -1,4 +1,4 @@
-"""Cameras as the files that other tools read; each is whole or not there."""
+"""Write cameras as files for other tools, each completely or not at all."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _PIECES = ("images", "sparse", POINTS, "transforms.json", "cameras.json")
 
 
 def write_dataset(folder: Path, posed: PosedImages) -> None:
-    """Write what trainers of Gaussians and of radiance fields start from.
+    """Write a dataset for trainers of Gaussians and radiance fields.
 
     The folder gets `images/` (undistorted, PNG), a COLMAP model of PINHOLE cameras in `sparse/0`,
-    `transforms.json` of nerfstudio, `cameras.json` of 3DGS viewers, and `points.ply`. What of these
-    is there already is replaced; other files stay.
+    `transforms.json` of nerfstudio, `cameras.json` of 3DGS viewers, and `points.ply`. Those that
+    exist are replaced; other files stay.
 
     Args:
         folder: is made if it does not exist.
@@ -73,12 +73,12 @@ def write_viewer_list(path: Path, posed: PosedImages) -> None:
 
 
 def write_transforms(path: Path, estimate: CameraEstimate) -> None:
-    """Write a `transforms.json` that refers to the photos where they lie, with their distortion.
+    """Write a `transforms.json` that refers to the photos in place, with their distortion.
 
     Sparse points go to `points.ply` beside it.
 
     Raises:
-        ValueError: if a photo is no file, or is stored turned, which nerfstudio does not undo.
+        ValueError: if a photo is not a file, or is rotated by EXIF, which nerfstudio ignores.
     """
     files, lenses = [], []
     for file, lens in zip(estimate.files, estimate.lenses, strict=True):
@@ -103,10 +103,10 @@ def _upright_file(file: Path | None) -> Path:
     instead = "give a folder instead, which gets upright pictures and a transforms.json"
     if file is None:
         raise ValueError(
-            f"a transforms.json refers to pictures, frames of a video are none; {instead}"
+            f"a transforms.json refers to files, and frames of a video are none; {instead}"
         )
     if image_info(file).orientation != 1:
-        raise ValueError(f"{file} is stored turned, which nerfstudio does not undo; {instead}")
+        raise ValueError(f"{file} is rotated by EXIF, which nerfstudio ignores; {instead}")
     return file.absolute()
 
 

@@ -21,15 +21,15 @@ from zipsplat.command_line import CommandParser
 
 EXAMPLES = """\
 examples:
-  zipsplat reconstruct photos/ -o scene.ply            a folder of pictures to a scene
+  zipsplat reconstruct photos/ -o scene.ply --refine   photos to a refined scene
+  zipsplat reconstruct photos/ -o scene.ply            one forward pass
   zipsplat reconstruct clip.mp4 -o scene.spz --turntable orbit.mp4
-  zipsplat reconstruct photos/ -o scene.ply --refine   sharpened against the pictures
   zipsplat refine scene.ply photos/ --cameras scene.cameras.json -o better.ply
-  zipsplat cameras photos/ -o house/                   where the photos were taken
+  zipsplat cameras photos/ -o house/                   COLMAP, nerfstudio and 3DGS cameras
   zipsplat render scene.ply -o orbit.mp4               film a scene
   zipsplat depth photos/ -o depth/                     depth maps and cameras
-  zipsplat view scene.ply                              look at it in the browser
-  zipsplat convert scene.ply scene.splat               between scene formats
+  zipsplat view scene.ply                              show it in the browser
+  zipsplat convert scene.ply scene.splat               convert between scene formats
   zipsplat info scene.ply                              what is in a file
   zipsplat doctor                                      what is installed and would be used
 
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="zipsplat",
-        description="A few photos or a video to a 3D Gaussian scene, in one forward pass.",
+        description="Turn a few photos or a video into a scene of 3D Gaussians.",
         epilog=EXAMPLES,
         formatter_class=raw,
     )
@@ -98,9 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_arguments(sub)
         sub.add_argument("--json", action="store_true", help="print the result as JSON")
         sub.add_argument("-q", "--quiet", action="store_true", help="no progress, no warnings")
-        sub.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+        sub.add_argument("-v", "--verbose", action="count", default=0, help="more messages")
         sub.set_defaults(run=command.run)
-    subparsers.add_parser("view", help="look at a scene, pictures or a video in the browser")
+    subparsers.add_parser("view", help="show a scene, pictures or a video in the browser")
     return parser
 
 

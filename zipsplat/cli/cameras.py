@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from zipsplat.predictor import ZipSplat
 
 NAME = "cameras"
-SUMMARY = "where the photos were taken: COLMAP, nerfstudio and 3DGS files"
+SUMMARY = "estimate cameras; write COLMAP, nerfstudio and 3DGS files"
 DESCRIPTION = """\
-Find the cameras of photos or of a video: by structure from motion on the CPU, or by a network.
+Estimate the cameras of photos or of a video, by structure from motion on the CPU or by a network.
 
 -o takes
-  a folder         images/ (undistorted), sparse/0 (COLMAP), transforms.json (nerfstudio),
-                   cameras.json (3DGS viewers) and points.ply: what trainers start from
-  transforms.json  of nerfstudio; refers to the photos where they are, points.ply is written beside
-  NAME.json        the list of cameras that 3DGS viewers read
+  a folder         for images/ (undistorted), sparse/0 (COLMAP), transforms.json (nerfstudio),
+                   cameras.json (3DGS viewers) and points.ply, as trainers expect them
+  transforms.json  for nerfstudio, with the photos' own paths; points.ply is written beside it
+  NAME.json        for the list of cameras that 3DGS viewers read
 
-The first camera is the origin; the median depth of the points is 1. Needs zipsplat[cameras].
+The first camera is the origin; the median depth of the points is 1. Structure from motion needs
+zipsplat[cameras].
 """
 EXAMPLES = """\
 examples:
@@ -56,19 +57,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method",
         choices=("auto", "sfm", *NETWORKS),
         default="auto",
-        help="sfm: structure from motion; da3: Depth Anything 3; network: a ZipSplat's own"
-        " geometry, if it passes checks; auto (default): sfm, then --weights if they are named",
+        help="sfm: structure from motion; da3: Depth Anything 3; network: from the geometry that a"
+        " ZipSplat predicts, if it passes checks; auto (default): sfm, and if that fails the"
+        " network of --weights, if given",
     )
     parser.add_argument(
         "--weights",
-        help="of the network: name, file, address or Hugging Face repository (default:"
+        help="of the network: name, file, URL or Hugging Face repository (default:"
         f" {NETWORKS['da3']} with --method da3, {NETWORKS['network']} with --method network)",
     )
     parser.add_argument(
         "--focal-35mm",
         type=positive,
         metavar="MM",
-        help="focal length on 35 mm film if you know it (phones 26, drones 24); it is kept",
+        help="fix the focal length to this 35 mm equivalent (phones 26, drones 24)",
     )
     parser.add_argument(
         "--num-frames",
@@ -81,16 +83,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=count,
         default=960,
         metavar="PIXELS",
-        help="longer side of the images that are written (default 960)",
+        help="longer side of the written images (default 960)",
     )
     parser.add_argument(
         "--order",
         choices=("any", "sequence"),
         default="any",
-        help="sequence: pictures were taken on the way; only neighbours are matched",
+        help="sequence: photos are in the order of a walk or flight; of more than 24, only some"
+        " pairs are matched",
     )
     parser.add_argument(
-        "--threads", type=count, metavar="N", help="processors to use (default: all)"
+        "--threads", type=count, metavar="N", help="CPU threads (default: all processors)"
     )
     add_overwrite(parser)
 

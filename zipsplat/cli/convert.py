@@ -1,4 +1,4 @@
-"""`zipsplat convert`: one scene file to another, smaller or turned if wanted."""
+"""`zipsplat convert`: one scene file to another, cleaned, reduced or transformed on request."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ if TYPE_CHECKING:
     from zipsplat.pose import Pose
 
 NAME = "convert"
-SUMMARY = "between scene formats; prune, turn, scale"
+SUMMARY = "convert between scene formats; clean, reduce, transform"
 DESCRIPTION = """\
-Write a scene in another format, which the suffix names; .html is a page that shows it in any
-browser. On the way it can be cleaned, cropped, pruned, merged, its harmonics cut, and the whole be
-turned, moved and scaled, in this order. A cameras.json beside IN goes with it into another folder;
-a page starts at its first photo and flies from photo to photo.
+Convert a scene to the format that the suffix of OUT names; .html is a page that shows it in any
+browser. The options below are applied in the order in which they are listed. A cameras.json beside
+IN is carried along to another folder; a page starts at its first camera and flies between them.
 
 --transform takes a preset, a 4×4 similarity matrix as JSON (a list of rows), or a file with one:
-  y-up     from y down (pictures, most .ply files) to y up (many 3D programs)
+  y-up     from y down (OpenCV, most .ply files) to y up (many 3D programs)
   z-up     from y down to z up (Blender and others)
 """
 EXAMPLES = """\
@@ -53,16 +52,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--drop-floaters",
         action="store_true",
-        help="leave out Gaussians that hang alone, and huge ones that are hardly more than haze",
+        help="remove isolated Gaussians, and huge, nearly transparent ones",
     )
     parser.add_argument(
         "--crop",
         type=_region,
         metavar="X0,Y0,Z0,X1,Y1,Z1",
-        help="keep what lies in a box of IN's coordinates, or with X,Y,Z,RADIUS in a sphere",
+        help="keep what is in a box in IN's coordinates, or with X,Y,Z,RADIUS in a sphere",
     )
     parser.add_argument(
-        "--prune-opacity", type=float, metavar="LEAST", help="leave out fainter Gaussians"
+        "--prune-opacity", type=float, metavar="LEAST", help="remove Gaussians with less opacity"
     )
     parser.add_argument(
         "--decimate",
@@ -71,24 +70,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="merge neighbours until this share of the Gaussians is left, in (0, 1]",
     )
     parser.add_argument(
-        "--max-gaussians", type=count, metavar="N", help="keep the N that can show the most"
+        "--max-gaussians",
+        type=count,
+        metavar="N",
+        help="keep the N that contribute most to renderings",
     )
     parser.add_argument(
-        "--sh-degree", type=int, choices=range(4), help="spherical harmonics to keep, 0 to 3"
+        "--sh-degree", type=int, choices=range(4), help="degree of spherical harmonics to keep"
     )
-    parser.add_argument("--transform", metavar="HOW", help="turn, move, scale; see above")
+    parser.add_argument("--transform", metavar="HOW", help="rotate, move, scale; see above")
     parser.add_argument(
         "--spz-version",
         type=int,
         choices=(3, 4),
         default=3,
-        help="of a .spz; 3 (default) opens everywhere, 4 is a little smaller",
+        help="version of a .spz; 3 (default) opens everywhere, 4 is slightly smaller",
     )
     parser.add_argument("--title", help="heading of a page (default: its file name)")
     parser.add_argument(
         "--note",
         default="",
-        help="a line about licences, for pages and files that keep it (default: that of IN)",
+        help="licence note, for pages and formats that keep one (default: that of IN)",
     )
     add_overwrite(parser)
 

@@ -21,9 +21,9 @@ Predict depth, its confidence and the cameras of pictures with Depth Anything 3.
 
 For each picture the folder gets NAME.depth.png (16 bits; depth = value x depth_scale of
 cameras.json), NAME.depth.npz (float32: depth, confidence, K, world_from_camera) and NAME.color.png
-(near is bright); and cameras.json, which `zipsplat render --path` reads. Depth has an arbitrary
-scale, common to all pictures; with --weights da3nested-giant-large it is in metres. da3-small and
-da3-base are free (Apache-2.0), the larger weights are for non-commercial use.
+(near is bright). cameras.json also serves `zipsplat render --path`. Depth has one arbitrary scale
+for all pictures; with --weights da3nested-giant-large it is in metres. da3-small and da3-base are
+under Apache-2.0, the larger weights for non-commercial use only.
 """
 EXAMPLES = """\
 examples:
@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="INPUT",
         help="pictures, a folder, a quoted pattern, or one video",
     )
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR")
+    parser.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="DIR", help="folder to write to"
+    )
     parser.add_argument(
         "--num-frames",
         type=count,
@@ -51,16 +53,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         default="da3-small",
-        help="name, file, http(s) address or Hugging Face 'organisation/repository'",
+        help="name, file, URL or Hugging Face 'organisation/repository' (default da3-small)",
     )
     parser.add_argument(
         "--long-side",
         type=count,
         default=504,
         metavar="PIXELS",
-        help="of what the network sees, a multiple of 14 (default 504)",
+        help="longer side of the network's input, a multiple of 14 (default 504)",
     )
-    parser.add_argument("--points", action="store_true", help="write a point cloud, points.ply")
+    parser.add_argument(
+        "--points", action="store_true", help="also write a point cloud, points.ply"
+    )
     add_device(parser)
     add_overwrite(parser)
 

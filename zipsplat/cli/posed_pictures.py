@@ -101,8 +101,8 @@ def cameras_or_none(
         return found_cameras(options, pictures_to_match(options, console), console, model)
     except (CamerasNotFoundError, ImportError) as error:
         logger.warning(
-            "not refined, as no cameras were found: %s; name the cameras with --cameras, or give"
-            " more pictures that overlap, or let Depth Anything 3 look: --weights da3-small",
+            "not refined, as no cameras were found: %s; give --cameras, or more pictures that"
+            " overlap, or let Depth Anything 3 estimate them with --weights da3-small",
             " ".join(str(error).split()),
         )
         return None

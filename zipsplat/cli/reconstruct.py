@@ -49,19 +49,20 @@ if TYPE_CHECKING:
     from zipsplat.refinement import RefinedScene
 
 NAME = "reconstruct"
-SUMMARY = "pictures or a video to a 3D scene"
+SUMMARY = "turn pictures or a video into a scene"
 DESCRIPTION = """\
-Reconstruct a scene of 3D Gaussians from pictures or a video, without knowing any cameras.
+Reconstruct a scene of 3D Gaussians from pictures or a video with unknown cameras.
 
 The scene is in the frame of the first picture's camera: x right, y down, z forward. Its scale is
 arbitrary. The released weights (fetched on first use, 5.8 GB) are for non-commercial use only.
-With --weights da3-small (137 MB, Apache-2.0) the scene is made of depth maps by Depth Anything 3.
+With --weights da3-small (137 MB, Apache-2.0) depth maps of Depth Anything 3 become the scene.
 
-With --refine the scene is optimised until it looks like the pictures, on a CPU or a GPU. It starts
-from geometry that is found in the pictures; with fewer than 8 of them, the scene of the network is
-added, that of the small zipsplat-tiny unless --weights names others. So nothing is fetched. Cameras
-are found by structure from motion, or read with --cameras; where none are found, you get the
-network's scene as it is, and a warning. Ctrl-C keeps the best so far.
+With --refine the scene is optimised until renderings match the pictures, on a CPU or a GPU. Cameras
+are estimated by structure from motion, or read with --cameras. Gaussians are initialized from
+stereo depth; with fewer than 8 pictures to train with, the scene of a network is added: that of the
+bundled zipsplat-tiny, so nothing is fetched, or of --weights. Weights of Depth Anything 3 estimate
+the cameras where structure from motion fails, and initialize the scene. Without any cameras you get
+the network's scene as it is, with a warning. Ctrl-C keeps the best so far.
 """
 EXAMPLES = """\
 examples:
@@ -93,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="FILE",
-        help="scene file or page.html, the suffix is the format; may be repeated",
+        help="scene file or page.html; the suffix selects the format; may be repeated",
     )
     parser.add_argument(
         "--compression",
@@ -101,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1.0,
         metavar="SHARE",
         help="share of the tokens to keep, in (0, 1]; fewer tokens, fewer Gaussians (default 1);"
-        " with --refine, share of the most Gaussians",
+        " with --refine, share of the default cap on Gaussians",
     )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
@@ -113,7 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choice.add_argument("--stride", type=count, metavar="N", help="use every N-th frame")
     parser.add_argument(
         "--weights",
-        help="name, file, http(s) address or Hugging Face 'organisation/repository' (default:"
+        help="name, file, URL or Hugging Face 'organisation/repository' (default:"
         f" {RELEASED}; with --refine {SMALL}, which comes with this package)",
     )
     add_device(parser)
@@ -137,7 +138,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--turntable",
         type=Path,
         metavar="FILE.mp4",
-        help="film the result: around it, or a wiggle if it surrounds the first camera as rooms do",
+        help="film the result: a turntable, or a wiggle if it surrounds the first camera as rooms"
+        " do",
     )
     add_overwrite(parser)
     parser.add_argument(
@@ -146,8 +148,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=amount(DEFAULT_AMOUNT),
         metavar="AMOUNT",
-        help=f"refine for so many seconds ({DEFAULT_AMOUNT} if none are named) or steps"
-        " (1500steps), which repeats bit for bit",
+        help=f"refine for this many seconds (default {DEFAULT_AMOUNT}) or steps (1500steps), which"
+        " is reproducible bit for bit",
     )
     add_refinement(parser)
 

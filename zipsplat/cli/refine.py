@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from zipsplat.posed_images import PosedImages
 
 NAME = "refine"
-SUMMARY = "sharpen a scene against its pictures"
+SUMMARY = "optimise a scene against its pictures"
 DESCRIPTION = """\
-Optimise a scene until it looks like its pictures, or make one of pictures alone.
+Optimise a scene until renderings match its pictures, or make a scene from pictures alone.
 
-With a scene file, --cameras names the cameras of the pictures in the frame of that scene; `zipsplat
-reconstruct --refine` and `zipsplat cameras` write such files. Without one, cameras are found by
-structure from motion, unless --cameras names them, and the start is geometry found in the pictures.
+With a scene file, --cameras is required: the cameras of the pictures in the frame of that scene, as
+`zipsplat reconstruct --refine` and `zipsplat refine` write them. Without one, cameras are estimated
+by structure from motion unless --cameras is given, and Gaussians are initialized from stereo depth.
 
-The result is never worse than the start on the pictures that are judged by. Ctrl-C keeps the best
-so far. No network and no weights are needed.
+The result is never worse than the start, by PSNR on the held-out pictures or, without them, on the
+training pictures. Ctrl-C keeps the best so far. No network and no weights are needed.
 """
 EXAMPLES = """\
 examples:
@@ -68,15 +68,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="FILE",
-        help="scene file or page.html, the suffix is the format; may be repeated",
+        help="scene file or page.html; the suffix selects the format; may be repeated",
     )
     parser.add_argument(
         "--time",
         type=amount,
         default=amount(DEFAULT_AMOUNT),
         metavar="AMOUNT",
-        help=f"seconds ({DEFAULT_AMOUNT}, default) or a number of steps (1500steps), which repeats"
-        " bit for bit",
+        help=f"seconds (default {DEFAULT_AMOUNT}), or a number of steps (1500steps), which is"
+        " reproducible bit for bit",
     )
     parser.add_argument(
         "--num-frames",

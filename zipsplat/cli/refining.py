@@ -61,8 +61,8 @@ def add_refinement(parser: argparse.ArgumentParser) -> None:
         "--cameras",
         default=AUTO,
         metavar="FILE",
-        help="a COLMAP folder, transforms.json or cameras.json of the pictures; default: found by"
-        " structure from motion (needs zipsplat[cameras])",
+        help="COLMAP folder, transforms.json or cameras.json of the pictures (default: estimated by"
+        " structure from motion, which needs zipsplat[cameras])",
     )
     group.add_argument(
         "--save-cameras",
@@ -74,28 +74,29 @@ def add_refinement(parser: argparse.ArgumentParser) -> None:
         "--hold-out",
         type=hold_out,
         metavar="N",
-        help="hold out every N-th picture to judge by; 0: none (default: every 8th of 8 or more)",
+        help="hold out every N-th picture for evaluation; 0: none (default: every 8th, if there are"
+        " 8 or more)",
     )
     group.add_argument(
         "--refine-size",
         type=count,
         default=DEFAULT_SIZE,
         metavar="PIXELS",
-        help=f"longer side of the pictures that are compared (default {DEFAULT_SIZE})",
+        help=f"longer side of the training pictures (default {DEFAULT_SIZE})",
     )
     group.add_argument(
         "--max-gaussians",
         type=count,
         metavar="N",
-        help="most Gaussians (default by picture size: 60000 at 640x360)",
+        help="cap on the number of Gaussians (default by picture size: 60000 at 640x360)",
     )
     group.add_argument(
-        "--optimize-poses", action="store_true", help="move the cameras, too, if that fits better"
+        "--optimize-poses", action="store_true", help="optimise the poses, too, if that fits better"
     )
     group.add_argument(
         "--optimize-color",
         action="store_true",
-        help="allow every picture its own exposure and white balance",
+        help="give each picture an affine colour map, for exposure and white balance",
     )
 
 

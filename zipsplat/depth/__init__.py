@@ -1,1 +1,1 @@
-"""Depth and cameras of pictures by Depth Anything 3, and scenes made of them."""
+"""Depth and cameras by Depth Anything 3, and scenes of unprojected depth."""

@@ -1,4 +1,4 @@
-"""Depth maps as files: 16-bit pictures, arrays, coloured pictures, cameras, points."""
+"""Write depth maps: 16-bit PNG, arrays, colour maps, cameras, point clouds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`DepthAnything`: weights, preparation, network and scale in one; the class that users meet.
+"""`DepthAnything`: weights, preprocessing, network and alignment in one public class.
 
 Letters: V views, H W pixels.
 """
@@ -128,7 +128,7 @@ class DepthAnything(nn.Module):
     ) -> Depth:
         """Predict depth of the views of one scene.
 
-        With cameras and poses, the network is told of them, and depth is brought to their scale by
+        Cameras and poses are inputs of the network, and depth is brought to their scale by
         the similarity between given and predicted camera centres. That takes three views or more
         whose centres are not on a line.
 
@@ -148,7 +148,9 @@ class DepthAnything(nn.Module):
         priors = None
         if inputs.cameras is not None and inputs.poses is not None:
             if not self.model.has_cameras:
-                raise ValueError("this network looks at each picture alone; it takes no cameras")
+                raise ValueError(
+                    "this network predicts each picture by itself; it takes no cameras"
+                )
             seen = seen_from_first(inputs.poses)
             priors = Priors.from_transforms(inputs.cameras, seen)[None].to(self.device)
         maps = self.model(inputs.images[None].to(self.device), priors)

@@ -1,4 +1,4 @@
-"""Pictures, cameras and poses to what the networks of Depth Anything 3 expect.
+"""Preprocess pictures, cameras and poses for the networks of Depth Anything 3.
 
 Letters: V views, H W pixels.
 """

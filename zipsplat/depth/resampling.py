@@ -1,4 +1,4 @@
-"""Pictures to the size that Depth Anything 3 expects, by area means or cubic interpolation.
+"""Resize pictures as Depth Anything 3 does, by area averaging or bicubic interpolation.
 
 The rules are those of its published preparation: the longer side becomes a given length, then each
 side the nearest multiple of the patch size; shrinking takes the mean over the area of each new

@@ -1,4 +1,4 @@
-"""Scenes of depth maps: pixels unprojected where they can be trusted, merged where views agree.
+"""Scenes of depth maps: confident pixels unprojected, and merged where views agree.
 
 Letters: V views, H W pixels of the maps, N cells of all views together.
 """
@@ -91,11 +91,10 @@ def scene_of(depth: Depth, compression: float = 1.0) -> Gaussians:
 def points_of(depth: Depth, compression: float = 1.0) -> ScenePoints:
     """Unproject depth maps, and merge what several views show.
 
-    Maps are read in cells, of which there are about `compression` · V·H·W. Left out are sky, the
-    tenth of the pixels that the network is least sure of, and what hangs in the air between two
-    surfaces. A point that an
-    earlier view shows at the same depth is merged into that view's: places and colours are
-    averaged by confidence.
+    Maps are sampled in about `compression` · V·H·W cells. Left out are sky, the least confident
+    tenth of the pixels, and pixels at depth discontinuities that belong to neither surface. A
+    point that an earlier view shows at the same depth is merged into that view's: positions and
+    colours are averaged by confidence.
 
     Args:
         depth: with cameras and poses.

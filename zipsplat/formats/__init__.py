@@ -31,7 +31,7 @@ class SplatArrays:
         quats: (N, 4) wxyz.
         opacities: (N,) in [0, 1].
         sh_coeffs: (N, S, 3) spherical harmonics, S = (degree + 1)².
-        note: a line about licences, which `.ply`, `.compressed.ply` and `.glb` keep.
+        note: a line about licences, which `.ply`, `.compressed.ply`, `.glb` and `.sog` keep.
         antialiased: whether it was made to be drawn with opacities that make up for the blur of
             small Gaussians; see `RenderSettings.antialiased`. `.glb` and `.splat` cannot say so.
         remarks: of a reader: what it left out, clamped, converted or did not understand, each a

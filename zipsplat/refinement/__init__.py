@@ -1,4 +1,4 @@
-"""Sharpen a scene of Gaussians against its photos by optimisation."""
+"""Optimise a scene of Gaussians against its photos."""
 
 from zipsplat.refinement.loop import refine
 from zipsplat.refinement.settings import (

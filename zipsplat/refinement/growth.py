@@ -1,4 +1,4 @@
-"""More Gaussians where the photos ask for them.
+"""Densification: split Gaussians where the loss gradient is large.
 
 Gaussians that the loss pulls at are split in two along their longest axis. The pull is the
 gradient of the loss by the centre, brought to pixels by z / f and averaged over the pictures that

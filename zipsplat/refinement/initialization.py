@@ -1,9 +1,9 @@
-"""A start with geometry: Gaussians on the surfaces that the photos agree on.
+"""Initial Gaussians from stereo depth, sparse points and, for few photos, a feed-forward scene.
 
-Pixels with consistent depth (`plane_sweep`) are drawn, more where the photos have detail, and
-become round Gaussians as large as half the distance to the next. What photos do not agree on is
-covered by faint ones: at sparse points of structure from motion, and at filled-in depth. With few
-photos a feed-forward scene covers what only one of them shows.
+Pixels with consistent depth (`plane_sweep`) are sampled, more densely where the photos have detail,
+and become isotropic Gaussians as large as half the distance to the next. Elsewhere faint ones are
+placed: at sparse points of structure from motion, and at filled-in depth. With few photos a
+feed-forward scene covers what only one of them shows.
 
 Measured with four photos, true cameras, 256 pixels, 300 steps of refinement (held-out PSNR, one
 seed), for a generated library and another scene: neither sparse points nor filled-in depth 14.8 dB,

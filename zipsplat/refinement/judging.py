@@ -1,4 +1,4 @@
-"""How good a scene is, and the best one so far."""
+"""Evaluation of a scene against photos, and the best state so far."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Best:
             self._gained_at, self._gained_psnr = share, score.psnr
 
     def is_settled(self, share: float) -> bool:
-        """Whether nothing worth the name has been gained for long."""
+        """Whether PSNR has not improved for a long time."""
         return share - self._gained_at > _PATIENCE
 
 

@@ -1,4 +1,4 @@
-"""Refine a scene against photos: from the first step to the best result."""
+"""The refinement loop: from the initial scene to the best state."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def refine(
     settings: RefinementSettings = _DEFAULT,
     on_step: OnStep | None = None,
 ) -> RefinedScene:
-    """Sharpen a scene, or make one, so that it looks like photos with known cameras.
+    """Optimise a scene, or make one, so that renderings match photos with known cameras.
 
-    The best state on the way is returned, the start included: judged by held-out photos where there
-    are any, else by the photos themselves. The way depends on the number of photos; see
+    The best state is returned, the initial one included: by PSNR on the held-out photos if there
+    are any, else on the training photos. What is optimised depends on the number of photos; see
     `docs/refinement.md`.
 
     Args:
-        gaussians: (N,) one scene in the frame of the poses; None starts from geometry that is found
-            in the photos. With more Gaussians than `settings.max_gaussians`, the most important
-            ones are the start.
+        gaussians: (N,) one scene in the frame of the poses; None initializes Gaussians from stereo
+            depth and sparse points. With more Gaussians than `settings.max_gaussians`, the most
+            important ones are the start.
         images: V of (3, H, W), undistorted, RGB in [0, 1]; sizes may differ; or (V, 3, H, W).
         cameras: (V,) intrinsics in pixels of the images.
         poses: (V,) camera-to-world, OpenCV axes.

@@ -1,4 +1,4 @@
-"""What is minimised besides the difference of pictures, where photos are few."""
+"""Losses besides the photometric one, for few photos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers that are optimised: a scene with its ranges taken away."""
+"""The optimised parameters: a scene as unconstrained numbers."""
 
 from __future__ import annotations
 

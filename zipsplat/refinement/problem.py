@@ -1,4 +1,4 @@
-"""What a refinement works on: photos at their size, a start, and who judges."""
+"""Prepare a refinement: photos at their size, initial Gaussians, training and held-out views."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Problem:
         held_out: indices of the photos that are only judged by.
         start: (N,) the scene at first.
         task: of the trainer.
-        judge: says which state is best.
+        judge: selects the best state.
         training_judge: compares cameras.
     """
 
@@ -132,7 +132,7 @@ def evenly(views: Sequence[View], count: int) -> Sequence[View]:
 def _checked(gaussians: Gaussians, photos: PosedImages, most: int | None) -> Gaussians:
     """The given scene, no larger than was asked for."""
     if gaussians.ndim != 1 or not gaussians.num_gaussians:
-        raise ValueError(f"one scene (N,) with Gaussians is refined, got {tuple(gaussians.shape)}")
+        raise ValueError(f"expected one scene (N,) with N > 0, got {tuple(gaussians.shape)}")
     scene = gaussians.detach().to(torch.float32)
     scene.check()
     if most is None:

@@ -1,4 +1,7 @@
-"""What helps with few photos and harms with many; the limits and weights were measured."""
+"""Regularization by number of photos: it helps with few and harms with many.
+
+Thresholds and weights were measured.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a refinement has come, and what is due when."""
+"""The budget of a refinement, and its schedule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels that make depth smooth: semi-global aggregation of matching costs along four paths.
+"""Kernels of semi-global aggregation of matching costs along four paths.
 
 From Hirschmüller, "Stereo Processing by Semi-Global Matching and Mutual Information", 2008, eqs. 13
 and 14: along each path the cost of a pixel at a plane is its own plus the smallest of its

@@ -1,4 +1,4 @@
-"""What can be chosen about refinement, and what it reports and returns."""
+"""Settings of refinement, its progress reports and its result."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class RefinementSettings:
     """How long and how to refine.
 
     Args:
-        seconds: to spend, on the clock on the wall; None if `steps` limits it.
+        seconds: of wall time to spend; None if `steps` limits it.
         steps: number of optimizer steps; results then repeat bit for bit for equal seed and
             number of threads. None if `seconds` limits it. Exactly one of both is given.
         max_side: images are scaled down to this many pixels on their longer side.
         max_gaussians: cap on the number of Gaussians; None chooses it by image size (60 000 at
             640 pixels).
-        hold_out: every n-th view is held out to judge by, from the first on; 0 holds out none.
+        hold_out: every n-th view is held out for evaluation, from the first on; 0 holds out none.
             None holds out every eighth from eight photos on.
         seed: of every random choice.
         optimize_poses: also optimise the camera poses, in the second half.
@@ -60,7 +60,7 @@ class RefinementProgress:
     Args:
         step: optimizer steps so far.
         share: of the budget that is spent, in [0, 1].
-        seconds_left: estimated, on the clock on the wall.
+        seconds_left: estimated wall time.
         num_gaussians: Gaussians now.
         train_psnr: smoothed PSNR of the training views, dB.
         held_out_psnr: of the held-out views when last judged, dB; None if there are none.
@@ -103,7 +103,7 @@ class RefinedScene:
         start_psnr: of the views judged by, before the first step, dB.
         psnr: of the same views for the returned scene, dB.
         ssim: likewise.
-        curve: how it came about.
+        curve: quality over the run.
         num_steps: steps taken.
         stopped: why it ended: "budget", "converged" or "interrupted".
     """

@@ -1,4 +1,4 @@
-"""Kernel of the plane sweep: how well every pixel agrees with other views at every depth.
+"""Kernel of the plane sweep: the matching cost of every pixel at every depth.
 
 Each plane of constant depth in front of the reference view maps its pixels to those of a source
 view by a homography (Hartley and Zisserman, "Multiple View Geometry", 2004, section 13.1). The

@@ -1,4 +1,4 @@
-"""Steps of the optimizer: draw one photo's view, compare, move, and grow now and then."""
+"""Training steps: render one view, compare, step the optimizer, and densify at intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos as the optimizer uses them: one at a time, at whole and at half size."""
+"""Training views: one photo and its camera, at full and at half size."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class View:
         return float(self.K[0, 0])
 
     def with_depth(self, found: DepthMap) -> View:
-        """The view with what stereo found as its depth to be."""
+        """The view with stereo depth as a target."""
         height, width = self.image.shape[1:]
         return replace(self, inverse_depth=found.inverse_target(height, width).to(self.image))
 
@@ -110,7 +110,7 @@ def hold_out(count: int, every: int | None) -> tuple[list[int], list[int]]:
     training = [index for index in range(count) if index not in held_out]
     if not training:
         raise ValueError(
-            f"of {count} photos, holding out every {step}th leaves none to train with;"
+            f"holding out one photo in {step} leaves none of {count} to train with;"
             " give more photos, or hold_out=0"
         )
     return training, held_out

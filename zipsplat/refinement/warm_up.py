@@ -1,4 +1,4 @@
-"""Compile the kernels of refinement in a second process, while photos are read and matched."""
+"""Compile the kernels of refinement in a second process while cameras are estimated."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def test_one_bad_input_spares_the_others(
     inputs = [str(tmp_path / name) for name in ("empty", "broken.json", "missing")]
     assert convert.main([*inputs, str(good), "--output-dir", str(out), "--split", "train"]) == 1
     said = capsys.readouterr().err
-    for part in ("holds no pictures", "no valid JSON", "does not exist", "max_pairwise_d"):
+    for part in ("holds no pictures", "not valid JSON", "does not exist", "max_pairwise_d"):
         assert part in said
     manifest = json.loads((out / "train-scenes" / "manifest.json").read_text())
     assert sum(map(len, manifest["failures"].values())) == 3
