@@ -58,7 +58,7 @@ def test_a_scene_is_sharpened(scene, photos, cameras, tmp_path, capsys):
     assert (refinement["steps"], refinement["stopped"]) == (40, "budget")
     assert refinement["held_out"] == [0, 8]
     assert data["gaussians"] == 60
-    assert {"reading pictures and cameras", "refining", "writing"} == set(data["seconds"])
+    assert {"reading pictures and cameras", "refining", "writing"} <= set(data["seconds"])
     written, note = Gaussians.load_with_note(out)
     assert written.num_gaussians == 60
     assert note == "a note"
