@@ -23,8 +23,8 @@ SUMMARY = "between scene formats; prune, turn, scale"
 DESCRIPTION = """\
 Write a scene in another format, which the suffix names; .html is a page that shows it in any
 browser. On the way it can be cleaned, cropped, pruned, merged, its harmonics cut, and the whole be
-turned, moved and scaled, in this order. A cameras.json beside IN goes with it into another folder;
-a page starts at its first photo and flies from photo to photo.
+turned, moved and scaled, in this order. Cameras beside IN (NAME.cameras.json, cameras.json) go with
+it; a page starts at its first photo and flies from photo to photo.
 
 --transform takes a preset, a 4×4 similarity matrix as JSON (a list of rows), or a file with one:
   y-up     from y down (pictures, most .ply files) to y up (many 3D programs)
