@@ -35,6 +35,7 @@ ROOT = Path(__file__).parents[1]
 COLUMNS = 3
 FILM_SIZE = 384
 HOLD_OUT = 4
+BLACK = (0.0, 0.0, 0.0)  # what refinement draws on
 NUM_FRAMES = 24
 
 
@@ -128,13 +129,20 @@ def write_all(
         page,
         scene,
         title="ZipSplat demo",
+        background=BLACK,
         cameras=photos.cameras,
         poses=photos.poses,
         names=photos.names,
     )
     with progress_bar("filming", "frame") as report:
         viz.turntable(
-            scene, film, sweep_deg=None, render_size=FILM_SIZE, num_frames=num_frames, report=report
+            scene,
+            film,
+            sweep_deg=None,
+            render_size=FILM_SIZE,
+            num_frames=num_frames,
+            bg=BLACK,
+            report=report,
         )
     return {
         plain: "the scene, for any 3D Gaussian viewer",

@@ -483,6 +483,25 @@ def test_cameras_beside_a_scene_go_with_it_and_move_with_it(scene, tmp_path, cap
     assert not (tmp_path / "third" / "cameras.json").exists()
 
 
+def test_the_own_cameras_of_a_scene_get_the_name_of_its_copy(scene, tmp_path, capsys):
+    entry = {
+        "id": 0, "img_name": "a.png", "width": 40, "height": 30, "position": [1, 2, 3],
+        "rotation": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "fx": 50.0, "fy": 50.0,
+        "model": "SIMPLE_RADIAL", "params": [50.0, 20.0, 15.0, 0.1],
+    }  # fmt: skip
+    own = scene.with_name(f"{scene.stem}.cameras.json")
+    own.write_text(json.dumps([entry]))
+    assert run("convert", scene, scene.with_suffix(".spz")) == 0  # of the same name: nothing to do
+    how = "[[0,-2,0,5],[2,0,0,0],[0,0,2,0],[0,0,0,1]]"
+    assert run("convert", scene, tmp_path / "turned.ply", "--transform", how) == 0
+    (moved,) = json.loads((tmp_path / "turned.cameras.json").read_text())
+    assert moved["position"] == pytest.approx([-4 + 5, 2, 6])
+    assert moved["params"] == entry["params"]
+    capsys.readouterr()
+    assert run("info", tmp_path / "turned.ply", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["views"] == 1
+
+
 def test_the_version_of_spz_files_can_be_chosen(tmp_path):
     pytest.importorskip("zstandard")
     base = PEOPLE / "base_sh1.ply"

@@ -68,15 +68,24 @@ def cameras_beside(scene: str | PathLike[str]) -> SceneCameras | None:
     `point_cloud/iteration_N/` and its `cameras.json` two folders above. A file that cannot be read
     is left alone with a warning.
     """
-    scene = Path(scene)
+    path = file_beside(Path(scene))
+    if path is None:
+        return None
+    try:
+        return read_scene_cameras(path)
+    except (OSError, ValueError) as error:
+        logger.warning("no cameras are shown: %s", error)
+        return None
+
+
+def own_file(scene: Path) -> Path:
+    """`NAME.cameras.json` of the scene file `NAME.ply`, whether or not it exists."""
+    return scene.with_name(f"{scene.name.split('.')[0]}.{NAME}")
+
+
+def file_beside(scene: Path) -> Path | None:
+    """The file that `cameras_beside` reads, if there is one."""
     folder = scene.parent
     run = folder.parent.parent if folder.name.startswith("iteration_") else folder
-    own = folder / f"{scene.name.split('.')[0]}.{NAME}"
-    for path in (own, folder / NAME, run / NAME):
-        if path.is_file():
-            try:
-                return read_scene_cameras(path)
-            except (OSError, ValueError) as error:
-                logger.warning("no cameras are shown: %s", error)
-                return None
-    return None
+    places = (own_file(scene), folder / NAME, run / NAME)
+    return next((path for path in places if path.is_file()), None)

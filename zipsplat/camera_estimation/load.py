@@ -40,7 +40,11 @@ def load_cameras(
         FileNotFoundError: a file does not exist.
         ImportError: photos are distorted, and there is no `pycolmap`.
     """
-    capture = read_capture(Path(path), photos)
+    return straightened(read_capture(Path(path), photos), max_side)
+
+
+def straightened(capture: Capture, max_side: int | None) -> PosedImages:
+    """The photos of a capture without distortion; arguments and errors as `load_cameras`."""
 
     def load(view: int) -> tuple[Pixels, Lens]:
         photo = capture.photos[view]

@@ -3,7 +3,8 @@
 A list of {id, img_name, width, height, position, rotation, fx, fy}, one entry per photo: `position`
 is the camera centre, `rotation` holds the rows of the world-from-camera rotation in OpenCV axes
 (the layout of Kerbl et al., 2023). The principal point is the middle of the picture; where it is
-not, `cx` and `cy` are added, which viewers overlook.
+not, `cx` and `cy` are added; of distorted photos also `model` and `params`, COLMAP's camera model
+and its parameters. Viewers overlook these.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def write(
     Args:
         path: of the file.
         names: V file names.
-        lenses: V pinhole ones.
+        lenses: V of the pictures that the names mean.
         poses: V of (4, 4) world-from-camera, OpenCV axes.
     """
     views = zip(names, lenses, poses, strict=True)
@@ -56,11 +57,13 @@ def _entry(number: int, name: str, lens: Lens, pose: FloatArray) -> dict[str, An
     }
     if max(abs(cx - lens.width / 2), abs(cy - lens.height / 2)) >= _HALF_PIXEL:
         entry |= {"cx": cx, "cy": cy}
+    if lens.is_distorted:
+        entry |= {"model": lens.model, "params": list(lens.params)}
     return entry
 
 
 def read(path: Path) -> list[tuple[str, Lens, FloatArray]]:
-    """Read names, pinhole intrinsics and world-from-camera poses (4, 4).
+    """Read names, intrinsics and world-from-camera poses (4, 4).
 
     Raises:
         ValueError: if it is damaged or lacks something.
@@ -85,13 +88,20 @@ def is_viewer_list(content: object) -> bool:
 
 def _view(entry: dict[str, Any], what: str) -> tuple[str, Lens, FloatArray]:
     try:
-        width, height = int(entry["width"]), int(entry["height"])
-        fx, fy = float(entry["fx"]), float(entry["fy"])
-        cx, cy = float(entry.get("cx", width / 2)), float(entry.get("cy", height / 2))
+        lens = _lens(entry)
         columns = [np.array(entry["rotation"], float), np.array(entry["position"], float)[:, None]]
         pose = rigid(np.concatenate(columns, axis=1), "rotation and position")
-        return str(entry["img_name"]), Lens("PINHOLE", width, height, (fx, fy, cx, cy)), pose
+        return str(entry["img_name"]), lens, pose
     except KeyError as error:
         raise ValueError(f"{what}: has no {error}") from error
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{what}: {error}") from error
+
+
+def _lens(entry: dict[str, Any]) -> Lens:
+    width, height = int(entry["width"]), int(entry["height"])
+    if "model" in entry:
+        return Lens(str(entry["model"]), width, height, tuple(map(float, entry["params"])))
+    fx, fy = float(entry["fx"]), float(entry["fy"])
+    cx, cy = float(entry.get("cx", width / 2)), float(entry.get("cy", height / 2))
+    return Lens("PINHOLE", width, height, (fx, fy, cx, cy))

@@ -67,9 +67,16 @@ def _write_pieces(folder: Path, posed: PosedImages) -> None:
     viewer_list.write(folder / "cameras.json", names, lenses, poses)
 
 
-def write_viewer_list(path: Path, posed: PosedImages) -> None:
-    """Write the undistorted cameras as `cameras.json` of 3DGS viewers."""
-    viewer_list.write(path, posed.names, pinholes(posed), matrices(posed))
+def write_viewer_list(path: Path, posed: PosedImages, lenses: Sequence[Lens] | None = None) -> None:
+    """Write cameras as `cameras.json` of 3DGS viewers.
+
+    Args:
+        path: of the file.
+        posed: V images with their poses.
+        lenses: V of the photos as taken, where the names mean those; else the names mean the
+            undistorted images.
+    """
+    viewer_list.write(path, posed.names, lenses or pinholes(posed), matrices(posed))
 
 
 def write_transforms(path: Path, estimate: CameraEstimate) -> None:

@@ -177,7 +177,7 @@ def _write(output: Path, estimate: CameraEstimate) -> list[Path]:
     if output.name == _TRANSFORMS:
         write_transforms(output, estimate)
         return [output, output.with_name(POINTS)]
-    write_viewer_list(output, estimate.images)
+    write_viewer_list(output, estimate.images, estimate.lenses)
     return [output]
 
 

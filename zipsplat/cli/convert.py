@@ -22,8 +22,9 @@ NAME = "convert"
 SUMMARY = "convert between scene formats; clean, reduce, transform"
 DESCRIPTION = """\
 Convert a scene to the format that the suffix of OUT names; .html is a page that shows it in any
-browser. The options below are applied in the order in which they are listed. A cameras.json beside
-IN is carried along to another folder; a page starts at its first camera and flies between them.
+browser. The options below are applied in the order in which they are listed. Cameras beside IN
+(NAME.cameras.json, cameras.json) are carried along; a page starts at the first camera and flies
+between them.
 
 --transform takes a preset, a 4×4 similarity matrix as JSON (a list of rows), or a file with one:
   y-up     from y down (OpenCV, most .ply files) to y up (many 3D programs)

@@ -18,7 +18,7 @@ SUMMARY = "what is in a scene, checkpoint, picture, video or file of cameras"
 DESCRIPTION = """\
 Show what is in a file: a scene (number of Gaussians, extent, what cannot be used), a
 checkpoint (architecture, parameters), a picture (size, orientation), a video (frames, rotation), or
-cameras (COLMAP folder, transforms.json, cameras.json). For a scene, cameras.json beside it counts.
+cameras (COLMAP folder, transforms.json, cameras.json). For a scene, those beside it count.
 Nothing in the file is executed.
 """
 EXAMPLES = """\
@@ -95,9 +95,11 @@ def _scene(path: Path) -> dict[str, Any]:
 
 
 def _cameras_beside(scene: Path) -> dict[str, Any]:
-    """What `cameras.json` in the folder of a scene says, if there is one."""
-    file = scene.with_name("cameras.json")
-    if not file.is_file():
+    """What the cameras beside a scene say, if there are any."""
+    from zipsplat.camera_estimation.beside import file_beside
+
+    file = file_beside(scene)
+    if file is None:
         return {}
     try:
         found = _cameras(file)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zipsplat.cli.console import Console, Stages
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from zipsplat.camera_estimation.capture import Lens
     from zipsplat.depth.predictor import DepthAnything
     from zipsplat.posed_images import PosedImages
     from zipsplat.refinement import RefinedScene
@@ -23,14 +25,40 @@ AUTO = "auto"
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class PosedPictures:
+    """Pictures with cameras.
+
+    Args:
+        images: V undistorted ones.
+        lenses: V of the pictures as they were given.
+    """
+
+    images: PosedImages
+    lenses: tuple[Lens, ...]
+
+    def refined(self, result: RefinedScene) -> PosedPictures:
+        """With the cameras that a refinement gave back."""
+        cameras, poses = result.cameras.cpu(), result.poses.cpu()
+        return replace(self, images=replace(self.images, cameras=cameras, poses=poses))
+
+    def write(self, path: Path) -> None:
+        """Write the cameras of the pictures as they were given, for the next refinement."""
+        from zipsplat.camera_estimation.write import write_viewer_list
+
+        write_viewer_list(path, self.images, self.lenses)
+
+
 def known_cameras(
     options: argparse.Namespace, photos: Sequence[str], console: Console
-) -> PosedImages:
+) -> PosedPictures:
     """Pictures with the cameras of the file that was named; as `load_cameras`."""
-    from zipsplat.camera_estimation import load_cameras
+    from zipsplat.camera_estimation.load import read_capture, straightened
 
     with console.stage("reading pictures and cameras"):
-        return load_cameras(options.cameras, list(photos) or None, max_side=options.refine_size)
+        capture = read_capture(Path(options.cameras), list(photos) or None)
+        images = straightened(capture, options.refine_size)
+    return PosedPictures(images, tuple(photo.lens for photo in capture.photos))
 
 
 def found_cameras(
@@ -38,7 +66,7 @@ def found_cameras(
     photos: Sequence[str] | Sequence[Tensor],
     console: Console,
     model: DepthAnything | None = None,
-) -> PosedImages:
+) -> PosedPictures:
     """Pictures with the cameras that structure from motion finds, or else the model.
 
     As `estimate_cameras`.
@@ -57,17 +85,12 @@ def found_cameras(
         logger.warning("left out %s: %s", photo.name, photo.reason)
     for warning in estimate.warnings:
         logger.warning("cameras: %s", warning)
-    return estimate.images
+    return PosedPictures(estimate.images, estimate.lenses)
 
 
 def on_device(photos: PosedImages, device: torch.device) -> PosedImages:
     """The same pictures elsewhere."""
     return replace(photos, images=tuple(image.to(device) for image in photos.images))
-
-
-def with_cameras_of(photos: PosedImages, result: RefinedScene) -> PosedImages:
-    """The pictures with the cameras that a refinement gave back."""
-    return replace(photos, cameras=result.cameras.cpu(), poses=result.poses.cpu())
 
 
 def pictures_to_match(options: argparse.Namespace, console: Console) -> list[str] | list[Tensor]:
@@ -91,7 +114,7 @@ def pictures_to_match(options: argparse.Namespace, console: Console) -> list[str
 
 def cameras_or_none(
     options: argparse.Namespace, console: Console, model: DepthAnything | None = None
-) -> PosedImages | None:
+) -> PosedPictures | None:
     """The pictures with cameras; None, after a warning, if none are found."""
     from zipsplat.camera_estimation import CamerasNotFoundError
 

@@ -25,7 +25,7 @@ from zipsplat.cli.depth_start import (
     load_depth_anything,
     reconstruct_from_depth,
 )
-from zipsplat.cli.posed_pictures import cameras_or_none, on_device, with_cameras_of
+from zipsplat.cli.posed_pictures import PosedPictures, cameras_or_none, on_device
 from zipsplat.cli.refining import (
     DEFAULT_AMOUNT,
     add_refinement,
@@ -37,14 +37,13 @@ from zipsplat.cli.refining import (
     run_refinement,
     settings_of,
 )
-from zipsplat.cli.scene_files import check_scene_file, write_scene
+from zipsplat.cli.scene_files import BLACK, check_scene_file, write_scene
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from zipsplat.depth.predictor import DepthAnything
     from zipsplat.gaussians import Gaussians
-    from zipsplat.posed_images import PosedImages
     from zipsplat.predictor import ZipSplat
     from zipsplat.refinement import RefinedScene
 
@@ -172,16 +171,15 @@ def run(options: argparse.Namespace, console: Console) -> None:
     choose_device(options.device)
     options.weights = options.weights or (RELEASED if options.refine is None else SMALL)
     made = _make(options, console)
+    images = None if made.pictures is None else made.pictures.images
     with console.stage("writing"):
         for path in options.output:
-            write_scene(path, made.gaussians, note=made.note, photos=made.photos)
-        if made.photos is not None:
-            from zipsplat.camera_estimation.write import write_viewer_list
-
-            write_viewer_list(cameras, made.photos)
+            write_scene(path, made.gaussians, note=made.note, photos=images)
+        if made.pictures is not None:
+            made.pictures.write(cameras)
             outputs.append(cameras)
     if options.turntable is not None:
-        _film(options, console, made.gaussians)
+        _film(options, console, made)
     _report(options, console, made, outputs)
 
 
@@ -193,14 +191,14 @@ class _Made:
         gaussians: (N,) the scene, on the CPU.
         num_views: pictures that it was made of.
         note: about the licence of the weights that took part.
-        photos: the pictures with their cameras, where these are known.
+        pictures: with their cameras, where these are known.
         refined: what a refinement told.
     """
 
     gaussians: Gaussians
     num_views: int
     note: str
-    photos: PosedImages | None = None
+    pictures: PosedPictures | None = None
     refined: RefinedScene | None = None
 
 
@@ -211,14 +209,15 @@ def _make(options: argparse.Namespace, console: Console) -> _Made:
     from zipsplat.weights import licence_note
 
     depth_model = load_depth_anything(options, console)
-    photos = None
+    pictures = None
     if options.refine is not None:
         with compiling_meanwhile(options, options.inputs, console):
-            photos = cameras_or_none(options, console, depth_model)
-    if photos is None:
+            pictures = cameras_or_none(options, console, depth_model)
+    if pictures is None:
         views = _read(options, console)
         scene = _reconstruct(options, console, views, depth_model)
         return _Made(scene, len(views), licence_note(options.weights))
+    photos = pictures.images
     settings = settings_of(options, options.refine, photos, options.compression)
     device = choose_device(options.device)
     if depth_model is not None:
@@ -230,17 +229,18 @@ def _make(options: argparse.Namespace, console: Console) -> _Made:
     note = "" if start is None else licence_note(options.weights)
     start = None if start is None else start.to(device)
     result = run_refinement(start, on_device(photos, device), settings, console)
-    refined = with_cameras_of(photos, result)
+    refined = pictures.refined(result)
     return _Made(result.gaussians.cpu(), len(photos), note, refined, result)
 
 
-def _film(options: argparse.Namespace, console: Console, gaussians: Gaussians) -> None:
+def _film(options: argparse.Namespace, console: Console, made: _Made) -> None:
     from zipsplat import viz
     from zipsplat.framing import best_sweep
 
+    scene, background = made.gaussians, viz.WHITE if made.refined is None else BLACK
     with console.stage("filming", "frame") as report:
-        sweep = best_sweep(gaussians, viz.FOV_DEG)
-        viz.turntable(gaussians, options.turntable, sweep_deg=sweep, report=report)
+        sweep = best_sweep(scene, viz.FOV_DEG)
+        viz.turntable(scene, options.turntable, sweep_deg=sweep, bg=background, report=report)
 
 
 def _report(

@@ -10,10 +10,10 @@ from zipsplat.cli.arguments import add_device, add_overwrite, check_outputs, cou
 from zipsplat.cli.console import Console, file_data, file_line
 from zipsplat.cli.posed_pictures import (
     AUTO,
+    PosedPictures,
     found_cameras,
     known_cameras,
     on_device,
-    with_cameras_of,
 )
 from zipsplat.cli.refining import (
     DEFAULT_AMOUNT,
@@ -30,7 +30,6 @@ from zipsplat.cli.scene_files import check_scene_file, write_scene
 
 if TYPE_CHECKING:
     from zipsplat.gaussians import Gaussians
-    from zipsplat.posed_images import PosedImages
 
 NAME = "refine"
 SUMMARY = "optimise a scene against its pictures"
@@ -91,7 +90,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> None:
     """Refine."""
-    from zipsplat.camera_estimation.write import write_viewer_list
     from zipsplat.predictor import choose_device
 
     scene_file, inputs = _scene_and_pictures(options.inputs)
@@ -103,15 +101,16 @@ def run(options: argparse.Namespace, console: Console) -> None:
     _check_cameras(options, scene_file, inputs)
     scene, note = _read_scene(options, scene_file)
     with compiling_meanwhile(options, inputs, console):
-        photos = _photos(options, inputs, console)
+        pictures = _photos(options, inputs, console)
+    photos = pictures.images
     settings = settings_of(options, options.time, photos)
     there = on_device(photos, choose_device(options.device))
     result = run_refinement(scene, there, settings, console)
     with console.stage("writing"):
-        refined = with_cameras_of(photos, result)
+        refined = pictures.refined(result)
         for path in options.output:
-            write_scene(path, result.gaussians.cpu(), note=note, photos=refined)
-        write_viewer_list(cameras, refined)
+            write_scene(path, result.gaussians.cpu(), note=note, photos=refined.images)
+        refined.write(cameras)
     console.result(
         [*refinement_lines(result), *(file_line(path) for path in [*outputs, cameras])],
         {
@@ -173,7 +172,7 @@ def _read_scene(
     return scene.to(choose_device(options.device)), note
 
 
-def _photos(options: argparse.Namespace, inputs: list[str], console: Console) -> PosedImages:
+def _photos(options: argparse.Namespace, inputs: list[str], console: Console) -> PosedPictures:
     """The pictures with their cameras."""
     if options.cameras != AUTO:
         return known_cameras(options, inputs, console)

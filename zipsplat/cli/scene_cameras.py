@@ -1,4 +1,4 @@
-"""The cameras.json beside a scene, which goes with it when the scene is converted."""
+"""The cameras beside a scene, which go with it when the scene is converted."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from zipsplat.pose import Pose
 
 logger = logging.getLogger(__name__)
-
-NAME = "cameras.json"
 
 
 @dataclass(frozen=True)
@@ -42,14 +40,19 @@ class CarriedCameras:
 
 
 def cameras_to_carry(scene: Path, target: Path) -> CarriedCameras | None:
-    """The cameras beside a scene, if there are any and the target is a scene in another folder.
+    """The cameras beside a scene, if there are any and the target is a scene that has none yet.
 
-    Unreadable ones are warned about and stay behind.
+    Those of `NAME.ply` alone get the name of the target; a `cameras.json`, which is of all scenes
+    in its folder, keeps its name and goes to another folder only. Unreadable ones are warned about
+    and stay behind.
     """
     from zipsplat.camera_estimation import viewer_list
+    from zipsplat.camera_estimation.beside import NAME, own_file
     from zipsplat.cli.scene_files import is_page
 
-    source, beside = scene.with_name(NAME), target.with_name(NAME)
+    source, beside = own_file(scene), own_file(target)
+    if not source.is_file():
+        source, beside = scene.with_name(NAME), target.with_name(NAME)
     if not source.is_file() or is_page(target) or source.resolve() == beside.resolve():
         return None
     try:

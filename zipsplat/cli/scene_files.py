@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from zipsplat.posed_images import PosedImages
 
 PAGE_SUFFIXES = (".html", ".htm")
+BLACK = (0.0, 0.0, 0.0)
+"""Behind scenes that were optimised against photos, as 3DGS does it: they are opaque on it."""
 
 
 def check_scene_file(path: Path) -> None:
@@ -57,6 +59,7 @@ def write_scene(
         scene,
         note=note,
         title=title,
+        background=BLACK,
         cameras=photos.cameras,
         poses=photos.poses,
         names=photos.names,
