@@ -36,9 +36,10 @@ SUMMARY = "optimise a scene against its pictures"
 DESCRIPTION = """\
 Optimise a scene until renderings match its pictures, or make a scene from pictures alone.
 
-With a scene file, --cameras is required: the cameras of the pictures in the frame of that scene, as
-`zipsplat reconstruct --refine` and `zipsplat refine` write them. Without one, cameras are estimated
-by structure from motion unless --cameras is given, and Gaussians are initialized from stereo depth.
+A scene file needs the cameras of the pictures in its frame: --cameras, or else NAME.cameras.json or
+cameras.json beside it, as `zipsplat reconstruct --refine` and `zipsplat refine` write them. Without
+a scene, cameras are estimated by structure from motion unless --cameras is given, and Gaussians are
+initialized from stereo depth.
 
 The result is never worse than the start, by PSNR on the held-out pictures or, without them, on the
 training pictures. Ctrl-C keeps the best so far. No network and no weights are needed.
@@ -47,7 +48,7 @@ EXAMPLES = """\
 examples:
   zipsplat refine photos/ -o scene.ply
   zipsplat refine clip.mp4 -o scene.ply --time 60 --refine-size 848
-  zipsplat refine scene.ply photos/ --cameras scene.cameras.json -o better.ply
+  zipsplat refine scene.ply photos/ -o better.ply   # cameras of scene.cameras.json
   zipsplat refine --cameras colmap_project/ -o scene.ply --time 1500steps
 """
 
@@ -140,6 +141,8 @@ def _scene_and_pictures(inputs: list[str]) -> tuple[Path | None, list[str]]:
 def _check_cameras(options: argparse.Namespace, scene_file: Path | None, inputs: list[str]) -> None:
     """Refuse, before any work is done, pictures whose cameras cannot be known.
 
+    Cameras beside a scene are taken unless others are named.
+
     Raises:
         ValueError: what is missing.
     """
@@ -150,6 +153,12 @@ def _check_cameras(options: argparse.Namespace, scene_file: Path | None, inputs:
     if options.cameras != AUTO:
         return
     if scene_file is not None:
+        from zipsplat.camera_estimation.beside import file_beside
+
+        beside = file_beside(scene_file)
+        if beside is not None:
+            options.cameras = str(beside)
+            return
         raise ValueError(
             f"{scene_file}: the cameras of its pictures, in its own frame, are needed: --cameras"
             f" FILE, such as the {scene_file.stem}.cameras.json that `zipsplat reconstruct"

@@ -70,6 +70,18 @@ def test_a_scene_is_sharpened(scene, photos, cameras, tmp_path, capsys):
     assert len(json.loads((out.parent / "better.cameras.json").read_text())) == 9
 
 
+def test_cameras_beside_a_scene_are_taken(scene, photos, cameras, tmp_path, capsys):
+    """`photos` wrote cameras.json into the folder of the scene."""
+    assert cameras.parent == scene.parent
+    told = ("-o", tmp_path / "better.ply", "--time", "2steps", "--json")
+    assert run("refine", scene, photos, *told) == 0
+    assert json.loads(capsys.readouterr().out)["refinement"]["steps"] == 2
+    cameras.unlink()
+    again = ("-o", tmp_path / "again.ply", "--time", "2steps")
+    assert run("refine", scene, photos, *again) == 1
+    assert "--cameras FILE" in capsys.readouterr().err
+
+
 def test_pictures_alone_become_a_scene(photos, cameras, tmp_path, capsys):
     out = tmp_path / "made.ply"
     told = ("--cameras", cameras, "-o", out, "--time", "60steps", "--max-gaussians", "300")
