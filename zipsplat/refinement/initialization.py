@@ -28,6 +28,9 @@ SH_DEGREE = 1
 FEW_PHOTOS = 8  # below it, a feed-forward scene helps
 DETAIL_SHARE = 0.7  # of the probability of a pixel; the rest is uniform
 MIN_RADIUS, MAX_RADIUS = 0.5, 12.0  # pixels of the photos
+# With 18 frames of a drone video at 424 px, 700 steps end at 33.0 dB with 0.4 of the radius within
+# one photo, 32.5 dB with all of it, 32.9 with a quarter; with 4 photos all of it is best.
+SINGLE_PHOTOS = 4
 OPACITY, FAINT = 0.5, 0.1  # on surfaces; elsewhere
 HOLE_SHARE = 0.2  # of the Gaussians, where the photos do not agree
 NUM_NEIGHBORS = 3
@@ -202,10 +205,15 @@ def _unproject(
     density: Tensor,
     opacity: float,
 ) -> Gaussians:
-    """Gaussians at pixel coordinates (N, 2) of a depth map; `density` is their number per pixel."""
+    """Gaussians at pixel coordinates (N, 2) of a depth map; `density` is their number per pixel.
+
+    Their radius is half their distance. Where many photos show one surface, the Gaussians of the
+    others lie between them: as if of V photos more than 4, V / 4 showed the same.
+    """
     z = _at(depth.depth[None], pixels)[:, 0]
     means = posed.poses[view].to(torch.float32).transform(depth.camera.unproject(pixels, z))
     zoom = posed.cameras.size[view, 0] / depth.camera.size[0]
+    density = density * max(1.0, len(posed) / SINGLE_PHOTOS)
     radius = (0.5 * zoom * density.clamp_min(1e-12).rsqrt()).clamp(MIN_RADIUS, MAX_RADIUS)
     scale = posed.cameras.size[view] / depth.camera.size
     colors = _at(posed.images[view].float().cpu(), pixels * scale)
