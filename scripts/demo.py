@@ -170,7 +170,7 @@ def contact_sheet(
         camera, pose = shown_photos.cameras[view], shown_photos.poses[view : view + 1]
         pictures += viz.render_frames(refined.gaussians, camera, pose, viz.Look(mode="depth"))
     labels += ["depth"] * len(views)
-    return viz.contact_sheet(pictures, labels, columns=len(views))
+    return viz.contact_sheet(pictures, labels, columns=len(views), cell_width=320)
 
 
 def renders(scene: Gaussians, photos: PosedImages) -> Sequence[Tensor]:

@@ -302,7 +302,7 @@ def test_no_number_in_a_model_is_believed(posed: PosedImages, tmp_path: Path, pa
     [
         ("{", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
-        ("[]", "no transforms.json"),
+        ("[]", "not a transforms.json"),
         ('[{"img_name": "a"}]', "entry 0: has no 'width'"),
         ('[{"img_name": "a", "width": 1e400}]', "entry 0: "),
         (
@@ -313,7 +313,7 @@ def test_no_number_in_a_model_is_believed(posed: PosedImages, tmp_path: Path, pa
         (
             '[{"img_name": "a", "width": 8, "height": 8, "fx": 1, "fy": 1,'
             ' "rotation": [[2, 0, 0], [0, 1, 0], [0, 0, 1]], "position": [0, 0, 0]}]',
-            "no rotation and translation",
+            "not a rotation and translation",
         ),
     ],
 )

@@ -196,7 +196,6 @@ def test_ctrl_c_keeps_the_best_so_far(scene, photos, cameras, tmp_path, capsys, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("SCENE", "PHOTOS", "-o", "OUT"), "--cameras FILE"),
         (("-o", "OUT"), "no pictures"),
         (("SCENE", "PHOTOS", "--cameras", "CAMERAS", "-o", "SCENE"), "exists already"),
         (("PHOTOS", "-o", "OUT", "--save-cameras", "x.txt"), "must end in .json"),

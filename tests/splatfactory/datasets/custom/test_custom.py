@@ -123,7 +123,7 @@ def test_intrinsics_of_frames_blender_and_ngp(write_capture: WriteCapture) -> No
     ("changes", "message"),
     [
         ({"frames": []}, "has no frames"),
-        ({"frames": {"a": 1}}, "needs a list `frames`"),
+        ({"frames": {"a": 1}}, "has no list `frames`"),
         ({"frames": [{"file_path": "images/0.png"}]}, "has no `transform_matrix`"),
         ({"frames": [{"file_path": "gone.png", "transform_matrix": 0}]}, "none of the 1 pictures"),
         ({"frames": [{"file_path": "images/0.png", "transform_matrix": [[1]]}]}, "4 x 4 matrix"),
@@ -133,7 +133,7 @@ def test_intrinsics_of_frames_blender_and_ngp(write_capture: WriteCapture) -> No
                     {"file_path": "images/0.png", "transform_matrix": (np.eye(4) * 2).tolist()}
                 ]
             },
-            "no rotation and translation",
+            "not a rotation and translation",
         ),
         ({"fl_x": None, "fl_y": None}, "no focal length"),
         ({"fl_x": -3.0}, "positive size and focal length"),
