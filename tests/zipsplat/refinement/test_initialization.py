@@ -98,6 +98,20 @@ def test_half_the_spacing_is_the_scale() -> None:
     torch.testing.assert_close(few.scales, torch.full((4, 3), 12 * pixel))
 
 
+@pytest.mark.parametrize(("num_views", "share"), [(2, 1.0), (4, 1.0), (16, 0.5)])
+def test_gaussians_are_smaller_where_many_photos_show_one_surface(num_views: int, share: float):
+    """As many Gaussians a photo; of 16 photos as if four showed the same: half the distance."""
+    generator = torch.Generator().manual_seed(0)
+    photos = without_points(wall_photos(num_views))
+    flat = replace(photos, images=tuple(torch.full_like(i, 0.5) for i in photos.images))
+    scene = draw_surfaces(flat, flat_maps(flat), 25 * num_views, generator)
+    H, W = flat.images[0].shape[1:]
+    spacing = (H * W / 25) ** 0.5 * 2.0 / float(flat.cameras.f[0, 0])
+    torch.testing.assert_close(
+        scene.scales[:, 0].median(), torch.tensor(0.5 * share * spacing), rtol=0.05, atol=0
+    )
+
+
 def test_detail_draws_gaussians() -> None:
     photos = without_points(wall_photos(2))
     images = tuple(image.clone() for image in photos.images)
