@@ -59,6 +59,39 @@ def color(text: str) -> tuple[float, float, float]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def add_pictures(parser: argparse.ArgumentParser) -> None:
+    """The pictures or the video to work on."""
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="pictures, a folder, a quoted pattern, or one video",
+    )
+
+
+def add_scene_outputs(parser: argparse.ArgumentParser) -> None:
+    """The scene files to write."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        action="append",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="scene file or page.html; the suffix selects the format; may be repeated",
+    )
+
+
+def add_num_frames(parser: argparse._ActionsContainer) -> None:
+    """How many of the frames or pictures to use; to a parser, or to a group of one."""
+    parser.add_argument(
+        "--num-frames",
+        type=count,
+        metavar="N",
+        help="use N frames, evenly spaced (default: 24 of a video, all of pictures)",
+    )
+
+
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """The permission to replace files."""
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")

@@ -7,7 +7,14 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zipsplat.cli.arguments import add_overwrite, check_outputs, count, positive
+from zipsplat.cli.arguments import (
+    add_num_frames,
+    add_overwrite,
+    add_pictures,
+    check_outputs,
+    count,
+    positive,
+)
 from zipsplat.cli.console import Console, Stages, file_data, file_line
 
 if TYPE_CHECKING:
@@ -44,12 +51,7 @@ _FILM_WIDTH_MM = 36.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="INPUT",
-        help="pictures, a folder, a quoted pattern, or one video",
-    )
+    add_pictures(parser)
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="OUT", help="folder or .json; see above"
     )
@@ -72,12 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MM",
         help="fix the focal length to this 35 mm equivalent (phones 26, drones 24)",
     )
-    parser.add_argument(
-        "--num-frames",
-        type=count,
-        metavar="N",
-        help="use N frames, evenly spaced (default: 24 of a video, all of pictures)",
-    )
+    add_num_frames(parser)
     parser.add_argument(
         "--max-side",
         type=count,

@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zipsplat.cli.arguments import add_device, add_overwrite, check_outputs, count
+from zipsplat.cli.arguments import (
+    add_device,
+    add_num_frames,
+    add_overwrite,
+    add_pictures,
+    check_outputs,
+    count,
+)
 from zipsplat.cli.console import Console
 
 if TYPE_CHECKING:
@@ -35,21 +42,11 @@ _READ_FACTOR = 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="INPUT",
-        help="pictures, a folder, a quoted pattern, or one video",
-    )
+    add_pictures(parser)
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="DIR", help="folder to write to"
     )
-    parser.add_argument(
-        "--num-frames",
-        type=count,
-        metavar="N",
-        help="use N frames, evenly spaced (default: 24 of a video, all of pictures)",
-    )
+    add_num_frames(parser)
     parser.add_argument(
         "--weights",
         default="da3-small",

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 from zipsplat.cli.arguments import (
     FILM_SUFFIXES,
     add_device,
+    add_num_frames,
     add_overwrite,
+    add_pictures,
+    add_scene_outputs,
     check_outputs,
     check_suffix,
     color,
@@ -80,21 +83,8 @@ _LEAST_FACTOR = 2  # of the shorter side, whatever the shape
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="INPUT",
-        help="pictures, a folder, a quoted pattern, or one video",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        action="append",
-        required=True,
-        type=Path,
-        metavar="FILE",
-        help="scene file or page.html; the suffix selects the format; may be repeated",
-    )
+    add_pictures(parser)
+    add_scene_outputs(parser)
     parser.add_argument(
         "--compression",
         type=share,
@@ -104,12 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " with --refine, share of the default cap on Gaussians",
     )
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument(
-        "--num-frames",
-        type=count,
-        metavar="N",
-        help="use N frames, evenly spaced (default: 24 of a video, all of pictures)",
-    )
+    add_num_frames(choice)
     choice.add_argument("--stride", type=count, metavar="N", help="use every N-th frame")
     parser.add_argument(
         "--weights",

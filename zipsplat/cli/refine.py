@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zipsplat.cli.arguments import add_device, add_overwrite, check_outputs, count
+from zipsplat.cli.arguments import (
+    add_device,
+    add_num_frames,
+    add_overwrite,
+    add_scene_outputs,
+    check_outputs,
+)
 from zipsplat.cli.console import Console, file_data, file_line
 from zipsplat.cli.posed_pictures import (
     AUTO,
@@ -61,15 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[SCENE] INPUT",
         help="a scene file to start from, then pictures, a folder, a quoted pattern, or one video",
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        action="append",
-        required=True,
-        type=Path,
-        metavar="FILE",
-        help="scene file or page.html; the suffix selects the format; may be repeated",
-    )
+    add_scene_outputs(parser)
     parser.add_argument(
         "--time",
         type=amount,
@@ -78,12 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"seconds (default {DEFAULT_AMOUNT}), or a number of steps (1500steps), which is"
         " reproducible bit for bit",
     )
-    parser.add_argument(
-        "--num-frames",
-        type=count,
-        metavar="N",
-        help="use N frames, evenly spaced (default: 24 of a video, all of pictures)",
-    )
+    add_num_frames(parser)
     add_refinement(parser)
     add_device(parser)
     add_overwrite(parser)
