@@ -116,6 +116,7 @@ def test_torchrun_restarts_killed_workers_and_changes_nothing(workplace: Path, s
 def test_a_job_of_two_nodes_loses_one_is_queued_again_and_changes_nothing(workplace: Path, started):
     """Two nodes of two processes, started as `examples/cluster/slurm.sbatch` does."""
     common = ["--conf", "conf.yaml", "train.num_steps=20", "train.save_every_iter=2",
+              "data.val_scenes=4", "data.batch_size=8", "data.image_num_range=[2,2]",
               "train.ddp_timeout_minutes=2", "--distributed", "--restore"]  # fmt: skip
 
     def submit(name: str) -> list:
