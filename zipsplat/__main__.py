@@ -1,8 +1,13 @@
 """`python -m zipsplat` is the command `zipsplat`."""
 
-import sys
-
 from zipsplat.cli import main
+from zipsplat.native_work import exit_process
+
+
+def run() -> None:
+    """Run the command and end the process with its status."""
+    exit_process(main())
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

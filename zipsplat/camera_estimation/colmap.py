@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,29 +29,6 @@ def require() -> Any:
         )
     pycolmap.logging.minloglevel = 3  # failures are reported by our own errors
     return pycolmap
-
-
-def interruptible(work: Callable[[], Any]) -> Any:
-    """Do long work of `pycolmap` in a thread of its own, so that Ctrl-C need not wait for its end.
-
-    After an interruption the thread lives on until the process ends.
-    """
-    outcome: list[Any] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(work())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(timeout=0.2)
-    if errors:
-        raise errors[0]
-    return outcome[0]
 
 
 def lens_of(camera: Any) -> Lens:

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from zipsplat.camera_estimation.capture import Capture, FloatArray, Photo
-from zipsplat.camera_estimation.colmap import interruptible, lens_of, require
+from zipsplat.camera_estimation.colmap import lens_of, require
 from zipsplat.camera_estimation.doubts import Evidence, disagreement, doubts
 from zipsplat.camera_estimation.focal import Focal
 from zipsplat.camera_estimation.support import PairMatches, support
 from zipsplat.images import image_info
+from zipsplat.native_work import interruptible
 from zipsplat.posed_images import SparsePoints
 
 GLOBAL, INCREMENTAL = "global", "incremental"
@@ -114,12 +115,15 @@ def solve(
     if len(files) < MIN_PHOTOS:
         raise CamerasNotFoundError(0, len(files), "cameras need at least 2 photos of one place")
     require()
-    with tempfile.TemporaryDirectory(prefix="zipsplat-cameras-") as folder:
+    # An interrupted thread may still write into the folder while it is removed.
+    with tempfile.TemporaryDirectory(
+        prefix="zipsplat-cameras-", ignore_cleanup_errors=True
+    ) as folder:
         work = _Work(files, focals, search, Path(folder))
         on_stage("finding features")
-        work.extract()
+        interruptible(work.extract)
         on_stage("matching")
-        work.match()
+        interruptible(work.match)
         on_stage("solving for cameras")
         return work.map()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from zipsplat.camera_estimation.straightening import Pixels, to_bytes
 from zipsplat.camera_estimation.structure_from_motion import Search, solve
 from zipsplat.images import is_image_file, load_image
 from zipsplat.inputs import natural_key
+from zipsplat.native_work import exit_process
 from zipsplat.video import is_video_file, load_video
 
 TOOL = "custom.convert"
@@ -240,4 +240,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_process(main())
