@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import operator
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,6 +101,31 @@ def load_video(
         FileNotFoundError: there is no such file.
         ValueError: there is no video in the file, it is damaged, or a number is out of range.
     """
+    frames = numbered_frames(
+        path,
+        num_frames,
+        stride,
+        max_side=max_side,
+        min_side=min_side,
+        background=background,
+        skip_bad=skip_bad,
+        report=report,
+    )
+    return list(frames.values())
+
+
+def numbered_frames(
+    path: str | Path,
+    num_frames: int = 8,
+    stride: int | None = None,
+    *,
+    max_side: int | None = None,
+    min_side: int | None = None,
+    background: Background = "white",
+    skip_bad: bool = False,
+    report: Report | None = None,
+) -> dict[int, Tensor]:
+    """Frames of a clip by their numbers, counted from 0; arguments and errors as `load_video`."""
     _positive("num_frames", num_frames)
     if max_side is not None:
         _positive("max_side", max_side)
@@ -112,8 +138,29 @@ def load_video(
         frames, _ = clip.decode(exact, count)
     if not frames:
         raise ValueError(f"{path}: every frame is damaged")
-    clip.report_conversion()
-    return [torch.from_numpy(frame).permute(2, 0, 1).float() / 255 for frame in frames]
+    return clip.pictures(frames)
+
+
+def frames_at(
+    path: str | Path, numbers: Collection[int], *, max_side: int | None = None
+) -> dict[int, Tensor]:
+    """The frames with these numbers, as `numbered_frames` returned them before.
+
+    Args:
+        path: of the clip.
+        numbers: counted from 0 in the order in which frames are shown.
+        max_side: frames are scaled down so that their longer side has at most this many pixels.
+
+    Returns:
+        Pictures (3, H, W), float32 RGB in [0, 1], without the numbers that the clip does not have.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: there is no video in the file, or one of these frames is damaged.
+    """
+    clip = _Clip(Path(path), max_side)
+    frames, _ = clip.decode(numbers, clip.count_packets())
+    return clip.pictures(frames)
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float = 30) -> None:
@@ -151,15 +198,16 @@ def video_info(path: str | Path, report: Report | None = None) -> VideoInfo:
         ValueError: there is no video in the file or it is damaged.
     """
     clip = _Clip(Path(path), report=report)
-    (frame,), count = clip.decode([0], clip.count_packets())
+    frames, count = clip.decode([0], clip.count_packets())
+    height, width = frames[0].shape[:2]
     with clip.open() as (container, stream):
         duration = stream.duration * stream.time_base if stream.duration else None
         first = next(container.decode(stream))
         orientation = _orientation(first)
         return VideoInfo(
             num_frames=count,
-            width=frame.shape[1],
-            height=frame.shape[0],
+            width=width,
+            height=height,
             rotation_deg=orientation.turn_deg,
             duration_s=None if duration is None else float(duration),
             codec=stream.codec_context.name,
@@ -180,6 +228,17 @@ def frame_indices(count: int, num_frames: int, stride: int | None = None) -> lis
         return list(range(0, count, _positive("stride", stride)))
     chosen = min(_positive("num_frames", num_frames), count)
     return [int(index) for index in np.linspace(0, count - 1, chosen).round()]
+
+
+def frame_name(number: int) -> str:
+    """The name of a frame as a picture; it tells the frame's number in the clip."""
+    return f"frame_{number:06d}.png"
+
+
+def frame_number(name: str) -> int | None:
+    """The frame that `frame_name` named so; None if it did not."""
+    match = re.fullmatch(r"frame_(\d{6,})\.png", name)
+    return None if match is None else int(match.group(1))
 
 
 def is_video_file(path: Path) -> bool:
@@ -264,19 +323,27 @@ class _Clip:
             )
         return count
 
-    def decode(self, wanted: Collection[int], expected: int) -> tuple[list[np.ndarray], int]:
+    def pictures(self, frames: dict[int, np.ndarray]) -> dict[int, Tensor]:
+        """Decoded frames as pictures (3, H, W) in [0, 1]; says if they were tone mapped."""
+        self.report_conversion()
+        return {
+            number: torch.from_numpy(frame).permute(2, 0, 1).float() / 255
+            for number, frame in frames.items()
+        }
+
+    def decode(self, wanted: Collection[int], expected: int) -> tuple[dict[int, np.ndarray], int]:
         """Decode from end to end; returns the wanted frames (H, W, 3) and the frame count.
 
         Raises:
             ValueError: there are no frames, or a wanted one is damaged (unless `skip_bad`).
         """
         indices = frozenset(wanted)
-        kept: list[np.ndarray] = []
+        kept: dict[int, np.ndarray] = {}
         count = 0
         with self.open() as (container, stream):
             for frame in self._frames(container, stream):
-                if count in indices:
-                    kept += self._keep(frame, count, stream.sample_aspect_ratio)
+                if count in indices and self._is_whole(frame, count):
+                    kept[count] = self._upright_rgb(frame, stream.sample_aspect_ratio)
                 count += 1
                 if self.report is not None and (count % 16 == 0 or count == expected):
                     self.report(count, max(count, expected))
@@ -302,13 +369,13 @@ class _Clip:
                         " the others"
                     ) from error
 
-    def _keep(self, frame: Any, index: int, aspect: Fraction | None) -> list[np.ndarray]:
-        """The frame as pixels, or nothing if it is damaged and that is to be overlooked."""
+    def _is_whole(self, frame: Any, index: int) -> bool:
+        """Whether a frame is undamaged; a damaged one is an error, or overlooked if wanted."""
         if not frame.is_corrupt:
-            return [self._upright_rgb(frame, aspect)]
+            return True
         if self.skip_bad:
             logger.warning("%s: left out frame %d, which is damaged", self.path, index)
-            return []
+            return False
         raise ValueError(
             f"{self.path}: frame {index} is damaged; {SKIP_BAD} leaves out damaged frames"
         )

@@ -12,7 +12,15 @@ import pytest
 import torch
 
 import zipsplat.video
-from zipsplat.video import load_video, video_info, write_video
+from zipsplat.video import (
+    frame_name,
+    frame_number,
+    frames_at,
+    load_video,
+    numbered_frames,
+    video_info,
+    write_video,
+)
 
 av = pytest.importorskip("av")
 
@@ -99,6 +107,27 @@ def test_eight_frames_by_default_and_one_is_the_first(plain):
 
 def test_stride_counts_from_the_first_frame_and_outranks_num_frames(plain):
     assert [number(p) for p in load_video(plain, num_frames=2, stride=25)] == [0, 25, 50, 75, 100]
+
+
+def test_numbered_frames_are_those_of_load_video_and_can_be_read_again(plain):
+    numbered_ones = numbered_frames(plain, 5, max_side=48)
+    assert [number(frame) for frame in numbered_frames(plain, 5).values()] == list(numbered_ones)
+    for frame, same in zip(numbered_ones.values(), load_video(plain, 5, max_side=48), strict=True):
+        assert torch.equal(frame, same)
+    names = [frame_name(n) for n in numbered_ones]
+    again = frames_at(plain, [frame_number(name) for name in names], max_side=48)
+    assert list(again) == list(numbered_ones)
+    assert all(torch.equal(again[n], numbered_ones[n]) for n in again)
+
+
+def test_frames_that_a_clip_does_not_have_are_left_out(plain):
+    assert [number(frame) for frame in frames_at(plain, [3, 5000]).values()] == [3]
+    assert frames_at(plain, [5000]) == {}
+
+
+@pytest.mark.parametrize("name", ["img_000003.png", "frame_3.png", "frame_000003.jpg", "3"])
+def test_other_names_tell_no_frame(name):
+    assert frame_number(name) is None
 
 
 def test_short_clips_give_all_their_frames(tmp_path):
@@ -264,13 +293,11 @@ def test_damaged_frames_are_left_out_on_request(plain, monkeypatch):
     class Damaged:
         is_corrupt = True
 
-    original = zipsplat.video._Clip._keep
+    original = zipsplat.video._Clip._is_whole
     monkeypatch.setattr(
         zipsplat.video._Clip,
-        "_keep",
-        lambda self, frame, index, aspect: original(
-            self, Damaged() if index == 119 else frame, index, aspect
-        ),
+        "_is_whole",
+        lambda self, frame, index: original(self, Damaged() if index == 119 else frame, index),
     )
     with pytest.raises(ValueError, match="frame 119 is damaged"):
         load_video(plain, num_frames=3)

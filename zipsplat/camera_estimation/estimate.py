@@ -32,7 +32,7 @@ from zipsplat.inputs import DEFAULT_VIDEO_FRAMES, find_inputs
 from zipsplat.posed_images import PosedImages
 from zipsplat.predictor import ZipSplat
 from zipsplat.preprocess import check_image
-from zipsplat.video import frame_indices, load_video
+from zipsplat.video import frame_indices, frame_name, numbered_frames
 
 METHODS = ("auto", "sfm", "network")
 ORDERS = ("any", "sequence")
@@ -255,8 +255,9 @@ def _views(source: Source, num_frames: int | None, max_side: int) -> tuple[list[
         return _tensor_views(images, max_side), False
     files = find_inputs(source)  # type: ignore[arg-type]
     if files.video is not None:
-        frames = load_video(files.video, num_frames or DEFAULT_VIDEO_FRAMES, max_side=max_side)
-        return [_View(f"frame_{n:06d}.png", to_bytes(x)) for n, x in enumerate(frames)], True
+        count = num_frames or DEFAULT_VIDEO_FRAMES
+        frames = numbered_frames(files.video, count, max_side=max_side)
+        return [_View(frame_name(n), to_bytes(frame)) for n, frame in frames.items()], True
     count = len(files.pictures)
     chosen = [files.pictures[n] for n in frame_indices(count, num_frames or count)]
     names = _distinct_names(chosen)
