@@ -137,6 +137,32 @@ def test_images_follow_max_side(office: CameraEstimate) -> None:
     assert float(reprojection_errors(estimate).mean()) < 0.5
 
 
+def with_traffic(share: float) -> list[Tensor]:
+    """The office, `share` of each photo covered by a texture that drives through the pictures."""
+    texture = load_video(EXAMPLES / "drone.mp4", 1)[0]
+    views = []
+    for number, path in enumerate(OFFICE):
+        view = load_image(path).clone()
+        height, width = (round(side * share**0.5) for side in view.shape[1:])
+        left = min(view.shape[2] - width, 20 * number)
+        view[:, -height:, left : left + width] = texture[:, :height, :width]
+        views.append(view)
+    return views
+
+
+def test_traffic_is_left_out_of_account_or_said(office: CameraEstimate) -> None:
+    estimate = estimate_cameras(with_traffic(0.1), num_threads=1)
+    assert len(estimate.images) == len(OFFICE)
+    turns = estimate.images.poses.R.mT @ office.images.poses.R
+    cosines = (turns.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
+    assert float(cosines.min()) > math.cos(math.radians(0.5))
+    try:
+        estimate = estimate_cameras(with_traffic(0.3), num_threads=1)
+    except CamerasNotFoundError:
+        return
+    assert estimate.warnings
+
+
 def blank() -> list[Tensor]:
     return [torch.full((3, 120, 160), level) for level in (0.2, 0.5, 0.8)]
 
