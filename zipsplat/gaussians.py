@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any, ClassVar
 
 import torch
@@ -15,15 +14,13 @@ from torch import Tensor
 
 from zipsplat import harmonics
 from zipsplat.camera import Camera
-from zipsplat.files import write_atomically
-from zipsplat.formats import FORMATS, SplatArrays, by_suffix
+from zipsplat.formats import FORMATS, SplatArrays
 from zipsplat.pose import Pose
 from zipsplat.render import Rendered, RenderMode, RenderSettings, Splats, Viewpoints, choose
 from zipsplat.rotations import multiply_quats, quat_from_matrix
-from zipsplat.scene_files import format_named, read_scene
+from zipsplat.scene_files import load_scene, write_scene
+from zipsplat.sh_degrees import degree_of, num_coeffs
 from zipsplat.structs import TensorStruct
-
-_LOG = logging.getLogger(__name__)
 
 Path = str | PathLike[str]
 
@@ -69,7 +66,7 @@ class Gaussians(TensorStruct):
             raise ValueError(
                 f"Gaussians.sh_coeffs must be (..., N, S, 3), got {tuple(self.sh_coeffs.shape)}"
             )
-        harmonics.degree_of(self.sh_coeffs.shape[-2])
+        degree_of(self.sh_coeffs.shape[-2])
         if not self.shape:
             raise ValueError("Gaussians need a dimension N; index with a slice to keep it")
 
@@ -155,7 +152,7 @@ class Gaussians(TensorStruct):
     @property
     def max_sh_degree(self) -> int:
         """Degree of the harmonics, 0 to 3."""
-        return harmonics.degree_of(self.sh_coeffs.shape[-2])
+        return degree_of(self.sh_coeffs.shape[-2])
 
     @property
     def sh0(self) -> Tensor:
@@ -184,8 +181,8 @@ class Gaussians(TensorStruct):
 
     def with_sh_degree(self, degree: int) -> Gaussians:
         """Drop the harmonics above a degree, or add zeros up to it."""
-        num, have = harmonics.num_coeffs(degree), self.sh_coeffs.shape[-2]
-        harmonics.degree_of(num)
+        num, have = num_coeffs(degree), self.sh_coeffs.shape[-2]
+        degree_of(num)
         if num <= have:
             return replace(self, sh_coeffs=self.sh_coeffs[..., :num, :])
         zeros = self.sh_coeffs.new_zeros(*self.shape, num - have, 3)
@@ -312,20 +309,7 @@ class Gaussians(TensorStruct):
         Raises:
             ValueError: if a value is not finite or outside its range, or there is no such format.
         """
-        chosen = by_suffix(path) if format is None else format_named(format)
-        arrays = replace(self.arrays(), note=note)
-        if arrays.sh_degree > chosen.tolerance.max_sh_degree:
-            _LOG.warning(
-                "%s keeps spherical harmonics up to degree %d only; this scene has degree %d",
-                chosen.suffixes[0],
-                chosen.tolerance.max_sh_degree,
-                arrays.sh_degree,
-            )
-        if arrays.antialiased and not chosen.has_antialiased:
-            _LOG.warning(
-                "%s cannot say that this scene is to be drawn antialiased", chosen.suffixes[0]
-            )
-        write_atomically(path, lambda file: chosen.write(file, arrays))
+        write_scene(path, replace(self.arrays(), note=note), format)
 
     def save_ply(self, path: Path) -> None:
         """Write one scene as a standard 3DGS `.ply`, whatever the suffix."""
@@ -347,9 +331,7 @@ class Gaussians(TensorStruct):
     @classmethod
     def load_with_note(cls, path: Path, format: str | None = None) -> tuple[Gaussians, str]:
         """Read one scene and the note it was saved with, empty if there is none; see `load`."""
-        arrays = read_scene(path, format).arrays
-        for remark in arrays.remarks:
-            _LOG.warning("%s: %s", fspath(path), remark)
+        arrays = load_scene(path, format)
         return cls.from_arrays(arrays), arrays.note
 
     def arrays(self) -> SplatArrays:

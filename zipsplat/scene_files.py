@@ -6,6 +6,7 @@ command `info` and the viewer show them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -13,6 +14,7 @@ from os import PathLike, fspath
 import numpy as np
 from numpy.typing import NDArray
 
+from zipsplat.files import write_atomically
 from zipsplat.formats import (
     FORMATS,
     HEAD_BYTES,
@@ -22,6 +24,8 @@ from zipsplat.formats import (
     by_content,
     by_suffix,
 )
+
+logger = logging.getLogger(__name__)
 
 Path = str | PathLike[str]
 Mask = NDArray[np.bool_]
@@ -63,6 +67,42 @@ def read_scene(path: Path, format: str | None = None) -> SceneFile:
             return SceneFile(_without(arrays, wrong), chosen, _counts(wrong))
         except ValueError as error:
             raise ValueError(f"{fspath(path)}: {error}") from error
+
+
+def load_scene(path: Path, format: str | None = None) -> SplatArrays:
+    """Read a scene file and log the remarks as warnings; arguments and errors as `read_scene`."""
+    arrays = read_scene(path, format).arrays
+    for remark in arrays.remarks:
+        logger.warning("%s: %s", fspath(path), remark)
+    return arrays
+
+
+def write_scene(path: Path, arrays: SplatArrays, format: str | None = None) -> None:
+    """Write a scene file; its folder is made, an old file is replaced at once.
+
+    What the format cannot keep is logged as a warning.
+
+    Args:
+        path: its suffix names the format, as `.ply`.
+        arrays: finite values in their ranges.
+        format: name of the format, whatever the suffix.
+
+    Raises:
+        ValueError: if there is no such format.
+        OSError: if it cannot be written.
+    """
+    chosen = by_suffix(path) if format is None else format_named(format)
+    suffix, limit = chosen.suffixes[0], chosen.tolerance.max_sh_degree
+    if arrays.sh_degree > limit:
+        logger.warning(
+            "%s keeps spherical harmonics up to degree %d only; this scene has degree %d",
+            suffix,
+            limit,
+            arrays.sh_degree,
+        )
+    if arrays.antialiased and not chosen.has_antialiased:
+        logger.warning("%s cannot say that this scene is to be drawn antialiased", suffix)
+    write_atomically(path, lambda file: chosen.write(file, arrays))
 
 
 def find_format(path: Path) -> Format:

@@ -13,8 +13,8 @@ import torch
 
 from zipsplat import Gaussians, Pose
 from zipsplat.camera_estimation import viewer_list
-from zipsplat.camera_estimation.beside import cameras_beside, read_scene_cameras
 from zipsplat.camera_estimation.capture import Lens
+from zipsplat.camera_estimation.scene_cameras import cameras_beside, read_scene_cameras
 from zipsplat.cli import main
 
 LENSES = (

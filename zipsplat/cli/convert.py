@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from zipsplat.cli.arguments import add_overwrite, check_outputs, count, share
+from zipsplat.cli.carried_cameras import cameras_to_carry
 from zipsplat.cli.console import Console, file_data, file_line
-from zipsplat.cli.scene_cameras import cameras_to_carry
 from zipsplat.cli.scene_files import check_scene_file, is_page, write_scene
 
 if TYPE_CHECKING:
-    from zipsplat.camera_estimation.beside import SceneCameras
+    from zipsplat.camera_estimation.scene_cameras import SceneCameras
+    from zipsplat.formats import SplatArrays
     from zipsplat.gaussians import Gaussians
     from zipsplat.pose import Pose
 
@@ -40,6 +42,7 @@ examples:
   zipsplat convert scene.ply scene.html --title Kitchen
 """
 COUNTED = ("--drop-floaters", "--crop", "--prune-opacity", "--decimate", "--max-gaussians")
+CHANGES = (*COUNTED, "--sh-degree", "--transform")  # in this order
 PRESETS: dict[str, list[list[float]]] = {
     "y-up": [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]],
     "z-up": [[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]],
@@ -98,48 +101,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> None:
     """Convert."""
-    from zipsplat.gaussians import Gaussians
+    from zipsplat.scene_files import load_scene
 
     check_scene_file(options.output)
     cameras = cameras_to_carry(options.input, options.output)
     outputs = [options.output, *([] if cameras is None else [cameras.target])]
     check_outputs(outputs, may_overwrite=options.overwrite)
     with console.stage("reading"):
-        scene, note = Gaussians.load_with_note(options.input)
-    before = scene.num_gaussians
-    if before == 0:
+        found = load_scene(options.input)
+    if not len(found.means):
         raise ValueError(f"{options.input}: there are no Gaussians in this file")
-    steps = []
-    for name, step in _steps(options):
-        with console.stage(name):
-            changed = step(scene)
-        steps.append(Step(name, scene.num_gaussians, changed.num_gaussians))
-        scene = changed
-        if scene.num_gaussians == 0:
-            raise ValueError(f"{name} leaves no Gaussian of {steps[-1].before}; ask for less of it")
+    scene, steps = _changed(found, options, console)
     with console.stage("writing"):
-        write_scene(
-            options.output,
-            scene,
-            note=options.note or note,
-            title=options.title,
-            photos=_photos(options),
-            spz_version=options.spz_version,
-        )
+        _write(scene, options)
         if cameras is not None:
             cameras.write(None if options.transform is None else _similarity(options.transform))
+    before, after = len(found.means), len(scene.means)
     counted = [step for step in steps if step.name in COUNTED]
     console.result(
         [
             *(f"{step.name}: {step.before} → {step.after}" for step in counted),
-            f"{before} → {scene.num_gaussians} Gaussians, degree {scene.max_sh_degree}",
+            f"{before} → {after} Gaussians, degree {scene.sh_degree}",
             *(file_line(path) for path in outputs),
         ],
         {
             "gaussians_before": before,
-            "gaussians": scene.num_gaussians,
+            "gaussians": after,
             "steps": [{"step": s.name, "before": s.before, "after": s.after} for s in counted],
-            "sh_degree": scene.max_sh_degree,
+            "sh_degree": scene.sh_degree,
             "files": [file_data(path) for path in outputs],
             "seconds": console.seconds,
         },
@@ -154,15 +143,57 @@ class Step(NamedTuple):
     after: int
 
 
-def _steps(options: argparse.Namespace) -> list[tuple[str, Callable[[Gaussians], Gaussians]]]:
-    """The changes that are asked for, in their order."""
+def _changed(
+    arrays: SplatArrays, options: argparse.Namespace, console: Console
+) -> tuple[SplatArrays, list[Step]]:
+    """The scene after the changes that are asked for; without any, PyTorch is not imported."""
+    asked = [name for name in CHANGES if _is_given(options, name)]
+    if not asked:
+        return arrays, []
+    from zipsplat.gaussians import Gaussians
+
+    scene, steps = Gaussians.from_arrays(arrays), []
+    changes = _changes(options)
+    for name in asked:
+        with console.stage(name):
+            changed = changes[name](scene)
+        steps.append(Step(name, scene.num_gaussians, changed.num_gaussians))
+        scene = changed
+        if scene.num_gaussians == 0:
+            raise ValueError(f"{name} leaves no Gaussian of {steps[-1].before}; ask for less of it")
+    return replace(scene.arrays(), note=arrays.note), steps
+
+
+def _is_given(options: argparse.Namespace, name: str) -> bool:
+    value = getattr(options, name[2:].replace("-", "_"))
+    return value is not None and value is not False
+
+
+def _write(scene: SplatArrays, options: argparse.Namespace) -> None:
+    """Write the scene file or page."""
+    note = options.note or scene.note
+    if is_page(options.output):
+        from zipsplat.gaussians import Gaussians
+
+        gaussians, photos = Gaussians.from_arrays(scene), _photos(options)
+        write_scene(options.output, gaussians, note=note, title=options.title, photos=photos)
+        return
+    from zipsplat import scene_files
+
+    is_spz4 = options.spz_version == 4 and options.output.suffix.lower() == ".spz"
+    arrays = replace(scene, note=note)
+    scene_files.write_scene(options.output, arrays, "spz4" if is_spz4 else None)
+
+
+def _changes(options: argparse.Namespace) -> dict[str, Callable[[Gaussians], Gaussians]]:
+    """What each of the `CHANGES` does."""
     from zipsplat.cleaning import crop, decimate, drop_floaters
     from zipsplat.pruning import keep_most_important, prune_opacity
 
     def cut_harmonics(scene: Gaussians) -> Gaussians:
         return scene.with_sh_degree(min(options.sh_degree, scene.max_sh_degree))
 
-    every: dict[str, Callable[[Gaussians], Gaussians]] = {
+    return {
         "--drop-floaters": drop_floaters,
         "--crop": lambda scene: crop(scene, options.crop),
         "--prune-opacity": lambda scene: prune_opacity(scene, options.prune_opacity),
@@ -171,9 +202,6 @@ def _steps(options: argparse.Namespace) -> list[tuple[str, Callable[[Gaussians],
         "--sh-degree": cut_harmonics,
         "--transform": lambda scene: _transformed(scene, options.transform),
     }
-    values = {name: getattr(options, name[2:].replace("-", "_")) for name in every}
-    asked = [name for name, value in values.items() if value is not None and value is not False]
-    return [(name, every[name]) for name in asked]
 
 
 def _region(text: str) -> list[float]:
@@ -198,7 +226,7 @@ def _photos(options: argparse.Namespace) -> SceneCameras | None:
     """The cameras for a page, turned as the scene is."""
     if not is_page(options.output):
         return None
-    from zipsplat.camera_estimation.beside import cameras_beside
+    from zipsplat.camera_estimation.scene_cameras import cameras_beside
 
     photos = cameras_beside(options.input)
     if photos is None or options.transform is None:

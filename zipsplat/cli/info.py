@@ -48,14 +48,15 @@ def _describe(path: Path, console: Console) -> dict[str, Any]:
     """What is in the file; its kind is told by the content, or else by the suffix."""
     from zipsplat.media_kinds import PICTURE, VIDEO, kind_of
     from zipsplat.scene_files import is_scene_file
-    from zipsplat.weights import SUFFIXES
 
     if path.suffix.lower() == ".json":
         return _cameras(path)
-    if path.suffix.lower() in SUFFIXES:
-        return _checkpoint(path)
     if is_scene_file(path):
         return _scene(path)
+    from zipsplat.weights import SUFFIXES  # imports PyTorch, which scenes do not need
+
+    if path.suffix.lower() in SUFFIXES:
+        return _checkpoint(path)
     kind = kind_of(path)
     if kind == VIDEO:
         return _video(path, console)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zipsplat.camera_estimation.beside import SceneCameras
+    from zipsplat.camera_estimation.scene_cameras import SceneCameras
     from zipsplat.gaussians import Gaussians
     from zipsplat.posed_images import PosedImages
 
@@ -33,7 +33,6 @@ def write_scene(
     note: str = "",
     title: str | None = None,
     photos: SceneCameras | PosedImages | None = None,
-    spz_version: int = 3,
 ) -> None:
     """Write a scene in the format that the suffix names.
 
@@ -43,11 +42,9 @@ def write_scene(
         note: about licences; shown on pages, and kept in scene files that have a place for it.
         title: of pages; the name of the file if not given.
         photos: with cameras in the world of the scene, which pages start from and fly through.
-        spz_version: 3 or 4, of a `.spz`.
     """
     if not is_page(path):
-        is_spz4 = spz_version == 4 and path.suffix.lower() == ".spz"
-        scene.save(path, format="spz4" if is_spz4 else None, note=note)
+        scene.save(path, note=note)
         return
     from zipsplat.webpage import write_page
 

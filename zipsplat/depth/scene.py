@@ -16,12 +16,12 @@ from zipsplat import weights as weights_files
 from zipsplat.camera import Camera
 from zipsplat.depth.predictor import Depth
 from zipsplat.gaussians import Gaussians
-from zipsplat.harmonics import SH_C0
 from zipsplat.model.compression import check_compression
 from zipsplat.model.depth_layout import holds_depth_network
 from zipsplat.model.metric_depth import SKY, quantile
 from zipsplat.pose import Pose
 from zipsplat.releases import RELEASES
+from zipsplat.sh_degrees import SH_C0
 
 LEAST_SURE = 0.1
 """Share of the pixels, those of the smallest confidence, that are left out."""

@@ -31,8 +31,6 @@ def moved(splats: SplatArrays, matrix: Floats) -> SplatArrays:
     """
     if not np.isfinite(matrix).all() or not abs(np.linalg.det(matrix[:3, :3])) > 1e-30:
         raise ValueError("a node of this .glb has a transform that flattens its splats")
-    if np.array_equal(matrix, np.eye(4)):
-        return splats
     linear, offset = matrix[:3, :3], matrix[:3, 3]
     if np.linalg.det(linear) < 0:
         splats = with_flipped(splats, "x")

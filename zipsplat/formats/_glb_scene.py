@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipsplat.formats import Array, SplatArrays, spz, up_to_degree_3
-from zipsplat.formats._affine import moved
 from zipsplat.formats._axes import half_turn_about_z
-from zipsplat.formats._linear_colors import to_srgb
 
 EXTENSION = "KHR_gaussian_splatting"
 TYPES = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
@@ -47,7 +45,7 @@ def read_scene(asset: Any, binary: bytes) -> SplatArrays:
             there or of another kind.
     """
     parts = [
-        moved(_splats(asset, binary, primitive), matrix)
+        _moved(_splats(asset, binary, primitive), matrix)
         for node, matrix in _placed_nodes(asset)
         if "mesh" in node
         for primitive in asset["meshes"][node["mesh"]]["primitives"]
@@ -97,6 +95,15 @@ def _matrix(node: Any) -> Floats:
     return matrix
 
 
+def _moved(splats: SplatArrays, matrix: NDArray[np.float64]) -> SplatArrays:
+    """The Gaussians of a node where its transform puts them."""
+    if np.array_equal(matrix, np.eye(4)):
+        return splats
+    from zipsplat.formats._affine import moved  # imports PyTorch, which takes a second
+
+    return moved(splats, matrix)
+
+
 def _splats(asset: Any, binary: bytes, primitive: Any) -> SplatArrays:
     """One primitive."""
     extension = primitive["extensions"][EXTENSION]
@@ -112,6 +119,8 @@ def _splats(asset: Any, binary: bytes, primitive: Any) -> SplatArrays:
             splats = splats.remarked(f"took {key} {extension[key]!r} for {drawn!r}, as is drawn")
     color_space = extension.get("colorSpace", _COLOR_SPACES[0])
     if color_space in _LINEAR:
+        from zipsplat.formats._linear_colors import to_srgb  # imports PyTorch, as `_affine` does
+
         return to_srgb(splats)
     if color_space not in _COLOR_SPACES:
         return splats.remarked(f"took the colours for sRGB; {color_space!r} is not known")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import BinaryIO
 
 import numpy as np
-import torch
 
 from zipsplat.formats import Array, Format, SplatArrays, SplatTolerance, up_to_degree_3
 from zipsplat.formats._ply_elements import (
@@ -62,8 +61,8 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
 
 
 def _log(values: Array) -> Array:
-    """Logarithm with the rounding of PyTorch, so that files equal the released model's own."""
-    return torch.log(torch.tensor(values)).numpy()
+    """Logarithm, rounded once, from float64: that in float32 may be off by several last digits."""
+    return np.log(values, dtype=np.float64).astype(np.float32)
 
 
 def read(file: BinaryIO) -> SplatArrays:

@@ -23,6 +23,7 @@ from zipsplat import harmonics
 from zipsplat.gaussians import Gaussians
 from zipsplat.posed_images import PosedImages
 from zipsplat.refinement.plane_sweep import DepthMap, estimate_depth, pixel_corners
+from zipsplat.sh_degrees import num_coeffs
 
 SH_DEGREE = 1
 FEW_PHOTOS = 8  # below it, a feed-forward scene helps
@@ -228,7 +229,7 @@ def _at(image: Tensor, pixels: Tensor) -> Tensor:
 
 def _round_gaussians(means: Tensor, radii: Tensor, opacity: float, colors: Tensor) -> Gaussians:
     N = len(means)
-    sh_coeffs = torch.zeros(N, harmonics.num_coeffs(SH_DEGREE), 3)
+    sh_coeffs = torch.zeros(N, num_coeffs(SH_DEGREE), 3)
     sh_coeffs[:, 0] = harmonics.dc_from_rgb(colors)
     return Gaussians(
         means,

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from zipsplat.harmonics import evaluate, num_coeffs
+from zipsplat.harmonics import evaluate
 from zipsplat.render import RenderSettings, Splats, Viewpoints
 from zipsplat.rotations import matrix_from_quat
+from zipsplat.sh_degrees import num_coeffs
 
 ALPHA_MIN = 1 / 255
 EXTENT_MAX = 3.33  # standard deviations at which an opaque Gaussian has fallen below 1/255

@@ -11,7 +11,7 @@ import torch
 
 from zipsplat.camera import Camera
 from zipsplat.camera_estimation import load_cameras
-from zipsplat.camera_estimation.beside import cameras_beside, read_scene_cameras
+from zipsplat.camera_estimation.scene_cameras import cameras_beside, read_scene_cameras
 from zipsplat.formats import by_suffix
 from zipsplat.inputs import InputFiles, find_inputs, load_views
 from zipsplat.scene_files import is_scene_file

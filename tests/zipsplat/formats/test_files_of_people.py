@@ -422,4 +422,4 @@ def test_transforms_and_joins_keep_the_flag():
 def test_warnings_are_logged_by_the_library(caplog):
     caplog.set_level(logging.WARNING)
     Gaussians.load(FOLDER / "p12_sh4.ply")
-    assert [record.name for record in caplog.records] == ["zipsplat.gaussians"]
+    assert [record.name for record in caplog.records] == ["zipsplat.scene_files"]

@@ -46,7 +46,6 @@ def cameras_to_carry(scene: Path, target: Path) -> CarriedCameras | None:
     in its folder, keeps its name and goes to another folder only. Unreadable ones are warned about
     and stay behind.
     """
-    from zipsplat.camera_estimation import viewer_list
     from zipsplat.camera_estimation.beside import NAME, own_file
     from zipsplat.cli.scene_files import is_page
 
@@ -55,6 +54,8 @@ def cameras_to_carry(scene: Path, target: Path) -> CarriedCameras | None:
         source, beside = scene.with_name(NAME), target.with_name(NAME)
     if not source.is_file() or is_page(target) or source.resolve() == beside.resolve():
         return None
+    from zipsplat.camera_estimation import viewer_list
+
     try:
         return CarriedCameras(beside, viewer_list.read(source))
     except (ValueError, OSError) as error:
