@@ -70,8 +70,8 @@ class SplatArrays:
         """Degree of the spherical harmonics, 0 to 3."""
         return {1: 0, 4: 1, 9: 2, 16: 3}[self.sh_coeffs.shape[1]]
 
-    def select(self, which: NDArray[np.bool_] | NDArray[np.integer]) -> SplatArrays:
-        """Some of the Gaussians, by a mask (N,) or by indices."""
+    def select(self, which: NDArray[np.bool_] | NDArray[np.integer] | slice) -> SplatArrays:
+        """Some of the Gaussians, by a mask (N,), by indices, or as a view by a slice."""
         fields = ("means", "scales", "quats", "opacities", "sh_coeffs")
         return replace(self, **{name: getattr(self, name)[which] for name in fields})
 

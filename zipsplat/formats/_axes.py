@@ -33,13 +33,16 @@ def with_flipped(splats: SplatArrays, axes: str) -> SplatArrays:
     whose angle has the sign of det M.
     """
     signs = _signs(("x", "y", "z"), axes)
-    harmonics = _signs(_ODD[: splats.sh_coeffs.shape[1]], axes)
+    shape = splats.sh_coeffs.shape
+    harmonics = np.repeat(_signs(_ODD[: shape[1]], axes), 3)
+    # As one long row for each Gaussian, because NumPy is slow over rows of three.
+    sh_coeffs = splats.sh_coeffs.reshape(shape[0], 3 * shape[1]) * harmonics
     turn = np.concatenate((np.ones(1, np.float32), signs * signs.prod()))
     return replace(
         splats,
         means=splats.means * signs,
         quats=splats.quats * turn,
-        sh_coeffs=splats.sh_coeffs * harmonics[:, None],
+        sh_coeffs=sh_coeffs.reshape(shape),
     )
 
 

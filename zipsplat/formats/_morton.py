@@ -14,10 +14,11 @@ _SPREADS = ((16, 0x030000FF), (8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249))
 
 def in_morton_order(splats: SplatArrays) -> SplatArrays:
     """The Gaussians sorted along a Z curve over the bounding box of their means."""
-    return splats.select(_morton_order(splats.means))
+    return splats.select(morton_order(splats.means))
 
 
-def _morton_order(means: Array) -> NDArray[np.int64]:
+def morton_order(means: Array) -> NDArray[np.int64]:
+    """Indices (N,) that sort means (N, 3) along a Z curve over their bounding box."""
     low = means.min(axis=0, initial=np.inf).astype(np.float64)
     extent = means.max(axis=0, initial=-np.inf) - low
     grid = (means - low) / np.where(extent > 0, extent, 1) * 1023

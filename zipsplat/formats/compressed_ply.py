@@ -8,13 +8,16 @@ colours; each Gaussian then holds four 32-bit words relative to it: position and
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.lib.recfunctions import structured_to_unstructured
 from numpy.typing import NDArray
 
 from zipsplat.formats import Format, SplatArrays, SplatTolerance
-from zipsplat.formats._morton import in_morton_order
+from zipsplat.formats._blocks import blocks, on_threads
+from zipsplat.formats._morton import morton_order
 from zipsplat.formats._ply_elements import (
     comment_lines,
     has_property,
@@ -45,7 +48,21 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
 
     Log-scales are clamped to ±20 and the harmonics of degree 1 and more to ±4.
     """
-    splats = in_morton_order(splats)
+    order = morton_order(splats.means)
+    base = replace(splats, sh_coeffs=splats.sh_coeffs[:, :1]).select(order)
+    parts = on_threads(lambda rows: _packed(base.select(rows)), blocks(len(order)))
+    ranges, words = (np.concatenate(part) for part in zip(*parts, strict=True))
+    rest = splats.sh_coeffs[:, 1:]
+    packed = on_threads(lambda rows: _pack_harmonics(rest[rows]), blocks(len(order)))
+    harmonics = np.take(np.concatenate(packed), order, axis=0)  # of bytes, a quarter to move about
+    file.write(_header(splats, len(ranges), harmonics.shape[1]))
+    file.write(ranges.data)
+    file.write(words.data)
+    file.write(harmonics.data)
+
+
+def _packed(splats: SplatArrays) -> tuple[NDArray[np.float32], Words]:
+    """Ranges (chunks, 18) and words (N, 4) of whole chunks of a file."""
     log_scales = np.log(np.maximum(splats.scales, _MIN_SCALE)).clip(max=_MAX_LOG_SCALE)
     rgb = splats.sh_coeffs[:, 0] * np.float64(SH_C0) + 0.5
     positions, position_ranges = _within_chunks(splats.means)
@@ -59,11 +76,7 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
         _join(rgba, (8, 8, 8, 8)),
     )
     ranges = np.concatenate((position_ranges, scale_ranges, color_ranges), axis=1)
-    harmonics = _pack_harmonics(splats.sh_coeffs[:, 1:])
-    file.write(_header(splats, len(ranges), harmonics.shape[1]))
-    file.write(ranges.astype("<f4").tobytes())
-    file.write(np.stack(words, axis=1).astype("<u4").tobytes())
-    file.write(harmonics.tobytes())
+    return ranges.astype("<f4"), np.stack(words, axis=1).astype("<u4")
 
 
 def read(file: BinaryIO) -> SplatArrays:
@@ -84,13 +97,14 @@ def read(file: BinaryIO) -> SplatArrays:
         rgb = _between(rgba[:, :3], chunks, 12) if has_colors else rgba[:, :3]
         scales = np.exp(_between(_split(vertices["packed_scale"], (11, 10, 11)), chunks, 6))
         means = _between(_split(vertices["packed_position"], (11, 10, 11)), chunks, 0)
-        sh_coeffs = np.concatenate(((rgb[:, None] - 0.5) / SH_C0, _unpack_harmonics(sh)), axis=1)
+        dc = ((rgb[:, None] - 0.5) / SH_C0).astype(np.float32)
+        sh_coeffs = np.concatenate((dc, _unpack_harmonics(sh)), axis=1)
         return SplatArrays(
             means=means.astype(np.float32),
             scales=scales.astype(np.float32),
             quats=_unpack_rotations(vertices["packed_rotation"]),
             opacities=rgba[:, 3].astype(np.float32),
-            sh_coeffs=sh_coeffs.astype(np.float32),
+            sh_coeffs=sh_coeffs,
             note=header.note,
             antialiased=header.antialiased,
         )
@@ -196,18 +210,24 @@ def _unpack_rotations(words: Words) -> NDArray[np.float32]:
 
 def _pack_harmonics(rest: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Harmonics (N, S - 1, 3) as bytes, channel by channel (N, 3 (S - 1))."""
-    channels = rest.transpose(0, 2, 1).reshape(len(rest), 3 * rest.shape[1])
-    steps = np.floor((channels / _SH_RANGE + 0.5) * 256)
-    return np.asarray(steps.clip(0, 255), np.uint8)
+    num, width = len(rest), 3 * rest.shape[1]
+    steps = rest.reshape(num, width) * np.float32(1 / _SH_RANGE)
+    steps += np.float32(0.5)
+    steps *= np.float32(256)
+    packed: NDArray[np.uint8] = steps.clip(0, 255, out=steps).astype(np.uint8)
+    return np.asarray(packed.reshape(rest.shape).transpose(0, 2, 1).reshape(num, width))
 
 
-def _unpack_harmonics(sh: NDArray[Any]) -> Floats:
+def _unpack_harmonics(sh: NDArray[Any]) -> NDArray[np.float32]:
     """Inverse of `_pack_harmonics`, each byte standing for the middle of its step."""
     names = _harmonic_names(len(_names(sh)))
     if not names:
-        return np.empty((len(sh), 0, 3))
-    values = ((np.stack([sh[name] for name in names], axis=1) + 0.5) / 256 - 0.5) * _SH_RANGE
-    return np.asarray(values.reshape(len(sh), 3, len(names) // 3).transpose(0, 2, 1), np.float64)
+        return np.empty((len(sh), 0, 3), np.float32)
+    packed = structured_to_unstructured(sh[list(names)])
+    steps = packed.reshape(len(sh), 3, len(names) // 3).transpose(0, 2, 1)
+    values: NDArray[np.float32] = (steps + np.float32(0.5)) * np.float32(_SH_RANGE / 256)
+    values -= np.float32(_SH_RANGE / 2)
+    return values
 
 
 PLUGIN = Format(

@@ -15,6 +15,7 @@ import logging
 import math
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, NamedTuple
 
@@ -23,8 +24,9 @@ from numpy.typing import NDArray
 
 from zipsplat.formats import Format, SplatArrays, SplatTolerance, up_to_degree_3
 from zipsplat.formats._axes import half_turn_about_x, with_flipped
+from zipsplat.formats._blocks import blocks, on_threads
 from zipsplat.formats._expansion import require_plausible
-from zipsplat.formats._morton import in_morton_order
+from zipsplat.formats._morton import morton_order
 from zipsplat.formats._quaternions import REST_MAX, from_smallest_three, smallest_three, unit
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ _MAGIC = 0x5053474E  # "NGSP"
 _HEADER = struct.Struct("<IIIBBBB")  # magic, version, number, degree, fractional bits, flags, 0
 _HEADER_V4 = struct.Struct("<IIIBBBBI12x")  # ..., flags, number of streams, offset of their table
 _MAX_EXTENSION, _PIECE = 1 << 20, 1 << 16
+_DEFLATE_PIECE = 4 << 20
 _ZSTD_LEVEL = 12
 _ANTIALIASED, _HAS_EXTENSIONS = 1, 2  # flags
 _AXES_EXTENSION = 0xADBE0003
@@ -123,11 +126,25 @@ def _packed(splats: SplatArrays) -> tuple[list[_Array], int]:
             f".spz holds at most {MAX_GAUSSIANS} Gaussians, got {num}; prune the scene or use .ply"
         )
     splats, bits = _within_range(splats)
-    splats = half_turn_about_x(in_morton_order(splats))
+
+    def pack(rows: slice) -> list[_Array]:
+        return _packed_rows(half_turn_about_x(splats.select(rows)), bits)
+
+    packed = on_threads(pack, blocks(num))
+    order = morton_order(splats.means)  # of what is packed: fewer bytes to move about
+    arrays = []
+    for parts in zip(*packed, strict=True):
+        values = np.concatenate([part.values for part in parts])
+        arrays.append(_Array(parts[0].strategy, np.take(values, order, axis=0)))
+    return arrays, bits
+
+
+def _packed_rows(splats: SplatArrays, bits: int) -> list[_Array]:
+    """The arrays of a file for some of its rows."""
     # Repetitions are worth looking for among neighbours' positions and colours only; the other
     # arrays shrink faster, and as far or farther, by the frequencies of their bytes.
     plain, frequencies = zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY
-    arrays = [
+    return [
         _Array(plain, _pack_positions(splats.means, bits)),
         _Array(frequencies, _to_bytes(splats.opacities * 255)),
         _Array(plain, _to_bytes(splats.sh_coeffs[:, 0] * _COLOR_SCALE + 127.5)),
@@ -135,20 +152,31 @@ def _packed(splats: SplatArrays) -> tuple[list[_Array], int]:
         _Array(frequencies, _pack_rotations(splats.quats)),
         _Array(frequencies, _pack_harmonics(splats.sh_coeffs[:, 1:])),
     ]
-    return arrays, bits
 
 
 def _gzip(parts: list[tuple[int, bytes]]) -> bytes:
     """One gzip stream (RFC 1952, time zero) of parts that are packed with different strategies."""
-    pieces = [b"\x1f\x8b\x08" + bytes(6) + b"\xff"]
     checksum = length = 0
-    for strategy, data in parts:
-        packer = zlib.compressobj(6, zlib.DEFLATED, -15, zlib.DEF_MEM_LEVEL, strategy)
-        # Flushed so that the next part starts at a byte, and is no end of the stream.
-        pieces += [packer.compress(data), packer.flush(zlib.Z_SYNC_FLUSH)]
+    for _, data in parts:
         checksum, length = zlib.crc32(data, checksum), length + len(data)
+    start = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
     end = zlib.compressobj(wbits=-15).flush()
-    return b"".join([*pieces, end, struct.pack("<II", checksum, length & 0xFFFFFFFF)])
+    pieces = on_threads(_deflated, (piece for part in parts for piece in _pieces(*part)))
+    return b"".join([start, *pieces, end, struct.pack("<II", checksum, length & 0xFFFFFFFF)])
+
+
+def _pieces(strategy: int, data: bytes) -> Iterator[tuple[int, bytes]]:
+    """A part as pieces for several threads; whole where repetitions are looked for in it."""
+    size = _DEFLATE_PIECE if strategy == zlib.Z_HUFFMAN_ONLY else len(data)
+    for first in range(0, len(data), size or 1):
+        yield strategy, data[first : first + size]
+
+
+def _deflated(piece: tuple[int, bytes]) -> bytes:
+    """A piece, flushed so that the next one starts at a byte, and is no end of the stream."""
+    strategy, data = piece
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15, zlib.DEF_MEM_LEVEL, strategy)
+    return packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)
 
 
 def read(file: BinaryIO) -> SplatArrays:
@@ -373,9 +401,15 @@ def _unpack_rotations_v2(data: Bytes) -> Floats:
 
 def _pack_harmonics(rest: Floats) -> Bytes:
     """Bytes around 128, rounded to multiples of a step so that they compress."""
-    step = np.where(np.arange(rest.shape[1]) < 3, _SH_STEP_DEGREE_1, _SH_STEP_REST)[:, None]
-    fine = np.rint(rest * 128) + 128
-    return (np.floor(fine / step + 0.5) * step).clip(0, 255).astype(np.uint8)
+    num, width = len(rest), 3 * rest.shape[1]  # rows as long as can be: NumPy loops over them
+    half = np.where(np.arange(width) < 9, _SH_STEP_DEGREE_1, _SH_STEP_REST) // 2
+    scaled = rest.reshape(num, width) * np.float32(128)
+    np.rint(scaled, out=scaled)
+    fine = scaled.clip(-256, 256, out=scaled).astype(np.int16)  # a byte and more on either side
+    fine += (128 + half).astype(np.int16)
+    fine &= (-2 * half).astype(np.int16)  # down to a multiple of the step, a power of two
+    packed: Bytes = fine.clip(0, 255, out=fine).astype(np.uint8)
+    return packed
 
 
 PLUGIN = Format(

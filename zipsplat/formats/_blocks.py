@@ -1,0 +1,41 @@
+"""Work on the rows of large arrays in blocks that stay in a cache, on several threads.
+
+NumPy and zlib release Python's lock while they work on a block.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+BLOCK_ROWS = 1 << 12
+_MAX_THREADS = 8  # more wait for memory
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def blocks(num_rows: int) -> list[slice]:
+    """Rows in blocks; at least one, which may be empty."""
+    return [slice(i, i + BLOCK_ROWS) for i in range(0, max(num_rows, 1), BLOCK_ROWS)]
+
+
+def on_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Results in the order of the items; as many threads as processors, or `OMP_NUM_THREADS`."""
+    todo = list(items)
+    num_threads = min(_num_threads(), len(todo))
+    if num_threads <= 1:
+        return [work(item) for item in todo]
+    with ThreadPoolExecutor(num_threads) as pool:
+        return list(pool.map(work, todo))
+
+
+def _num_threads() -> int:
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdecimal() and int(wanted) > 0:
+        return min(int(wanted), _MAX_THREADS)
+    has_affinity = hasattr(os, "sched_getaffinity")
+    count = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min(count, _MAX_THREADS)
