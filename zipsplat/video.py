@@ -37,6 +37,8 @@ _LIMITED_RANGE = 1  # FFmpeg's number for luma 16…235
 _UNSPECIFIED = (0, 2, None)  # RGB has no matrix, and 2 stands for one that is not told
 _SD_SIZE = (1279, 576)  # width and height up to which untagged colours are those of BT.601
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own ignore the alpha of WebM
+# Visually lossless. "veryfast" takes half the time of the default, at the same size.
+_X264 = {"crf": "18", "preset": "veryfast"}
 SKIP_BAD = "skip_bad (--skip-bad on the command line)"
 
 Report = Callable[[int, int], object]
@@ -448,7 +450,7 @@ def _encode(
             picture = _even(frame, shape)
             if stream is None:
                 rate = fps.limit_denominator(1001)
-                stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
+                stream = container.add_stream("libx264", rate=rate, options=_X264)
                 stream.height, stream.width = picture.shape[:2]
                 stream.pix_fmt = "yuv420p"
                 context = stream.codec_context

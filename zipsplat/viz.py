@@ -40,6 +40,7 @@ __all__ = [
     "save_video",
     "scene_center_radius",
     "turntable",
+    "turntable_frames",
 ]
 
 MODES = ("rgb", "depth")
@@ -55,14 +56,14 @@ class Look:
     Args:
         mode: "rgb", or "depth" in colours.
         bg: colour behind the scene, RGB in [0, 1].
-        chunk: frames drawn at once.
+        chunk: frames drawn at once; 16 on a GPU and 4 on a CPU if not given.
         renderer: as in `Gaussians.render`.
         depth_range: nearest and farthest distance in colours; from the scene if not given.
     """
 
     mode: str = "rgb"
     bg: RGB = WHITE
-    chunk: int = 16
+    chunk: int | None = None
     renderer: str = "auto"
     depth_range: tuple[float, float] | None = None
 
@@ -70,7 +71,7 @@ class Look:
         """Check the values."""
         if self.mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
-        if self.chunk < 1:
+        if self.chunk is not None and self.chunk < 1:
             raise ValueError(f"chunk must be at least 1, got {self.chunk}")
         if len(self.bg) != 3 or not all(0 <= value <= 1 for value in self.bg):
             raise ValueError(f"bg must be three numbers in [0, 1], got {tuple(self.bg)}")
@@ -109,19 +110,21 @@ def render_frames(
     if poses.ndim != 1 or not len(poses):
         raise ValueError(f"poses must be (T,), at least one, got {tuple(poses.shape)}")
     limits = look.depth_range or depth_range(g, poses)
-    for start in range(0, len(poses), look.chunk):
-        part = slice(start, start + look.chunk)
+    # Pictures of more frames leave the caches of a CPU (benchmarks/viewer.md).
+    chunk = look.chunk or (4 if g.device.type == "cpu" else 16)
+    for start in range(0, len(poses), chunk):
+        part = slice(start, start + chunk)
         with torch.no_grad():
             pictures = _draw(
                 g, cameras[part] if cameras.ndim else cameras, poses[part], look, limits
             )
         yield from to_pixels(pictures)
         if report is not None:
-            report(min(start + look.chunk, len(poses)), len(poses))
+            report(min(start + chunk, len(poses)), len(poses))
 
 
 def render_video(
-    g: Gaussians, cameras: Camera, poses: Pose, *, bg: RGB = WHITE, chunk: int = 16
+    g: Gaussians, cameras: Camera, poses: Pose, *, bg: RGB = WHITE, chunk: int | None = None
 ) -> np.ndarray:
     """Draw a scene from every pose of a path.
 
@@ -130,7 +133,7 @@ def render_video(
         cameras: () or (T,), of one size.
         poses: (T,) camera-to-world.
         bg: colour behind the scene, RGB in [0, 1].
-        chunk: frames drawn at once.
+        chunk: frames drawn at once; see `Look`.
 
     Returns:
         (T, H, W, 3) uint8 RGB.
@@ -168,13 +171,10 @@ def turntable(
     sweep_deg: float | None = 360.0,
     elevation_deg: float = 0.0,
     bg: RGB = WHITE,
-    chunk: int = 16,
+    chunk: int | None = None,
     report: Report | None = None,
 ) -> np.ndarray:
-    """Film a scene from a camera that circles or wiggles around it, and write an H.264 video.
-
-    The body of the scene is whole in every frame of a turn (see `zipsplat.framing`); scenes that
-    surround the first camera, as rooms do, look better in a wiggle. The video loops.
+    """Film a scene as `turntable_frames` does, and write an H.264 video.
 
     Args:
         g: one scene (N,).
@@ -186,26 +186,55 @@ def turntable(
         sweep_deg: angle to go around; None wiggles in front of the scene.
         elevation_deg: height of the camera; positive is above.
         bg: colour behind the scene, RGB in [0, 1].
-        chunk: frames drawn at once.
+        chunk: frames drawn at once; see `Look`.
         report: is told (drawn frames, all frames).
 
     Returns:
         (T, H, W, 3) uint8 RGB, the frames of the video.
     """
+
+    def keep(stream: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        for number, frame in enumerate(stream):
+            frames[number] = frame
+            yield frame
+
+    stream = turntable_frames(
+        g,
+        fov_deg=fov_deg,
+        render_size=render_size,
+        num_frames=num_frames,
+        sweep_deg=sweep_deg,
+        elevation_deg=elevation_deg,
+        look=Look(bg=bg, chunk=chunk),
+        report=report,
+    )
+    frames = np.empty((num_frames, render_size, render_size, 3), np.uint8)
+    save_video(keep(stream), path, fps)
+    return frames
+
+
+def turntable_frames(
+    g: Gaussians,
+    *,
+    fov_deg: float = FOV_DEG,
+    render_size: int = 512,
+    num_frames: int = 180,
+    sweep_deg: float | None = 360.0,
+    elevation_deg: float = 0.0,
+    look: Look | None = None,
+    report: Report | None = None,
+) -> Iterator[np.ndarray]:
+    """Draw a scene from a camera that circles or wiggles around it, a few frames at a time.
+
+    The body of the scene is whole in every frame of a turn (see `zipsplat.framing`); scenes that
+    surround the first camera, as rooms do, look better in a wiggle. The film loops. Arguments as
+    `turntable` and `render_frames`.
+    """
     camera = Camera.from_fov(math.radians(fov_deg), w=render_size, h=render_size)
     poses = camera_orbit(
         g, num_frames, fov_deg=fov_deg, sweep_deg=sweep_deg, elevation_deg=elevation_deg
     )
-    frames = []
-
-    def keep(stream: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        for frame in stream:
-            frames.append(frame)
-            yield frame
-
-    look = Look(bg=bg, chunk=chunk)
-    save_video(keep(render_frames(g, camera, poses, look, report)), path, fps)
-    return np.stack(frames)
+    return render_frames(g, camera, poses, look, report)
 
 
 def _draw(

@@ -225,7 +225,9 @@ def _film(options: argparse.Namespace, console: Console, made: _Made) -> None:
     scene, background = made.gaussians, viz.WHITE if made.refined is None else BLACK
     with console.stage("filming", "frame") as report:
         sweep = best_sweep(scene, viz.FOV_DEG)
-        viz.turntable(scene, options.turntable, sweep_deg=sweep, bg=background, report=report)
+        look = viz.Look(bg=background)
+        frames = viz.turntable_frames(scene, sweep_deg=sweep, look=look, report=report)
+        viz.save_video(frames, options.turntable)
 
 
 def _report(
