@@ -1,22 +1,23 @@
 # One command each. The first one sets up .venv; nothing but make and Python >= 3.10 is needed.
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := zipsplat splatfactory tests benchmarks examples scripts
+SOURCES := zipsplat splatfactory tests benchmarks examples scripts docs/conf.py
 # Tests run one process per core, so each process uses one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-browser test-peers check format lint types contracts examples wheels bench tiny tiny-scores clean
+.PHONY: help setup demo test test-slow test-browser test-peers check format lint types contracts examples wheels bench tiny tiny-scores clean docs owner resolve
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
 
-$(READY): pyproject.toml splatfactory/pyproject.toml constraints.txt
+$(READY): pyproject.toml splatfactory/pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 10) else f"Python >= 3.10 is needed, {sys.executable} is {v}; try make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' -e 'splatfactory/[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]' -e 'splatfactory/[dev]'
 	@touch $@
 
 setup: $(READY)  ## make .venv with both packages and the tools
@@ -48,8 +49,31 @@ format: $(READY)  ## format the code
 format-check: $(READY)
 	$(BIN)/ruff format --check $(SOURCES)
 
-lint: $(READY)  ## look for mistakes
+lint: $(READY)  ## look for mistakes, in workflows and templates too
 	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[bf]*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(BIN)/python scripts/owner.py --check
+
+owner: $(READY)  ## copy the facts of owner.toml to where they are needed
+	$(BIN)/python scripts/owner.py
+
+docs: $(READY)  ## build the documentation site in docs/_build/html; warnings are errors
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs docs/_build/html
+
+# Versions that this machine cannot run are resolved at least.
+RESOLVE := $(BIN)/uv pip compile --quiet --no-header --no-annotate pyproject.toml splatfactory/pyproject.toml
+resolve: $(READY)  ## check that the pinned versions exist for every Python and platform
+	set -e; for python in 3.10 3.11 3.12 3.13 3.14; do for platform in x86_64-unknown-linux-gnu aarch64-apple-darwin; do \
+	    echo "Python $$python, $$platform"; \
+	    MACOSX_DEPLOYMENT_TARGET=14.0 $(RESOLVE) --extra dev -c constraints.txt --python-version $$python --python-platform $$platform >/dev/null; \
+	done; done
+
+constraints-minimum.txt: pyproject.toml splatfactory/pyproject.toml
+	uv pip compile --quiet --resolution lowest-direct --python-version 3.10 --output-file $@ \
+	    --extra cameras --extra viewer --extra heic --extra spz4 pyproject.toml splatfactory/pyproject.toml
 
 types: $(READY)  ## check the types
 	$(BIN)/mypy
@@ -85,4 +109,4 @@ bench: $(READY)  ## run every benchmark; takes long, results go to the screen
 	set -e; for kind in many few office; do $(BIN)/python benchmarks/refinement_scenes.py $$kind; done
 
 clean:  ## remove what the commands made
-	rm -rf $(VENV) outputs build dist *.egg-info splatfactory/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) outputs build dist docs/_build constraints-minimum.txt *.egg-info splatfactory/*.egg-info .mypy_cache .ruff_cache .pytest_cache

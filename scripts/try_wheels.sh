@@ -2,15 +2,16 @@
 # Build both wheels, install them in a clean environment, and walk the README's whole path there:
 # outside the checkout, in a folder whose name holds what names may hold.
 set -euo pipefail
-python=$(realpath -s "$1")
 root=$(pwd)
+python=$root/$1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/source"
-git ls-files -z | xargs -0 cp --parents -t "$work/source"  # building leaves folders behind
+git ls-files -z | tar --null -T - -cf - | tar -xf - -C "$work/source"  # building leaves folders behind
 for source in . splatfactory; do
     "$python" -m build --quiet --wheel --outdir "$work/dist" "$work/source/$source"
 done
+"$python" scripts/check_wheels.py "$work/dist" "$root"
 rm -rf "$work/source"
 folder="$work/my scenes (é=1)"
 mkdir "$folder"

@@ -47,7 +47,7 @@ def find_inputs(source: Source) -> InputFiles:
     """Find the files that a source means, looking at no more of them than their kind needs.
 
     Args:
-        source: a picture, a video, a folder, a pattern such as "photos/*.jpg", or a list of
+        source: a picture, a video, a folder, a pattern such as `photos/*.jpg`, or a list of
             these. Folders and patterns are sorted as people count (img2 before img10) and only
             give files with the suffix of a picture, or without any; a folder without pictures may
             hold one video. The part of a pattern that exists is taken as it is, brackets and all.

@@ -1,4 +1,4 @@
-"""Every command that the README shows exists, and says how it is used."""
+"""The README is short; every command that it and docs/ show exists; nothing promised got lost."""
 
 from __future__ import annotations
 
@@ -12,35 +12,63 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {p.name: p.read_text(encoding="utf-8") for p in sorted((ROOT / "docs").glob("*.md"))}
+MOST_WORDS = 1200
+PROMISED = (Path(__file__).parent / "promised.txt").read_text(encoding="utf-8").splitlines()
 
 
-def shown_commands() -> list[list[str]]:
+def blocks_of(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def commands_of(text: str) -> list[list[str]]:
     """Words of every line of every shell block, without comments."""
-    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines = [line for b in blocks_of(text, "bash") for line in b.replace("\\\n", " ").splitlines()]
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
+SHOWN = commands_of(README)
+SHOWN_ANYWHERE = [*SHOWN, *(words for page in PAGES.values() for words in commands_of(page))]
+
+
 def modules_shown() -> list[str]:
-    found = {w[i + 1] for w in shown_commands() for i, word in enumerate(w[:-1]) if word == "-m"}
+    found = {w[i + 1] for w in SHOWN_ANYWHERE for i, word in enumerate(w[:-1]) if word == "-m"}
     return sorted(name for name in found if name.startswith(("zipsplat", "splatfactory")))
 
 
 def verbs_shown() -> list[str]:
-    return sorted({words[1] for words in shown_commands() if words[0] == "zipsplat"})
+    return sorted({words[1] for words in SHOWN_ANYWHERE if words[0] == "zipsplat"})
+
+
+def options_shown(marker: list[str]) -> set[str]:
+    """Options of all commands that contain some words in a row."""
+    size = len(marker)
+    places = (
+        (words, i)
+        for words in SHOWN_ANYWHERE
+        for i in range(len(words))
+        if words[i : i + size] == marker
+    )
+    rest = (word for words, i in places for word in words[i + size :])
+    return {word.split("=")[0] for word in rest if re.match(r"-(-[a-z]|[a-z]$)", word)}
 
 
 def targets_shown() -> list[str]:
-    return sorted({words[1] for words in shown_commands() if words[0] == "make"})
+    return sorted({words[1] for words in SHOWN_ANYWHERE if words[0] == "make"})
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) <= MOST_WORDS
+
+
 def test_the_readme_shows_commands() -> None:
-    assert {"reconstruct", "render", "info", "doctor"} <= set(verbs_shown())
-    assert {"demo", "test"} <= set(targets_shown())
+    verbs = {words[1] for words in SHOWN if words[0] == "zipsplat"}
+    assert {"reconstruct", "render", "info", "doctor"} <= verbs
+    assert {"demo", "test"} <= {words[1] for words in SHOWN if words[0] == "make"}
 
 
 @pytest.mark.parametrize("module", modules_shown())
@@ -48,6 +76,8 @@ def test_modules_have_help(module: str) -> None:
     done = run(sys.executable, "-m", module, "--help")
     assert done.returncode == 0, done.stderr
     assert "usage" in done.stdout.lower()
+    for option in options_shown(["-m", module]):
+        assert option in done.stdout, f"a page uses {option}, --help does not know it"
 
 
 @pytest.mark.parametrize("verb", verbs_shown())
@@ -55,11 +85,8 @@ def test_verbs_have_help_with_examples(verb: str) -> None:
     done = run(sys.executable, "-m", "zipsplat", verb, "--help")
     assert done.returncode == 0, done.stderr
     assert f"zipsplat {verb}" in done.stdout
-    shown = {
-        word for words in shown_commands() if words[:2] == ["zipsplat", verb] for word in words
-    }
-    for option in (word for word in shown if word.startswith("-")):
-        assert option in done.stdout, f"the README uses {option}, --help does not know it"
+    for option in options_shown(["zipsplat", verb]):
+        assert option in done.stdout, f"a page uses {option}, --help does not know it"
 
 
 @pytest.mark.parametrize("target", targets_shown())
@@ -69,7 +96,21 @@ def test_make_targets_exist(target: str) -> None:
 
 
 def test_files_shown_exist() -> None:
-    for words in shown_commands():
+    for words in SHOWN_ANYWHERE:
         for word in words:
             if word.startswith(("assets/", "examples/", "benchmarks/", "scripts/")):
                 assert (ROOT / word).exists(), word
+
+
+@pytest.mark.parametrize("promise", [line for line in PROMISED if line and line[0] != "#"])
+def test_promises_stay_documented(promise: str) -> None:
+    words = promise.split()
+    texts = (README, *PAGES.values())
+    lines = (
+        line
+        for t in texts
+        for language in ("bash", "python", "sh")
+        for b in blocks_of(t, language)
+        for line in b.splitlines()
+    )
+    assert any(all(word in line for word in words) for line in lines), promise
