@@ -43,6 +43,7 @@ class Manifest:
         is_complete: Whether the command reached its end.
         shards: Record of each finished shard.
         failures: Scenes that could not be made, by reason.
+        sources: What a scene was made from, where a name of its own does not say so.
     """
 
     tool: str
@@ -51,6 +52,7 @@ class Manifest:
     is_complete: bool = False
     shards: dict[str, ShardRecord] = field(default_factory=dict)
     failures: dict[str, list[str]] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
 
     def save(self, directory: Path) -> None:
         """Write `manifest.json`."""
@@ -121,6 +123,10 @@ class ShardOutput:
     def num_failures(self) -> int:
         """Scenes that could not be made in this run."""
         return sum(len(items) for items in self.manifest.failures.values())
+
+    def holds(self, key: str) -> bool:
+        """Whether a scene of this key is there, finished or not."""
+        return key in self._index
 
     def add(self, scene: StoredScene) -> None:
         """Append a scene.
@@ -248,4 +254,4 @@ def _continue(directory: Path, tool: str, settings: dict[str, Any]) -> Manifest:
             f" {settings}; choose another folder, or replace it with --overwrite"
         )
     shards = {name: entry for name, entry in old.shards.items() if (directory / name).exists()}
-    return Manifest(tool, settings, shards=shards)
+    return Manifest(tool, settings, shards=shards, sources=old.sources)

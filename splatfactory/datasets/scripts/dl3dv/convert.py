@@ -105,7 +105,7 @@ def load_scene(job: Job) -> list[Result]:
             return [convert_scene(key, archive, job.target_size)]
     except (zipfile.BadZipFile, EOFError) as error:
         return [Failure(key, "damaged zip", str(error))]
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except Exception as error:  # whatever is wrong with one scene must not cost the others
         return [Failure(key, "unusable scene", f"{type(error).__name__}: {error}")]
 
 

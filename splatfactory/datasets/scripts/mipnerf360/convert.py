@@ -106,7 +106,7 @@ def load_scene(job: Job) -> list[Result]:
     try:
         with zipfile.ZipFile(job.archive) as archive:
             return [convert_scene(job, archive)]
-    except (ValueError, KeyError, OSError, RuntimeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # pycolmap raises almost anything
         return [Failure(job.scene, "unusable scene", f"{type(error).__name__}: {error}")]
 
 

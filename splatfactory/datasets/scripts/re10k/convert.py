@@ -117,7 +117,7 @@ def _clip(clip: Any, place: str, side: int | None) -> Result:
     key = clip["key"] if isinstance(clip, Mapping) and "key" in clip else place
     try:
         return convert_clip(clip, side)
-    except (ValueError, KeyError, TypeError, OSError, IndexError, AttributeError) as error:
+    except Exception as error:  # whatever is wrong with one clip must not cost the others
         return Failure(str(key), "unusable clip", f"{type(error).__name__}: {error}")
 
 
