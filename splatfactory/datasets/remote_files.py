@@ -35,6 +35,8 @@ _GAP = 2048
 _THREADS = 8
 _TRIES = 5
 _FIRST_WAIT = 0.2
+# Of requests that a server refuses or does not answer; waits double up to 15 s.
+_RETRIES: Any = {"max_retries": 8}
 
 R = TypeVar("R")
 
@@ -89,11 +91,11 @@ class RemoteFiles:
             FileNotFoundError: if neither is there.
             OSError: if the address cannot be reached.
         """
-        manifest, listing = self._json("manifest.json"), self._json("index.json")
-        shards = manifest.get("shards", {})
+        shards = self._json("manifest.json").get("shards", {})
         if shards:
             self._sizes = {name: int(record["bytes"]) for name, record in shards.items()}
             return sorted(shards)
+        listing = self._json("index.json")
         if not listing:
             raise FileNotFoundError(
                 f"{self.address} has neither manifest.json nor index.json, which name its shards;"
@@ -282,7 +284,12 @@ def _open_store(address: str) -> Any:
     if scheme == "hf":
         address, options = _hub_address(address)
     try:
-        return _obstore().store.from_url(address + "/", client_options=options)
+        return _obstore().store.from_url(
+            # Not an empty dictionary, which would replace what the environment says.
+            address + "/",
+            client_options=options or None,
+            retry_config=_RETRIES,
+        )
     except (ValueError, _obstore().exceptions.BaseError) as error:
         raise OSError(f"{address} cannot be opened: {_first_line(error)}") from error
 
