@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.range_server import Behaviour, serve
 from splatfactory.datasets.batch import Batch
 from splatfactory.datasets.loader import LoaderConfig, SceneLoader
 from splatfactory.datasets.mixture import Member
@@ -21,7 +22,6 @@ from splatfactory.datasets.remote_files import RemoteFiles, is_remote
 from splatfactory.datasets.scripts.describe import describe
 from splatfactory.datasets.span_cache import SpanCache
 from splatfactory.datasets.store import ShardStore
-from tests.splatfactory.datasets.range_server import Behaviour, serve
 
 pytest.importorskip("obstore")
 

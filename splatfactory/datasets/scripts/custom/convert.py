@@ -19,6 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from splatfactory import paths
+from splatfactory.datasets.scripts import sharing
 from splatfactory.datasets.scripts.conversion import (
     Failure,
     Result,
@@ -213,14 +214,26 @@ def _workspace(directory: Path, key: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _source_name(source: Path, output: ShardOutput) -> str:
+    """How the manifest names an input: from the shards, so that both may move together."""
+    root = output.root.resolve()
+    return Path(os.path.relpath(source.resolve(), root)).as_posix()
+
+
+def _is_there(source: Path, output: ShardOutput) -> bool:
+    """Whether the scene of this very input is there, and not one that has its name."""
+    key, name = scene_key(source), _source_name(source, output)
+    return output.holds(key) and output.manifest.sources.get(key, name) == name
+
+
 def _convert(source: Path, options: argparse.Namespace, output: ShardOutput) -> list[Result]:
     """The scene of an input, a failure, or nothing if it is there already."""
-    key, name = scene_key(source), os.path.relpath(source.resolve(), output.directory.resolve())
+    key = scene_key(source)
+    if _is_there(source, output):
+        say(f"{key} is there already")
+        return []
     if output.holds(key):
-        other = output.manifest.sources.get(key, name)
-        if other == name:
-            say(f"{key} is there already")
-            return []
+        other = output.manifest.sources[key]
         advice = "rename one of the folders, or choose another --output-dir"
         return [Failure(str(source), f"the scene {key} is there, made from {other}", advice)]
     try:
@@ -231,7 +244,7 @@ def _convert(source: Path, options: argparse.Namespace, output: ShardOutput) -> 
         return [Failure(str(source), _first_line(error), type(error).__name__)]
     for note in (*capture.notes, *damaged):
         say(f"{key}: {note}")
-    output.manifest.sources[key] = name
+    output.manifest.sources[key] = _source_name(source, output)
     say(f"{key}: {scene.num_views} views")
     return [scene]
 
@@ -259,18 +272,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--max-side", type=int, default=960, help="longer side in pixels; 0: all")
     add_common_options(parser)
+    sharing.add_option(parser)
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
     directory = paths.resolve(options.output_dir) / f"{options.split}-scenes"
     settings = {"split": options.split, "max_side": options.max_side}
+    share = sharing.chosen(options)
     output = ShardOutput(directory, TOOL, settings, options.shard_size_mb, options.overwrite)
-    with output:
-        convert(output, options.inputs, lambda source: _convert(source, options, output), 0, TOOL)
-    if output.manifest.shards:
+
+    def make(target: ShardOutput, sources: Sequence[Path]) -> None:
+        convert(target, sources, lambda source: _convert(source, options, target), 0, TOOL)
+
+    written = sharing.write(
+        output, options.inputs, share, lambda source, _: _is_there(source, output), make
+    )
+    if written.manifest.shards:
         say(DEPTH_ADVICE)
-    return report(output)
+    return report(written)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
