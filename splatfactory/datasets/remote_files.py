@@ -286,7 +286,7 @@ def _open_store(address: str) -> Any:
     try:
         return _obstore().store.from_url(
             # Not an empty dictionary, which would replace what the environment says.
-            address + "/",
+            address,
             client_options=options or None,
             retry_config=_RETRIES,
         )

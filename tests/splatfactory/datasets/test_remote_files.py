@@ -7,10 +7,12 @@ import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from benchmarks.range_server import Behaviour, serve
 from splatfactory.datasets.batch import Batch
@@ -240,7 +242,9 @@ def test_the_hub_is_read_by_its_files(
     shards.rename(at)
     with serve(tmp_path / "hub", behaviour) as url:
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
-        store = ShardStore("hf://datasets/me/scenes@v2/train-scenes")
+        store = ShardStore("hf://datasets/me/scenes@v2/train-scenes/")
+        folder = "/datasets/me/scenes/resolve/v2/train-scenes"
+        assert behaviour.requests[0][0] == f"{folder}/manifest.json"
         assert store.frames(1, [0]) == ShardStore(at).frames(1, [0])
     with pytest.raises(ValueError, match="want hf://datasets/<owner>"):
         RemoteFiles("hf://me/scenes").names()
@@ -277,3 +281,19 @@ def fill_bucket(name: str, folder: Path) -> None:
     store = S3Store(name, endpoint=endpoint, virtual_hosted_style_request=False)
     for path in folder.iterdir():
         obstore.put(store, f"train-scenes/{path.name}", path.read_bytes())
+
+
+def test_training_from_an_address_is_training_from_a_folder(
+    drawn_shards: Path, run_training: Any, workplace: Path, behaviour: Behaviour
+) -> None:
+    with serve(drawn_shards, behaviour) as url:
+        assert run_training("far", f"data.dataset_dir={url}", "train.num_steps=2") == 0
+    assert behaviour.data_requests()
+    assert run_training("near", "train.num_steps=2") == 0
+    far, near = (weights_of(workplace / "outputs" / "training" / n) for n in ("far", "near"))
+    assert far.keys() == near.keys()
+    assert all(torch.equal(far[name], near[name]) for name in far)
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoint_last.safetensors")
