@@ -13,6 +13,7 @@ DATA_VARIABLE = "SPLATFACTORY_DATA"
 WEIGHTS_VARIABLE = "SPLATFACTORY_WEIGHTS"
 OUTPUTS_VARIABLE = "SPLATFACTORY_OUTPUTS"
 CACHE_VARIABLE = "SPLATFACTORY_CACHE"
+CACHE_SIZE_VARIABLE = "SPLATFACTORY_REMOTE_CACHE_GB"
 
 
 def data_root() -> Path:
@@ -36,6 +37,22 @@ def cache_root() -> Path:
         return Path(os.environ[CACHE_VARIABLE])
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "splatfactory"
+
+
+def remote_cache_bytes() -> int:
+    """Most bytes of remote shards on the disk: `$SPLATFACTORY_REMOTE_CACHE_GB`, or 20 GB.
+
+    Raises:
+        ValueError: if the variable is no number that is at least 0.
+    """
+    text = os.environ.get(CACHE_SIZE_VARIABLE, "20")
+    try:
+        size = float(text)
+    except ValueError:
+        size = -1.0
+    if not 0 <= size < 1e9:
+        raise ValueError(f"{CACHE_SIZE_VARIABLE} must be gigabytes, at least 0, got {text!r}")
+    return int(size * 1e9)
 
 
 def resolve(path: str | os.PathLike[str]) -> Path:

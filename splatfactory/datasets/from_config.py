@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from splatfactory import paths
@@ -14,6 +13,7 @@ from splatfactory.datasets.loader import LoaderConfig, SceneLoader
 from splatfactory.datasets.mixture import Member
 from splatfactory.datasets.multiview import MultiviewDataset, SampleConfig, held_out
 from splatfactory.datasets.preprocessing import PreprocessingConfig
+from splatfactory.datasets.remote_files import is_remote
 from splatfactory.datasets.samplers import Split
 from splatfactory.datasets.store import SceneStore, ShardStore
 from splatfactory.datasets.synthetic.dataset import GeneratedStore
@@ -131,8 +131,10 @@ def _store(
         )
     if not directory:
         raise ValueError(f"data.dataset_dir of {config.name} is empty; name the converted folder")
-    folder = paths.resolve(directory) / (test_dir if split is Split.TEST else train_dir)
-    return ShardStore(Path(folder), show_progress=True)
+    part = test_dir if split is Split.TEST else train_dir
+    if is_remote(directory):
+        return ShardStore(f"{directory.rstrip('/')}/{part}", show_progress=True)
+    return ShardStore(paths.resolve(directory) / part, show_progress=True)
 
 
 def _sample_config(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -331,7 +331,15 @@ class SceneLoader:
         )
 
 
-class _Plans(Sampler[BatchPlan]):
+@dataclass(frozen=True)
+class _Task:
+    """One batch to make, and the one that the same worker makes after it, to fetch ahead."""
+
+    plan: BatchPlan
+    later: BatchPlan | None
+
+
+class _Plans(Sampler[_Task]):
     """What the loader is to make next, in the form PyTorch asks for."""
 
     def __init__(self, loader: SceneLoader) -> None:
@@ -339,10 +347,17 @@ class _Plans(Sampler[BatchPlan]):
         # queue that is gone are only ended after five seconds each.
         self.loader = weakref.ref(loader)
 
-    def __iter__(self) -> Iterator[BatchPlan]:
+    def __iter__(self) -> Iterator[_Task]:
         loader = self.loader()
         assert loader is not None
-        return loader.plans()
+        distance = max(1, loader.config.num_workers)  # workers take turns
+        waiting: deque[BatchPlan] = deque()
+        for plan in loader.plans():
+            waiting.append(plan)
+            if len(waiting) > distance:
+                yield _Task(waiting.popleft(), plan)
+        while waiting:
+            yield _Task(waiting.popleft(), None)
 
 
 class _Workshop(Dataset[_Loaded]):
@@ -358,7 +373,10 @@ class _Workshop(Dataset[_Loaded]):
         self.clips = clips
         self.capacities = capacities
 
-    def __getitem__(self, plan: BatchPlan) -> _Loaded:
+    def __getitem__(self, task: _Task) -> _Loaded:
+        plan = task.plan
+        self._hold([plan])
+        self._hold([plan] if task.later is None else [plan, task.later])
         drops: list[tuple[str, SceneError]] = []
         with _one_thread():
             made = (self._load(pick, plan, drops) for pick in plan.picks)
@@ -366,6 +384,16 @@ class _Workshop(Dataset[_Loaded]):
             if not scenes:
                 scenes = [self._substitute(plan, drops)]
         return _Loaded(Batch.collate(scenes), tuple(drops), plan.after)
+
+    def _hold(self, plans: Sequence[BatchPlan]) -> None:
+        """Have the data sets fetch what these batches need."""
+        for member, dataset in enumerate(self.datasets):
+            dataset.hold(
+                (self.clips[member][pick.clip], plan.num_context, pick.seed)
+                for plan in plans
+                for pick in plan.picks
+                if pick.member == member
+            )
 
     def _load(
         self, pick: Pick, plan: BatchPlan, drops: list[tuple[str, SceneError]]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,10 @@ from splatfactory.datasets.depth_codec import INVALID
 from splatfactory.datasets.frames import Frame, FrameError
 from splatfactory.datasets.normalize import ScaleRule
 from splatfactory.datasets.preprocessing import Geometry, PreprocessingConfig
+from splatfactory.datasets.remote_files import is_remote
 from splatfactory.datasets.samplers import Choice, Dice, Request, Split, ViewSampler
 from splatfactory.datasets.store import SceneError, SceneStore, ShardStore
-from splatfactory.datasets.view_checks import MIN_BASELINE, check_view
+from splatfactory.datasets.view_checks import MIN_BASELINE, check_size, check_view
 from zipsplat.camera import Camera
 from zipsplat.pose import Pose
 
@@ -180,6 +182,22 @@ class MultiviewDataset:
             sample, config.mirror_probability, config.color_shuffle_probability, dice.numpy
         )
 
+    def hold(self, samples: Iterable[tuple[int, int, int]]) -> None:
+        """Begin to fetch what `load` will need; let go of all else that was fetched ahead.
+
+        Args:
+            samples: index, number of context views and seed of each.
+        """
+        if not isinstance(self.store, ShardStore) or not self.store.reads_ahead:
+            return
+        views: dict[int, set[int]] = {}
+        for index, num_context, seed in samples:
+            scene = self.scenes[index]
+            with suppress(SceneError):  # said when the sample is made
+                choice = self._choose(scene, num_context, Dice.seeded(seed))
+                views.setdefault(scene, set()).update(choice.context, choice.target)
+        self.store.hold({scene: sorted(chosen) for scene, chosen in views.items()})
+
     def _admit(self, only: Collection[str] | None, without: frozenset[str]) -> None:
         """Sort clips into usable and excluded ones."""
         known = self.sampler.keys
@@ -267,13 +285,15 @@ class MultiviewDataset:
         pictures: _Pictures | None = None
         for view in views:
             # A frame is let go when it is used, so that the next is decoded into memory still hot.
-            pixels, depth, geometry = self._fit(view, frames.pop(view), aspect)
+            frame = frames.pop(view)
+            pixels, depth, geometry = self._fit(view, frame, aspect)
             if self._augment is not None:
                 pixels = self._augment(pixels, dice.fresh_generator())
             if pictures is None:
                 pictures = _Pictures.empty(len(order), *pixels.shape[:2])
             places = [place for place, other in enumerate(order) if other == view]
             pictures.put(places, pixels, depth, geometry.camera(cameras[view]))
+            check_size(cameras[view], frame.size, f"view {view}")
         assert pictures is not None
         return pictures
 
@@ -435,11 +455,13 @@ def open_shards(
 
     Args:
         name: data set name.
-        directory: folder of `*.tar` shards; a leading `data` follows `$SPLATFACTORY_DATA`.
+        directory: folder of `*.tar` shards, where a leading `data` follows `$SPLATFACTORY_DATA`; or
+            an address such as `s3://bucket/folder`.
         view_sampler: `name` and options of a sampler.
         config: how samples are made.
         split: what they are for.
         **selection: `only` and `without` of `MultiviewDataset`.
     """
-    store = ShardStore(paths.resolve(directory), show_progress=True)
+    place = directory if is_remote(directory) else paths.resolve(directory)
+    store = ShardStore(place, show_progress=True)
     return MultiviewDataset(name, store, samplers.build(view_sampler), config, split, **selection)

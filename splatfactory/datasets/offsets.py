@@ -8,6 +8,7 @@ when size or modification time of the shard have changed.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import tarfile
@@ -30,6 +31,7 @@ Span = tuple[int, int]
 """Offset and size of a member's content, bytes."""
 
 _ABSENT: Span = (0, 0)
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,11 @@ def _assemble(found: list[_Found], damage: str) -> ShardOffsets:
     )
 
 
+def sidecar_name(shard: str) -> str:
+    """Name of the sidecar of a shard."""
+    return f"{shard.removesuffix('.tar')}.offsets.npz"
+
+
 def _sidecar(shard: Path) -> Path:
     return shard.with_name(f"{shard.stem}.offsets.npz")
 
@@ -248,20 +255,39 @@ def _write(sidecar: Path, shard: Path, index: ShardOffsets) -> None:
 def _read(sidecar: Path, shard: Path) -> ShardOffsets | None:
     """The index in a sidecar, or None if there is none for the shard as it is now."""
     try:
-        with np.load(sidecar, allow_pickle=False) as arrays:
-            text = json.loads(arrays["text"].tobytes())
-            if text["stamp"] != _stamp(shard):
-                return None
-            return ShardOffsets(
-                keys=tuple(text["keys"]),
-                num_views=arrays["num_views"],
-                has_depth=arrays["has_depth"],
-                first=arrays["first"],
-                spans=arrays["spans"],
-                broken=text["broken"],
-                damage=text["damage"],
-            )
+        return _parse(sidecar, _stamp(shard))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None  # a damaged sidecar is rebuilt; the shard is the truth
+    except _DAMAGED:
+        return None  # it is rebuilt; the shard is the truth
+
+
+def from_bytes(content: bytes, size: int | None) -> ShardOffsets | None:
+    """The index in the content of a sidecar, or None if it is damaged or of another shard.
+
+    Args:
+        content: of the sidecar.
+        size: bytes of the shard, if they are known. When it was modified says nothing of a copy.
+    """
+    try:
+        wanted = {"version": VERSION} if size is None else {"version": VERSION, "size": size}
+        return _parse(io.BytesIO(content), wanted)
+    except _DAMAGED:
+        return None
+
+
+def _parse(sidecar: Path | io.BytesIO, stamp: dict[str, Any]) -> ShardOffsets | None:
+    """The index in a sidecar; None if its stamp has other values than these."""
+    with np.load(sidecar, allow_pickle=False) as arrays:
+        text = json.loads(arrays["text"].tobytes())
+        if {name: text["stamp"][name] for name in stamp} != stamp:
+            return None
+        return ShardOffsets(
+            keys=tuple(text["keys"]),
+            num_views=arrays["num_views"],
+            has_depth=arrays["has_depth"],
+            first=arrays["first"],
+            spans=arrays["spans"],
+            broken=text["broken"],
+            damage=text["damage"],
+        )

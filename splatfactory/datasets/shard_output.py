@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
+from filelock import FileLock, Timeout
+
 from splatfactory import __version__
 from splatfactory.datasets import offsets
 from splatfactory.datasets.shards import PARTIAL_SUFFIX, ShardWriter, StoredScene
 from zipsplat.files import write_atomically
+
+logger = logging.getLogger(__name__)
 
 INDEX_NAME = "index.json"
 MANIFEST_NAME = "manifest.json"
@@ -43,6 +48,7 @@ class Manifest:
         is_complete: Whether the command reached its end.
         shards: Record of each finished shard.
         failures: Scenes that could not be made, by reason.
+        sources: What a scene was made from, where a name of its own does not say so.
     """
 
     tool: str
@@ -51,6 +57,7 @@ class Manifest:
     is_complete: bool = False
     shards: dict[str, ShardRecord] = field(default_factory=dict)
     failures: dict[str, list[str]] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
 
     def save(self, directory: Path) -> None:
         """Write `manifest.json`."""
@@ -91,9 +98,16 @@ class ShardOutput:
         shard_size_mb: a shard is closed when it has reached this size, MiB.
         overwrite: delete the shards that are there first.
         one_scene_per_shard: name each shard after its only scene.
+        made_elsewhere: keys of scenes that another directory holds.
+
+    Attributes:
+        done: scenes that need not be made.
+        root: the directory, or that of which this makes a part.
+        is_finished: whether an earlier run made all it was to make.
 
     Raises:
-        ValueError: if the directory holds shards of another making.
+        ValueError: if the directory holds shards of another making, or, when the block begins,
+            another process is writing there.
     """
 
     def __init__(
@@ -104,23 +118,53 @@ class ShardOutput:
         shard_size_mb: float = DEFAULT_SHARD_SIZE_MB,
         overwrite: bool = False,
         one_scene_per_shard: bool = False,
+        made_elsewhere: Collection[str] = (),
     ) -> None:
         if shard_size_mb <= 0:
             raise ValueError(f"the shard size must be positive, got {shard_size_mb} MB")
-        self.directory = directory
+        self.directory = self.root = directory
         self.limit = int(shard_size_mb * 2**20)
         self.one_scene_per_shard = one_scene_per_shard
         self._shard: ShardWriter | None = None
+        self._lock = FileLock(directory / ".writing.lock", timeout=0)
         if overwrite:
             clear(directory)
-        self.manifest = _continue(directory, tool, dict(settings or {}))
+        old = Manifest.load(directory)
+        self.is_finished = old is not None and old.is_complete and not old.failures
+        self.manifest = _continue(directory, tool, dict(settings or {}), old)
         self._index = self._known_scenes()
-        self.done = frozenset(self._index)
+        self.done = frozenset(self._index) | frozenset(made_elsewhere)
 
     @property
     def num_failures(self) -> int:
         """Scenes that could not be made in this run."""
         return sum(len(items) for items in self.manifest.failures.values())
+
+    def holds(self, key: str) -> bool:
+        """Whether a scene of this key is there, finished or not."""
+        return key in self._index or key in self.done
+
+    def part(self, folder: Path, settings: Mapping[str, Any]) -> ShardOutput:
+        """The output for some of the scenes that are to come here, in a folder of its own."""
+        part = ShardOutput(
+            folder,
+            self.manifest.tool,
+            {**self.manifest.settings, **settings},
+            self.limit / 2**20,
+            one_scene_per_shard=self.one_scene_per_shard,
+            made_elsewhere=self.done,
+        )
+        part.root = self.root
+        part.manifest.sources = self.manifest.sources | part.manifest.sources
+        return part
+
+    def reopened(self) -> ShardOutput:
+        """The same output as it is on the disk now."""
+        manifest, size = self.manifest, self.limit / 2**20
+        single = self.one_scene_per_shard
+        return ShardOutput(
+            self.directory, manifest.tool, manifest.settings, size, one_scene_per_shard=single
+        )
 
     def add(self, scene: StoredScene) -> None:
         """Append a scene.
@@ -151,6 +195,12 @@ class ShardOutput:
 
     def __enter__(self) -> ShardOutput:
         self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except NotImplementedError:  # as on mounted buckets
+            logger.warning("%s cannot be locked; let no other process write it", self.directory)
+        except Timeout:
+            raise ValueError(f"another process is writing {self.directory}") from None
         for partial in self.directory.glob(f"*.tar{PARTIAL_SUFFIX}"):
             partial.unlink()
         self.manifest.save(self.directory)
@@ -162,10 +212,14 @@ class ShardOutput:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
-            self.finish()
-        elif self._shard is not None:
-            self._shard.discard()
+        try:
+            if kind is None:
+                self.finish()
+            elif self._shard is not None:
+                self._shard.discard()
+        finally:
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+            self._lock.release()
 
     def _finish_shard(self) -> None:
         shard, self._shard = self._shard, None
@@ -231,9 +285,10 @@ def write_json(path: Path, content: Any, indent: int | None = None) -> None:
     write_atomically(path, write)
 
 
-def _continue(directory: Path, tool: str, settings: dict[str, Any]) -> Manifest:
+def _continue(
+    directory: Path, tool: str, settings: dict[str, Any], old: Manifest | None
+) -> Manifest:
     """The manifest to go on with: that of an earlier run, or a new one."""
-    old = Manifest.load(directory)
     if old is None:
         if directory.is_dir() and any(directory.glob("*.tar")):
             raise ValueError(
@@ -248,4 +303,4 @@ def _continue(directory: Path, tool: str, settings: dict[str, Any]) -> Manifest:
             f" {settings}; choose another folder, or replace it with --overwrite"
         )
     shards = {name: entry for name, entry in old.shards.items() if (directory / name).exists()}
-    return Manifest(tool, settings, shards=shards)
+    return Manifest(tool, settings, shards=shards, sources=old.sources)

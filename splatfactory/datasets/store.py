@@ -7,10 +7,9 @@ import json
 import logging
 import math
 import os
-import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,15 +18,15 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from splatfactory.datasets import offsets
 from splatfactory.datasets.depth_codec import EncodedDepth
 from splatfactory.datasets.frames import EncodedFrame, Frame
 from splatfactory.datasets.offsets import ShardOffsets, Span
+from splatfactory.datasets.remote_files import open_files
+from splatfactory.datasets.shard_files import LocalFiles
 from splatfactory.datasets.shards import FloatArray, StoredScene
 
 logger = logging.getLogger(__name__)
 
-_MAX_OPEN_FILES = 64
 _MAX_LOADED_INDICES = 64
 
 
@@ -78,16 +77,6 @@ class SceneStore(Protocol):
         """Some pictures of a scene."""
 
 
-@dataclass
-class _State:
-    """Open files and loaded indices of one process."""
-
-    pid: int = field(default_factory=os.getpid)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    files: OrderedDict[int, int] = field(default_factory=OrderedDict)
-    indices: OrderedDict[int, ShardOffsets] = field(default_factory=OrderedDict)
-
-
 class ShardStore:
     """The scenes of all shards in a directory.
 
@@ -95,15 +84,14 @@ class ShardStore:
     positions, so any number of processes and threads may share them.
 
     Args:
-        directory: holds `*.tar`, and perhaps `index.json` of the scenes that ought to be there.
+        directory: holds `*.tar`, and perhaps `index.json` of the scenes that ought to be there: a
+            folder, or an address as `RemoteFiles` takes them.
         show_progress: show a bar while indices are built.
         only: open a single file of the directory; what else ought to be there does not matter.
 
-    Attributes:
-        bytes_read: bytes of tar members that this process has read.
-
     Raises:
         FileNotFoundError: if there is no such directory, or no shard in it.
+        OSError: if it cannot be reached.
     """
 
     def __init__(
@@ -112,22 +100,23 @@ class ShardStore:
         show_progress: bool = False,
         only: Path | None = None,
     ) -> None:
-        self.directory = Path(directory)
-        self.bytes_read = 0
-        self.shards = _find_shards(self.directory) if only is None else [only]
+        self.name = os.fspath(directory)
+        self._files = open_files(self.name, only)
+        self._shards = self._files.names()
         self.damage: dict[str, str] = {}
         self._scenes: list[SceneInfo] = []
         self._keys: set[str] = set()
         self._places: list[tuple[int, int]] = []
         self._faults: dict[str, SceneError] = {}
-        self._state = _State()
+        self._indices: OrderedDict[int, ShardOffsets] = OrderedDict()
         # None: only where someone is looking, at a terminal.
         is_hidden = None if show_progress else True
-        bar = tqdm(self.shards, "index", unit="shard", disable=is_hidden, leave=False)
-        for number, shard in enumerate(bar):
-            self._add(number, offsets.load(shard))
-        if only is None:
-            self._compare_with_list()
+        indices = self._files.offsets(self._shards)
+        total = len(self._shards)
+        bar = tqdm(indices, "index", total, unit="shard", disable=is_hidden, leave=False)
+        for number, index in enumerate(bar):
+            self._add(number, index)
+        self._compare_with_list()
 
     @property
     def scenes(self) -> Sequence[SceneInfo]:
@@ -139,9 +128,35 @@ class ShardStore:
         """Scenes that should be there and are not usable, with the reason."""
         return list(self._faults.items())
 
+    @property
+    def directory(self) -> Path:
+        """The folder.
+
+        Raises:
+            ValueError: if it is not on this machine.
+        """
+        if not isinstance(self._files, LocalFiles):
+            raise ValueError(f"{self.name} is not on this machine; copy it here for this")
+        return self._files.directory
+
+    @property
+    def shards(self) -> list[Path]:
+        """The files; errors as `directory`."""
+        return [self.directory / name for name in self._shards]
+
+    @property
+    def shard_sizes(self) -> list[tuple[str, int]]:
+        """Name and bytes of each shard."""
+        return [(name, self._files.size(name)) for name in self._shards]
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of tar members that this process has read."""
+        return self._files.bytes_read
+
     def shard_of(self, scene: int) -> Path:
-        """The shard that holds a scene."""
-        return self.shards[self._places[scene][0]]
+        """The shard that holds a scene; errors as `directory`."""
+        return self.directory / self._shards[self._places[scene][0]]
 
     def cameras(self, scene: int) -> FloatArray:
         """Camera rows (N, 6) of a scene.
@@ -169,10 +184,26 @@ class ShardStore:
         """
         index, local = self._locate(scene)
         depths = self._depths(scene, views)
-        return [
-            EncodedFrame(self._pread(scene, index.image(local, view)), depth)
-            for view, depth in zip(views, depths, strict=True)
-        ]
+        images = self._read(scene, [index.image(local, view) for view in views])
+        return [EncodedFrame(*pair) for pair in zip(images, depths, strict=True)]
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether it helps to say what will be read next."""
+        return self._files.reads_ahead
+
+    def hold(self, views: Mapping[int, Sequence[int]]) -> None:
+        """Begin to fetch the views, by scene, that will be read next; let go of all others."""
+        wanted: dict[str, list[Span]] = {}
+        for scene, chosen in views.items():
+            index, local = self._locate(scene)
+            spans = wanted.setdefault(self._shards[self._places[scene][0]], [])
+            spans += [index.cameras(local), index.poses(local)]
+            spans += [index.image(local, view) for view in chosen]
+            if self._scenes[scene].has_depth:
+                spans.append(index.depth_ranges(local))
+                spans += [index.depth(local, view) for view in chosen]
+        self._files.hold(wanted)
 
     def read(self, scene: int) -> StoredScene:
         """Everything that is stored of a scene.
@@ -188,39 +219,28 @@ class ShardStore:
             key=self._scenes[scene].key,
             cameras=self.cameras(scene),
             poses=self.poses(scene),
-            images=tuple(self._pread(scene, index.image(local, view)) for view in views),
+            images=tuple(self._read(scene, [index.image(local, view) for view in views])),
             depths=whole if self._scenes[scene].has_depth else None,
         )
 
     def close(self) -> None:
         """Close the files; they are opened again when they are needed."""
-        for descriptor in self._state.files.values():
-            os.close(descriptor)
-        self._state.files.clear()
-
-    def __del__(self) -> None:
-        state = getattr(self, "_state", None)
-        if state is not None and state.pid == os.getpid():
-            self.close()
+        self._files.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_state": None, "bytes_read": 0}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._state = _State()
+        return {**self.__dict__, "_indices": OrderedDict()}
 
     def _add(self, number: int, index: ShardOffsets) -> None:
-        shard = self.shards[number]
+        shard = self._shards[number]
         if index.damage:
-            self.damage[shard.name] = index.damage
-            logger.warning("%s is damaged: %s", shard, index.damage)
+            self.damage[shard] = index.damage
+            logger.warning("%s/%s is damaged: %s", self.name, shard, index.damage)
         reason = "truncated shard" if index.damage else "incomplete scene"
         for key, detail in index.broken.items():
-            self._faults[key] = SceneError(reason, f"{shard.name}, {detail}")
+            self._faults[key] = SceneError(reason, f"{shard}, {detail}")
         for local, key in enumerate(index.keys):
             if key in self._keys:
-                self._faults[key] = SceneError("duplicate key", f"again in {shard.name}")
+                self._faults[key] = SceneError("duplicate key", f"again in {shard}")
                 continue
             self._keys.add(key)
             info = SceneInfo(key, int(index.num_views[local]), bool(index.has_depth[local]))
@@ -229,31 +249,32 @@ class ShardStore:
 
     def _compare_with_list(self) -> None:
         """Count scenes that `index.json` promises and no shard holds."""
-        listing = self.directory / "index.json"
-        if not listing.exists():
+        listing = self._files.listing()
+        if listing is None:
             return
         try:
-            promised = json.loads(listing.read_text())
+            promised = json.loads(listing)
         except ValueError:
             promised = None
         if not isinstance(promised, dict):
-            logger.warning("%s is not valid JSON of scenes; the shards decide", listing)
+            warning = "%s/index.json is not valid JSON of scenes; the shards decide"
+            logger.warning(warning, self.name)
             return
         for key in promised.keys() - self._keys - self._faults.keys():
             self._faults[key] = SceneError("missing from shard", f"{promised[key]}")
 
     def _locate(self, scene: int) -> tuple[ShardOffsets, int]:
         number, local = self._places[scene]
-        indices = self._process().indices
+        indices = self._indices
         if number not in indices:
-            indices[number] = offsets.load(self.shards[number])
+            [indices[number]] = self._files.offsets([self._shards[number]])
             if len(indices) > _MAX_LOADED_INDICES:
                 indices.popitem(last=False)
         indices.move_to_end(number)
         return indices[number], local
 
     def _array(self, scene: int, span: Span, name: str, columns: int) -> FloatArray:
-        data = self._pread(scene, span)
+        [data] = self._read(scene, [span])
         try:
             array = read_array(data)
         except (ValueError, OSError, EOFError) as error:
@@ -269,42 +290,25 @@ class ShardStore:
         if not self._scenes[scene].has_depth:
             return [None] * len(views)
         index, local = self._locate(scene)
+        spans = [index.depth_ranges(local), *(index.depth(local, view) for view in views)]
+        text, *maps = self._read(scene, spans)
         try:
-            ranges = np.array(
-                json.loads(self._pread(scene, index.depth_ranges(local))), dtype=np.float64
-            )
+            ranges = np.array(json.loads(text), dtype=np.float64)
         except (ValueError, TypeError) as error:
             raise SceneError("corrupt member", f"depth_ranges.json, {error}") from error
         if ranges.shape != (self._scenes[scene].num_views, 2):
             raise SceneError("corrupt member", f"depth_ranges.json has shape {ranges.shape}")
         return [
-            EncodedDepth(self._pread(scene, index.depth(local, view)), *map(float, ranges[view]))
-            for view in views
+            EncodedDepth(data, *map(float, ranges[view]))
+            for view, data in zip(views, maps, strict=True)
         ]
 
-    def _pread(self, scene: int, span: Span) -> bytes:
-        number = self._places[scene][0]
-        state = self._process()
-        with state.lock:
-            descriptor = self._open(number, state.files)
-        data = os.pread(descriptor, span[1], span[0])
-        self.bytes_read += len(data)
-        if len(data) != span[1]:
-            raise SceneError("truncated shard", f"{self.shards[number].name} has become shorter")
-        return data
-
-    def _open(self, number: int, files: OrderedDict[int, int]) -> int:
-        if number not in files:
-            files[number] = os.open(self.shards[number], os.O_RDONLY)
-            if len(files) > _MAX_OPEN_FILES:
-                os.close(files.popitem(last=False)[1])
-        files.move_to_end(number)
-        return files[number]
-
-    def _process(self) -> _State:
-        if self._state.pid != os.getpid():
-            self._state = _State()  # after a fork, files of the parent are left alone
-        return self._state
+    def _read(self, scene: int, spans: Sequence[Span]) -> list[bytes]:
+        shard = self._shards[self._places[scene][0]]
+        found = self._files.read(shard, spans)
+        if [len(data) for data in found] != [size for _, size in spans]:
+            raise SceneError("truncated shard", f"{shard} has become shorter")
+        return found
 
 
 def read_array(data: bytes) -> npt.NDArray[Any]:
@@ -329,15 +333,3 @@ def _parse_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         raise ValueError("an NPY file of another version")
     shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
     return shape, is_fortran, dtype
-
-
-def _find_shards(directory: Path) -> list[Path]:
-    if not directory.is_dir():
-        raise FileNotFoundError(
-            f"no shard directory {directory}; convert or generate a data set first, see"
-            " `python -m splatfactory.datasets.scripts.<data set>.convert --help`"
-        )
-    shards = sorted(path for path in directory.glob("*.tar") if not path.name.startswith("."))
-    if not shards:
-        raise FileNotFoundError(f"no *.tar shards in {directory}")
-    return shards

@@ -16,6 +16,10 @@ MIN_BASELINE = 1e-3
 """Least distance of cameras that may become the unit of a scene, in nearest distances worth
 drawing (`near`): below it, even the nearest thing moves by less than a tenth of a percent."""
 
+SIZE_TOLERANCE = 0.01
+"""Largest share by which a camera's sides may differ from its picture's: published data round the
+sides of smaller pictures, and keep the focal lengths that they would have unrounded."""
+
 
 def check_view(camera: FloatArray, pose: FloatArray, what: str) -> None:
     """Refuse a camera or pose that nothing can be drawn with.
@@ -36,3 +40,20 @@ def check_view(camera: FloatArray, pose: FloatArray, what: str) -> None:
     deviation = np.abs(R.T @ R - np.eye(3)).max()
     if deviation > ORTHONORMAL_TOLERANCE or np.linalg.det(R) < 0:
         raise SceneError("bad pose", f"{what}: no rotation, {R.round(3).tolist()}")
+
+
+def check_size(camera: FloatArray, size: tuple[int, int], what: str) -> None:
+    """Refuse a camera that was written for a picture of another size.
+
+    Args:
+        camera: (6,) row w, h, fx, fy, cx, cy in pixels.
+        size: height and width of the picture.
+        what: name of the view for the message.
+
+    Raises:
+        SceneError: `camera of another size`.
+    """
+    for given, real in zip(camera[:2].tolist(), size[::-1], strict=True):
+        if abs(given - real) > max(1.0, SIZE_TOLERANCE * real):
+            sizes = f"{camera[:2].tolist()} for a picture of {size[1]} x {size[0]}"
+            raise SceneError("camera of another size", f"{what}: {sizes}")

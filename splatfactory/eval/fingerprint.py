@@ -82,7 +82,7 @@ def _data_digest(dataset: MultiviewDataset) -> str:
     keys = [dataset.key(index) for index in range(len(dataset))]
     shards: list[tuple[str, int]] = []
     if isinstance(dataset.store, ShardStore):
-        shards = [(path.name, path.stat().st_size) for path in dataset.store.shards]
+        shards = dataset.store.shard_sizes
     return digest_of([dataset.name, keys, shards])
 
 

@@ -68,6 +68,7 @@ OPTIONAL = {  # the one place that may import each optional package
     "pycolmap": {
         "zipsplat/camera_estimation/colmap.py", "splatfactory/datasets/scripts/mipnerf360",
     },
+    "obstore": {"splatfactory/datasets/remote_files.py"},
     "wandb": {"splatfactory/training/writers.py"},
     "tensorboard": {"splatfactory/training/writers.py"},
     "matplotlib": set(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,9 @@ _LAYOUTS = {
     "RADIAL_FISHEYE": (0, 0, 1, 2),
     "THIN_PRISM_FISHEYE": (0, 1, 2, 3),
 }
+# An origin is far away beyond so many extents and steps of the cameras, where float32 loses more
+# than 6e-5 of a step. Below _NEAR units it is left alone in any case.
+_FAR_IN_EXTENTS, _FAR_IN_STEPS, _NEAR = 10, 1000, 1000
 _FISHEYES = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "THIN_PRISM_FISHEYE")
 
 
@@ -121,11 +124,44 @@ class Capture:
         points: sparse points if there are any; their pixels are those of the photos as taken, at
             the size of the lens.
         notes: what a person should know, for example photos left out.
+        origin: (3,) where the origin of photos and points is in the world of the file; not zero
+            only where that is too far away for float32 (`far_origin`).
     """
 
     photos: tuple[Photo, ...]
     points: SparsePoints | None = None
     notes: tuple[str, ...] = ()
+    origin: FloatArray = field(default_factory=lambda: np.zeros(3))
+
+
+def far_origin(photos: Sequence[Photo]) -> FloatArray:
+    """The origin (3,) that cameras need for float32 to keep their places relative to each other.
+
+    Geo-referenced cameras are millions of units away from zero, where float32 has steps of half a
+    unit. Then it is the first camera; otherwise zero, so that the world of a file stays.
+    """
+    centers = np.array([photo.world_from_camera[:3, 3] for photo in photos])
+    distance = float(np.abs(centers).max())
+    extent = float(np.abs(centers - centers[0]).max())
+    step = float(np.median(np.linalg.norm(np.diff(centers, axis=0), axis=1))) if extent else 0.0
+    if distance > max(_FAR_IN_EXTENTS * extent, _FAR_IN_STEPS * step, _NEAR):
+        return np.array(centers[0], np.float64)
+    return np.zeros(3)
+
+
+def moved_to(origin: FloatArray, photos: Sequence[Photo]) -> tuple[Photo, ...]:
+    """The photos in a world whose origin is there."""
+    shift = np.eye(4)
+    shift[:3, 3] = -origin
+    return tuple(replace(p, world_from_camera=shift @ p.world_from_camera) for p in photos)
+
+
+def origin_notes(origin: FloatArray) -> tuple[str, ...]:
+    """What a person should know of an origin that was moved."""
+    if not origin.any():
+        return ()
+    place = ", ".join(f"{value:.3f}" for value in origin)
+    return (f"the first camera, at ({place}), became the origin: it is too far away for float32",)
 
 
 def files_in(folders: Sequence[Path], suffixes: Sequence[str] = ("",)) -> Find:

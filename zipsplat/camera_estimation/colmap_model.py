@@ -17,14 +17,23 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from zipsplat.camera_estimation.capture import Capture, Find, FloatArray, Lens, Photo
+from zipsplat.camera_estimation.capture import (
+    Capture,
+    Find,
+    FloatArray,
+    Lens,
+    Photo,
+    far_origin,
+    moved_to,
+    origin_notes,
+)
 from zipsplat.files import write_atomically
 from zipsplat.inputs import natural_key
 from zipsplat.posed_images import SparsePoints
 from zipsplat.rotations import matrix_from_quat, quat_from_matrix
 
 PARTS = ("cameras", "images", "points3D")
-_MODEL_FOLDERS = ("sparse/0", "sparse", "colmap/sparse/0", "colmap", ".")
+_MODEL_FOLDERS = ("sparse", "colmap/sparse", "colmap", ".")
 # Number in binary files, and number of parameters.
 _MODELS = {
     "SIMPLE_PINHOLE": (0, 3),
@@ -91,13 +100,49 @@ class Model:
 
 
 def find_model(folder: Path) -> Path | None:
-    """The folder of a COLMAP model (`cameras` and `images`, .bin or .txt) in a capture."""
+    """The folder of a COLMAP model (`cameras` and `images`, .bin or .txt) in a capture.
+
+    Of several that COLMAP could not connect (`sparse/0`, `sparse/1`, …), the one of most images.
+    """
     for name in _MODEL_FOLDERS:
-        candidate = folder / name
-        for suffix in (".bin", ".txt"):
-            if all((candidate / f"{part}{suffix}").is_file() for part in PARTS[:2]):
-                return candidate
+        numbered = _numbered_models(folder / name)
+        if numbered:
+            return max(numbered, key=lambda model: (_num_images(model), -int(model.name)))
+        if _is_model(folder / name):
+            return folder / name
     return None
+
+
+def _numbered_models(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    models = (path for path in folder.iterdir() if path.name.isdecimal() and _is_model(path))
+    return sorted(models, key=lambda model: int(model.name))
+
+
+def _is_model(folder: Path) -> bool:
+    return any(
+        all((folder / f"{part}{suffix}").is_file() for part in PARTS[:2])
+        for suffix in (".bin", ".txt")
+    )
+
+
+def _num_images(model: Path) -> int:
+    """Images of a model, by the first number of its file; 0 if that is damaged."""
+    binary = model / "images.bin"
+    if not binary.is_file():
+        return len(_text_lines(model / "images.txt")) // 2
+    with binary.open("rb") as file:
+        return int.from_bytes(file.read(8), "little")
+
+
+def _other_models(model: Path) -> tuple[str, ...]:
+    """A note on models beside this one, of which nothing is used."""
+    others = [path for path in _numbered_models(model.parent) if path != model]
+    if not model.name.isdecimal() or not others:
+        return ()
+    sizes = ", ".join(f"{path.name} ({_num_images(path)} images)" for path in others)
+    return (f"model {model.name} ({_num_images(model)} images) is used, not the separate {sizes}",)
 
 
 def read_model(folder: Path) -> Model:
@@ -149,13 +194,22 @@ def read(model: Path, find: Find) -> Capture:
             " they are expected in the folder `images`"
         )
     kept.sort(key=lambda item: natural_key(item[1].path))
-    notes = (f"{len(missing)} pictures do not exist, e.g. {missing[0]}",) if missing else ()
-    points = _sparse_points(content, [number for number, _ in kept])
-    return Capture(tuple(photo for _, photo in kept), points, notes)
+    photos = [photo for _, photo in kept]
+    origin = far_origin(photos)
+    lost = (f"{len(missing)} pictures do not exist, e.g. {missing[0]}",) if missing else ()
+    notes = (*_other_models(model), *lost, *origin_notes(origin))
+    points = _sparse_points(content, [number for number, _ in kept], origin)
+    return Capture(moved_to(origin, photos), points, notes, origin)
 
 
-def _sparse_points(model: Model, order: Sequence[int]) -> SparsePoints | None:
-    """The points with the observations of some images, which become views in that order."""
+def _sparse_points(model: Model, order: Sequence[int], origin: FloatArray) -> SparsePoints | None:
+    """The points with the observations of some images, which become views in that order.
+
+    Args:
+        model: that they belong to.
+        order: numbers of the images.
+        origin: (3,) place in the model that becomes the origin.
+    """
     view_of = {number: view for view, number in enumerate(order)}
     rows, counts = [], []
     for point in model.points.values():
@@ -174,7 +228,7 @@ def _sparse_points(model: Model, order: Sequence[int]) -> SparsePoints | None:
     if not np.abs(numbers).max() < _FARTHEST:
         raise ValueError("the model has points without usable positions")
     return SparsePoints(
-        np.array([point.position for point in every], np.float32),
+        (np.array([point.position for point in every]) - origin).astype(np.float32),
         np.array([point.color for point in every], np.float32) / np.float32(255),
         np.array([point.error for point in every], np.float32),
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),

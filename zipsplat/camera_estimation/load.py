@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
 from zipsplat.camera_estimation import colmap_model, nerfstudio, viewer_list
-from zipsplat.camera_estimation.capture import Capture, Find, Lens, Photo, files_in
+from zipsplat.camera_estimation.capture import (
+    Capture,
+    Find,
+    Lens,
+    Photo,
+    far_origin,
+    files_in,
+    moved_to,
+    origin_notes,
+)
 from zipsplat.camera_estimation.estimate import MATCHED_SIDE
-from zipsplat.camera_estimation.point_cloud import read_point_cloud
+from zipsplat.camera_estimation.point_cloud import read_positions, untracked_points
 from zipsplat.camera_estimation.straightening import Pixels, load_with_lens, posed_images
 from zipsplat.inputs import Source, find_inputs
 from zipsplat.posed_images import PosedImages
+
+logger = logging.getLogger(__name__)
 
 COLMAP, NERFSTUDIO, VIEWERS = "COLMAP model", "nerfstudio transforms", "3DGS cameras"
 _LARGEST_JSON = 256 << 20
@@ -33,7 +45,9 @@ def load_cameras(
         max_side: images have at most this many pixels on their longer side; None keeps all.
 
     Returns:
-        The photos that are there, in the order of the file; sparse points if there are any.
+        The photos that are there, in the order of their names or of the `cameras.json`; sparse
+        points if there are any. If the cameras are too far from zero for float32, as geo-referenced
+        ones are, the first one is the origin; a warning says so.
 
     Raises:
         ValueError: the file is damaged, or none of its photos exist. It names the file.
@@ -50,6 +64,8 @@ def straightened(capture: Capture, max_side: int | None) -> PosedImages:
         photo = capture.photos[view]
         return load_with_lens(photo.path, photo.lens, max_side)
 
+    for note in capture.notes:
+        logger.warning("%s", note)
     return posed_images(capture, [photo.path.name for photo in capture.photos], load)
 
 
@@ -136,10 +152,13 @@ def _from_viewer_list(path: Path, find: Find) -> Capture:
             f"{path}: none of its {len(missing)} pictures exist, e.g. {missing[:1]}; they are"
             " expected in the folder `images` beside it, or among the photos given"
         )
-    notes = (f"{len(missing)} pictures do not exist, e.g. {missing[0]}",) if missing else ()
-    beside = path.with_name("points.ply")
-    points = read_point_cloud(beside) if beside.is_file() else None
-    return Capture(tuple(photos), points, notes)
+    origin = far_origin(photos)
+    lost = (f"{len(missing)} pictures do not exist, e.g. {missing[0]}",) if missing else ()
+    beside, points = path.with_name("points.ply"), None
+    if beside.is_file():
+        positions, colors = read_positions(beside)
+        points = untracked_points(positions - origin, colors)
+    return Capture(moved_to(origin, photos), points, (*lost, *origin_notes(origin)), origin)
 
 
 def _among(pictures: Sequence[Path]) -> Find:

@@ -3,6 +3,8 @@
 The format is documented at https://docs.nerf.studio/quickstart/data_conventions.html: camera-to-
 world matrices with OpenGL camera axes (y up, z backwards), intrinsics for all frames or per frame.
 Files of instant-ngp and of the Blender scenes (`camera_angle_x`, names without suffix) work too.
+Each of nerfstudio's perspective `camera_model`s means OpenCV's: fl_x, fl_y, cx, cy, k1, k2, p1, p2
+and k3, by name, whatever COLMAP's model of that name has.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,14 +24,23 @@ from zipsplat.camera_estimation.capture import (
     FloatArray,
     Lens,
     Photo,
+    far_origin,
     files_in,
+    moved_to,
+    origin_notes,
     rigid,
 )
-from zipsplat.camera_estimation.point_cloud import read_point_cloud
+from zipsplat.camera_estimation.point_cloud import read_positions, untracked_points
 from zipsplat.files import write_atomically
 from zipsplat.images import image_info
+from zipsplat.inputs import natural_key
 from zipsplat.posed_images import SparsePoints
 
+# The names of nerfstudio's `camera_model`, and of instant-ngp's other lenses.
+_PERSPECTIVE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")
+_FISHEYE = "OPENCV_FISHEYE"
+_OTHER_LENSES = ("ftheta_p0", "latlong", "equirectangular", "orthographic")
+_COEFFICIENTS = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -40,6 +50,9 @@ def read(path: Path, find: Find | None = None) -> Capture:
     Args:
         path: of the file.
         find: where the photo of a `file_path` is; relative to the folder of the file if not given.
+
+    Returns:
+        The photos that exist, in the order of their file names.
 
     Raises:
         ValueError: if it is damaged, lacks something, or none of its pictures exist.
@@ -67,12 +80,12 @@ def read(path: Path, find: Find | None = None) -> Capture:
             f"{path}: none of the {len(missing)} pictures exist, for example {missing[:1]};"
             " their paths are relative to the folder of the file"
         )
-    notes = (f"{len(missing)} pictures do not exist, e.g. {missing[0]}",) if missing else ()
-    points = _points(content, path)
-    if points is not None:
-        positions = points.positions.astype(np.float64) / scale @ back[:3, :3].T + back[:3, 3]
-        points = replace(points, positions=positions.astype(np.float32))
-    return Capture(tuple(photos), points, notes)
+    photos.sort(key=lambda photo: natural_key(photo.path))
+    origin = far_origin(photos)
+    lost = (f"{len(missing)} pictures do not exist, e.g. {missing[0]}",) if missing else ()
+    back[:3, 3] -= origin
+    points = _points(content, path, back, scale)
+    return Capture(moved_to(origin, photos), points, (*lost, *origin_notes(origin)), origin)
 
 
 def write(
@@ -117,11 +130,16 @@ def _intrinsics(lens: Lens) -> dict[str, float]:
     return values
 
 
-def _points(content: Mapping[str, Any], path: Path) -> SparsePoints | None:
-    """The sparse points that `ply_file_path` names, as they lie in the file."""
+def _points(
+    content: Mapping[str, Any], path: Path, back: FloatArray, scale: float
+) -> SparsePoints | None:
+    """The sparse points that `ply_file_path` names, divided by a scale and moved back."""
     name = content.get("ply_file_path")
     file = path.parent / str(name)
-    return read_point_cloud(file) if name is not None and file.is_file() else None
+    if name is None or not file.is_file():
+        return None
+    positions, colors = read_positions(file)
+    return untracked_points(positions / scale @ back[:3, :3].T + back[:3, 3], colors)
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -138,8 +156,8 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _applied(content: Mapping[str, Any], path: Path) -> tuple[FloatArray, float]:
     """How nerfstudio moved the world: the inverse of `applied_transform`, and `applied_scale`."""
-    scale = float(content.get("applied_scale", 1.0))
-    if not (math.isfinite(scale) and scale > 0):
+    scale = content.get("applied_scale", 1.0)
+    if not isinstance(scale, (int, float)) or not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"{path}: applied_scale must be positive, got {scale}")
     moved = np.eye(4)
     if "applied_transform" in content:
@@ -160,24 +178,43 @@ def _checked_lens(values: Mapping[str, Any], file: Path) -> Lens:
     else:
         info = image_info(file)
         width, height = info.width, info.height
-    if "fl_x" in values:
-        fx = float(values["fl_x"])
-    elif "camera_angle_x" in values:
-        fx = 0.5 * width / math.tan(0.5 * float(values["camera_angle_x"]))
-    else:
+    fx, fy = _focal(values, "x", width), _focal(values, "y", height)
+    if fx is None and fy is None:
         raise ValueError("no focal length: neither `fl_x` nor `camera_angle_x` is given")
-    fy = float(values.get("fl_y", fx))
-    center = (float(values.get("cx", width / 2)), float(values.get("cy", height / 2)))
-    model = str(values.get("camera_model", "OPENCV")).upper()
-    if model in ("PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE"):
-        return Lens("PINHOLE", width, height, (fx, fy, *center))
-    names = ("k1", "k2", "k3", "k4") if model == "OPENCV_FISHEYE" else ("k1", "k2", "p1", "p2")
-    distortion = tuple(float(values.get(name, 0.0)) for name in names)
-    if model == "OPENCV" and float(values.get("k3", 0.0)) != 0:
-        return Lens(
-            "FULL_OPENCV",
-            width,
-            height,
-            (fx, fy, *center, *distortion, float(values["k3"]), 0.0, 0.0, 0.0),
-        )
-    return Lens(model, width, height, (fx, fy, *center, *distortion))
+    focal = (fy if fx is None else fx, fx if fy is None else fy)
+    center = (values.get("cx", width / 2), values.get("cy", height / 2))
+    model, distortion = _model(values)
+    return Lens(model, width, height, tuple(map(float, (*focal, *center, *distortion))))
+
+
+def _focal(values: Mapping[str, Any], axis: str, side: int) -> float | None:
+    """Focal length in pixels, given as such or by the angle of view over a side."""
+    if f"fl_{axis}" in values:
+        return float(values[f"fl_{axis}"])
+    angle = values.get(f"camera_angle_{axis}")
+    return None if angle is None else 0.5 * side / math.tan(0.5 * float(angle))
+
+
+def _model(values: Mapping[str, Any]) -> tuple[str, list[float]]:
+    """COLMAP's camera model, and its distortion coefficients.
+
+    Raises:
+        ValueError: if the lens is another one, or has a coefficient that its model lacks.
+    """
+    name = str(values.get("camera_model", "OPENCV")).upper()
+    other = next((key for key in _OTHER_LENSES if values.get(key)), name)
+    if other not in (*_PERSPECTIVE, _FISHEYE):
+        known = ", ".join((*_PERSPECTIVE, _FISHEYE))
+        raise ValueError(f"camera model {other} is not supported; use one of {known}")
+    is_fisheye = name == _FISHEYE or bool(values.get("is_fisheye"))
+    used = ("k1", "k2", "k3", "k4") if is_fisheye else ("k1", "k2", "p1", "p2", "k3")
+    given = {key: float(values.get(key, 0.0)) for key in (*used, *_COEFFICIENTS)}
+    extra = [key for key in _COEFFICIENTS if given[key] != 0 and key not in used]
+    if extra:
+        raise ValueError(f"a lens with {', '.join(used)} cannot have {extra[0]}={given[extra[0]]}")
+    distortion = [given[key] for key in used]
+    if is_fisheye:
+        return _FISHEYE, distortion
+    if given["k3"] != 0:
+        return "FULL_OPENCV", [*distortion, 0.0, 0.0, 0.0]
+    return ("OPENCV", distortion[:4]) if any(distortion) else ("PINHOLE", [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -42,26 +42,31 @@ def read_point_cloud(path: Path) -> SparsePoints:
     Raises:
         ValueError: if it is damaged or has no positions. It names the file.
     """
+    return untracked_points(*read_positions(path))
+
+
+def read_positions(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+    """Positions (P, 3) as exact as the file has them, and colours (P, 3); else as above."""
     try:
         with path.open("rb") as file:
             vertices = _ascii_vertices(file) if _is_ascii(file) else _binary_vertices(file)
         positions = _columns(vertices, ("x", "y", "z"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    colors = np.full_like(positions, 0.5)
+    colors = np.full(positions.shape, 0.5, np.float32)
     if {"red", "green", "blue"} <= set(vertices.dtype.names or ()):
-        colors = _columns(vertices, ("red", "green", "blue")) / np.float32(255)
+        colors = (_columns(vertices, ("red", "green", "blue")) / 255).astype(np.float32)
     finite = np.isfinite(positions).all(axis=1)
-    return untracked_points(positions[finite], colors[finite])
+    return positions[finite], colors[finite]
 
 
 def untracked_points(
-    positions: npt.NDArray[np.float32], colors: npt.NDArray[np.float32]
+    positions: npt.NDArray[np.floating[Any]], colors: npt.NDArray[np.float32]
 ) -> SparsePoints:
     """Points (P, 3) and colours (P, 3) without observations."""
     count = len(positions)
     return SparsePoints(
-        positions,
+        positions.astype(np.float32),
         colors,
         np.zeros(count, np.float32),
         np.zeros(count + 1, np.int64),
@@ -96,12 +101,12 @@ def _ascii_vertices(file: BinaryIO) -> npt.NDArray[np.void]:
         raise ValueError("this .ply ends too early, or has no vertices")
     if any(len(row) < len(names) for row in rows):
         raise ValueError("this .ply ends too early, or has short rows")
-    table = np.array(rows, np.float32).reshape(-1, len(names))
-    return np.ascontiguousarray(table).view([(name, np.float32) for name in names]).reshape(-1)
+    table = np.array(rows, np.float64).reshape(-1, len(names))
+    return np.ascontiguousarray(table).view([(name, np.float64) for name in names]).reshape(-1)
 
 
-def _columns(vertices: npt.NDArray[np.void], names: tuple[str, ...]) -> npt.NDArray[np.float32]:
+def _columns(vertices: npt.NDArray[np.void], names: tuple[str, ...]) -> npt.NDArray[np.float64]:
     missing = [name for name in names if name not in (vertices.dtype.names or ())]
     if missing:
         raise ValueError(f"a point cloud needs {', '.join(names)}, this .ply has no {missing[0]}")
-    return np.stack([vertices[name] for name in names], axis=1).astype(np.float32)
+    return np.stack([vertices[name] for name in names], axis=1).astype(np.float64)

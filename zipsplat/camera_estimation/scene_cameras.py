@@ -53,6 +53,7 @@ def read_scene_cameras(path: str | PathLike[str]) -> SceneCameras:
     lenses = [photo.lens for photo in capture.photos]
     packed = [(lens.width, lens.height, *lens.packed) for lens in lenses]
     matrices = np.stack([photo.world_from_camera for photo in capture.photos])
+    matrices[:, :3, 3] += capture.origin  # the scene is where its file says
     return SceneCameras(
         Camera.from_packed(torch.tensor(packed, dtype=torch.float32)),
         Pose.from_4x4mat(torch.from_numpy(matrices).float()),

@@ -124,7 +124,7 @@ def _cameras(path: Path) -> dict[str, Any]:
             for lens in lenses
         ],
         "cameras": [
-            f"{photo.path.name} at {_place(photo.world_from_camera[:3, 3])}"
+            f"{photo.path.name} at {_place(photo.world_from_camera[:3, 3] + capture.origin)}"
             for photo in capture.photos
         ],
     }

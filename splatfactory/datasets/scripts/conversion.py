@@ -81,6 +81,10 @@ def convert(
                 if isinstance(result, Failure):
                     output.fail(result.item, result.reason)
                     bar.write(f"{result.item}: {result.reason}: {result.detail}", file=sys.stderr)
+                elif output.holds(result.key) and result.key not in output.done:
+                    # Two inputs of one name: one of them must not end the work on all others.
+                    output.fail(result.key, "duplicate key")
+                    bar.write(f"{result.key}: another scene has this key", file=sys.stderr)
                 elif result.key not in output.done:
                     output.add(result)
             bar.update()

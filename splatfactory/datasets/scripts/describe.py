@@ -20,7 +20,7 @@ from splatfactory.datasets.scripts import conversion
 from splatfactory.datasets.shard_output import Manifest, record_of
 from splatfactory.datasets.shards import image_extension
 from splatfactory.datasets.store import SceneError, ShardStore
-from splatfactory.datasets.view_checks import check_view
+from splatfactory.datasets.view_checks import check_size, check_view
 
 _THUMBNAIL = (160, 120)
 _PAGE_COLUMNS = 6
@@ -63,7 +63,7 @@ class Description:
 class Job:
     """One scene to look at."""
 
-    directory: Path
+    directory: str
     scene: int
     check_all: bool
 
@@ -81,7 +81,7 @@ class Look:
 def main(argv: Sequence[str] | None = None) -> int:
     """Describe; the exit status is 1 if something is damaged."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("input_dir", type=Path, help="folder of *.tar shards")
+    parser.add_argument("input_dir", help="folder of *.tar shards, or its address")
     parser.add_argument("--check", action="store_true", help="decode every member, verify digests")
     parser.add_argument("--picture", type=Path, help="write a contact sheet to this file")
     parser.add_argument("--scenes", type=int, default=8, help="scenes on the sheet (default: 8)")
@@ -109,9 +109,9 @@ def describe(store: ShardStore, check_all: bool = False, num_workers: int = 0) -
     """
     views = [info.num_views for info in store.scenes]
     result = Description(
-        directory=str(store.directory),
-        shards=len(store.shards),
-        bytes=sum(shard.stat().st_size for shard in store.shards),
+        directory=store.name,
+        shards=len(store.shard_sizes),
+        bytes=sum(size for _, size in store.shard_sizes),
         scenes=len(views),
         views=sum(views),
         scenes_with_depth=sum(info.has_depth for info in store.scenes),
@@ -122,7 +122,7 @@ def describe(store: ShardStore, check_all: bool = False, num_workers: int = 0) -
         result.views_per_scene = (min(views), int(np.median(views)), max(views))
     if check_all:
         result.damaged_shards |= _wrong_digests(store)
-    jobs = [Job(store.directory, scene, check_all) for scene in range(len(views))]
+    jobs = [Job(store.name, scene, check_all) for scene in range(len(views))]
     looks = list(
         tqdm(
             conversion.ordered_map(look, jobs, num_workers),
@@ -156,8 +156,7 @@ def look(job: Job) -> Look:
             height, width = frame.size
             check_view(cameras[view], poses[view], f"view {view}")
             frame.sample_depth(np.arange(height), np.arange(width))
-            if (width, height) != tuple(int(side) for side in cameras[view, :2]):
-                raise SceneError("camera of another size", f"view {view}: {cameras[view, :2]}")
+            check_size(cameras[view], frame.size, f"view {view}")
             first = first or frame
     except (SceneError, FrameError) as error:
         return Look("", "", None, str(error))
@@ -186,7 +185,7 @@ def contact_sheet(store: ShardStore, num_scenes: int) -> Image.Image:
     """Pictures of some scenes, a row each, with the depth of the first view at the end."""
     count = min(num_scenes, len(store.scenes))
     if count == 0:
-        raise ValueError(f"{store.directory} has no usable scene to show")
+        raise ValueError(f"{store.name} has no usable scene to show")
     chosen = np.linspace(0, len(store.scenes) - 1, count).astype(int)
     width, height = _THUMBNAIL
     sheet = Image.new("RGB", (width * (_PAGE_COLUMNS + 1), (height + 16) * count), "white")
@@ -246,7 +245,7 @@ def _counts(counter: dict[str, int]) -> str:
 
 
 @lru_cache(maxsize=1)
-def _store(directory: Path) -> ShardStore:
+def _store(directory: str) -> ShardStore:
     """The directory, opened once per process."""
     return ShardStore(directory)
 

@@ -2,8 +2,9 @@
 
 The depth estimator is Depth Anything 3, or one's own by `--estimator module:function`. Its scale
 comes from the cameras' places, which must not be on a line; so a scene needs three views or more.
-Start the command under torchrun to use several GPUs. A killed run continues after the last scene
-that was written; a scene that fails keeps what it had.
+Start the command under torchrun to use several GPUs, and with `--shard i/n` on several machines;
+each job takes every n-th shard, and makes of it what a single job would. A killed run continues
+after the last scene that was written; a scene that fails keeps what it had.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch.nn import functional
 from tqdm import tqdm
 
 from splatfactory.datasets import depth_codec, offsets
 from splatfactory.datasets.frames import FrameError, Pixels, decode_pixels
-from splatfactory.datasets.scripts import conversion, depth_estimators
+from splatfactory.datasets.scripts import conversion, depth_estimators, sharing
 from splatfactory.datasets.scripts.depth_estimators import DepthEstimator
+from splatfactory.datasets.scripts.sharing import Share
 from splatfactory.datasets.shard_output import MANIFEST_NAME, Manifest, record_of
 from splatfactory.datasets.shards import PARTIAL_SUFFIX, ShardWriter, StoredScene
 from splatfactory.datasets.store import ShardStore
@@ -34,6 +36,7 @@ from zipsplat.camera import Camera
 from zipsplat.pose import Pose
 
 LEFTOVER_SUFFIX = ".resume"
+_ALONE = Share()
 
 FloatMap = npt.NDArray[np.float32]
 
@@ -48,8 +51,8 @@ class Options:
     Attributes:
         max_views: Views that the estimator sees at a time; None shows it whole scenes.
         overwrite: Replace depth that is there.
-        rank: Number of this process.
-        world_size: Number of processes; each takes every so many-th shard.
+        share: Of the work; job i of n takes every n-th shard, from the i-th on.
+        seed: Of an estimator that draws random numbers; each scene begins with it anew.
         show_progress: Show a bar.
         num_workers: Threads that decode and encode while the estimator works; so many scenes are
             in memory before it, and so many behind it. The shards do not depend on it.
@@ -57,8 +60,8 @@ class Options:
 
     max_views: int | None = None
     overwrite: bool = False
-    rank: int = 0
-    world_size: int = 1
+    share: Share = _ALONE
+    seed: int = 42
     show_progress: bool = False
     num_workers: int = 0
 
@@ -97,31 +100,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--num-workers", type=int, default=0,
         help="threads that decode scenes ahead and encode depth while the estimator works",
     )  # fmt: skip
+    sharing.add_option(parser)
     return conversion.run_command(partial(_main, parser.parse_args(argv)))
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    rank, world_size = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1)))
+    share = sharing.by_rank(arguments.shard)
     options = Options(
         arguments.max_views,
         arguments.overwrite,
-        rank,
-        world_size,
-        rank == 0 or arguments.show_all_progress,
+        share,
+        arguments.seed,
+        share.index == 0 or arguments.show_all_progress,
         arguments.num_workers,
     )
     ShardStore(arguments.input_dir).close()  # before minutes are spent on loading a network
-    random.seed(arguments.seed + rank)
-    np.random.seed(arguments.seed + rank)
-    torch.manual_seed(arguments.seed + rank)
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     estimator = depth_estimators.load(arguments.estimator, device, arguments.weights)
     outcome = extract(arguments.input_dir, estimator, options)
     conversion.say(
-        f"rank {rank}: depth for {outcome.extracted} scenes, {outcome.kept} had it,"
-        f" {len(outcome.failures)} failed"
+        f"job {share.index} of {share.count}: depth for {outcome.extracted} scenes,"
+        f" {outcome.kept} had it, {len(outcome.failures)} failed"
     )
     for key, reason in outcome.failures.items():
         conversion.say(f"  failed: {key}: {reason}")
@@ -129,16 +130,22 @@ def _main(arguments: argparse.Namespace) -> int:
 
 
 def extract(directory: Path, estimator: DepthEstimator, options: Options) -> Outcome:
-    """Add depth to this rank's share of the shards.
+    """Add depth to a share of the shards; those that another process works on are left alone.
 
     Raises:
         OSError: if the disk is full; the shard in work is as it was before.
     """
     outcome = Outcome()
-    shards = ShardStore(directory).shards[options.rank :: options.world_size]
+    shards = ShardStore(directory).shards[options.share.index :: options.share.count]
     hidden = None if options.show_progress else True
     for shard in tqdm(shards, "extract depth", unit="shard", disable=hidden):
-        _extract_shard(shard, estimator, options, outcome)
+        try:
+            lock = FileLock(shard.with_name(f".{shard.name}.lock"), timeout=0)
+            with lock:
+                _extract_shard(shard, estimator, options, outcome)
+                Path(lock.lock_file).unlink(missing_ok=True)
+        except Timeout:
+            conversion.say(f"{shard.name} is left to another process that works on it")
     return outcome
 
 
@@ -159,7 +166,7 @@ def _extract_shard(
     prepared = conversion.threaded_map(
         partial(_prepare, store, finished, options.overwrite), numbers, options.num_workers
     )
-    estimated = _estimate_all(prepared, estimator, options.max_views, outcome)
+    estimated = _estimate_all(prepared, estimator, options, outcome)
     with ShardWriter(shard) as writer:
         for scene in conversion.threaded_map(_encode, estimated, options.num_workers):
             writer.add(scene)
@@ -185,7 +192,7 @@ def _prepare(store: ShardStore, finished: _Leftovers, overwrite: bool, number: i
 def _estimate_all(
     prepared: Iterable[_Prepared],
     estimator: DepthEstimator,
-    max_views: int | None,
+    options: Options,
     outcome: Outcome,
 ) -> Iterator[_Estimated]:
     """Depth maps of each scene; None for those that have depth, or where it fails."""
@@ -197,13 +204,21 @@ def _estimate_all(
         try:
             if isinstance(images, FrameError):
                 raise images
-            depths = estimate_scene(scene, images, estimator, max_views)
+            _seed(options.seed)
+            depths = estimate_scene(scene, images, estimator, options.max_views)
         except (FrameError, ValueError, RuntimeError, AssertionError) as error:
             outcome.failures[scene.key] = f"{type(error).__name__}: {error}"
             yield scene, None
             continue
         outcome.extracted += 1
         yield scene, depths
+
+
+def _seed(seed: int) -> None:
+    """Begin all random numbers anew, so that no scene's depth depends on those before it."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def _encode(estimated: _Estimated) -> StoredScene:

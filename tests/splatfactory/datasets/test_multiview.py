@@ -231,8 +231,9 @@ def _with(values: np.ndarray, place: tuple[slice, int], value: float) -> np.ndar
     [
         (lambda s: {"cameras": _with(s.cameras, np.s_[:, 2], 0.0)}, "bad camera"),
         (lambda s: {"poses": _with(s.poses, np.s_[:, 0], 0.0)}, "bad pose"),
+        (lambda s: {"cameras": s.cameras * np.float32(2)}, "camera of another size"),
     ],
-    ids=["focal-0", "singular"],
+    ids=["focal-0", "singular", "size"],
 )
 def test_unusable_cameras_and_poses_are_drops_with_a_reason(make_scene, tmp_path, change, reason):
     scene = make_scene("a", num_views=5)

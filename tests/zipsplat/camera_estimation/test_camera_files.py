@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 from zipsplat.camera import Camera
-from zipsplat.camera_estimation import CameraEstimate, load_cameras
-from zipsplat.camera_estimation.capture import Lens
-from zipsplat.camera_estimation.colmap_model import read_model, write_model
+from zipsplat.camera_estimation import CameraEstimate, load_cameras, nerfstudio, viewer_list
+from zipsplat.camera_estimation.beside import read_scene_cameras
+from zipsplat.camera_estimation.capture import Lens, rigid
+from zipsplat.camera_estimation.colmap_model import model_of, read_model, write_model
 from zipsplat.camera_estimation.load import read_capture
 from zipsplat.camera_estimation.point_cloud import (
     read_point_cloud,
@@ -23,7 +24,13 @@ from zipsplat.camera_estimation.point_cloud import (
     write_point_cloud,
 )
 from zipsplat.camera_estimation.straightening import to_image
-from zipsplat.camera_estimation.write import write_dataset, write_transforms, write_viewer_list
+from zipsplat.camera_estimation.write import (
+    matrices,
+    pinholes,
+    write_dataset,
+    write_transforms,
+    write_viewer_list,
+)
 from zipsplat.cli import main
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
@@ -219,12 +226,13 @@ def test_transforms_refer_to_photos_with_their_distortion(
     path = tmp_path / "out" / "transforms.json"
     write_transforms(path, estimate)
     capture = read_capture(path)
-    assert [photo.path.resolve() for photo in capture.photos] == list(estimate.files)
+    by_file = {photo.path.resolve(): photo for photo in capture.photos}
+    assert list(by_file) == sorted(estimate.files)
     assert capture.photos[0].lens == Lens(
         "OPENCV", 40, 30, (45.5, 45.5, 20.0, 15.0, -0.1, 0.0, 0.0, 0.0)
     )
-    for photo, pose in zip(capture.photos, posed.poses.Rt, strict=True):
-        np.testing.assert_allclose(photo.world_from_camera, pose, atol=1e-6)
+    for file, pose in zip(estimate.files, posed.poses.Rt, strict=True):
+        np.testing.assert_allclose(by_file[file].world_from_camera, pose, atol=1e-6)
     same_points(read_point_cloud(tmp_path / "out" / "points.ply"), posed.points)
 
 
@@ -391,3 +399,50 @@ def test_info_lists_cameras(
     assert f"({x}, {y}, {z})" in capsys.readouterr().out
     (tmp_path / "cameras.json").write_text("[")
     assert main(["info", str(tmp_path / what)]) == (1 if what == "cameras.json" else 0)
+
+
+@pytest.mark.parametrize("what", ["sparse/0", "transforms.json", "cameras.json"])
+def test_geo_referenced_cameras_keep_their_distances(
+    posed: PosedImages, tmp_path: Path, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Near northings of UTM, float32 has steps of half a metre."""
+    write_dataset(tmp_path, posed)
+    utm = np.array([483211.3, 5456789.7, 212.4])
+    lenses, poses = pinholes(posed), [rigid(pose, "a pose") for pose in matrices(posed)]
+    for pose in poses:
+        pose[:3, 3] += utm
+    names = ["b.png", "a.png", "c.png"]
+    far = (names, lenses, poses)
+    assert posed.points is not None
+    model = model_of(*far, posed.points)
+    points = {
+        number: replace(point, position=tuple(np.array(point.position) + utm))
+        for number, point in model.points.items()
+    }
+    write_model(tmp_path / "sparse" / "0", replace(model, points=points))
+    files = [f"images/{name}" for name in names]
+    nerfstudio.write(tmp_path / "transforms.json", files, lenses, poses, None)
+    viewer_list.write(tmp_path / "cameras.json", *far)
+    (tmp_path / "points.ply").unlink()
+    read = load_cameras(tmp_path / what, tmp_path / "images" if what == "sparse/0" else None)
+    assert "became the origin" in caplog.text
+    order = [read.names.index(name) for name in names]
+    origin = posed.poses.t[names.index(read.names[0])]
+    torch.testing.assert_close(read.poses.t[order], posed.poses.t - origin, atol=1e-5, rtol=0)
+    if what == "sparse/0":
+        assert read.points is not None
+        expected = posed.points.positions - origin.numpy()
+        np.testing.assert_allclose(read.points.positions, expected, atol=1e-5)
+
+
+def test_cameras_beside_a_scene_stay_where_its_file_says(
+    posed: PosedImages, tmp_path: Path
+) -> None:
+    utm = torch.tensor([483211.25, 5456789.5, 212.5], dtype=torch.float64)
+    poses = matrices(posed)
+    for pose in poses:
+        pose[:3, 3] += utm.numpy()
+    viewer_list.write(tmp_path / "cameras.json", posed.names, pinholes(posed), poses)
+    found = read_scene_cameras(tmp_path / "cameras.json")
+    expected = (posed.poses.t.double() + utm).float()
+    torch.testing.assert_close(found.poses.t, expected, atol=0.5, rtol=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,8 +18,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from splatfactory import paths
+from splatfactory.datasets.scripts import sharing
 from splatfactory.datasets.scripts.conversion import (
+    Failure,
+    Result,
     add_common_options,
+    convert,
     report,
     run_command,
     say,
@@ -75,9 +80,12 @@ def read_capture(source: Path, options: argparse.Namespace, workspace: Path) -> 
 
 
 def scene_key(path: Path) -> str:
-    """A scene name from a file or folder name: letters, digits, `-` and `_`."""
+    """A scene name from a file or folder name: letters, digits, `-` and `_`.
+
+    `transforms.json`, and `transforms_train.json` of Blender scenes, have the name of their folder.
+    """
     whole = path.resolve()
-    if whole.name == "transforms.json":
+    if re.fullmatch(r"transforms(_\w+)?\.json", whole.name):
         whole = whole.parent
     stem = whole.name if whole.is_dir() else whole.stem
     return re.sub(r"[^\w-]+", "-", stem).strip("-") or "scene"
@@ -99,9 +107,12 @@ def _from_photos(source: Path, options: argparse.Namespace, workspace: Path) -> 
     photos = photos_in(source)
     if not photos:
         raise ValueError(f"{source} holds no pictures, no transforms.json and no COLMAP model")
-    focals = [options.focal or noted_focal(photo) for photo in photos]
-    upright = _upright_copies(photos, workspace / "images", options.max_side)
-    return _estimated(upright, focals, options.order == "sequence")
+    copies = _upright_copies(photos, workspace / "images", options.max_side)
+    damaged = tuple(copy for copy in copies.values() if isinstance(copy, str))
+    whole = {photo: copy for photo, copy in copies.items() if isinstance(copy, Path)}
+    focals = [options.focal or noted_focal(photo) for photo in whole]
+    capture = _estimated(list(whole.values()), focals, options.order == "sequence")
+    return replace(capture, notes=(*damaged, *capture.notes))
 
 
 def _from_video(source: Path, options: argparse.Namespace, workspace: Path) -> Capture:
@@ -112,14 +123,32 @@ def _from_video(source: Path, options: argparse.Namespace, workspace: Path) -> C
     return _estimated(files, [options.focal or Focal()] * len(files), is_sequence=True)
 
 
-def _upright_copies(photos: Sequence[Path], folder: Path, max_side: int | None) -> list[Path]:
-    """Copies without EXIF turns, so that COLMAP and the shards see the same pixels."""
+def _upright_copies(
+    photos: Sequence[Path], folder: Path, max_side: int | None
+) -> dict[Path, Path | str]:
+    """Copies without EXIF turns, so that COLMAP and the shards see the same pixels.
+
+    Instead of the copy of a damaged photo, a note about it.
+    """
     folder.mkdir(parents=True)
     bar = tqdm(photos, "photos", unit="photo", leave=False, disable=None)
-    return [
-        _picture_file(folder, number, to_bytes(load_image(photo, max_side=max_side)))
-        for number, photo in enumerate(bar)
-    ]
+    copies: dict[Path, Path | str] = {}
+    for number, photo in enumerate(bar):
+        try:
+            pixels = to_bytes(load_image(photo, max_side=max_side))
+        except Exception as error:  # decoders raise almost anything on damaged data
+            copies[photo] = _left_out(photo, error)
+        else:
+            copies[photo] = _picture_file(folder, number, pixels)
+    return copies
+
+
+def _left_out(photo: Path, error: Exception) -> str:
+    return f"left out {photo.name}: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _picture_file(folder: Path, number: int, pixels: Pixels) -> Path:
@@ -141,21 +170,37 @@ def _estimated(files: Sequence[Path], focals: Sequence[Focal], is_sequence: bool
 
 def stored_capture(
     key: str, capture: Capture, max_side: int | None, num_workers: int = 0
-) -> StoredScene:
-    """Encode all photos of a capture, in threads if there is more than one worker."""
+) -> tuple[StoredScene, list[str]]:
+    """Encode all photos of a capture, in threads if there is more than one worker.
 
-    def encode(photo: Photo) -> tuple[bytes, npt.NDArray[np.float32]]:
-        return encode_photo(photo, max_side)
+    Returns:
+        The scene, and a note on each photo that is damaged and left out.
+
+    Raises:
+        ValueError: if no photo can be used.
+        ImportError: if photos need a package that is not installed.
+    """
+
+    def encode(photo: Photo) -> tuple[bytes, npt.NDArray[np.float32]] | str:
+        try:
+            return encode_photo(photo, max_side)
+        except ImportError:
+            raise
+        except Exception as error:  # decoders raise almost anything on damaged data
+            return _left_out(photo.path, error)
 
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
         made = pool.map(encode, capture.photos)
         total = len(capture.photos)
-        bar = tqdm(made, key, total, unit="photo", leave=False, disable=None)
-        images, rows = zip(*bar, strict=True)
-    poses = np.stack([photo.world_from_camera for photo in capture.photos])
+        encoded = list(tqdm(made, key, total, unit="photo", leave=False, disable=None))
+    notes = [item for item in encoded if isinstance(item, str)]
+    if len(notes) == total:
+        raise ValueError(f"no photo can be used; {notes[0]}")
+    used = [view for view, item in enumerate(encoded) if not isinstance(item, str)]
+    poses = np.stack([capture.photos[view].world_from_camera for view in used])
     packed = np.concatenate([poses[:, :3, :3].reshape(-1, 9), poses[:, :3, 3]], axis=1)
-    cameras = np.stack(rows)
-    return StoredScene(key, cameras, packed.astype(np.float32), images)
+    images, cameras = zip(*(item for item in encoded if not isinstance(item, str)), strict=True)
+    return StoredScene(key, np.stack(cameras), packed.astype(np.float32), images), notes
 
 
 @contextmanager
@@ -169,17 +214,39 @@ def _workspace(directory: Path, key: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _convert(source: Path, options: argparse.Namespace, output: ShardOutput) -> None:
+def _source_name(source: Path, output: ShardOutput) -> str:
+    """How the manifest names an input: from the shards, so that both may move together."""
+    root = output.root.resolve()
+    return Path(os.path.relpath(source.resolve(), root)).as_posix()
+
+
+def _is_there(source: Path, output: ShardOutput) -> bool:
+    """Whether the scene of this very input is there, and not one that has its name."""
+    key, name = scene_key(source), _source_name(source, output)
+    return output.holds(key) and output.manifest.sources.get(key, name) == name
+
+
+def _convert(source: Path, options: argparse.Namespace, output: ShardOutput) -> list[Result]:
+    """The scene of an input, a failure, or nothing if it is there already."""
     key = scene_key(source)
-    if key in output.done:
+    if _is_there(source, output):
         say(f"{key} is there already")
-        return
-    with _workspace(output.directory, key) as workspace:
-        capture = read_capture(source, options, workspace)
-        for note in capture.notes:
-            say(f"{key}: {note}")
-        output.add(stored_capture(key, capture, options.max_side, options.num_workers))
-    say(f"{key}: {len(capture.photos)} views")
+        return []
+    if output.holds(key):
+        other = output.manifest.sources[key]
+        advice = "rename one of the folders, or choose another --output-dir"
+        return [Failure(str(source), f"the scene {key} is there, made from {other}", advice)]
+    try:
+        with _workspace(output.directory, key) as workspace:
+            capture = read_capture(source, options, workspace)
+            scene, damaged = stored_capture(key, capture, options.max_side, options.num_workers)
+    except Exception as error:  # whatever is wrong with one input must not cost the others
+        return [Failure(str(source), _first_line(error), type(error).__name__)]
+    for note in (*capture.notes, *damaged):
+        say(f"{key}: {note}")
+    output.manifest.sources[key] = _source_name(source, output)
+    say(f"{key}: {scene.num_views} views")
+    return [scene]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -205,23 +272,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--max-side", type=int, default=960, help="longer side in pixels; 0: all")
     add_common_options(parser)
+    sharing.add_option(parser)
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
     directory = paths.resolve(options.output_dir) / f"{options.split}-scenes"
     settings = {"split": options.split, "max_side": options.max_side}
+    share = sharing.chosen(options)
     output = ShardOutput(directory, TOOL, settings, options.shard_size_mb, options.overwrite)
-    with output:
-        for source in options.inputs:
-            try:
-                _convert(source, options, output)
-            except (ValueError, ImportError, FileNotFoundError) as error:
-                output.fail(str(source), str(error).splitlines()[0])
-                say(f"{source}: {error}")
-    if output.manifest.shards:
+
+    def make(target: ShardOutput, sources: Sequence[Path]) -> None:
+        convert(target, sources, lambda source: _convert(source, options, target), 0, TOOL)
+
+    written = sharing.write(
+        output, options.inputs, share, lambda source, _: _is_there(source, output), make
+    )
+    if written.manifest.shards:
         say(DEPTH_ADVICE)
-    return report(output)
+    return report(written)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

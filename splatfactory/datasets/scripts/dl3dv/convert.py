@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splatfactory.datasets.frames import decode_pixels
-from splatfactory.datasets.scripts import conversion
+from splatfactory.datasets.scripts import conversion, sharing
 from splatfactory.datasets.scripts.conversion import Failure, Result
 from splatfactory.datasets.scripts.framing import Picture, framed
 from splatfactory.datasets.shard_output import ShardOutput
@@ -57,11 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         " (default: the published split, fetched once)",
     )
     conversion.add_common_options(parser)
+    sharing.add_option(parser)
     arguments = parser.parse_args(argv)
     return conversion.run_command(partial(_convert, arguments))
 
 
 def _convert(arguments: argparse.Namespace) -> int:
+    share = sharing.chosen(arguments)
     folder = arguments.input_dir / arguments.resolution
     archives = sorted(folder.glob("*/*.zip"), key=lambda path: path.stem)
     if not archives:
@@ -86,14 +88,20 @@ def _convert(arguments: argparse.Namespace) -> int:
             arguments.shard_size_mb,
             arguments.overwrite,
         )
-        jobs = [
-            Job(archive, side)
-            for archive in archives
-            if is_test(archive.stem) == (split == "test") and archive.stem not in output.done
-        ]
-        with output:
-            conversion.convert(output, jobs, load_scene, arguments.num_workers, f"dl3dv {split}")
-        status |= conversion.report(output)
+        chosen = [path for path in archives if is_test(path.stem) == (split == "test")]
+        written = sharing.write(
+            output,
+            [Job(archive, side) for archive in chosen],
+            share,
+            lambda job, done: job.archive.stem in done,
+            partial(
+                conversion.convert,
+                work=load_scene,
+                num_workers=arguments.num_workers,
+                description=f"dl3dv {split}",
+            ),
+        )
+        status |= conversion.report(written)
     return status
 
 
@@ -105,7 +113,7 @@ def load_scene(job: Job) -> list[Result]:
             return [convert_scene(key, archive, job.target_size)]
     except (zipfile.BadZipFile, EOFError) as error:
         return [Failure(key, "damaged zip", str(error))]
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except Exception as error:  # whatever is wrong with one scene must not cost the others
         return [Failure(key, "unusable scene", f"{type(error).__name__}: {error}")]
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from splatfactory.datasets import preprocessing
 from splatfactory.datasets.frames import Pixels, decode_pixels
-from splatfactory.datasets.scripts import conversion
+from splatfactory.datasets.scripts import conversion, sharing
 from splatfactory.datasets.scripts.conversion import Failure, Result
 from splatfactory.datasets.scripts.framing import Picture, centred
 from splatfactory.datasets.shard_output import ShardOutput
@@ -36,10 +36,10 @@ _MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin")
 
 @dataclass(frozen=True)
 class Job:
-    """One scene of the zip."""
+    """One scene of the zip; without a folder it is not there."""
 
     archive: Path
-    folder: str
+    folder: str | None
     scene: str
     image_subdir: str
 
@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--image-subdir", choices=tuple(FACTORS), default="images_4")
     parser.add_argument("--scenes", nargs="+", default=list(SCENES), metavar="SCENE")
     conversion.add_common_options(parser, with_shard_size=False)
+    sharing.add_option(parser)
     arguments = parser.parse_args(argv)
     return conversion.run_command(partial(_convert, arguments))
 
@@ -67,17 +68,22 @@ def _convert(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         one_scene_per_shard=True,
     )
-    jobs = [
-        Job(arguments.input_zip, folders[scene], scene, arguments.image_subdir)
-        for scene in arguments.scenes
-        if scene in folders and scene not in output.done
-    ]
-    with output:
-        for scene in arguments.scenes:
-            if scene not in folders:
-                output.fail(scene, "not in the zip")
-        conversion.convert(output, jobs, load_scene, arguments.num_workers, "mipnerf360")
-    return conversion.report(output)
+    written = sharing.write(
+        output,
+        [
+            Job(arguments.input_zip, folders.get(scene), scene, arguments.image_subdir)
+            for scene in arguments.scenes
+        ],
+        sharing.chosen(arguments),
+        lambda job, done: job.scene in done,
+        partial(
+            conversion.convert,
+            work=load_scene,
+            num_workers=arguments.num_workers,
+            description="mipnerf360",
+        ),
+    )
+    return conversion.report(written)
 
 
 def find_scenes(archive: Path) -> dict[str, str]:
@@ -103,10 +109,12 @@ def find_scenes(archive: Path) -> dict[str, str]:
 
 def load_scene(job: Job) -> list[Result]:
     """One scene of the zip."""
+    if job.folder is None:
+        return [Failure(job.scene, "not in the zip")]
     try:
         with zipfile.ZipFile(job.archive) as archive:
             return [convert_scene(job, archive)]
-    except (ValueError, KeyError, OSError, RuntimeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # pycolmap raises almost anything
         return [Failure(job.scene, "unusable scene", f"{type(error).__name__}: {error}")]
 
 

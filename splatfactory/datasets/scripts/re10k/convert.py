@@ -14,7 +14,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -26,7 +26,7 @@ import torch
 from PIL import Image
 
 from splatfactory.datasets.frames import decode_pixels
-from splatfactory.datasets.scripts import conversion
+from splatfactory.datasets.scripts import conversion, sharing
 from splatfactory.datasets.scripts.conversion import Failure, Result
 from splatfactory.datasets.scripts.framing import Picture, framed
 from splatfactory.datasets.shard_output import ShardOutput
@@ -55,11 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", choices=("train", "test", "all"), default="all")
     parser.add_argument("--target-size", type=int, help="square pictures of this side, as WebP")
     conversion.add_common_options(parser)
+    sharing.add_option(parser)
     arguments = parser.parse_args(argv)
     return conversion.run_command(partial(_convert, arguments))
 
 
 def _convert(arguments: argparse.Namespace) -> int:
+    share = sharing.chosen(arguments)
     splits = ("train", "test") if arguments.split == "all" else (arguments.split,)
     side = arguments.target_size
     size = NATIVE_SIZE if side is None else f"{side}x{side}"
@@ -73,15 +75,19 @@ def _convert(arguments: argparse.Namespace) -> int:
             arguments.shard_size_mb,
             arguments.overwrite,
         )
-        known = _clips(arguments.input_zip, split)
-        jobs = [
-            Job(arguments.input_zip, member, side)
-            for member in chunks[split]
-            if not _is_done(member, known, output.done)
-        ]
-        with output:
-            conversion.convert(output, jobs, load_chunk, arguments.num_workers, f"re10k {split}")
-        status |= conversion.report(output)
+        written = sharing.write(
+            output,
+            [Job(arguments.input_zip, member, side) for member in chunks[split]],
+            share,
+            partial(_is_done, _clips(arguments.input_zip, split)),
+            partial(
+                conversion.convert,
+                work=load_chunk,
+                num_workers=arguments.num_workers,
+                description=f"re10k {split}",
+            ),
+        )
+        status |= conversion.report(written)
     return status
 
 
@@ -117,7 +123,7 @@ def _clip(clip: Any, place: str, side: int | None) -> Result:
     key = clip["key"] if isinstance(clip, Mapping) and "key" in clip else place
     try:
         return convert_clip(clip, side)
-    except (ValueError, KeyError, TypeError, OSError, IndexError, AttributeError) as error:
+    except Exception as error:  # whatever is wrong with one clip must not cost the others
         return Failure(str(key), "unusable clip", f"{type(error).__name__}: {error}")
 
 
@@ -187,9 +193,9 @@ def _clips(archive: Path, split: str) -> dict[str, list[str]]:
         return {}  # it only saves reading chunks that are done
 
 
-def _is_done(member: str, known: Mapping[str, list[str]], done: frozenset[str]) -> bool:
-    keys = known.get(Path(member).name)
-    return bool(keys) and done.issuperset(keys or ())
+def _is_done(known: Mapping[str, list[str]], job: Job, done: Collection[str]) -> bool:
+    keys = known.get(Path(job.member).name)
+    return bool(keys) and all(key in done for key in keys or ())
 
 
 if __name__ == "__main__":

@@ -13,13 +13,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from splatfactory import paths
+from splatfactory.datasets.scripts import sharing
 from splatfactory.datasets.scripts.conversion import report, run_command
+from splatfactory.datasets.scripts.sharing import Share
 from splatfactory.datasets.shard_output import DEFAULT_SHARD_SIZE_MB, ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.synthetic.dataset import stored_scene
 from splatfactory.datasets.synthetic.scene import generate_scene, scene_key
 
 TOOL = "synthetic.generate"
+_ALONE = Share()
 
 
 def picture_size(text: str) -> tuple[int, int]:
@@ -76,6 +79,7 @@ def generate(
     num_workers: int = 1,
     shard_size_mb: float = DEFAULT_SHARD_SIZE_MB,
     overwrite: bool = False,
+    share: Share = _ALONE,
 ) -> int:
     """Write scenes 0 … num_scenes − 1 of a split that are not there yet.
 
@@ -89,6 +93,7 @@ def generate(
         num_workers: threads.
         shard_size_mb: a shard is closed when it has reached this size, MiB.
         overwrite: delete what is there first.
+        share: of the work, if several jobs share it.
 
     Returns:
         Exit status of the command.
@@ -98,16 +103,25 @@ def generate(
     """
     settings = {"split": split, "num_views": num_views, "size": list(size), "seed": seed}
     output = ShardOutput(directory, TOOL, settings, shard_size_mb, overwrite)
-    indices = [k for k in range(num_scenes) if scene_key(split, seed, k) not in output.done]
 
-    def make(index: int) -> StoredScene:
+    def make_one(index: int) -> StoredScene:
         return stored_scene(generate_scene(split, seed, index, num_views, size))
 
-    with output, tqdm(total=len(indices) * num_views, unit="view", desc=split, disable=None) as bar:
-        for scene in _in_order(make, indices, num_workers):
-            output.add(scene)
-            bar.update(num_views)
-    return report(output)
+    def make(target: ShardOutput, indices: Sequence[int]) -> None:
+        total = len(indices) * num_views
+        with tqdm(total=total, unit="view", desc=split, disable=None) as bar:
+            for scene in _in_order(make_one, indices, num_workers):
+                target.add(scene)
+                bar.update(num_views)
+
+    written = sharing.write(
+        output,
+        range(num_scenes),
+        share,
+        lambda index, done: scene_key(split, seed, index) in done,
+        make,
+    )
+    return report(written)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -130,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--shard-size-mb", type=float, default=DEFAULT_SHARD_SIZE_MB)
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    sharing.add_option(parser)
     return parser
 
 
@@ -146,6 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     splits = ("train", "test") if options.split == "all" else (options.split,)
 
     def run() -> int:
+        share = sharing.chosen(options)
         statuses = [
             generate(
                 root / f"{split}-scenes",
@@ -157,6 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 max(1, options.num_workers),
                 options.shard_size_mb,
                 options.overwrite,
+                share,
             )
             for split in splits
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def write_capture(tmp_path: Path, scene: GeneratedScene) -> WriteCapture:
             frames.append({"file_path": f"images/{view}.png", "transform_matrix": matrix})
         content: dict[str, Any] = {"w": SIZE[1], "h": SIZE[0], "fl_x": K[0, 0], "fl_y": K[1, 1]}
         content |= {"cx": K[0, 2], "cy": K[1, 2], "frames": frames} | changes
-        content = {key: value for key, value in content.items() if value is not None}
+        removed = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_model")
+        content = {k: v for k, v in content.items() if v is not None or k not in removed}
         (folder / "transforms.json").write_text(json.dumps(content))
         return folder
 
@@ -112,7 +114,7 @@ def test_intrinsics_of_frames_blender_and_ngp(write_capture: WriteCapture) -> No
     )  # fmt: skip
     first, second, third, _ = nerfstudio.read(folder / "transforms.json").photos
     focal = 40 / np.tan(0.5)
-    assert first.lens == Lens("OPENCV", 80, 60, (focal, focal, 40, 30, 0, 0, 0, 0))
+    assert first.lens == Lens("PINHOLE", 80, 60, (focal, focal, 40, 30))
     assert second.lens.packed == (77, 77, 41, 30)
     assert not first.lens.is_distorted
     assert second.lens.is_distorted
@@ -140,6 +142,10 @@ def test_intrinsics_of_frames_blender_and_ngp(write_capture: WriteCapture) -> No
         ({"fl_x": "wide"}, "frame 0: could not convert"),
         ({"camera_model": "EQUIRECTANGULAR"}, "EQUIRECTANGULAR is not supported"),
         ({"applied_scale": 0.0}, "applied_scale must be positive"),
+        ({"applied_scale": None}, "applied_scale must be positive"),
+        ({"k4": 0.1}, "cannot have k4=0.1"),
+        ({"camera_model": "OPENCV_FISHEYE", "p1": 0.1}, "cannot have p1=0.1"),
+        ({"latlong": True}, "latlong is not supported"),
     ],
 )
 def test_faulty_transforms_are_explained(
@@ -148,6 +154,175 @@ def test_faulty_transforms_are_explained(
     folder = write_capture(**changes)
     with pytest.raises(ValueError, match=message):
         nerfstudio.read(folder / "transforms.json")
+
+
+@pytest.mark.parametrize(
+    "model", ["SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE", None]
+)
+def test_each_perspective_name_of_nerfstudio_means_opencv(
+    write_capture: WriteCapture, model: str | None
+) -> None:
+    given = {"camera_model": model, "fl_x": 66.0, "fl_y": 67.0, "cx": 41.0, "cy": 29.0}
+    bent = write_capture("bent", **given, k1=-0.1, k2=0.02, p1=0.003, p2=0.004)
+    focal_and_center = (66.0, 67.0, 41.0, 29.0)
+    lens = nerfstudio.read(bent / "transforms.json").photos[0].lens
+    assert lens == Lens("OPENCV", 80, 60, (*focal_and_center, -0.1, 0.02, 0.003, 0.004))
+    more = write_capture("more", **given, k1=-0.1, k3=0.05)
+    lens = nerfstudio.read(more / "transforms.json").photos[0].lens
+    full = (-0.1, 0.0, 0.0, 0.0, 0.05, 0.0, 0.0, 0.0)
+    assert lens == Lens("FULL_OPENCV", 80, 60, (*focal_and_center, *full))
+    straight = write_capture("straight", **given, k1=0.0)
+    lens = nerfstudio.read(straight / "transforms.json").photos[0].lens
+    assert lens == Lens("PINHOLE", 80, 60, focal_and_center)
+
+
+@pytest.mark.parametrize("changes", [{"is_fisheye": True}, {"camera_model": "OPENCV_FISHEYE"}])
+def test_fisheye_lenses_of_instant_ngp_and_nerfstudio(
+    write_capture: WriteCapture, changes: dict[str, Any]
+) -> None:
+    folder = write_capture(**changes, fl_x=66.0, fl_y=67.0, cx=41.0, cy=29.0, k1=0.1, k4=0.04)
+    lens = nerfstudio.read(folder / "transforms.json").photos[0].lens
+    params = (66.0, 67.0, 41.0, 29.0, 0.1, 0.0, 0.0, 0.04)
+    assert lens == Lens("OPENCV_FISHEYE", 80, 60, params)
+
+
+def test_both_angles_of_view_give_focal_lengths(write_capture: WriteCapture) -> None:
+    fx, fy = 40 / np.tan(0.5), 30 / np.tan(0.3)
+    unknown = {"fl_x": None, "fl_y": None}
+    for name, angles, expected in (
+        ("both", {"camera_angle_x": 1.0, "camera_angle_y": 0.6}, (fx, fy)),
+        ("y", {"camera_angle_y": 0.6}, (fy, fy)),
+        ("mixed", {"fl_x": 50.0, "camera_angle_y": 0.6}, (50.0, fy)),
+    ):
+        folder = write_capture(name, **(unknown | angles))
+        lens = nerfstudio.read(folder / "transforms.json").photos[0].lens
+        assert lens.packed[:2] == pytest.approx(expected)
+
+
+def test_frames_are_sorted_by_file_name(write_capture: WriteCapture, scene: GeneratedScene) -> None:
+    folder = write_capture()
+    content = json.loads((folder / "transforms.json").read_text())
+    content["frames"] = [content["frames"][view] for view in (3, 0, 2, 1)]
+    (folder / "images" / "3.png").rename(folder / "images" / "10.png")
+    content["frames"][0]["file_path"] = "images/10.png"
+    (folder / "transforms.json").write_text(json.dumps(content))
+    photos = nerfstudio.read(folder / "transforms.json").photos
+    assert [photo.path.name for photo in photos] == ["0.png", "1.png", "2.png", "10.png"]
+    for photo, pose in zip(photos, scene.shot.world_from_camera, strict=True):
+        np.testing.assert_allclose(photo.world_from_camera, pose, atol=1e-9)
+
+
+UTM = np.array([483211.3, 5456789.7, 212.4])
+
+
+def test_geo_referenced_poses_keep_their_distances(
+    write_capture: WriteCapture,
+    scene: GeneratedScene,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Half a metre is a step of float32 at northings of UTM; distances must be exact anyway."""
+    frames = []
+    for view, pose in enumerate(scene.shot.world_from_camera):
+        matrix = pose @ FLIP
+        matrix[:3, 3] += UTM
+        frames.append({"file_path": f"images/{view}.png", "transform_matrix": matrix.tolist()})
+    folder = write_capture("utm", frames=frames)
+    capture = nerfstudio.read(folder / "transforms.json")
+    centers = scene.shot.world_from_camera[:, :3, 3]
+    np.testing.assert_allclose(capture.origin, UTM + centers[0], atol=1e-6)
+    assert convert.main([str(folder), "--output-dir", str(tmp_path / "out")]) == 0
+    assert "became the origin" in capsys.readouterr().err
+    stored = ShardStore(tmp_path / "out" / "test-scenes").read(0)
+    np.testing.assert_allclose(stored.poses[:, 9:], centers - centers[0], atol=1e-6)
+    near = nerfstudio.read(write_capture("near") / "transforms.json")
+    assert not near.origin.any()
+
+
+def test_one_name_of_two_captures_is_an_error(
+    write_capture: WriteCapture, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--output-dir", str(tmp_path / "out")]
+    one, two = (write_capture(f"site{letter}/images_undistorted") for letter in "AB")
+    assert convert.main([str(one), *out]) == 0
+    assert convert.main([str(two), *out]) == 1
+    assert "images_undistorted is there, made from ../../siteA/" in capsys.readouterr().err
+    assert convert.main([str(one), str(one), *out]) == 0  # the same capture again is no other one
+    assert convert.main([str(one), str(two), "--output-dir", str(tmp_path / "both")]) == 1
+    assert len(ShardStore(tmp_path / "both" / "test-scenes").scenes) == 1
+
+
+def test_blender_scenes_have_the_names_of_their_folders(
+    write_capture: WriteCapture, tmp_path: Path
+) -> None:
+    inputs = []
+    for name in ("lego", "chair"):
+        file = write_capture(name) / "transforms.json"
+        inputs.append(str(file.rename(file.with_name("transforms_train.json"))))
+    assert convert.main([*inputs, "--output-dir", str(tmp_path / "out")]) == 0
+    store = ShardStore(tmp_path / "out" / "test-scenes")
+    assert [info.key for info in store.scenes] == ["lego", "chair"]
+
+
+def test_whatever_an_input_raises_the_others_are_converted(
+    write_capture: WriteCapture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, bad, last = (write_capture(name) for name in ("first", "bad", "last"))
+    read = nerfstudio.read
+
+    def failing(path: Path) -> Any:
+        if path.parent == bad:
+            raise IndexError("Rig with ID 1 does not exist")
+        return read(path)
+
+    monkeypatch.setattr(nerfstudio, "read", failing)
+    out = tmp_path / "out"
+    assert convert.main([str(first), str(bad), str(last), "--output-dir", str(out)]) == 1
+    store = ShardStore(out / "test-scenes")
+    assert [info.key for info in store.scenes] == ["first", "last"]
+    failures = json.loads((out / "test-scenes" / "manifest.json").read_text())["failures"]
+    assert failures == {"Rig with ID 1 does not exist": [str(bad)]}
+
+
+def test_a_damaged_photo_is_left_out_with_a_note(
+    write_capture: WriteCapture,
+    scene: GeneratedScene,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = write_capture("house")
+    photo = folder / "images" / "1.png"
+    photo.write_bytes(photo.read_bytes()[:200])
+    assert convert.main([str(folder), "--output-dir", str(tmp_path / "out")]) == 0
+    assert "left out 1.png" in capsys.readouterr().err
+    stored = ShardStore(tmp_path / "out" / "test-scenes").read(0)
+    kept = scene.shot.world_from_camera[[0, 2, 3]]
+    np.testing.assert_allclose(stored.poses[:, 9:], kept[:, :3, 3], atol=1e-5)
+    for view in (0, 2, 3):
+        (folder / "images" / f"{view}.png").write_bytes(b"no picture")
+    assert convert.main([str(folder), "--output-dir", str(tmp_path / "none")]) == 1
+    assert "no photo can be used; left out 0.png" in capsys.readouterr().err
+
+
+def test_the_larger_of_separate_models_is_read(
+    write_capture: WriteCapture,
+    scene: GeneratedScene,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = write_capture("house")
+    (folder / "transforms.json").unlink()
+    _write_colmap_text(folder, scene)
+    sparse = folder / "sparse"
+    (sparse / "0").rename(sparse / "1")
+    assert colmap_model.find_model(folder) == sparse / "1"  # alone, too
+    whole = colmap_model.read_model(sparse / "1")
+    part = dict(list(whole.images.items())[:2])
+    colmap_model.write_model(sparse / "0", replace(whole, images=part))
+    assert convert.main([str(folder), "--output-dir", str(tmp_path / "out")]) == 0
+    note = "model 1 (4 images) is used, not the separate 0 (2 images)"
+    assert note in capsys.readouterr().err
+    assert ShardStore(tmp_path / "out" / "test-scenes").scenes[0].num_views == 4
 
 
 def test_one_bad_input_spares_the_others(

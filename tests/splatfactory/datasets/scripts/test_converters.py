@@ -69,6 +69,15 @@ def compare(made: Path, expected: Path, copies: Path) -> None:
         assert index == json.loads((expected / folder / "index.json").read_text())
 
 
+def test_a_clip_that_two_re10k_chunks_hold_does_not_end_the_conversion(tmp_path):
+    archive = chunks(tmp_path, {"000000": [clip("a")], "000001": [clip("a"), clip("b")]})
+    assert run_re10k(tmp_path / "out", "--split", "train", archive=archive) == 1
+    folder = tmp_path / "out" / "360x640" / "train-scenes"
+    assert [info.key for info in ShardStore(folder).scenes] == ["a", "b"]
+    failures = json.loads((folder / "manifest.json").read_text())["failures"]
+    assert failures == {"duplicate key": ["a"]}
+
+
 def test_re10k_is_converted_as_by_the_reference(tmp_path):
     assert run_re10k(tmp_path / "out") == 0
     assert run_re10k(tmp_path / "out", "--target-size", "56") == 0

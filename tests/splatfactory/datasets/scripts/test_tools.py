@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from splatfactory.datasets import depth_codec, offsets
 from splatfactory.datasets.frames import decode_pixels
@@ -31,6 +32,7 @@ from splatfactory.datasets.scripts import (
 )
 from splatfactory.datasets.scripts.dl3dv import download as dl3dv_download
 from splatfactory.datasets.scripts.extract_depth import Options
+from splatfactory.datasets.scripts.sharing import Share
 from splatfactory.datasets.shard_output import Manifest, ShardOutput, record_of
 from splatfactory.datasets.store import ShardStore
 from tests.splatfactory.datasets.stored_scenes import ROOT, make_scene
@@ -277,13 +279,45 @@ def test_long_scenes_are_shown_in_parts_that_span_the_path(tmp_path):
     check_depth(dataclasses.replace(scene, depths=encoded))
 
 
-def test_ranks_share_the_shards(tmp_path):
-    directory = write(tmp_path / "a", [f"k{i}" for i in range(5)], size_mb=0.01, has_depth=False)
-    counts = [
-        extract_depth.extract(directory, Stand(), Options(rank=rank, world_size=2)).extracted
-        for rank in range(2)
-    ]
-    assert counts == [3, 2]
+class Random:
+    """An estimator that draws random numbers, as those do that start from noise."""
+
+    def estimate(self, images, K, camera_from_world):
+        return 1 + torch.rand(len(images), 12, 16).numpy() + np.random.rand()
+
+
+def test_jobs_share_the_shards_and_write_what_one_would(tmp_path):
+    one, two = (
+        write(tmp_path / name, [f"k{i}" for i in range(5)], size_mb=0.01, has_depth=False)
+        for name in ("one", "two")
+    )
+    extract_depth.extract(one, Random(), Options())
+    for index, count in ((1, 2), (0, 3), (1, 0)):
+        options = Options(share=Share(index, 2))
+        assert extract_depth.extract(two, Random(), options).extracted == count
+    assert all(scene.depths for scene in scenes_of(two).values())
+    for name in ("manifest.json", "index.json", *(path.name for path in one.glob("*.tar"))):
+        assert (two / name).read_bytes() == (one / name).read_bytes()
+
+
+def test_a_shard_that_another_process_works_on_is_left_alone(tmp_path, capsys):
+    directory = write(tmp_path / "a", ["k0", "k1"], size_mb=0.01, has_depth=False)
+    counts = []
+
+    class Twice(Stand):
+        """While it works on a shard, the command is started again."""
+
+        def estimate(self, *arguments):
+            if not self.calls:
+                self.calls.append(0)
+                again = extract_depth.extract(directory, Stand(), Options())
+                counts.append(again.extracted)
+            return super().estimate(*arguments)
+
+    outcome = extract_depth.extract(directory, Twice(), Options())
+    assert counts == [1]
+    assert (outcome.extracted, outcome.kept, outcome.failures) == (1, 1, {})
+    assert "shard-000000.tar is left to another process" in capsys.readouterr().err
     assert all(scene.depths for scene in scenes_of(directory).values())
 
 

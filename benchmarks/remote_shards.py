@@ -1,0 +1,155 @@
+"""Loading from a web server with latency and errors, beside loading from the local disk.
+
+    python benchmarks/remote_shards.py            # prints the table of remote_shards.md
+
+The same shards are read from a folder and from a plain HTTP server in another process, which waits
+before each answer and fails some requests: half by status 503, half by breaking off in the middle.
+Nothing is kept on the disk. Whole epochs of both sides take turns, after one that is not counted;
+views per second are wall-clock, from the first request for a batch to the end of the epoch, and
+the ratio is the median of the rounds' ratios. Bytes are those of all bodies that the server has
+sent, and, as used, those of the members of which a delivered batch is made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from data_loading import SAMPLER, SIZE, TARGETS, make_shards
+from range_server import Behaviour, serve
+
+from splatfactory import paths
+from splatfactory.datasets import offsets
+from splatfactory.datasets.loader import LoaderConfig, SceneLoader
+from splatfactory.datasets.mixture import Member
+from splatfactory.datasets.multiview import SampleConfig, open_shards
+from splatfactory.datasets.preprocessing import PreprocessingConfig
+
+
+def run_server(folder: Path, behaviour: Behaviour, pipe: Connection) -> None:
+    """Serve, and answer each message with the bytes sent and the requests so far."""
+    with serve(folder, behaviour) as url:
+        pipe.send(url)
+        while pipe.recv():
+            failed = sum(status == 503 for _, _, status in behaviour.requests)
+            pipe.send((behaviour.bytes_sent, len(behaviour.requests), failed))
+
+
+@contextmanager
+def server(folder: Path, behaviour: Behaviour) -> Iterator[tuple[str, Connection]]:
+    """A server in a process of its own."""
+    here, there = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(
+        target=run_server, args=(folder, behaviour, there)
+    )
+    process.start()
+    try:
+        yield here.recv(), here
+    finally:
+        here.send(None)
+        process.join()
+
+
+def open_loader(place: str | Path, num_workers: int, batch_size: int) -> SceneLoader:
+    """Batches as in `data_loading.py`."""
+    config = SampleConfig(num_target_views=TARGETS, preprocessing=PreprocessingConfig(SIZE, 14))
+    dataset = open_shards("set", place, SAMPLER, config)
+    return SceneLoader(
+        [Member(dataset)],
+        LoaderConfig(batch_size=batch_size, image_num_range=(2, 24), num_workers=num_workers),
+    )
+
+
+def epoch(loader: SceneLoader) -> tuple[float, list[tuple[tuple[str, ...], Any]]]:
+    """Views per second of an epoch, and which views they are."""
+    begin, count, shown = time.perf_counter(), 0, []
+    for batch in loader:
+        views = torch.cat([batch.context.indices, batch.target.indices], dim=1)
+        count += views.numel()
+        shown.append((batch.names, views))
+    return count / (time.perf_counter() - begin), shown
+
+
+def bytes_of(folder: Path, shown: list[tuple[tuple[str, ...], Any]]) -> int:
+    """Bytes of the members that batches are made of."""
+    total = 0
+    indices = [offsets.load(path) for path in sorted(folder.glob("*.tar"))]
+    places = {key: (index, n) for index in indices for n, key in enumerate(index.keys)}
+    for names, views in shown:
+        for name, chosen in zip(names, views.tolist(), strict=True):
+            index, scene = places[name.removeprefix("set-")]
+            spans = [index.cameras(scene), index.poses(scene), index.depth_ranges(scene)]
+            for view in set(chosen):
+                spans += [index.image(scene, view), index.depth(scene, view)]
+            total += sum(size for _, size in spans)
+    return total
+
+
+def measure(folder: Path, arguments: argparse.Namespace) -> str:
+    """A row of the table."""
+    behaviour = Behaviour(arguments.latency_ms / 1000, arguments.errors / 100)
+    with server(folder, behaviour) as (url, pipe):
+        loaders = [
+            open_loader(place, arguments.num_workers, arguments.batch_size)
+            for place in (folder, url)
+        ]
+        for loader in loaders:
+            epoch(loader)
+        pipe.send(True)
+        before = pipe.recv()
+        rates, used = [], 0
+        for _ in range(arguments.rounds):
+            (local, shown), (remote, same) = (epoch(loader) for loader in loaders)
+            assert [names for names, _ in shown] == [names for names, _ in same]
+            rates.append((local, remote))
+            used += bytes_of(folder, same)
+        pipe.send(True)
+        after = pipe.recv()
+        sent, requests, failed = (new - old for new, old in zip(after, before, strict=True))
+        table = np.array(rates)
+        ratio = table[:, 1] / table[:, 0]
+        local, remote = np.median(table, axis=0)
+        return (
+            f"| {local:.0f} | {remote:.0f} | {np.median(ratio):.2f}"
+            f" | {ratio.min():.2f} to {ratio.max():.2f} | {sent / used:.3f}"
+            f" | {requests} | {failed} |"
+        )
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scenes", type=int, default=48)
+    parser.add_argument("--views", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--num-workers", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=24)
+    parser.add_argument("--latency-ms", type=float, default=20)
+    parser.add_argument("--errors", type=float, default=2, help="percent of requests that fail")
+    parser.add_argument("--codecs", nargs="+", choices=("jpeg", "webp"), default=["jpeg", "webp"])
+    arguments = parser.parse_args()
+    os.environ[paths.CACHE_SIZE_VARIABLE] = "0"
+    print(
+        "| codec | local views/s | remote views/s | ratio | rounds | sent / used | requests | 503 |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for codec in arguments.codecs:
+        with tempfile.TemporaryDirectory() as name:
+            os.environ[paths.CACHE_VARIABLE] = f"{name}/cache"
+            folder = Path(name) / "shards"
+            make_shards(folder, codec, arguments.scenes, arguments.views)
+            print(f"| {codec} {measure(folder, arguments)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,330 @@
+"""Shard directories in object stores and on web servers, read by byte ranges.
+
+Opened are `manifest.json` or `index.json`, which name the shards, and the sidecars that the
+converters leave beside them; so no store needs to list a folder. These small files are fetched
+once, and again only when their ETag has changed. Of a shard come the members that are used.
+
+The package `obstore` is optional (`splatfactory[remote]`), and imported here at first use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from splatfactory import paths
+from splatfactory.datasets import offsets
+from splatfactory.datasets.offsets import ShardOffsets, Span
+from splatfactory.datasets.shard_files import LocalFiles, ShardFiles
+from splatfactory.datasets.span_cache import SpanCache
+from zipsplat.files import write_atomically
+
+SCHEMES = ("s3", "gs", "hf", "https", "http")
+
+_GAP = 2048
+"""Members this close are fetched by one request: between neighbours lies a tar header and padding,
+512 to 1023 bytes."""
+_THREADS = 8
+_TRIES = 5
+_FIRST_WAIT = 0.2
+# Of requests that a server refuses or does not answer; waits double up to 15 s.
+_RETRIES: Any = {"max_retries": 8}
+
+R = TypeVar("R")
+
+
+def is_remote(directory: str | os.PathLike[str]) -> bool:
+    """Whether a directory is given by an address as `s3://bucket/folder`."""
+    return str(directory).partition("://")[0] in SCHEMES and "://" in str(directory)
+
+
+def open_files(directory: str, only: Path | None = None) -> ShardFiles:
+    """The files of a folder or of an address.
+
+    Args:
+        directory: either.
+        only: a single file of a folder.
+    """
+    return RemoteFiles(directory) if is_remote(directory) else LocalFiles(Path(directory), only)
+
+
+class RemoteFiles:
+    """A shard directory at an address.
+
+    `s3://` and `gs://` take their keys, region and endpoint from the environment, as the tools of
+    their makers do (AWS_…, GOOGLE_…); `hf://datasets/<owner>/<name>[@<revision>]/<folder>` takes
+    the token of `hf auth login`.
+
+    Args:
+        address: `s3://`, `gs://`, `hf://`, `https://` or `http://`.
+
+    Attributes:
+        bytes_read: bytes of members that this process has fetched, without those from the cache.
+    """
+
+    reads_ahead = True
+
+    def __init__(self, address: str) -> None:
+        self.address = address.rstrip("/")
+        self.bytes_read = 0
+        digest = hashlib.sha256(self.address.encode()).hexdigest()[:24]
+        self._folder = paths.cache_root() / "remote" / digest
+        self._cache = SpanCache(paths.cache_root() / "remote" / "spans", paths.remote_cache_bytes())
+        self._small: dict[str, str | None] = {}
+        self._sizes: dict[str, int] = {}
+        self._store: Any = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._ahead: dict[tuple[str, Span], Future[dict[Span, bytes]]] = {}
+
+    def names(self) -> Sequence[str]:
+        """Names of the shards, sorted, by `manifest.json` or `index.json`.
+
+        Raises:
+            FileNotFoundError: if neither is there.
+            OSError: if the address cannot be reached.
+        """
+        shards = self._json("manifest.json").get("shards", {})
+        if shards:
+            self._sizes = {name: int(record["bytes"]) for name, record in shards.items()}
+            return sorted(shards)
+        listing = self._json("index.json")
+        if not listing:
+            raise FileNotFoundError(
+                f"{self.address} has neither manifest.json nor index.json, which name its shards;"
+                " copy them there with the shards"
+            )
+        return sorted(set(map(str, listing.values())))
+
+    def listing(self) -> bytes | None:
+        """The content of `index.json`, if there is one."""
+        return self._fetch_small("index.json")
+
+    def offsets(self, shards: Sequence[str]) -> Iterable[ShardOffsets]:
+        """The indices of some shards, by the sidecars beside them.
+
+        Raises:
+            FileNotFoundError: if a sidecar is missing.
+            ValueError: if one is damaged, or of another version of its shard.
+        """
+        names = [offsets.sidecar_name(shard) for shard in shards]
+        fetched = self._threads().map(self._fetch_small, names)
+        for shard, name, content in zip(shards, names, fetched, strict=True):
+            if content is None:
+                raise FileNotFoundError(f"{self.address}/{name} is missing; {_SIDECAR_ADVICE}")
+            index = offsets.from_bytes(content, self._sizes.get(shard))
+            if index is None:
+                raise ValueError(
+                    f"{self.address}/{name} is damaged or of another {shard}; {_SIDECAR_ADVICE}"
+                )
+            yield index
+
+    def size(self, shard: str) -> int:
+        """Bytes of a shard."""
+        if shard not in self._sizes:
+            meta = self._ask(shard, lambda store, name: _obstore().head(store, name))
+            self._sizes[shard] = int(meta["size"])
+        return self._sizes[shard]
+
+    def read(self, shard: str, spans: Sequence[Span]) -> list[bytes]:
+        """The bytes of some members.
+
+        Raises:
+            OSError: if they cannot be fetched, after several tries.
+        """
+        found: dict[Span, bytes] = {}
+        for span in spans:
+            future = self._ahead.get((shard, span))
+            if future is not None:
+                found[span] = future.result()[span]
+        missing = [span for span in dict.fromkeys(spans) if span not in found]
+        if missing:
+            found |= self._fetch(shard, missing)
+        return [found[span] for span in spans]
+
+    def hold(self, wanted: Mapping[str, Sequence[Span]]) -> None:
+        """Begin to fetch what will be read next, by shard; let go of all else fetched ahead."""
+        ahead: dict[tuple[str, Span], Future[dict[Span, bytes]]] = {}
+        for shard, spans in wanted.items():
+            new = [span for span in dict.fromkeys(spans) if (shard, span) not in self._ahead]
+            future = self._threads().submit(self._fetch, shard, new) if new else None
+            for span in spans:
+                known = self._ahead.get((shard, span), future)
+                assert known is not None
+                ahead[shard, span] = known
+        self._ahead = ahead
+
+    def close(self) -> None:
+        """End the threads; they are started again when they are needed."""
+        self._ahead = {}
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        nothing: dict[str, Any] = {"_store": None, "_pool": None, "_ahead": {}, "bytes_read": 0}
+        return {**self.__dict__, **nothing}
+
+    def _fetch(self, shard: str, spans: Sequence[Span]) -> dict[Span, bytes]:
+        """Members from the cache or the store; neighbours come by one request."""
+        version = self._small.get(offsets.sidecar_name(shard)) or ""
+        names = {span: f"{version[:24]}-{shard}-{span[0]}-{span[1]}" for span in spans}
+        found = {span: b"" if span[1] == 0 else self._cache.get(names[span]) for span in spans}
+        missing = [span for span in spans if found[span] is None]
+        if missing:
+            starts, ends = zip(*((start, start + size) for start, size in missing), strict=True)
+            data = self._ask(
+                shard,
+                lambda store, name: _obstore().get_ranges(
+                    store, name, starts=starts, ends=ends, coalesce=_GAP
+                ),
+            )
+            for span, buffer in zip(missing, data, strict=True):
+                content = found[span] = bytes(buffer)
+                self.bytes_read += len(content)
+                self._cache.put(names[span], content)
+        return {span: content for span, content in found.items() if content is not None}
+
+    def _fetch_small(self, name: str) -> bytes | None:
+        """A small file: once per process from the store, and only if it has changed since."""
+        if name not in self._small:
+            self._small[name] = self._renew(name)
+        digest = self._small[name]
+        if digest is None:
+            return None
+        path = self._folder / digest
+        if not path.exists():  # the cache was emptied
+            self._renew(name)
+        return path.read_bytes()
+
+    def _renew(self, name: str) -> str | None:
+        """Bring the kept copy of a small file up to date; the digest of its content."""
+        note = self._folder / f"{name}.etag"
+        known: dict[str, str] = {}
+        with contextlib.suppress(OSError, ValueError):
+            known = json.loads(note.read_text())
+        is_kept = bool(known.get("etag")) and (self._folder / known["sha256"]).exists()
+        options = {"if_none_match": known["etag"]} if is_kept else {}
+        try:
+            answer = self._ask(name, lambda store, path: _whole(store, path, options))
+        except FileNotFoundError:
+            return None
+        if answer is None:
+            return known["sha256"]
+        content, etag = answer
+        digest = hashlib.sha256(content).hexdigest()
+        write_atomically(self._folder / digest, lambda file: _write(file, content))
+        text = json.dumps({"etag": etag, "sha256": digest}).encode()
+        write_atomically(note, lambda file: _write(file, text))
+        return digest
+
+    def _json(self, name: str) -> dict[str, Any]:
+        """The content of a JSON file; nothing if it is missing.
+
+        Raises:
+            ValueError: if it is damaged.
+        """
+        content = self._fetch_small(name)
+        try:
+            found = {} if content is None else json.loads(content)
+        except ValueError as error:
+            raise ValueError(f"{self.address}/{name} is not valid JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"{self.address}/{name} holds no JSON object")
+        return found
+
+    def _ask(self, name: str, request: Callable[[Any, str], R]) -> R:
+        """Send a request; the library repeats what a server refuses, this what breaks off."""
+        if self._store is None:
+            self._store = _open_store(self.address)
+        for attempt in range(_TRIES):
+            try:
+                return request(self._store, name)
+            except FileNotFoundError:
+                raise FileNotFoundError(f"{self.address}/{name} does not exist") from None
+            except _obstore().exceptions.GenericError as error:
+                if attempt == _TRIES - 1:
+                    raise OSError(f"{self.address}/{name}: {_first_line(error)}") from error
+                time.sleep(_FIRST_WAIT * 2**attempt)
+            except _obstore().exceptions.BaseError as error:
+                raise OSError(f"{self.address}/{name}: {_first_line(error)}") from error
+        raise AssertionError("unreachable")
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_THREADS, "fetch")
+        return self._pool
+
+
+_SIDECAR_ADVICE = (
+    "remote shards need their sidecars: run `python -m splatfactory.datasets.scripts.describe` on"
+    " a copy of the folder, and upload the *.offsets.npz with the shards"
+)
+
+
+def _whole(store: Any, name: str, options: dict[str, str]) -> tuple[bytes, str | None] | None:
+    """Content and ETag of a file; None if it is the one that the options name."""
+    try:
+        answer = _obstore().get(store, name, options=options)
+    except _obstore().exceptions.NotModifiedError:
+        return None
+    return bytes(answer.bytes()), answer.meta["e_tag"]
+
+
+def _open_store(address: str) -> Any:
+    scheme = address.partition("://")[0]
+    options: dict[str, Any] = {"allow_http": True} if scheme == "http" else {}
+    if scheme == "hf":
+        address, options = _hub_address(address)
+    try:
+        return _obstore().store.from_url(
+            # Not an empty dictionary, which would replace what the environment says.
+            address,
+            client_options=options or None,
+            retry_config=_RETRIES,
+        )
+    except (ValueError, _obstore().exceptions.BaseError) as error:
+        raise OSError(f"{address} cannot be opened: {_first_line(error)}") from error
+
+
+def _hub_address(address: str) -> tuple[str, dict[str, Any]]:
+    """Where the Hugging Face Hub serves the files of a repository, and how to ask for them."""
+    from huggingface_hub import constants, get_token
+
+    match = re.fullmatch(r"hf://datasets/([^/]+/[^/@]+)(?:@([^/]+))?(/.*)?", address)
+    if match is None:
+        raise ValueError(
+            f"{address}: want hf://datasets/<owner>/<name>[@<revision>]/<folder of the shards>"
+        )
+    token, endpoint = get_token(), constants.ENDPOINT
+    options: dict[str, Any] = {"allow_http": endpoint.startswith("http://")}
+    if token:
+        options["default_headers"] = {"Authorization": f"Bearer {token}"}
+    folder = f"datasets/{match[1]}/resolve/{match[2] or 'main'}{match[3] or ''}"
+    return f"{endpoint}/{folder}", options
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _write(file: Any, content: bytes) -> None:
+    file.write(content)
+
+
+def _obstore() -> Any:
+    try:
+        import obstore
+        import obstore.store
+    except ImportError as error:
+        raise ImportError(
+            "shards at an address need obstore: pip install 'splatfactory[remote]'"
+        ) from error
+    return obstore
