@@ -222,6 +222,7 @@ def test_unaligned_numbers_are_those_of_the_plain_rendering(evaluate: Evaluate):
         (["eval.numviews=24"], "did you mean eval.num_views"),
         (["evl.num_views=24"], "did you mean eval"),
         (["eval.index=nowhere.json"], "nowhere.json"),
+        (["eval.num_views=6"], "index.json has 2 context views a scene"),
         (["data.dataset_dir=data/nothing"], "nothing"),
         (["--checkpoint", "nobody"], "no run 'nobody'"),
         (["eval.lpips=alex"], "vgg or none"),
