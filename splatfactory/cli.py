@@ -36,6 +36,7 @@ class Command:
 COMMANDS = {
     "train": Command("splatfactory.train", "train a model"),
     "eval": Command("splatfactory.eval.run", "score a model on a benchmark"),
+    "report": Command("splatfactory.training.run_page", "a page with the curves of a run"),
     "compare": Command("splatfactory.eval.compare", "compare results, with images side by side"),
     "index": Command("splatfactory.eval.indices", "make or fetch evaluation indices"),
     "release": Command("splatfactory.training.release", "small weights of a finished run"),

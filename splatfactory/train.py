@@ -41,7 +41,7 @@ from splatfactory.models import build_model
 from splatfactory.models.initialisation import load_strictly
 from splatfactory.perceptual_network import fetch_perceptual_network
 from splatfactory.protocols import BatchSource
-from splatfactory.training import checkpoints, distributed, run_folder
+from splatfactory.training import checkpoints, distributed, run_folder, run_page
 from splatfactory.training.checkpoints import CheckpointError
 from splatfactory.training.diagnostics import check_memory_record
 from splatfactory.training.distributed import World
@@ -136,6 +136,8 @@ def train(options: argparse.Namespace) -> int:
             finally:
                 for writer in writers:
                     writer.close()
+                if world.is_main:
+                    _write_page(folder)
     if not is_finished:
         logger.info("stopped at step %d; --restore continues", trainer.progress.step)
     return 0 if trainer.signals.signal is None else 128 + trainer.signals.signal
@@ -177,6 +179,14 @@ def _writers(
         return []
     names, project = config.train.writer, config.train.project_name
     return build_writers(names, folder, project, experiment, to_dict(config), step)
+
+
+def _write_page(folder: Path) -> None:
+    """The run's page; a run that went well is not failed by it."""
+    try:
+        logger.info("curves are in %s", run_page.write(folder))
+    except (ConfigError, OSError, ValueError) as error:
+        logger.warning("the page of the run was not written: %s", error)
 
 
 def prepare_torch(config: Config) -> None:

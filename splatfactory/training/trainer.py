@@ -192,7 +192,7 @@ class Trainer:
             self._update(batches, num_scenes)
         self.progress.step += 1
         self.progress.scenes += int(num_scenes)
-        self.reporter.count(batches, int(num_scenes))
+        self.reporter.count(self.progress.step, batches, int(num_scenes))
         self.reporter.log(self.progress.step, self._state_numbers(), self.parameters)
         every = self.options.save_every_iter
         if save or (every and self.progress.step % every == 0):

@@ -147,7 +147,11 @@ def test_the_interval_holds_95_percent():
 def test_less_is_better_for_lpips_only():
     first, second = (
         compare.Result(
-            name, {"total_gaussians": 1}, {}, {"a": scene("a", psnr=psnr, ssim=0.5, lpips=lpips)}
+            name,
+            Path(name),
+            {"total_gaussians": 1},
+            {},
+            {"a": scene("a", psnr=psnr, ssim=0.5, lpips=lpips)},
         )
         for name, psnr, lpips in (("first", 20.0, 0.3), ("second", 21.0, 0.2))
     )
