@@ -136,8 +136,8 @@ def train(options: argparse.Namespace) -> int:
             finally:
                 for writer in writers:
                     writer.close()
-                if world.is_main:
-                    _write_page(folder)
+            if world.is_main:
+                _write_page(folder)
     if not is_finished:
         logger.info("stopped at step %d; --restore continues", trainer.progress.step)
     return 0 if trainer.signals.signal is None else 128 + trainer.signals.signal

@@ -169,8 +169,9 @@ def _html(
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     body = [f"<ul>{items}</ul>"]
     body += [pages.section(name, pages.table(table)) for name, table in tables.items()]
-    body += [
+    figures = [
         pages.figure(image.as_posix(), f"{image.stem}: targets, renderings, errors")
         for image in images
     ]
+    body.append(pages.gallery(figures))
     return pages.page(title, body)
