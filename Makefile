@@ -9,7 +9,7 @@ SOURCES := zipsplat splatfactory tests benchmarks examples scripts docs/conf.py
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-browser test-peers check format lint types contracts examples wheels bench tiny tiny-scores clean docs owner resolve
+.PHONY: help setup demo test test-slow test-mutants test-browser test-peers check format lint types contracts examples wheels bench tiny tiny-scores clean docs owner resolve
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -30,6 +30,10 @@ test: $(READY)  ## the fast tests, under twenty minutes on two cores
 
 test-slow: $(READY)  ## the slow tests (memory, kills, millions of Gaussians); needs about 8 GB
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m slow --timeout 3600 tests
+	$(MAKE) test-mutants
+
+test-mutants: $(READY)  ## break the code line by line; the tests must notice
+	$(BIN)/python -m tests.mutants.run --jobs 2
 
 test-browser: $(READY)  ## viewer and page in headless Chromium; skipped where there is none
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m "slow or not slow" tests/zipsplat/viewer/test_browser.py tests/zipsplat/test_webpage_browser.py

@@ -17,7 +17,7 @@ folder="$work/my scenes (é=1)"
 mkdir "$folder"
 "$python" -m venv "$folder/env"
 "$folder/env/bin/python" -m pip install --quiet --disable-pip-version-check \
-    -c "$root/constraints.txt" "$work"/dist/*.whl
+    -c "$root/constraints.txt" "$(echo "$work"/dist/zipsplat-*.whl)[cameras]" "$work"/dist/splatfactory-*.whl
 cp -r assets/examples/office "$folder/photos"
 cd "$folder"
 run() { env/bin/python -m "$@"; }
@@ -31,4 +31,13 @@ run splatfactory.train quick --conf quickstart train.num_steps=10 train.log_ever
 run splatfactory.eval.indices make data/synthetic/56x56/test-scenes --output index.json --num-context 2 --num-target 4
 run splatfactory.eval.run custom_benchmark --checkpoint quick data.dataset_dir=data/synthetic/56x56 \
     data.preprocessing.resize=56 eval.index=index.json eval.lpips=none
+env/bin/splatfactory train quick --restore train.num_steps=12
+env/bin/splatfactory eval custom_benchmark --checkpoint quick --tag half data.dataset_dir=data/synthetic/56x56 \
+    data.preprocessing.resize=56 eval.index=index.json eval.lpips=none eval.compression=0.5
+env/bin/splatfactory compare custom_benchmark/quick/index custom_benchmark/half/index -o compare.html
+env/bin/splatfactory report quick
+env/bin/splatfactory data describe data/synthetic/56x56/test-scenes
+
+env/bin/zipsplat reconstruct photos --refine 20steps -o refined.ply
+env/bin/zipsplat refine refined.ply photos --time 20steps -o better.ply
 echo "wheels work outside the repository"

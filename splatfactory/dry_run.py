@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
+from torch import Tensor, nn
 
 from splatfactory.config import Config, ConfigError, to_dict
 from splatfactory.datasets.from_config import training_loader
 from splatfactory.models import build_model
-from splatfactory.training.optim import freeze_unmatched, parameter_groups
+from splatfactory.schema import ModelConfig
+from splatfactory.training.memory import activation_bytes
+from splatfactory.training.optim import ParameterGroup, freeze_unmatched, parameter_groups
+from zipsplat.model.compression import select_stride
+from zipsplat.model.network import ZipSplatNetwork
 
 GIB = 2**30
+RECOMPUTING = "model.use_checkpoint=true model.backbone.use_checkpoint=true"
 
 
 def report(config: Config, num_gpus: int) -> str:
@@ -21,17 +29,43 @@ def report(config: Config, num_gpus: int) -> str:
     """
     from omegaconf import OmegaConf
 
-    parts = [OmegaConf.to_yaml(OmegaConf.create(to_dict(config))), _parameters(config)]
-    parts.append(_batches(config, num_gpus))
+    network = _network_without_memory(config)
+    groups = parameter_groups(network, config.train.lr_scaling, config.train.optimizer)
+    parts = [
+        OmegaConf.to_yaml(OmegaConf.create(to_dict(config))),
+        _parameters(config, network, groups),
+        _memory(config, network, groups, num_gpus),
+        _batches(config, num_gpus),
+    ]
     return "\n".join(parts) + "\n"
 
 
-def _parameters(config: Config) -> str:
-    """Parameter groups and the memory of weights, gradients and optimizer, on one GPU."""
+def activations(config: Config, num_gpus: int) -> int:
+    """Bytes that the network's forward and backward pass takes on one GPU, for the most views."""
+    scenes, views = _largest_batch(config, num_gpus)
+    side = _image_side(config)
+
+    def build() -> nn.Module:
+        network = build_model(config.model, with_initial_weights=False).network
+        freeze_unmatched(network, config.train.opt_regexp)
+        return network.train()
+
+    shape = (scenes, views, 3, side, side)
+    share = float(config.model.query_sample_ratio[1])
+    return activation_bytes(
+        build, lambda net, images: _outputs(net, images, share), shape,
+        config.train.mixed_precision,
+    )  # fmt: skip
+
+
+def _network_without_memory(config: Config) -> nn.Module:
     with torch.device("meta"):
         network = build_model(config.model, with_initial_weights=False).network
     freeze_unmatched(network, config.train.opt_regexp)
-    groups = parameter_groups(network, config.train.lr_scaling, config.train.optimizer)
+    return network
+
+
+def _parameters(config: Config, network: nn.Module, groups: list[ParameterGroup]) -> str:
     lines = ["parameter groups:"]
     for group in groups:
         lines.append(
@@ -39,23 +73,71 @@ def _parameters(config: Config) -> str:
             f"learning rate {config.train.lr * group.lr_scale:g}, "
             f"weight decay {group.weight_decay:g}"
         )
-    trained = sum(group.num_values for group in groups)
-    frozen = sum(parameter.numel() for parameter in network.parameters()) - trained
+    frozen = _num_values(network) - sum(group.num_values for group in groups)
     lines.append(f"  {frozen / 1e6:.2f} M values frozen")
-    # Muon keeps one number per value of a matrix, the other rules two per value.
-    moments = sum((4 if group.is_matrix else 8) * group.num_values for group in groups)
-    copies = {"weights": 4 * (trained + frozen), "gradients": 4 * trained}
-    copies[config.train.optimizer.name] = moments
-    if config.train.ema_decay is not None:
-        copies["averaged weights"] = 4 * trained
-    lines.append("memory per GPU, float32 state (activations come on top):")
-    lines += [f"  {name}: {size / GIB:.2f} GiB" for name, size in copies.items()]
-    lines.append(f"  together: {sum(copies.values()) / GIB:.2f} GiB")
     return "\n".join(lines)
 
 
+def _memory(config: Config, network: nn.Module, groups: list[ParameterGroup], num_gpus: int) -> str:
+    """Weights, gradients, optimizer and activations on one GPU."""
+    trained = sum(group.num_values for group in groups)
+    # Muon keeps one number per value of a matrix, the other rules two per value.
+    moments = sum((4 if group.is_matrix else 8) * group.num_values for group in groups)
+    sizes = {"weights": 4 * _num_values(network), "gradients": 4 * trained}
+    sizes[config.train.optimizer.name] = moments
+    if config.train.ema_decay is not None:
+        sizes["averaged weights"] = 4 * trained
+    scenes, views = _largest_batch(config, num_gpus)
+    side = _image_side(config)
+    name = f"activations of the network, {scenes} × {views} views of {side} × {side} pixels"
+    sizes[name] = activations(config, num_gpus)
+    lines = ["memory per GPU (rendering and losses come on top):"]
+    lines += [f"  {name}: {size / GIB:.2f} GiB" for name, size in sizes.items()]
+    lines.append(f"  together: {sum(sizes.values()) / GIB:.2f} GiB")
+    if not (config.model.use_checkpoint and config.model.backbone.use_checkpoint):
+        saving = dataclasses.replace(config, model=_recomputing(config.model))
+        less = activations(saving, num_gpus) / GIB
+        lines.append(f"  activations with {RECOMPUTING}: {less:.2f} GiB")
+    return "\n".join(lines)
+
+
+def _recomputing(model: ModelConfig) -> ModelConfig:
+    backbone = dataclasses.replace(model.backbone, use_checkpoint=True)
+    return dataclasses.replace(model, use_checkpoint=True, backbone=backbone)
+
+
+def _outputs(network: nn.Module, images: Tensor, share: float) -> Tensor:
+    """Everything that losses look at, as one row of numbers; which tokens are kept is the same."""
+    if isinstance(network, ZipSplatNetwork):
+        made = network(images, None, share, select_stride)
+    else:
+        made = network(images)
+    parts = (made.means, made.scales, made.quats, made.opacities, made.sh_coeffs)
+    return torch.cat([part.flatten().float() for part in parts])
+
+
+def _largest_batch(config: Config, num_gpus: int) -> tuple[int, int]:
+    """Scenes and context views per GPU of the batch with the most views."""
+    most = config.data.image_num_range[1]
+    return max(1, _budget(config, num_gpus) // most), most
+
+
+def _image_side(config: Config) -> int:
+    side = config.data.preprocessing.resize or config.model.img_size
+    patch = config.model.backbone.patch_size or 14
+    return side // patch * patch
+
+
+def _budget(config: Config, num_gpus: int) -> int:
+    return max(1, config.data.batch_size // num_gpus)
+
+
+def _num_values(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 def _batches(config: Config, num_gpus: int) -> str:
-    budget = max(1, config.data.batch_size // num_gpus)
+    budget = _budget(config, num_gpus)
     fewest, most = config.data.image_num_range
     lines = [
         f"batches on {num_gpus} GPUs, {budget} context images each:",

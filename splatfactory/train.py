@@ -41,7 +41,7 @@ from splatfactory.models import build_model
 from splatfactory.models.initialisation import load_strictly
 from splatfactory.perceptual_network import fetch_perceptual_network
 from splatfactory.protocols import BatchSource
-from splatfactory.training import checkpoints, distributed, run_folder
+from splatfactory.training import checkpoints, distributed, run_folder, run_page
 from splatfactory.training.checkpoints import CheckpointError
 from splatfactory.training.diagnostics import check_memory_record
 from splatfactory.training.distributed import World
@@ -82,9 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {_memory_advice(error)}\n")
         return 1
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+        advice = _advice(error)
+        if advice is None:
             raise
-        sys.stderr.write(f"error: {_memory_advice(error)}\n")
+        sys.stderr.write(f"error: {advice}\n")
         return 1
 
 
@@ -129,12 +130,14 @@ def train(options: argparse.Namespace) -> int:
             run_folder.log_to(folder, is_main=world.is_main)
             if world.is_main:
                 _announce(trainer)
-            writers = _writers(config, world, folder, options.experiment)
+            writers = _writers(config, world, folder, options.experiment, trainer.progress.step)
             try:
                 is_finished = trainer.run(writers)
             finally:
                 for writer in writers:
                     writer.close()
+            if world.is_main:
+                _write_page(folder)
     if not is_finished:
         logger.info("stopped at step %d; --restore continues", trainer.progress.step)
     return 0 if trainer.signals.signal is None else 128 + trainer.signals.signal
@@ -169,11 +172,21 @@ def _with_seed(config: Config, world: World) -> Config:
     return dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
 
 
-def _writers(config: Config, world: World, folder: Path, experiment: str) -> list[Writer]:
+def _writers(
+    config: Config, world: World, folder: Path, experiment: str, step: int
+) -> list[Writer]:
     if not world.is_main:
         return []
-    options = config.train
-    return build_writers(options.writer, folder, options.project_name, experiment, to_dict(config))
+    names, project = config.train.writer, config.train.project_name
+    return build_writers(names, folder, project, experiment, to_dict(config), step)
+
+
+def _write_page(folder: Path) -> None:
+    """The run's page; a run that went well is not failed by it."""
+    try:
+        logger.info("curves are in %s", run_page.write(folder))
+    except (ConfigError, OSError, ValueError) as error:
+        logger.warning("the page of the run was not written: %s", error)
 
 
 def prepare_torch(config: Config) -> None:
@@ -359,6 +372,18 @@ def architecture_lines(network: nn.Module, depth: int) -> list[str]:
             label = f"{name}: " if name else ""
             lines.append(f"{'  ' * level}{label}{type(part).__name__}, {millions:.2f} M values")
     return lines
+
+
+def _advice(error: RuntimeError) -> str | None:
+    """One line for errors of PyTorch that the user can do something about, else None."""
+    if "can't allocate memory" in str(error):
+        return _memory_advice(error)
+    if "DataLoader worker" in str(error):
+        return (
+            f"a data worker died ({str(error).splitlines()[0]}), most often because memory ran "
+            "out; lower data.num_workers or data.prefetch_factor, then --restore continues"
+        )
+    return None
 
 
 def _memory_advice(error: BaseException) -> str:

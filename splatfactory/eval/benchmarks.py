@@ -17,6 +17,7 @@ from splatfactory.config import (
     read_yaml,
     split_overrides,
 )
+from splatfactory.datasets.samplers.indexed import load_index
 from splatfactory.eval.indices import PUBLISHED, published_index
 from splatfactory.paths import resolve
 
@@ -130,6 +131,7 @@ def _index(benchmark: Benchmark, config: Config) -> tuple[Path, str]:
         path = resolve(config.eval.index)
         if not path.is_file():
             raise ConfigError(f"there is no index {path}")
+        _check_views(path, config.eval.num_views)
         return path, path.stem
     if benchmark.index_set is None:
         raise ConfigError(f"{benchmark.name} needs eval.index=<file> and data.dataset_dir=<folder>")
@@ -139,3 +141,14 @@ def _index(benchmark: Benchmark, config: Config) -> tuple[Path, str]:
         choices = ", ".join(str(number) for number in known)
         raise ConfigError(f"{benchmark.name} has eval.num_views {choices}, got {views}")
     return published_index(benchmark.index_set, views), f"{views}v"
+
+
+def _check_views(index: Path, num_views: int | None) -> None:
+    """Refuse a number of context views that an index of one's own does not have."""
+    found = {len(choice.context) for choice in load_index(index).values()}
+    if num_views is not None and found != {num_views}:
+        counts = " or ".join(str(count) for count in sorted(found))
+        raise ConfigError(
+            f"eval.num_views={num_views} cannot apply: {index} has {counts} context views a scene; "
+            "leave the option out, or make another index"
+        )

@@ -1,4 +1,7 @@
-"""`python -m splatfactory.eval.compare A B …`: result folders side by side, and what differs."""
+"""`python -m splatfactory.eval.compare A B … [-o PAGE]`: results side by side, and what differs.
+
+The page also shows the images of the scenes that changed most.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,18 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from splatfactory.eval import results
+from splatfactory.eval.compare_page import SceneImages, scene_figures
 from splatfactory.eval.fingerprint import differences
 from splatfactory.eval.report import Table, markdown_table, number
-from splatfactory.eval.results import scene_mean
+from splatfactory.eval.results import scene_mean, sheet_path
 from splatfactory.eval.scoring import METRICS, SceneScores
 from splatfactory.paths import outputs_root
+from splatfactory.visualization import pages
 
 ROWS = ("target", "target_leak_free", "target_unaligned")
 SHOWN_SCENES = 5
@@ -27,6 +33,7 @@ class Result:
     """One result folder."""
 
     name: str
+    folder: Path
     summary: Mapping[str, Any]
     fingerprint: Mapping[str, str]
     scenes: Mapping[str, SceneScores]
@@ -37,11 +44,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="splatfactory.eval.compare")
     parser.description = "Compare two or more results of the same benchmark."
     parser.add_argument("folders", nargs="+", type=Path, help="folders below outputs/results/")
+    parser.add_argument("-o", "--output", type=Path, help="a page with images, ends in .html")
     options = parser.parse_args(argv)
     if len(options.folders) < 2:
         parser.error("two or more result folders are needed")
+    if options.output is not None and options.output.suffix != ".html":
+        parser.error(f"the page must end in .html, got {options.output}")
     try:
-        text = compare([read(folder) for folder in options.folders])
+        found = [read(folder) for folder in options.folders]
+        text = compare(found)
+        if options.output is not None:
+            results.write_text(options.output, page(found))
+            text += f"\npage: {options.output}\n"
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -64,6 +78,7 @@ def read(folder: Path) -> Result:
     scenes = {name: results.read_scene(place, name) for name in names}
     return Result(
         name=str(folder),
+        folder=place,
         summary=json.loads((place / results.SUMMARY).read_text(encoding="utf-8")),
         fingerprint=json.loads((place / results.FINGERPRINT).read_text(encoding="utf-8")),
         scenes={name: scores for name, scores in scenes.items() if scores is not None},
@@ -72,20 +87,59 @@ def read(folder: Path) -> Result:
 
 def compare(found: Sequence[Result]) -> str:
     """The comparison as Markdown: means, paired differences, scenes that changed most."""
-    first, *others = found
     parts = [markdown_table(_means(found))]
+    for pair in _pairs(found):
+        parts.append(f"## {pair.title}")
+        parts += [*pair.notes, *(markdown_table(table) for table in pair.tables)]
+    return "\n\n".join(parts) + "\n"
+
+
+def page(found: Sequence[Result]) -> str:
+    """The comparison as a page in one file, with the images of the scenes that changed most."""
+    body = [pages.table(_means(found))]
+    shown: dict[str, str] = {}
+    for pair in _pairs(found):
+        notes = "".join(f"<p>{escape(note)}</p>" for note in pair.notes)
+        body.append(pages.section(pair.title, notes, *map(pages.table, pair.tables)))
+        for name, change in pair.extremes:
+            shown[name] = f"{shown.get(name, name)}, {change:+.2f} dB in {pair.other.name}"
+    figures = [
+        scene_figures(SceneImages(title, [(r.name, r.folder / sheet_path(name)) for r in found]))
+        for name, title in shown.items()
+    ]
+    if any(figures):
+        body.append(pages.section("Scenes that changed most", *figures))
+    else:
+        body.append("<p>There are no images: eval.save_images was off.</p>")
+    return pages.page(" and ".join(result.name for result in found), body)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A result against the first one: what differs, tables, PSNR changes of some scenes."""
+
+    title: str
+    other: Result
+    notes: Sequence[str]
+    tables: Sequence[Table]
+    extremes: Sequence[tuple[str, float]]
+
+
+def _pairs(found: Sequence[Result]) -> list[_Pair]:
+    first, *others = found
+    pairs = []
     for other in others:
-        parts.append(f"## {other.name} against {first.name}")
         changed = differences(first.fingerprint, other.fingerprint)
-        parts.append(f"They differ in: {', '.join(changed) or 'nothing'}.")
+        notes = [f"They differ in: {', '.join(changed) or 'nothing'}."]
         shared = sorted(set(first.scenes) & set(other.scenes))
         alone = len(first.scenes) + len(other.scenes) - 2 * len(shared)
         if alone:
-            parts.append(f"{alone} scenes are in one of them only and are left out below.")
-        if shared:
-            parts.append(markdown_table(_paired(first, other, shared)))
-            parts.append(markdown_table(_extremes(first, other, shared)))
-    return "\n\n".join(parts) + "\n"
+            notes.append(f"{alone} scenes are in one of them only and are left out below.")
+        extremes = _extremes(first, other, shared)
+        rows = [["Scene", "PSNR change"], *([name, f"{value:+.2f}"] for name, value in extremes)]
+        tables = [_paired(first, other, shared), rows] if shared else []
+        pairs.append(_Pair(f"{other.name} against {first.name}", other, notes, tables, extremes))
+    return pairs
 
 
 def _means(found: Sequence[Result]) -> Table:
@@ -115,12 +169,13 @@ def _paired(first: Result, other: Result, shared: Sequence[str]) -> Table:
     return table
 
 
-def _extremes(first: Result, other: Result, shared: Sequence[str]) -> Table:
-    ranked = sorted(zip(_changes(first, other, shared, "psnr"), shared, strict=True))
-    chosen = ranked if len(ranked) <= 2 * SHOWN_SCENES else (
-        ranked[:SHOWN_SCENES] + ranked[-SHOWN_SCENES:]
-    )  # fmt: skip
-    return [["Scene", "PSNR change"], *([name, f"{change:+.2f}"] for change, name in chosen)]
+def _extremes(first: Result, other: Result, shared: Sequence[str]) -> list[tuple[str, float]]:
+    """Scenes with the greatest losses and gains of PSNR, in ascending order of the change."""
+    changes = _changes(first, other, shared, "psnr")
+    ranked = sorted(zip(changes, shared, strict=True))
+    if len(ranked) > 2 * SHOWN_SCENES:
+        ranked = ranked[:SHOWN_SCENES] + ranked[-SHOWN_SCENES:]
+    return [(name, change) for change, name in ranked]
 
 
 def _changes(first: Result, other: Result, shared: Sequence[str], metric: str) -> list[float]:

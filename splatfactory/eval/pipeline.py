@@ -156,7 +156,7 @@ def _keep_pictures(evaluation: Evaluation, result: SceneResult, folder: Path) ->
             [view.view for view in result.scores.views],
             [view.aligned["psnr"] for view in result.scores.views],
         )
-        save_picture(sheet, folder / "images" / f"{name}.png")
+        save_picture(sheet, folder / results.sheet_path(name))
 
 
 def _conclude(evaluation: Evaluation, names: list[str], folder: Path) -> dict[str, float]:

@@ -8,20 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from splatfactory.eval.benchmarks import Evaluation
-from splatfactory.eval.results import scene_mean, write_text
+from splatfactory.eval.results import scene_mean, sheet_path, write_text
 from splatfactory.eval.scoring import METRICS, SceneScores
+from splatfactory.visualization import pages
 
 Table = list[list[str]]
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem }
-table { border-collapse: collapse; margin: 1rem 0 }
-td, th { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: right }
-td:first-child, th:first-child { text-align: left }
-img { max-width: 100%; display: block }
-figure { margin: 1.5rem 0 }
-figcaption { color: #555 }
-"""
 KINDS = {
     "target": "all targets, poses aligned (the protocol)",
     "target_leak_free": "targets that are no context views, poses aligned",
@@ -45,10 +37,7 @@ def write(
         "All scenes": _scene_table(scenes),
     }
     tables = {name: table for name, table in tables.items() if len(table) > 1}
-    images = [
-        Path("images") / f"{scene.name}.png"
-        for scene in worst(scenes, evaluation.config.eval.num_worst)
-    ]
+    images = [sheet_path(scene.name) for scene in worst(scenes, evaluation.config.eval.num_worst)]
     images = [image for image in images if (folder / image).is_file()]
     write_text(folder / "report.md", _markdown(title, notes, tables, images))
     write_text(folder / "report.html", _html(title, notes, tables, images))
@@ -178,20 +167,11 @@ def _html(
     title: str, notes: Sequence[str], tables: Mapping[str, Table], images: Sequence[Path]
 ) -> str:
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    body = [f"<h1>{escape(title)}</h1><ul>{items}</ul>"]
-    for name, (head, *rows) in tables.items():
-        cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-        lines = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-        )
-        body.append(f"<h2>{escape(name)}</h2><table><tr>{cells}</tr>{lines}</table>")
-    for image in images:
-        source = escape(image.as_posix(), quote=True)
-        caption = f"{escape(image.stem)}: targets, renderings, errors"
-        body.append(
-            f'<figure><img src="{source}" alt=""><figcaption>{caption}</figcaption></figure>'
-        )
-    head_text = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
-    return (
-        f"<!doctype html><html lang=en><head>{head_text}</head><body>{''.join(body)}</body></html>"
-    )
+    body = [f"<ul>{items}</ul>"]
+    body += [pages.section(name, pages.table(table)) for name, table in tables.items()]
+    figures = [
+        pages.figure(image.as_posix(), f"{image.stem}: targets, renderings, errors")
+        for image in images
+    ]
+    body.append(pages.gallery(figures))
+    return pages.page(title, body)

@@ -57,6 +57,11 @@ def scene_path(folder: Path, name: str) -> Path:
     return folder / SCENES / f"{name}.json"
 
 
+def sheet_path(name: str) -> Path:
+    """Where the images of a scene lie below its result folder."""
+    return Path("images") / f"{name}.png"
+
+
 def write_scene(folder: Path, scores: SceneScores) -> None:
     """Keep the scores of one scene; a run that is killed goes on after it."""
     text = json.dumps(_finite(dataclasses.asdict(scores)))

@@ -9,6 +9,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -76,6 +78,30 @@ class Stopwatch:
         """Begin anew."""
         self.seconds.clear()
         self.start = time.monotonic()
+
+
+class FirstSteps:
+    """Times of the first steps, from which the duration of a run is estimated.
+
+    The first of them compile, read ahead and fill caches, so they do not count; a validation or a
+    save in between does not change a median.
+    """
+
+    WARM_UP, MEASURED = 3, 7
+
+    def __init__(self) -> None:
+        self._ends: list[float] = []
+
+    def passed(self, now: float) -> float | None:
+        """Note the end of a step; once enough have passed, returns the seconds of a step, once.
+
+        Args:
+            now: seconds on any clock.
+        """
+        self._ends.append(now)
+        if len(self._ends) != self.WARM_UP + self.MEASURED:
+            return None
+        return median(b - a for a, b in pairwise(self._ends[self.WARM_UP - 1 :]))
 
 
 def memory_gib(device: torch.device) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ class Objective:
     def __init__(self, loss: SceneLoss, renderer: Renderer) -> None:
         self.loss = loss
         self.renderer = renderer
+        self._unmeasured = set() if loss.config.lpips_weight > 0 else {"lpips", "lpips_loss"}
 
     def __call__(
         self, prediction: Prediction, batch: Batch, *, is_training: bool
@@ -65,7 +67,16 @@ class Objective:
     def describe(self, supervision: Supervision, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Everything worth logging, (B,) each; losses as `loss/<name>`."""
         numbers = self.loss.describe(supervision, terms)
-        return numbers | {f"loss/{name}": value.detach() for name, value in terms.items()}
+        numbers = {name: v for name, v in numbers.items() if name not in self._unmeasured}
+        return numbers | self.named(terms)
+
+    def named(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Losses as the log names them, without gradient; what is not measured is left out."""
+        return {
+            f"loss/{name}": value.detach()
+            for name, value in terms.items()
+            if name not in self._unmeasured
+        }
 
 
 def supervised_views(batch: Batch, config: HeadConfig) -> Views:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -12,7 +13,7 @@ from splatfactory.datasets.batch import Batch
 from splatfactory.protocols import Prediction, Supervision
 from splatfactory.schema import TrainConfig
 from splatfactory.training.distributed import World
-from splatfactory.training.meters import Averages, Stopwatch, duration, memory_gib
+from splatfactory.training.meters import Averages, FirstSteps, Stopwatch, duration, memory_gib
 from splatfactory.training.writers import Writer
 
 logger = logging.getLogger(__name__)
@@ -47,11 +48,13 @@ class Reporter:
         self.averages, self.watch = Averages(), Stopwatch()
         self.latest: dict[str, Tensor] = {}
         self._steps = self._scenes = self._views = 0
+        self._first_steps = FirstSteps()
 
-    def count(self, batches: Sequence[Batch], num_scenes: int) -> None:
-        """Add one step to the rates.
+    def count(self, step: int, batches: Sequence[Batch], num_scenes: int) -> None:
+        """Add one step to the rates; after the first few, say how long the run will take.
 
         Args:
+            step: Updates made.
             batches: Those of this process.
             num_scenes: Scenes of all processes.
         """
@@ -59,6 +62,14 @@ class Reporter:
         self._scenes += num_scenes
         own = sum(len(batch) * batch.context.shape[1] for batch in batches)
         self._views += own * self.world.size
+        seconds, total = self._first_steps.passed(time.monotonic()), self.options.num_steps
+        if seconds is not None and total is not None and step < total:
+            logger.info(
+                "%d more steps of about %.2f s take %s, validation and saving not counted; "
+                "peak memory so far %.2f GiB",
+                total - step, seconds, duration((total - step) * seconds),
+                memory_gib(self.world.device),
+            )  # fmt: skip
 
     def is_due(self, step: int, every: int | None) -> bool:
         """Whether update number `step`, counted from 1, is one of every so many, or the last."""

@@ -192,7 +192,7 @@ class Trainer:
             self._update(batches, num_scenes)
         self.progress.step += 1
         self.progress.scenes += int(num_scenes)
-        self.reporter.count(batches, int(num_scenes))
+        self.reporter.count(self.progress.step, batches, int(num_scenes))
         self.reporter.log(self.progress.step, self._state_numbers(), self.parameters)
         every = self.options.save_every_iter
         if save or (every and self.progress.step % every == 0):
@@ -226,7 +226,7 @@ class Trainer:
         terms, supervision = self.parts.objective(prediction, batch, is_training=True)
         mean_over_scenes(terms["total"], num_scenes, self.world.size).backward()
         report, coming = self.reporter, self.progress.step + 1
-        report.averages.add({f"loss/{name}": value for name, value in terms.items()})
+        report.averages.add(self.parts.objective.named(terms))
         if report.is_due(coming, self.options.log_every_iter):
             detached = {name: value.detach() for name, value in terms.items()}
             report.latest = self.parts.objective.describe(supervision, detached)
@@ -243,14 +243,15 @@ class Trainer:
         progress.nonfinite += 1
         progress.nonfinite_in_a_row += 1
         names = ", ".join(name for batch in batches for name in batch.names[:4])
+        step = progress.step + 1  # the number that this update has in the log
         logger.warning(
             "step %d: the gradient is not finite, weights stay as they are (%d so far; scenes %s)",
-            progress.step, progress.nonfinite, names,
+            step, progress.nonfinite, names,
         )  # fmt: skip
         if progress.nonfinite_in_a_row >= self.options.max_nonfinite_steps:
             raise TrainingError(
                 f"{progress.nonfinite_in_a_row} gradients in a row were not finite at step "
-                f"{progress.step}; lower train.lr, or look with train.detect_anomaly=true"
+                f"{step}; lower train.lr, or look with train.detect_anomaly=true"
             )
         return False
 

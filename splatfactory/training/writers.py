@@ -60,12 +60,18 @@ class JsonLines:
 
 
 class TensorBoard:
-    """Event files for TensorBoard."""
+    """Event files for TensorBoard.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Of the run.
+        step: Where the run continues; later steps of earlier files are hidden, since they come
+            again.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer: Any = SummaryWriter(str(folder))
+        self.writer: Any = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Add numbers."""
@@ -126,9 +132,17 @@ def check_writers(names: str | None) -> list[str]:
 
 
 def build_writers(
-    names: str | None, folder: Path, project: str, name: str, conf: Mapping[str, Any]
+    names: str | None, folder: Path, project: str, name: str, conf: Mapping[str, Any], step: int
 ) -> list[Writer]:
     """JSON lines and the writers whose names occur in `names`.
+
+    Args:
+        names: As `train.writer` has them.
+        folder: Of the run.
+        project: On wandb.ai.
+        name: Of the run.
+        conf: Its configuration.
+        step: Where it continues; 0 for a new run.
 
     Raises:
         ValueError: For an unknown writer, or one whose package is missing.
@@ -136,7 +150,7 @@ def build_writers(
     wanted = check_writers(names)
     writers: list[Writer] = []
     if "tensorboard" in wanted:
-        writers.append(TensorBoard(folder))
+        writers.append(TensorBoard(folder, step))
     if "wandb" in wanted:
         writers.append(WeightsAndBiases(folder, project, name, conf))
     return [JsonLines(folder), *writers]

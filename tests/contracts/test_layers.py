@@ -56,6 +56,8 @@ SPLATFACTORY = {
     "datasets.scripts": _ALL,
     "dry_run": _ALL,
     "train": {"dry_run", *_ALL},
+    "cli": {"_version"},  # imports what it runs by name
+    "__main__": {"cli"},
 }  # fmt: skip
 
 OPTIONAL = {  # the one place that may import each optional package

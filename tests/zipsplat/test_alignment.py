@@ -197,6 +197,20 @@ def test_it_stops_when_nothing_changes():
     assert len(refined.losses) == 4
 
 
+def test_it_stops_after_calm_steps_in_a_row_only():
+    scene, images, camera, _, true = small_problem()
+    levels = iter([5.0, 5, 3, 3, 1, 1, 0, 0, 0, 0, 0, 0])
+    counted = []
+
+    def loss(drawn: Tensor, alpha: Tensor, true: Tensor) -> Tensor:
+        counted.append(next(levels))
+        return 0 * drawn.flatten(1).sum(dim=1) + counted[-1]
+
+    settings = RefineSettings((Stage(12),), threshold=0.5, patience=3)
+    refine_poses(scene, images, camera, true, loss=loss, settings=settings, renderer="reference")
+    assert counted == [5, 5, 3, 3, 1, 1, 0, 0, 0, 0]
+
+
 def test_wrong_shapes_are_refused():
     scene, images, camera, start, _ = small_problem()
     with pytest.raises(ValueError, match="same views"):

@@ -184,6 +184,15 @@ def test_scenes_around_the_first_camera_are_seen_from_there(make):
     assert poses.t.norm(dim=-1).max() < 0.35 * scene_body(g).radius * 2
 
 
+@pytest.mark.parametrize(("distance", "surrounds"), [(1.25, True), (1.45, True), (1.55, False)])
+def test_a_camera_is_surrounded_within_one_and_a_half_radii(distance, surrounds):
+    g = cloud()
+    body = scene_body(g)
+    shift = torch.tensor([0, 0, distance]) * body.radius - body.center
+    moved = g.transform(Pose(torch.eye(3), shift))
+    assert (first_picture(moved, 90) is not None) == surrounds
+
+
 @pytest.mark.parametrize("make", OBJECTS)
 def test_objects_are_seen_from_outside(make):
     g = make()

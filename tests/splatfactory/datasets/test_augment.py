@@ -41,6 +41,29 @@ def test_strong_changes_most_pictures_and_is_a_function_of_its_seed():
     np.testing.assert_array_equal(image, picture())
 
 
+def test_steps_happen_as_often_as_in_the_released_recipe(monkeypatch):
+    happened = dict.fromkeys((step.__name__ for _, step in augment._STEPS), 0)
+
+    def counting(name):
+        def step(image, _rng):
+            happened[name] += 1
+            return image
+
+        return step
+
+    steps = tuple((share, counting(step.__name__)) for share, step in augment._STEPS)
+    monkeypatch.setattr(augment, "_STEPS", steps)
+    count, image = 4000, picture()
+    for seed in range(count):
+        augment.strong(image, np.random.default_rng(seed))
+    recipe = {"_gains": 0.3, "_noise": 0.2, "_blur": 0.3, "_local_contrast": 0.4,
+              "_brightness": 0.75, "_gamma": 0.15, "_hue": 0.75, "_tone_curve": 0.2,
+              "_shade": 0.5}  # fmt: skip
+    assert {name: number / count for name, number in happened.items()} == pytest.approx(
+        {name: 0.95 * share for name, share in recipe.items()}, abs=0.03
+    )
+
+
 @pytest.mark.parametrize("step", [step for _, step in augment._STEPS], ids=lambda s: s.__name__)
 def test_every_step_is_photometric(step):
     """Colours change, and what is dark stays, on the whole, darker than what is bright."""

@@ -133,6 +133,11 @@ def test_mixtures_are_right_in_every_window(sizes, weights):
             assert sorted(shown[begin : begin + size]) == list(range(size))
 
 
+def test_rounding_asks_for_no_further_clip():
+    """1 / (1 / 49) is 49.00000000000001: one clip more would be shown twice."""
+    assert len(epoch_order([1, 48], [1, 48], seed=0, epoch=0)) == 49
+
+
 def test_the_order_without_shuffling_is_the_stored_one():
     order = epoch_order([6], [1.0], 0, 5, shuffle=False)
     assert order[:, 1].tolist() == list(range(6))

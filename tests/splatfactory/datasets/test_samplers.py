@@ -60,6 +60,19 @@ def test_bounded_keeps_its_bounds(T, N):
         assert len(choice.target) == 4
 
 
+def test_the_stretch_leaves_no_gap_too_wide():
+    options = {"gap_multiplier": 100, "max_distance_between_consecutive_views": 10,
+               "min_distance_between_context_views": 4}  # fmt: skip
+    sampler = samplers.build(BOUNDED | options)
+    for num_context in (3, 5):
+        stretches = []
+        for seed in range(100):
+            context = sampler.sample(Request("a", 150, num_context, 4), Dice.seeded(seed)).context
+            stretches.append(context[-1] - context[0])
+        assert max(stretches) <= 10 * (num_context - 1)
+        assert max(stretches) >= 9 * (num_context - 1)
+
+
 def test_targets_keep_their_distance_from_the_ends():
     sampler = samplers.build(BOUNDED | {"min_distance_to_context_views": 5})
     for seed in range(20):

@@ -222,6 +222,7 @@ def test_unaligned_numbers_are_those_of_the_plain_rendering(evaluate: Evaluate):
         (["eval.numviews=24"], "did you mean eval.num_views"),
         (["evl.num_views=24"], "did you mean eval"),
         (["eval.index=nowhere.json"], "nowhere.json"),
+        (["eval.num_views=6"], "index.json has 2 context views a scene"),
         (["data.dataset_dir=data/nothing"], "nothing"),
         (["--checkpoint", "nobody"], "no run 'nobody'"),
         (["eval.lpips=alex"], "vgg or none"),
@@ -310,3 +311,22 @@ def test_scores_follow_the_pictures(workplace):
     scores = judge._scores(true, true + 0.1)
     assert [s["psnr"] for s in scores] == pytest.approx(psnr(true, true + 0.1).tolist())
     assert all(s.keys() == {"psnr", "ssim"} for s in scores)
+
+
+def test_results_are_compared_with_their_images_side_by_side(evaluate: Evaluate, capsys):
+    assert evaluate("--tag", "a") == 0
+    assert evaluate("--tag", "b", "eval.compression=0.5") == 0
+    folders = [str(RESULTS / "custom_benchmark" / tag / "index") for tag in "ab"]
+    capsys.readouterr()
+    assert compare.main([*folders, "-o", "both.html"]) == 0
+    assert "page: both.html" in capsys.readouterr().out
+    text = Path("both.html").read_text()
+    # Of each of three scenes: the photos, then renderings and errors of both.
+    assert text.count('src="data:image/webp;base64,') == 3 * 5
+    assert text.count("index: renderings</figcaption>") == 6
+    assert "They differ in: settings." in text
+    (Path(folders[1]) / "images" / "custom-test0.png").unlink()
+    assert compare.main([*folders, "-o", "both.html"]) == 0
+    assert Path("both.html").read_text().count('src="data:image/webp;base64,') == 2 * 5 + 3
+    with pytest.raises(SystemExit):
+        compare.main([*folders, "-o", "both.png"])

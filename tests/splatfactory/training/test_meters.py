@@ -5,7 +5,7 @@ import math
 import torch
 
 from splatfactory.training.distributed import World
-from splatfactory.training.meters import Averages
+from splatfactory.training.meters import Averages, FirstSteps
 from splatfactory.training.validation import combined
 
 
@@ -18,3 +18,13 @@ def test_values_that_are_not_numbers_count_as_absent():
         assert math.isnan(means["lpips"])
     averages.clear()
     assert averages.means() == {}
+
+
+def test_the_first_steps_do_not_count_and_a_long_one_does_not_change_the_estimate():
+    steps = FirstSteps()
+    durations = [60.0, 30.0, 5.0, *[2.0, 2.0, 2.0, 50.0, 2.0, 2.0, 2.0], 2.0, 2.0]
+    now, estimates = 100.0, []
+    for seconds in durations:
+        now += seconds
+        estimates.append(steps.passed(now))
+    assert estimates == [None] * 9 + [2.0, None, None]

@@ -92,3 +92,15 @@ def test_average_follows_the_weights():
     state = average.state(net)
     torch.testing.assert_close(state["head.weight"], before["head.weight"] + 0.1)
     torch.testing.assert_close(state["head.bias"], before["head.bias"] + 1.0)  # frozen: as it is
+
+
+def test_early_averages_follow_faster():
+    net = nn.Linear(1, 1)
+    average = AveragedWeights(net, 0.9999)
+    before = net.weight.detach().clone()
+    with torch.no_grad():
+        net.weight.add_(1.0)
+    average.update(net, step=0)  # keeps (1 + 0) / (10 + 0) of the old
+    torch.testing.assert_close(average.state(net)["weight"], before + 0.9)
+    average.update(net, step=8)  # keeps 9 / 18
+    torch.testing.assert_close(average.state(net)["weight"], before + 0.95)

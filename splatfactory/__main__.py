@@ -1,0 +1,8 @@
+"""`python -m splatfactory` is the command `splatfactory`."""
+
+import sys
+
+from splatfactory.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
