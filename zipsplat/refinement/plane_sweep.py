@@ -2,10 +2,13 @@
 
 Planes of constant depth are swept through the range of a view's sparse points (Collins, "A
 Space-Sweep Approach to True Multi-Image Matching", 1996). At each, windows of 7 × 7 pixels are
-compared with up to four other views (`sweep_costs`); the costs are aggregated along rows and
-columns (`semi_global`), and their minimum, interpolated between planes, is the inverse depth. It is
-*consistent* where the photos correlate, another view finds the same surface within 2 %, and the
-pixels around agree. The rest is filled in from around, and marked as not consistent.
+compared with up to six other views (`stereo_sources`, `sweep_costs`); the costs are aggregated
+along rows and columns (`semi_global`), and their minimum, interpolated between planes, is the
+inverse depth. It is *consistent* where the photos correlate, another view finds the same surface
+within 2 %, and the pixels around agree. Elsewhere it is what the aggregation carries in from around
+along the edges of the photo. Means of the consistent pixels around are a worse guess there: sky
+between a roof and the hills is neither. With them, 200 steps of refinement from a drawn flight gave
+34.5 instead of 36.2 dB, 300 steps from a real one 31.4 instead of 31.9.
 
 P2, the noise in variances and the support by surrounding pixels were tuned on generated scenes.
 With four photos of each of three scenes and true cameras, requiring the support of half the
@@ -26,7 +29,6 @@ for each pixel and plane, 75 MB at most at the usual size.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,6 +40,12 @@ from torch.nn import functional
 from zipsplat.camera import Camera
 from zipsplat.posed_images import PosedImages
 from zipsplat.refinement import semi_global, sweep_costs
+from zipsplat.refinement.stereo_sources import (
+    MIN_POINTS,
+    camera_spread,
+    choose_sources,
+    points_in_front,
+)
 from zipsplat.render.cpu import pool
 from zipsplat.render.cpu.layout import FloatArray
 from zipsplat.render.cpu.memory import empty
@@ -45,15 +53,11 @@ from zipsplat.render.cpu.simd import LANES
 
 MAX_SIDE = 256
 NUM_PLANES = 96
-NUM_SOURCES = 4
-BEST_ANGLE_DEG = 6.0  # triangulation angle of a perfect source
-VIEW_ANGLE_DEG = 30.0  # a source turned so far is as bad as an angle wrong by the factor e
 NEAR_FACTOR, FAR_FACTOR = 0.7, 2.0  # of the 1 % and the 99 % quantile of the points' depths
 MIN_CORRELATION = 0.3
 DEPTH_TOLERANCE = 0.02  # by which inverse depths of two views may differ
 SUPPORT_RADIUS, SUPPORT_TOLERANCE = 4, 0.05  # pixels, and by how much their inverse depths differ
 P2, EDGE = 2.0, 15.0  # penalty of a jump between planes where the image is flat; its decay
-_MIN_POINTS = 8  # of a view, to trust their depths
 _NEAR_SPREAD, _FAR_SPREAD = 0.3, 30.0  # range without points, in spreads of the cameras
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -64,7 +68,7 @@ class DepthMap:
 
     Args:
         depth: (H, W) float32, camera z in world units; everywhere positive and finite.
-        is_consistent: (H, W) bool; elsewhere depth is only filled in from around.
+        is_consistent: (H, W) bool; elsewhere depth is only carried in from around.
         correlation: (H, W) float32 in [0, 1], of the photos at this depth.
         camera: () intrinsics at this size.
     """
@@ -114,8 +118,7 @@ def estimate_depth(
     for view, (inverse, correlation) in enumerate(found):
         agrees = agreement(small, view, sources[view], [each[0] for each in found])
         is_consistent = has_support(inverse, agrees & (correlation > MIN_CORRELATION))
-        filled = fill_holes(inverse, is_consistent)
-        maps.append(DepthMap(1 / filled, is_consistent, correlation, small.cameras[view]))
+        maps.append(DepthMap(1 / inverse, is_consistent, correlation, small.cameras[view]))
     return tuple(maps)
 
 
@@ -125,37 +128,14 @@ def inverse_depths(posed: PosedImages, view: int, num_planes: int) -> Tensor:
     They span 0.7 times the 1 % quantile to twice the 99 % quantile of the depths of the view's
     sparse points. With fewer than 8 of them, 0.3 to 30 times the spread of the cameras.
     """
-    z = _point_depths(posed, view)
-    if len(z) >= _MIN_POINTS:
+    z = points_in_front(posed, view)[:, 2]
+    if len(z) >= MIN_POINTS:
         low, high = (float(torch.quantile(z, q)) for q in (0.01, 0.99))
         near, far = NEAR_FACTOR * low, FAR_FACTOR * high
     else:
-        spread = _camera_spread(posed)
+        spread = camera_spread(posed)
         near, far = _NEAR_SPREAD * spread, _FAR_SPREAD * spread
     return torch.linspace(1 / near, 1 / far, num_planes, dtype=torch.float64).float()
-
-
-def choose_sources(posed: PosedImages, view: int) -> list[int]:
-    """Up to four other views to compare with, the best first.
-
-    The smallest |log(triangulation angle / 6°)| + angle between the axes / 30° are taken; the
-    triangulation angle is the median over the view's points, or, without points, that of the
-    point on its axis at the spread of the cameras.
-    """
-    poses = posed.poses.to(torch.float64)
-    points = _points_of(posed, view)
-    if len(points) < _MIN_POINTS:
-        points = (poses.t[view] + poses.R[view, :, 2] * _camera_spread(posed))[None]
-    here = functional.normalize(points - poses.t[view], dim=-1)
-    scores = []
-    for other in range(len(posed)):
-        there = functional.normalize(points - poses.t[other], dim=-1)
-        angle = float(_degrees_between(here, there).median().clamp_min(1e-3))
-        turn = float(_degrees_between(poses.R[view, :, 2], poses.R[other, :, 2]))
-        score = abs(math.log(angle / BEST_ANGLE_DEG)) + turn / VIEW_ANGLE_DEG
-        scores.append(math.inf if other == view else score)
-    order = sorted(range(len(posed)), key=scores.__getitem__)
-    return order[: min(NUM_SOURCES, len(posed) - 1)]
 
 
 def agreement(
@@ -216,36 +196,6 @@ def _in_bounds(height: int, width: int, radius: int) -> Tensor:
         for side, index in ((side, torch.arange(side)) for side in (height, width))
     )
     return down[:, None] * across
-
-
-def fill_holes(values: Tensor, is_known: Tensor) -> Tensor:
-    """Replace unknown values by weighted means of the known ones around (normalised convolution).
-
-    Means over squares of 2, 4, 8 … pixels are taken of the known ones, and each hole filled from
-    the finest that knows anything there, interpolated. Nothing known: all values stay.
-
-    Args:
-        values: (H, W).
-        is_known: (H, W) bool.
-    """
-    if not bool(is_known.any()):
-        return values
-    weight = is_known.to(values.dtype)[None, None]
-    return _pull_push(values[None, None] * weight, weight)[0, 0]
-
-
-def _pull_push(weighted: Tensor, weight: Tensor) -> Tensor:
-    """Fill (1, 1, H, W) from coarser levels; `weighted` is value times weight."""
-    known = weighted / weight.clamp_min(1e-6)
-    if bool((weight > 0).all()):
-        return known
-    coarse_weight = functional.avg_pool2d(weight, 2, ceil_mode=True)
-    coarse = _pull_push(functional.avg_pool2d(weighted, 2, ceil_mode=True), coarse_weight)
-    H, W = weight.shape[-2:]
-    spread = functional.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
-    # Partly known coarse pixels count for what they know, so that edges of holes are smooth.
-    share = weight.clamp_max(1)
-    return share * known + (1 - share) * spread[..., :H, :W]
 
 
 def pixel_corners(height: int, width: int) -> Tensor:
@@ -379,27 +329,3 @@ def _ranges(count: int, size: int) -> list[tuple[int, int]]:
 def _gray(image: Tensor) -> Tensor:
     """Brightness (H, W) minus ½: small numbers keep the digits of variances."""
     return torch.einsum("chw,c->hw", image.float().cpu(), torch.tensor(_LUMA)) - 0.5
-
-
-def _points_of(posed: PosedImages, view: int) -> Tensor:
-    """Sparse points (P, 3) float64 that a view sees."""
-    if posed.points is None:
-        return torch.zeros(0, 3, dtype=torch.float64)
-    return torch.from_numpy(posed.points.positions[posed.points.seen_by(view)]).double()
-
-
-def _point_depths(posed: PosedImages, view: int) -> Tensor:
-    """Depths (P,) of the view's sparse points in front of it."""
-    z = posed.poses[view].to(torch.float64).inv().transform(_points_of(posed, view))[:, 2]
-    return z[z > 0]
-
-
-def _camera_spread(posed: PosedImages) -> float:
-    """Median distance between two cameras."""
-    t = posed.poses.t.double()
-    distances = torch.pdist(t)
-    return max(float(distances.median()), 1e-6)
-
-
-def _degrees_between(a: Tensor, b: Tensor) -> Tensor:
-    return torch.rad2deg(torch.acos((a * b).sum(dim=-1).clamp(-1, 1)))

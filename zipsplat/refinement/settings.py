@@ -21,7 +21,7 @@ class RefinementSettings:
         max_side: images are scaled down to this many pixels on their longer side.
         max_gaussians: cap on the number of Gaussians; None chooses it by image size (60 000 at
             640 pixels).
-        hold_out: every n-th view is held out for evaluation, from the first on; 0 holds out none.
+        hold_out: every n-th view is held out for evaluation, in the middle of n; 0 holds out none.
             None holds out every eighth from eight photos on.
         seed: of every random choice.
         optimize_poses: also optimise the camera poses, in the second half.

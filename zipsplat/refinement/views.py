@@ -96,8 +96,9 @@ def hold_out(count: int, every: int | None) -> tuple[list[int], list[int]]:
 
     Args:
         count: of the photos.
-        every: n-th photo is held out, from the first on; 0 holds out none, None every eighth of
-            eight photos or more.
+        every: n-th photo is held out, each in the middle of n; 0 holds out none, None every eighth
+            of eight photos or more. So photos on both sides of it are trained with, and the ends of
+            a flight belong to the scene: what only the first photo shows cannot be known without.
 
     Returns:
         two lists of indices, in order.
@@ -106,7 +107,7 @@ def hold_out(count: int, every: int | None) -> tuple[list[int], list[int]]:
         ValueError: if no photo would be left to train with.
     """
     step = (8 if count >= 8 else 0) if every is None else every
-    held_out = list(range(0, count, step)) if step else []
+    held_out = list(range(min(step, count) // 2, count, step)) if step else []
     training = [index for index in range(count) if index not in held_out]
     if not training:
         raise ValueError(

@@ -181,16 +181,17 @@ def test_a_feed_forward_scene_helps_few_photos() -> None:
     assert count(8) == 0
 
 
-def test_holes_get_faint_gaussians() -> None:
-    photos = without_points(wall_photos(2))
+@pytest.mark.parametrize(("num_views", "num_faint"), [(2, 20), (7, 20), (8, 40)])
+def test_holes_get_faint_gaussians(num_views: int, num_faint: int) -> None:
+    photos = without_points(wall_photos(num_views))
     maps = flat_maps(photos)
     is_known = torch.ones_like(maps[0].is_consistent)
     is_known[:, :10] = False  # 20 pixels of the photo
     maps[0] = replace(maps[0], is_consistent=is_known)
     scene = initial_gaussians(photos, 100, depth=maps)
     faint = scene[scene.opacities < 0.2]
-    assert faint.shape == (20,)
-    torch.testing.assert_close(faint.opacities, torch.full((20,), 0.1))
+    assert faint.shape == (num_faint,)
+    torch.testing.assert_close(faint.opacities, torch.full((num_faint,), 0.1))
     at = photos.cameras[0].project(photos.poses[0].inv().transform(faint.means))
     assert float(at[:, 0].max()) <= 20.001
 

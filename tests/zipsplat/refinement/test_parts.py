@@ -439,7 +439,15 @@ def test_the_best_stays_and_is_settled_after_a_while_without_gain():
 
 @pytest.mark.parametrize(
     ("count", "every", "held_out"),
-    [(7, None, []), (8, None, [0]), (17, None, [0, 8, 16]), (6, 4, [0, 4]), (9, 0, [])],
+    [
+        (7, None, []),
+        (8, None, [4]),
+        (17, None, [4, 12]),
+        (24, 4, [2, 6, 10, 14, 18, 22]),
+        (2, 2, [1]),
+        (3, 8, [1]),
+        (9, 0, []),
+    ],
 )
 def test_which_photos_are_held_out(count, every, held_out):
     training, judged = hold_out(count, every)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,9 +19,7 @@ from zipsplat.refinement import plane_sweep, semi_global, sweep_costs
 from zipsplat.refinement.plane_sweep import (
     DepthMap,
     agreement,
-    choose_sources,
     estimate_depth,
-    fill_holes,
     has_support,
     inverse_depths,
     make_sweep,
@@ -251,35 +248,6 @@ def test_threads_do_not_change_a_bit() -> None:
         assert torch.equal(one.correlation, three.correlation)
 
 
-def test_sources_have_triangulation_angles_near_six_degrees() -> None:
-    """Cameras that all look at a point 1 away, at these angles from the first."""
-    degrees = [0.0, 0.5, 5.0, 7.0, 20.0, 80.0, 6.0]
-    angles = torch.tensor(degrees).deg2rad()
-    centers = torch.stack((angles.sin(), torch.zeros(7), 1 - angles.cos()), -1)
-    poses = Pose.from_Rt(
-        torch.stack([Pose.orbit(torch.tensor([0.0, 0, 1]), 1.0, [0.0]).R[0]] * 7), centers
-    )
-    # Only the triangulation angle differs: all look along z.
-    photos = PosedImages(
-        (torch.zeros(3, 8, 8),) * 7,
-        Camera.from_focal(torch.full((7,), 8.0), w=8, h=8),
-        Pose(torch.eye(3).expand(7, 3, 3), poses.t),
-        tuple("abcdefg"),
-        None,
-    )
-    points = wall_photos().points
-    assert points is not None
-    middle = type(points)(
-        np.tile(np.float32([[0, 0, 1]]), (8, 1)), np.zeros((8, 3), np.float32),
-        np.zeros(8, np.float32), np.arange(9), np.zeros(8, np.int64), np.zeros((8, 2), np.float32),
-    )  # fmt: skip
-    seen = PosedImages(photos.images, photos.cameras, photos.poses, photos.names, middle)
-    order = [6, 3, 2, 4]
-    logs = [abs(math.log(degrees[view] / 6)) for view in order]
-    assert logs == sorted(logs)
-    assert choose_sources(seen, 0) == order
-
-
 def test_agreement_needs_another_view_with_the_same_surface() -> None:
     photos = wall_photos(3)
     flat = [true_inverse(photos, view) for view in range(3)]
@@ -301,19 +269,6 @@ def test_lonely_speckles_have_no_support() -> None:
     assert not kept[5, 5]
     assert kept[10, 6]
     assert not (kept & ~known).any()
-
-
-def test_holes_are_filled_from_around() -> None:
-    ramp = torch.linspace(1, 2, 40).expand(30, 40).contiguous()
-    known = torch.ones(30, 40, dtype=torch.bool)
-    known[8:20, 10:25] = False
-    filled = fill_holes(torch.where(known, ramp, 99.0), known)
-    assert torch.equal(filled[known], ramp[known])
-    assert float((filled - ramp).abs().max()) < 0.15
-    constant = fill_holes(torch.where(known, 3.0, -1.0), known)
-    torch.testing.assert_close(constant, torch.full((30, 40), 3.0))
-    nothing = torch.zeros(30, 40, dtype=torch.bool)
-    assert torch.equal(fill_holes(ramp, nothing), ramp)
 
 
 def test_targets_are_zero_where_photos_disagree() -> None:
