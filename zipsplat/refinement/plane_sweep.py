@@ -64,7 +64,8 @@ class DepthMap:
 
     Args:
         depth: (H, W) float32, camera z in world units; everywhere positive and finite.
-        is_consistent: (H, W) bool; elsewhere depth is only filled in from around.
+        is_consistent: (H, W) bool; elsewhere, and where the photo is masked, depth is only filled
+            in from around.
         correlation: (H, W) float32 in [0, 1], of the photos at this depth.
         camera: () intrinsics at this size.
     """
@@ -113,7 +114,10 @@ def estimate_depth(
     maps = []
     for view, (inverse, correlation) in enumerate(found):
         agrees = agreement(small, view, sources[view], [each[0] for each in found])
-        is_consistent = has_support(inverse, agrees & (correlation > MIN_CORRELATION))
+        agrees &= correlation > MIN_CORRELATION
+        if small.masks is not None:
+            agrees &= small.masks[view]
+        is_consistent = has_support(inverse, agrees)
         filled = fill_holes(inverse, is_consistent)
         maps.append(DepthMap(1 / filled, is_consistent, correlation, small.cameras[view]))
     return tuple(maps)
