@@ -105,7 +105,7 @@ def estimate_depth(
     small = posed.resized(max_side)
     if min(min(image.shape[1:]) for image in small.images) < 2:
         raise ValueError(f"photos of {max_side} pixels must have at least 2 in width and height")
-    gray = [np.ascontiguousarray(_gray(image).numpy()) for image in small.images]
+    gray = [np.ascontiguousarray(each.numpy()) for each in _gray_images(small)]
     sources = [choose_sources(small, view) for view in range(len(small))]
     found = [
         _sweep_view(small, gray, view, sources[view], inverse_depths(small, view, num_planes))
@@ -378,6 +378,17 @@ def make_volume(
 
 def _ranges(count: int, size: int) -> list[tuple[int, int]]:
     return [(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def _gray_images(posed: PosedImages) -> list[Tensor]:
+    """Brightness minus ½, (H, W) each; filled in from around where the photo is masked.
+
+    What is masked, and its rim above all, would else match that in other photos, at wrong depths.
+    """
+    images = [_gray(image) for image in posed.images]
+    if posed.masks is None:
+        return images
+    return [fill_holes(image, mask) for image, mask in zip(images, posed.masks, strict=True)]
 
 
 def _gray(image: Tensor) -> Tensor:

@@ -92,12 +92,15 @@ _LEAST_SIDE = 16  # pixels; smaller pictures are not halved
 
 
 def views_of(photos: PosedImages, indices: list[int], device: torch.device) -> list[View]:
-    """Some of the photos, float32 on a device."""
+    """Some of the photos, float32 on a device; black where they are masked.
+
+    What is masked lies in windows of SSIM, so it should not depend on what was hidden there.
+    """
     K = photos.cameras.K.to(device, torch.float32)
     images = [photos.images[i].to(device, torch.float32).contiguous() for i in indices]
     masks = [None if photos.masks is None else photos.masks[i].to(device) for i in indices]
     return [
-        View(i, image, K[i], mask=mask)
+        View(i, image if mask is None else image * mask, K[i], mask=mask)
         for i, image, mask in zip(indices, images, masks, strict=True)
     ]
 
