@@ -113,7 +113,7 @@ def posed_images(
     for view in range(len(capture.photos)):
         pixels, lens = load(view)
         if load_mask is not None:
-            masks.append(_straight_mask(load_mask(view, pixels.shape[:2]), lens))
+            masks.append(straight_mask(load_mask(view, pixels.shape[:2]), lens)[0])
         if lens.is_distorted:
             pixels, lens = straighten(pixels, lens)
         images.append(to_image(np.ascontiguousarray(pixels)))
@@ -130,13 +130,13 @@ def posed_images(
     return posed if load_mask is None else posed.masked(masks)
 
 
-def _straight_mask(mask: Tensor, lens: Lens) -> Tensor:
+def straight_mask(mask: Tensor, lens: Lens) -> tuple[Tensor, Lens]:
     """A mask (H, W) undistorted as its photo is; a pixel that mixes with others is left out."""
     if not lens.is_distorted:
-        return mask
+        return mask, lens
     levels = (255 * mask).to(torch.uint8)[..., None].expand(-1, -1, 3)
-    pixels, _ = straighten(np.ascontiguousarray(levels.cpu().numpy()), lens)
-    return torch.from_numpy(pixels[..., 0] == 255)
+    pixels, straight = straighten(np.ascontiguousarray(levels.cpu().numpy()), lens)
+    return torch.from_numpy(pixels[..., 0] == 255), straight
 
 
 def _straight_points(capture: Capture, straight: Sequence[Lens]) -> SparsePoints | None:

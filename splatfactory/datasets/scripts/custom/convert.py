@@ -32,11 +32,14 @@ from zipsplat.camera_estimation.capture import Capture, Photo, files_in
 from zipsplat.camera_estimation.focal import Focal, noted_focal
 from zipsplat.camera_estimation.straightening import Pixels, to_bytes
 from zipsplat.camera_estimation.structure_from_motion import Search, solve
-from zipsplat.images import is_image_file, load_image
+from zipsplat.cli.arguments import add_masks, mask_source
+from zipsplat.images import image_info, is_image_file, load_image
 from zipsplat.inputs import natural_key
+from zipsplat.masks import MaskSource, check_has_photos, load_mask
 from zipsplat.video import is_video_file, load_video
 
 TOOL = "custom.convert"
+MASKS = "masks"
 _MIN_PHOTOS = 3
 DEPTH_ADVICE = (
     "These shards have no depth. Train and evaluate with data.normalize_baseline=max_pairwise_d,"
@@ -101,10 +104,27 @@ def _from_photos(source: Path, options: argparse.Namespace, workspace: Path) -> 
         raise ValueError(f"{source} holds no pictures, no transforms.json and no COLMAP model")
     focals = [options.focal or noted_focal(photo) for photo in photos]
     upright = _upright_copies(photos, workspace / "images", options.max_side)
-    return _estimated(upright, focals, options.order == "sequence")
+    masks = None
+    if options.mask_source is not None:
+        masks = workspace / MASKS
+        _mask_copies(photos, upright, options.mask_source, masks)
+    return _estimated(upright, focals, options.order == "sequence", masks)
+
+
+def _mask_copies(
+    photos: Sequence[Path], copies: Sequence[Path], source: MaskSource, folder: Path
+) -> None:
+    """Masks for the upright copies, named as COLMAP wants them: NAME.png for each NAME."""
+    folder.mkdir()
+    for photo, copy in zip(photos, copies, strict=True):
+        info = image_info(copy)
+        mask = load_mask(photo, source, (info.height, info.width))
+        Image.fromarray(np.uint8(255) * mask.numpy()).save(folder / f"{copy.name}.png")
 
 
 def _from_video(source: Path, options: argparse.Namespace, workspace: Path) -> Capture:
+    if options.mask_source is not None:
+        check_has_photos(source)
     frames = load_video(source, options.num_frames, max_side=options.max_side)
     folder = workspace / "images"
     folder.mkdir(parents=True)
@@ -128,11 +148,16 @@ def _picture_file(folder: Path, number: int, pixels: Pixels) -> Path:
     return file
 
 
-def _estimated(files: Sequence[Path], focals: Sequence[Focal], is_sequence: bool) -> Capture:
-    """Find the poses of upright pictures in one folder."""
+def _estimated(
+    files: Sequence[Path],
+    focals: Sequence[Focal],
+    is_sequence: bool,
+    masks: Path | None = None,
+) -> Capture:
+    """Find the poses of upright pictures in one folder, perhaps with masks in another."""
     if len(files) < _MIN_PHOTOS:
         raise ValueError(f"poses need at least {_MIN_PHOTOS} photos, got {len(files)}")
-    solution = solve(files, focals, Search(is_sequence), say)
+    solution = solve(files, focals, Search(is_sequence), say, masks)
     missing = len(solution.left_out)
     lost = [f"{missing} of {len(files)} photos could not be placed: left out"] if missing else []
     doubts = [f"WARNING: {doubt}" for doubt in solution.doubts]
@@ -140,12 +165,16 @@ def _estimated(files: Sequence[Path], focals: Sequence[Focal], is_sequence: bool
 
 
 def stored_capture(
-    key: str, capture: Capture, max_side: int | None, num_workers: int = 0
+    key: str,
+    capture: Capture,
+    max_side: int | None,
+    num_workers: int = 0,
+    masks: MaskSource | None = None,
 ) -> StoredScene:
     """Encode all photos of a capture, in threads if there is more than one worker."""
 
     def encode(photo: Photo) -> tuple[bytes, npt.NDArray[np.float32]]:
-        return encode_photo(photo, max_side)
+        return encode_photo(photo, max_side, masks)
 
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
         made = pool.map(encode, capture.photos)
@@ -178,7 +207,10 @@ def _convert(source: Path, options: argparse.Namespace, output: ShardOutput) -> 
         capture = read_capture(source, options, workspace)
         for note in capture.notes:
             say(f"{key}: {note}")
-        output.add(stored_capture(key, capture, options.max_side, options.num_workers))
+        masks = options.mask_source
+        if (workspace / MASKS).is_dir():  # those of the upright copies
+            masks = MaskSource(workspace / MASKS)
+        output.add(stored_capture(key, capture, options.max_side, options.num_workers, masks))
     say(f"{key}: {len(capture.photos)} views")
 
 
@@ -203,6 +235,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--focal-35mm", type=float, help="focal length on 35 mm film, if you know it (phones: 26)"
     )
+    add_masks(parser)
     parser.add_argument("--max-side", type=int, default=960, help="longer side in pixels; 0: all")
     add_common_options(parser)
     return parser
@@ -211,6 +244,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     directory = paths.resolve(options.output_dir) / f"{options.split}-scenes"
     settings = {"split": options.split, "max_side": options.max_side}
+    if options.mask_source is not None:
+        settings["masks"] = [options.masks, options.invert_masks]
     output = ShardOutput(directory, TOOL, settings, options.shard_size_mb, options.overwrite)
     with output:
         for source in options.inputs:
@@ -233,6 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         given = options.focal_35mm
         options.focal = None if given is None else Focal.on_film(given)
+        options.mask_source = mask_source(options)
     except ValueError as error:
         parser.error(str(error))
     options.max_side = options.max_side or None
