@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zipsplat.camera_estimation.beside import SceneCameras
     from zipsplat.gaussians import Gaussians
     from zipsplat.pose import Pose
+    from zipsplat.trajectories import CameraPath
 
 NAME = "convert"
 SUMMARY = "convert between scene formats; clean, reduce, transform"
@@ -40,6 +41,7 @@ examples:
   zipsplat convert scene.ply scene.html --title Kitchen
 """
 COUNTED = ("--drop-floaters", "--crop", "--prune-opacity", "--decimate", "--max-gaussians")
+TURNTABLE, PHOTOS, OFF = "turntable", "photos", "off"
 PRESETS: dict[str, list[list[float]]] = {
     "y-up": [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]],
     "z-up": [[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]],
@@ -87,6 +89,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=3,
         help="version of a .spz; 3 (default) opens everywhere, 4 is slightly smaller",
     )
+    parser.add_argument(
+        "--autoplay",
+        default=TURNTABLE,
+        metavar="HOW",
+        help=f"what a page does until it is touched: {TURNTABLE} (default), {PHOTOS} (flies through"
+        f" the cameras beside IN), {OFF}, or a JSON file with a camera path as `zipsplat render"
+        " --path` takes it, in IN's coordinates",
+    )
     parser.add_argument("--title", help="heading of a page (default: its file name)")
     parser.add_argument(
         "--note",
@@ -104,6 +114,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
     cameras = cameras_to_carry(options.input, options.output)
     outputs = [options.output, *([] if cameras is None else [cameras.target])]
     check_outputs(outputs, may_overwrite=options.overwrite)
+    photos, autoplay = _photos(options), _autoplay(options)
+    if autoplay == PHOTOS and photos is None:
+        raise ValueError(f"--autoplay {PHOTOS}: there are no cameras beside {options.input}")
     with console.stage("reading"):
         scene, note = Gaussians.load_with_note(options.input)
     before = scene.num_gaussians
@@ -123,8 +136,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
             scene,
             note=options.note or note,
             title=options.title,
-            photos=_photos(options),
+            photos=photos,
             spz_version=options.spz_version,
+            autoplay=autoplay,
         )
         if cameras is not None:
             cameras.write(None if options.transform is None else _similarity(options.transform))
@@ -204,6 +218,24 @@ def _photos(options: argparse.Namespace) -> SceneCameras | None:
     if photos is None or options.transform is None:
         return photos
     return photos.transform(*_similarity(options.transform))
+
+
+def _autoplay(options: argparse.Namespace) -> bool | str | CameraPath:
+    """What a page plays; a camera path is turned as the scene is."""
+    how: str = options.autoplay
+    if not is_page(options.output) or how in (TURNTABLE, OFF):
+        return how == TURNTABLE
+    if how == PHOTOS:
+        return how
+    from zipsplat.pose import Pose
+    from zipsplat.trajectories import CameraPath, load_camera_path
+
+    path = load_camera_path(how)
+    if options.transform is None:
+        return path
+    motion, factor = _similarity(options.transform)
+    poses = Pose(path.poses.R, path.poses.t * factor)
+    return CameraPath(motion.to(poses.t).compose(poses), path.fov_deg)
 
 
 def _similarity(how: str) -> tuple[Pose, float]:

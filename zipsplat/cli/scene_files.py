@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from zipsplat.camera_estimation.beside import SceneCameras
     from zipsplat.gaussians import Gaussians
     from zipsplat.posed_images import PosedImages
+    from zipsplat.trajectories import CameraPath
 
 PAGE_SUFFIXES = (".html", ".htm")
 BLACK = (0.0, 0.0, 0.0)
@@ -34,6 +35,7 @@ def write_scene(
     title: str | None = None,
     photos: SceneCameras | PosedImages | None = None,
     spz_version: int = 3,
+    autoplay: bool | str | CameraPath = True,
 ) -> None:
     """Write a scene in the format that the suffix names.
 
@@ -44,6 +46,7 @@ def write_scene(
         title: of pages; the name of the file if not given.
         photos: with cameras in the world of the scene, which pages start from and fly through.
         spz_version: 3 or 4, of a `.spz`.
+        autoplay: of pages; see `zipsplat.webpage.write_page`.
     """
     if not is_page(path):
         is_spz4 = spz_version == 4 and path.suffix.lower() == ".spz"
@@ -52,7 +55,7 @@ def write_scene(
     from zipsplat.webpage import write_page
 
     if photos is None:
-        write_page(path, scene, note=note, title=title)
+        write_page(path, scene, note=note, title=title, autoplay=autoplay)
         return
     write_page(
         path,
@@ -60,6 +63,7 @@ def write_scene(
         note=note,
         title=title,
         background=BLACK,
+        autoplay=autoplay,
         cameras=photos.cameras,
         poses=photos.poses,
         names=photos.names,
