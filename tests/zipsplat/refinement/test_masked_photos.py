@@ -88,18 +88,21 @@ def test_a_masked_person_leaves_no_gaussian_at_the_start():
     assert masked.num_gaussians > 0.9 * clean.num_gaussians
 
 
-def test_a_scene_with_a_masked_person_is_the_scene_without_him():
-    """Other photos show the wall behind the person."""
+@pytest.mark.parametrize(
+    ("steps", "loss"), [(300, 1.5), pytest.param(600, 0.3, marks=pytest.mark.slow)]
+)
+def test_a_scene_with_a_masked_person_is_the_scene_without_him(steps: int, loss: float):
+    """Other photos show the wall behind him; a sixth of the pixels being masked costs steps."""
     photos = pale_wall()
     walked, masks = with_person(photos)
     everywhere = [torch.ones_like(mask) for mask in masks]
-    chosen = settings(300, max_gaussians=3000)
+    chosen = settings(steps, max_gaussians=3000)
     clean = run(photos, None, chosen)
     masked = run(walked, None, chosen, masks)
     disturbed_by_him = run(walked, None, chosen)
     assert seen_of_him(masked.gaussians, photos) == 0
     assert seen_of_him(disturbed_by_him.gaussians, photos) > 100
-    assert error(masked.gaussians, photos, masks) > error(clean.gaussians, photos, masks) - 0.5
+    assert error(masked.gaussians, photos, masks) > error(clean.gaussians, photos, masks) - loss
     behind = error(masked.gaussians, photos, everywhere)
     assert behind > error(clean.gaussians, photos, everywhere) - 2.5
     assert behind > error(disturbed_by_him.gaussians, photos, everywhere) + 3
