@@ -23,7 +23,7 @@ _FAINT = 0.1  # opacity below which a huge Gaussian is taken for haze
 _CANDIDATES = 4  # neighbours that a Gaussian may be merged with
 
 
-def drop_floaters(g: Gaussians) -> Gaussians:
+def drop_floaters(g: Gaussians, strength: float = 1.0) -> Gaussians:
     """Leave out Gaussians that hang alone, and huge ones that are hardly more than haze.
 
     Alone is what is unusually far from its neighbours for this scene, and farther than its own
@@ -32,14 +32,20 @@ def drop_floaters(g: Gaussians) -> Gaussians:
 
     Args:
         g: one scene (N,).
+        strength: the limits are divided by it; 0 drops nothing.
+
+    Raises:
+        ValueError: if the strength is negative.
     """
+    if not strength >= 0:
+        raise ValueError(f"the strength must not be negative, got {strength}")
     if g.num_gaussians <= _NEIGHBORS:
         return g
     distances, _ = near_neighbors(g.means.detach(), _NEIGHBORS)
     gap = distances.mean(dim=1)
     size = g.scales.detach().amax(dim=1)
-    alone = (_deviation(gap) > _ISOLATED) & (gap > _GAP * size)
-    haze = (_deviation(size) > _HUGE) & (g.opacities < _FAINT)
+    alone = (strength * _deviation(gap) > _ISOLATED) & (gap > _GAP * size)
+    haze = (strength * _deviation(size) > _HUGE) & (g.opacities < _FAINT)
     return g.select(~(alone | haze))
 
 

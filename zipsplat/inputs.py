@@ -9,10 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from zipsplat.images import Background, image_info, load_animation, load_image
+from zipsplat.masks import MaskSource, check_has_photos, load_masks
 from zipsplat.media_kinds import PICTURE, VIDEO, kind_by_suffix, kind_of
 from zipsplat.video import SKIP_BAD, Report, frame_indices, load_video
 
@@ -73,6 +75,40 @@ def find_inputs(source: Source) -> InputFiles:
     return InputFiles(video=videos[0])
 
 
+@dataclass(frozen=True)
+class MaskedViews:
+    """Views of a scene with the parts of them that count.
+
+    Args:
+        images: V of (3, H, W) float32, RGB in [0, 1].
+        masks: V of (H, W) bool; None if all of them counts.
+    """
+
+    images: list[Tensor]
+    masks: list[Tensor] | None = None
+
+
+def load_masked_views(source: Source, masks: MaskSource | None, **options: Any) -> MaskedViews:
+    """As `load_views`, with the masks of the photos that were not left out.
+
+    Args:
+        source: as in `find_inputs`.
+        masks: where they come from; None loads none.
+        **options: of `load_views`.
+
+    Raises:
+        FileNotFoundError: a file or a mask does not exist.
+        ValueError: as `load_views`; or a mask does not fit its photo, or there is a video.
+    """
+    if masks is None:
+        return MaskedViews(load_views(source, **options))
+    check_has_photos(find_inputs(source).video)
+    used: list[Path] = []
+    images = load_views(source, **options, used=used)
+    sizes = [(image.shape[1], image.shape[2]) for image in images]
+    return MaskedViews(images, load_masks(used, masks, sizes))
+
+
 def load_views(
     source: Source,
     *,
@@ -83,6 +119,7 @@ def load_views(
     background: Background = "white",
     skip_bad: bool = False,
     report: Report | None = None,
+    used: list[Path] | None = None,
 ) -> list[Tensor]:
     """Load the views of a scene from whatever a user points at.
 
@@ -97,6 +134,7 @@ def load_views(
         background: what shows through transparency.
         skip_bad: leave out unreadable pictures and damaged frames with a warning.
         report: is told (done, total) from time to time.
+        used: the files of pictures that were not left out are appended to it.
 
     Returns:
         Pictures (3, H, W), float32 RGB in [0, 1]; sizes may differ.
@@ -112,7 +150,7 @@ def load_views(
         return _load_video(files.video, num_frames, stride, reading)
     count = len(files.pictures)
     indices = frame_indices(count, count if num_frames is None else num_frames, stride)
-    return _load_pictures([files.pictures[index] for index in indices], reading)
+    return _load_pictures([files.pictures[index] for index in indices], reading, used)
 
 
 def natural_key(path: str | Path) -> tuple[list[tuple[bool, int, str]], str]:
@@ -187,12 +225,16 @@ def _load_video(path: Path, num_frames: int, stride: int | None, reading: _Readi
     return views
 
 
-def _load_pictures(paths: Sequence[Path], reading: _Reading) -> list[Tensor]:
-    """Load pictures one after the other."""
+def _load_pictures(
+    paths: Sequence[Path], reading: _Reading, used: list[Path] | None
+) -> list[Tensor]:
+    """Load pictures one after the other; those that could be loaded go to `used`."""
     views: list[Tensor] = []
     for done, path in enumerate(paths, start=1):
         try:
             views.append(_load_picture(path, reading))
+            if used is not None:
+                used.append(path)
         except ValueError as error:
             if not reading.skip_bad:
                 raise _with_hint(error, len(paths)) from error

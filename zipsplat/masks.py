@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,6 +19,9 @@ from zipsplat.media_kinds import kind_by_suffix
 
 ALPHA = "alpha"
 _THRESHOLD = 0.5  # of white, or of opacity
+_WHOLE = 1 - 1e-3  # share of an area that is all of it, but for rounding
+_LEAST_PATCH = 0.5  # share of a patch; stricter would gnaw at the rims of small objects
+_INVERSES = {6: 8, 8: 6}  # EXIF orientations whose inverse is another one
 _ASPECT_TOLERANCE = 0.02
 
 
@@ -49,13 +53,16 @@ class MaskSource:
         return cls(Path(masks), is_inverted)
 
 
-def load_mask(photo: Path, source: MaskSource, size: tuple[int, int]) -> Tensor:
+def load_mask(
+    photo: Path, source: MaskSource, size: tuple[int, int], *, as_stored: bool = False
+) -> Tensor:
     """The mask of a photo.
 
     Args:
         photo: its file.
         source: where masks come from.
         size: height and width wanted, those of the photo as it was loaded.
+        as_stored: the photo was loaded without the turn that its EXIF data ask for.
 
     Returns:
         (height, width) bool on the CPU, True where the photo counts.
@@ -68,8 +75,10 @@ def load_mask(photo: Path, source: MaskSource, size: tuple[int, int]) -> Tensor:
         shares = load_alpha(photo)
     else:
         shares = _from_file(find_mask(photo, source.folder), photo)
-    shares = _resampled(shares, size)
-    mask = shares < _THRESHOLD if source.is_inverted else shares >= _THRESHOLD
+    if as_stored:
+        orientation = image_info(photo).orientation
+        shares = _turned(shares, _INVERSES.get(orientation, orientation))
+    mask = resized((shares >= _THRESHOLD) != source.is_inverted, *size)
     if not bool(mask.any()):
         hint = "" if source.is_inverted else "; are the masks inverted (--invert-masks)?"
         raise ValueError(f"{photo}: its mask leaves no pixel{hint}")
@@ -79,8 +88,47 @@ def load_mask(photo: Path, source: MaskSource, size: tuple[int, int]) -> Tensor:
 def load_masks(
     photos: Sequence[Path], source: MaskSource, sizes: Sequence[tuple[int, int]]
 ) -> list[Tensor]:
-    """Masks of several photos; see `load_mask`."""
-    return [load_mask(photo, source, size) for photo, size in zip(photos, sizes, strict=True)]
+    """Masks of several photos; see `load_mask`.
+
+    Raises:
+        ValueError: also if none of the photos has the transparency that masks are taken from.
+    """
+    masks = [load_mask(photo, source, size) for photo, size in zip(photos, sizes, strict=True)]
+    if source == MaskSource() and all(bool(mask.all()) for mask in masks):
+        raise ValueError(
+            f"masks were to be the transparency of the photos, but none of {len(masks)} has any,"
+            f" such as {photos[0]}"
+        )
+    return masks
+
+
+def check_has_photos(video: Path | None) -> None:
+    """Refuse masks for a video, whose frames have no names that masks could be found by.
+
+    Raises:
+        ValueError: if there is a video; it says what to do.
+    """
+    if video is not None:
+        raise ValueError(
+            f"{video}: masks are for photos, not for a video; write its frames as pictures first,"
+            f" as `ffmpeg -i {video.name} frames/%06d.png` does, and give that folder"
+        )
+
+
+def resized(mask: Tensor, height: int, width: int) -> Tensor:
+    """A mask at another size; a pixel counts if all of its area does.
+
+    Args:
+        mask: (H, W) bool.
+        height: of the result.
+        width: of the result.
+
+    Returns:
+        (height, width) bool.
+    """
+    if tuple(mask.shape) == (height, width):
+        return mask
+    return _resampled(mask.float(), (height, width)) > _WHOLE
 
 
 def find_mask(photo: Path, folder: Path) -> Path:
@@ -136,6 +184,31 @@ def patch_shares(mask: Tensor, patch: int = 14) -> Tensor:
     )
 
 
+def kept_patches(masks: Sequence[Tensor], height: int, width: int, patch: int = 14) -> Tensor:
+    """Which patches of a network's input become Gaussians: those of which at least half counts.
+
+    Args:
+        masks: V of (H, W) bool, of the photos as they were loaded.
+        height: of what the network sees.
+        width: of what the network sees.
+        patch: side of a patch in pixels.
+
+    Returns:
+        (V, rows, columns) bool.
+
+    Raises:
+        ValueError: if no patch is left.
+    """
+    seen = torch.stack([prepared(mask, height, width) for mask in masks])
+    kept = patch_shares(seen, patch) >= _LEAST_PATCH
+    if not bool(kept.any()):
+        raise ValueError(
+            f"the masks leave nothing of the {width}×{height} pixels that the network sees; are"
+            " they inverted?"
+        )
+    return kept
+
+
 def _from_file(path: Path, photo: Path) -> Tensor:
     """Grey levels (H, W) in [0, 1] of a mask, upright as the photo is."""
     shares = load_image(path, background="black").mean(dim=0)
@@ -156,9 +229,11 @@ def _has_shape(shares: Tensor, height: int, width: int) -> bool:
 
 
 def _turned(shares: Tensor, orientation: int) -> Tensor:
-    """By the EXIF orientations 5 to 8, which change rows and columns."""
-    flips = {5: (), 6: (1,), 7: (0, 1), 8: (0,)}[orientation]
-    return shares.T.flip(flips).contiguous() if flips else shares.T.contiguous()
+    """Turned or mirrored as an EXIF orientation asks for."""
+    if orientation >= 5:
+        shares = shares.T
+    flips = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(orientation, ())
+    return shares.flip(flips).contiguous()
 
 
 def _resampled(shares: Tensor, size: tuple[int, int]) -> Tensor:

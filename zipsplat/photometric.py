@@ -28,18 +28,23 @@ class PhotometricLoss:
     Args:
         truth: (C, H, W) in [0, 1], sides of at least 11 pixels; not to be changed afterwards.
         ssim_weight: w in [0, 1].
+        mask: (H, W) bool, False where images are taken to equal the truth: there they have no
+            loss and no gradient. None is True everywhere.
 
     Raises:
-        ValueError: if the shape or the weight does not fit.
+        ValueError: if a shape or the weight does not fit.
     """
 
-    def __init__(self, truth: Tensor, ssim_weight: float = 0.2) -> None:
+    def __init__(self, truth: Tensor, ssim_weight: float = 0.2, mask: Tensor | None = None) -> None:
         if truth.ndim != 3:
             raise ValueError(f"truth must have shape (C, H, W), got {tuple(truth.shape)}")
         check_sides(truth)
         if not 0 <= ssim_weight <= 1:
             raise ValueError(f"ssim_weight must be in [0, 1], got {ssim_weight}")
+        if mask is not None and mask.shape != truth.shape[1:]:
+            raise ValueError(f"mask must be {tuple(truth.shape[1:])}, got {tuple(mask.shape)}")
         self.ssim_weight = ssim_weight
+        self._mask = mask
         self._truth = truth.detach()
         self._measured = _measure(self._truth) if _has_kernel(truth) else None
 
@@ -57,6 +62,13 @@ class PhotometricLoss:
         """
         check_pair(self._truth, image)
         image = image.detach()
+        if self._mask is None:
+            return self._compared(image)
+        loss, gradient = self._compared(torch.where(self._mask, image, self._truth))
+        return loss, gradient * self._mask
+
+    def _compared(self, image: Tensor) -> tuple[float, Tensor]:
+        """The same without a mask."""
         if self._measured is None or not _has_kernel(image):
             return self._by_autograd(image)
         by_error = (1 - self.ssim_weight) / image.numel()

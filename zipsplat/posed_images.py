@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from zipsplat.camera import Camera
 from zipsplat.images import resize
+from zipsplat.masks import resized
 from zipsplat.pose import Pose
 
 
@@ -58,6 +59,8 @@ class PosedImages:
         poses: (V,) camera-to-world, OpenCV axes.
         names: V names, of files or video frames.
         points: sparse points in the same world frame, if there are any.
+        masks: V of (H, W) bool, True where the photo counts; None if all of them do. `masked` also
+            leaves out the points that only masked pixels show.
 
     Raises:
         ValueError: if the counts differ, or an image does not have the size of its camera.
@@ -68,6 +71,7 @@ class PosedImages:
     poses: Pose
     names: tuple[str, ...]
     points: SparsePoints | None = None
+    masks: tuple[Tensor, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
@@ -84,6 +88,20 @@ class PosedImages:
                     f"{name}: its camera is {width} x {height} pixels, the image is"
                     f" {tuple(image.shape)} instead of (3, {height}, {width})"
                 )
+        if self.masks is not None:
+            self._check_masks(self.masks)
+
+    def _check_masks(self, masks: tuple[Tensor, ...]) -> None:
+        if len(masks) != len(self.images):
+            raise ValueError(f"{len(self.images)} images need as many masks, got {len(masks)}")
+        for mask, image, name in zip(masks, self.images, self.names, strict=True):
+            if mask.shape != image.shape[1:] or mask.dtype != torch.bool:
+                raise ValueError(
+                    f"{name}: a mask must be bool {tuple(image.shape[1:])} as its image, got"
+                    f" {mask.dtype} {tuple(mask.shape)}"
+                )
+            if not bool(mask.any()):
+                raise ValueError(f"{name}: its mask leaves no pixel")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -99,7 +117,29 @@ class PosedImages:
             self.poses[index],
             tuple(self.names[view] for view in chosen),
             points,
+            None if self.masks is None else tuple(self.masks[view] for view in chosen),
         )
+
+    def masked(self, masks: Sequence[Tensor]) -> PosedImages:
+        """The same with masks; points that no pixel shows which counts are left out.
+
+        Args:
+            masks: V of (H, W) bool, True where the photo counts.
+
+        Raises:
+            ValueError: if they do not fit the images, or one leaves no pixel.
+        """
+        masked = replace(self, masks=tuple(masks))
+        points = self.points
+        if points is None or not len(points.views):
+            return masked
+        counts = np.zeros(len(points.views), bool)
+        for view, mask in enumerate(masks):
+            rows = points.views == view
+            column, row = np.floor(points.pixels[rows]).astype(np.int64).T
+            height, width = mask.shape
+            counts[rows] = mask.cpu().numpy()[row.clip(0, height - 1), column.clip(0, width - 1)]
+        return replace(masked, points=_with_rows(points, counts))
 
     def resized(self, max_side: int) -> PosedImages:
         """Images scaled down so that no side exceeds `max_side` pixels; smaller ones stay."""
@@ -122,20 +162,28 @@ class PosedImages:
             )
         # torch.stack joins structs, which its annotations cannot say.
         joined: Any = torch.stack(cameras)  # type: ignore[arg-type]
-        return PosedImages(tuple(images), joined, self.poses, self.names, points)
+        masks = self.masks and tuple(
+            resized(mask, *image.shape[1:]) for mask, image in zip(self.masks, images, strict=True)
+        )
+        return PosedImages(tuple(images), joined, self.poses, self.names, points, masks)
 
 
 def _observed_by(points: SparsePoints, chosen: Sequence[int]) -> SparsePoints:
     """The points that some views observe, with the observations of those views."""
     new_view = {old: new for new, old in enumerate(chosen)}
-    kept_rows = np.isin(points.views, chosen)
-    point_of_row = np.repeat(np.arange(len(points)), np.diff(points.offsets))[kept_rows]
+    kept = _with_rows(points, np.isin(points.views, chosen))
+    return replace(kept, views=np.array([new_view[view] for view in kept.views.tolist()], np.int64))
+
+
+def _with_rows(points: SparsePoints, kept: npt.NDArray[np.bool_]) -> SparsePoints:
+    """Some of the observations (L,), and the points that have any left."""
+    point_of_row = np.repeat(np.arange(len(points)), np.diff(points.offsets))[kept]
     seen, counts = np.unique(point_of_row, return_counts=True)
     return SparsePoints(
         points.positions[seen],
         points.colors[seen],
         points.errors[seen],
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        np.array([new_view[view] for view in points.views[kept_rows].tolist()], np.int64),
-        points.pixels[kept_rows],
+        points.views[kept],
+        points.pixels[kept],
     )

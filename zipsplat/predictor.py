@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from os import PathLike
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from zipsplat import weights as weights_files
 from zipsplat.camera import Camera
 from zipsplat.devices import choose_device, choose_dtype
 from zipsplat.gaussians import Gaussians
+from zipsplat.masks import kept_patches
 from zipsplat.model.checkpoint_layout import network_from_tensors, trained_size
 from zipsplat.model.compression import check_compression
 from zipsplat.model.network import Features, ZipSplatNetwork
 from zipsplat.model.priors import Priors
 from zipsplat.pose import Pose
-from zipsplat.preprocess import Images, ImageSize, Inputs, Preprocessor
+from zipsplat.preprocess import Images, ImageSize, Inputs, Preprocessor, scenes_of
 
 __all__ = ["ZipSplat", "choose_device", "choose_dtype"]
 
@@ -111,6 +112,7 @@ class ZipSplat(nn.Module):
         *,
         relative_priors: bool = True,
         prior_scale: float = 1.0,
+        masks: Sequence[Tensor] | None = None,
     ) -> Gaussians:
         """Reconstruct one scene, or a batch of scenes.
 
@@ -125,6 +127,8 @@ class ZipSplat(nn.Module):
             prior_scale: multiplies the translations of the poses. Training scaled scenes so that
                 the median distance of their points from the first camera is 1; so with metric
                 poses, choose 1 / (typical distance in metres).
+            masks: of one scene, V of (H, W) bool as `zipsplat.masks` loads them. A patch of which
+                less than half counts gives no Gaussians.
 
         Returns:
             (B, N) Gaussians, B = 1 unless a batch was given.
@@ -141,6 +145,7 @@ class ZipSplat(nn.Module):
             use_priors,
             relative_priors=relative_priors,
             prior_scale=prior_scale,
+            masks=masks,
         )
         return self.decode(features, compression)
 
@@ -154,6 +159,7 @@ class ZipSplat(nn.Module):
         *,
         relative_priors: bool = True,
         prior_scale: float = 1.0,
+        masks: Sequence[Tensor] | None = None,
     ) -> Features:
         """Run all that does not depend on the compression; arguments as for `forward`.
 
@@ -168,7 +174,14 @@ class ZipSplat(nn.Module):
         priors = _priors(inputs, relative_priors, prior_scale)
         if priors is not None:
             priors = priors.to(self.device)
-        return self.model.encode(inputs.images.to(self.device), priors)
+        if masks is not None:
+            _check_masks(masks, scenes_of(images))
+        features = self.model.encode(inputs.images.to(self.device), priors)
+        if masks is None:
+            return features
+        height, width = inputs.images.shape[-2:]
+        patch = self.model.backbone.patch_size
+        return features.keep(kept_patches(masks, height, width, patch).flatten())
 
     @torch.no_grad()
     def decode(self, features: Features, compression: float = 1.0) -> Gaussians:
@@ -196,6 +209,15 @@ class ZipSplat(nn.Module):
         """
         cameras, poses = self.model.cameras(features)
         return cameras, poses[:, :1].inv().compose(poses)
+
+
+def _check_masks(masks: Sequence[Tensor], scenes: list[list[Tensor]]) -> None:
+    if len(scenes) != 1:
+        raise ValueError(f"masks are for one scene at a time, got {len(scenes)} scenes")
+    wanted = [tuple(image.shape[1:]) for image in scenes[0]]
+    given = [tuple(mask.shape) for mask in masks]
+    if given != wanted:
+        raise ValueError(f"masks must have the sizes of the pictures, {wanted}, got {given}")
 
 
 def _prior_problem(has_cameras: bool, has_poses: bool, use_priors: bool) -> str:

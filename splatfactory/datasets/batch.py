@@ -29,6 +29,7 @@ class Views:
         near: (...) nearest depth worth drawing, scene units.
         far: (...) farthest one.
         indices: (...) int64 number of the frame in its clip.
+        masks: (..., H, W) bool, False where losses are not to look; None if they look everywhere.
     """
 
     images: Tensor
@@ -38,6 +39,7 @@ class Views:
     near: Tensor
     far: Tensor
     indices: Tensor
+    masks: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check that the fields belong to one set of pictures."""
@@ -47,6 +49,10 @@ class Views:
         if self.depths.shape != (*shape, *size):
             raise ValueError(
                 f"depths must be {(*shape, *size)} as the images, got {tuple(self.depths.shape)}"
+            )
+        if self.masks is not None and self.masks.shape != self.depths.shape:
+            raise ValueError(
+                f"masks must be {tuple(self.depths.shape)}, got {tuple(self.masks.shape)}"
             )
         for name in ("cameras", "poses", "near", "far", "indices"):
             if getattr(self, name).shape != shape:
@@ -110,7 +116,10 @@ class Views:
         return dataclasses.replace(self, images=self.rgb)
 
     def _map(self, function: Callable[[Any], Any]) -> Views:
-        return Views(**{f.name: function(getattr(self, f.name)) for f in dataclasses.fields(self)})
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        for name, value in values.items():
+            values[name] = None if value is None else function(value)
+        return Views(**values)
 
     @staticmethod
     def stack(views: Sequence[Views]) -> Views:
@@ -126,8 +135,15 @@ class Views:
 
 
 def _joined(join: Callable[[list[Any]], Any], views: Sequence[Views]) -> dict[str, Any]:
-    names = [field.name for field in dataclasses.fields(Views)]
-    return {name: join([getattr(item, name) for item in views]) for name in names}
+    names = [field.name for field in dataclasses.fields(Views) if field.name != "masks"]
+    parts = {name: join([getattr(item, name) for item in views]) for name in names}
+    if any(item.masks is not None for item in views):
+        masks = [
+            torch.ones_like(item.depths, dtype=torch.bool) if item.masks is None else item.masks
+            for item in views
+        ]
+        parts["masks"] = join(masks)
+    return parts
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from splatfactory.datasets.depth_codec import EncodedDepth
 
 Pixels = npt.NDArray[np.uint8]
 FloatMap = npt.NDArray[np.float32]
+BoolMap = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.int64]
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
@@ -37,6 +38,9 @@ class Frame(Protocol):
 
     def sample_depth(self, rows: Indices, columns: Indices) -> FloatMap | None:
         """Depth (len(rows), len(columns)) at whole pixels, −1 where unknown; None without depth."""
+
+    def sample_mask(self, rows: Indices, columns: Indices) -> BoolMap | None:
+        """Whether whole pixels (len(rows), len(columns)) count; None if all of them do."""
 
 
 class FrameError(ValueError):
@@ -94,6 +98,31 @@ class EncodedFrame:
             return depth_codec.sample(self.depth, self.size, rows, columns)
         except (OSError, ValueError, SyntaxError) as error:
             raise FrameError(f"the depth map cannot be decoded: {_cause(error)}") from error
+
+    def sample_mask(self, rows: Indices, columns: Indices) -> BoolMap | None:
+        """Where the picture is opaque, at whole pixels (len(rows), len(columns)).
+
+        Returns:
+            None for pictures without transparency, and for others than WebP, as which
+            `custom.convert` stores masks.
+        """
+        if not _has_alpha(self.data):
+            return None
+        with Image.open(io.BytesIO(self.data), formats=("WEBP",)) as picture:
+            alpha = np.asarray(picture.getchannel("A"))
+        opaque: BoolMap = alpha[rows[:, None], columns] > 127
+        return opaque
+
+
+def _has_alpha(data: bytes) -> bool:
+    """Whether a WebP picture has an alpha channel, by the flags of its header.
+
+    Source: https://developers.google.com/speed/webp/docs/riff_container
+    """
+    if data[8:12] != b"WEBP" or len(data) < 25:
+        return False
+    is_extended, is_lossless = data[12:16] == b"VP8X", data[12:16] == b"VP8L"
+    return (is_extended and bool(data[20] & 0x10)) or (is_lossless and bool(data[24] & 0x10))
 
 
 def _check_range(depth: EncodedDepth) -> None:
@@ -160,3 +189,8 @@ class ArrayFrame:
             return None
         depth = self.depth[rows[:, None], columns]
         return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(depth_codec.INVALID))
+
+    def sample_mask(self, rows: Indices, columns: Indices) -> BoolMap | None:
+        """All pixels count."""
+        del rows, columns
+        return None

@@ -287,6 +287,7 @@ class MultiviewDataset:
             # A frame is let go when it is used, so that the next is decoded into memory still hot.
             frame = frames.pop(view)
             pixels, depth, geometry = self._fit(view, frame, aspect)
+            mask = frame.sample_mask(*geometry.nearest)
             if self._augment is not None:
                 pixels = self._augment(pixels, dice.fresh_generator())
             if pictures is None:
@@ -294,6 +295,8 @@ class MultiviewDataset:
             places = [place for place, other in enumerate(order) if other == view]
             pictures.put(places, pixels, depth, geometry.camera(cameras[view]))
             check_size(cameras[view], frame.size, f"view {view}")
+            if mask is not None:
+                pictures.mask(places, mask)
         assert pictures is not None
         return pictures
 
@@ -336,6 +339,7 @@ class MultiviewDataset:
             near=torch.full((V,), self.config.near / scale),
             far=torch.full((V,), self.config.far / scale),
             indices=torch.tensor(order),
+            masks=torch.from_numpy(pictures.masks) if pictures.is_masked else None,
         )
         return Scene(
             name=f"{self.name}-{self.store.scenes[scene].key}",
@@ -366,11 +370,24 @@ class MultiviewDataset:
 
 @dataclass(frozen=True)
 class _Pictures:
-    """Decoded views of one clip: images (V, 3, H, W), depths (V, H, W), camera rows (V, 6)."""
+    """Decoded views of one clip.
+
+    Attributes:
+        images: (V, 3, H, W).
+        depths: (V, H, W).
+        cameras: (V, 6) rows.
+        masks: (V, H, W), where losses look.
+    """
 
     images: Pixels
     depths: FloatArray
     cameras: FloatArray
+    masks: npt.NDArray[np.bool_]
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether there is a place where losses do not look."""
+        return not self.masks.all()
 
     @staticmethod
     def empty(V: int, height: int, width: int) -> _Pictures:
@@ -379,6 +396,7 @@ class _Pictures:
             np.empty((V, 3, height, width), np.uint8),
             np.empty((V, height, width), np.float32),
             np.empty((V, 6), np.float32),
+            np.ones((V, height, width), np.bool_),
         )
 
     def put(
@@ -402,6 +420,12 @@ class _Pictures:
             _separate(pixels, self.images[place])
             self.depths[place] = INVALID if depth is None else depth
             self.cameras[place] = camera
+
+    def mask(self, places: Sequence[int], mask: npt.NDArray[np.bool_]) -> None:
+        """Leave out of one view, wherever it occurs, what does not count: its depth is unknown."""
+        for place in places:
+            self.masks[place] = mask
+            self.depths[place][~mask] = INVALID
 
 
 def _separate(pixels: Pixels, planes: Pixels) -> None:

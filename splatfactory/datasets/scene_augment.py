@@ -56,6 +56,7 @@ def mirror(views: Views) -> Views:
         ),
         poses=Pose(poses.R * torch.outer(signs, signs), poses.t * signs),
         depths=views.depths.flip(-1),
+        masks=None if views.masks is None else views.masks.flip(-1),
     )
 
 

@@ -52,6 +52,8 @@ class Objective:
             mask = mask | activated(gaussians, batch.context, self.renderer, config.activated)
         if is_training and config.random_background:
             drawn = over_random_colors(drawn)
+        if views.masks is not None:
+            drawn = over_truth(drawn, views, views.masks)
         surface = None
         if config.surface_weight > 0:
             surface = surface_of_tokens(
@@ -91,6 +93,11 @@ def over_random_colors(drawn: Drawn) -> Drawn:
     colors = torch.rand(*drawn.color.shape[:3], 1, 1).to(drawn.color)
     color = drawn.color + colors * (1 - drawn.alpha.unsqueeze(2))
     return dataclasses.replace(drawn, color=color)
+
+
+def over_truth(drawn: Drawn, views: Views, masks: Tensor) -> Drawn:
+    """Put the true colours where masks (B, V, H, W) are False: no loss and no gradient there."""
+    return dataclasses.replace(drawn, color=torch.where(masks.unsqueeze(2), drawn.color, views.rgb))
 
 
 def _needs_context_mask(config: HeadConfig) -> bool:

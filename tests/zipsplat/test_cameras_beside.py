@@ -16,6 +16,7 @@ from zipsplat.camera_estimation import viewer_list
 from zipsplat.camera_estimation.capture import Lens
 from zipsplat.camera_estimation.scene_cameras import cameras_beside, read_scene_cameras
 from zipsplat.cli import main
+from zipsplat.trajectories import CameraPath, save_camera_path
 
 LENSES = (
     Lens("PINHOLE", 640, 480, (500.0, 510.0, 320.0, 240.0)),
@@ -105,3 +106,37 @@ def test_converted_pages_start_at_the_first_photo(tmp_path: Path, how: tuple[str
     (tmp_path / "cameras.json").unlink()
     assert main(["convert", str(tmp_path / "scene.ply"), str(page), *how, "--overwrite"]) == 0
     assert '"photos": []' in page.read_text(encoding="utf-8")
+
+
+def test_a_converted_page_plays_what_was_asked_for(tmp_path: Path, capsys) -> None:
+    g = Gaussians.from_parameters(
+        torch.tensor([[0.0, 0, 3]]).repeat(9, 1), torch.full((9, 3), 0.1),
+        torch.eye(4)[[0] * 9], torch.full((9,), 0.9), torch.zeros(9, 1, 3),
+    )  # fmt: skip
+    g.save(tmp_path / "scene.ply")
+    scene, page = str(tmp_path / "scene.ply"), tmp_path / "page.html"
+
+    def config(*more: str) -> dict:
+        assert main(["convert", scene, str(page), "--overwrite", *more]) == 0
+        found = re.search(r'id="config">(.*?)</script>', page.read_text(encoding="utf-8"))
+        return json.loads(found[1])  # type: ignore[index]
+
+    assert config()["autoplay"] is True
+    assert config()["path"] is None
+    assert config("--autoplay", "off")["autoplay"] is False
+    assert main(["convert", scene, str(page), "--overwrite", "--autoplay", "photos"]) == 1
+    assert "no cameras beside" in capsys.readouterr().err
+    path = tmp_path / "path.json"
+    keys = Pose.orbit(torch.tensor([0.0, 0, 3]), 3.0, torch.arange(0.0, 90, 30))
+    save_camera_path(CameraPath(keys, 50.0), path)
+    for how in ((), ("--transform", "y-up")):
+        own = config("--autoplay", str(path), *how)
+        sign = -1 if how else 1
+        for view, key in zip(own["path"][::6], keys.t.tolist(), strict=False):
+            spz = [key[0], -sign * key[1], -sign * key[2]]
+            assert view["position"] == pytest.approx(spz, abs=1e-5)
+        assert [one["name"] for one in own["photos"]] == ["view 1", "view 2", "view 3"]
+    write_cameras(tmp_path)
+    assert len(config("--autoplay", "photos")["path"]) == 12
+    assert main(["convert", scene, str(page), "--overwrite", "--autoplay", "never.json"]) == 1
+    assert "never.json" in capsys.readouterr().err

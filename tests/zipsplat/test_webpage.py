@@ -19,7 +19,10 @@ from PIL import Image
 
 from zipsplat import Camera, Gaussians, Pose
 from zipsplat.formats import FORMATS
+from zipsplat.trajectories import CameraPath
 from zipsplat.webpage import MAX_CAMERAS, StartView, first_view, page, write_page
+from zipsplat.webpage.photo_cameras import PhotoCamera
+from zipsplat.webpage.tour import tour, waypoints
 
 
 def scene(num: int = 50, center: tuple[float, float, float] = (0, 0, 0), degree: int = 1):
@@ -345,3 +348,50 @@ def test_flights_are_smooth_and_end_where_they_should(tmp_path: Path):
         position = torch.tensor([step["position"] for step in steps], dtype=torch.float32)
         assert torch.allclose(position.norm(dim=-1), torch.tensor(2.0), atol=1e-4)  # around
         assert float(position.diff(dim=0).norm(dim=-1).max()) < 1.2
+
+
+def test_the_tour_passes_every_key_and_comes_back() -> None:
+    """There and back along an open path, around a closed one; sizes and distances follow."""
+    for spread, turns_back in ((120.0, True), (330.0, False)):
+        poses = Pose.orbit(torch.zeros(3), 3.0, torch.linspace(0, spread, 6), torch.tensor(5.0))
+        keys = [
+            PhotoCamera(f"{view}", poses[view], (0.5 + view / 10, 0.4), 3.0 + view)
+            for view in range(6)
+        ]
+        found = tour(keys)
+        order = [0, 1, 2, 3, 4, 5, 4, 3, 2, 1] if turns_back else [0, 1, 2, 3, 4, 5]
+        assert len(found.views) == 6 * len(order)
+        assert found.seconds == 2 * len(order)
+        for place, key in enumerate(order):
+            view = found.views[6 * place]
+            torch.testing.assert_close(view.pose.t, keys[key].pose.t, atol=1e-5, rtol=0)
+            torch.testing.assert_close(view.pose.R, keys[key].pose.R, atol=1e-5, rtol=0)
+            assert view.extent == pytest.approx(keys[key].extent)
+            assert view.distance == pytest.approx(keys[key].distance)
+        steps = torch.stack([view.pose.t for view in found.views]).diff(dim=0).norm(dim=-1)
+        assert steps.max() < 0.6 * 3.0 * math.radians(spread) / 5
+
+
+def test_tours_of_one_camera_and_of_many() -> None:
+    one = tour([PhotoCamera("", Pose.identity(), (0.5, 0.4), 2.0)])
+    assert len(one.views) == 1
+    assert one.seconds == 8
+    poses = Pose.orbit(torch.zeros(3), 3.0, torch.linspace(0, 90, 500), torch.tensor(5.0))
+    path = CameraPath(poses, 40.0)
+    keys = waypoints(scene(), path)
+    assert len(keys) == 200
+    assert keys[-1].name == "view 500"
+    assert keys[0].extent[0] == pytest.approx(math.tan(math.radians(20)))
+    many = tour(keys)
+    assert len(many.views) == 600
+    assert many.seconds == 90
+
+
+def test_autoplay_says_what_it_wants() -> None:
+    with pytest.raises(ValueError, match="needs their cameras"):
+        page(scene(), title="x", autoplay="photos")
+    with pytest.raises(ValueError, match="true, false, 'photos' or a camera path"):
+        page(scene(), title="x", autoplay="forever")
+    text = page(scene(), title="x", autoplay=False)
+    assert '"path": null' in text
+    assert '"autoplay": false' in text

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.zipsplat.headless import MARKS, headless_chromium
 from zipsplat.camera import Camera
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
+from zipsplat.trajectories import CameraPath
 from zipsplat.webpage import write_page
 
 pytestmark = MARKS
@@ -167,5 +169,60 @@ def test_a_page_without_cameras_has_no_photo_buttons(
     page.keyboard.press(".")
     page.wait_for_timeout(500)
     assert psnr(before, shot(page)) > 45
+    assert not page.errors
+    page.close()
+
+
+def along_the_path(views: list[dict[str, Any]], place: tuple[float, ...]) -> float:
+    """How far a place is from the nearest view of a path."""
+    return min(math.dist(place, view["position"]) for view in views)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_autoplay_along_a_path(chromium: Any, scene: Gaussians, tmp_path: Path, own: bool) -> None:
+    """Whoever touches it stops it; pressing play goes on along the path, from where it was left."""
+    cameras, poses = photos((320, 240))
+    path = tmp_path / "page.html"
+    if own:
+        keys = Pose.orbit(torch.zeros(3), 4.0, torch.arange(0.0, 160.0, 40.0), torch.tensor(10.0))
+        write_page(path, scene, autoplay=CameraPath(keys, 50.0))
+    else:
+        write_page(path, scene, cameras=cameras, poses=poses, names=NAMES, autoplay="photos")
+    page = open_page(chromium, path, (480, 270))
+    views = page.evaluate("JSON.parse(document.getElementById('config').textContent).path")
+    assert page.locator("#play").inner_text() == "Play"
+    expected = "view 1 (1 of 4)" if own else "one.jpg (1 of 3)"
+    assert page.locator("#photo").inner_text() == expected
+    page.locator("#play[aria-pressed=true]").wait_for()
+
+    def place() -> tuple[float, ...]:
+        return tuple(page.evaluate("window.zipsplat.position()"))
+
+    def until(has_come: Callable[[tuple[float, ...]], bool]) -> None:
+        for _ in range(200):  # software rendering on a busy machine takes its time
+            if has_come(place()):
+                return
+            page.wait_for_timeout(200)
+        raise AssertionError(place())
+
+    step = max(math.dist(a["position"], b["position"]) for a, b in itertools.pairwise(views))
+    seen = []
+    until(lambda spot: seen.append(spot) or math.dist(spot, views[0]["position"]) > 3 * step)
+    assert max(along_the_path(views, spot) for spot in seen) < 0.75 * step
+    page.screenshot(path=tmp_path / "playing.png")
+    page.mouse.move(100, 100)
+    page.mouse.down()
+    page.mouse.move(180, 120)
+    page.mouse.up()
+    page.locator("#play[aria-pressed=false]").wait_for()
+    rest = place()
+    page.wait_for_timeout(500)
+    assert math.dist(place(), rest) < 1e-6
+    page.locator("#play").click()
+    until(lambda spot: math.dist(spot, rest) > step / 10)  # it flies back
+    until(lambda spot: along_the_path(views, spot) < 0.75 * step)
+    page.get_by_role("button", name="Next photo").click()
+    arrive(page)
+    assert " (2 of " in page.locator("#photo").inner_text()
     assert not page.errors
     page.close()

@@ -29,6 +29,7 @@ from zipsplat.camera_estimation.structure_from_motion import (
 from zipsplat.depth.predictor import DepthAnything
 from zipsplat.images import load_image
 from zipsplat.inputs import DEFAULT_VIDEO_FRAMES, find_inputs
+from zipsplat.masks import MaskSource, check_has_photos, load_masks, resized
 from zipsplat.posed_images import PosedImages
 from zipsplat.predictor import ZipSplat
 from zipsplat.preprocess import check_image
@@ -92,6 +93,7 @@ class _View:
     pixels: Pixels
     file: Path | None = None
     focal: Focal = field(default_factory=Focal)
+    mask: Tensor | None = None
 
 
 def estimate_cameras(
@@ -106,6 +108,7 @@ def estimate_cameras(
     seed: int = 0,
     num_threads: int | None = None,
     on_stage: Callable[[str], None] | None = None,
+    masks: MaskSource | Sequence[Tensor] | None = None,
 ) -> CameraEstimate:
     """Find the cameras of photos or of a video, by structure from motion or by a network.
 
@@ -128,6 +131,9 @@ def estimate_cameras(
         seed: of all random choices.
         num_threads: for features and matches; all processors if not given.
         on_stage: called with a description of each stage.
+        masks: where the masks of photos come from, or, of tensors, the masks (H, W) themselves,
+            bool, True where a pixel counts. No features are looked for elsewhere, and the images of
+            the result carry the masks.
 
     Raises:
         CamerasNotFoundError: a `ValueError`; too few photos could be placed, or the network's
@@ -144,7 +150,7 @@ def estimate_cameras(
     on_stage = on_stage or _ignore
     on_stage("reading photos")
     given = None if focal_35mm is None else Focal.on_film(focal_35mm)
-    views, is_video = _views(source, num_frames, max(max_side, MATCHED_SIDE))
+    views, is_video = _views(source, num_frames, max(max_side, MATCHED_SIDE), masks)
     if method == "network":
         if model is None:
             raise ValueError("method='network' needs a model")
@@ -173,7 +179,13 @@ def _solved(
 ) -> Solution:
     with tempfile.TemporaryDirectory(prefix="zipsplat-photos-") as folder:
         files = [_matched_copy(view, Path(folder) / f"{n:06d}.png") for n, view in enumerate(views)]
-        return solve(files, focals, search, on_stage)
+        masks = None
+        if all(view.mask is not None for view in views):
+            masks = Path(folder) / "masks"
+            masks.mkdir()
+            for view, file in zip(views, files, strict=True):
+                _matched_mask(view, masks / f"{file.name}.png")
+        return solve(files, focals, search, on_stage, masks)
 
 
 def _asked(
@@ -190,6 +202,12 @@ def _asked(
     else:
         found = cameras_from_network(model, images, names)
         photos, warnings = found.images, found.warnings
+    masks = [
+        resized(view.mask, *image.shape[1:])
+        for view, image in zip(views, images, strict=True)
+        if view.mask is not None
+    ]
+    photos = photos.masked(masks) if masks else photos
     packed = photos.cameras.packed().tolist()
     return CameraEstimate(
         images=photos,
@@ -212,8 +230,15 @@ def _estimate(
         lens = capture.photos[view].lens
         return pixels, fitted(lens, pixels, Path(placed[view].name))
 
+    def load_mask(view: int, size: tuple[int, int]) -> Tensor:
+        mask = placed[view].mask
+        assert mask is not None
+        return resized(mask, *size)
+
+    has_masks = all(view.mask is not None for view in placed)
+    names = [view.name for view in placed]
     return CameraEstimate(
-        images=posed_images(capture, [view.name for view in placed], load),
+        images=posed_images(capture, names, load, load_mask if has_masks else None),
         lenses=tuple(photo.lens for photo in capture.photos),
         files=tuple(view.file for view in placed),
         left_out=tuple(LeftOut(views[view].name, why) for view, why in solution.left_out),
@@ -248,12 +273,23 @@ def normalized(capture: Capture) -> Capture:
     return replace(capture, photos=tuple(photos), points=points)
 
 
-def _views(source: Source, num_frames: int | None, max_side: int) -> tuple[list[_View], bool]:
+def _views(
+    source: Source,
+    num_frames: int | None,
+    max_side: int,
+    masks: MaskSource | Sequence[Tensor] | None,
+) -> tuple[list[_View], bool]:
     """The photos, and whether they are frames of a video."""
     images = [] if isinstance(source, (str, PathLike)) else list(source)
     if any(isinstance(image, Tensor) for image in images):
-        return _tensor_views(images, max_side), False
+        if isinstance(masks, MaskSource):
+            raise TypeError("the masks of tensors are tensors, not files")
+        return _tensor_views(images, masks, max_side), False
+    if masks is not None and not isinstance(masks, MaskSource):
+        raise TypeError("masks of files are a MaskSource, not tensors")
     files = find_inputs(source)  # type: ignore[arg-type]
+    if masks is not None:
+        check_has_photos(files.video)
     if files.video is not None:
         count = num_frames or DEFAULT_VIDEO_FRAMES
         frames = numbered_frames(files.video, count, max_side=max_side)
@@ -261,17 +297,29 @@ def _views(source: Source, num_frames: int | None, max_side: int) -> tuple[list[
     count = len(files.pictures)
     chosen = [files.pictures[n] for n in frame_indices(count, num_frames or count)]
     names = _distinct_names(chosen)
-    return [
+    views = [
         _View(name, to_bytes(load_image(path, max_side=max_side)), path, noted_focal(path))
         for name, path in zip(names, chosen, strict=True)
-    ], False
+    ]
+    if masks is None:
+        return views, False
+    found = load_masks(chosen, masks, [view.pixels.shape[:2] for view in views])
+    return [replace(view, mask=mask) for view, mask in zip(views, found, strict=True)], False
 
 
-def _tensor_views(images: Sequence[Any], max_side: int) -> list[_View]:
+def _tensor_views(
+    images: Sequence[Any], masks: Sequence[Tensor] | None, max_side: int
+) -> list[_View]:
     for index, image in enumerate(images):
         check_image(image, index)
-    return [
+    views = [
         _View(f"{n:06d}.png", shrunk(to_bytes(image), max_side)) for n, image in enumerate(images)
+    ]
+    if masks is None:
+        return views
+    return [
+        replace(view, mask=resized(mask, *view.pixels.shape[:2]))
+        for view, mask in zip(views, masks, strict=True)
     ]
 
 
@@ -286,6 +334,14 @@ def _distinct_names(paths: Sequence[Path]) -> list[str]:
 def _matched_copy(view: _View, path: Path) -> Path:
     Image.fromarray(shrunk(view.pixels, MATCHED_SIDE)).save(path, compress_level=1)
     return path
+
+
+def _matched_mask(view: _View, path: Path) -> None:
+    """The mask as COLMAP wants it: features lie where it is not black."""
+    assert view.mask is not None
+    size = shrunk(view.pixels, MATCHED_SIDE).shape[:2]
+    levels = 255 * resized(view.mask, *size).cpu().numpy().astype(np.uint8)
+    Image.fromarray(levels).save(path)
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+from torch import Tensor
+
 from zipsplat.camera_estimation import colmap_model, nerfstudio, viewer_list
 from zipsplat.camera_estimation.capture import (
     Capture,
@@ -21,8 +23,14 @@ from zipsplat.camera_estimation.capture import (
 )
 from zipsplat.camera_estimation.estimate import MATCHED_SIDE
 from zipsplat.camera_estimation.point_cloud import read_positions, untracked_points
-from zipsplat.camera_estimation.straightening import Pixels, load_with_lens, posed_images
+from zipsplat.camera_estimation.straightening import (
+    Pixels,
+    load_with_lens,
+    posed_images,
+    shows_stored_pixels,
+)
 from zipsplat.inputs import Source, find_inputs
+from zipsplat.masks import MaskSource, load_mask
 from zipsplat.posed_images import PosedImages
 
 logger = logging.getLogger(__name__)
@@ -32,7 +40,11 @@ _LARGEST_JSON = 256 << 20
 
 
 def load_cameras(
-    path: str | PathLike[str], photos: Source | None = None, *, max_side: int | None = MATCHED_SIDE
+    path: str | PathLike[str],
+    photos: Source | None = None,
+    *,
+    max_side: int | None = MATCHED_SIDE,
+    masks: MaskSource | None = None,
 ) -> PosedImages:
     """Read photos with known cameras; distortion is taken out.
 
@@ -43,6 +55,7 @@ def load_cameras(
             or by name without suffix. If not given, they are where the file says, or in `images`
             beside it.
         max_side: images have at most this many pixels on their longer side; None keeps all.
+        masks: where the masks of the photos come from, if they have any.
 
     Returns:
         The photos that are there, in the order of their names or of the `cameras.json`; sparse
@@ -54,10 +67,12 @@ def load_cameras(
         FileNotFoundError: a file does not exist.
         ImportError: photos are distorted, and there is no `pycolmap`.
     """
-    return straightened(read_capture(Path(path), photos), max_side)
+    return straightened(read_capture(Path(path), photos), max_side, masks)
 
 
-def straightened(capture: Capture, max_side: int | None) -> PosedImages:
+def straightened(
+    capture: Capture, max_side: int | None, masks: MaskSource | None = None
+) -> PosedImages:
     """The photos of a capture without distortion; arguments and errors as `load_cameras`."""
 
     def load(view: int) -> tuple[Pixels, Lens]:
@@ -66,7 +81,17 @@ def straightened(capture: Capture, max_side: int | None) -> PosedImages:
 
     for note in capture.notes:
         logger.warning("%s", note)
-    return posed_images(capture, [photo.path.name for photo in capture.photos], load)
+    names = [photo.path.name for photo in capture.photos]
+    if masks is None:
+        return posed_images(capture, names, load)
+    source = masks
+
+    def load_mask_of(view: int, size: tuple[int, int]) -> Tensor:
+        photo = capture.photos[view]
+        as_stored = shows_stored_pixels(photo.path, photo.lens)
+        return load_mask(photo.path, source, size, as_stored=as_stored)
+
+    return posed_images(capture, names, load, load_mask_of)
 
 
 def read_capture(path: Path, photos: Source | None = None) -> Capture:

@@ -96,7 +96,10 @@ def shrunk(pixels: Pixels, max_side: int | None) -> Pixels:
 
 
 def posed_images(
-    capture: Capture, names: Sequence[str], load: Callable[[int], tuple[Pixels, Lens]]
+    capture: Capture,
+    names: Sequence[str],
+    load: Callable[[int], tuple[Pixels, Lens]],
+    load_mask: Callable[[int, tuple[int, int]], Tensor] | None = None,
 ) -> PosedImages:
     """Undistorted images with pinhole cameras.
 
@@ -104,23 +107,36 @@ def posed_images(
         capture: V photos with their points.
         names: V names.
         load: gives the pixels of a photo and its lens at their size.
+        load_mask: gives the mask (H, W) of a photo, bool, at the size of its pixels.
     """
-    images, packed, straight_lenses = [], [], []
+    images, packed, straight_lenses, masks = [], [], [], []
     for view in range(len(capture.photos)):
         pixels, lens = load(view)
+        if load_mask is not None:
+            masks.append(straight_mask(load_mask(view, pixels.shape[:2]), lens)[0])
         if lens.is_distorted:
             pixels, lens = straighten(pixels, lens)
         images.append(to_image(np.ascontiguousarray(pixels)))
         packed.append([lens.width, lens.height, *lens.packed])
         straight_lenses.append(lens)
     poses = np.stack([photo.world_from_camera for photo in capture.photos])
-    return PosedImages(
+    posed = PosedImages(
         tuple(images),
         Camera.from_packed(torch.tensor(packed, dtype=torch.float32)),
         Pose.from_4x4mat(torch.tensor(poses, dtype=torch.float32)),
         tuple(names),
         _straight_points(capture, straight_lenses),
     )
+    return posed if load_mask is None else posed.masked(masks)
+
+
+def straight_mask(mask: Tensor, lens: Lens) -> tuple[Tensor, Lens]:
+    """A mask (H, W) undistorted as its photo is; a pixel that mixes with others is left out."""
+    if not lens.is_distorted:
+        return mask, lens
+    levels = (255 * mask).to(torch.uint8)[..., None].expand(-1, -1, 3)
+    pixels, straight = straighten(np.ascontiguousarray(levels.cpu().numpy()), lens)
+    return torch.from_numpy(pixels[..., 0] == 255), straight
 
 
 def _straight_points(capture: Capture, straight: Sequence[Lens]) -> SparsePoints | None:

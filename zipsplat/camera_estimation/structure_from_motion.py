@@ -96,7 +96,11 @@ class Solution:
 
 
 def solve(
-    files: Sequence[Path], focals: Sequence[Focal], search: Search, on_stage: Stage
+    files: Sequence[Path],
+    focals: Sequence[Focal],
+    search: Search,
+    on_stage: Stage,
+    masks: Path | None = None,
 ) -> Solution:
     """Find lenses and poses of photos.
 
@@ -107,6 +111,8 @@ def solve(
         focals: what is known of the focal length of each.
         search: order, seed and threads.
         on_stage: called with a description of each stage.
+        masks: a folder with a mask NAME.png for each picture NAME, of its size; no features are
+            looked for where it is black.
 
     Raises:
         CamerasNotFoundError: if too few photos found a place.
@@ -121,7 +127,7 @@ def solve(
     ) as folder:
         work = _Work(files, focals, search, Path(folder))
         on_stage("finding features")
-        interruptible(work.extract)
+        interruptible(lambda: work.extract(masks))
         on_stage("matching")
         interruptible(work.match)
         on_stage("solving for cameras")
@@ -143,7 +149,7 @@ class _Work:
         self.pairs: list[PairMatches] = []
         self.pycolmap.set_random_seed(search.seed)
 
-    def extract(self) -> None:
+    def extract(self, masks: Path | None = None) -> None:
         """Find features; one camera for each size and noted focal length."""
         with self.pycolmap.Database.open(self.database):
             pass  # which makes it
@@ -165,10 +171,14 @@ class _Work:
         # The images have their numbers by now, which would else follow whichever thread is first.
         options = self.pycolmap.FeatureExtractionOptions(num_threads=self.search.num_threads)
         options.sift.max_num_features = _MAX_FEATURES
+        reader = self.pycolmap.ImageReaderOptions()
+        if masks is not None:
+            reader.mask_path = str(masks)
         self.pycolmap.extract_features(
             self.database,
             photos,
             [file.name for file in self.files],
+            reader_options=reader,
             extraction_options=options,
         )
 

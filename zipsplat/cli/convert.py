@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zipsplat.formats import SplatArrays
     from zipsplat.gaussians import Gaussians
     from zipsplat.pose import Pose
+    from zipsplat.trajectories import CameraPath
 
 NAME = "convert"
 SUMMARY = "convert between scene formats; clean, reduce, transform"
@@ -43,6 +44,7 @@ examples:
 """
 COUNTED = ("--drop-floaters", "--crop", "--prune-opacity", "--decimate", "--max-gaussians")
 CHANGES = (*COUNTED, "--sh-degree", "--transform")  # in this order
+TURNTABLE, PHOTOS, OFF = "turntable", "photos", "off"
 PRESETS: dict[str, list[list[float]]] = {
     "y-up": [[1, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]],
     "z-up": [[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]],
@@ -90,6 +92,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=3,
         help="version of a .spz; 3 (default) opens everywhere, 4 is slightly smaller",
     )
+    parser.add_argument(
+        "--autoplay",
+        default=TURNTABLE,
+        metavar="HOW",
+        help=f"what a page does until it is touched: {TURNTABLE} (default), {PHOTOS} (flies through"
+        f" the cameras beside IN), {OFF}, or a JSON file with a camera path as `zipsplat render"
+        " --path` takes it, in IN's coordinates",
+    )
     parser.add_argument("--title", help="heading of a page (default: its file name)")
     parser.add_argument(
         "--note",
@@ -107,13 +117,16 @@ def run(options: argparse.Namespace, console: Console) -> None:
     cameras = cameras_to_carry(options.input, options.output)
     outputs = [options.output, *([] if cameras is None else [cameras.target])]
     check_outputs(outputs, may_overwrite=options.overwrite)
+    photos, autoplay = _photos(options), _autoplay(options)
+    if autoplay == PHOTOS and photos is None:
+        raise ValueError(f"--autoplay {PHOTOS}: there are no cameras beside {options.input}")
     with console.stage("reading"):
         found = load_scene(options.input)
     if not len(found.means):
         raise ValueError(f"{options.input}: there are no Gaussians in this file")
     scene, steps = _changed(found, options, console)
     with console.stage("writing"):
-        _write(scene, options)
+        _write(scene, options, photos, autoplay)
         if cameras is not None:
             cameras.write(None if options.transform is None else _similarity(options.transform))
     before, after = len(found.means), len(scene.means)
@@ -169,14 +182,21 @@ def _is_given(options: argparse.Namespace, name: str) -> bool:
     return value is not None and value is not False
 
 
-def _write(scene: SplatArrays, options: argparse.Namespace) -> None:
+def _write(
+    scene: SplatArrays,
+    options: argparse.Namespace,
+    photos: SceneCameras | None,
+    autoplay: bool | str | CameraPath,
+) -> None:
     """Write the scene file or page."""
     note = options.note or scene.note
     if is_page(options.output):
         from zipsplat.gaussians import Gaussians
 
-        gaussians, photos = Gaussians.from_arrays(scene), _photos(options)
-        write_scene(options.output, gaussians, note=note, title=options.title, photos=photos)
+        gaussians, title = Gaussians.from_arrays(scene), options.title
+        write_scene(
+            options.output, gaussians, note=note, title=title, photos=photos, autoplay=autoplay
+        )
         return
     from zipsplat import scene_files
 
@@ -232,6 +252,24 @@ def _photos(options: argparse.Namespace) -> SceneCameras | None:
     if photos is None or options.transform is None:
         return photos
     return photos.transform(*_similarity(options.transform))
+
+
+def _autoplay(options: argparse.Namespace) -> bool | str | CameraPath:
+    """What a page plays; a camera path is turned as the scene is."""
+    how: str = options.autoplay
+    if not is_page(options.output) or how in (TURNTABLE, OFF):
+        return how == TURNTABLE
+    if how == PHOTOS:
+        return how
+    from zipsplat.pose import Pose
+    from zipsplat.trajectories import CameraPath, load_camera_path
+
+    path = load_camera_path(how)
+    if options.transform is None:
+        return path
+    motion, factor = _similarity(options.transform)
+    poses = Pose(path.poses.R, path.poses.t * factor)
+    return CameraPath(motion.to(poses.t).compose(poses), path.fov_deg)
 
 
 def _similarity(how: str) -> tuple[Pose, float]:

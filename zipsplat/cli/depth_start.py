@@ -10,10 +10,9 @@ from zipsplat.cli.console import Console
 if TYPE_CHECKING:
     import argparse
 
-    from torch import Tensor
-
     from zipsplat.depth.predictor import DepthAnything
     from zipsplat.gaussians import Gaussians
+    from zipsplat.inputs import MaskedViews
     from zipsplat.posed_images import PosedImages
     from zipsplat.refinement import RefinementSettings
 
@@ -38,22 +37,22 @@ def load_depth_anything(options: argparse.Namespace, console: Console) -> DepthA
 
 
 def reconstruct_from_depth(
-    model: DepthAnything, views: list[Tensor], compression: float, console: Console
+    model: DepthAnything, views: MaskedViews, compression: float, console: Console
 ) -> Gaussians:
     """The scene (N,) that depth maps of the views show, on the CPU.
 
     Args:
         model: predicts them.
-        views: pictures (3, H, W), RGB in [0, 1].
+        views: pictures (3, H, W), RGB in [0, 1], perhaps with masks.
         compression: share of the pixels to unproject, in (0, 1].
         console: for progress.
     """
     from zipsplat.depth.scene import scene_of
 
     with console.stage("predicting depth"):
-        depth = model(views)
+        depth = model(views.images)
     with console.stage("unprojecting"):
-        return scene_of(depth, compression).cpu()
+        return scene_of(depth, compression, views.masks).cpu()
 
 
 def depth_start(
@@ -81,4 +80,5 @@ def depth_start(
         except ValueError as error:
             logger.warning("the start is geometry alone: %s", error)
             return None
-        return scene_of(depth, min(1.0, start_count(cap) / depth.depth.numel())).cpu()
+        share = min(1.0, start_count(cap) / depth.depth.numel())
+        return scene_of(depth, share, trained.masks).cpu()

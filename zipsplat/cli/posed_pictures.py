@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zipsplat.cli.arguments import mask_source
 from zipsplat.cli.console import Console, Stages
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from zipsplat.camera_estimation.capture import Lens
     from zipsplat.depth.predictor import DepthAnything
+    from zipsplat.inputs import MaskedViews
     from zipsplat.posed_images import PosedImages
     from zipsplat.refinement import RefinedScene
 
@@ -55,15 +56,16 @@ def known_cameras(
     """Pictures with the cameras of the file that was named; as `load_cameras`."""
     from zipsplat.camera_estimation.load import read_capture, straightened
 
+    masks = mask_source(options)
     with console.stage("reading pictures and cameras"):
         capture = read_capture(Path(options.cameras), list(photos) or None)
-        images = straightened(capture, options.refine_size)
+        images = straightened(capture, options.refine_size, masks)
     return PosedPictures(images, tuple(photo.lens for photo in capture.photos))
 
 
 def found_cameras(
     options: argparse.Namespace,
-    photos: Sequence[str] | Sequence[Tensor],
+    photos: Sequence[str] | MaskedViews,
     console: Console,
     model: DepthAnything | None = None,
 ) -> PosedPictures:
@@ -72,10 +74,12 @@ def found_cameras(
     As `estimate_cameras`.
     """
     from zipsplat.camera_estimation import estimate_cameras
+    from zipsplat.inputs import MaskedViews
 
     with Stages(console) as stages:
         estimate = estimate_cameras(
-            photos,
+            photos.images if isinstance(photos, MaskedViews) else photos,
+            masks=photos.masks if isinstance(photos, MaskedViews) else mask_source(options),
             model=model,
             num_frames=options.num_frames,
             max_side=options.refine_size,
@@ -90,19 +94,22 @@ def found_cameras(
 
 def on_device(photos: PosedImages, device: torch.device) -> PosedImages:
     """The same pictures elsewhere."""
-    return replace(photos, images=tuple(image.to(device) for image in photos.images))
+    masks = photos.masks and tuple(mask.to(device) for mask in photos.masks)
+    images = tuple(image.to(device) for image in photos.images)
+    return replace(photos, images=images, masks=masks)
 
 
-def pictures_to_match(options: argparse.Namespace, console: Console) -> list[str] | list[Tensor]:
+def pictures_to_match(options: argparse.Namespace, console: Console) -> list[str] | MaskedViews:
     """What structure from motion is given: names, or pictures where only some are used."""
     if options.stride is None and not options.skip_bad:
         inputs: list[str] = options.inputs
         return inputs
-    from zipsplat.inputs import load_views
+    from zipsplat.inputs import load_masked_views
 
     with console.stage("reading pictures", "frame") as report:
-        return load_views(
+        return load_masked_views(
             options.inputs,
+            mask_source(options),
             num_frames=options.num_frames,
             stride=options.stride,
             max_side=options.refine_size,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from zipsplat.cli.arguments import (
     FILM_SUFFIXES,
     add_device,
+    add_masks,
     add_num_frames,
     add_overwrite,
     add_pictures,
@@ -19,6 +20,7 @@ from zipsplat.cli.arguments import (
     check_suffix,
     color,
     count,
+    mask_source,
     pixel_size,
     share,
 )
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
     from zipsplat.depth.predictor import DepthAnything
     from zipsplat.gaussians import Gaussians
+    from zipsplat.inputs import MaskedViews
     from zipsplat.predictor import ZipSplat
     from zipsplat.refinement import RefinedScene
 
@@ -118,6 +121,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what shows through transparent pictures (default white)",
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave out unreadable pictures")
+    add_masks(parser)
     parser.add_argument(
         "--turntable",
         type=Path,
@@ -142,6 +146,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     """Reconstruct."""
     from zipsplat.devices import choose_device
     from zipsplat.inputs import find_inputs
+    from zipsplat.masks import check_has_photos
 
     outputs = list(options.output)
     for path in outputs:
@@ -152,7 +157,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
     cameras = camera_file(options, outputs[0])
     may_write = outputs if options.refine is None else [*outputs, cameras]
     check_outputs(may_write, may_overwrite=options.overwrite)
-    find_inputs(options.inputs)  # mistakes show before anything heavy is loaded
+    found = find_inputs(options.inputs)  # mistakes show before anything heavy is loaded
+    if mask_source(options) is not None:
+        check_has_photos(found.video)
     choose_device(options.device)
     options.weights = options.weights or (RELEASED if options.refine is None else SMALL)
     made = _make(options, console)
@@ -201,7 +208,7 @@ def _make(options: argparse.Namespace, console: Console) -> _Made:
     if pictures is None:
         views = _read(options, console)
         scene = _reconstruct(options, console, views, depth_model)
-        return _Made(scene, len(views), licence_note(options.weights))
+        return _Made(scene, len(views.images), licence_note(options.weights))
     photos = pictures.images
     settings = settings_of(options, options.refine, photos, options.compression)
     device = choose_device(options.device)
@@ -248,14 +255,15 @@ def _report(
     console.result([*lines, *(file_line(path) for path in outputs)], data)
 
 
-def _read(options: argparse.Namespace, console: Console) -> list[Tensor]:
-    from zipsplat.inputs import load_views
+def _read(options: argparse.Namespace, console: Console) -> MaskedViews:
+    from zipsplat.inputs import load_masked_views
 
     has_size = options.image_size not in (None, KEEP)
     longest = max(options.image_size) if has_size else 252
     with console.stage("reading pictures", "frame") as report:
-        return load_views(
+        return load_masked_views(
             options.inputs,
+            mask_source(options),
             num_frames=options.num_frames,
             stride=options.stride,
             max_side=_READ_FACTOR * longest,
@@ -280,15 +288,15 @@ def _load_network(options: argparse.Namespace, first: Tensor) -> ZipSplat:
 def _reconstruct(
     options: argparse.Namespace,
     console: Console,
-    views: list[Tensor],
+    views: MaskedViews,
     depth_model: DepthAnything | None,
 ) -> Gaussians:
     if depth_model is not None:
         return reconstruct_from_depth(depth_model, views, options.compression, console)
     with console.stage("loading weights"):
-        model = _load_network(options, views[0])
+        model = _load_network(options, views.images[0])
     with console.stage("reconstructing"):
-        scenes: Gaussians = model(views, compression=options.compression)
+        scenes: Gaussians = model(views.images, compression=options.compression, masks=views.masks)
         return scenes[0].cpu()
 
 

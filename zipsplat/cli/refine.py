@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from zipsplat.cli.arguments import (
     add_device,
+    add_masks,
     add_num_frames,
     add_overwrite,
     add_scene_outputs,
     check_outputs,
+    mask_source,
 )
 from zipsplat.cli.console import Console, file_data, file_line
 from zipsplat.cli.posed_pictures import (
@@ -78,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_num_frames(parser)
     add_refinement(parser)
+    add_masks(parser)
     add_device(parser)
     add_overwrite(parser)
 
@@ -93,6 +96,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     cameras = camera_file(options, outputs[0])
     check_outputs([*outputs, cameras], may_overwrite=options.overwrite)
     _check_cameras(options, scene_file, inputs)
+    _check_masks(options, inputs)
     scene, note = _read_scene(options, scene_file)
     with compiling_meanwhile(options, inputs, console):
         pictures = _photos(options, inputs, console)
@@ -159,6 +163,15 @@ def _check_cameras(options: argparse.Namespace, scene_file: Path | None, inputs:
         )
     if not inputs:
         raise ValueError("there are no pictures; name pictures, a folder, a video, or --cameras")
+
+
+def _check_masks(options: argparse.Namespace, inputs: list[str]) -> None:
+    """Refuse masks that do not exist, or of a video."""
+    from zipsplat.inputs import find_inputs
+    from zipsplat.masks import check_has_photos
+
+    if mask_source(options) is not None and inputs:
+        check_has_photos(find_inputs(inputs).video)
 
 
 def _read_scene(

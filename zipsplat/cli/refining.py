@@ -174,6 +174,7 @@ def run_refinement(
             photos.points,
             settings,
             on_step,
+            photos.masks,
         )
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from zipsplat.camera_estimation.scene_cameras import SceneCameras
     from zipsplat.gaussians import Gaussians
     from zipsplat.posed_images import PosedImages
+    from zipsplat.trajectories import CameraPath
 
 PAGE_SUFFIXES = (".html", ".htm")
 BLACK = (0.0, 0.0, 0.0)
@@ -33,6 +34,7 @@ def write_scene(
     note: str = "",
     title: str | None = None,
     photos: SceneCameras | PosedImages | None = None,
+    autoplay: bool | str | CameraPath = True,
 ) -> None:
     """Write a scene in the format that the suffix names.
 
@@ -42,6 +44,7 @@ def write_scene(
         note: about licences; shown on pages, and kept in scene files that have a place for it.
         title: of pages; the name of the file if not given.
         photos: with cameras in the world of the scene, which pages start from and fly through.
+        autoplay: of pages; see `zipsplat.webpage.write_page`.
     """
     if not is_page(path):
         scene.save(path, note=note)
@@ -49,7 +52,7 @@ def write_scene(
     from zipsplat.webpage import write_page
 
     if photos is None:
-        write_page(path, scene, note=note, title=title)
+        write_page(path, scene, note=note, title=title, autoplay=autoplay)
         return
     write_page(
         path,
@@ -57,6 +60,7 @@ def write_scene(
         note=note,
         title=title,
         background=BLACK,
+        autoplay=autoplay,
         cameras=photos.cameras,
         poses=photos.poses,
         names=photos.names,

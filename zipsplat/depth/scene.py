@@ -5,6 +5,7 @@ Letters: V views, H W pixels of the maps, N cells of all views together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 
@@ -62,12 +63,15 @@ def is_depth_anything(weights: str | PathLike[str]) -> bool:
     return holds_depth_network(weights_files.load(weights).tensors)
 
 
-def scene_of(depth: Depth, compression: float = 1.0) -> Gaussians:
+def scene_of(
+    depth: Depth, compression: float = 1.0, masks: Sequence[Tensor] | None = None
+) -> Gaussians:
     """A scene of depth maps: one Gaussian for each point that `points_of` finds.
 
     Args:
         depth: with cameras and poses.
         compression: share of the pixels to unproject, in (0, 1].
+        masks: V of (H, W) bool of the pictures as they were given; what is masked is left out.
 
     Returns:
         (N,) Gaussians of harmonics degree 0, in the frame of the poses.
@@ -75,7 +79,7 @@ def scene_of(depth: Depth, compression: float = 1.0) -> Gaussians:
     Raises:
         ValueError: if there are no cameras, or no pixel can be used.
     """
-    points = points_of(depth, compression)
+    points = points_of(depth, compression, masks)
     scales = (FOOTPRINT * points.spacing)[:, None].expand(-1, 3)
     quats = torch.zeros_like(points.spacing)[:, None].repeat(1, 4)
     quats[:, 0] = 1
@@ -88,7 +92,9 @@ def scene_of(depth: Depth, compression: float = 1.0) -> Gaussians:
     )
 
 
-def points_of(depth: Depth, compression: float = 1.0) -> ScenePoints:
+def points_of(
+    depth: Depth, compression: float = 1.0, masks: Sequence[Tensor] | None = None
+) -> ScenePoints:
     """Unproject depth maps, and merge what several views show.
 
     Maps are sampled in about `compression` · V·H·W cells. Left out are sky, the least confident
@@ -99,6 +105,7 @@ def points_of(depth: Depth, compression: float = 1.0) -> ScenePoints:
     Args:
         depth: with cameras and poses.
         compression: share of the pixels to unproject, in (0, 1].
+        masks: V of (H, W) bool of the pictures as they were given; what is masked is left out.
 
     Raises:
         ValueError: if there are no cameras, or no pixel can be used.
@@ -109,9 +116,9 @@ def points_of(depth: Depth, compression: float = 1.0) -> ScenePoints:
             "a scene needs cameras, and these weights predict depth only; use weights that predict "
             "cameras too, such as da3-small, or give cameras and poses"
         )
-    cells = _Cells.of(depth, depth.cameras, compression)
+    cells = _Cells.of(depth, depth.cameras, compression, _usable(depth, masks))
     if not bool(cells.is_kept.any()):
-        raise ValueError("no pixel of the depth maps can be used: all is sky or unsure")
+        raise ValueError("no pixel of the depth maps can be used: all is sky, unsure or masked")
     owner = _owners(cells, depth.cameras, depth.poses)
     kept = cells.is_kept.flatten()
     weight = torch.where(kept, cells.weight.flatten(), 0.0)
@@ -151,7 +158,7 @@ class _Cells:
     is_kept: Tensor
 
     @classmethod
-    def of(cls, maps: Depth, cameras: Camera, compression: float) -> _Cells:
+    def of(cls, maps: Depth, cameras: Camera, compression: float, usable: Tensor) -> _Cells:
         H, W = maps.depth.shape[-2:]
         side = compression**0.5
         rows, columns = (max(1, round(extent * side)) for extent in (H, W))
@@ -162,7 +169,7 @@ class _Cells:
         )
         pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)
         place = (y.long()[:, None] * W + x.long()).flatten()
-        depth, usable = maps.depth.flatten(1)[:, place], _usable(maps).flatten(1)[:, place]
+        depth, usable = maps.depth.flatten(1)[:, place], usable.flatten(1)[:, place]
         confidence = torch.ones_like(maps.depth) if maps.confidence is None else maps.confidence
         colors = functional.adaptive_avg_pool2d(maps.images, (rows, columns)).flatten(2).mT
         assert maps.poses is not None
@@ -172,8 +179,8 @@ class _Cells:
         return cls((rows, columns), depth, world, colors, spacing, weight, usable)
 
 
-def _usable(maps: Depth) -> Tensor:
-    """Pixels (V, H, W) that can be trusted."""
+def _usable(maps: Depth, masks: Sequence[Tensor] | None) -> Tensor:
+    """Pixels (V, H, W) that can be trusted and count."""
     depth = maps.depth
     usable = depth.isfinite() & (depth > 0)
     if maps.sky is not None:
@@ -189,7 +196,24 @@ def _usable(maps: Depth) -> Tensor:
         )
         is_between = (torch.minimum(before, after) > EDGE) | (torch.maximum(before, after) < -EDGE)
         usable.narrow(axis, 1, is_between.shape[axis]).logical_and_(~is_between)
-    return usable
+    return usable if masks is None else usable & _counting(maps, masks)
+
+
+def _counting(maps: Depth, masks: Sequence[Tensor]) -> Tensor:
+    """Pixels (V, H, W) in whose middle the masks of the pictures count."""
+    if maps.cameras is None or maps.picture_cameras is None:
+        raise ValueError("masks need to know where the maps lie in the pictures")
+    H, W = maps.depth.shape[-2:]
+    y, x = torch.meshgrid(torch.arange(H) + 0.5, torch.arange(W) + 0.5, indexing="ij")
+    found = []
+    for view, mask in enumerate(masks):
+        seen, given = maps.cameras[view], maps.picture_cameras[view]
+        scale = (given.f / seen.f).cpu()
+        place = (torch.stack((x, y), dim=-1) - seen.c.cpu()) * scale + given.c.cpu()
+        column, row = place.floor().long().unbind(-1)
+        height, width = mask.shape
+        found.append(mask.cpu()[row.clamp(0, height - 1), column.clamp(0, width - 1)])
+    return torch.stack(found).to(maps.depth.device)
 
 
 def _owners(cells: _Cells, cameras: Camera, poses: Pose) -> Tensor:

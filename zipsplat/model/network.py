@@ -63,6 +63,15 @@ class Features:
         colors = self.colors.to(*args, **kwargs)
         return replace(self, layers=layers, colors=colors, cameras=cameras)
 
+    def keep(self, kept: Tensor) -> Features:
+        """Some of the tokens, (N,) bool; nothing is made of the others.
+
+        Places in the grid are then no longer known by the order of the tokens.
+        """
+        kept = kept.to(self.colors.device)
+        layers = tuple(layer[:, kept] for layer in self.layers)
+        return replace(self, layers=layers, colors=self.colors[:, kept])
+
     @property
     def num_tokens(self) -> int:
         """Tokens N of a scene."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from zipsplat.gaussians import Gaussians
+from zipsplat.masks import prepared
 from zipsplat.posed_images import PosedImages
 from zipsplat.predictor import ZipSplat
 from zipsplat.refinement.initialization import FEW_PHOTOS, initial_gaussians
@@ -60,11 +61,15 @@ def informed_start(
 def _network_scene(network: ZipSplat, photos: PosedImages, depth: float, most: int) -> Gaussians:
     """What the network makes of pictures with cameras, in their frame, on the CPU."""
     views = (list(photos.images), photos.cameras, photos.poses)
-    features = network.encode(*views, True, prior_scale=1 / depth)
+    features = network.encode(*views, True, prior_scale=1 / depth, masks=photos.masks)
     per_token = network.model.config.gaussians_per_token
     compression = min(1.0, max(1, most // per_token) / features.num_tokens)
     inputs = network.preprocessor(*views)
-    scene = refined_by_tokens(network.model, features, inputs, 1 / depth, compression)
+    masks = None
+    if photos.masks is not None:
+        size = inputs.images.shape[-2:]
+        masks = [(prepared(mask, *size) == 1).to(network.device) for mask in photos.masks]
+    scene = refined_by_tokens(network.model, features, inputs, 1 / depth, compression, masks=masks)
     return scene.cpu().transform(photos.poses[0], depth)
 
 

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from zipsplat import harmonics
 from zipsplat.gaussians import Gaussians
+from zipsplat.masks import resized
 from zipsplat.posed_images import PosedImages
 from zipsplat.refinement.plane_sweep import DepthMap, estimate_depth, pixel_corners
 from zipsplat.sh_degrees import num_coeffs
@@ -101,6 +102,11 @@ def draw_surfaces(
         in_holes: faint ones instead, at pixels whose depth is only guessed.
     """
     wanted = [_holes(depth) if in_holes else depth.is_consistent for depth in maps]
+    if posed.masks is not None:
+        wanted = [
+            each & resized(mask, *each.shape)
+            for each, mask in zip(wanted, posed.masks, strict=True)
+        ]
     weights = [
         _pixel_weights(image, mask) for image, mask in zip(posed.images, wanted, strict=True)
     ]

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from zipsplat.gaussians import Gaussians
 from zipsplat.photometric import fused_ssim
 from zipsplat.refinement import color
 from zipsplat.refinement.views import View
 from zipsplat.render import Renderer
+from zipsplat.ssim import WINDOW
 
 _LEAST_GAIN = 0.01  # dB
 _PATIENCE = 0.4  # share of the refinement that may pass without a gain
@@ -72,10 +74,13 @@ class Judge:
             assert drawn is not None, "the renderer left out the colours"
             picture = drawn[0]
             if self.corrects_color:
-                picture = color.apply(color.best_map(picture, view.image), picture)
+                seen = (picture, view.image)
+                if view.mask is not None:
+                    seen = (picture[:, view.mask], view.image[:, view.mask])
+                picture = color.apply(color.best_map(*seen), picture)
             picture = picture.clamp(0, 1)
-            psnrs.append(psnr(view.image, picture))
-            ssims.append(float(fused_ssim(view.image, picture)))
+            psnrs.append(psnr(view.image, picture, view.mask))
+            ssims.append(ssim(view.image, picture, view.mask))
         return Score(sum(psnrs) / len(psnrs), sum(ssims) / len(ssims))
 
 
@@ -104,7 +109,20 @@ class Best:
         return share - self._gained_at > _PATIENCE
 
 
-def psnr(true: Tensor, picture: Tensor) -> float:
-    """PSNR in dB of a picture (3, H, W) in [0, 1]."""
-    error = (picture - true).square().mean().clamp_min(10 ** (-_PSNR_MAX / 10))
-    return float(-10 * torch.log10(error))
+def psnr(true: Tensor, picture: Tensor, mask: Tensor | None = None) -> float:
+    """PSNR in dB of a picture (3, H, W) in [0, 1], over the pixels of a mask (H, W) if given."""
+    error = (picture - true).square()
+    mean = error.mean() if mask is None else error[:, mask].mean()
+    return float(-10 * torch.log10(mean.clamp_min(10 ** (-_PSNR_MAX / 10))))
+
+
+def ssim(true: Tensor, picture: Tensor, mask: Tensor | None = None) -> float:
+    """SSIM of a picture (3, H, W), over the windows that show pixels of a mask (H, W) if given.
+
+    Outside of the mask the picture is taken to equal the true one.
+    """
+    if mask is None:
+        return float(fused_ssim(true, picture))
+    similarity = float(fused_ssim(true, torch.where(mask, picture, true)))
+    seen = functional.max_pool2d(mask[None].to(picture.dtype), WINDOW, stride=1).mean()
+    return 1 - (1 - similarity) / float(seen.clamp_min(1e-12))

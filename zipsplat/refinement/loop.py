@@ -37,6 +37,7 @@ def refine(
     points: SparsePoints | None = None,
     settings: RefinementSettings = _DEFAULT,
     on_step: OnStep | None = None,
+    masks: Sequence[Tensor] | None = None,
 ) -> RefinedScene:
     """Optimise a scene, or make one, so that renderings match photos with known cameras.
 
@@ -54,6 +55,8 @@ def refine(
         points: sparse points of structure from motion in the same frame, if there are any.
         settings: how long and how.
         on_step: called after each step; returning False ends the refinement.
+        masks: V of (H, W) bool, True where the image counts; see `zipsplat.masks`. Elsewhere
+            there is no loss, no initial Gaussian, and no share in PSNR and SSIM.
 
     Returns:
         The best scene, on the device of `gaussians` or the images, float32.
@@ -63,6 +66,7 @@ def refine(
     """
     names = tuple(f"image {index}" for index in range(len(images)))
     photos = PosedImages(tuple(images), cameras, poses, names, points)
+    photos = photos if masks is None else photos.masked(masks)
     return solve(make_problem(photos, gaussians, settings), settings, on_step)
 
 

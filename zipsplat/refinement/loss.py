@@ -21,7 +21,7 @@ def inverse_depth(drawn: Rendered) -> Tensor:
     return drawn.alpha[0, 0] / drawn.depth[0, 0].clamp_min(1e-6)
 
 
-def roughness(inverse: Tensor, image: Tensor, unit: float) -> Tensor:
+def roughness(inverse: Tensor, image: Tensor, unit: float, mask: Tensor | None = None) -> Tensor:
     """Mean change of the inverse depth between neighbouring pixels, less where the photo changes.
 
     The weights are those of Godard et al., "Unsupervised Monocular Depth Estimation with
@@ -31,11 +31,16 @@ def roughness(inverse: Tensor, image: Tensor, unit: float) -> Tensor:
         inverse: (H, W) inverse depth.
         image: (3, H, W) the photo.
         unit: a typical depth; the result does not depend on the scale of the scene.
+        mask: (H, W) bool; pairs of which one pixel does not count have no weight.
     """
     total = inverse.new_zeros(())
     for dim in (0, 1):
         edge = image.diff(dim=dim + 1).abs().mean(dim=0)
-        total = total + (inverse.diff(dim=dim).abs() * (-_EDGE_SHARPNESS * edge).exp()).mean()
+        weight = (-_EDGE_SHARPNESS * edge).exp()
+        if mask is not None:
+            size = mask.shape[dim] - 1
+            weight = weight * (mask.narrow(dim, 0, size) & mask.narrow(dim, 1, size))
+        total = total + (inverse.diff(dim=dim).abs() * weight).mean()
     return unit * total
 
 

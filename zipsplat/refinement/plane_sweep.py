@@ -40,6 +40,7 @@ from torch.nn import functional
 from zipsplat.camera import Camera
 from zipsplat.posed_images import PosedImages
 from zipsplat.refinement import semi_global, sweep_costs
+from zipsplat.refinement.hole_filling import fill_holes
 from zipsplat.refinement.stereo_sources import (
     MIN_POINTS,
     camera_spread,
@@ -68,7 +69,8 @@ class DepthMap:
 
     Args:
         depth: (H, W) float32, camera z in world units; everywhere positive and finite.
-        is_consistent: (H, W) bool; elsewhere depth is only carried in from around.
+        is_consistent: (H, W) bool; elsewhere, and where the photo is masked, depth is only carried
+            in from around.
         correlation: (H, W) float32 in [0, 1], of the photos at this depth.
         camera: () intrinsics at this size.
     """
@@ -108,7 +110,7 @@ def estimate_depth(
     small = posed.resized(max_side)
     if min(min(image.shape[1:]) for image in small.images) < 2:
         raise ValueError(f"photos of {max_side} pixels must have at least 2 in width and height")
-    gray = [np.ascontiguousarray(_gray(image).numpy()) for image in small.images]
+    gray = [np.ascontiguousarray(each.numpy()) for each in _gray_images(small)]
     sources = [choose_sources(small, view) for view in range(len(small))]
     found = [
         _sweep_view(small, gray, view, sources[view], inverse_depths(small, view, num_planes))
@@ -117,7 +119,10 @@ def estimate_depth(
     maps = []
     for view, (inverse, correlation) in enumerate(found):
         agrees = agreement(small, view, sources[view], [each[0] for each in found])
-        is_consistent = has_support(inverse, agrees & (correlation > MIN_CORRELATION))
+        agrees &= correlation > MIN_CORRELATION
+        if small.masks is not None:
+            agrees &= small.masks[view]
+        is_consistent = has_support(inverse, agrees)
         maps.append(DepthMap(1 / inverse, is_consistent, correlation, small.cameras[view]))
     return tuple(maps)
 
@@ -324,6 +329,17 @@ def make_volume(
 
 def _ranges(count: int, size: int) -> list[tuple[int, int]]:
     return [(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def _gray_images(posed: PosedImages) -> list[Tensor]:
+    """Brightness minus ½, (H, W) each; filled in from around where the photo is masked.
+
+    What is masked, and its rim above all, would else match that in other photos, at wrong depths.
+    """
+    images = [_gray(image) for image in posed.images]
+    if posed.masks is None:
+        return images
+    return [fill_holes(image, mask) for image, mask in zip(images, posed.masks, strict=True)]
 
 
 def _gray(image: Tensor) -> Tensor:

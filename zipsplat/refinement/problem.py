@@ -95,8 +95,9 @@ def _judged(photos: PosedImages, held_out: list[int], start: Gaussians, task: Ta
 def _on_cpu(photos: PosedImages) -> PosedImages:
     """Where images are resized and depth is found."""
     images = tuple(image.cpu() for image in photos.images)
+    masks = photos.masks and tuple(mask.cpu() for mask in photos.masks)
     return PosedImages(
-        images, photos.cameras.cpu(), photos.poses.cpu(), photos.names, photos.points
+        images, photos.cameras.cpu(), photos.poses.cpu(), photos.names, photos.points, masks
     )
 
 

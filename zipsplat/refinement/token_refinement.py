@@ -9,6 +9,8 @@ refined for 600 steps, ended at 21.4 and 34.7 dB, with the scene as predicted at
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,7 @@ def refined_by_tokens(
     prior_scale: float = 1.0,
     compression: float = 1.0,
     num_steps: int = NUM_STEPS,
+    masks: Sequence[Tensor] | None = None,
 ) -> Gaussians:
     """Gaussians of encoded images, whose scene tokens were refined against these images.
 
@@ -43,6 +46,7 @@ def refined_by_tokens(
         prior_scale: takes translations of the poses to the scale of the network.
         compression: share of the tokens to keep, in (0, 1].
         num_steps: of the optimizer.
+        masks: V of (H, W) bool, where the images count; everywhere if not given.
 
     Returns:
         (N,) in the frame of the first camera, in the scale of the network.
@@ -52,7 +56,8 @@ def refined_by_tokens(
     images, cameras = inputs.images[0].to(features.colors.device), inputs.cameras[0]
     first = inputs.poses[0, :1].inv().compose(inputs.poses[0])
     poses = Pose(first.R, first.t * prior_scale)
-    losses = [PhotometricLoss(image) for image in images]
+    masked: Sequence[Tensor | None] = masks or [None] * len(images)
+    losses = [PhotometricLoss(image, mask=mask) for image, mask in zip(images, masked, strict=True)]
     with torch.no_grad():
         indices = select_kmeans(features.layers[0], num_kept(features.num_tokens, compression))
         tokens = network.scene_tokens(features, indices).float()

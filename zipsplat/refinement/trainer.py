@@ -129,7 +129,7 @@ class Trainer:
         self._move_cameras(scene, view, share)
         self._align_held_out(scene, share)
         self._move_scene(share)
-        return psnr(view.image, picture.detach().clamp(0, 1))
+        return psnr(view.image, picture.detach().clamp(0, 1), view.mask)
 
     def _next_view(self, share: float) -> View:
         """The photos in random order, each once before any comes again."""
@@ -182,7 +182,7 @@ class Trainer:
             return None
         recipe, unit = self.task.recipe, self.task.scale.depth
         inverse = loss.inverse_depth(drawn)
-        total = recipe.smoothness * loss.roughness(inverse, view.image, unit)
+        total = recipe.smoothness * loss.roughness(inverse, view.image, unit, view.mask)
         if self._has_target(view, share):
             assert view.inverse_depth is not None
             total = total + recipe.depth * loss.depth_error(inverse, view.inverse_depth, unit)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from zipsplat.masks import resized
 from zipsplat.photometric import PhotometricLoss
 from zipsplat.posed_images import PosedImages
 from zipsplat.refinement.plane_sweep import DepthMap
@@ -24,17 +25,19 @@ class View:
         image: (3, H, W) RGB in [0, 1].
         K: (3, 3) intrinsics in pixels of the image.
         inverse_depth: (H, W) what stereo found, per world unit, 0 where it found nothing.
+        mask: (H, W) bool, True where the photo counts; None is everywhere.
     """
 
     index: int
     image: Tensor
     K: Tensor
     inverse_depth: Tensor | None = None
+    mask: Tensor | None = None
 
     @cached_property
     def photometric(self) -> PhotometricLoss:
         """The loss of drawings of this view: 0.8 · L1 + 0.2 · (1 − SSIM), as in 3DGS."""
-        return PhotometricLoss(self.image)
+        return PhotometricLoss(self.image, mask=self.mask)
 
     @property
     def focal(self) -> float:
@@ -56,7 +59,10 @@ class View:
         depth = self.inverse_depth
         if depth is not None:
             depth = depth[: height // 2 * 2 : 2, : width // 2 * 2 : 2].contiguous()
-        return View(self.index, smaller, self.K * halves, depth)
+        mask = self.mask
+        if mask is not None:
+            mask = resized(mask[: height // 2 * 2, : width // 2 * 2], height // 2, width // 2)
+        return View(self.index, smaller, self.K * halves, depth, mask)
 
     def draw(
         self,
@@ -86,9 +92,17 @@ _LEAST_SIDE = 16  # pixels; smaller pictures are not halved
 
 
 def views_of(photos: PosedImages, indices: list[int], device: torch.device) -> list[View]:
-    """Some of the photos, float32 on a device."""
+    """Some of the photos, float32 on a device; black where they are masked.
+
+    What is masked lies in windows of SSIM, so it should not depend on what was hidden there.
+    """
     K = photos.cameras.K.to(device, torch.float32)
-    return [View(i, photos.images[i].to(device, torch.float32).contiguous(), K[i]) for i in indices]
+    images = [photos.images[i].to(device, torch.float32).contiguous() for i in indices]
+    masks = [None if photos.masks is None else photos.masks[i].to(device) for i in indices]
+    return [
+        View(i, image if mask is None else image * mask, K[i], mask=mask)
+        for i, image, mask in zip(indices, images, masks, strict=True)
+    ]
 
 
 def hold_out(count: int, every: int | None) -> tuple[list[int], list[int]]:

@@ -15,6 +15,8 @@ from zipsplat.viewer.appearance import Appearance, kept, painted
 from zipsplat.viewer.browsers import Browsers
 from zipsplat.viewer.camera_panel import CameraPanel
 from zipsplat.viewer.cameras import StartView, first_view, overview, photo_view
+from zipsplat.viewer.clean_up import LastCleaned
+from zipsplat.viewer.cleaning_panel import CleaningPanel
 from zipsplat.viewer.client_view import Shown
 from zipsplat.viewer.export_panel import ExportPanel
 from zipsplat.viewer.host import Options
@@ -60,6 +62,7 @@ class Viewer:
         self._feed_forward: Reconstruction | None = None
         self._sharpened: Reconstruction | None = None
         self._is_sharpening = False
+        self._clean = LastCleaned()
         self._lock = threading.RLock()
         server.scene.set_up_direction("-y")
         server.gui.main_panel.dock_right()
@@ -68,6 +71,7 @@ class Viewer:
         self.browsers = Browsers(server, self._visit_photo)
         self.status = StatusPanel(self)
         self.scene_panel = ScenePanel(self)
+        self.cleaning_panel = CleaningPanel(self)
         self.photo_panel = PhotoPanel(self)
         self.sharpen_panel = SharpenPanel(self, tools)
         self.camera_panel = CameraPanel(self)
@@ -188,7 +192,8 @@ class Viewer:
             if self._is_sharpening:  # exact frames would take the processor from it
                 look = replace(look, exact=False)
             if scene is not None:
-                shown = Shown.of(painted(scene.gaussians, look, scene.group_size), look)
+                gaussians = painted(scene.gaussians, look, scene.group_size, self._clean)
+                shown = Shown.of(gaussians, look)
                 self.browsers.show(shown)
                 self.scene_panel.describe(scene, shown.scene.num_gaussians)
 
@@ -216,9 +221,9 @@ class Viewer:
         """
         if self.scene is None:
             raise ValueError("there is no scene yet; wait for it, or add photos")
-        scene = kept(self.scene.gaussians, self.look)
+        scene = kept(self.scene.gaussians, self.look, self._clean)
         if not scene.num_gaussians:
-            raise ValueError("the cut-offs hide every Gaussian; lower them")
+            raise ValueError("cleaning and cut-offs leave no Gaussian; lower them")
         return scene
 
     def handled(self, work: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from zipsplat import harmonics
 from zipsplat.gaussians import Gaussians
 from zipsplat.rotations import matrix_from_quat
+from zipsplat.viewer.clean_up import NOTHING, CleanUp, LastCleaned
 
 _MAX_SIZE = 240.0  # times the typical size: variances travel in half precision, up to 65504
 
@@ -27,6 +28,7 @@ class Appearance:
         min_opacity: what is below is hidden.
         hide_largest: share of the Gaussians that is hidden, largest first, in [0, 1).
         background: RGB in [0, 255].
+        clean_up: what is cleaned away before anything is hidden.
     """
 
     by_token: bool = False
@@ -35,6 +37,7 @@ class Appearance:
     min_opacity: float = 0.0
     hide_largest: float = 0.0
     background: tuple[int, int, int] = (255, 255, 255)
+    clean_up: CleanUp = NOTHING
 
 
 @dataclass(frozen=True)
@@ -56,17 +59,25 @@ class SplatBuffers:
     scale: float
 
 
-def kept(scene: Gaussians, look: Appearance) -> Gaussians:
-    """The Gaussians that the cut-offs leave, in their own colours."""
+def kept(scene: Gaussians, look: Appearance, clean: LastCleaned | None = None) -> Gaussians:
+    """The Gaussians that cleaning and cut-offs leave, in their own colours.
+
+    Args:
+        scene: one scene (N,).
+        look: the choices.
+        clean: remembers what was cleaned last.
+    """
+    scene = (clean or LastCleaned())(scene, look.clean_up)
     return scene.select(_mask(scene, look))
 
 
-def painted(scene: Gaussians, look: Appearance, group_size: int | None) -> Gaussians:
-    """The Gaussians that the cut-offs leave, in the colours asked for."""
-    colored = scene
+def painted(
+    scene: Gaussians, look: Appearance, group_size: int | None, clean: LastCleaned | None = None
+) -> Gaussians:
+    """The Gaussians that cleaning and cut-offs leave, in the colours asked for."""
     if look.by_token and group_size is not None and scene.num_gaussians:
-        colored = scene.color_by_group(group_size)
-    return colored.select(_mask(scene, look))
+        return kept(scene.color_by_group(group_size), look)
+    return kept(scene, look, clean)
 
 
 def splat_buffers(scene: Gaussians) -> SplatBuffers:

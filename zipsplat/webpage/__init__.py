@@ -25,8 +25,10 @@ from zipsplat.camera import Camera
 from zipsplat.files import write_atomically
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
+from zipsplat.trajectories import CameraPath
 from zipsplat.webpage.photo_cameras import MAX_CAMERAS, PhotoCamera, photo_cameras
 from zipsplat.webpage.start_view import StartView, first_view
+from zipsplat.webpage.tour import Tour, tour, waypoints
 
 __all__ = ["MAX_CAMERAS", "StartView", "first_view", "page", "write_page"]
 
@@ -48,6 +50,9 @@ _SECONDS_PER_TURN = 30.0
 _WIGGLE_DEG = 16.0
 _TO_SPZ_AXES = torch.tensor([1.0, -1.0, -1.0])
 WHITE = (1.0, 1.0, 1.0)
+PHOTOS = "photos"
+
+Autoplay = bool | str | CameraPath
 
 
 def write_page(
@@ -58,7 +63,7 @@ def write_page(
     note: str = "",
     start: StartView | None = None,
     background: Sequence[float] = WHITE,
-    autoplay: bool = True,
+    autoplay: Autoplay = True,
     cameras: Camera | None = None,
     poses: Pose | None = None,
     names: Sequence[str] | None = None,
@@ -75,7 +80,9 @@ def write_page(
         note: a line about the licence of the pictures and weights that the scene comes from.
         start: first view; that of the first photo, or chosen by `first_view`, if not given.
         background: colour behind the scene, RGB in [0, 1].
-        autoplay: whether the scene turns until somebody touches it.
+        autoplay: whether the scene turns until somebody touches it; or "photos", to fly through the
+            cameras of the photos; or a camera path in the world of the scene, to fly along. Without
+            photos, its cameras are what ‹ and › step through.
         cameras: (V,) intrinsics of the photos; of more than `MAX_CAMERAS`, so many are taken,
             evenly spaced.
         poses: (V,) their camera-to-world poses in the world of the scene.
@@ -83,7 +90,8 @@ def write_page(
 
     Raises:
         ValueError: if the scene is a batch or holds values that are no numbers, a colour is
-            outside [0, 1], or cameras and poses are not given together, one for each photo.
+            outside [0, 1], cameras and poses are not given together, one for each photo, or
+            are missing for autoplay along them.
     """
     name = Path(fspath(path)).stem
     text = page(
@@ -107,7 +115,7 @@ def page(
     note: str = "",
     start: StartView | None = None,
     background: Sequence[float] = WHITE,
-    autoplay: bool = True,
+    autoplay: Autoplay = True,
     cameras: Camera | None = None,
     poses: Pose | None = None,
     names: Sequence[str] | None = None,
@@ -117,11 +125,16 @@ def page(
         raise ValueError(f"background must be three numbers in [0, 1], got {tuple(background)}")
     scene = gaussians.to_bytes("spz")
     photos = _photos(gaussians, cameras, poses, names)
-    opening = _opening(gaussians, start, photos)
+    path = _tour(gaussians, photos, autoplay)
+    if isinstance(autoplay, CameraPath):
+        photos = photos or waypoints(gaussians, autoplay)
+    opening = _opening(gaussians, start, photos if path is None else path.views)
     settings = {
         **_settings(opening, photos),
+        "path": None if path is None else [_view(view) for view in path.views],
+        "pathSeconds": 0.0 if path is None else path.seconds,
         "background": list(background),
-        "autoplay": autoplay,
+        "autoplay": bool(autoplay),
     }
     settings["name"] = re.sub(r"[^\w.-]+", "-", title).strip("-.") or "scene"
     values = {
@@ -168,6 +181,19 @@ def _photos(
         missing = "cameras" if cameras is None else "poses"
         raise ValueError(f"a page takes cameras and poses together; there are no {missing}")
     return photo_cameras(gaussians, cameras, poses, names)
+
+
+def _tour(gaussians: Gaussians, photos: list[PhotoCamera], autoplay: Autoplay) -> Tour | None:
+    """The way that is played, if it is not a turntable."""
+    if isinstance(autoplay, CameraPath):
+        return tour(waypoints(gaussians, autoplay))
+    if isinstance(autoplay, bool):
+        return None
+    if autoplay != PHOTOS:
+        raise ValueError(f"autoplay is true, false, {PHOTOS!r} or a camera path, got {autoplay!r}")
+    if not photos:
+        raise ValueError("autoplay through the photos needs their cameras, and there are none")
+    return tour(photos)
 
 
 def _opening(

@@ -61,8 +61,14 @@ def photo_cameras(
     if not all(bool(part.isfinite().all()) for part in (cameras.packed(), poses.R, poses.t)):
         raise ValueError("the cameras of a page must be finite numbers")
     scene = gaussians.detach().cpu().to(torch.float32)
-    views = np.linspace(0, V - 1, min(V, MAX_CAMERAS)).round().astype(int).tolist()
+    views = evenly(V, MAX_CAMERAS)
     return [_photo_camera(scene, cameras[view], poses[view], names[view]) for view in views]
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Indices of at most so many of some items, evenly spaced from the first to the last."""
+    chosen: list[int] = np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
+    return chosen
 
 
 def _photo_camera(scene: Gaussians, camera: Camera, pose: Pose, name: str) -> PhotoCamera:

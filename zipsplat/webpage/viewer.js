@@ -18,6 +18,7 @@ class Viewer {
     this.flight = null;
     this.playing = false;
     this.wiggle = 0;
+    this.pathTime = 0; // seconds into the path
     this.quality = 1;
     this.lastFrame = performance.now();
     this.waiting = [];
@@ -125,7 +126,10 @@ class Viewer {
 
   play(seconds) {
     if (!this.playing) return false;
-    if (config.sweep === null) {
+    if (config.path) {
+      this.pathTime = (this.pathTime + seconds) % config.pathSeconds;
+      this.camera.set(this.pathView());
+    } else if (config.sweep === null) {
       const before = Math.sin(this.wiggle);
       this.wiggle += (seconds * 2 * Math.PI) / 8;
       this.camera.turn(config.wiggle * (Math.sin(this.wiggle) - before), 0, true);
@@ -135,9 +139,21 @@ class Viewer {
     return true;
   }
 
+  /** The view that the path has reached. */
+  pathView() {
+    const { path, pathSeconds } = config;
+    const place = (this.pathTime / pathSeconds) * path.length;
+    const index = Math.floor(place) % path.length;
+    return new Flight(path[index], path[(index + 1) % path.length], 1).at(place % 1);
+  }
+
   setPlaying(playing) {
     this.playing = playing;
     this.flight = null;
+    if (playing && config.path) { // from wherever the camera is to where the path was left
+      const from = this.camera.view(canvas.clientWidth / canvas.clientHeight);
+      this.flight = new Flight(from, this.pathView(), FLIGHT_SECONDS);
+    }
     this.wiggle = 0;
     element("play").setAttribute("aria-pressed", String(playing));
   }
@@ -196,6 +212,7 @@ function wireButtons(viewer, spz) {
   };
   for (const [id, action] of Object.entries(actions)) element(id).addEventListener("click", action);
   for (const id of ["photos", "photo-keys"]) element(id).hidden = !config.photos.length;
+  if (config.path) element("play").textContent = "Play";
   const keys = { Space: "play", KeyR: "reset", KeyF: "fullscreen" };
   const signs = { ",": "previous", "[": "previous", ".": "next", "]": "next" };
   addEventListener("keydown", (event) => {
@@ -228,5 +245,6 @@ window.zipsplat = {
   ready: opened.then(() => true),
   look: async (...view) => (await opened).look(...view),
   rest: async () => (await opened).rest(),
+  position: async () => [...(await opened).camera.position],
 };
 opened.catch((error) => status(`The scene cannot be shown: ${error.message}.`));

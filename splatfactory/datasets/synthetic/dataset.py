@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from splatfactory.datasets import depth_codec
-from splatfactory.datasets.frames import FloatMap, Frame, Indices, Pixels
+from splatfactory.datasets.frames import BoolMap, FloatMap, Frame, Indices, Pixels
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.store import SceneError, SceneInfo
 from splatfactory.datasets.synthetic.scene import GeneratedScene, generate_scene, scene_key
@@ -81,6 +81,11 @@ class GeneratedFrame:
     def sample_depth(self, rows: Indices, columns: Indices) -> FloatMap | None:
         """Depth (len(rows), len(columns)) at whole pixels, −1 in the sky."""
         return self._draw()[1][rows[:, None], columns]
+
+    def sample_mask(self, rows: Indices, columns: Indices) -> BoolMap | None:
+        """All pixels count."""
+        del rows, columns
+        return None
 
     def _draw(self) -> tuple[Pixels, FloatMap]:
         if self._drawn is None:

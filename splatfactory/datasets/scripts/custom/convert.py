@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,12 +36,15 @@ from zipsplat.camera_estimation.capture import Capture, Photo, files_in
 from zipsplat.camera_estimation.focal import Focal, noted_focal
 from zipsplat.camera_estimation.straightening import Pixels, to_bytes
 from zipsplat.camera_estimation.structure_from_motion import Search, solve
-from zipsplat.images import is_image_file, load_image
+from zipsplat.cli.arguments import add_masks, mask_source
+from zipsplat.images import image_info, is_image_file, load_image
 from zipsplat.inputs import natural_key
+from zipsplat.masks import MaskSource, check_has_photos, load_mask
 from zipsplat.native_work import exit_process
 from zipsplat.video import is_video_file, load_video
 
 TOOL = "custom.convert"
+MASKS = "masks"
 _MIN_PHOTOS = 3
 DEPTH_ADVICE = (
     "These shards have no depth. Train and evaluate with data.normalize_baseline=max_pairwise_d,"
@@ -111,11 +114,26 @@ def _from_photos(source: Path, options: argparse.Namespace, workspace: Path) -> 
     damaged = tuple(copy for copy in copies.values() if isinstance(copy, str))
     whole = {photo: copy for photo, copy in copies.items() if isinstance(copy, Path)}
     focals = [options.focal or noted_focal(photo) for photo in whole]
-    capture = _estimated(list(whole.values()), focals, options.order == "sequence")
+    masks = None
+    if options.mask_source is not None:
+        masks = workspace / MASKS
+        _mask_copies(whole, options.mask_source, masks)
+    capture = _estimated(list(whole.values()), focals, options.order == "sequence", masks)
     return replace(capture, notes=(*damaged, *capture.notes))
 
 
+def _mask_copies(copies: Mapping[Path, Path], source: MaskSource, folder: Path) -> None:
+    """Masks for the upright copies of photos, named as COLMAP wants them: NAME.png for a NAME."""
+    folder.mkdir()
+    for photo, copy in copies.items():
+        info = image_info(copy)
+        mask = load_mask(photo, source, (info.height, info.width))
+        Image.fromarray(np.uint8(255) * mask.numpy()).save(folder / f"{copy.name}.png")
+
+
 def _from_video(source: Path, options: argparse.Namespace, workspace: Path) -> Capture:
+    if options.mask_source is not None:
+        check_has_photos(source)
     frames = load_video(source, options.num_frames, max_side=options.max_side)
     folder = workspace / "images"
     folder.mkdir(parents=True)
@@ -157,11 +175,16 @@ def _picture_file(folder: Path, number: int, pixels: Pixels) -> Path:
     return file
 
 
-def _estimated(files: Sequence[Path], focals: Sequence[Focal], is_sequence: bool) -> Capture:
-    """Find the poses of upright pictures in one folder."""
+def _estimated(
+    files: Sequence[Path],
+    focals: Sequence[Focal],
+    is_sequence: bool,
+    masks: Path | None = None,
+) -> Capture:
+    """Find the poses of upright pictures in one folder, perhaps with masks in another."""
     if len(files) < _MIN_PHOTOS:
         raise ValueError(f"poses need at least {_MIN_PHOTOS} photos, got {len(files)}")
-    solution = solve(files, focals, Search(is_sequence), say)
+    solution = solve(files, focals, Search(is_sequence), say, masks)
     missing = len(solution.left_out)
     lost = [f"{missing} of {len(files)} photos could not be placed: left out"] if missing else []
     doubts = [f"WARNING: {doubt}" for doubt in solution.doubts]
@@ -169,7 +192,11 @@ def _estimated(files: Sequence[Path], focals: Sequence[Focal], is_sequence: bool
 
 
 def stored_capture(
-    key: str, capture: Capture, max_side: int | None, num_workers: int = 0
+    key: str,
+    capture: Capture,
+    max_side: int | None,
+    num_workers: int = 0,
+    masks: MaskSource | None = None,
 ) -> tuple[StoredScene, list[str]]:
     """Encode all photos of a capture, in threads if there is more than one worker.
 
@@ -183,7 +210,7 @@ def stored_capture(
 
     def encode(photo: Photo) -> tuple[bytes, npt.NDArray[np.float32]] | str:
         try:
-            return encode_photo(photo, max_side)
+            return encode_photo(photo, max_side, masks)
         except ImportError:
             raise
         except Exception as error:  # decoders raise almost anything on damaged data
@@ -239,7 +266,12 @@ def _convert(source: Path, options: argparse.Namespace, output: ShardOutput) -> 
     try:
         with _workspace(output.directory, key) as workspace:
             capture = read_capture(source, options, workspace)
-            scene, damaged = stored_capture(key, capture, options.max_side, options.num_workers)
+            masks = options.mask_source
+            if (workspace / MASKS).is_dir():  # those of the upright copies
+                masks = MaskSource(workspace / MASKS)
+            scene, damaged = stored_capture(
+                key, capture, options.max_side, options.num_workers, masks
+            )
     except Exception as error:  # whatever is wrong with one input must not cost the others
         return [Failure(str(source), _first_line(error), type(error).__name__)]
     for note in (*capture.notes, *damaged):
@@ -270,6 +302,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--focal-35mm", type=float, help="focal length on 35 mm film, if you know it (phones: 26)"
     )
+    add_masks(parser)
     parser.add_argument("--max-side", type=int, default=960, help="longer side in pixels; 0: all")
     add_common_options(parser)
     sharing.add_option(parser)
@@ -280,6 +313,8 @@ def _run(options: argparse.Namespace) -> int:
     directory = paths.resolve(options.output_dir) / f"{options.split}-scenes"
     settings = {"split": options.split, "max_side": options.max_side}
     share = sharing.chosen(options)
+    if options.mask_source is not None:
+        settings["masks"] = [options.masks, options.invert_masks]
     output = ShardOutput(directory, TOOL, settings, options.shard_size_mb, options.overwrite)
 
     def make(target: ShardOutput, sources: Sequence[Path]) -> None:
@@ -302,6 +337,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         given = options.focal_35mm
         options.focal = None if given is None else Focal.on_film(given)
+        options.mask_source = mask_source(options)
     except ValueError as error:
         parser.error(str(error))
     options.max_side = options.max_side or None

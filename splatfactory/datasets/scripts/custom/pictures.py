@@ -3,54 +3,86 @@
 from __future__ import annotations
 
 import io
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 
 from zipsplat.camera_estimation.capture import Lens, Photo
 from zipsplat.camera_estimation.colmap import straighten
-from zipsplat.camera_estimation.straightening import Pixels, load_with_lens, shrunk
+from zipsplat.camera_estimation.straightening import (
+    load_with_lens,
+    shows_stored_pixels,
+    shrunk,
+    straight_mask,
+)
 from zipsplat.images import image_info
+from zipsplat.masks import MaskSource, load_mask, resized
+
+Values = TypeVar("Values", bound=npt.NDArray[Any])
 
 _KEPT_FORMATS = ("JPEG", "PNG", "WEBP")
 
 
-def encode_photo(photo: Photo, max_side: int | None) -> tuple[bytes, npt.NDArray[np.float32]]:
+def encode_photo(
+    photo: Photo, max_side: int | None, masks: MaskSource | None = None
+) -> tuple[bytes, npt.NDArray[np.float32]]:
     """Bring a photo into the form of shards.
 
     The lens distortion is taken out, the principal point is moved to the centre by cropping, and
-    the picture is scaled down. A file that needs none of this keeps its bytes.
+    the picture is scaled down. A file that needs none of this keeps its bytes. A mask becomes the
+    transparency of a lossless WebP.
 
     Args:
         photo: with pose and lens.
         max_side: pixels of the longer side at most; None keeps the size.
+        masks: where its mask comes from, if it has one.
 
     Returns:
         Encoded picture and camera row (6,) w, h, fx, fy, cx, cy.
 
     Raises:
-        ValueError: if the file is damaged or does not fit its lens.
+        ValueError: if the file or its mask is damaged or does not fit the lens.
+        FileNotFoundError: if there is no mask for the photo.
     """
     pixels, lens = load_with_lens(photo.path, photo.lens)
+    mask = None if masks is None else _straight_mask(photo, lens, pixels.shape[:2], masks)
     is_original = image_info(photo.path).orientation == 1 and not lens.is_distorted
     original = (pixels.shape, lens.packed)
     if lens.is_distorted:
         pixels, lens = straighten(pixels, lens)
     pixels, lens = _centre(pixels, lens)
     pixels = shrunk(pixels, max_side)
+    if mask is not None:
+        alpha = resized(torch.from_numpy(mask), *pixels.shape[:2]).numpy()
+        pixels = np.dstack([pixels, np.uint8(255) * alpha])
     lens = lens.resized(pixels.shape[1], pixels.shape[0])
     row = np.array([lens.width, lens.height, *lens.packed], dtype=np.float32)
-    if is_original and (pixels.shape, lens.packed) == original:
+    if mask is None and is_original and (pixels.shape, lens.packed) == original:
         data = photo.path.read_bytes()
         if _is_kept(data):
             return data, row
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=0, method=0)
+    options = {"lossless": True, "quality": 0, "method": 0}
+    Image.fromarray(pixels).save(buffer, "WEBP", exact=mask is not None, **options)
     return buffer.getvalue(), row
 
 
-def _centre(pixels: Pixels, lens: Lens) -> tuple[Pixels, Lens]:
+def _straight_mask(
+    photo: Photo, lens: Lens, size: tuple[int, int], masks: MaskSource
+) -> npt.NDArray[np.bool_]:
+    """The mask of a photo, treated as its pixels are before they are scaled down."""
+    as_stored = shows_stored_pixels(photo.path, photo.lens)
+    mask = load_mask(photo.path, masks, size, as_stored=as_stored)
+    if lens.is_distorted:
+        mask, lens = straight_mask(mask, lens)
+    centred, _ = _centre(mask.numpy(), lens)
+    return centred
+
+
+def _centre(pixels: Values, lens: Lens) -> tuple[Values, Lens]:
     """Crop so that the principal point is in the middle, up to a pixel."""
     fx, fy, cx, cy = lens.packed
     width = 2 * int(min(cx, lens.width - cx) + 0.5)
@@ -66,7 +98,8 @@ def _centre(pixels: Pixels, lens: Lens) -> tuple[Pixels, Lens]:
     x = min(max(round(cx - width / 2), 0), lens.width - width)
     y = min(max(round(cy - height / 2), 0), lens.height - height)
     straight = Lens("PINHOLE", width, height, (fx, fy, cx - x, cy - y))
-    return np.ascontiguousarray(pixels[y : y + height, x : x + width]), straight
+    cropped: Any = np.ascontiguousarray(pixels[y : y + height, x : x + width])
+    return cropped, straight
 
 
 def _is_kept(data: bytes) -> bool:
