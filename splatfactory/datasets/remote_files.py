@@ -283,8 +283,11 @@ def _open_store(address: str) -> Any:
     options: dict[str, Any] = {"allow_http": True} if scheme == "http" else {}
     if scheme == "hf":
         address, options = _hub_address(address)
+    stores = _obstore().store
+    # By its class: to the library, some web addresses mean buckets, which want keys.
+    kind = stores.HTTPStore.from_url if address.startswith("http") else stores.from_url
     try:
-        return _obstore().store.from_url(
+        return kind(
             # Not an empty dictionary, which would replace what the environment says.
             address,
             client_options=options or None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,29 @@ def test_a_whole_epoch_fetches_hardly_more_than_it_uses(
     assert dataset.store.bytes_read <= sent < 2 * dataset.store.bytes_read
     asked = [(path, text) for path, text, _ in behaviour.data_requests()]
     assert len(set(asked)) == len(asked)  # nothing twice
+
+
+def test_the_loader_fetches_ahead(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a batch needs is asked for before it is read, in other threads, all at once."""
+    threads = []
+    fetch = RemoteFiles._fetch
+
+    def watched(files: RemoteFiles, shard: str, spans: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return fetch(files, shard, spans)
+
+    monkeypatch.setattr(RemoteFiles, "_fetch", watched)
+    dataset = open_shards("set", address, {"name": "random"}, SAMPLE)
+    loader = SceneLoader([Member(dataset)], LoaderConfig(batch_size=4, image_num_range=(2, 2)))
+    counts = []
+    for _ in loader:
+        dataset.store._files._threads().shutdown()  # wait for what was begun
+        dataset.store._files._pool = None
+        counts.append(len(threads))
+    assert all(name.startswith("fetch") for name in threads)
+    first_two, last = counts[0], counts[-1]
+    assert first_two > 2  # of two batches of two scenes from three shards
+    assert counts[-2] == last  # the last batch was there when it was asked for
 
 
 def test_small_files_are_fetched_once_and_again_when_they_change(
