@@ -328,6 +328,6 @@ def _obstore() -> Any:
         import obstore.store
     except ImportError as error:
         raise ImportError(
-            "shards at an address need obstore: pip install 'splatfactory[remote]'"
+            "shards at an address need Python 3.11 and obstore: pip install 'obstore>=0.12'"
         ) from error
     return obstore
