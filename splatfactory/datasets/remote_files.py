@@ -32,7 +32,9 @@ SCHEMES = ("s3", "gs", "hf", "https", "http")
 _GAP = 2048
 """Members this close are fetched by one request: between neighbours lies a tar header and padding,
 512 to 1023 bytes."""
-_THREADS = 8
+# Per process: so many threads that fetch ahead, each so many members at a time. One alone would
+# wait for the latency of a picture, and for the second try of another.
+_THREADS, _GROUP = 8, 8
 _TRIES = 5
 _FIRST_WAIT = 0.2
 # Of requests that a server refuses or does not answer; waits double up to 15 s.
@@ -153,12 +155,13 @@ class RemoteFiles:
         """Begin to fetch what will be read next, by shard; let go of all else fetched ahead."""
         ahead: dict[tuple[str, Span], Future[dict[Span, bytes]]] = {}
         for shard, spans in wanted.items():
-            new = [span for span in dict.fromkeys(spans) if (shard, span) not in self._ahead]
-            future = self._threads().submit(self._fetch, shard, new) if new else None
-            for span in spans:
-                known = self._ahead.get((shard, span), future)
-                assert known is not None
-                ahead[shard, span] = known
+            keys = [(shard, span) for span in sorted(set(spans))]
+            ahead |= {key: self._ahead[key] for key in keys if key in self._ahead}
+            new = [span for _, span in keys if (shard, span) not in ahead]
+            for first in range(0, len(new), _GROUP):
+                group = new[first : first + _GROUP]
+                future = self._threads().submit(self._fetch, shard, group)
+                ahead |= {(shard, span): future for span in group}
         self._ahead = ahead
 
     def close(self) -> None:
