@@ -91,19 +91,31 @@ class RemoteFiles:
 
         Raises:
             FileNotFoundError: if neither is there.
+            ValueError: if what is there is damaged.
             OSError: if the address cannot be reached.
         """
         shards = self._json("manifest.json").get("shards", {})
         if shards:
-            self._sizes = {name: int(record["bytes"]) for name, record in shards.items()}
-            return sorted(shards)
+            try:
+                self._sizes = {name: int(record["bytes"]) for name, record in shards.items()}
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{self.address}/manifest.json is damaged: {error!r}") from error
+            return self._checked(shards)
         listing = self._json("index.json")
         if not listing:
             raise FileNotFoundError(
                 f"{self.address} has neither manifest.json nor index.json, which name its shards;"
                 " copy them there with the shards"
             )
-        return sorted(set(map(str, listing.values())))
+        return self._checked(map(str, listing.values()))
+
+    def _checked(self, shards: Iterable[str]) -> list[str]:
+        """Names of shards, sorted; they become parts of addresses and of files in the cache."""
+        names = sorted(set(shards))
+        for name in names:
+            if not re.fullmatch(r"[^/\\\0.][^/\\\0]*\.tar", name):
+                raise ValueError(f"{self.address} names a shard {name!r}; want a name as a.tar")
+        return names
 
     def listing(self) -> bytes | None:
         """The content of `index.json`, if there is one."""

@@ -246,6 +246,36 @@ def test_a_damaged_list_of_scenes_leaves_the_shards(shards: Path, address: str) 
     assert len(ShardStore(address).scenes) == 8
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("manifest.json", {"shards": {"../../evil.tar": {"bytes": 1}}}),
+        ("manifest.json", {"shards": {"/etc/evil.tar": {"bytes": 1}}}),
+        ("manifest.json", {"shards": ["a.tar"]}),
+        ("manifest.json", {"shards": {"a.tar": {}}}),
+        ("manifest.json", ["a.tar"]),
+        ("index.json", {"a": "..\\evil.tar"}),
+    ],
+)
+def test_a_list_of_shards_that_cannot_be_meant_is_refused(
+    tmp_path: Path, behaviour: Behaviour, file: str, content: Any
+) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / file).write_text(json.dumps(content))
+    with serve(tmp_path / "set", behaviour) as url, pytest.raises(ValueError, match="http://127"):
+        ShardStore(url)
+
+
+def test_a_sidecar_that_points_outside_its_shard_is_refused(shards: Path, address: str) -> None:
+    sidecar = shards / "shard-000002.offsets.npz"
+    with np.load(sidecar) as arrays:
+        content = dict(arrays)
+    content["spans"][3, 1] = 2**50
+    np.savez(sidecar, **content)
+    with pytest.raises(ValueError, match=r"of another shard-000002\.tar"):
+        ShardStore(address)
+
+
 def test_addresses() -> None:
     for text in ("s3://b/x", "gs://b", "hf://datasets/a/b", "https://host/x", "http://h"):
         assert is_remote(text)
