@@ -6,8 +6,9 @@ The same shards are read from a folder and from a plain HTTP server in another p
 before each answer and fails some requests: half by status 503, half by breaking off in the middle.
 Nothing is kept on the disk. Whole epochs of both sides take turns, after one that is not counted;
 views per second are wall-clock, from the first request for a batch to the end of the epoch, and
-the ratio is the median of the rounds' ratios. Bytes are those of all bodies that the server has
-sent, and, as used, those of the members of which a delivered batch is made.
+the ratio is the median of the rounds' ratios. CPU times are those of the loader's processes,
+without the server; where cores are shared, they say more. Bytes are those of all bodies that the
+server has sent, and, as used, those of the members of which a delivered batch is made.
 """
 
 from __future__ import annotations
@@ -70,14 +71,26 @@ def open_loader(place: str | Path, num_workers: int, batch_size: int) -> SceneLo
     )
 
 
-def epoch(loader: SceneLoader) -> tuple[float, list[tuple[tuple[str, ...], Any]]]:
-    """Views per second of an epoch, and which views they are."""
-    begin, count, shown = time.perf_counter(), 0, []
+def cpu_seconds(loader: SceneLoader) -> float:
+    """CPU time of this process and of the loader's workers so far."""
+    iterator: Any = loader._loader._iterator
+    workers = [] if iterator is None else iterator._workers
+    total = time.process_time()
+    for worker in workers:
+        fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def epoch(loader: SceneLoader) -> tuple[float, float, list[tuple[tuple[str, ...], Any]]]:
+    """Views per second of an epoch, CPU ms per view, and which views they are."""
+    begin, cpu, count, shown = time.perf_counter(), cpu_seconds(loader), 0, []
     for batch in loader:
         views = torch.cat([batch.context.indices, batch.target.indices], dim=1)
         count += views.numel()
         shown.append((batch.names, views))
-    return count / (time.perf_counter() - begin), shown
+    rate = count / (time.perf_counter() - begin)
+    return rate, (cpu_seconds(loader) - cpu) * 1000 / count, shown
 
 
 def bytes_of(folder: Path, shown: list[tuple[tuple[str, ...], Any]]) -> int:
@@ -109,19 +122,20 @@ def measure(folder: Path, arguments: argparse.Namespace) -> str:
         before = pipe.recv()
         rates, used = [], 0
         for _ in range(arguments.rounds):
-            (local, shown), (remote, same) = (epoch(loader) for loader in loaders)
+            (local, cpu, shown), (remote, far_cpu, same) = (epoch(loader) for loader in loaders)
             assert [names for names, _ in shown] == [names for names, _ in same]
-            rates.append((local, remote))
+            rates.append((local, remote, cpu, far_cpu))
             used += bytes_of(folder, same)
         pipe.send(True)
         after = pipe.recv()
         sent, requests, failed = (new - old for new, old in zip(after, before, strict=True))
         table = np.array(rates)
         ratio = table[:, 1] / table[:, 0]
-        local, remote = np.median(table, axis=0)
+        local, remote, cpu, far_cpu = np.median(table, axis=0)
         return (
             f"| {local:.0f} | {remote:.0f} | {np.median(ratio):.2f}"
-            f" | {ratio.min():.2f} to {ratio.max():.2f} | {sent / used:.3f}"
+            f" | {ratio.min():.2f} to {ratio.max():.2f} | {cpu:.2f} | {far_cpu:.2f}"
+            f" | {sent / used:.3f}"
             f" | {requests} | {failed} |"
         )
 
@@ -139,10 +153,11 @@ def main() -> None:
     parser.add_argument("--codecs", nargs="+", choices=("jpeg", "webp"), default=["jpeg", "webp"])
     arguments = parser.parse_args()
     os.environ[paths.CACHE_SIZE_VARIABLE] = "0"
-    print(
-        "| codec | local views/s | remote views/s | ratio | rounds | sent / used | requests | 503 |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    columns = (
+        "codec", "local views/s", "remote views/s", "ratio", "rounds", "local CPU ms/view",
+        "remote CPU ms/view", "sent / used", "requests", "503",
+    )  # fmt: skip
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for codec in arguments.codecs:
         with tempfile.TemporaryDirectory() as name:
             os.environ[paths.CACHE_VARIABLE] = f"{name}/cache"

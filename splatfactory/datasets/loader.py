@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 _STATE_FORMAT = 1
 _MIN_SEEN = 100
+_AHEAD = 3
+"""Batches whose pictures each worker fetches ahead, if they are not on the disk."""
 
 
 class DataLossError(RuntimeError):
@@ -333,10 +336,10 @@ class SceneLoader:
 
 @dataclass(frozen=True)
 class _Task:
-    """One batch to make, and the one that the same worker makes after it, to fetch ahead."""
+    """One batch to make, and those that the same worker makes after it, to fetch ahead."""
 
     plan: BatchPlan
-    later: BatchPlan | None
+    later: tuple[BatchPlan, ...]
 
 
 class _Plans(Sampler[_Task]):
@@ -352,12 +355,12 @@ class _Plans(Sampler[_Task]):
         assert loader is not None
         distance = max(1, loader.config.num_workers)  # workers take turns
         waiting: deque[BatchPlan] = deque()
-        for plan in loader.plans():
-            waiting.append(plan)
-            if len(waiting) > distance:
-                yield _Task(waiting.popleft(), plan)
+        plans = loader.plans()
+        waiting.extend(islice(plans, distance * _AHEAD))
         while waiting:
-            yield _Task(waiting.popleft(), None)
+            waiting.extend(islice(plans, 1))
+            plan = waiting.popleft()
+            yield _Task(plan, tuple(waiting)[distance - 1 :: distance])
 
 
 class _Workshop(Dataset[_Loaded]):
@@ -375,8 +378,7 @@ class _Workshop(Dataset[_Loaded]):
 
     def __getitem__(self, task: _Task) -> _Loaded:
         plan = task.plan
-        self._hold([plan])
-        self._hold([plan] if task.later is None else [plan, task.later])
+        self._hold([plan, *task.later])
         drops: list[tuple[str, SceneError]] = []
         with _one_thread():
             made = (self._load(pick, plan, drops) for pick in plan.picks)

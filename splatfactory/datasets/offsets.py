@@ -271,9 +271,13 @@ def from_bytes(content: bytes, size: int | None) -> ShardOffsets | None:
     """
     try:
         wanted = {"version": VERSION} if size is None else {"version": VERSION, "size": size}
-        return _parse(io.BytesIO(content), wanted)
+        index = _parse(io.BytesIO(content), wanted)
     except _DAMAGED:
         return None
+    if index is None or (index.spans < 0).any():
+        return None
+    ends = index.spans.sum(axis=1)
+    return None if size is not None and (ends > size).any() else index
 
 
 def _parse(sidecar: Path | io.BytesIO, stamp: dict[str, Any]) -> ShardOffsets | None:

@@ -32,7 +32,9 @@ SCHEMES = ("s3", "gs", "hf", "https", "http")
 _GAP = 2048
 """Members this close are fetched by one request: between neighbours lies a tar header and padding,
 512 to 1023 bytes."""
-_THREADS = 8
+# Per process: so many threads that fetch ahead, each so many members at a time. One alone would
+# wait for the latency of a picture, and for the second try of another.
+_THREADS, _GROUP = 8, 8
 _TRIES = 5
 _FIRST_WAIT = 0.2
 # Of requests that a server refuses or does not answer; waits double up to 15 s.
@@ -89,19 +91,31 @@ class RemoteFiles:
 
         Raises:
             FileNotFoundError: if neither is there.
+            ValueError: if what is there is damaged.
             OSError: if the address cannot be reached.
         """
         shards = self._json("manifest.json").get("shards", {})
         if shards:
-            self._sizes = {name: int(record["bytes"]) for name, record in shards.items()}
-            return sorted(shards)
+            try:
+                self._sizes = {name: int(record["bytes"]) for name, record in shards.items()}
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{self.address}/manifest.json is damaged: {error!r}") from error
+            return self._checked(shards)
         listing = self._json("index.json")
         if not listing:
             raise FileNotFoundError(
                 f"{self.address} has neither manifest.json nor index.json, which name its shards;"
                 " copy them there with the shards"
             )
-        return sorted(set(map(str, listing.values())))
+        return self._checked(map(str, listing.values()))
+
+    def _checked(self, shards: Iterable[str]) -> list[str]:
+        """Names of shards, sorted; they become parts of addresses and of files in the cache."""
+        names = sorted(set(shards))
+        for name in names:
+            if not re.fullmatch(r"[^/\\\0.][^/\\\0]*\.tar", name):
+                raise ValueError(f"{self.address} names a shard {name!r}; want a name as a.tar")
+        return names
 
     def listing(self) -> bytes | None:
         """The content of `index.json`, if there is one."""
@@ -153,12 +167,13 @@ class RemoteFiles:
         """Begin to fetch what will be read next, by shard; let go of all else fetched ahead."""
         ahead: dict[tuple[str, Span], Future[dict[Span, bytes]]] = {}
         for shard, spans in wanted.items():
-            new = [span for span in dict.fromkeys(spans) if (shard, span) not in self._ahead]
-            future = self._threads().submit(self._fetch, shard, new) if new else None
-            for span in spans:
-                known = self._ahead.get((shard, span), future)
-                assert known is not None
-                ahead[shard, span] = known
+            keys = [(shard, span) for span in sorted(set(spans))]
+            ahead |= {key: self._ahead[key] for key in keys if key in self._ahead}
+            new = [span for _, span in keys if (shard, span) not in ahead]
+            for first in range(0, len(new), _GROUP):
+                group = new[first : first + _GROUP]
+                future = self._threads().submit(self._fetch, shard, group)
+                ahead |= {(shard, span): future for span in group}
         self._ahead = ahead
 
     def close(self) -> None:
@@ -283,8 +298,11 @@ def _open_store(address: str) -> Any:
     options: dict[str, Any] = {"allow_http": True} if scheme == "http" else {}
     if scheme == "hf":
         address, options = _hub_address(address)
+    stores = _obstore().store
+    # By its class: to the library, some web addresses mean buckets, which want keys.
+    kind = stores.HTTPStore.from_url if address.startswith("http") else stores.from_url
     try:
-        return _obstore().store.from_url(
+        return kind(
             # Not an empty dictionary, which would replace what the environment says.
             address,
             client_options=options or None,
@@ -325,6 +343,6 @@ def _obstore() -> Any:
         import obstore.store
     except ImportError as error:
         raise ImportError(
-            "shards at an address need obstore: pip install 'splatfactory[remote]'"
+            "shards at an address need Python 3.11 and obstore: pip install 'obstore>=0.12'"
         ) from error
     return obstore

@@ -106,8 +106,8 @@ class ShardOutput:
         is_finished: whether an earlier run made all it was to make.
 
     Raises:
-        ValueError: if the directory holds shards of another making, or, when the block begins,
-            another process is writing there.
+        ValueError: if the directory holds shards of another making, or, when the block begins or
+            shards are to be deleted, another process is writing there.
     """
 
     def __init__(
@@ -127,8 +127,10 @@ class ShardOutput:
         self.one_scene_per_shard = one_scene_per_shard
         self._shard: ShardWriter | None = None
         self._lock = FileLock(directory / ".writing.lock", timeout=0)
-        if overwrite:
+        if overwrite and directory.is_dir():
+            self._acquire()
             clear(directory)
+            self._release()
         old = Manifest.load(directory)
         self.is_finished = old is not None and old.is_complete and not old.failures
         self.manifest = _continue(directory, tool, dict(settings or {}), old)
@@ -195,12 +197,7 @@ class ShardOutput:
 
     def __enter__(self) -> ShardOutput:
         self.directory.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire()
-        except NotImplementedError:  # as on mounted buckets
-            logger.warning("%s cannot be locked; let no other process write it", self.directory)
-        except Timeout:
-            raise ValueError(f"another process is writing {self.directory}") from None
+        self._acquire()
         for partial in self.directory.glob(f"*.tar{PARTIAL_SUFFIX}"):
             partial.unlink()
         self.manifest.save(self.directory)
@@ -218,8 +215,19 @@ class ShardOutput:
             elif self._shard is not None:
                 self._shard.discard()
         finally:
-            Path(self._lock.lock_file).unlink(missing_ok=True)
-            self._lock.release()
+            self._release()
+
+    def _acquire(self) -> None:
+        try:
+            self._lock.acquire()
+        except NotImplementedError:  # as on mounted buckets
+            logger.warning("%s cannot be locked; let no other process write it", self.directory)
+        except Timeout:
+            raise ValueError(f"another process is writing {self.directory}") from None
+
+    def _release(self) -> None:
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._lock.release()
 
     def _finish_shard(self) -> None:
         shard, self._shard = self._shard, None

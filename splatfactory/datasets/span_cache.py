@@ -54,7 +54,8 @@ class SpanCache:
         self._unswept += len(data)
         if self._unswept > self.limit * _SWEEP_SHARE:
             self._unswept = 0
-            self._sweep()
+            with contextlib.suppress(OSError):
+                self._sweep()
 
     def _sweep(self) -> None:
         """Delete the pieces that were not used for longest, if there are too many."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,28 @@ def test_a_whole_epoch_fetches_hardly_more_than_it_uses(
     assert len(set(asked)) == len(asked)  # nothing twice
 
 
+def test_the_loader_fetches_ahead(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a batch needs is asked for before it is read, in other threads, all at once."""
+    threads = []
+    fetch = RemoteFiles._fetch
+
+    def watched(files: RemoteFiles, shard: str, spans: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return fetch(files, shard, spans)
+
+    monkeypatch.setattr(RemoteFiles, "_fetch", watched)
+    dataset = open_shards("set", address, {"name": "random"}, SAMPLE)
+    loader = SceneLoader([Member(dataset)], LoaderConfig(batch_size=4, image_num_range=(2, 2)))
+    counts = []
+    for _ in loader:
+        dataset.store._files._threads().shutdown()  # wait for what was begun
+        dataset.store._files._pool = None
+        counts.append(len(threads))
+    assert all(name.startswith("fetch") for name in threads)
+    assert counts[0] > 4  # of four batches of two scenes, and there are no more
+    assert counts[-1] == counts[0]
+
+
 def test_small_files_are_fetched_once_and_again_when_they_change(
     shards: Path, address: str, behaviour: Behaviour
 ) -> None:
@@ -221,6 +244,36 @@ def test_local_tools_say_that_a_directory_is_remote(address: str) -> None:
 def test_a_damaged_list_of_scenes_leaves_the_shards(shards: Path, address: str) -> None:
     (shards / "index.json").write_text("{")
     assert len(ShardStore(address).scenes) == 8
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("manifest.json", {"shards": {"../../evil.tar": {"bytes": 1}}}),
+        ("manifest.json", {"shards": {"/etc/evil.tar": {"bytes": 1}}}),
+        ("manifest.json", {"shards": ["a.tar"]}),
+        ("manifest.json", {"shards": {"a.tar": {}}}),
+        ("manifest.json", ["a.tar"]),
+        ("index.json", {"a": "..\\evil.tar"}),
+    ],
+)
+def test_a_list_of_shards_that_cannot_be_meant_is_refused(
+    tmp_path: Path, behaviour: Behaviour, file: str, content: Any
+) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / file).write_text(json.dumps(content))
+    with serve(tmp_path / "set", behaviour) as url, pytest.raises(ValueError, match="http://127"):
+        ShardStore(url)
+
+
+def test_a_sidecar_that_points_outside_its_shard_is_refused(shards: Path, address: str) -> None:
+    sidecar = shards / "shard-000002.offsets.npz"
+    with np.load(sidecar) as arrays:
+        content = dict(arrays)
+    content["spans"][3, 1] = 2**50
+    np.savez(sidecar, **content)
+    with pytest.raises(ValueError, match=r"of another shard-000002\.tar"):
+        ShardStore(address)
 
 
 def test_addresses() -> None:

@@ -23,7 +23,7 @@ from splatfactory.datasets.store import ShardStore
 from splatfactory.datasets.synthetic.interiors import playroom
 from splatfactory.datasets.synthetic.scene import GeneratedScene, generate_scene
 from zipsplat.camera_estimation import colmap, colmap_model, nerfstudio
-from zipsplat.camera_estimation.capture import Lens, Photo, files_in
+from zipsplat.camera_estimation.capture import Capture, Lens, Photo, files_in
 from zipsplat.camera_estimation.focal import Focal, noted_focal
 
 SIZE = (60, 80)
@@ -532,3 +532,25 @@ def test_photos_alone_get_poses(tmp_path: Path) -> None:
         cosine = (np.trace(relative.T @ expected) - 1) / 2
         assert np.degrees(np.arccos(np.clip(cosine, -1, 1))) < 1.5
     np.testing.assert_allclose(stored.cameras[0, 2], scene.shot.K[0, 0], rtol=0.1)
+
+
+def test_damaged_photos_without_poses_are_left_out_with_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(4):
+        Image.new("RGB", (16, 16), (60 * number, 0, 0)).save(folder / f"{number}.png")
+    (folder / "2.png").write_bytes(b"\x89PNG nonsense")
+
+    def solved(files: list[Path], focals: list[Focal], **_: Any) -> Capture:
+        """As if structure from motion had placed them all."""
+        lens = Lens("PINHOLE", 16, 16, (16, 16, 8, 8))
+        assert len(files) == len(focals) == 3
+        return Capture(tuple(Photo(file, lens, np.eye(4)) for file in files))
+
+    monkeypatch.setattr(convert, "_estimated", lambda files, focals, _: solved(files, focals))
+    assert convert.main([str(folder), "--output-dir", str(tmp_path / "out")]) == 0
+    assert "left out 2.png" in capsys.readouterr().err
+    stored = ShardStore(tmp_path / "out" / "test-scenes").read(0)
+    assert [int(_decoded(data)[0, 0, 0]) for data in stored.images] == [0, 60, 180]

@@ -17,6 +17,7 @@ from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.store import ShardStore
 from tests.splatfactory.datasets.custom.test_custom import scene, write_capture  # noqa: F401
 from tests.splatfactory.datasets.scripts.test_converters import chunks, clip
+from tests.splatfactory.datasets.stored_scenes import make_scene
 
 
 @pytest.fixture(autouse=True)
@@ -153,12 +154,17 @@ def test_shares_of_different_inputs_are_refused(tmp_path, archive, capsys):
 
 
 def test_two_processes_do_not_write_one_directory(tmp_path):
-    with (
-        ShardOutput(tmp_path, "tool"),
-        pytest.raises(ValueError, match="another process is writing"),
-        ShardOutput(tmp_path, "tool"),
-    ):
-        pass
+    with ShardOutput(tmp_path, "tool") as output:
+        output.add(make_scene("a"))
+        output._finish_shard()
+        with (
+            pytest.raises(ValueError, match="another process is writing"),
+            ShardOutput(tmp_path, "tool"),
+        ):
+            pass
+        with pytest.raises(ValueError, match="another process is writing"):
+            ShardOutput(tmp_path, "tool", overwrite=True)
+        assert (tmp_path / "shard-000000.tar").exists()
     with ShardOutput(tmp_path, "tool"):
         pass
 
