@@ -16,7 +16,6 @@ from splatfactory.training.optim import ParameterGroup, freeze_unmatched, parame
 from zipsplat.model.compression import select_stride
 from zipsplat.model.network import ZipSplatNetwork
 
-GIB = 2**30
 RECOMPUTING = "model.use_checkpoint=true model.backbone.use_checkpoint=true"
 
 
@@ -87,18 +86,31 @@ def _memory(config: Config, network: nn.Module, groups: list[ParameterGroup], nu
     sizes[config.train.optimizer.name] = moments
     if config.train.ema_decay is not None:
         sizes["averaged weights"] = 4 * trained
+    lines, kept = _activation_lines(config, num_gpus)
+    lines = [*(f"  {name}: {_size(size)}" for name, size in sizes.items()), *lines]
+    lines.append(f"  together: {_size(sum(sizes.values()) + kept)}")
+    return "\n".join(["memory per GPU (rendering and losses come on top):", *lines])
+
+
+def _activation_lines(config: Config, num_gpus: int) -> tuple[list[str], int]:
+    """What activations take, with and without recomputing them, and the bytes as configured."""
     scenes, views = _largest_batch(config, num_gpus)
     side = _image_side(config)
-    name = f"activations of the network, {scenes} × {views} views of {side} × {side} pixels"
-    sizes[name] = activations(config, num_gpus)
-    lines = ["memory per GPU (rendering and losses come on top):"]
-    lines += [f"  {name}: {size / GIB:.2f} GiB" for name, size in sizes.items()]
-    lines.append(f"  together: {sum(sizes.values()) / GIB:.2f} GiB")
-    if not (config.model.use_checkpoint and config.model.backbone.use_checkpoint):
-        saving = dataclasses.replace(config, model=_recomputing(config.model))
-        less = activations(saving, num_gpus) / GIB
-        lines.append(f"  activations with {RECOMPUTING}: {less:.2f} GiB")
-    return "\n".join(lines)
+    name = f"  activations of the network, {scenes} × {views} views of {side} × {side} pixels"
+    try:
+        kept = activations(config, num_gpus)
+        lines = [f"{name}: {_size(kept)}"]
+        if not (config.model.use_checkpoint and config.model.backbone.use_checkpoint):
+            saving = dataclasses.replace(config, model=_recomputing(config.model))
+            less = activations(saving, num_gpus)
+            lines.append(f"    with {RECOMPUTING}: {_size(less)}")
+    except RuntimeError as error:  # a network that computes with values, which are not there
+        return [f"{name}: unknown ({' '.join(str(error).split())[:200]})"], 0
+    return lines, kept
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.2f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.1f} MiB"
 
 
 def _recomputing(model: ModelConfig) -> ModelConfig:

@@ -67,6 +67,14 @@ def test_stale_entries_and_failing_sources_are_errors(small_project: Path) -> No
         run.run(small_project, [broken("IGNORED = 2", "IGNORED = 3")])
 
 
+def test_stale_entries_are_one_line(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(run, "BREAKS", [Break("splatfactory/train.py", "nowhere", "", ())])
+    assert run.main([]) == 1
+    assert "has 'nowhere' 0 times" in capsys.readouterr().err
+    assert run.main(["--only", "what nobody has"]) == 1
+    assert "no break is chosen" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("survivors", "status"), [(0, 0), (1, 0), (2, 1)])
 def test_one_in_twenty_may_survive(monkeypatch, survivors: int, status: int) -> None:
     entries = BREAKS[:20]

@@ -45,7 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(argv)
     chosen = [entry for entry in BREAKS if options.only in f"{entry.file} {entry.new}"]
     number, parts = options.part
-    outcomes = run(ROOT, chosen[number - 1 :: parts], options.jobs)
+    try:
+        outcomes = run(ROOT, chosen[number - 1 :: parts], options.jobs)
+    except (ValueError, RuntimeError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     missed = [entry for entry, outcome in outcomes if outcome is not Outcome.CAUGHT]
     caught = len(outcomes) - len(missed)
     sys.stdout.write(f"{caught} of {len(outcomes)} breaks caught\n")
@@ -67,6 +71,8 @@ def run(root: Path, breaks: Sequence[Break], jobs: int = 1) -> list[tuple[Break,
     """
     for entry in breaks:
         broken_text(root, entry)
+    if not breaks:
+        raise ValueError("no break is chosen")
     jobs = max(1, min(jobs, len(breaks)))
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copies = [_copied(root, Path(folder) / str(number)) for number in range(jobs)]

@@ -74,4 +74,12 @@ def test_the_dry_run_says_what_recomputing_saves(workplace, capsys):
         assert train.main(["x", "--conf", "conf.yaml", "--dry-run", "2", *more]) == 0
         text = capsys.readouterr().out
         assert "activations of the network, 1 × 3 views of 28 × 28 pixels" in text
-        assert ("activations with model.use_checkpoint=true" in text) == (not more)
+        assert ("    with model.use_checkpoint=true" in text) == (not more)
+
+
+def test_a_network_that_needs_values_is_said_to_be_unknown(workplace, capsys, monkeypatch):
+    monkeypatch.setattr("splatfactory.dry_run.select_stride", lambda tokens, _num: tokens.numpy())
+    assert train.main(["x", "--conf", "conf.yaml", "--dry-run", "1"]) == 0
+    text = capsys.readouterr().out
+    assert "3 views of 28 × 28 pixels: unknown (" in text
+    assert "batches per epoch" in text

@@ -20,9 +20,9 @@ def test_values_that_are_not_numbers_count_as_absent():
     assert averages.means() == {}
 
 
-def test_the_first_steps_do_not_count_and_a_long_one_does_not_change_the_estimate():
+def test_the_first_steps_do_not_count_and_long_ones_do_not_change_the_estimate():
     steps = FirstSteps()
-    durations = [60.0, 30.0, 5.0, *[2.0, 2.0, 2.0, 50.0, 2.0, 2.0, 2.0], 2.0, 2.0]
+    durations = [60.0, 30.0, 5.0, *[2.0, 2.0, 50.0, 2.0, 3.0, 50.0, 2.0], 2.0, 2.0]
     now, estimates = 100.0, []
     for seconds in durations:
         now += seconds
