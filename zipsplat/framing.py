@@ -2,7 +2,7 @@
 
 Films, pages and the viewer share these rules:
 
-- What is seen at all are Gaussians of at least 1/255 opacity, the least that is drawn.
+- Only Gaussians with opacity ≥ 1/255, the renderer's cut-off, count as visible.
 - The *body* of a scene is what is seen within five times the distance within which half of the
   opacity lies. All of an object is its body; sky, horizon and strays far behind it are not.
 - A camera on an orbit has the whole body in every picture, from wherever it looks.
@@ -24,11 +24,10 @@ from torch import Tensor
 from zipsplat.camera import Camera
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
-from zipsplat.render import RenderSettings
+from zipsplat.render import RenderSettings, rules
 from zipsplat.trajectories import orbit_poses
 
 SIGMAS = 3.0  # Gaussians are taken to reach so many standard deviations beyond their centres
-_LEAST_OPACITY = 1 / 255
 _FAR = 5.0  # times the distance of half of the scene
 _AIR = 1.05  # around the body, on an orbit
 _AROUND = 1.5  # radii of the body, within which a camera is surrounded by it
@@ -227,7 +226,7 @@ def check_scene(g: Gaussians) -> None:
 def _weights(g: Gaussians) -> Tensor:
     """Opacities (N,) in float64, zero where nothing is drawn; ones if nothing is at all."""
     opacities = g.opacities.detach().double()
-    weights = torch.where(opacities >= _LEAST_OPACITY, opacities, 0.0)
+    weights = torch.where(opacities >= rules.ALPHA_MIN, opacities, 0.0)
     return weights if bool(weights.any()) else torch.ones_like(weights)
 
 

@@ -32,6 +32,22 @@ def degree_of(num: int) -> int:
     return degree
 
 
+# The factors of the basis functions of degrees 1, 2 and 3, shared with the CPU kernels and the
+# shaders of the web page.
+SH_C1 = 0.48860251190292
+SH_C2 = (1.0925484305920792, 0.9461746957575601, 0.3153915652525201, 0.5462742152960395)
+SH_C3 = (
+    0.5900435899266435,
+    2.890611442640554,
+    0.4570457994644658,
+    2.285228997322329,
+    1.865881662950577,
+    1.119528997770346,
+    1.445305721320277,
+)
+COLOR_OFFSET = 0.5  # colour = max(Σ coefficient · basis + COLOR_OFFSET, 0)
+
+
 def basis(directions: Tensor, degree: int) -> Tensor:
     """Values of the basis functions.
 
@@ -50,31 +66,32 @@ def basis(directions: Tensor, degree: int) -> Tensor:
     x, y, z = directions.unbind(-1)
     values = [torch.full_like(x, SH_C0)]
     if degree >= 1:
-        c1 = 0.48860251190292
-        values += [-c1 * y, c1 * z, -c1 * x]
+        values += [-SH_C1 * y, SH_C1 * z, -SH_C1 * x]
     if degree >= 2:
+        c = SH_C2
         values += [
-            1.0925484305920792 * x * y,
-            -1.0925484305920792 * y * z,
-            0.9461746957575601 * z * z - 0.3153915652525201,
-            -1.0925484305920792 * x * z,
-            0.5462742152960395 * (x * x - y * y),
+            c[0] * x * y,
+            -c[0] * y * z,
+            c[1] * z * z - c[2],
+            -c[0] * x * z,
+            c[3] * (x * x - y * y),
         ]
     if degree >= 3:
+        c3 = SH_C3
         values += [
-            -0.5900435899266435 * y * (3 * x * x - y * y),
-            1.445305721320277 * 2 * x * y * z,
-            y * (0.4570457994644658 - 2.285228997322329 * z * z),
-            z * (1.865881662950577 * z * z - 1.119528997770346),
-            x * (0.4570457994644658 - 2.285228997322329 * z * z),
-            1.445305721320277 * z * (x * x - y * y),
-            -0.5900435899266435 * x * (x * x - 3 * y * y),
+            -c3[0] * y * (3 * x * x - y * y),
+            c3[1] * x * y * z,
+            y * (c3[2] - c3[3] * z * z),
+            z * (c3[4] * z * z - c3[5]),
+            x * (c3[2] - c3[3] * z * z),
+            c3[6] * z * (x * x - y * y),
+            -c3[0] * x * (x * x - 3 * y * y),
         ]
     return torch.stack(values, dim=-1)
 
 
 def evaluate(sh_coeffs: Tensor, directions: Tensor) -> Tensor:
-    """Sum of the harmonics in a direction, without the offset of 0.5 that colours have.
+    """Sum of the harmonics in a direction, without `COLOR_OFFSET`.
 
     Args:
         sh_coeffs: (..., S, C).
@@ -89,12 +106,12 @@ def evaluate(sh_coeffs: Tensor, directions: Tensor) -> Tensor:
 
 def dc_from_rgb(rgb: Tensor) -> Tensor:
     """Coefficient of degree 0 that shows a colour in [0, 1] from all sides."""
-    return (rgb - 0.5) / SH_C0
+    return (rgb - COLOR_OFFSET) / SH_C0
 
 
 def rgb_from_dc(coeff: Tensor) -> Tensor:
     """Colour, not clamped, that a coefficient of degree 0 shows."""
-    return coeff * SH_C0 + 0.5
+    return coeff * SH_C0 + COLOR_OFFSET
 
 
 def rotate(sh_coeffs: Tensor, rotation: Tensor) -> Tensor:

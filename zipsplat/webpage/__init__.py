@@ -26,6 +26,7 @@ from zipsplat.files import write_atomically
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.webpage.photo_cameras import MAX_CAMERAS, PhotoCamera, photo_cameras
+from zipsplat.webpage.rule_constants import with_rules
 from zipsplat.webpage.start_view import StartView, first_view
 
 __all__ = ["MAX_CAMERAS", "StartView", "first_view", "page", "write_page"]
@@ -133,7 +134,7 @@ def page(
         "style": _style(background, opening),
         "config": json.dumps(settings).replace("<", "\\u003c"),
         "scene": base64.b64encode(scene).decode("ascii"),
-        **{name: _source(name) for name in _SOURCES},
+        **{name: with_rules(name, _source(name)) for name in _SOURCES},
     }
     return re.sub(r"@@([\w.]+)@@", lambda match: values[match[1]], _source("page.html"))
 
