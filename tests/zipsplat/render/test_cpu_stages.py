@@ -7,17 +7,17 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from zipsplat.render import rules
 from zipsplat.render.cpu import view as stages
 from zipsplat.render.cpu.layout import (
+    CONIC_A_LOG2,
+    CONIC_B_LOG2,
+    CONIC_C_LOG2,
     DEPTH,
-    LOG2_ALPHA_MIN,
     LOG2_OPACITY,
     MEAN_X,
     MEAN_Y,
     TILE,
-    A,
-    B,
-    C,
     Inputs,
     Limits,
 )
@@ -62,7 +62,12 @@ def exponents(record: np.ndarray) -> np.ndarray:
     """log2 of the opacity at every pixel of every tile, (TILES_Y, TILES_X, 16, 16)."""
     x = np.arange(TILES_X * TILE) + 0.5 - record[MEAN_X]
     y = (np.arange(TILES_Y * TILE) + 0.5 - record[MEAN_Y])[:, None]
-    q = record[LOG2_OPACITY] + record[A] * x * x + record[B] * x * y + record[C] * y * y
+    q = (
+        record[LOG2_OPACITY]
+        + record[CONIC_A_LOG2] * x * x
+        + record[CONIC_B_LOG2] * x * y
+        + record[CONIC_C_LOG2] * y * y
+    )
     return q.reshape(TILES_Y, TILE, TILES_X, TILE).swapaxes(1, 2)
 
 
@@ -79,7 +84,9 @@ def test_tile_lists(spread: float) -> None:
     assert listed[used].sum() == lists.tile_offsets[-1] == slots.num_intersections[used].sum()
     needed = np.stack(
         [
-            (exponents(records[s].astype(np.float64)) >= LOG2_ALPHA_MIN).any(axis=(2, 3)).ravel()
+            (exponents(records[s].astype(np.float64)) >= rules.LOG2_ALPHA_MIN)
+            .any(axis=(2, 3))
+            .ravel()
             for s in used
         ]
     )
