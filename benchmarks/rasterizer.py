@@ -42,23 +42,23 @@ from zipsplat.render.cpu import view as stages
 from zipsplat.render.cpu.batch import BATCH, batch_in, prepare
 from zipsplat.render.cpu.compiler import kernel
 from zipsplat.render.cpu.layout import (
-    HIT,
+    INTERSECTION,
     TILE,
-    CanvasGradients,
-    Drawing,
     FloatArray,
-    Hits,
+    ImageGradients,
     Inputs,
     IntArray,
+    Intersections,
     Limits,
     Slots,
+    TileLists,
     Workspace,
 )
 from zipsplat.render.cpu.operation import Plan, _cameras
+from zipsplat.render.cpu.project_backward import _gather
 from zipsplat.render.cpu.simd import count_bits, fma, lane, zeros
 from zipsplat.render.cpu.simd_memory import aligned_empty, load, store
 from zipsplat.render.cpu.tile import tile_at
-from zipsplat.render.cpu.unproject import _gather
 from zipsplat.video import write_video
 
 # Arithmetic of one evaluation (one Gaussian at one pixel), counting a fused multiply-add as two:
@@ -96,15 +96,15 @@ class Result:
     num: int
     width: int
     height: int
-    hits: int
+    intersections: int
     peak_gflops: float
     project: float
     list_tiles: float
     sort: float
     fill: float
     blend: float
-    unblend: float
-    unproject: float
+    blend_backward: float
+    project_backward: float
     forward: float
     both: float
     evaluations: int
@@ -221,21 +221,24 @@ class Stages:
         self.tiles_x, self.tiles_y = -(-self.width // TILE), -(-self.height // TILE)
         self.num_tiles = self.tiles_x * self.tiles_y
         self.slots = self.project()
-        self.num_slots, self.num_hits = map(int, stages.number_hits(self.slots))
+        self.num_slots, self.num_intersections = map(int, stages.number_intersections(self.slots))
         self.entries, self.starts = stages._bin(
-            self.slots, self.limits, self.num_slots, self.num_hits, 1
+            self.slots, self.limits, self.num_slots, self.num_intersections, 1
         )
-        self.drawing = Drawing(
+        self.drawing = TileLists(
             self.slots.records, self.entries, self.starts, self.width, self.height, 0.999
         )
-        self.canvas = stages._canvas(self.limits, 3, 0)
+        self.buffers = stages._buffers(self.limits, 3, 0)
         size = self.width * self.height
         random = np.random.default_rng(0)
-        self.v_canvas = CanvasGradients(
+        self.v_image = ImageGradients(
             random.normal(size=3 * size).astype(np.float32),
             random.normal(size=size).astype(np.float32),
         )
-        self.hits = Hits(aligned_empty(self.num_hits * HIT + 16), np.zeros(self.num_hits, np.uint8))
+        self.intersections = Intersections(
+            aligned_empty(self.num_intersections * INTERSECTION + 16),
+            np.zeros(self.num_intersections, np.uint8),
+        )
         self.gradients = Inputs(*(aligned_empty(a.size) for a in self.inputs))
         self.work = stages._workspace()
         self.sorted = [
@@ -249,7 +252,9 @@ class Stages:
 
     def list_tiles(self) -> None:
         """Tiles of each Gaussian."""
-        self.listed = stages._list(self.slots, self.num_hits, self.tiles_x, self.tiles_y, 1)
+        self.listed = stages._list(
+            self.slots, self.num_intersections, self.tiles_x, self.tiles_y, 1
+        )
 
     def sort(self) -> None:
         """Depth order."""
@@ -262,29 +267,31 @@ class Stages:
         """Gaussians of each tile."""
         entries = self.entries.view(np.int64)
         stages.fill_tiles(
-            self.slots, self.order, self.listed.hit_tiles, self.starts.copy(), entries
+            self.slots, self.order, self.listed.intersection_tiles, self.starts.copy(), entries
         )
 
     def blend(self) -> None:
         """The picture."""
-        stages.blender(3, False)(self.drawing, 0, self.num_tiles, self.canvas, self.work)
+        stages.blend_kernel(3, False)(self.drawing, 0, self.num_tiles, self.buffers, self.work)
 
-    def unblend(self) -> None:
+    def blend_backward(self) -> None:
         """Gradients of the ellipses and colours."""
-        unblend = stages.unblender(3)
-        drawing, canvas = self.drawing, self.canvas
-        unblend(drawing, 0, self.num_tiles, canvas, self.v_canvas, self.hits, self.work)
+        blend_backward = stages.blend_backward_kernel(3)
+        drawing, buffers = self.drawing, self.buffers
+        blend_backward(
+            drawing, 0, self.num_tiles, buffers, self.v_image, self.intersections, self.work
+        )
 
-    def unproject(self) -> None:
+    def project_backward(self) -> None:
         """Gradients of the Gaussians."""
         chunks = len(self.slots.chunk_count)
-        stages.unproject(
+        stages.project_backward(
             self.scene,
             self.camera,
             self.limits,
             self.slots,
             3,
-            self.hits,
+            self.intersections,
             True,
             self.gradients,
             np.zeros(12 * chunks),
@@ -295,11 +302,11 @@ class Stages:
 
     def sum_hits(self) -> None:
         """Gradients of each Gaussian's record: the part of unprojecting that plain PyTorch has."""
-        _sum_hits(self.slots, self.hits, self.work)
+        _sum_hits(self.slots, self.intersections, self.work)
 
     def evaluations(self) -> int:
         """How often the forward pass computes an opacity: 16 per Gaussian and block it enters."""
-        return int(_count_evaluations(self.drawing, self.canvas.stops, self.work))
+        return int(_count_evaluations(self.drawing, self.buffers.stops, self.work))
 
 
 def _camera(viewpoints: Viewpoints) -> FloatArray:
@@ -313,23 +320,23 @@ def _limits(viewpoints: Viewpoints) -> Limits:
 
 
 @kernel
-def _sum_hits(slots: Slots, hits: Hits, work: Workspace) -> float:
-    """Add up the hits of all Gaussians."""
+def _sum_hits(slots: Slots, intersections: Intersections, work: Workspace) -> float:
+    """Add up the intersections of all Gaussians."""
     total = zeros()
     for group in range(len(slots.group_bits)):
         bits = slots.group_bits[group]
-        total = total + _gather(slots, slots.group_slot[group], bits, hits, work.floats)[0]
+        total = total + _gather(slots, slots.group_slot[group], bits, intersections, work.floats)[0]
     return lane(total, 0)
 
 
 @kernel
-def _count_evaluations(drawing: Drawing, stops: IntArray, work: Workspace) -> int:
+def _count_evaluations(drawing: TileLists, stops: IntArray, work: Workspace) -> int:
     """Sixteen for every Gaussian and block that the pixel loop visits."""
     batch = batch_in(drawing, work.floats, work.ints)
     total = 0
-    for number in range(len(drawing.tile_starts) - 1):
+    for number in range(len(drawing.tile_offsets) - 1):
         tile = tile_at(drawing, number)
-        start, end = drawing.tile_starts[number], drawing.tile_starts[number + 1]
+        start, end = drawing.tile_offsets[number], drawing.tile_offsets[number + 1]
         for first in range(start, end, BATCH):
             last = min(first + BATCH, end)
             alive = 0
@@ -349,7 +356,7 @@ def measure(scene: Scene, runs: int) -> Result:
     parts.list_tiles()
     parts.sort()
     parts.blend()
-    names = ("project", "list_tiles", "sort", "fill", "blend", "unblend", "unproject")
+    names = ("project", "list_tiles", "sort", "fill", "blend", "blend_backward", "project_backward")
     for name in names:
         getattr(parts, name)()
     peak = peak_gflops()
@@ -357,13 +364,13 @@ def measure(scene: Scene, runs: int) -> Result:
     peak = max(peak, peak_gflops())
     forward, both = _whole(scene, runs)
     evaluations = parts.evaluations()
-    rates = [evaluations / times[name] / 1e6 for name in ("blend", "unblend")]
+    rates = [evaluations / times[name] / 1e6 for name in ("blend", "blend_backward")]
     return Result(
         scene=scene.name,
         num=parts.scene.num,
         width=parts.width,
         height=parts.height,
-        hits=parts.num_hits,
+        intersections=parts.num_intersections,
         peak_gflops=peak,
         **times,
         forward=forward,
@@ -449,12 +456,14 @@ def plain_torch(parts: Stages, runs: int) -> tuple[float, float]:
         [np.arange(c * 4096, c * 4096 + n) for c, n in enumerate(parts.slots.chunk_count)]
     )
     table = torch.from_numpy(records[used].copy())
-    weights = torch.from_numpy(parts.v_canvas.picture).reshape(3, parts.height, parts.width)
+    weights = torch.from_numpy(parts.v_image.features).reshape(3, parts.height, parts.width)
 
     def forward(values: Tensor) -> Tensor:
         order = values[:, 10].argsort(stable=True)
         tiles, owners = _tile_pairs(values[order].detach(), parts)
-        assert abs(len(tiles) - parts.num_hits) <= 1e-3 * parts.num_hits, "other lists"
+        assert abs(len(tiles) - parts.num_intersections) <= 1e-3 * parts.num_intersections, (
+            "other lists"
+        )
         by_tile = tiles.argsort(stable=True)
         owners = order[owners[by_tile]]
         counts = torch.bincount(tiles, minlength=parts.num_tiles).tolist()
@@ -476,7 +485,7 @@ def plain_torch(parts: Stages, runs: int) -> tuple[float, float]:
         forward(leaf).mul(weights).sum().backward()
 
     difference = (
-        forward(table) - torch.from_numpy(parts.canvas.picture).reshape(weights.shape)
+        forward(table) - torch.from_numpy(parts.buffers.features).reshape(weights.shape)
     ).abs()
     assert difference.quantile(0.99) < 1e-3, "the baseline draws something else"
     return best(only_forward, runs), best(both, runs)
@@ -535,9 +544,9 @@ def against_torch(scene: Scene, result: Result, runs: int) -> str:
     """Both sides from the projected Gaussians on, and back to them."""
     parts = Stages(scene)
     parts.blend()
-    parts.unblend()
+    parts.blend_backward()
     forward = result.list_tiles + result.sort + result.fill + result.blend
-    both = forward + result.unblend + best(parts.sum_hits, runs)
+    both = forward + result.blend_backward + best(parts.sum_hits, runs)
     forward_torch, both_torch = plain_torch(parts, 3)
     return (
         f"without projection: forward {forward:.1f}, both {both:.1f} ms; plain PyTorch "
@@ -550,9 +559,11 @@ def report(result: Result) -> str:
     """One scene as text."""
     r = result
     return (
-        f"{r.scene} {r.num // 1000}k {r.width}x{r.height}: {r.hits} hits; project {r.project:.1f}, "
+        f"{r.scene} {r.num // 1000}k {r.width}x{r.height}: {r.intersections} intersections; "
+        f"project {r.project:.1f}, "
         f"list {r.list_tiles:.1f}, sort {r.sort:.1f}, fill {r.fill:.1f}, blend {r.blend:.1f}, "
-        f"unblend {r.unblend:.1f}, unproject {r.unproject:.1f} ms; forward {r.forward:.1f}, both "
+        f"blend_backward {r.blend_backward:.1f}, project_backward {r.project_backward:.1f} ms; "
+        f"forward {r.forward:.1f}, both "
         f"{r.both:.1f} ms; {r.evaluations_forward:.2f} / {r.evaluations_backward:.2f} G "
         f"evaluations/s, {100 * r.share_forward:.0f} % / {100 * r.share_backward:.0f} % of "
         f"{r.peak_gflops:.0f} GFLOP/s"
@@ -563,7 +574,7 @@ def plot(results: list[Result], path: Path) -> None:
     """Stacked bars of the stages."""
     from matplotlib import pyplot
 
-    names = ("project", "list_tiles", "sort", "fill", "blend", "unblend", "unproject")
+    names = ("project", "list_tiles", "sort", "fill", "blend", "blend_backward", "project_backward")
     figure, axes = pyplot.subplots(figsize=(7, 2.8), layout="constrained")
     labels = [f"{r.scene} {r.num // 1000}k {r.width}×{r.height}" for r in results]
     left = np.zeros(len(results))

@@ -35,7 +35,7 @@ from zipsplat.render.cpu import view as stages
 
 SIZES = [(424, 237, 30_000), (480, 360, 40_000), (640, 358, 60_000)]
 RATES = {"means": 1e-5, "quats": 1e-4, "log_scales": 1e-4, "logits": 1e-4, "sh": 1e-4}
-STAGES = ("_project", "_bin", "_unblend", "unproject")
+STAGES = ("_project", "_bin", "_blend_backward", "project_backward")
 THREADED = (*STAGES, "blend", "loss")
 """Stages that run on several threads, but for what Python does in them."""
 
@@ -152,8 +152,10 @@ def watch_stages(watch: Watch) -> None:
     for name in STAGES:
         timed = getattr(stages, name)
         setattr(stages, name, lambda *args, n=name, f=timed: watch.time(n, f, *args))
-    blender = stages.blender
-    stages.blender = lambda *args: lambda *more: watch.time("blend", blender(*args), *more)
+    blend_kernel = stages.blend_kernel
+    stages.blend_kernel = lambda *args: (
+        lambda *more: watch.time("blend", blend_kernel(*args), *more)
+    )
 
 
 def measure(size: tuple[int, int, int], runs: int) -> None:
@@ -163,7 +165,7 @@ def measure(size: tuple[int, int, int], runs: int) -> None:
     watch = Watch(time.thread_time)
     stepper = Stepper(problem(width, height, num), watch)
     stepper.step()
-    originals = {name: getattr(stages, name) for name in (*STAGES, "blender")}
+    originals = {name: getattr(stages, name) for name in (*STAGES, "blend_kernel")}
     plain = Watch(time.thread_time)
     for _ in range(runs):
         plain.time("step", stepper.step)
@@ -176,33 +178,43 @@ def measure(size: tuple[int, int, int], runs: int) -> None:
     ratio = plain.best("step") / plain.best("forward")
     medians = plain.median("step") / plain.median("forward")
     print(
-        f"{width}x{height}, {num} Gaussians, {hits(stepper.problem) / num:.1f} hits each: "
+        f"{width}x{height}, {num} Gaussians, "
+        f"{intersections(stepper.problem) / num:.1f} intersections each: "
         f"step {plain.best('step'):.1f} ms (median {plain.median('step'):.1f}), forward "
         f"{plain.best('forward'):.1f} ({plain.median('forward'):.1f}), ratio {ratio:.2f} "
         f"({medians:.2f})"
     )
-    names = ("activate", "render", "_project", "_bin", "blend", "loss", "backward", "_unblend")
-    parts = [f"{n.strip('_')} {watch.best(n):.2f}" for n in (*names, "unproject", "Adam")]
+    names = (
+        "activate",
+        "render",
+        "_project",
+        "_bin",
+        "blend",
+        "loss",
+        "backward",
+        "_blend_backward",
+    )
+    parts = [f"{n.strip('_')} {watch.best(n):.2f}" for n in (*names, "project_backward", "Adam")]
     print("  " + ", ".join(parts))
     print(f"  loss / forward {watch.best('loss') / plain.best('forward'):.2f}")
     serial = 1 - sum(watch.best(n) for n in THREADED) / watch.best("step")
     print(f"  on one thread alone {100 * serial:.0f} %: at most {2 / (1 + serial):.2f}x with two")
 
 
-def hits(given: Problem) -> int:
+def intersections(given: Problem) -> int:
     """Pairs of a Gaussian and a tile."""
     counts: list[int] = []
-    number_hits = stages.number_hits
+    number_intersections = stages.number_intersections
 
     def counted(slots: Any) -> tuple[int, int]:
-        result: tuple[int, int] = number_hits(slots)
+        result: tuple[int, int] = number_intersections(slots)
         counts.append(int(result[1]))
         return result
 
-    stages.number_hits = counted
+    stages.number_intersections = counted
     with torch.no_grad():
         PLUGIN.render(activated(given.parameters), given.viewpoints, RenderSettings())
-    stages.number_hits = number_hits
+    stages.number_intersections = number_intersections
     return counts[0]
 
 

@@ -21,23 +21,23 @@ from zipsplat.pose import Pose
 from zipsplat.render import Renderer, RenderSettings, Splats, Viewpoints, choose
 
 ViewLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(drawn (V,3,H,W), alpha (V,1,H,W), true (V,3,H,W)) → one number per view, (V,)."""
+"""(rendered (V,3,H,W), alpha (V,1,H,W), true (V,3,H,W)) → one number per view, (V,)."""
 
 SMALL_ANGLE = 1e-7
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of steps at one picture size.
+    """A stretch of steps at one image size.
 
     Args:
         num_steps: Most steps to take.
         lr: Step size of rotation (radians) and translation (world units).
         final_lr: Step size at the end of a cosine decay; None keeps `lr`.
-        downscale: Whole number; pictures are averaged over squares of so many pixels.
-        in_pixels: Step sizes are in pixels of the stage's pictures instead: a step of rotation or
+        downscale: Whole number; images are averaged over squares of this side in pixels.
+        in_pixels: Step sizes are in pixels of the stage's images instead: a step of rotation or
             translation moves what lies at the view's median depth by about so much. Then neither
-            the size of the pictures nor the scale of the scene matters.
+            the size of the images nor the scale of the scene matters.
     """
 
     num_steps: int = 200
@@ -54,7 +54,7 @@ class RefineSettings:
     Args:
         stages: One after the other, each from the poses of the one before.
         threshold: A stage ends when the loss changes less than this …
-        patience: … for so many steps in a row.
+        patience: … for this many steps in a row.
         batch_size: Views rendered together.
         keep_best: After each stage go on from each view's pose of smallest loss, not from the
             last, and at full size only where it is better than the one before the stage. So no
@@ -92,12 +92,12 @@ class Refined:
     losses: list[float]
 
 
-def masked_absolute_error(drawn: Tensor, alpha: Tensor, true: Tensor) -> Tensor:
+def masked_absolute_error(rendered: Tensor, alpha: Tensor, true: Tensor) -> Tensor:
     """Absolute error where the scene is: Σ a·|Î − I| / (3·Σ a + 1e-8), (V,).
 
     The weight is the rendered alpha itself, so gradients flow through it too.
     """
-    error = (alpha * (drawn - true).abs()).flatten(1).sum(dim=1)
+    error = (alpha * (rendered - true).abs()).flatten(1).sum(dim=1)
     return error / (3 * alpha.flatten(1).sum(dim=1) + 1e-8)
 
 
@@ -187,7 +187,7 @@ class _Scene:
     loss: ViewLoss
 
     def downscaled(self, factor: int) -> _Scene:
-        """The same views with pictures averaged over squares of `factor` pixels."""
+        """The same views with images averaged over squares of `factor` pixels."""
         if factor == 1:
             return self
         images = functional.avg_pool2d(self.images, factor)
@@ -201,13 +201,13 @@ class _Scene:
         V, _, H, W = self.images.shape
         backgrounds = None if self.background is None else self.background.to(self.K).expand(V, 3)
         viewpoints = Viewpoints(poses.Rt, self.K, W, H, backgrounds)
-        drawn = self.renderer.render(self.splats, viewpoints, RenderSettings())
-        assert drawn.color is not None, "the renderer left out the colours"
-        per_view: Tensor = self.loss(drawn.color, drawn.alpha, self.images)
+        rendered = self.renderer.render(self.splats, viewpoints, RenderSettings())
+        assert rendered.color is not None, "the renderer left out the colours"
+        per_view: Tensor = self.loss(rendered.color, rendered.alpha, self.images)
         return per_view
 
     def pixel_steps(self, poses: Pose) -> tuple[Tensor, Tensor]:
-        """Angles and distances, (V, 1) each, that move the picture by about one pixel.
+        """Angles and distances, (V, 1) each, that move the image by about one pixel.
 
         A small rotation moves pixels by angle·f, and a small translation by distance·f / depth.
         The depth is the median of the Gaussians that a view's frame holds, or 1 where it holds

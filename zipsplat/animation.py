@@ -1,4 +1,4 @@
-"""Animated pictures: GIF and WebP, for places that play no videos."""
+"""Animated images: GIF and WebP, for places that play no videos."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WEBP_QUALITY = 85
 
 
 def write_animation(path: str | Path, frames: Iterable[np.ndarray], fps: float = 30) -> None:
-    """Write pictures as an animation that loops for ever.
+    """Write images as an animation that loops for ever.
 
     A GIF has 256 colours for each frame, and its speed is rounded to hundredths of a second per
     frame, at most 50 frames per second; a WebP is smaller and keeps colours. The file appears when
@@ -40,15 +40,15 @@ def write_animation(path: str | Path, frames: Iterable[np.ndarray], fps: float =
         raise ValueError(f"fps must be in (0, 1000], got {fps}")
     from PIL import Image
 
-    pictures = [Image.fromarray(frame) for frame in _checked(frames, path)]
+    images = [Image.fromarray(frame) for frame in _checked(frames, path)]
     duration_ms = round(1000 / fps)
     if suffix == ".gif":
         duration_ms = max(_GIF_FASTEST_MS, round(1000 / fps / _GIF_UNIT_MS) * _GIF_UNIT_MS)
     with atomic_path(path) as temporary:
-        pictures[0].save(
+        images[0].save(
             temporary,
             save_all=True,
-            append_images=pictures[1:],
+            append_images=images[1:],
             duration=max(1, duration_ms),
             loop=0,
             quality=_WEBP_QUALITY,  # means nothing to a GIF
@@ -61,8 +61,8 @@ def _checked(frames: Iterable[np.ndarray], path: Path) -> list[np.ndarray]:
     if not kept:
         raise ValueError(f"{path}: there are no frames to write")
     for frame in kept:
-        is_picture = frame.ndim == 3 and frame.shape[2] == 3 and frame.dtype == np.uint8
-        if not is_picture or frame.shape != kept[0].shape:
+        is_image = frame.ndim == 3 and frame.shape[2] == 3 and frame.dtype == np.uint8
+        if not is_image or frame.shape != kept[0].shape:
             raise ValueError(
                 f"frames must be (H, W, 3) uint8 of one size, got {frame.shape} {frame.dtype}"
                 f" after {kept[0].shape}"

@@ -19,7 +19,7 @@ Number = float | int | Tensor
 class Camera(TensorStruct):
     """Pinhole cameras without skew or distortion; all values in pixels.
 
-    Pixel coordinates are continuous: a picture spans [0, w] × [0, h] and the centre of its top
+    Pixel coordinates are continuous: an image spans [0, w] × [0, h] and the centre of its top
     left pixel is (0.5, 0.5), as in COLMAP.
 
     Args:
@@ -46,8 +46,8 @@ class Camera(TensorStruct):
 
         Args:
             K: (..., 3, 3); the skew is ignored.
-            w: picture width.
-            h: picture height.
+            w: image width.
+            h: image height.
 
         Raises:
             ValueError: if the shape is another, or a focal length or size is not positive.
@@ -74,9 +74,9 @@ class Camera(TensorStruct):
         Args:
             fx: horizontal focal length.
             fy: vertical one; as `fx` if not given.
-            w: picture width.
-            h: picture height.
-            cx: principal point; the middle of the picture if not given.
+            w: image width.
+            h: image height.
+            cx: principal point; the middle of the image if not given.
             cy: the same, vertical.
 
         Raises:
@@ -101,8 +101,8 @@ class Camera(TensorStruct):
         Args:
             fov_x: horizontal field of view in radians, in (0, π).
             fov_y: vertical one; if not given, pixels are square.
-            w: picture width.
-            h: picture height.
+            w: image width.
+            h: image height.
 
         Raises:
             ValueError: if an angle is not in (0, π), as when it is given in degrees.
@@ -142,7 +142,7 @@ class Camera(TensorStruct):
         return 2 * torch.atan(self.size[..., 1] / (2 * self.f[..., 1]))
 
     def scale(self, s: Number | tuple[float, float]) -> Camera:
-        """Cameras of the resized picture.
+        """Cameras of the resized image.
 
         Args:
             s: a factor, a pair (sx, sy), or a tensor that broadcasts against (..., 2).
@@ -151,7 +151,7 @@ class Camera(TensorStruct):
         return Camera(self.size * factor, self.f * factor, self.c * factor)
 
     def crop(self, change: tuple[float, float]) -> Camera:
-        """Cameras of the picture padded (positive) or cropped (negative) evenly on both sides.
+        """Cameras of the image padded (positive) or cropped (negative) evenly on both sides.
 
         Args:
             change: pixels added to width and height in total; half of it on each side.
@@ -160,7 +160,7 @@ class Camera(TensorStruct):
         return Camera(self.size + delta, self.f, self.c + delta / 2)
 
     def crop_box(self, left: float, top: float, width: float, height: float) -> Camera:
-        """Cameras of the part of the picture that begins at (left, top)."""
+        """Cameras of the part of the image that begins at (left, top)."""
         size = self.size.new_tensor([width, height]).expand_as(self.size)
         return Camera(size, self.f, self.c - self.c.new_tensor([left, top]))
 

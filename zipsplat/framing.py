@@ -1,15 +1,15 @@
-"""Where to film a scene from: how far it reaches, and the camera that has all of it in the picture.
+"""Where to render a scene from: how far it reaches, and the camera that has all of it in the image.
 
-Films, pages and the viewer share these rules:
+Videos, pages and the viewer share these rules:
 
-- What is seen at all are Gaussians of at least 1/255 opacity, the least that is drawn.
+- Only Gaussians with opacity ≥ 1/255, the renderer's cut-off, count as visible.
 - The *body* of a scene is what is seen within five times the distance within which half of the
   opacity lies. All of an object is its body; sky, horizon and strays far behind it are not.
-- A camera on an orbit has the whole body in every picture, from wherever it looks.
+- A camera on an orbit has the whole body in every image, from wherever it looks.
 - Scenes that surround the first camera, as rooms and most reconstructions do, are better seen from
   there than from behind their walls.
 - Where the cameras of the photos are known, a scene is best seen from the first of them, with all
-  of that photo in the picture.
+  of that photo in the image.
 """
 
 from __future__ import annotations
@@ -24,21 +24,20 @@ from torch import Tensor
 from zipsplat.camera import Camera
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
-from zipsplat.render import RenderSettings
+from zipsplat.render import RenderSettings, rules
 from zipsplat.trajectories import orbit_poses
 
-SIGMAS = 3.0  # Gaussians are taken to reach so many standard deviations beyond their centres
-_LEAST_OPACITY = 1 / 255
+SIGMAS = 3.0  # Gaussians reach this many standard deviations beyond their centres
 _FAR = 5.0  # times the distance of half of the scene
 _AIR = 1.05  # around the body, on an orbit
 _AROUND = 1.5  # radii of the body, within which a camera is surrounded by it
-_PICTURE_MARGIN = 1.5  # around the first picture, for what other pictures add
+_IMAGE_MARGIN = 1.5  # around the first image, for what other images add
 _DEPTH_SAMPLE = 20_000  # Gaussians are enough for a median depth
 
 
 @dataclass(frozen=True)
 class Body:
-    """The part of a scene that pictures of all of it should show.
+    """The part of a scene that images of all of it should show.
 
     Args:
         center: (3,) the median of the centres along each axis, weighted by opacity; world units.
@@ -104,9 +103,9 @@ def scene_body(g: Gaussians) -> Body:
 
 
 def whole_scene(g: Gaussians, fov_deg: float) -> Framing:
-    """From where the whole body is in the picture, whatever the direction.
+    """From where the whole body is in the image, whatever the direction.
 
-    The picture of a ball touches the edges of a picture whose half field of view has the sine
+    The image of a ball touches the edges of an image whose half field of view has the sine
     radius / distance; nothing of it is behind the near plane of the renderers either.
 
     Args:
@@ -119,24 +118,24 @@ def whole_scene(g: Gaussians, fov_deg: float) -> Framing:
     return Framing(body.center, max(distance, radius + RenderSettings().near_plane))
 
 
-def first_picture(g: Gaussians, fov_deg: float) -> Framing | None:
-    """From the first picture's camera, if the scene surrounds it; else nothing.
+def first_image(g: Gaussians, fov_deg: float) -> Framing | None:
+    """From the first image's camera, if the scene surrounds it; else nothing.
 
     Reconstructions have their origin there, looking along +z. A scene is taken for one if most of
-    it lies in or near such a picture; it surrounds the camera if that is within one and a half of
-    the body's radius. (Objects that fill a picture are about two radii away.)
+    it lies in or near such an image; it surrounds the camera if that is within one and a half of
+    the body's radius. (Objects that fill an image are about two radii away.)
 
     Args:
         g: one scene (N,).
         fov_deg: field of view in the narrower direction, degrees in (0, 180).
 
     Returns:
-        the median depth straight ahead; the camera on its −z side is the first picture's.
+        the median depth straight ahead; the camera on its −z side is the first image's.
     """
     body = scene_body(g)
     x, y, z = g.means.detach().unbind(-1)
     weights = _weights(g)
-    half_width = _PICTURE_MARGIN * math.tan(math.radians(fov_deg) / 2)
+    half_width = _IMAGE_MARGIN * math.tan(math.radians(fov_deg) / 2)
     is_seen = (z > 0) & (torch.maximum(x.abs(), y.abs()) < half_width * z)
     is_before = bool(weights[is_seen].sum() > 0.5 * weights.sum())
     if not is_before or float(body.center.norm()) >= _AROUND * body.radius:
@@ -146,13 +145,13 @@ def first_picture(g: Gaussians, fov_deg: float) -> Framing | None:
 
 
 def photo_extent(cameras: Camera) -> Tensor:
-    """How far to the side and up a picture must reach that has a whole photo in it.
+    """How far to the side and up an image must reach that has a whole photo in it.
 
     Args:
         cameras: (...) intrinsics of photos.
 
     Returns:
-        (..., 2) tangents of the half fields of view in x and y. The picture's middle is the optical
+        (..., 2) tangents of the half fields of view in x and y. The image's middle is the optical
         axis, so a photo whose principal point is not in its middle has some air on one side.
     """
     return torch.maximum(cameras.c, cameras.size - cameras.c) / cameras.f
@@ -180,7 +179,7 @@ def photo_depth(g: Gaussians, camera: Camera, pose: Pose) -> float | None:
 
 def best_sweep(g: Gaussians, fov_deg: float) -> float | None:
     """How `camera_orbit` shows a scene best: 360 degrees, or None if it surrounds the camera."""
-    return 360.0 if first_picture(g, fov_deg) is None else None
+    return 360.0 if first_image(g, fov_deg) is None else None
 
 
 def camera_orbit(
@@ -193,8 +192,8 @@ def camera_orbit(
 ) -> Pose:
     """A looping path around the whole scene, or a wiggle in front of it.
 
-    A wiggle starts at the first picture's camera where `first_picture` finds one, and shows what
-    that picture showed; from there, as in the picture, the edges of the scene are cut.
+    A wiggle starts at the first image's camera where `first_image` finds one, and shows what
+    that image showed; from there, as in the image, the edges of the scene are cut.
 
     Args:
         g: one scene (N,).
@@ -203,7 +202,7 @@ def camera_orbit(
         sweep_deg: angle to go around; None wiggles.
         elevation_deg: height of the camera; positive is above.
     """
-    framing = first_picture(g, fov_deg) if sweep_deg is None else None
+    framing = first_image(g, fov_deg) if sweep_deg is None else None
     framing = framing or whole_scene(g, fov_deg)
     return orbit_poses(
         framing.center,
@@ -225,9 +224,9 @@ def check_scene(g: Gaussians) -> None:
 
 
 def _weights(g: Gaussians) -> Tensor:
-    """Opacities (N,) in float64, zero where nothing is drawn; ones if nothing is at all."""
+    """Opacities (N,) in float64, zero where the renderer culls; ones if it culls everything."""
     opacities = g.opacities.detach().double()
-    weights = torch.where(opacities >= _LEAST_OPACITY, opacities, 0.0)
+    weights = torch.where(opacities >= rules.ALPHA_MIN, opacities, 0.0)
     return weights if bool(weights.any()) else torch.ones_like(weights)
 
 

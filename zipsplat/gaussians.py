@@ -19,7 +19,7 @@ from zipsplat.pose import Pose
 from zipsplat.render import Rendered, RenderMode, RenderSettings, Splats, Viewpoints, choose
 from zipsplat.rotations import multiply_quats, quat_from_matrix
 from zipsplat.scene_files import load_scene, write_scene
-from zipsplat.sh_degrees import degree_of, num_coeffs
+from zipsplat.sh_constants import degree_of, num_coeffs
 from zipsplat.structs import TensorStruct
 
 Path = str | PathLike[str]

@@ -11,7 +11,15 @@ import math
 import torch
 from torch import Tensor
 
-from zipsplat.sh_degrees import MAX_DEGREE, SH_C0, degree_of
+from zipsplat.sh_constants import (
+    COLOR_OFFSET,
+    MAX_DEGREE,
+    SH_C0,
+    SH_C1,
+    SH_C2,
+    SH_C3,
+    degree_of,
+)
 
 
 def basis(directions: Tensor, degree: int) -> Tensor:
@@ -32,31 +40,32 @@ def basis(directions: Tensor, degree: int) -> Tensor:
     x, y, z = directions.unbind(-1)
     values = [torch.full_like(x, SH_C0)]
     if degree >= 1:
-        c1 = 0.48860251190292
-        values += [-c1 * y, c1 * z, -c1 * x]
+        values += [-SH_C1 * y, SH_C1 * z, -SH_C1 * x]
     if degree >= 2:
+        c = SH_C2
         values += [
-            1.0925484305920792 * x * y,
-            -1.0925484305920792 * y * z,
-            0.9461746957575601 * z * z - 0.3153915652525201,
-            -1.0925484305920792 * x * z,
-            0.5462742152960395 * (x * x - y * y),
+            c[0] * x * y,
+            -c[0] * y * z,
+            c[1] * z * z - c[2],
+            -c[0] * x * z,
+            c[3] * (x * x - y * y),
         ]
     if degree >= 3:
+        c3 = SH_C3
         values += [
-            -0.5900435899266435 * y * (3 * x * x - y * y),
-            1.445305721320277 * 2 * x * y * z,
-            y * (0.4570457994644658 - 2.285228997322329 * z * z),
-            z * (1.865881662950577 * z * z - 1.119528997770346),
-            x * (0.4570457994644658 - 2.285228997322329 * z * z),
-            1.445305721320277 * z * (x * x - y * y),
-            -0.5900435899266435 * x * (x * x - 3 * y * y),
+            -c3[0] * y * (3 * x * x - y * y),
+            c3[1] * x * y * z,
+            y * (c3[2] - c3[3] * z * z),
+            z * (c3[4] * z * z - c3[5]),
+            x * (c3[2] - c3[3] * z * z),
+            c3[6] * z * (x * x - y * y),
+            -c3[0] * x * (x * x - 3 * y * y),
         ]
     return torch.stack(values, dim=-1)
 
 
 def evaluate(sh_coeffs: Tensor, directions: Tensor) -> Tensor:
-    """Sum of the harmonics in a direction, without the offset of 0.5 that colours have.
+    """Sum of the harmonics in a direction, without `COLOR_OFFSET`.
 
     Args:
         sh_coeffs: (..., S, C).
@@ -71,12 +80,12 @@ def evaluate(sh_coeffs: Tensor, directions: Tensor) -> Tensor:
 
 def dc_from_rgb(rgb: Tensor) -> Tensor:
     """Coefficient of degree 0 that shows a colour in [0, 1] from all sides."""
-    return (rgb - 0.5) / SH_C0
+    return (rgb - COLOR_OFFSET) / SH_C0
 
 
 def rgb_from_dc(coeff: Tensor) -> Tensor:
     """Colour, not clamped, that a coefficient of degree 0 shows."""
-    return coeff * SH_C0 + 0.5
+    return coeff * SH_C0 + COLOR_OFFSET
 
 
 def rotate(sh_coeffs: Tensor, rotation: Tensor) -> Tensor:

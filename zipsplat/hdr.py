@@ -1,4 +1,4 @@
-"""High dynamic range video as sRGB pictures.
+"""High dynamic range video as sRGB images.
 
 Signals follow Recommendation ITU-R BT.2100: PQ (absolute light) and HLG (with the system gamma of
 1.2 of a display of 1000 cd/m²). A light of 203 cd/m², the white of a page by Report ITU-R BT.2408,
@@ -34,7 +34,7 @@ _LUMINANCE = np.array([0.2627, 0.6780, 0.0593], np.float32)
 
 
 def tone_map(signal: NDArray[np.uint16], transfer: str) -> NDArray[np.uint8]:
-    """An sRGB picture of an HDR one.
+    """An sRGB image of an HDR one.
 
     Args:
         signal: (H, W, 3), R'G'B' with BT.2020 primaries, full range.

@@ -17,7 +17,7 @@ _MATRIX = struct.Struct("<9i")
 
 @dataclass(frozen=True)
 class Orientation:
-    """One of the eight ways to put a picture up.
+    """One of the eight ways to put an image up.
 
     Args:
         is_swapped: whether rows and columns change places, before:
@@ -39,18 +39,18 @@ class Orientation:
 
     @property
     def is_mirrored(self) -> bool:
-        """Whether it is no mere turn."""
+        """Whether the image is mirrored, turned or not."""
         return self.is_swapped ^ self.flips_x ^ self.flips_y
 
     @property
     def turn_deg(self) -> int:
-        """Anticlockwise turn, 0 to 270; of a mirrored picture after left and right changed."""
+        """Anticlockwise turn, 0 to 270; of a mirrored image after left and right changed."""
         if not self.is_swapped:
             return 180 if self.flips_y else 0
         return 90 if self.flips_y != self.is_mirrored else 270
 
     def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The picture (H, W, 3) as it is to be shown."""
+        """The image (H, W, 3) as it is to be shown."""
         if self.is_swapped:
             pixels = pixels.transpose(1, 0, 2)
         if self.flips_x:

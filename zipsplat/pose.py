@@ -46,8 +46,8 @@ class Pose(TensorStruct):
             t: (..., 3) camera centres.
 
         Raises:
-            ValueError: if R is no rotation (RᵀR differs from the identity by more than 1e-3, or R
-                is left-handed), or a value is not finite.
+            ValueError: if R is not a rotation (RᵀR differs from the identity by more than 1e-3,
+                or R is left-handed), or a value is not finite.
         """
         if R.shape[-2:] != (3, 3) or t.shape[-1:] != (3,):
             raise ValueError(

@@ -27,7 +27,7 @@ def progress_bar(description: str, unit: str = "it", *, is_quiet: bool = False) 
         desc=description,
         unit=unit,
         leave=False,
-        disable=True if is_quiet else None,  # None: unless stderr is no terminal
+        disable=True if is_quiet else None,  # None: unless stderr is not a terminal
         dynamic_ncols=True,
     )
 
@@ -59,7 +59,7 @@ def share_bar(description: str, *, is_quiet: bool = False) -> Iterator[ReportSha
         total=1.0,
         bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix}",
         leave=False,
-        disable=True if is_quiet else None,  # None: unless stderr is no terminal
+        disable=True if is_quiet else None,  # None: unless stderr is not a terminal
         dynamic_ncols=True,
     )
 

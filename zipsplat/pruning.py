@@ -11,7 +11,7 @@ from torch import Tensor
 from zipsplat.camera import Camera
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
-from zipsplat.sh_degrees import SH_C0
+from zipsplat.sh_constants import SH_C0
 
 _SURVEY_SIZE = 256  # pixels; finer pictures rank the Gaussians no differently
 _ORBIT_FOV_DEG, _INSIDE_FOV_DEG = 60.0, 90.0

@@ -25,7 +25,7 @@ class Release:
     Args:
         title: what to call them.
         file: where they are.
-        size: of the pictures they were trained on, which a file need not tell.
+        size: of the images they were trained on, which a file need not tell.
     """
 
     title: str

@@ -22,7 +22,7 @@ from zipsplat.rotations import matrix_from_quat
 
 @dataclass(frozen=True)
 class CameraPath:
-    """Poses to film from, and the horizontal field of view if the file names one."""
+    """Camera path, and the horizontal field of view if the file names one."""
 
     poses: Pose
     fov_deg: float | None = None

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 # Level of each module or package of `zipsplat`; a module may import what is on a lower level, and
 # modules of its own package.
 ZIPSPLAT = {
-    "sh_degrees": -1,
+    "sh_constants": -1,
     "_version": 0, "plugins": 0, "structs": 0, "rotations": 0, "harmonics": 0, "files": 0,
     "progress": 0, "ssim": 0, "tensor_pickle": 0, "similarity": 0, "media_kinds": 0, "hdr": 0,
     "orientation": 0, "devices": 0, "command_line": 0, "neighbors": 0, "native_work": 0,

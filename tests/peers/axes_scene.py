@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from zipsplat import Gaussians
-from zipsplat.sh_degrees import SH_C0
+from zipsplat.sh_constants import SH_C0
 
 RED, GREEN, BLUE = (0.9, 0.1, 0.1), (0.1, 0.8, 0.1), (0.1, 0.2, 0.9)
 BALLS = {RED: (1.2, 0.0, 0.0), GREEN: (0.0, -1.2, 0.0), BLUE: (0.0, 0.0, 1.2)}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from zipsplat.camera import Camera
-from zipsplat.framing import best_sweep, camera_orbit, first_picture, scene_body, whole_scene
+from zipsplat.framing import best_sweep, camera_orbit, first_image, scene_body, whole_scene
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.render import RenderSettings
@@ -190,7 +190,7 @@ def test_a_camera_is_surrounded_within_one_and_a_half_radii(distance, surrounds)
     body = scene_body(g)
     shift = torch.tensor([0, 0, distance]) * body.radius - body.center
     moved = g.transform(Pose(torch.eye(3), shift))
-    assert (first_picture(moved, 90) is not None) == surrounds
+    assert (first_image(moved, 90) is not None) == surrounds
 
 
 @pytest.mark.parametrize("make", OBJECTS)
@@ -205,6 +205,6 @@ def test_objects_are_seen_from_outside(make):
 def test_a_scene_behind_or_around_the_origin_has_no_first_picture():
     behind = room().transform(Pose(torch.eye(3), torch.tensor([0.0, 0, -6])))
     centred = room().transform(Pose(torch.eye(3), torch.tensor([0.0, 0, -2.8])))
-    assert first_picture(behind, FOV_DEG) is None
-    assert first_picture(centred, FOV_DEG) is None
-    assert first_picture(room(), FOV_DEG) is not None
+    assert first_image(behind, FOV_DEG) is None
+    assert first_image(centred, FOV_DEG) is None
+    assert first_image(room(), FOV_DEG) is not None

@@ -9,7 +9,7 @@ import torch
 
 from zipsplat.harmonics import basis, dc_from_rgb, evaluate, rgb_from_dc, rotate
 from zipsplat.rotations import matrix_from_quat
-from zipsplat.sh_degrees import SH_C0, degree_of, num_coeffs
+from zipsplat.sh_constants import SH_C0, degree_of, num_coeffs
 
 
 def sphere(n: int = 48) -> tuple[torch.Tensor, torch.Tensor]:

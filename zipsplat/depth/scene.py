@@ -22,7 +22,7 @@ from zipsplat.model.depth_layout import holds_depth_network
 from zipsplat.model.metric_depth import SKY, quantile
 from zipsplat.pose import Pose
 from zipsplat.releases import RELEASES
-from zipsplat.sh_degrees import SH_C0
+from zipsplat.sh_constants import SH_C0
 
 LEAST_SURE = 0.1
 """Share of the pixels, those of the smallest confidence, that are left out."""

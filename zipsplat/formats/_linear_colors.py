@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zipsplat.formats import SplatArrays
 from zipsplat.harmonics import basis, spread_directions
-from zipsplat.sh_degrees import degree_of
+from zipsplat.sh_constants import degree_of
 
 REMARK = "converted linear colours to sRGB, as well as harmonics of the same degree can show them"
 _KNEE = 0.0031308

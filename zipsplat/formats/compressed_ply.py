@@ -25,7 +25,7 @@ from zipsplat.formats._ply_elements import (
     read_header,
 )
 from zipsplat.formats._quaternions import REST_MAX, from_smallest_three, smallest_three, unit
-from zipsplat.sh_degrees import SH_C0
+from zipsplat.sh_constants import SH_C0
 
 _CHUNK = 256
 _MAX_LOG_SCALE = 20.0  # of the peers: beyond, one huge Gaussian would coarsen its whole chunk

@@ -20,7 +20,7 @@ from zipsplat.formats import NOTE_MAX, Format, SplatArrays, SplatTolerance
 from zipsplat.formats._axes import half_turn_about_z
 from zipsplat.formats._glb_scene import EXTENSION, TYPES, harmonic_names, read_scene
 from zipsplat.formats._quaternions import unit
-from zipsplat.sh_degrees import SH_C0
+from zipsplat.sh_constants import SH_C0
 
 _MAGIC, _JSON, _BIN = 0x46546C67, 0x4E4F534A, 0x004E4942
 _FLOAT, _UBYTE, _POINTS, _ARRAY_BUFFER = 5126, 5121, 0, 34962

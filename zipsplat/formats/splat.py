@@ -13,7 +13,7 @@ import numpy as np
 
 from zipsplat.formats import Format, SplatArrays, SplatTolerance
 from zipsplat.formats._quaternions import unit
-from zipsplat.sh_degrees import SH_C0
+from zipsplat.sh_constants import SH_C0
 
 _RECORD = np.dtype(
     [("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat_wxyz", "u1", 4)]

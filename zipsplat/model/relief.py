@@ -15,7 +15,7 @@ from torch import nn
 from zipsplat.model.backbones.dav3 import MultiViewViT
 from zipsplat.model.layers import Mlp
 from zipsplat.model.network import ZipSplatNetwork
-from zipsplat.sh_degrees import SH_C0
+from zipsplat.sh_constants import SH_C0
 
 # Positions are written as cos θ, sin θ: their squares sum to one, so LayerNorm keeps them.
 # At this half range, the head's exponential straightens out the sine.

@@ -23,7 +23,7 @@ from zipsplat.gaussians import Gaussians
 from zipsplat.masks import resized
 from zipsplat.posed_images import PosedImages
 from zipsplat.refinement.plane_sweep import DepthMap, estimate_depth, pixel_corners
-from zipsplat.sh_degrees import num_coeffs
+from zipsplat.sh_constants import num_coeffs
 
 SH_DEGREE = 1
 FEW_PHOTOS = 8  # below it, a feed-forward scene helps

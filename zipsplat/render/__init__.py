@@ -1,7 +1,7 @@
 """The interface between scenes and renderers: plain tensors in, plain tensors out.
 
-A renderer draws one scene from several viewpoints. What is drawn is defined in
-`docs/conventions.md` and, executably, in `zipsplat.render.reference`.
+A renderer turns one scene into images from several viewpoints. `docs/conventions.md` defines what
+they show, and so does, executably, `zipsplat.render.reference`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from zipsplat.plugins import Plugins
+from zipsplat.render import _rules as rules  # a plug-in would have no underscore
 
 
 class RenderMode(str, Enum):
-    """What is drawn: colour, accumulated depth (D), expected depth (ED), or both together."""
+    """What is rendered: colour, accumulated depth (D), expected depth (ED), or both together."""
 
     RGB = "RGB"
     D = "D"
@@ -27,12 +28,12 @@ class RenderMode(str, Enum):
 
     @property
     def has_color(self) -> bool:
-        """Whether colour is drawn."""
+        """Whether colour is rendered."""
         return self.value.startswith("RGB")
 
     @property
     def has_depth(self) -> bool:
-        """Whether depth is drawn."""
+        """Whether depth is rendered."""
         return self.value.endswith("D")
 
     @property
@@ -67,8 +68,8 @@ class Viewpoints:
     Args:
         world_from_camera: (V, 4, 4) rigid, OpenCV axes.
         K: (V, 3, 3) intrinsics in pixels.
-        width: width of every picture.
-        height: height of every picture.
+        width: width of every image.
+        height: height of every image.
         backgrounds: (V, 3) colours behind the scene; black if not given. Depth has none.
     """
 
@@ -81,10 +82,10 @@ class Viewpoints:
 
 @dataclass(frozen=True)
 class RenderSettings:
-    """How a scene is drawn; the defaults are those of gsplat 1.5.
+    """How a scene is rendered; the defaults are those of gsplat 1.5.
 
     Args:
-        mode: what is drawn.
+        mode: what is rendered.
         sh_degree: harmonics used; all that the scene has if not given.
         near_plane: Gaussians whose centre is nearer are left out, world units.
         far_plane: Gaussians whose centre is farther are left out, world units.
@@ -99,18 +100,18 @@ class RenderSettings:
 
     mode: RenderMode = RenderMode.RGB
     sh_degree: int | None = None
-    near_plane: float = 0.01
-    far_plane: float = 1e10
-    eps2d: float = 0.3
+    near_plane: float = rules.NEAR_PLANE
+    far_plane: float = rules.FAR_PLANE
+    eps2d: float = rules.EPS2D
     radius_clip: float = 0.0
-    alpha_clamp: float = 0.999
+    alpha_clamp: float = rules.ALPHA_CLAMP
     masks: bool = False
     antialiased: bool = False
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """Pictures of one scene.
+    """Images of one scene.
 
     Args:
         alpha: (V, 1, H, W) opacity in [0, 1].
@@ -129,17 +130,17 @@ class Rendered:
 
 
 class Renderer(Protocol):
-    """Draws one scene from V viewpoints, differentiably in the splats, poses and backgrounds."""
+    """Renders one scene from V viewpoints, differentiably in the splats, poses and backgrounds."""
 
     @property
     def name(self) -> str:
         """The name it is chosen by."""
 
     def unavailable(self, device: torch.device) -> str | None:
-        """Why it cannot draw scenes that lie on this device; None if it can."""
+        """Why it cannot render scenes that lie on this device; None if it can."""
 
     def render(self, splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) -> Rendered:
-        """Draw the scene."""
+        """Render the scene."""
 
 
 RENDERERS: Plugins[Renderer] = Plugins("zipsplat.render")

@@ -1,4 +1,4 @@
-"""From a 3D Gaussian to its ellipse in a picture, in plain PyTorch.
+"""From a 3D Gaussian to its ellipse in an image, in plain PyTorch.
 
 The steps follow gsplat 1.5 (Ye et al., "gsplat: An Open-Source Library for Gaussian Splatting",
 2024) and EWA splatting (Zwicker et al., 2001).
@@ -14,12 +14,9 @@ from torch.nn import functional
 
 from zipsplat.harmonics import evaluate
 from zipsplat.render import RenderSettings, Splats, Viewpoints
+from zipsplat.render._rules import ALPHA_MIN, EXTENT_MAX, FRUSTUM_MARGIN
 from zipsplat.rotations import matrix_from_quat
-from zipsplat.sh_degrees import num_coeffs
-
-ALPHA_MIN = 1 / 255
-EXTENT_MAX = 3.33  # standard deviations at which an opaque Gaussian has fallen below 1/255
-FRUSTUM_MARGIN = 0.3  # of half the picture, on each side, for the linearization of the projection
+from zipsplat.sh_constants import COLOR_OFFSET, num_coeffs
 
 
 @dataclass(frozen=True)
@@ -29,11 +26,11 @@ class Projected:
     Args:
         means: (V, N, 2) centres in pixels.
         covariances: (V, N, 3) entries xx, xy, yy of the 2D covariance, pixels².
-        conics: (V, N, 3) entries A, B, C of its inverse.
+        conics: (V, N, 3) entries xx, xy, yy of its inverse.
         opacities: (V, N), less than those of the scene if the settings are antialiased.
         depths: (V, N) camera z, world units.
         radii: (V, N, 2) half sizes of the bounding box in pixels, whole numbers.
-        visible: (V, N) whether the Gaussian can touch the picture.
+        visible: (V, N) whether the Gaussian can touch the image.
     """
 
     means: Tensor
@@ -74,7 +71,7 @@ def project(splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) ->
     if settings.antialiased:
         opacities = opacities * _compensation(axes_2d, safe)
     radii = _radii(covariances, opacities)
-    visible = in_range & _touches_picture(means, radii, opacities, viewpoints, settings)
+    visible = in_range & _touches_image(means, radii, opacities, viewpoints, settings)
     visible = visible & _is_finite(splats)
     return Projected(means, covariances, conics, opacities, depths, radii, visible)
 
@@ -90,21 +87,20 @@ def _compensation(axes_2d: Tensor, determinant: Tensor) -> Tensor:
 def _perspective_jacobian(points: Tensor, viewpoints: Viewpoints) -> Tensor:
     """Derivative (V, N, 2, 3) of the pixel by the camera point (V, N, 3).
 
-    It is taken at a point that is held near the frustum, where the linearization still makes
-    sense.
+    It is taken at a point clamped to near the frustum, where the linearization still makes sense.
     """
     K = viewpoints.K
     fx, fy, cx, cy = (K[:, i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     x, y, z = points.unbind(-1)
-    x = z * _held(x / z, fx, cx, viewpoints.width)
-    y = z * _held(y / z, fy, cy, viewpoints.height)
+    x = z * _clamped_slope(x / z, fx, cx, viewpoints.width)
+    y = z * _clamped_slope(y / z, fy, cy, viewpoints.height)
     zero = torch.zeros_like(z)
     row_x = torch.stack((fx / z, zero, -fx * x / (z * z)), dim=-1)
     row_y = torch.stack((zero, fy / z, -fy * y / (z * z)), dim=-1)
     return torch.stack((row_x, row_y), dim=-2)
 
 
-def _held(slope: Tensor, focal: Tensor, principal: Tensor, extent: int) -> Tensor:
+def _clamped_slope(slope: Tensor, focal: Tensor, principal: Tensor, extent: int) -> Tensor:
     margin = FRUSTUM_MARGIN * 0.5 * extent / focal
     low = -(principal / focal + margin)
     high = (extent - principal) / focal + margin
@@ -118,7 +114,7 @@ def _radii(covariances: Tensor, opacities: Tensor) -> Tensor:
     return torch.ceil(extent.unsqueeze(-1) * covariances[..., (0, 2)].clamp_min(0).sqrt())
 
 
-def _touches_picture(
+def _touches_image(
     means: Tensor,
     radii: Tensor,
     opacities: Tensor,
@@ -134,7 +130,7 @@ def _touches_picture(
 
 
 def _is_finite(splats: Splats) -> Tensor:
-    """Whether all numbers of a Gaussian are finite, (N,); the others are not drawn."""
+    """Whether all numbers of a Gaussian are finite, (N,); the others are culled."""
     parts = (splats.means, splats.quats, splats.scales, splats.opacities[:, None])
     table = torch.cat((*parts, splats.sh_coeffs.flatten(1)), dim=-1)
     return table.isfinite().all(dim=-1)
@@ -148,7 +144,7 @@ def shade(splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) -> T
         sh_coeffs = sh_coeffs[:, : num_coeffs(degree)]
     centres = viewpoints.world_from_camera[:, None, :3, 3]
     directions = functional.normalize(splats.means - centres, dim=-1)
-    return (evaluate(sh_coeffs, directions) + 0.5).clamp_min(0)
+    return (evaluate(sh_coeffs, directions) + COLOR_OFFSET).clamp_min(0)
 
 
 def pixel_centres(height: int, width: int, like: Tensor) -> Tensor:

@@ -38,18 +38,20 @@ class CudaRenderer:
     def unavailable(self, device: torch.device) -> str | None:
         """It needs a scene on a CUDA device, gsplat, and gsplat's compiled kernels."""
         if device.type != "cuda":
-            return f"it draws scenes on CUDA devices, this one is on {device}; move it with .cuda()"
+            return (
+                f"it renders scenes on CUDA devices, this one is on {device}; move it with .cuda()"
+            )
         if not torch.cuda.is_available():
             return "PyTorch sees no CUDA device"
         return _missing()
 
     def render(self, splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) -> Rendered:
-        """Draw the scene; see `Renderer.render`."""
+        """Render the scene; see `Renderer.render`."""
         degree = settings.sh_degree
         if degree is None:
             degree = int(splats.sh_coeffs.shape[1] ** 0.5) - 1
         world_from_camera = viewpoints.world_from_camera.float()
-        pictures, alphas, meta = _gsplat().rasterization(
+        images, alphas, meta = _gsplat().rasterization(
             means=splats.means.float(),
             quats=splats.quats.float(),
             scales=splats.scales.float(),
@@ -70,13 +72,13 @@ class CudaRenderer:
             render_mode=settings.mode.value,
             rasterize_mode="antialiased" if settings.antialiased else "classic",
         )
-        drawn = _split(pictures, alphas, settings.mode, splats.means.dtype)
+        rendered = _split(images, alphas, settings.mode, splats.means.dtype)
         if not settings.masks:
-            return drawn
+            return rendered
         with torch.no_grad():
             meta = {k: v.detach() if isinstance(v, Tensor) else v for k, v in meta.items()}
             contributed, centred = _contributed(meta), _centred(meta)
-        return Rendered(drawn.alpha, drawn.color, drawn.depth, contributed, centred)
+        return Rendered(rendered.alpha, rendered.color, rendered.depth, contributed, centred)
 
 
 @functools.cache
@@ -107,9 +109,9 @@ def _backgrounds(viewpoints: Viewpoints, mode: RenderMode) -> Tensor | None:
     return viewpoints.backgrounds.float()
 
 
-def _split(pictures: Tensor, alphas: Tensor, mode: RenderMode, dtype: torch.dtype) -> Rendered:
+def _split(images: Tensor, alphas: Tensor, mode: RenderMode, dtype: torch.dtype) -> Rendered:
     """From (V, H, W, C), colour before depth, to separate (V, C, H, W)."""
-    planes = pictures.movedim(-1, 1).to(dtype)
+    planes = images.movedim(-1, 1).to(dtype)
     return Rendered(
         alpha=alphas.movedim(-1, 1).to(dtype),
         color=planes[:, :3] if mode.has_color else None,

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from zipsplat.render import Rendered, RenderSettings, Splats, Viewpoints
-from zipsplat.render._projection import ALPHA_MIN, Projected, pixel_centres, project, shade
+from zipsplat.render._projection import Projected, pixel_centres, project, shade
+from zipsplat.render._rules import ALPHA_MIN, EXPECTED_DEPTH_ALPHA_MIN, TRANSMITTANCE_MIN
 
-TRANSMITTANCE_MIN = 1e-4
 TILE = 16  # pixels, side of the tiles of gsplat
 PAIRS_PER_CHUNK = 4_000_000  # Gaussians times pixels held at once without gradients, about 0.3 GB
 
@@ -33,7 +33,7 @@ class ReferenceRenderer:
     """Dense compositing in plain PyTorch.
 
     Args:
-        square_cut: Draw a Gaussian only in the tiles that the square of three standard deviations
+        square_cut: Render a Gaussian only in the tiles that the square of three standard deviations
             of its longer axis touches, as gsplat 1.4 does, instead of wherever it can be seen.
     """
 
@@ -48,7 +48,7 @@ class ReferenceRenderer:
         return None
 
     def render(self, splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) -> Rendered:
-        """Draw the scene; see `Renderer.render`."""
+        """Render the scene; see `Renderer.render`."""
         projected = project(splats, viewpoints, settings)
         colors = shade(splats, viewpoints, settings)
         views = [
@@ -65,7 +65,7 @@ class ReferenceRenderer:
         settings: RenderSettings,
         view: int,
     ) -> Rendered:
-        """Draw one view; the fields of the result have no view dimension."""
+        """Render one view; the fields of the result have no view dimension."""
         depths = projected.depths[view]
         order = torch.argsort(depths, stable=True)
         order = order[projected.visible[view, order]]
@@ -86,12 +86,12 @@ class ReferenceRenderer:
             contributed[order] |= (blended.weights > 0).any(dim=-1)
             centred[order] |= blended.centred.any(dim=-1)
         shape = (viewpoints.height, viewpoints.width)
-        picture = torch.cat(painted, dim=-1).unflatten(-1, shape)
+        image = torch.cat(painted, dim=-1).unflatten(-1, shape)
         transmittance = torch.cat(transmittances).reshape(1, *shape)
-        drawn = _compose(picture, transmittance, viewpoints.backgrounds, view, settings)
+        rendered = _compose(image, transmittance, viewpoints.backgrounds, view, settings)
         if not settings.masks:
-            return drawn
-        return replace(drawn, contributed=contributed, centred=centred)
+            return rendered
+        return replace(rendered, contributed=contributed, centred=centred)
 
 
 def _blend(
@@ -108,17 +108,17 @@ def _blend(
     a, b, c = conics.unsqueeze(1).unbind(-1)
     power = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
     alpha = (opacities.unsqueeze(-1) * torch.exp(-power)).clamp_max(_float32(alpha_clamp))
-    hit = (power >= 0) & (alpha >= _float32(ALPHA_MIN))
+    inside = (power >= 0) & (alpha >= _float32(ALPHA_MIN))
     if reach is not None:
-        hit = hit & _shares_tile(means, reach, pixels)
-    alpha = torch.where(hit, alpha, torch.zeros_like(alpha))
+        inside = inside & _shares_tile(means, reach, pixels)
+    alpha = torch.where(inside, alpha, torch.zeros_like(alpha))
 
     after = torch.cumprod(1 - alpha, dim=0)
     alive = after > _float32(TRANSMITTANCE_MIN)  # once a pixel is full, what is behind is left out
     before = torch.cat((torch.ones_like(after[:1]), after[:-1]))
     weights = torch.where(alive, alpha * before, torch.zeros_like(alpha))
     transmittance = torch.where(alive, 1 - alpha, torch.ones_like(alpha)).prod(dim=0)
-    centred = hit & alive & ((offset >= 0) & (offset < 1)).all(dim=-1)
+    centred = inside & alive & ((offset >= 0) & (offset < 1)).all(dim=-1)
     return _Blended(weights, transmittance, centred)
 
 
@@ -139,19 +139,19 @@ def _shares_tile(means: Tensor, radii: Tensor, pixels: Tensor) -> Tensor:
 
 
 def _compose(
-    picture: Tensor,
+    image: Tensor,
     transmittance: Tensor,
     backgrounds: Tensor | None,
     view: int,
     settings: RenderSettings,
 ) -> Rendered:
     """Split the (4, H, W) sums into colour over the background, and depth."""
-    color, depth = picture[:3], picture[3:]
+    color, depth = image[:3], image[3:]
     alpha = 1 - transmittance
     if backgrounds is not None:
         color = color + transmittance * backgrounds[view, :, None, None]
     if settings.mode.is_expected:
-        depth = depth / alpha.clamp_min(1e-10)
+        depth = depth / alpha.clamp_min(EXPECTED_DEPTH_ALPHA_MIN)
     return Rendered(
         alpha=alpha,
         color=color if settings.mode.has_color else None,

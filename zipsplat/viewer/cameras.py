@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zipsplat.camera import Camera
-from zipsplat.framing import first_picture, photo_depth, photo_extent, whole_scene
+from zipsplat.framing import first_image, photo_depth, photo_extent, whole_scene
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.rotations import look_at, matrix_from_quat
@@ -123,7 +123,7 @@ def overview(scene: Gaussians, up_axis: str, fov_deg: float = VIEW_FOV_DEG) -> S
     up = UP_AXES[up_axis]
     if not scene.num_gaussians:
         return StartView((0.0, 0.0, -1.0), (0.0, 0.0, 0.0), up)
-    inside = first_picture(scene, fov_deg) if up_axis == "-y" else None
+    inside = first_image(scene, fov_deg) if up_axis == "-y" else None
     if inside is not None:
         return StartView((0.0, 0.0, 0.0), triple(inside.center), up)
     whole = whole_scene(scene, fov_deg)

@@ -27,6 +27,7 @@ from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.trajectories import CameraPath
 from zipsplat.webpage.photo_cameras import MAX_CAMERAS, PhotoCamera, photo_cameras
+from zipsplat.webpage.rule_constants import with_rules
 from zipsplat.webpage.start_view import StartView, first_view
 from zipsplat.webpage.tour import Tour, tour, waypoints
 
@@ -146,7 +147,7 @@ def page(
         "style": _style(background, opening),
         "config": json.dumps(settings).replace("<", "\\u003c"),
         "scene": base64.b64encode(scene).decode("ascii"),
-        **{name: _source(name) for name in _SOURCES},
+        **{name: with_rules(name, _source(name)) for name in _SOURCES},
     }
     return re.sub(r"@@([\w.]+)@@", lambda match: values[match[1]], _source("page.html"))
 

@@ -1,7 +1,7 @@
 // WebGL 2: the scene in two textures, one instanced quad per Gaussian, blended back to front into
 // half floats: with 8 bits, the rounding of a thousand faint layers adds up to visible bands.
 
-const NEAR = 0.01; // as in ZipSplat's renderers
+//{RULES}
 const TEXTURE_WIDTH = 2048; // that every WebGL 2 has
 const GEOMETRY_UNIT = 0, COLORS_UNIT = 1, SUM_UNIT = 2;
 

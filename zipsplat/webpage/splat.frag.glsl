@@ -5,8 +5,10 @@ in vec2 sigmas;
 flat in vec4 color;
 out vec4 result;
 
+//{RULES}
+
 void main() {
-  float alpha = min(0.999, color.a * exp(-0.5 * dot(sigmas, sigmas)));
-  if (alpha < 1.0 / 255.0) discard;
+  float alpha = min(ALPHA_CLAMP, color.a * exp(-0.5 * dot(sigmas, sigmas)));
+  if (alpha < ALPHA_MIN) discard;
   result = vec4(color.rgb * alpha, alpha);
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from zipsplat.framing import first_picture, whole_scene
+from zipsplat.framing import first_image, whole_scene
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 
@@ -52,7 +52,7 @@ def first_view(scene: Gaussians, fov_deg: float = 55.0) -> StartView:
     if not scene.num_gaussians:
         return StartView(Pose.identity(), 1.0, fov_deg=fov_deg)
     scene = scene.detach().cpu().to(torch.float32)
-    inside = first_picture(scene, fov_deg)
+    inside = first_image(scene, fov_deg)
     if inside is not None:
         return StartView(Pose.identity(), inside.distance, None, fov_deg)
     whole = whole_scene(scene, fov_deg)

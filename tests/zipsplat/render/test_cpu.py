@@ -375,7 +375,7 @@ def test_wrong_shapes(changes: dict[str, Tensor], message: str) -> None:
         ({"world_from_camera": torch.eye(4)}, "world_from_camera must have shape"),
         ({"world_from_camera": torch.full((1, 4, 4), float("inf"))}, "not finite"),
         ({"backgrounds": torch.zeros(2, 3)}, r"backgrounds must have shape \(1, 3\)"),
-        ({"width": 0}, "a picture needs pixels, got 0 x 8"),
+        ({"width": 0}, "an image needs pixels, got 0 x 8"),
     ],
 )
 def test_wrong_viewpoints(changes: dict[str, object], message: str) -> None:

@@ -103,9 +103,9 @@ def test_a_million_gaussians() -> None:
 
 
 def test_more_hits_than_can_be_listed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zipsplat.render.cpu.view._MAX_HITS", 10)
+    monkeypatch.setattr("zipsplat.render.cpu.view._MAX_INTERSECTIONS", 10)
     random = np.random.default_rng(0)
     K = torch.tensor([[[100.0, 0, 100], [0, 100, 100], [0, 0, 1]]])
     viewpoints = Viewpoints(torch.eye(4)[None], K, 200, 200)
-    with pytest.raises(MemoryError, match="draw a smaller picture or smaller Gaussians"):
+    with pytest.raises(MemoryError, match="render a smaller image or smaller Gaussians"):
         PLUGIN.render(wild_scene(random, 100, 0.0, 0), viewpoints, RenderSettings())

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from zipsplat.refinement import semi_global
 from zipsplat.render import RenderSettings, Splats, Viewpoints
 from zipsplat.render.cpu import PLUGIN, get_num_threads, pool, set_num_threads, view
-from zipsplat.render.cpu.bin import number_hits
+from zipsplat.render.cpu.bin import number_intersections
 from zipsplat.render.cpu.compiler import kernel, sources_digest
 from zipsplat.render.cpu.pool import THREADS_VARIABLE, run
 
@@ -193,7 +193,7 @@ def test_only_kernels_of_the_package_are_cached(
 
     assert double(21) == 42
     assert list(tmp_path.rglob("*")) == []
-    ours = kernel(number_hits.py_func)  # type: ignore[attr-defined]
+    ours = kernel(number_intersections.py_func)  # type: ignore[attr-defined]
     assert ours(view.Slots(*(np.zeros(4, t) for t in "fiiiiiii"))) == (0, 0)
     assert {path.suffix for path in tmp_path.rglob("*.nb*")} == {".nbi", ".nbc"}
 

@@ -7,17 +7,17 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from zipsplat.render import rules
 from zipsplat.render.cpu import view as stages
 from zipsplat.render.cpu.layout import (
+    CONIC_A_LOG2,
+    CONIC_B_LOG2,
+    CONIC_C_LOG2,
     DEPTH,
-    LOG2_ALPHA_MIN,
     LOG2_OPACITY,
     MEAN_X,
     MEAN_Y,
     TILE,
-    A,
-    B,
-    C,
     Inputs,
     Limits,
 )
@@ -27,10 +27,10 @@ TILES_X, TILES_Y = 5, 4
 
 
 class Lists(NamedTuple):
-    """The Gaussians of each tile; see `layout.Drawing`."""
+    """The Gaussians of each tile; see `layout.TileLists`."""
 
     entries: np.ndarray
-    tile_starts: np.ndarray
+    tile_offsets: np.ndarray
 
 
 def lists_of(
@@ -52,8 +52,8 @@ def lists_of(
     camera = np.array([*identity, *intrinsics], np.float32)
     limits = Limits(0.01, 1e10, 0.3, 0.0, WIDTH, HEIGHT, 0, 1)
     slots = stages._project(stages.scene_of(inputs), camera, limits, num_threads)
-    num_slots, num_hits = stages.number_hits(slots)
-    lists = Lists(*stages._bin(slots, limits, num_slots, num_hits, num_threads))
+    num_slots, num_intersections = stages.number_intersections(slots)
+    lists = Lists(*stages._bin(slots, limits, num_slots, num_intersections, num_threads))
     used = [c * stages.CHUNK + np.arange(n) for c, n in enumerate(slots.chunk_count)]
     return slots, lists, np.concatenate([np.empty(0, np.int64), *used])
 
@@ -62,7 +62,12 @@ def exponents(record: np.ndarray) -> np.ndarray:
     """log2 of the opacity at every pixel of every tile, (TILES_Y, TILES_X, 16, 16)."""
     x = np.arange(TILES_X * TILE) + 0.5 - record[MEAN_X]
     y = (np.arange(TILES_Y * TILE) + 0.5 - record[MEAN_Y])[:, None]
-    q = record[LOG2_OPACITY] + record[A] * x * x + record[B] * x * y + record[C] * y * y
+    q = (
+        record[LOG2_OPACITY]
+        + record[CONIC_A_LOG2] * x * x
+        + record[CONIC_B_LOG2] * x * y
+        + record[CONIC_C_LOG2] * y * y
+    )
     return q.reshape(TILES_Y, TILE, TILES_X, TILE).swapaxes(1, 2)
 
 
@@ -73,13 +78,15 @@ def test_tile_lists(spread: float) -> None:
     records = slots.records.reshape(-1, 16)  # those not in use hold anything
     listed = np.zeros((len(slots.ids), TILES_Y * TILES_X), bool)
     for tile in range(TILES_Y * TILES_X):
-        members = lists.entries[::2][lists.tile_starts[tile] : lists.tile_starts[tile + 1]]
+        members = lists.entries[::2][lists.tile_offsets[tile] : lists.tile_offsets[tile + 1]]
         assert len(set(members.tolist())) == len(members)
         listed[members, tile] = True
-    assert listed[used].sum() == lists.tile_starts[-1] == slots.num_hits[used].sum()
+    assert listed[used].sum() == lists.tile_offsets[-1] == slots.num_intersections[used].sum()
     needed = np.stack(
         [
-            (exponents(records[s].astype(np.float64)) >= LOG2_ALPHA_MIN).any(axis=(2, 3)).ravel()
+            (exponents(records[s].astype(np.float64)) >= rules.LOG2_ALPHA_MIN)
+            .any(axis=(2, 3))
+            .ravel()
             for s in used
         ]
     )
@@ -90,19 +97,21 @@ def test_tile_lists(spread: float) -> None:
 
 
 def test_order_in_tiles() -> None:
-    """Nearest first, equal depths in the order of the input; hits belong to their slots."""
+    """Nearest first, equal depths in the order of the input; entries hold their slot's numbers."""
     slots, lists, _ = lists_of(1, 9000, 0.3)
     depths = slots.records.reshape(-1, 16)[:, DEPTH]
     seen: list[int] = []
     for tile in range(TILES_Y * TILES_X):
-        part = slice(lists.tile_starts[tile], lists.tile_starts[tile + 1])
-        members, hits = lists.entries[::2][part], lists.entries[1::2][part]
+        part = slice(lists.tile_offsets[tile], lists.tile_offsets[tile + 1])
+        members, intersections = lists.entries[::2][part], lists.entries[1::2][part]
         keys = list(zip(depths[members].tolist(), slots.ids[members].tolist(), strict=True))
         assert keys == sorted(keys)
-        first = slots.first_hit[members]
-        assert ((hits >= first) & (hits < first + slots.num_hits[members])).all()
-        seen += hits.tolist()
-    assert sorted(seen) == list(range(lists.tile_starts[-1]))
+        first = slots.first_intersection[members]
+        assert (
+            (intersections >= first) & (intersections < first + slots.num_intersections[members])
+        ).all()
+        seen += intersections.tolist()
+    assert sorted(seen) == list(range(lists.tile_offsets[-1]))
 
 
 @pytest.mark.parametrize("num_threads", [2, 3, 20])
@@ -119,8 +128,8 @@ def test_lists_for_several_threads(
         edges = stages._bucket_edges(slots, num_threads)
         assert len(edges) > 2
         assert (np.diff(edges) >= 0).all()
-    used = 2 * wanted.tile_starts[-1]
-    np.testing.assert_array_equal(lists.tile_starts, wanted.tile_starts)
+    used = 2 * wanted.tile_offsets[-1]
+    np.testing.assert_array_equal(lists.tile_offsets, wanted.tile_offsets)
     np.testing.assert_array_equal(lists.entries[:used], wanted.entries[:used])
 
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from zipsplat.render import Rendered, RenderMode, RenderSettings, Splats, Viewpoints
+from zipsplat.render._rules import EXPECTED_DEPTH_ALPHA_MIN
 from zipsplat.render.cpu.pool import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
@@ -40,13 +41,13 @@ class CpuRenderer:
     def unavailable(self, device: torch.device) -> str | None:
         """It needs numba, and scenes in the memory of the CPU."""
         if device.type != "cpu":
-            return f"it draws scenes on the CPU, this one is on {device}; move it with .cpu()"
+            return f"it renders scenes on the CPU, this one is on {device}; move it with .cpu()"
         if importlib.util.find_spec("numba") is None:
             return "the package numba is missing; install it with `pip install numba`"
         return None
 
     def render(self, splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) -> Rendered:
-        """Draw the scene; see `Renderer.render`.
+        """Render the scene; see `Renderer.render`.
 
         Raises:
             ValueError: if shapes do not fit together, or a camera is not finite.
@@ -64,8 +65,8 @@ class CpuRenderer:
             pose[:, :3, :3].mT,
             pose[:, :3, 3],
         )
-        drawn = _compose(features, transmittance, viewpoints.backgrounds, settings.mode)
-        alpha, color, depth = (None if t is None else t.to(dtype) for t in drawn)
+        rendered = _compose(features, transmittance, viewpoints.backgrounds, settings.mode)
+        alpha, color, depth = (None if t is None else t.to(dtype) for t in rendered)
         assert alpha is not None
         if not settings.masks:
             return Rendered(alpha, color, depth)
@@ -76,17 +77,17 @@ def _compose(
     features: Tensor, transmittance: Tensor, backgrounds: Tensor | None, mode: RenderMode
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Alpha, colour over its background, and depth."""
-    through = transmittance.unsqueeze(1)
-    alpha = 1 - through
+    transmittance = transmittance.unsqueeze(1)
+    alpha = 1 - transmittance
     color, depth = None, None
     if mode.has_color:
         color = features[:, :3] if mode.has_depth else features  # a slice has a costly gradient
         if backgrounds is not None:
-            color = color + through * backgrounds.float()[:, :, None, None]
+            color = color + transmittance * backgrounds.float()[:, :, None, None]
     if mode.has_depth:
         depth = features[:, -1:]
         if mode.is_expected:
-            depth = depth / alpha.clamp_min(1e-10)
+            depth = depth / alpha.clamp_min(EXPECTED_DEPTH_ALPHA_MIN)
     return alpha, color, depth
 
 
@@ -136,7 +137,7 @@ def _check(splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) -> 
     if viewpoints.backgrounds is not None:
         _check_shape("backgrounds", viewpoints.backgrounds, (num_views, 3))
     if viewpoints.width < 1 or viewpoints.height < 1:
-        raise ValueError(f"a picture needs pixels, got {viewpoints.width} x {viewpoints.height}")
+        raise ValueError(f"an image needs pixels, got {viewpoints.width} x {viewpoints.height}")
     _check_cameras(viewpoints)
     _check_settings(splats.sh_coeffs.shape[1], settings)
 
@@ -173,7 +174,7 @@ def _check_settings(num_coeffs: int, settings: RenderSettings) -> None:
 
 
 def warm_up(progress: Callable[[float], object] | None = None) -> None:
-    """Compile all kernels, or load them from the cache, so that the first picture is quick.
+    """Compile all kernels, or load them from the cache, so that the first image is quick.
 
     Args:
         progress: is called with the share that is done, up to 1.
@@ -189,8 +190,8 @@ def warm_up(progress: Callable[[float], object] | None = None) -> None:
     for number, (mode, masks) in enumerate(itertools.product(modes, (False, True))):
         means, quats, scales, opacities, sh_coeffs = (p.clone().requires_grad_() for p in parts)
         splats = Splats(means, quats, scales, opacities[:, 0], sh_coeffs.unflatten(1, (16, 3)))
-        drawn = PLUGIN.render(splats, viewpoints, RenderSettings(mode=mode, masks=masks))
-        drawn.alpha.sum().backward()
+        rendered = PLUGIN.render(splats, viewpoints, RenderSettings(mode=mode, masks=masks))
+        rendered.alpha.sum().backward()
         if progress is not None:
             progress((number + 1) / (2 * len(modes) + 1))
     image = numbers.new_zeros(3, 16, 16).numpy()

@@ -14,21 +14,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from zipsplat.render._rules import LOG2_ALPHA_MIN
 from zipsplat.render.cpu.compiler import inline
 from zipsplat.render.cpu.layout import (
     BLOCK,
+    CONIC_A_LOG2,
+    CONIC_B_LOG2,
+    CONIC_C_LOG2,
     GROUP,
-    LOG2_ALPHA_MIN,
     LOG2_OPACITY,
     MEAN_X,
     MEAN_Y,
     RECORD,
-    A,
-    B,
-    C,
-    Drawing,
     FloatArray,
     IntArray,
+    TileLists,
 )
 from zipsplat.render.cpu.simd import (
     Floats,
@@ -62,10 +62,10 @@ class Batch(NamedTuple):
 
 
 @inline
-def batch_in(drawing: Drawing, floats: FloatArray, ints: IntArray) -> Batch:
+def batch_in(lists: TileLists, floats: FloatArray, ints: IntArray) -> Batch:
     """Make a batch of the first BATCH_SIZE and BATCH_INTS numbers of some memory."""
     return Batch(
-        drawing.records,
+        lists.records,
         floats[:BATCH_SIZE],
         ints[:BATCH],
         ints[BATCH : 2 * BATCH],
@@ -87,23 +87,23 @@ def y_in_tile() -> Floats:
 
 @inline
 def prepare(
-    drawing: Drawing, tile: Tile, first: int, last: int, alive: int, batch: Batch, upcoming: int
+    lists: TileLists, tile: Tile, first: int, last: int, alive: int, batch: Batch, upcoming: int
 ) -> int:
     """Prepare the Gaussians of entries [first, last) for a tile.
 
     Args:
-        drawing: Gaussians and lists.
+        lists: the Gaussians of every tile.
         tile: the tile.
         first: first entry.
         last: the one behind the last, at most first + 32.
         alive: bit b is set if block b still takes colour.
         batch: receives tables, blocks and slots.
-        upcoming: first entry of the batch to be prepared next, which is brought near.
+        upcoming: first entry of the batch to be prepared next, which is prefetched.
 
     Returns:
         The blocks that any of them touches, one bit each.
     """
-    records, entries, tables = drawing.records, drawing.entries, batch.tables
+    records, entries, tables = lists.records, lists.entries, batch.tables
     x, y = x_in_block(), y_in_block()
     corner_x, corner_y = x_in_tile() + np.float32(tile.x), y_in_tile() + np.float32(tile.y)
     touched = 0
@@ -113,7 +113,9 @@ def prepare(
         prefetch(records, np.int64(item(entries, 2 * (upcoming + j))) * RECORD)
         slot = item(entries, 2 * (first + j))
         place = np.int64(slot) * RECORD
-        a, b, c = item(records, place + A), item(records, place + B), item(records, place + C)
+        a = item(records, place + CONIC_A_LOG2)
+        b = item(records, place + CONIC_B_LOG2)
+        c = item(records, place + CONIC_C_LOG2)
         dx = corner_x - item(records, place + MEAN_X)
         dy = corner_y - item(records, place + MEAN_Y)
         slope = fma(a, dx, dy * b)
@@ -121,9 +123,9 @@ def prepare(
         gradient_x = fma(a, dx, slope)
         gradient_y = fma(dy, c + c, dx * b)
         bound = fma(absolute(gradient_x) + absolute(gradient_y), 1.5, value)
-        hit = pack(bound >= _THRESHOLD) & alive
-        touched |= hit
-        batch.block_bits[j] = hit
+        blocks = pack(bound >= _THRESHOLD) & alive
+        touched |= blocks
+        batch.block_bits[j] = blocks
         batch.slots[j] = slot
         store(tables, QUADRATIC + j * GROUP, fma(fma(x, a, y * b), x, y * y * c))
         store(tables, VALUE + j * GROUP, value)

@@ -1,8 +1,8 @@
 """Second stage: list the Gaussians of every tile, nearest first.
 
-For several threads, the Gaussians are parted by depth into buckets of about equal size. How many
-hits a bucket has in each tile is counted, so each knows its place in every list, and the buckets
-are sorted and listed independently. The lists do not depend on where one bucket ends.
+For several threads, the Gaussians are split by depth into buckets of about equal size. The
+intersections of each bucket with each tile are counted, so every bucket knows its place in every
+list and is sorted and listed on its own. The lists do not depend on where a bucket ends.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ _AHEAD = 24  # how many Gaussians before its use a piece of memory is asked for
 
 
 @kernel
-def number_hits(slots: Slots) -> tuple[int, int]:
-    """Give every slot the number of its first hit; returns how many slots and hits there are.
+def number_intersections(slots: Slots) -> tuple[int, int]:
+    """Number the intersections, slot by slot; returns how many slots and intersections there are.
 
-    With more than 2³¹ hits the numbers are wrong, and the caller has to give up.
+    With more than 2³¹ intersections the numbers are wrong, and the caller has to give up.
     """
     num_slots = 0
-    num_hits = 0
+    num_intersections = 0
     for chunk in range(len(slots.chunk_count)):
         for slot in range(chunk * CHUNK, chunk * CHUNK + slots.chunk_count[chunk]):
-            slots.first_hit[slot] = num_hits
-            num_hits += slots.num_hits[slot]
+            slots.first_intersection[slot] = num_intersections
+            num_intersections += slots.num_intersections[slot]
         num_slots += slots.chunk_count[chunk]
-    return num_slots, num_hits
+    return num_slots, num_intersections
 
 
 class Sortable(NamedTuple):
@@ -112,20 +112,20 @@ def _part_slots(
 
 
 @kernel
-def list_hits(
+def list_intersections(
     slots: Slots,
     tiles_x: int,
     tiles_y: int,
     first_chunk: int,
     last_chunk: int,
     edges: IntArray,
-    hit_tiles: IntArray,
+    intersection_tiles: IntArray,
     parted: Sortable,
     slot_counts: IntArray,
     tile_counts: IntArray,
     work: Workspace,
 ) -> None:
-    """Write the tile of each hit of some chunks, and part their slots by depth.
+    """Write the tile of each intersection of some chunks, and split their slots by depth.
 
     Args:
         slots: the projected Gaussians.
@@ -134,10 +134,10 @@ def list_hits(
         first_chunk: first chunk to be done.
         last_chunk: the one behind the last.
         edges: keys at which a bucket of depths begins, all but the first.
-        hit_tiles: receives the tile of each hit.
+        intersection_tiles: receives the tile of each intersection.
         parted: receives the slots, bucket by bucket, from the place of the first chunk on.
         slot_counts: receives the number of slots of each bucket.
-        tile_counts: zeros; receives the number of hits of each tile, for each bucket.
+        tile_counts: zeros; receives the number of intersections of each tile, for each bucket.
         work: memory to work in.
     """
     num_tiles = tiles_x * tiles_y
@@ -150,7 +150,7 @@ def list_hits(
             columns = load_table(slots.records, slot * RECORD, RECORD)
             mean_x, mean_y, half_y = columns[MEAN_X], columns[MEAN_Y], columns[HALF_Y]
             valid = unpack((1 << min(GROUP, end - slot)) - 1)
-            cursor = load_ints(slots.first_hit, slot)
+            cursor = load_ints(slots.first_intersection, slot)
             store_ints(rows, 0, _bucket_of(load_ints(slots.keys, slot), edges) * num_tiles)
             row, last_row = tile_span(mean_y - half_y, mean_y + half_y, tiles_y)
             active = valid & (row <= last_row)
@@ -169,7 +169,7 @@ def list_hits(
                 width = select_ints(active & (first <= last), last - first + 1, 0)
                 store_ints(tiles, 0, row * tiles_x + first)
                 store_ints(cursors, 0, cursor)
-                _list_row(tiles, cursors, rows, width, hit_tiles, tile_counts)
+                _list_row(tiles, cursors, rows, width, intersection_tiles, tile_counts)
                 cursor = cursor + width
                 row = row + 1
                 active = valid & (row <= last_row)
@@ -181,10 +181,10 @@ def _list_row(
     cursors: IntArray,
     rows: IntArray,
     width: Ints,
-    hit_tiles: IntArray,
+    intersection_tiles: IntArray,
     tile_counts: IntArray,
 ) -> None:
-    """List `width` tiles of each of 16 Gaussians, from a tile and a hit on.
+    """List `width` tiles of each of 16 Gaussians, from a tile and an intersection on.
 
     All first tiles, then all second ones, …: with a loop over the tiles of each Gaussian the
     processor guessed its end wrong every time.
@@ -196,7 +196,7 @@ def _list_row(
             i = lowest_bit(left)
             left = left & (left - 1)
             tile = np.int64(item(tiles, i)) + step
-            hit_tiles[np.int64(item(cursors, i)) + step] = tile
+            intersection_tiles[np.int64(item(cursors, i)) + step] = tile
             tile_counts[np.int64(item(rows, i)) + tile] += 1
         step += 1
         left = pack(width > np.int32(step))
@@ -263,28 +263,35 @@ def sort_slots(
 
 @kernel
 def fill_tiles(
-    slots: Slots, order: IntArray, hit_tiles: IntArray, cursors: LongArray, entries: LongArray
+    slots: Slots,
+    order: IntArray,
+    intersection_tiles: IntArray,
+    cursors: LongArray,
+    entries: LongArray,
 ) -> None:
     """Append the slots of one bucket, nearest first, to the lists of their tiles.
 
     Args:
         slots: the projected Gaussians.
         order: slots of the bucket by depth.
-        hit_tiles: tile of each hit.
+        intersection_tiles: tile of each intersection.
         cursors: where the bucket's part of each tile's list begins; afterwards, where it ends.
-        entries: the lists; an entry is slot + 2³² · hit, written as one number because that is
-            faster, and read as two.
+        entries: the lists; an entry is slot + 2³² · intersection, written as one number because
+            that is faster, and read as two.
     """
     last = len(order) - 1
     for i in range(len(order)):
         ahead = item(order, min(i + _AHEAD, last))
-        prefetch(slots.first_hit, ahead)
-        prefetch(slots.num_hits, ahead)
-        prefetch(hit_tiles, item(slots.first_hit, item(order, min(i + _AHEAD // 2, last))))
+        prefetch(slots.first_intersection, ahead)
+        prefetch(slots.num_intersections, ahead)
+        prefetch(
+            intersection_tiles,
+            item(slots.first_intersection, item(order, min(i + _AHEAD // 2, last))),
+        )
         slot = item(order, i)
-        start = item(slots.first_hit, slot)
-        for hit in range(start, start + item(slots.num_hits, slot)):
-            tile = item(hit_tiles, hit)
+        start = item(slots.first_intersection, slot)
+        for intersection in range(start, start + item(slots.num_intersections, slot)):
+            tile = item(intersection_tiles, intersection)
             place = item(cursors, tile)
             cursors[tile] = place + 1
-            entries[place] = np.int64(slot) | np.int64(hit) << 32
+            entries[place] = np.int64(slot) | np.int64(intersection) << 32

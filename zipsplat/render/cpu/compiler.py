@@ -22,6 +22,7 @@ _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 CACHE_VARIABLE = "ZIPSPLAT_KERNEL_CACHE"
 _HERE = Path(__file__).parent
 _PACKAGE = _HERE.parents[1]
+_CONSTANTS = (_PACKAGE / "render" / "_rules.py", _PACKAGE / "harmonics.py")  # compiled in
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -40,7 +41,8 @@ def kernel(function: _Function) -> _Function:
     threads start parallel loops at once.
 
     Only kernels of this package are cached: other programs could not read those of a script. What
-    a kernel calls must lie in this folder or in its own, or the cache would not see it change.
+    a kernel calls must lie in this folder or in its own, or the cache would not see it change; so
+    must its constants, or be listed in `_CONSTANTS`.
     """
     dispatcher = numba.njit(**_OPTIONS)(function)
     if _PACKAGE not in Path(function.__code__.co_filename).parents:
@@ -70,16 +72,16 @@ def cache_directory() -> Path:
 
 @functools.lru_cache(maxsize=8)
 def sources_digest(folder: Path = _HERE) -> str:
-    """Digest of every source file here and in the folder of a kernel, which is made of both."""
+    """Digest of all sources that a kernel is made of: here, in its own folder, the constants."""
     digest = hashlib.sha256()
-    for path in sorted({path for each in (_HERE, folder) for path in each.glob("*.py")}):
+    for path in sorted({*_CONSTANTS, *_HERE.glob("*.py"), *folder.glob("*.py")}):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=1)
 def _announce_compilation(directory: str) -> None:
-    """Say, once per process, why the first picture takes long."""
+    """Say, once per process, why the first image takes long."""
     logger.warning(
         "compiling the CPU renderer for this processor, which takes some seconds once; "
         "the result is stored in %s",
@@ -126,7 +128,7 @@ class _KernelCache(caching.FunctionCache):  # type: ignore[misc]
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         try:
             found = super().load_overload(signature, target_context)
-        except Exception as error:  # a damaged file can fail in any way; it is written anew
+        except Exception as error:  # a damaged file can fail in any way; it is written again
             logger.warning("replaced a damaged cache file in %s: %s", self.cache_path, error)
             with contextlib.suppress(OSError):
                 self.flush()

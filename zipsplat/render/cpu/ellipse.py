@@ -31,7 +31,7 @@ def tile_span(low: Floats, high: Floats, num_tiles: int) -> tuple[Ints, Ints]:
     last_pixel = floor(high - 0.5)
     first = floor(first_pixel * (1.0 / TILE))
     last = select(last_pixel >= first_pixel, floor(last_pixel * (1.0 / TILE)), -1.0)
-    # In this order of arguments NaN becomes a bound, never a number that is no integer.
+    # In this order of arguments NaN becomes a bound, never a non-integer.
     first = minimum(maximum(first, 0.0), num_tiles)
     last = minimum(maximum(last, -1.0), num_tiles - 1)
     return to_ints(first), to_ints(last)

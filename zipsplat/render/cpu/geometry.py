@@ -7,8 +7,8 @@ Notation: p is the centre in the camera's frame, M = R·diag(scales) the axes of
 The determinant is summed as |n₁ × n₂|² + eps2d·(|n₁|² + |n₂|²) + eps2d², which is a·c − b²
 without its cancellation: thin ellipses keep their shape in float32.
 
-J is taken at a point whose slopes x/z and y/z are held near the picture, as gsplat 1.5 does; the
-centre itself is projected as it is.
+J is taken at a point whose slopes x/z and y/z are clamped to near the image, as gsplat 1.5 does;
+the centre itself is projected as it is.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Jacobian(NamedTuple):
     xz: Floats
     yy: Floats
     yz: Floats
-    slope_x: Floats  # held near the picture
+    slope_x: Floats  # clamped to near the image
     slope_y: Floats
     inverse_z: Floats
 

@@ -1,13 +1,13 @@
 """Where things lie in the arrays that the stages hand to each other.
 
-Pixels: the picture is cut into tiles of 16 × 16 pixels, a tile into 16 blocks of 4 × 4, and a
+Pixels: the image is cut into tiles of 16 × 16 pixels, a tile into 16 blocks of 4 × 4, and a
 block is one vector: lane 4·y + x is pixel (x, y) of it.
 
 Gaussians: sixteen neighbours in the input make a group, and are projected as one vector; 256
 groups make a chunk, which is projected by one thread. Each Gaussian that can be seen gets a slot
 in its chunk's part of the tables, in order of input; the slot's record holds what the pixels need.
 
-Hits: one for each tile that a Gaussian's ellipse touches, numbered slot by slot.
+Intersections: one for each tile that a Gaussian's ellipse touches, numbered slot by slot.
 """
 
 from __future__ import annotations
@@ -24,34 +24,25 @@ BLOCK = 4
 GROUP = 16
 CHUNK = 4096
 
-ALPHA_MIN = 1 / 255
-LOG2_ALPHA_MIN = -7.994353436858858
-TRANSMITTANCE_MIN = 1e-4
-
-# A record: 16 float32, one cache line. With d = pixel − mean, the opacity at a pixel is
-# 2^(LOG2_OPACITY + A·dx² + B·dx·dy + C·dy²): A, B, C are the inverse covariance times −½ log2 e
-# (B: −log2 e).
+# A record: 16 float32, one cache line. With d = pixel − mean, alpha at a pixel is
+# 2^(LOG2_OPACITY + a·dx² + b·dx·dy + c·dy²): CONIC_A_LOG2, CONIC_B_LOG2 and CONIC_C_LOG2 hold a, b
+# and c, the conic (inverse 2D covariance) times −½ log2 e (b: −log2 e).
 RECORD = 16
-MEAN_X, MEAN_Y, A, B, C, LOG2_OPACITY = 0, 1, 2, 3, 4, 5
+MEAN_X, MEAN_Y, CONIC_A_LOG2, CONIC_B_LOG2, CONIC_C_LOG2, LOG2_OPACITY = 0, 1, 2, 3, 4, 5
 FEATURE = 6  # up to four numbers that are blended: r, g, b, depth
 DEPTH = 10
 HALF_Y, SLOPE, STEEPEST_Y, HALF_WIDTH = 11, 12, 13, 14  # the ellipse, see `ellipse`
 
-# What a hit contributes to gradients: sums over pixels of s = ∂loss/∂alpha · alpha times 1, dx,
-# dy, dx², dx·dy, dy², then the gradients of the features: ten of 16 numbers, so that
-# a hit is one cache line.
-HIT = 16
+# What an intersection contributes to gradients: sums over pixels of s = ∂loss/∂alpha · alpha times
+# 1, dx, dy, dx², dx·dy, dy², then the gradients of the features: ten of 16 numbers, so that an
+# intersection is one cache line.
+INTERSECTION = 16
 
 # A camera: 20 float32.
 ROTATION = 0  # camera from world, row by row
 CENTRE = 9  # in the world
 FOCAL_X, FOCAL_Y, PRINCIPAL_X, PRINCIPAL_Y = 12, 13, 14, 15
-LOW_X, HIGH_X, LOW_Y, HIGH_Y = (
-    16,
-    17,
-    18,
-    19,
-)  # slopes x/z and y/z are held to these; see `geometry`
+LOW_X, HIGH_X, LOW_Y, HIGH_Y = 16, 17, 18, 19  # bounds of the slopes x/z and y/z; see `geometry`
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
@@ -95,7 +86,7 @@ def group_of(scene: Scene, row: int) -> tuple[Inputs, int]:
 
 
 class Limits(NamedTuple):
-    """What is drawn of the scene."""
+    """Image size, culling, and the harmonics in use."""
 
     near: float
     far: float
@@ -109,48 +100,49 @@ class Limits(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """Per Gaussian that can be seen: record, number in the input, sort key and hits."""
+    """Per visible Gaussian: record, number in the input, sort key and intersections."""
 
     records: FloatArray
     ids: IntArray
     keys: IntArray  # bit patterns of the depths, which sort as the depths do
-    num_hits: IntArray
-    first_hit: IntArray
+    num_intersections: IntArray
+    first_intersection: IntArray
     group_bits: IntArray  # per group: bit i is set if Gaussian i has a slot
     group_slot: IntArray  # per group: its first slot
     chunk_count: IntArray  # per chunk: its number of slots
 
 
-class Drawing(NamedTuple):
-    """What the pixel stages draw."""
+class TileLists(NamedTuple):
+    """The Gaussians of every tile, nearest first, and the image they are blended into."""
 
     records: FloatArray  # Gaussians, by slot
-    entries: IntArray  # lists of all tiles: entry i is slot and hit at 2·i and 2·i + 1; see `bin`
-    tile_starts: LongArray  # where each tile's list begins, with the end behind the last
+    # All lists: entry i has a slot at 2·i and an intersection at 2·i + 1; see `bin`.
+    entries: IntArray
+    tile_offsets: LongArray  # where each tile's list begins, with the end behind the last
     width: int
     height: int
     alpha_clamp: float  # largest opacity at a pixel
 
 
-class Canvas(NamedTuple):
-    """What was drawn."""
+class Buffers(NamedTuple):
+    """The rendered image, and what the backward pass needs of it."""
 
-    picture: FloatArray  # a plane of height · width for each feature
-    transmittances: FloatArray  # what still shines through, one plane
+    features: FloatArray  # a plane of height · width for each feature
+    transmittances: FloatArray  # one plane
     stops: IntArray  # for the 256 pixels of each tile, block by block: entries that were tried
     contributed: ByteArray  # 1 for each slot that got any weight; empty if not asked for
     centred: ByteArray  # 1 for each slot that got weight at its own centre; likewise
 
 
-class CanvasGradients(NamedTuple):
-    """Gradients of the loss by what was drawn."""
+class ImageGradients(NamedTuple):
+    """Gradients of the loss with respect to the image."""
 
-    picture: FloatArray
+    features: FloatArray
     transmittances: FloatArray
 
 
-class Hits(NamedTuple):
+class Intersections(NamedTuple):
     """What each pair of a Gaussian and a tile adds to the gradients."""
 
-    sums: FloatArray  # HIT numbers each
+    sums: FloatArray  # INTERSECTION numbers each
     used: ByteArray  # 1 if the numbers were written; otherwise they are anything and count as zero

@@ -1,10 +1,10 @@
 """Memory that is used again, because fresh memory is slow.
 
 The system gives out fresh memory in pages, and fills each with zeros when it is first touched: for
-the tens of megabytes of a picture and its gradients that takes as long as projecting them. Here
+the tens of megabytes of an image and its gradients that takes as long as projecting them. Here
 memory that is no longer in use is kept for the next call.
 
-Nobody has to say when that is. A piece of memory is owned by the arrays that show it, and comes
+No explicit release is needed. A piece of memory is owned by the arrays that show it, and comes
 back when the last of them is gone, wherever it had got to: an intermediate array at the end of its
 stage, what gradients need with the graph that holds it, a gradient when the optimizer forgets it.
 
@@ -46,7 +46,7 @@ class Pieces:
         self.kept: list[ByteArray] = []
 
     def take(self, num_bytes: int) -> ByteArray:
-        """A piece of at least so many bytes, which begins at a cache line and holds anything."""
+        """A cache-aligned piece of at least `num_bytes`, not initialised."""
         with self._lock:
             best = -1
             for number, piece in enumerate(self.kept):
@@ -94,7 +94,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def empty(size: int, dtype: npt.DTypeLike = np.float32) -> Array:
-    """An array that begins at a cache line and holds anything."""
+    """A cache-aligned array, not initialised."""
     num_bytes = size * np.dtype(dtype).itemsize
     if num_bytes < _SMALLEST:
         return aligned_empty(size, dtype)
@@ -102,7 +102,7 @@ def empty(size: int, dtype: npt.DTypeLike = np.float32) -> Array:
 
 
 def zeros(size: int, dtype: npt.DTypeLike = np.float32) -> Array:
-    """An array of zeros that begins at a cache line."""
+    """A cache-aligned array of zeros."""
     array = empty(size, dtype)
     array.fill(0)
     return array

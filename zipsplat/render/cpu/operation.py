@@ -10,16 +10,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from zipsplat.render.cpu.layout import CanvasGradients, FloatArray, Inputs, Limits, Scene
+from zipsplat.render._rules import FRUSTUM_MARGIN
+from zipsplat.render.cpu.layout import FloatArray, ImageGradients, Inputs, Limits, Scene
 from zipsplat.render.cpu.memory import empty, zeros
-from zipsplat.render.cpu.view import View, draw, scene_of, undraw
-
-_FRUSTUM_MARGIN = 0.3  # of half the picture; slopes are held this far outside of it
+from zipsplat.render.cpu.view import View, render_view, render_view_backward, scene_of
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is drawn how: everything that has no gradient.
+    """Everything about a render that has no gradient.
 
     Args:
         K: (V, 3, 3) float32 intrinsics.
@@ -48,11 +47,11 @@ class Rasterize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, plan: Plan, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw all views."""
+        """Render all views."""
         scene, rotations, centres = _arrays(tensors)
         cameras = _cameras(plan, rotations, centres)
         views = [
-            draw(
+            render_view(
                 scene,
                 camera,
                 plan.limits,
@@ -64,8 +63,8 @@ class Rasterize(torch.autograd.Function):
             for camera in cameras
         ]
         size = (plan.limits.height, plan.limits.width)
-        features = _stacked([v.canvas.picture for v in views], (plan.num_features, *size))
-        transmittances = _stacked([v.canvas.transmittances for v in views], size)
+        features = _stacked([v.buffers.features for v in views], (plan.num_features, *size))
+        transmittances = _stacked([v.buffers.transmittances for v in views], size)
         masks = torch.from_numpy(
             np.array([[v.contributed for v in views], [v.centred for v in views]], bool)
         )
@@ -92,13 +91,13 @@ class Rasterize(torch.autograd.Function):
         by_rotation = torch.zeros_like(tensors[5])
         by_centre = torch.zeros_like(tensors[6])
         for number, camera in enumerate(ctx.cameras):
-            of_camera = undraw(
+            of_camera = render_view_backward(
                 ctx.scene,
                 camera,
                 plan.limits,
                 plan.num_features,
                 views[number],
-                CanvasGradients(_flat(v_features[number]), _flat(v_transmittances[number])),
+                ImageGradients(_flat(v_features[number]), _flat(v_transmittances[number])),
                 gradients,
                 number == 0,
                 plan.num_threads,
@@ -139,12 +138,12 @@ def _cameras(plan: Plan, rotations: FloatArray, centres: FloatArray) -> list[Flo
     """One row of numbers per camera; see `layout`."""
     cameras = []
     for K, rotation, centre in zip(plan.K, rotations, centres, strict=True):
-        held: list[float] = []
+        bounds: list[float] = []
         for axis, extent in ((0, plan.limits.width), (1, plan.limits.height)):
             focal, principal = float(K[axis, axis]), float(K[axis, 2])
-            margin = _FRUSTUM_MARGIN * 0.5 * extent / focal
-            held += [-principal / focal - margin, (extent - principal) / focal + margin]
+            margin = FRUSTUM_MARGIN * 0.5 * extent / focal
+            bounds += [-principal / focal - margin, (extent - principal) / focal + margin]
         intrinsics = [K[0, 0], K[1, 1], K[0, 2], K[1, 2]]
-        numbers = [*rotation.reshape(-1), *centre, *intrinsics, *held]
+        numbers = [*rotation.reshape(-1), *centre, *intrinsics, *bounds]
         cameras.append(np.array(numbers, np.float32))
     return cameras

@@ -46,7 +46,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def set_num_threads(num_threads: int | None) -> None:
-    """Choose how many threads draw a picture; None for the default.
+    """Choose how many threads render an image; None for the default.
 
     Raises:
         ValueError: if the number is not positive.
@@ -57,13 +57,13 @@ def set_num_threads(num_threads: int | None) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads draw a picture.
+    """How many threads render an image.
 
     The number that was set; otherwise `$ZIPSPLAT_NUM_THREADS`; otherwise 1 in a data-loading
     worker and torch's number elsewhere.
 
     Raises:
-        ValueError: if the variable is no positive number.
+        ValueError: if the variable is not a positive number.
     """
     if _threads.chosen is not None:
         return _threads.chosen

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from zipsplat.render._rules import ALPHA_MIN, EXTENT_MAX, LOG2_ALPHA_MIN, TWO_LN_2
 from zipsplat.render.cpu.compiler import inline, kernel
 from zipsplat.render.cpu.ellipse import row_span, tile_span
 from zipsplat.render.cpu.geometry import (
@@ -23,7 +24,6 @@ from zipsplat.render.cpu.layout import (
     FOCAL_X,
     FOCAL_Y,
     GROUP,
-    LOG2_ALPHA_MIN,
     PRINCIPAL_X,
     PRINCIPAL_Y,
     RECORD,
@@ -65,10 +65,9 @@ from zipsplat.render.cpu.simd_memory import (
     transpose,
 )
 
-_ALPHA_MIN = np.float32(1 / 255)
+_ALPHA_MIN = np.float32(ALPHA_MIN)
 PROJECT_FLOATS = (COLUMNS + 2 * GROUP) * GROUP  # of working memory
 _LOG2_E = math.log2(math.e)
-_EXTENT_MAX = 3.33
 # The ellipse that tiles are chosen by is a little larger than alpha = 1/255, so that rounding
 # never loses a pixel to which the pixel stage would have given colour.
 _MARGIN_FACTOR, _MARGIN = 1.001, 0.002
@@ -94,10 +93,10 @@ def unit(offset: Vec3) -> Vec3:
 def _in_view(
     projection: Projection, mean_x: Floats, mean_y: Floats, opacity: Floats, limits: Limits
 ) -> Mask:
-    """Gaussians that the rules of gsplat 1.5 keep; numbers that are none fail every test."""
+    """Gaussians that pass gsplat 1.5's culling; NaN fails every comparison."""
     z = projection.p.z
     ellipse = projection.ellipse
-    level = minimum(1.3862943611 * (log2(opacity) - LOG2_ALPHA_MIN), _EXTENT_MAX * _EXTENT_MAX)
+    level = minimum(TWO_LN_2 * (log2(opacity) - LOG2_ALPHA_MIN), EXTENT_MAX * EXTENT_MAX)
     radius_x = ceil(sqrt(maximum(level, 0.0) * ellipse.a))
     radius_y = ceil(sqrt(maximum(level, 0.0) * ellipse.c))
     deep_enough = (z >= limits.near) & (z <= limits.far)
@@ -105,7 +104,7 @@ def _in_view(
     overlaps_x = (mean_x + radius_x > 0.0) & (mean_x - radius_x < limits.width)
     overlaps_y = (mean_y + radius_y > 0.0) & (mean_y - radius_y < limits.height)
     kept: Mask = deep_enough & large_enough & overlaps_x & overlaps_y & (opacity >= _ALPHA_MIN)
-    # Whatever is infinite or no number makes the sum so, and then x − x is no number.
+    # An infinity or NaN propagates into the sum, and then x − x is NaN.
     total = mean_x + mean_y + ellipse.A + ellipse.B + ellipse.C + opacity + z
     return kept & is_finite(total)
 
@@ -138,7 +137,7 @@ def _count_tiles(
 @inline
 def _outline(ellipse: Ellipse, log2_opacity: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """HALF_Y, SLOPE, STEEPEST_Y and HALF_WIDTH of a record."""
-    level = 1.3862943611 * (log2_opacity - LOG2_ALPHA_MIN) * _MARGIN_FACTOR + _MARGIN
+    level = TWO_LN_2 * (log2_opacity - LOG2_ALPHA_MIN) * _MARGIN_FACTOR + _MARGIN
     half_x = sqrt(level * ellipse.a)
     half_y = sqrt(level * ellipse.c)
     return half_y, ellipse.b / ellipse.c, ellipse.b / ellipse.a * half_x, sqrt(level / ellipse.A)
@@ -162,12 +161,12 @@ def _features(
     write_basis(limits.degree, unit(projection.offset), basis)
     rgb = color(used, table, basis)
     finite = is_finite(rgb.x + rgb.y + rgb.z)
-    return held_up(rgb.x), held_up(rgb.y), held_up(rgb.z), z, finite
+    return clamp_min_zero(rgb.x), clamp_min_zero(rgb.y), clamp_min_zero(rgb.z), z, finite
 
 
 @inline
-def held_up(x: Floats) -> Floats:
-    """X where it is not negative, 0 where it is; what is no number stays none."""
+def clamp_min_zero(x: Floats) -> Floats:
+    """max(x, 0), propagating NaN."""
     return select(x < 0.0, 0.0, x)
 
 
@@ -252,7 +251,7 @@ def project(
                     store(slots.records, slot * RECORD, load(rows, i * RECORD))
                     slots.ids[slot] = row + i
                     slots.keys[slot] = keys[i]
-                    slots.num_hits[slot] = counts[i]
+                    slots.num_intersections[slot] = counts[i]
                     slot += 1
             slots.group_bits[group] = bits
         slots.chunk_count[chunk] = slot - chunk * CHUNK

@@ -215,7 +215,7 @@ def _function(
 
             return signature(_NUMBA_TYPE[result], *args), lowered
 
-        # numba asks how many arguments there are; those of `build`, whose first is no argument too
+        # numba asks how many arguments there are; those of `build`, whose first is not an argument
         typed.__signature__ = inspect.signature(build)  # type: ignore[attr-defined]
         return compiled(typed)(build)
 

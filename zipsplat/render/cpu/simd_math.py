@@ -45,12 +45,12 @@ def log2(x: Floats) -> Floats:
 
 @inline
 def is_finite(x: Floats) -> Mask:
-    """Whether x is neither infinite nor no number."""
+    """True where x is finite."""
     return x - x >= 0.0
 
 
 @inline
 def clamp(x: Floats, low: Floats | float, high: Floats | float) -> Floats:
-    """X held between two bounds."""
+    """Clamp x between two bounds, propagating NaN."""
     raised = select(x < low, low, x)
     return select(raised > high, high, raised)

@@ -197,7 +197,7 @@ def _square_storer(_context: Any, array: Any, index: Any, stride: Any, value: An
 
 
 def _square_rows(context: Any, builder: Any, sig: Any, args: Any) -> list[Any]:
-    """Addresses of the four rows of a 4 × 4 square of a picture."""
+    """Addresses of the four rows of a 4 × 4 square of an image."""
     quarter = ir.VectorType(FLOATS.element, 4)
     index = context.cast(builder, args[1], sig.args[1], types.intp)
     stride = context.cast(builder, args[2], sig.args[2], types.intp)

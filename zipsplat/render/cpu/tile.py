@@ -1,4 +1,4 @@
-"""Tiles of the picture, and the planes of numbers that a tile has while it is worked on.
+"""Tiles of the image, and the planes of numbers that a tile has while it is worked on.
 
 A plane holds a number for each of the 256 pixels of a tile, block by block, so that a block is one
 vector. What the forward and the backward pixel stage need of tiles stands here.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from zipsplat.render.cpu.compiler import inline
-from zipsplat.render.cpu.layout import BLOCK, GROUP, TILE, Drawing, FloatArray
+from zipsplat.render.cpu.layout import BLOCK, GROUP, TILE, FloatArray, TileLists
 from zipsplat.render.cpu.simd import Floats, Mask, lane, lane_numbers, to_floats, with_lane, zeros
 from zipsplat.render.cpu.simd_memory import load, load_square, store, store_square
 
@@ -18,7 +18,7 @@ PLANE = BLOCKS * GROUP
 
 
 class Tile(NamedTuple):
-    """Its number, its upper left pixel, and the size of the picture."""
+    """Its number, its upper left pixel, and the size of the image."""
 
     number: int
     x: int
@@ -28,11 +28,11 @@ class Tile(NamedTuple):
 
 
 @inline
-def tile_at(drawing: Drawing, number: int) -> Tile:
+def tile_at(lists: TileLists, number: int) -> Tile:
     """The tile of a number."""
-    tiles_x = (drawing.width + TILE - 1) // TILE
+    tiles_x = (lists.width + TILE - 1) // TILE
     x, y = number % tiles_x * TILE, number // tiles_x * TILE
-    return Tile(number, x, y, drawing.width, drawing.height)
+    return Tile(number, x, y, lists.width, lists.height)
 
 
 @inline
@@ -48,8 +48,8 @@ def y_in_block() -> Floats:
 
 
 @inline
-def in_picture(tile: Tile, block: int) -> Mask:
-    """The pixels of a block that lie in the picture."""
+def in_image(tile: Tile, block: int) -> Mask:
+    """The pixels of a block that lie in the image."""
     left = tile.x + BLOCK * (block & 3)
     top = tile.y + BLOCK * (block >> 2)
     x, y = x_in_block() + (left + 2.0), y_in_block() + (top + 2.0)
@@ -58,29 +58,29 @@ def in_picture(tile: Tile, block: int) -> Mask:
 
 
 @inline
-def write_block(picture: FloatArray, tile: Tile, block: int, value: Floats) -> None:
-    """Write a block to one channel of the picture, as far as it lies in it."""
+def write_block(image: FloatArray, tile: Tile, block: int, value: Floats) -> None:
+    """Write a block to one channel of the image, as far as it lies in it."""
     left = tile.x + BLOCK * (block & 3)
     top = tile.y + BLOCK * (block >> 2)
     if left + BLOCK <= tile.width and top + BLOCK <= tile.height:
-        store_square(picture, top * tile.width + left, tile.width, value)
+        store_square(image, top * tile.width + left, tile.width, value)
         return
     for y in range(min(BLOCK, tile.height - top)):
         for x in range(min(BLOCK, tile.width - left)):
-            picture[(top + y) * tile.width + left + x] = lane(value, y * BLOCK + x)
+            image[(top + y) * tile.width + left + x] = lane(value, y * BLOCK + x)
 
 
 @inline
-def read_block(picture: FloatArray, tile: Tile, block: int) -> Floats:
-    """A block of one channel of the picture; zero outside of it."""
+def read_block(image: FloatArray, tile: Tile, block: int) -> Floats:
+    """A block of one channel of the image; zero outside of it."""
     left = tile.x + BLOCK * (block & 3)
     top = tile.y + BLOCK * (block >> 2)
     if left + BLOCK <= tile.width and top + BLOCK <= tile.height:
-        return load_square(picture, top * tile.width + left, tile.width)
+        return load_square(image, top * tile.width + left, tile.width)
     value = zeros()
     for y in range(min(BLOCK, tile.height - top)):
         for x in range(min(BLOCK, tile.width - left)):
-            number = picture[(top + y) * tile.width + left + x]
+            number = image[(top + y) * tile.width + left + x]
             value = with_lane(value, y * BLOCK + x, number)
     return value
 

@@ -1,4 +1,4 @@
-"""One picture, stage by stage: project, bin, blend; and the same for its gradients."""
+"""One image, stage by stage: project, bin, blend; and the same for its gradients."""
 
 from __future__ import annotations
 
@@ -8,53 +8,57 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zipsplat.render.cpu.backward import BACKWARD_FLOATS, unblender
 from zipsplat.render.cpu.batch import BATCH
 from zipsplat.render.cpu.bin import (
     SORT_INTS,
     Sortable,
     fill_tiles,
-    list_hits,
-    number_hits,
+    list_intersections,
+    number_intersections,
     sort_slots,
 )
-from zipsplat.render.cpu.forward import FORWARD_FLOATS, blender
+from zipsplat.render.cpu.blend import BLEND_FLOATS, blend_kernel
+from zipsplat.render.cpu.blend_backward import BLEND_BACKWARD_FLOATS, blend_backward_kernel
 from zipsplat.render.cpu.layout import (
     CHUNK,
     GROUP,
-    HIT,
+    INTERSECTION,
     RECORD,
     TILE,
+    Buffers,
     ByteArray,
-    Canvas,
-    CanvasGradients,
     DoubleArray,
-    Drawing,
     FloatArray,
-    Hits,
+    ImageGradients,
     Inputs,
     IntArray,
+    Intersections,
     Limits,
     LongArray,
     Scene,
     Slots,
+    TileLists,
     Workspace,
 )
 from zipsplat.render.cpu.memory import empty, zeros
 from zipsplat.render.cpu.pool import run
 from zipsplat.render.cpu.project import PROJECT_FLOATS, project
+from zipsplat.render.cpu.project_backward import (
+    CAMERA_SUMS,
+    PROJECT_BACKWARD_FLOATS,
+    project_backward,
+)
 from zipsplat.render.cpu.simd_memory import aligned_empty
-from zipsplat.render.cpu.unproject import CAMERA_SUMS, UNPROJECT_FLOATS, unproject
 
-_MAX_HITS = 2**31 - 1 - 2 * BATCH
+_MAX_INTERSECTIONS = 2**31 - 1 - 2 * BATCH
 _PARTS_PER_THREAD = 4
-_WORK_FLOATS = max(FORWARD_FLOATS, BACKWARD_FLOATS, PROJECT_FLOATS, UNPROJECT_FLOATS)
+_WORK_FLOATS = max(BLEND_FLOATS, BLEND_BACKWARD_FLOATS, PROJECT_FLOATS, PROJECT_BACKWARD_FLOATS)
 _WORK_INTS = SORT_INTS  # the largest need
 _BUCKETS_PER_THREAD = 2
 _MAX_BUCKETS = 16
 _SMALLEST_BUCKET = 1 << 13  # Gaussians; fewer are sooner listed than handed to another thread
-_SAMPLED = 32  # one key of so many tells where buckets of depths begin
-_TILE_COST = 24  # what an empty tile costs, in hits
+_SAMPLED = 32  # every 32nd key is sampled to find where buckets of depth begin
+_TILE_COST = 24  # what an empty tile costs, in intersections
 
 
 def scene_of(inputs: Inputs) -> Scene:
@@ -75,17 +79,17 @@ def _tail(array: FloatArray, num: int, tail_row: int) -> FloatArray:
 
 @dataclass(frozen=True)
 class View:
-    """One drawn picture, and what its gradients need."""
+    """One rendered image, and what its gradients need."""
 
     slots: Slots
-    drawing: Drawing
-    num_hits: int
-    canvas: Canvas
+    lists: TileLists
+    num_intersections: int
+    buffers: Buffers
     contributed: ByteArray  # (N,) if asked for, else (0,)
     centred: ByteArray
 
 
-def draw(
+def render_view(
     scene: Scene,
     camera: FloatArray,
     limits: Limits,
@@ -94,7 +98,7 @@ def draw(
     with_masks: bool,
     num_threads: int,
 ) -> View:
-    """Draw one view.
+    """Render one view.
 
     Args:
         scene: the Gaussians.
@@ -106,26 +110,28 @@ def draw(
         num_threads: how many threads work.
     """
     slots = _project(scene, camera, limits, num_threads)
-    num_slots, num_hits = map(int, number_hits(slots))
-    entries, tile_starts = _bin(slots, limits, num_slots, num_hits, num_threads)
-    drawing = Drawing(slots.records, entries, tile_starts, limits.width, limits.height, alpha_clamp)
+    num_slots, num_intersections = map(int, number_intersections(slots))
+    entries, tile_offsets = _bin(slots, limits, num_slots, num_intersections, num_threads)
+    lists = TileLists(
+        slots.records, entries, tile_offsets, limits.width, limits.height, alpha_clamp
+    )
     num_masked = len(slots.ids) if with_masks else 0
-    canvas = _canvas(limits, num_features, num_masked)
-    blend = blender(num_features, with_masks)
+    buffers = _buffers(limits, num_features, num_masked)
+    blend = blend_kernel(num_features, with_masks)
 
     def blend_tiles(first: int, last: int) -> None:
-        blend(drawing, first, last, canvas, _workspace())
+        blend(lists, first, last, buffers, _workspace())
 
-    run(blend_tiles, tile_parts(tile_starts, num_threads), num_threads)
-    masks = (_by_gaussian(m, slots, scene.num) for m in (canvas.contributed, canvas.centred))
-    return View(slots, drawing, num_hits, canvas, *masks)
+    run(blend_tiles, tile_parts(tile_offsets, num_threads), num_threads)
+    masks = (_by_gaussian(m, slots, scene.num) for m in (buffers.contributed, buffers.centred))
+    return View(slots, lists, num_intersections, buffers, *masks)
 
 
-def _canvas(limits: Limits, num_features: int, num_masked: int) -> Canvas:
+def _buffers(limits: Limits, num_features: int, num_masked: int) -> Buffers:
     size = limits.width * limits.height
     num_tiles = -(-limits.width // TILE) * -(-limits.height // TILE)
-    return Canvas(
-        picture=empty(num_features * size),
+    return Buffers(
+        features=empty(num_features * size),
         transmittances=empty(size),
         stops=empty(num_tiles * TILE * TILE, np.int32),
         contributed=zeros(num_masked, np.uint8),
@@ -141,8 +147,8 @@ def _project(scene: Scene, camera: FloatArray, limits: Limits, num_threads: int)
         records=empty(size * RECORD),
         ids=empty(size, np.int32),
         keys=empty(size, np.int32),
-        num_hits=empty(size, np.int32),
-        first_hit=empty(size, np.int32),
+        num_intersections=empty(size, np.int32),
+        first_intersection=empty(size, np.int32),
         group_bits=empty(num_groups, np.int32),
         group_slot=empty(num_groups, np.int32),
         chunk_count=empty(num_chunks, np.int32),
@@ -164,25 +170,25 @@ def _project(scene: Scene, camera: FloatArray, limits: Limits, num_threads: int)
 
 
 def _bin(
-    slots: Slots, limits: Limits, num_slots: int, num_hits: int, num_threads: int
+    slots: Slots, limits: Limits, num_slots: int, num_intersections: int, num_threads: int
 ) -> tuple[IntArray, LongArray]:
-    """The lists of all tiles, and where each begins; see `layout.Drawing`."""
-    if num_hits > _MAX_HITS:
+    """The lists of all tiles, and where each begins; see `layout.TileLists`."""
+    if num_intersections > _MAX_INTERSECTIONS:
         raise MemoryError(
-            f"{num_slots} visible Gaussians touch {num_hits} tiles, more than the CPU renderer "
-            f"can list ({_MAX_HITS}); draw a smaller picture or smaller Gaussians"
+            f"{num_slots} visible Gaussians touch {num_intersections} tiles, more than the CPU "
+            f"renderer can list ({_MAX_INTERSECTIONS}); render a smaller image or smaller Gaussians"
         )
     tiles_x = -(-limits.width // TILE)
     tiles_y = -(-limits.height // TILE)
-    listed = _list(slots, num_hits, tiles_x, tiles_y, num_threads)
+    listed = _list(slots, num_intersections, tiles_x, tiles_y, num_threads)
     tile_counts = listed.tile_counts.sum(axis=0, dtype=np.int64)  # (buckets, tiles)
-    tile_starts = np.zeros(tiles_x * tiles_y + 1, np.int64)
-    np.cumsum(tile_counts.sum(axis=0), out=tile_starts[1:])
-    cursors = tile_starts[:-1] + np.cumsum(tile_counts, axis=0) - tile_counts
+    tile_offsets = np.zeros(tiles_x * tiles_y + 1, np.int64)
+    np.cumsum(tile_counts.sum(axis=0), out=tile_offsets[1:])
+    cursors = tile_offsets[:-1] + np.cumsum(tile_counts, axis=0) - tile_counts
     piece_starts = listed.part_starts[:, None] + _sums_before(listed.slot_counts.T).T
     bucket_starts = _sums_before(listed.slot_counts.sum(axis=0))
-    entries = empty(2 * (num_hits + 2 * BATCH), np.int32)
-    entries[2 * num_hits :] = 0
+    entries = empty(2 * (num_intersections + 2 * BATCH), np.int32)
+    entries[2 * num_intersections :] = 0
     memory = [empty(num_slots, np.int32) for _ in range(4)]
 
     def fill_bucket(bucket: int, _last: int) -> None:
@@ -193,31 +199,33 @@ def _bin(
         starts = piece_starts[:, bucket].copy()
         in_first = sort_slots(listed.parted, starts, counts, first, second, _workspace())
         order = (first if in_first else second).slots
-        fill_tiles(slots, order, listed.hit_tiles, cursors[bucket], entries.view(np.int64))
+        fill_tiles(slots, order, listed.intersection_tiles, cursors[bucket], entries.view(np.int64))
 
     buckets = range(len(tile_counts))
     run(fill_bucket, [(bucket, bucket + 1) for bucket in buckets], num_threads)
-    return entries, tile_starts
+    return entries, tile_offsets
 
 
 @dataclass(frozen=True)
 class _Listed:
-    """Tiles of all hits, and slots parted by depth; of each part of the chunks."""
+    """Tiles of all intersections, and slots split by depth, for each part of the chunks."""
 
-    hit_tiles: IntArray
+    intersection_tiles: IntArray
     parted: Sortable
     part_starts: LongArray  # (parts,) where the slots of each begin in `parted`
     slot_counts: IntArray  # (parts, buckets)
     tile_counts: IntArray  # (parts, buckets, tiles)
 
 
-def _list(slots: Slots, num_hits: int, tiles_x: int, tiles_y: int, num_threads: int) -> _Listed:
+def _list(
+    slots: Slots, num_intersections: int, tiles_x: int, tiles_y: int, num_threads: int
+) -> _Listed:
     parts = even_parts(len(slots.chunk_count), num_threads)
     numbers = {first: number for number, (first, _) in enumerate(parts)}
     edges = _bucket_edges(slots, num_threads)
     size = len(slots.chunk_count) * CHUNK
     listed = _Listed(
-        hit_tiles=empty(num_hits + 1, np.int32),
+        intersection_tiles=empty(num_intersections + 1, np.int32),
         parted=Sortable(empty(size, np.int32), empty(size, np.int32)),
         part_starts=np.array([first * CHUNK for first, _ in parts], np.int64),
         slot_counts=np.empty((len(parts), len(edges) + 1), np.int32),
@@ -226,14 +234,14 @@ def _list(slots: Slots, num_hits: int, tiles_x: int, tiles_y: int, num_threads: 
 
     def list_chunks(first: int, last: int) -> None:
         number = numbers[first]
-        list_hits(
+        list_intersections(
             slots,
             tiles_x,
             tiles_y,
             first,
             last,
             edges,
-            listed.hit_tiles,
+            listed.intersection_tiles,
             listed.parted,
             listed.slot_counts[number],
             listed.tile_counts[number].reshape(-1),
@@ -296,13 +304,13 @@ def even_parts(num: int, num_threads: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def tile_parts(tile_starts: LongArray, num_threads: int) -> list[tuple[int, int]]:
+def tile_parts(tile_offsets: LongArray, num_threads: int) -> list[tuple[int, int]]:
     """Cut the tiles into ranges that take about equal time."""
-    num_tiles = len(tile_starts) - 1
+    num_tiles = len(tile_offsets) - 1
     if num_threads == 1 and num_tiles > 0:
         return [(0, num_tiles)]
     num_parts = min(num_tiles, num_threads * _PARTS_PER_THREAD)
-    cost = tile_starts + _TILE_COST * np.arange(num_tiles + 1)
+    cost = tile_offsets + _TILE_COST * np.arange(num_tiles + 1)
     inner = np.searchsorted(cost, cost[-1] * np.arange(1, num_parts) / num_parts).tolist()
     edges = sorted({0, *inner, num_tiles})
     return list(itertools.pairwise(edges))
@@ -316,13 +324,13 @@ class ViewGradients:
     centre: DoubleArray  # (3,)
 
 
-def undraw(
+def render_view_backward(
     scene: Scene,
     camera: FloatArray,
     limits: Limits,
     num_features: int,
     view: View,
-    v_canvas: CanvasGradients,
+    v_image: ImageGradients,
     gradients: Inputs,
     fresh: bool,
     num_threads: int,
@@ -330,28 +338,28 @@ def undraw(
     """Gradients of one view.
 
     Args:
-        scene: as given to `draw`, and so on.
+        scene: as given to `render_view`, and so on.
         camera: see `layout`.
         limits: see `layout`.
         num_features: 1, 3 or 4.
-        view: what `draw` returned.
-        v_canvas: gradients of the loss by picture and transmittances.
+        view: what `render_view` returned.
+        v_image: gradients of the loss with respect to image and transmittances.
         gradients: arrays like the scene's.
         fresh: whether `gradients` is written; otherwise it is added to.
         num_threads: how many threads work.
     """
-    hits = _unblend(num_features, view, v_canvas, num_threads)
+    intersections = _blend_backward(num_features, view, v_image, num_threads)
     num_chunks = len(view.slots.chunk_count)
     camera_sums = np.zeros(num_chunks * CAMERA_SUMS, np.float64)
 
-    def unproject_chunks(first: int, last: int) -> None:
-        unproject(
+    def project_chunks_backward(first: int, last: int) -> None:
+        project_backward(
             scene,
             camera,
             limits,
             view.slots,
             num_features,
-            hits,
+            intersections,
             fresh,
             gradients,
             camera_sums,
@@ -360,17 +368,22 @@ def undraw(
             _workspace(),
         )
 
-    run(unproject_chunks, even_parts(num_chunks, num_threads), num_threads)
+    run(project_chunks_backward, even_parts(num_chunks, num_threads), num_threads)
     sums = camera_sums.reshape(num_chunks, CAMERA_SUMS).sum(axis=0)
     return ViewGradients(sums[:9].reshape(3, 3), sums[9:])
 
 
-def _unblend(num_features: int, view: View, v_canvas: CanvasGradients, num_threads: int) -> Hits:
-    hits = Hits(empty(view.num_hits * HIT + GROUP), zeros(view.num_hits, np.uint8))
-    unblend = unblender(num_features)
+def _blend_backward(
+    num_features: int, view: View, v_image: ImageGradients, num_threads: int
+) -> Intersections:
+    intersections = Intersections(
+        empty(view.num_intersections * INTERSECTION + GROUP),
+        zeros(view.num_intersections, np.uint8),
+    )
+    blend_backward = blend_backward_kernel(num_features)
 
-    def unblend_tiles(first: int, last: int) -> None:
-        unblend(view.drawing, first, last, view.canvas, v_canvas, hits, _workspace())
+    def blend_tiles_backward(first: int, last: int) -> None:
+        blend_backward(view.lists, first, last, view.buffers, v_image, intersections, _workspace())
 
-    run(unblend_tiles, tile_parts(view.drawing.tile_starts, num_threads), num_threads)
-    return hits
+    run(blend_tiles_backward, tile_parts(view.lists.tile_offsets, num_threads), num_threads)
+    return intersections

@@ -1,9 +1,9 @@
 """Third stage: blend the Gaussians of each tile, front to back.
 
-Per pixel, T is what still shines through. A Gaussian of opacity α adds α·T times its features, and
+Per pixel, T is the transmittance. A Gaussian of opacity α adds α·T times its features, and
 T becomes T·(1 − α), unless that is at most 1e-4: then the Gaussian is left out and the pixel is
 done. A pixel that is done carries T with a minus sign, which makes all further weights vanish
-without a branch; pixels outside of the picture begin that way. How far down its tile's list a pixel
+without a branch; pixels outside of the image begin that way. How far down its tile's list a pixel
 got is kept for the gradients.
 """
 
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from zipsplat.render._rules import TRANSMITTANCE_MIN
 from zipsplat.render.cpu.batch import (
     BATCH,
     BATCH_SIZE,
@@ -33,10 +34,9 @@ from zipsplat.render.cpu.layout import (
     MEAN_Y,
     RECORD,
     TILE,
-    TRANSMITTANCE_MIN,
-    Canvas,
-    Drawing,
+    Buffers,
     FloatArray,
+    TileLists,
     Workspace,
 )
 from zipsplat.render.cpu.simd import (
@@ -56,7 +56,7 @@ from zipsplat.render.cpu.tile import (
     PLANE,
     Features,
     Tile,
-    in_picture,
+    in_image,
     load_features,
     store_features,
     tile_at,
@@ -65,38 +65,38 @@ from zipsplat.render.cpu.tile import (
     y_in_block,
 )
 
-FORWARD_FLOATS = 5 * PLANE + BATCH_SIZE  # of working memory
+BLEND_FLOATS = 5 * PLANE + BATCH_SIZE  # of working memory
 _STOP = np.float32(TRANSMITTANCE_MIN)
 
 
 class State(NamedTuple):
     """What the pixels of a tile have received so far."""
 
-    T: FloatArray  # what still shines through; negative if the pixel is done
+    T: FloatArray  # transmittance; negative if the pixel is done
     planes: FloatArray  # the features
 
 
 @inline
-def _begin_tile(tile: Tile, state: State, canvas: Canvas) -> int:
-    """Set the state; returns the blocks that have pixels in the picture, one bit each."""
+def _begin_tile(tile: Tile, state: State, buffers: Buffers) -> int:
+    """Set the state; returns the blocks that have pixels in the image, one bit each."""
     alive = 0
     for block in range(BLOCKS):
-        inside = in_picture(tile, block)
+        inside = in_image(tile, block)
         store(state.T, block * GROUP, select(inside, 1.0, -1.0))
         alive |= int(any_lane(inside)) << block
     state.planes[:] = 0.0
-    canvas.stops[tile.number * PLANE : (tile.number + 1) * PLANE] = 0
+    buffers.stops[tile.number * PLANE : (tile.number + 1) * PLANE] = 0
     return alive
 
 
 @inline
-def _write_tile(num_features: int, tile: Tile, state: State, canvas: Canvas) -> None:
+def _write_tile(num_features: int, tile: Tile, state: State, buffers: Buffers) -> None:
     size = tile.width * tile.height
     for block in range(BLOCKS):
-        write_block(canvas.transmittances, tile, block, absolute(load(state.T, block * GROUP)))
+        write_block(buffers.transmittances, tile, block, absolute(load(state.T, block * GROUP)))
         for feature in range(num_features):
             value = load(state.planes, feature * PLANE + block * GROUP)
-            write_block(canvas.picture[feature * size : (feature + 1) * size], tile, block, value)
+            write_block(buffers.features[feature * size : (feature + 1) * size], tile, block, value)
 
 
 @inline
@@ -122,15 +122,15 @@ def _find_centres(batch: Batch, num: int, tile: Tile) -> None:
 
 
 @inline
-def _mark(batch: Batch, j: int, block: int, weight: Floats, canvas: Canvas) -> None:
+def _mark(batch: Batch, j: int, block: int, weight: Floats, buffers: Buffers) -> None:
     """Note that Gaussian j got weight in a block, and whether at its own centre."""
     weighted = pack(weight > 0.0)
     slot = batch.slots[j]
     if weighted != 0:
-        canvas.contributed[slot] = 1
+        buffers.contributed[slot] = 1
     centre = batch.centres[j]
     if centre >> 4 == block and weighted >> (centre & 15) & 1:
-        canvas.centred[slot] = 1
+        buffers.centred[slot] = 1
 
 
 @inline
@@ -155,7 +155,7 @@ def _blend_block(
     tried: int,
     clamp: float,
     state: State,
-    canvas: Canvas,
+    buffers: Buffers,
 ) -> bool:
     """Blend a batch into one block; returns whether any pixel still takes colour.
 
@@ -165,7 +165,7 @@ def _blend_block(
     x, y = x_in_block(), y_in_block()
     T = load(state.T, block * GROUP)
     features = load_features(num_features, state.planes, block)
-    stop = load_ints(canvas.stops, stop_at)
+    stop = load_ints(buffers.stops, stop_at)
     left = members(batch, block)
     while left != 0:
         j = lowest_bit(left)
@@ -179,41 +179,41 @@ def _blend_block(
         stop = select_ints(open_, tried + 1 + j, stop)
         features = _add_weighted(features, weight, batch.records, item(batch.slots, j))
         if with_masks:
-            _mark(batch, j, block, weight, canvas)
+            _mark(batch, j, block, weight, buffers)
     store(state.T, block * GROUP, T)
     store_features(num_features, state.planes, block, features)
-    store_ints(canvas.stops, stop_at, stop)
+    store_ints(buffers.stops, stop_at, stop)
     return any_lane(T > 0.0)
 
 
 @functools.cache
-def blender(num_features: int, with_masks: bool) -> Callable[..., Any]:
+def blend_kernel(num_features: int, with_masks: bool) -> Callable[..., Any]:
     """The kernel for this many features (1, 3 or 4), with or without per-Gaussian masks."""
 
     @kernel
     def blend(
-        drawing: Drawing, first_tile: int, last_tile: int, canvas: Canvas, work: Workspace
+        lists: TileLists, first_tile: int, last_tile: int, buffers: Buffers, work: Workspace
     ) -> None:
-        """Draw some tiles.
+        """Render some tiles.
 
         Args:
-            drawing: Gaussians and lists.
-            first_tile: first tile to be drawn.
+            lists: the Gaussians of every tile.
+            first_tile: first tile to be rendered.
             last_tile: the one behind the last.
-            canvas: receives what is drawn.
+            buffers: receives features, transmittances and masks.
             work: memory to work in.
         """
         state = State(work.floats[:PLANE], work.floats[PLANE : 5 * PLANE])
-        batch = batch_in(drawing, work.floats[5 * PLANE :], work.ints)
-        clamp = np.float32(drawing.alpha_clamp)
+        batch = batch_in(lists, work.floats[5 * PLANE :], work.ints)
+        clamp = np.float32(lists.alpha_clamp)
         for number in range(first_tile, last_tile):
-            tile = tile_at(drawing, number)
-            alive = _begin_tile(tile, state, canvas)
-            start, end = drawing.tile_starts[number], drawing.tile_starts[number + 1]
+            tile = tile_at(lists, number)
+            alive = _begin_tile(tile, state, buffers)
+            start, end = lists.tile_offsets[number], lists.tile_offsets[number + 1]
             first = start
             while first < end and alive != 0:
                 last = min(first + BATCH, end)
-                touched = prepare(drawing, tile, first, last, alive, batch, last)
+                touched = prepare(lists, tile, first, last, alive, batch, last)
                 if with_masks:
                     _find_centres(batch, last - first, tile)
                 while touched != 0:
@@ -221,10 +221,10 @@ def blender(num_features: int, with_masks: bool) -> Callable[..., Any]:
                     touched &= touched - 1
                     tried = first - start
                     if not _blend_block(
-                        num_features, with_masks, batch, tile, block, tried, clamp, state, canvas
+                        num_features, with_masks, batch, tile, block, tried, clamp, state, buffers
                     ):
                         alive &= ~(1 << block)
                 first = last
-            _write_tile(num_features, tile, state, canvas)
+            _write_tile(num_features, tile, state, buffers)
 
     return blend

@@ -1,4 +1,4 @@
-"""Degrees of real spherical harmonics and their number of coefficients; needs no PyTorch."""
+"""Constants of real spherical harmonics, and their number of coefficients; needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ import math
 
 MAX_DEGREE = 3
 SH_C0 = 0.28209479177387814
+# The factors of the basis functions of degrees 1, 2 and 3, shared with the CPU kernels and the
+# shaders of the web page.
+SH_C1 = 0.48860251190292
+SH_C2 = (1.0925484305920792, 0.9461746957575601, 0.3153915652525201, 0.5462742152960395)
+SH_C3 = (
+    0.5900435899266435,
+    2.890611442640554,
+    0.4570457994644658,
+    2.285228997322329,
+    1.865881662950577,
+    1.119528997770346,
+    1.445305721320277,
+)
+COLOR_OFFSET = 0.5  # colour = max(Σ coefficient · basis + COLOR_OFFSET, 0)
 
 
 def num_coeffs(degree: int) -> int:

@@ -1,18 +1,26 @@
-"""Last stage of the gradients: from the sums of the hits to the Gaussians and the camera."""
+"""Backward of `project`: from the sums of intersections to the Gaussians and the camera."""
 
 from __future__ import annotations
 
 from zipsplat.render.cpu.compiler import inline, kernel
 from zipsplat.render.cpu.geometry import Projection, Vec3, combined, dot, to_world
+from zipsplat.render.cpu.geometry_backward import (
+    ShapeGradient,
+    camera_row,
+    masked,
+    quat_gradient,
+    rotation_gradient,
+    shape_gradient,
+)
 from zipsplat.render.cpu.gradients import GroupGradients, add_group, add_rows, zero_group
 from zipsplat.render.cpu.layout import (
     CHUNK,
     GROUP,
-    HIT,
+    INTERSECTION,
     DoubleArray,
     FloatArray,
-    Hits,
     Inputs,
+    Intersections,
     Limits,
     Scene,
     Slots,
@@ -30,29 +38,23 @@ from zipsplat.render.cpu.shade import (
 )
 from zipsplat.render.cpu.simd import Floats, Mask, maximum, select, sqrt, unpack, zeros
 from zipsplat.render.cpu.simd_memory import item, lane_sums, load, load_table, store, store_rows
-from zipsplat.render.cpu.ungeometry import (
-    ShapeGradient,
-    camera_row,
-    masked,
-    quat_gradient,
-    rotation_gradient,
-    shape_gradient,
-)
 
 CAMERA_SUMS = 12  # gradients of the rotation, row by row, and of the centre
-UNPROJECT_FLOATS = (2 * COLUMNS + 2 * GROUP) * GROUP  # of working memory
+PROJECT_BACKWARD_FLOATS = (2 * COLUMNS + 2 * GROUP) * GROUP  # of working memory
 
 
 @inline
-def _gather(slots: Slots, slot: int, bits: int, hits: Hits, sums: FloatArray) -> tuple[Floats, ...]:
-    """Add up the hits of each Gaussian of a group; see `layout.HIT`. `sums` is memory for them."""
+def _gather(
+    slots: Slots, slot: int, bits: int, intersections: Intersections, sums: FloatArray
+) -> tuple[Floats, ...]:
+    """Sum the intersections of each Gaussian of a group, in `sums`; see `layout.INTERSECTION`."""
     for i in range(GROUP):
         total = zeros()
         if bits >> i & 1:
-            first = slots.first_hit[slot]
-            for hit in range(first, first + slots.num_hits[slot]):
-                if item(hits.used, hit):
-                    total = total + load(hits.sums, hit * HIT)
+            first = slots.first_intersection[slot]
+            for intersection in range(first, first + slots.num_intersections[slot]):
+                if item(intersections.used, intersection):
+                    total = total + load(intersections.sums, intersection * INTERSECTION)
             slot += 1
         store(sums, i * GROUP, total)
     return load_table(sums, 0, GROUP)
@@ -114,7 +116,7 @@ def _add_camera(
 
 
 @inline
-def _unproject_group(
+def _project_group_backward(
     scene: Scene,
     group: int,
     count: int,
@@ -122,7 +124,7 @@ def _unproject_group(
     limits: Limits,
     slots: Slots,
     num_features: int,
-    hits: Hits,
+    intersections: Intersections,
     fresh: bool,
     gradients: Inputs,
     of_camera: DoubleArray,
@@ -132,12 +134,12 @@ def _unproject_group(
     table = work.floats[: COLUMNS * GROUP]
     rows = work.floats[COLUMNS * GROUP : 2 * COLUMNS * GROUP]
     basis = work.floats[2 * COLUMNS * GROUP : (2 * COLUMNS + GROUP) * GROUP]
-    memory = work.floats[(2 * COLUMNS + GROUP) * GROUP : UNPROJECT_FLOATS]
+    memory = work.floats[(2 * COLUMNS + GROUP) * GROUP : PROJECT_BACKWARD_FLOATS]
     row = group * GROUP
     source, at = group_of(scene, row)
     bits = slots.group_bits[group]
     visible = unpack(bits)
-    sums = _gather(slots, slots.group_slot[group], bits, hits, memory)
+    sums = _gather(slots, slots.group_slot[group], bits, intersections, memory)
     v_rgb = Vec3(sums[6], sums[7], sums[8])
     v_depth = sums[6] if num_features == 1 else sums[9]
 
@@ -163,13 +165,13 @@ def _unproject_group(
 
 
 @kernel
-def unproject(
+def project_backward(
     scene: Scene,
     camera: FloatArray,
     limits: Limits,
     slots: Slots,
     num_features: int,
-    hits: Hits,
+    intersections: Intersections,
     fresh: bool,
     gradients: Inputs,
     camera_sums: DoubleArray,
@@ -185,7 +187,7 @@ def unproject(
         limits: see `layout`.
         slots: as `project` left them.
         num_features: 1 (depth), 3 (colour) or 4 (both).
-        hits: as `backward.unblender` left them.
+        intersections: as `blend_backward.blend_backward_kernel` left them.
         fresh: whether gradients are written; otherwise they are added.
         gradients: as the scene's inputs; receives the gradients of the loss.
         camera_sums: 12 numbers per chunk, zero; receives gradients by rotation and centre.
@@ -201,7 +203,7 @@ def unproject(
             row = group * GROUP
             count = min(GROUP, scene.num - row)
             if slots.group_bits[group] != 0:
-                _unproject_group(
+                _project_group_backward(
                     scene,
                     group,
                     count,
@@ -209,7 +211,7 @@ def unproject(
                     limits,
                     slots,
                     num_features,
-                    hits,
+                    intersections,
                     fresh,
                     gradients,
                     of_camera,

@@ -11,8 +11,8 @@ pixels stopped, but behind nearly opaque Gaussians the difference has lost its d
 were ten times less exact.)
 
 With s = α · ∂loss/∂α, everything that the ellipse needs are the sums over pixels of s, s·dx, s·dy,
-s·dx², s·dx·dy and s·dy². Each hit writes its own sums: no two threads ever add to the same number,
-and the order of additions does not depend on the number of threads.
+s·dx², s·dx·dy and s·dy². Each intersection writes its own sums: no two threads ever add to the same
+number, and the order of additions does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from zipsplat.render.cpu.layout import (
     BLOCK,
     FEATURE,
     GROUP,
-    HIT,
+    INTERSECTION,
     MEAN_X,
     MEAN_Y,
     RECORD,
-    Canvas,
-    CanvasGradients,
-    Drawing,
+    Buffers,
     FloatArray,
-    Hits,
+    ImageGradients,
     IntArray,
+    Intersections,
+    TileLists,
     Workspace,
 )
 from zipsplat.render.cpu.simd import (
@@ -74,10 +74,10 @@ from zipsplat.render.cpu.tile import (
 )
 
 _PAIR = 2 * GROUP  # per Gaussian and block of a batch: s and w of 16 pixels
-BACKWARD_FLOATS = 6 * PLANE + BATCH_SIZE + BATCH * BLOCKS * _PAIR  # of working memory
+BLEND_BACKWARD_FLOATS = 6 * PLANE + BATCH_SIZE + BATCH * BLOCKS * _PAIR  # of working memory
 
 
-class Walk(NamedTuple):
+class BackwardState(NamedTuple):
     """What the pixels of a tile carry along, and the gradients by their features."""
 
     T: FloatArray
@@ -87,17 +87,17 @@ class Walk(NamedTuple):
 
 @inline
 def _begin_tile(
-    num_features: int, tile: Tile, canvas: Canvas, v_canvas: CanvasGradients, walk: Walk
+    num_features: int, tile: Tile, buffers: Buffers, v_image: ImageGradients, state: BackwardState
 ) -> None:
     size = tile.width * tile.height
     for block in range(BLOCKS):
-        end = read_block(canvas.transmittances, tile, block)
-        v_end = read_block(v_canvas.transmittances, tile, block)
-        store(walk.T, block * GROUP, end)
-        store(walk.rest, block * GROUP, end * v_end)
+        end = read_block(buffers.transmittances, tile, block)
+        v_end = read_block(v_image.transmittances, tile, block)
+        store(state.T, block * GROUP, end)
+        store(state.rest, block * GROUP, end * v_end)
         for feature in range(num_features):
-            plane = v_canvas.picture[feature * size : (feature + 1) * size]
-            store(walk.v, feature * PLANE + block * GROUP, read_block(plane, tile, block))
+            plane = v_image.features[feature * size : (feature + 1) * size]
+            store(state.v, feature * PLANE + block * GROUP, read_block(plane, tile, block))
 
 
 @inline
@@ -165,7 +165,7 @@ def _sum_features(
     """Gradients by the features of one Gaussian, lane by lane.
 
     Not in the loop of `_sum_shape`: AVX2 has no registers for all ten sums, and took 1.2 times as
-    long for all of unblending.
+    long for all of the backward pass of blending.
     """
     zero = zeros()
     features = Features(zero, zero, zero, zero)
@@ -188,7 +188,7 @@ def _sum_features(
 def _sum_up(
     num_features: int, batch: Batch, j: int, tile: Tile, pairs: FloatArray, v: FloatArray
 ) -> Floats:
-    """The sums of one Gaussian over the pixels of its blocks; see `layout.HIT`."""
+    """The sums of one Gaussian over the pixels of its blocks; see `layout.INTERSECTION`."""
     s, sx, sy, sxx, sxy, syy = _sum_shape(batch, j, tile, pairs)
     f = _sum_features(num_features, batch, j, pairs, v)
     if num_features == 1:
@@ -212,20 +212,20 @@ def _dot(num_features: int, v: Features, records: FloatArray, slot: int) -> Floa
 
 
 @inline
-def _unblend_block(
+def _blend_block_backward(
     num_features: int,
     batch: Batch,
     block: int,
     stop: Ints,
     clamp: float,
-    walk: Walk,
+    state: BackwardState,
     pairs: FloatArray,
 ) -> None:
     """Write s and w of each Gaussian of a batch that touches the block; `stop` counts from it."""
     at = block * GROUP
     x, y = x_in_block(), y_in_block()
-    T, rest = load(walk.T, at), load(walk.rest, at)
-    v_pixel = load_features(num_features, walk.v, block)
+    T, rest = load(state.T, at), load(state.rest, at)
+    v_pixel = load_features(num_features, state.v, block)
     left = members(batch, block)
     while left != 0:
         j = highest_bit(left)
@@ -243,87 +243,93 @@ def _unblend_block(
         pair = (j * BLOCKS + block) * _PAIR
         store(pairs, pair, s)
         store(pairs, pair + GROUP, weight)
-    store(walk.T, at, T)
-    store(walk.rest, at, rest)
+    store(state.T, at, T)
+    store(state.rest, at, rest)
 
 
 @inline
-def _ask_for_hits(drawing: Drawing, first: int, last: int, hits: Hits) -> None:
-    """Have the memory brought near that `_write_hits` will write."""
+def _prefetch_intersections(
+    lists: TileLists, first: int, last: int, intersections: Intersections
+) -> None:
+    """Prefetch the memory that `_write_intersections` will write."""
     for entry in range(first, last):
-        prefetch(hits.sums, np.int64(drawing.entries[2 * entry + 1]) * HIT)
+        prefetch(intersections.sums, np.int64(lists.entries[2 * entry + 1]) * INTERSECTION)
 
 
 @inline
-def _write_hits(
+def _write_intersections(
     num_features: int,
-    drawing: Drawing,
+    lists: TileLists,
     tile: Tile,
     first: int,
     last: int,
     batch: Batch,
     pairs: FloatArray,
-    walk: Walk,
-    hits: Hits,
+    state: BackwardState,
+    intersections: Intersections,
 ) -> None:
     """Write the sums of the Gaussians of entries [first, last), which are those of the batch."""
     for j in range(last - first):
         if batch.block_bits[j] != 0:
-            hit = np.int64(drawing.entries[2 * (first + j) + 1])
-            sums = _sum_up(num_features, batch, j, tile, pairs, walk.v)
-            store(hits.sums, hit * HIT, sums)
-            hits.used[hit] = 1
+            intersection = np.int64(lists.entries[2 * (first + j) + 1])
+            sums = _sum_up(num_features, batch, j, tile, pairs, state.v)
+            store(intersections.sums, intersection * INTERSECTION, sums)
+            intersections.used[intersection] = 1
 
 
 @functools.cache
-def unblender(num_features: int) -> Callable[..., Any]:
+def blend_backward_kernel(num_features: int) -> Callable[..., Any]:
     """The kernel for this many features: 1, 3 or 4."""
 
     @kernel
-    def unblend(
-        drawing: Drawing,
+    def blend_backward(
+        lists: TileLists,
         first_tile: int,
         last_tile: int,
-        canvas: Canvas,
-        v_canvas: CanvasGradients,
-        hits: Hits,
+        buffers: Buffers,
+        v_image: ImageGradients,
+        intersections: Intersections,
         work: Workspace,
     ) -> None:
         """Gradients of some tiles.
 
         Args:
-            drawing: as for `forward.blender`.
+            lists: as for `blend.blend_kernel`.
             first_tile: first tile to be done.
             last_tile: the one behind the last.
-            canvas: as it was drawn.
-            v_canvas: gradients of the loss by it.
-            hits: receives the gradients; `used` is all zero before.
+            buffers: as the forward pass left them.
+            v_image: gradients of the loss with respect to image and transmittances.
+            intersections: receives the gradients; `used` is all zero before.
             work: memory to work in.
         """
         floats = work.floats
-        walk = Walk(floats[:PLANE], floats[PLANE : 2 * PLANE], floats[2 * PLANE : 6 * PLANE])
-        batch = batch_in(drawing, floats[6 * PLANE :], work.ints)
+        state = BackwardState(
+            floats[:PLANE], floats[PLANE : 2 * PLANE], floats[2 * PLANE : 6 * PLANE]
+        )
+        batch = batch_in(lists, floats[6 * PLANE :], work.ints)
         pairs = floats[6 * PLANE + BATCH_SIZE :]
         longest = work.ints[BATCH_INTS : BATCH_INTS + BLOCKS]
-        clamp = np.float32(drawing.alpha_clamp)
+        clamp = np.float32(lists.alpha_clamp)
         for number in range(first_tile, last_tile):
-            overall = _last_stops(canvas.stops, number, longest)
+            overall = _last_stops(buffers.stops, number, longest)
             if overall == 0:
                 continue
-            tile = tile_at(drawing, number)
-            _begin_tile(num_features, tile, canvas, v_canvas, walk)
-            start = drawing.tile_starts[number]
+            tile = tile_at(lists, number)
+            _begin_tile(num_features, tile, buffers, v_image, state)
+            start = lists.tile_offsets[number]
             for tried in range((overall - 1) // BATCH * BATCH, -1, -BATCH):
                 first, last = start + tried, start + min(tried + BATCH, overall)
                 alive = _open_blocks(longest, tried)
                 upcoming = max(first - BATCH, 0)
-                touched = prepare(drawing, tile, first, last, alive, batch, upcoming)
-                _ask_for_hits(drawing, first, last, hits)
+                touched = prepare(lists, tile, first, last, alive, batch, upcoming)
+                _prefetch_intersections(lists, first, last, intersections)
                 while touched != 0:
                     block = lowest_bit(touched)
                     touched &= touched - 1
-                    stop = load_ints(canvas.stops, number * PLANE + block * GROUP) - tried
-                    _unblend_block(num_features, batch, block, stop, clamp, walk, pairs)
-                _write_hits(num_features, drawing, tile, first, last, batch, pairs, walk, hits)
+                    stop = load_ints(buffers.stops, number * PLANE + block * GROUP) - tried
+                    _blend_block_backward(num_features, batch, block, stop, clamp, state, pairs)
+                _write_intersections(
+                    num_features, lists, tile, first, last, batch, pairs, state, intersections
+                )
 
-    return unblend
+    return blend_backward

@@ -1,4 +1,4 @@
-"""Gradients of the projection, the way back through `geometry`: from ellipses to Gaussians."""
+"""Backward of `geometry`: from gradients of ellipses to gradients of Gaussians."""
 
 from __future__ import annotations
 

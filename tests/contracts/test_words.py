@@ -1,0 +1,81 @@
+"""The field's words: names and texts of the clean folders hold none of `private_words.txt`."""
+
+from __future__ import annotations
+
+import configparser
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def sections() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(allow_no_value=True, delimiters=("=",), interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(Path(__file__).with_name("private_words.txt"), encoding="utf-8")
+    return parser
+
+
+LISTS = sections()
+
+
+def clean_files() -> list[Path]:
+    paths = (ROOT / name for name in LISTS["clean"])
+    return sorted(p for path in paths for p in ([path] if path.is_file() else path.rglob("*.py")))
+
+
+def words_of(name: str) -> str:
+    """`_numHits2` as "num hits 2"."""
+    return " ".join(re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)).lower()
+
+
+def is_text(token: tokenize.TokenInfo) -> bool:
+    kind = tokenize.tok_name[token.type]  # Python 3.12 has names of its own for parts of f-strings
+    return kind in ("STRING", "COMMENT") or kind.startswith("FSTRING")
+
+
+def texts_of(source: str) -> Iterator[tuple[int, str]]:
+    """Line and text of each name, string and comment."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.NAME:
+            yield token.start[0], words_of(token.string)
+        elif is_text(token):
+            yield token.start[0], " ".join(token.string.split())
+
+
+def private_words_in(source: str) -> list[str]:
+    """One line for each word that should be another."""
+    return [
+        f"line {line}: {match[0]!r}; say {better}"
+        for line, text in texts_of(source)
+        for pattern, better in LISTS["words"].items()
+        for match in re.finditer(rf"\b(?:{pattern})\b", text, re.IGNORECASE)
+        if match[0].lower() not in LISTS["exceptions"]
+    ]
+
+
+@pytest.mark.parametrize("path", clean_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_clean_files_speak_the_language_of_the_field(path: Path) -> None:
+    assert private_words_in(path.read_text(encoding="utf-8")) == []
+
+
+FOUND = (
+    "numHits = 1", "def _unblend(): ...", '"""What is no number."""', "# a picture", "HIT = 2",
+    'f"{x} is no mask"',
+)  # fmt: skip
+NOT_FOUND = ("drawer = white", "# which is no longer there", '"there is no x"')
+
+
+@pytest.mark.parametrize("source", FOUND)
+def test_private_words_are_found(source: str) -> None:
+    assert private_words_in(source + "\n")
+
+
+@pytest.mark.parametrize("source", NOT_FOUND)
+def test_other_words_are_not(source: str) -> None:
+    assert private_words_in(source + "\n") == []
