@@ -286,9 +286,6 @@ def _request(options: argparse.Namespace) -> Request:
 def _check(config: Config) -> None:
     if config.train.num_steps is None and config.train.epochs is None:
         raise ConfigError("set train.num_steps or train.epochs")
-    names = config.model.gaussian_head.extra_losses
-    if not all(isinstance(weight, float) for weight in names.values()):
-        raise ConfigError("model.gaussian_head.extra_losses maps names to weights")
 
 
 def _shortened(config: Config) -> Config:
