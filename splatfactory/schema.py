@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any
 
 from splatfactory.options import option, section
+from zipsplat.plugins import nearest
 
 
 class Precision(str, Enum):
@@ -65,6 +66,10 @@ class ScaleRule(str, Enum):
             ) from None
 
 
+LR_SCHEDULES = ("warmup_cosine", "constant")
+MATMUL_PRECISIONS = ("highest", "high", "medium")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+"""Of `torch.compile`."""
 RESIZE_METHODS = ("torch_bilinear_aa", "pil_lanczos", "cv2_inter_area")
 
 
@@ -218,11 +223,7 @@ class PreprocessingConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"preprocessing.{name} must be positive or null, got {value}")
-        if self.resize_method not in RESIZE_METHODS:
-            raise ValueError(
-                f"preprocessing.resize_method must be one of {', '.join(RESIZE_METHODS)},"
-                f" got {self.resize_method!r}"
-            )
+        _one_of(self.resize_method, RESIZE_METHODS, "preprocessing.resize_method")
 
 
 @dataclass
@@ -393,7 +394,7 @@ class TrainConfig:
     max_nonfinite_steps: int = option(20, "stop after so many unusable gradients in a row")
     mixed_precision: Precision = option(Precision.float32, "float32 or bfloat16")
     matmul_precision: str = option("high", "highest, high or medium, as torch names them")
-    compile: str | None = option(None, "torch.compile mode, e.g. default or max-autotune")
+    compile: str | None = option(None, f"torch.compile mode; {', '.join(COMPILE_MODES)}")
     deterministic: bool = option(True, "on a CPU: bit-equal repetition")
     detect_anomaly: bool = option(False, "name the operation behind a NaN; slow")
     num_threads: int | None = option(None, "CPU threads per process; null: as the system says")
@@ -439,10 +440,11 @@ class TrainConfig:
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"train.ema_decay must be in (0, 1), got {self.ema_decay}")
         _pair(self.optimizer.betas, "train.optimizer.betas")
-        if self.lr_schedule not in ("warmup_cosine", "constant"):
-            raise ValueError(
-                f"train.lr_schedule must be warmup_cosine or constant, got {self.lr_schedule!r}"
-            )
+        for name, choices in (
+            ("lr_schedule", LR_SCHEDULES), ("matmul_precision", MATMUL_PRECISIONS),
+            ("compile", COMPILE_MODES),
+        ):  # fmt: skip
+            _one_of(getattr(self, name), choices, f"train.{name}")
 
 
 @dataclass
@@ -498,6 +500,13 @@ class Config:
     eval: EvalConfig = section(EvalConfig, "evaluation")
     benchmarks: dict[str, BenchmarkConfig] = option({}, "evaluations during training")
     max_samples: int | None = option(None, "evaluation: use at most so many scenes")
+
+
+def _one_of(value: str | None, choices: Sequence[str], name: str) -> None:
+    if value is not None and value not in choices:
+        raise ValueError(
+            f"{name} must be one of {', '.join(choices)}, got {value!r}{nearest(value, choices)}"
+        )
 
 
 def _pair(values: Sequence[Any], name: str) -> tuple[Any, Any]:

@@ -46,6 +46,7 @@ from splatfactory.training.checkpoints import CheckpointError
 from splatfactory.training.diagnostics import check_memory_record
 from splatfactory.training.distributed import World
 from splatfactory.training.objective import Objective
+from splatfactory.training.optim import Optimization, build_optimization
 from splatfactory.training.overfitting import FewBatches
 from splatfactory.training.trainer import Parts, Trainer, TrainingError
 from splatfactory.training.writers import Writer, build_writers, check_writers
@@ -120,7 +121,6 @@ def train(options: argparse.Namespace) -> int:
     if not is_restored:
         run_folder.check_unused(folder, overwrite=options.overwrite)
     with distributed.join(config.train.ddp_timeout_minutes) as world:
-        check_memory_record(config.train.record_memory, world.device)
         run_folder.log_to(None, is_main=world.is_main)
         config = _with_seed(config, world)
         # Nothing is written before everything is ready, so a start that fails leaves no trace.
@@ -143,7 +143,6 @@ def train(options: argparse.Namespace) -> int:
 def build(config: Config, world: World, folder: Path, *, is_restored: bool) -> Trainer:
     """Everything a run needs, ready to start or to continue; writes no file."""
     prepare_torch(config)
-    check_writers(config.train.writer)
     newest = checkpoints.load_newest(folder) if is_restored else None
     seed_everything(config.train.seed or 0)
     model = build_model(config.model, with_initial_weights=newest is None and not _given(config))
@@ -151,9 +150,12 @@ def build(config: Config, world: World, folder: Path, *, is_restored: bool) -> T
         _load_given(model.network, config)
     model.to(world.device)
     compile_parts(model.network, config.train.compile)
+    optimization = build_optimization(model.network, config.train)
     # From here on processes differ, so that each draws its own priors and token ratios.
     seed_everything((config.train.seed or 0) + 1_000_003 * (world.rank + 1))
-    trainer = Trainer(config, _parts(config, model, world), world, folder)
+    check_writers(config.train.writer)
+    check_memory_record(config.train.record_memory, world.device)
+    trainer = Trainer(config, _parts(config, model, optimization, world), world, folder)
     if newest is not None:
         state, path = newest
         trainer.restore(state)
@@ -205,8 +207,11 @@ def compile_parts(network: nn.Module, mode: str | None) -> None:
                 block.compile(mode=mode)
 
 
-def _parts(config: Config, model: nn.Module, world: World) -> Parts:
-    renderer = choose(config.train.renderer, world.device)
+def _parts(config: Config, model: nn.Module, optimization: Optimization, world: World) -> Parts:
+    try:
+        renderer = choose(config.train.renderer, world.device)
+    except RuntimeError as error:
+        raise ConfigError(f"train.renderer={config.train.renderer}: {error}") from error
     head = config.model.gaussian_head
     perceptual = fetch_perceptual_network().to(world.device) if head.lpips_weight > 0 else None
     loss = TrainingLoss(head, perceptual)
@@ -216,6 +221,7 @@ def _parts(config: Config, model: nn.Module, world: World) -> Parts:
         source = FewBatches(source, config.train.overfit)
     return Parts(
         model=model,
+        optimization=optimization,
         objective=Objective(loss, renderer),
         source=source,
         validation=_validation(config, world),
