@@ -104,7 +104,7 @@ def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
     try:
         trees = [OmegaConf.create(dict(layer)) for layer in layers]
         tree = OmegaConf.merge(OmegaConf.structured(Config), *trees)
-        for text in sorted(values, key=lambda text: not _is_sampler_choice(text)):
+        for text in sorted(values, key=lambda text: _sampler_choice(text) is None):
             _forget_other_sampler(tree, text)
             tree = OmegaConf.merge(tree, _parsed(text))
         OmegaConf.resolve(tree)
@@ -145,11 +145,17 @@ def _glued(tree: Any) -> str | None:
     return None
 
 
-_SAMPLER_CHOICE = ".view_sampler.name"
+def _sampler_choice(text: str) -> tuple[str, Any] | None:
+    """Section and name of the view sampler that an override chooses, if it does."""
+    from omegaconf import OmegaConf
 
-
-def _is_sampler_choice(text: str) -> bool:
-    return text.partition("=")[0].endswith(_SAMPLER_CHOICE)
+    key = text.partition("=")[0]
+    section = key.removesuffix(".name")
+    if not section.endswith(".view_sampler"):
+        return None
+    said = OmegaConf.select(OmegaConf.from_dotlist([text]), section)
+    name = said.get("name") if OmegaConf.is_dict(said) else None
+    return None if name is None else (section, name)
 
 
 def _forget_other_sampler(tree: Any, text: str) -> None:
@@ -159,10 +165,11 @@ def _forget_other_sampler(tree: Any, text: str) -> None:
     """
     from omegaconf import OmegaConf
 
-    if not _is_sampler_choice(text):
+    choice = _sampler_choice(text)
+    if choice is None:
         return
-    key, _, name = text.partition("=")
-    options = OmegaConf.select(tree, key.removesuffix(".name"))
+    section, name = choice
+    options = OmegaConf.select(tree, section)
     if options is not None and options.get("name") != name:
         options.clear()
 

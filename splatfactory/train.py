@@ -242,7 +242,8 @@ def _benchmarks(config: Config, world: World) -> dict[str, Any]:
         return {}
     from splatfactory.eval.in_training import benchmark
 
-    return {name: benchmark(name, config, world) for name in config.train.run_benchmarks}
+    names = config.train.run_benchmarks
+    return {Path(name).stem: benchmark(name, config, world) for name in names}
 
 
 def _wanted(options: argparse.Namespace, folder: Path) -> tuple[Request, Config, bool]:
