@@ -68,7 +68,7 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
             raise ConfigError(_without_sign(key, value if separator else None))
         if not separator or not key:
             raise ConfigError(f"expected key=value, got {text!r}")
-        is_group = "/" in key or key in GROUPS
+        is_group = "/" in key or (key in GROUPS and not value.startswith("{"))
         (groups if is_group else values).append(text)
     return groups, values
 
@@ -104,9 +104,9 @@ def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
     try:
         trees = [OmegaConf.create(dict(layer)) for layer in layers]
         tree = OmegaConf.merge(OmegaConf.structured(Config), *trees)
-        for text in sorted(values, key=lambda text: _sampler_choice(text) is None):
-            _forget_other_sampler(tree, text)
-            tree = OmegaConf.merge(tree, _parsed(text))
+        for number, text in enumerate(values):
+            again = _forget_other_sampler(tree, text, values[:number])
+            tree = OmegaConf.merge(tree, *map(_parsed, [*again, text]))
         OmegaConf.resolve(tree)
         config = OmegaConf.to_object(tree)
     except (OmegaConfBaseException, YAMLError) as error:
@@ -158,20 +158,20 @@ def _sampler_choice(text: str) -> tuple[str, Any] | None:
     return None if name is None else (section, name)
 
 
-def _forget_other_sampler(tree: Any, text: str) -> None:
+def _forget_other_sampler(tree: Any, text: str, earlier: Sequence[str]) -> list[str]:
     """Before another view sampler is chosen, drop the options of the one before: it has others.
 
-    Choices of samplers are laid first, so that what the user says of the new one stays.
+    Returns:
+        Overrides to lay again: what the user said before of the options of the new one.
     """
     from omegaconf import OmegaConf
 
-    choice = _sampler_choice(text)
-    if choice is None:
-        return
-    section, name = choice
-    options = OmegaConf.select(tree, section)
-    if options is not None and options.get("name") != name:
-        options.clear()
+    section, name = _sampler_choice(text) or ("", None)
+    options = OmegaConf.select(tree, section) if section else None
+    if options is None or options.get("name") == name:
+        return []
+    options.clear()
+    return [said for said in earlier if said.startswith(f"{section}.")]
 
 
 def to_dict(config: Config) -> dict[str, Any]:

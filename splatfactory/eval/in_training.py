@@ -19,7 +19,8 @@ def benchmark(name: str, config: Config, world: World) -> Benchmark:
     """An evaluation of the model being trained; all processes share its scenes.
 
     Args:
-        name: Of the benchmark, or its YAML file; `benchmarks.<name>` of the configuration changes its options.
+        name: Of the benchmark, or its YAML file; `benchmarks.<name>` of the configuration, without
+            folder and suffix, changes its options.
         config: Of the training run.
         world: Its processes.
 

@@ -22,6 +22,9 @@ from splatfactory.config import (
 from splatfactory.schema import Precision
 
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "configuration"
+
+
 def compose(conf: str | None, *overrides: str):
     return load(Request(conf, overrides))
 
@@ -191,6 +194,21 @@ def test_saved_configuration_is_read_back_equal(tmp_path):
     config = compose("zipsplat", "train.num_steps=1000", "data.normalize_baseline=start_end")
     save_yaml(to_dict(config), tmp_path / "config.yaml")
     assert merge([read_yaml(tmp_path / "config.yaml")], []) == config
+
+
+def leaves(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def test_a_run_that_was_saved_before_is_read_as_it_was():
+    saved = read_yaml(GOLDEN / "config.yaml")
+    now = dict(leaves(to_dict(merge([saved], []))))
+    assert len(list(leaves(saved))) > 180
+    assert {key: now.get(key) for key, _ in leaves(saved)} == dict(leaves(saved))
 
 
 def test_help_lists_every_option():

@@ -83,7 +83,8 @@ class Patches(nn.Module):
 
     def forward(self, images, priors):
         B, V = images.shape[:2]
-        patches = nn.functional.unfold(images.flatten(0, 1), self.patch_size, stride=self.patch_size)
+        side = self.patch_size
+        patches = nn.functional.unfold(images.flatten(0, 1), side, stride=side)
         tokens = patches.transpose(1, 2).unflatten(0, (B, V))
         return [layer(tokens) for layer in self.embed]
 
