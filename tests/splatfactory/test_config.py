@@ -21,7 +21,6 @@ from splatfactory.config import (
 )
 from splatfactory.schema import Precision
 
-
 GOLDEN = Path(__file__).parents[1] / "golden" / "configuration"
 
 
