@@ -142,7 +142,7 @@ def measure(conf: str, num_views: int, num_steps: int, folder: Path) -> str:
     overrides = (f"data.dataset_dir={shards}", "data.val_scenes=0", "train.writer=null")
     config = load(Request(conf, (*overrides, f"train.num_threads={threads}")))
     with distributed.join(1, "cpu") as world:
-        trainer = train.build(config, world, folder, conf, is_restored=False)
+        trainer = train.build(config, world, folder, is_restored=False)
     trainer.parts.model.train()
     batches = endless(trainer)
     steps = list(islice((step(trainer, batches) for _ in iter(int, 1)), num_steps + 3))[3:]

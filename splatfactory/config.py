@@ -9,16 +9,18 @@ file is executed.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from splatfactory import schema
 from splatfactory.schema import Config
+from zipsplat import plugins
 from zipsplat.files import write_atomically
 
 CONFIG_DIR = Path(__file__).parent / "configs"
@@ -61,12 +63,28 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     groups: list[str] = []
     values: list[str] = []
     for text in overrides:
-        key, separator, _ = text.partition("=")
+        key, separator, value = text.partition("=")
+        if text.startswith(("+", "~")):
+            raise ConfigError(_without_sign(key, value if separator else None))
         if not separator or not key:
             raise ConfigError(f"expected key=value, got {text!r}")
-        is_group = "/" in key or key in GROUPS
+        is_group = "/" in key or (key in GROUPS and not value.startswith("{"))
         (groups if is_group else values).append(text)
     return groups, values
+
+
+def _without_sign(key: str, value: str | None) -> str:
+    """What to write instead of an override of Hydra's that adds or removes a key."""
+    sign, name = key[0], key[1:].lstrip("+~")
+    is_group = "/" in name or name in GROUPS
+    if not is_group and name not in known_keys():
+        return f"unknown option {name}{nearest(name, known_keys())}"
+    if sign == "~" and is_group:
+        return f"{key}: a group cannot be left out; choose another one with {name}=<name>"
+    if sign == "~":
+        return f"{key}: nothing can be removed; set it to a value, as {name}=null where it may be"
+    value = "<value>" if value is None else value
+    return f"{key}: every option is there already; leave out the {sign}: {name}={value}"
 
 
 def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
@@ -86,13 +104,13 @@ def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
     try:
         trees = [OmegaConf.create(dict(layer)) for layer in layers]
         tree = OmegaConf.merge(OmegaConf.structured(Config), *trees)
-        for text in sorted(values, key=lambda text: not _is_sampler_choice(text)):
-            _forget_other_sampler(tree, text)
-            tree = OmegaConf.merge(tree, OmegaConf.from_dotlist([text]))
+        for number, text in enumerate(values):
+            again = _forget_other_sampler(tree, text, values[:number])
+            tree = OmegaConf.merge(tree, *map(_parsed, [*again, text]))
         OmegaConf.resolve(tree)
         config = OmegaConf.to_object(tree)
     except (OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(_explain(error)) from None
+        raise ConfigError(_explain(error, values)) from None
     except ValueError as error:
         raise ConfigError(str(error)) from None
     if not isinstance(config, Config):
@@ -100,26 +118,60 @@ def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
     return config
 
 
-_SAMPLER_CHOICE = ".view_sampler.name"
+def _parsed(text: str) -> Any:
+    """The tree of one override."""
+    from omegaconf import OmegaConf
+
+    tree = OmegaConf.from_dotlist([text])
+    glued = _glued(OmegaConf.to_container(tree))
+    if glued is not None:
+        key, _, value = glued.partition(":")
+        raise ConfigError(
+            f"{text}: a colon needs a blank after it, {{{key}: {value}}} instead of {{{glued}}}"
+        )
+    return tree
 
 
-def _is_sampler_choice(text: str) -> bool:
-    return text.partition("=")[0].endswith(_SAMPLER_CHOICE)
+def _glued(tree: Any) -> str | None:
+    """The first key that was meant to be key and value, as in `{a:1}`."""
+    if not isinstance(tree, dict):
+        return None
+    for key, value in tree.items():
+        if value is None and ":" in str(key):
+            return str(key)
+        found = _glued(value)
+        if found is not None:
+            return found
+    return None
 
 
-def _forget_other_sampler(tree: Any, text: str) -> None:
+def _sampler_choice(text: str) -> tuple[str, Any] | None:
+    """Section and name of the view sampler that an override chooses, if it does."""
+    from omegaconf import OmegaConf
+
+    key = text.partition("=")[0]
+    section = key.removesuffix(".name")
+    if not section.endswith(".view_sampler"):
+        return None
+    said = OmegaConf.select(OmegaConf.from_dotlist([text]), section)
+    name = said.get("name") if OmegaConf.is_dict(said) else None
+    return None if name is None else (section, name)
+
+
+def _forget_other_sampler(tree: Any, text: str, earlier: Sequence[str]) -> list[str]:
     """Before another view sampler is chosen, drop the options of the one before: it has others.
 
-    Choices of samplers are laid first, so that what the user says of the new one stays.
+    Returns:
+        Overrides to lay again: what the user said before of the options of the new one.
     """
     from omegaconf import OmegaConf
 
-    if not _is_sampler_choice(text):
-        return
-    key, _, name = text.partition("=")
-    options = OmegaConf.select(tree, key.removesuffix(".name"))
-    if options is not None and options.get("name") != name:
-        options.clear()
+    section, name = _sampler_choice(text) or ("", None)
+    options = OmegaConf.select(tree, section) if section else None
+    if options is None or options.get("name") == name:
+        return []
+    options.clear()
+    return [said for said in earlier if said.startswith(f"{section}.")]
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -189,12 +241,10 @@ def known_keys(kind: type = Config, prefix: str = "") -> list[str]:
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """`did you mean …?` with the closest known name, or the empty text."""
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if not close:
-        tail = name.rpartition(".")[2]
-        close = [key for key in names if key.rpartition(".")[2] == tail][:1]
-    return f"; did you mean {close[0]}?" if close else ""
+    """`did you mean …?` with a known name of an equal end, or else the closest one, or nothing."""
+    tail = name.rpartition(".")[2]
+    of_equal_end = [key for key in names if key.rpartition(".")[2] == tail]
+    return plugins.nearest(name, of_equal_end, cutoff=0.0) or plugins.nearest(name, names)
 
 
 def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
@@ -202,7 +252,8 @@ def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
 
     Args:
         conf: Name of a shipped configuration, or a YAML file.
-        groups: Chosen groups, as `model/backbone=da3s`.
+        groups: Chosen groups, as `model/backbone=da3s`, or `data=my_lab/scans.yaml` for a file of
+            one's own.
 
     Raises:
         ConfigError: If there is no such file or group.
@@ -214,12 +265,17 @@ def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     path = _find(conf)
-    search = [_search_path(CONFIG_DIR)] if path.parent != CONFIG_DIR else []
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(path.parent.resolve()), version_base=None):
-            tree = compose(path.stem, overrides=[*groups, *search])
+        with (
+            _own_groups(groups, (path.parent, CONFIG_DIR)) as (names, own_folder),
+            initialize_config_dir(str(path.parent.resolve()), version_base=None),
+        ):
+            folders = [own_folder, CONFIG_DIR if path.parent != CONFIG_DIR else None]
+            tree = compose(path.stem, overrides=[*names, *_search_path(folders)])
         plain = OmegaConf.to_container(tree, resolve=False)
+    except ConfigError:
+        raise
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         chosen = f" (with {', '.join(groups)})" if groups else ""
         raise ConfigError(_first_line(error) + chosen) from None
@@ -229,29 +285,79 @@ def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
     for choice in groups:
         group, _, name = choice.partition("=")
         if group == "data":
-            sections["data"] = _of_data_set(sections["data"], name, path.parent)
+            files = [place / "data" / f"{name}.yaml" for place in (path.parent, CONFIG_DIR)]
+            file = Path(name) if _is_file(name) else next(file for file in files if file.is_file())
+            sections["data"] = _of_data_set(sections["data"], file)
     return sections
 
 
-def _of_data_set(section: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
+def _is_file(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
+
+
+@contextmanager
+def _own_groups(
+    groups: Sequence[str], folders: Sequence[Path]
+) -> Iterator[tuple[list[str], Path | None]]:
+    """Group choices as Hydra takes them: files of one's own become names in a folder for a while.
+
+    Args:
+        groups: As the user wrote them.
+        folders: Where groups are looked for by name.
+
+    Yields:
+        The choices, and the folder where Hydra finds those files; None without any.
+    """
+    with TemporaryDirectory(prefix="splatfactory-") as folder:
+        names = []
+        for number, text in enumerate(groups):
+            group, _, choice = text.partition("=")
+            if not _is_file(choice):
+                _check_choice(group, choice, folders)
+                names.append(text)
+                continue
+            if not Path(choice).is_file():
+                raise ConfigError(f"{text}: there is no file {choice}")
+            copy = Path(folder, group, f"own_{number}.yaml")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(choice, copy)
+            names.append(f"{group}={copy.stem}")
+        yield names, Path(folder) if names != list(groups) else None
+
+
+def _check_choice(group: str, choice: str, folders: Sequence[Path]) -> None:
+    """Refuse a group, or a name in it, that no folder has."""
+    if not any((folder / group).is_dir() for folder in folders):
+        known = sorted({str(path.parent.relative_to(folder)) for folder in folders
+                        for path in folder.glob("*/**/*.yaml")})  # fmt: skip
+        raise ConfigError(f"there is no group {group}{nearest(group, known)}")
+    names = sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+    if choice not in names:
+        raise ConfigError(
+            f"{group} has no {choice!r}; there are {', '.join(names)}, or name a YAML file"
+            + plugins.nearest(choice, names)
+        )
+
+
+def _of_data_set(section: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """The section `data` with the identity of a data set that was chosen by name.
 
     Hydra lays a configuration's own values over its groups, so without this a folder that the
     configuration names would stay, and training would go on with other data than those asked for.
     """
-    files = [place / "data" / f"{name}.yaml" for place in (folder, CONFIG_DIR)]
-    chosen = read_yaml(next(file for file in files if file.is_file()))
+    chosen = read_yaml(file)
     kept = {key: value for key, value in section.items() if key not in DATA_SET_KEYS}
     return kept | {key: chosen[key] for key in DATA_SET_KEYS if key in chosen}
 
 
-def _search_path(folder: Path) -> str:
-    """The override that adds a folder, quoted since its name may hold any character.
+def _search_path(folders: Sequence[Path | None]) -> list[str]:
+    """The override that adds folders, quoted since their names may hold any character.
 
     Source: https://hydra.cc/docs/advanced/override_grammar/basic/#quoted-values
     """
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", str(folder))
-    return f"hydra.searchpath=['file://{escaped}']"
+    escaped = [re.sub(r"(\\*)'", r"\1\1\\'", str(folder)) for folder in folders if folder]
+    quoted = ",".join(f"'file://{folder}'" for folder in escaped)
+    return [f"hydra.searchpath=[{quoted}]"] if quoted else []
 
 
 def _find(conf: str) -> Path:
@@ -267,12 +373,17 @@ def _find(conf: str) -> Path:
     )
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: Exception, values: Sequence[str] = ()) -> str:
     """The user's one line for an error of the configuration library."""
     key = getattr(error, "full_key", None) or ""
     message = str(getattr(error, "msg", None) or error).splitlines()[0].strip()
     if "not in" in message and key:
         return f"unknown option {key}{nearest(key, known_keys())}"
+    if "is not a ListConfig" in message:
+        given = [text.partition("=")[2] for text in values if text.startswith(f"{key}=")]
+        return f"option {key} is a list" + (f"; write {key}=[{given[-1]}]" if given else "")
+    if "Incompatible value 'None'" in message:
+        return f"option {key} needs a value; an empty text is {key}=''"
     return f"option {key}: {message}" if key else message
 
 
@@ -312,7 +423,6 @@ __all__ = [
     "nearest",
     "read_yaml",
     "save_yaml",
-    "schema",
     "split_overrides",
     "to_dict",
 ]

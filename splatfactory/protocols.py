@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from splatfactory.datasets.batch import Batch, Views
+from splatfactory.options import Kind
 from splatfactory.schema import HeadConfig
 from zipsplat.gaussians import Gaussians
 from zipsplat.model.matching import Matches
@@ -89,10 +90,14 @@ class Supervision:
 
 
 class Loss(Protocol):
-    """An additional term; `PLUGIN` of a module of `splatfactory.losses` or of one's own package."""
+    """One term of what training minimises."""
 
     def __call__(self, supervision: Supervision) -> Tensor:
         """One number per scene, (B,)."""
+
+
+LossKind = Kind[Loss]
+"""What a module of `splatfactory.losses`, or of one's own package, has as its `PLUGIN`."""
 
 
 class SceneLoss(Protocol):

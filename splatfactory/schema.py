@@ -7,9 +7,13 @@ Cross-field checks are in `__post_init__`; loading is `splatfactory.config`.
 from __future__ import annotations
 
 # ruff: noqa: RUF009 -- `option` and `section` make fresh dataclass fields, no shared defaults
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+from splatfactory.options import option, section
+from zipsplat.plugins import nearest
 
 
 class Precision(str, Enum):
@@ -33,16 +37,40 @@ class Direction(str, Enum):
     max = "max"
 
 
-def option(default: Any, text: str) -> Any:
-    """A field with a default and the line `--help` shows."""
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata={"help": text})
-    return field(default=default, metadata={"help": text})
+class ScaleRule(str, Enum):
+    """What becomes 1 in a training sample."""
+
+    DEPTH = "depth"
+    START_END = "start_end"
+    MAX_PAIRWISE = "max_pairwise_d"
+    NONE = "none"
+
+    @staticmethod
+    def parse(value: str | bool | None) -> ScaleRule:
+        """The rule behind `normalize_baseline` of a configuration.
+
+        Args:
+            value: false or null (the median distance of the visible points), true or `start_end`,
+                `max_pairwise_d`, or `none`.
+        """
+        if value is None or value is False or value == "false":
+            return ScaleRule.DEPTH
+        if value is True or value == "true":
+            return ScaleRule.START_END
+        try:
+            return ScaleRule(value)
+        except ValueError:
+            raise ValueError(
+                "normalize_baseline must be false, true, start_end, max_pairwise_d or none,"
+                f" got {value!r}"
+            ) from None
 
 
-def section(kind: type, text: str) -> Any:
-    """A nested group of options."""
-    return field(default_factory=kind, metadata={"help": text})
+LR_SCHEDULES = ("warmup_cosine", "constant")
+MATMUL_PRECISIONS = ("highest", "high", "medium")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+"""Of `torch.compile`."""
+RESIZE_METHODS = ("torch_bilinear_aa", "pil_lanczos", "cv2_inter_area")
 
 
 @dataclass
@@ -55,8 +83,9 @@ class KnnConfig:
 
 @dataclass
 class BackboneConfig:
-    """Depth-Anything-3 vision transformer."""
+    """Image encoder: the vision transformer of Depth Anything 3, or one of your own."""
 
+    name: str = option("dav3", "module of zipsplat.model.backbones, or of your own: my_lab.mine")
     vit_name: str = option("vitg", "vits, vitb, vitl, vitg, or custom with the sizes below")
     embed_dim: int = option(1536, "token width")
     depth: int | None = option(None, "number of blocks; null: that of vit_name")
@@ -111,8 +140,9 @@ class HeadConfig:
         0.0, "weight of the distance of Gaussians to what their patch of a context view shows"
     )
     match_weight: float = option(0.0, "weight of the error of backbone.has_matcher's matches")
-    extra_losses: dict[str, float] = option(
-        {}, "further losses by module name and weight, e.g. {my_lab.losses.sparsity: 0.1}"
+    extra_losses: dict[str, Any] = option(
+        {},
+        "further losses by module: their weight, or {weight: 0.1, <own options>}",
     )
 
 
@@ -179,11 +209,104 @@ class ModelConfig:
 
 @dataclass
 class PreprocessingConfig:
-    """Picture sizes."""
+    """Picture sizes of training and evaluation."""
 
     resize: int | None = option(252, "long side in pixels; null: as stored")
-    edge_divisible_by: int | None = option(14, "crop sides to multiples of this")
-    resize_method: str = option("torch_bilinear_aa", "torch_bilinear_aa, pil_lanczos, …")
+    edge_divisible_by: int | None = option(14, "crop sides to multiples of this; null: do not")
+    resize_method: str = option(
+        RESIZE_METHODS[0], f"{', '.join(RESIZE_METHODS)} (the last one needs OpenCV)"
+    )
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("resize", "edge_divisible_by"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"preprocessing.{name} must be positive or null, got {value}")
+        _one_of(self.resize_method, RESIZE_METHODS, "preprocessing.resize_method")
+
+
+@dataclass
+class SampleConfig:
+    """How a clip becomes a sample."""
+
+    num_target_views: int = option(4, "target views per scene")
+    preprocessing: PreprocessingConfig = section(
+        lambda: PreprocessingConfig(None, None), "picture sizes"
+    )
+    augmentations: str = option("identity", "identity or strong colour changes, in training")
+    mirror_probability: float = option(0.0, "share of training scenes that are mirrored")
+    color_shuffle_probability: float = option(
+        0.0, "share of training scenes whose colour channels change places, alike in all views"
+    )
+    random_reference_view: bool = option(True, "shuffle which context view comes first in training")
+    use_relative_poses: bool = option(True, "express poses relative to the first context view")
+    normalize_baseline: str | bool = option(
+        False,
+        "what becomes 1; false: median depth, true or start_end: distance of the first and last "
+        "context camera, max_pairwise_d: the largest between context cameras, none: stored units",
+    )
+    near: float = option(0.1, "near distance, in units of the data")
+    far: float = option(100.0, "far distance, in units of the data")
+    max_pose_jump_ratio: float = option(
+        10.0, "drop scenes with a camera step of more than so many median steps; 0: keep"
+    )
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        ScaleRule.parse(self.normalize_baseline)
+        if self.num_target_views < 1:
+            raise ValueError(f"num_target_views must be positive, got {self.num_target_views}")
+        if not 0 < self.near < self.far:
+            raise ValueError(f"need 0 < near < far, got near {self.near} and far {self.far}")
+        for name in ("mirror_probability", "color_shuffle_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+
+    @property
+    def scale_rule(self) -> ScaleRule:
+        """The meaning of `normalize_baseline`."""
+        return ScaleRule.parse(self.normalize_baseline)
+
+
+@dataclass
+class LoaderConfig:
+    """How scenes become batches.
+
+    A batch of V views holds `batch_size // processes // V` scenes per process, at least one.
+    """
+
+    batch_size: int = option(1, "context images per step, over all processes")
+    image_num_range: tuple[int, int] = option((2, 24), "fewest and most context views")
+    aspect_ratio_range: tuple[float, float] = option((1.0, 1.0), "width / height of the pictures")
+    num_workers: int = option(0, "loader processes per rank; 0: load in the training process")
+    prefetch_factor: int = option(2, "batches each loader process prepares ahead")
+    seed: int = option(0, "seed of shuffling and view choice")
+    max_samples: int | None = option(None, "use at most so many scenes of each data set")
+    max_drop_rate: float = option(
+        0.1, "share of unusable scenes that is an error; clips of too few views do not count"
+    )
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        self.image_num_range = _pair(self.image_num_range, "data.image_num_range")
+        self.aspect_ratio_range = _pair(self.aspect_ratio_range, "data.aspect_ratio_range")
+        low, high = self.image_num_range
+        if not 1 <= low <= high:
+            raise ValueError(f"data.image_num_range must be [min, max], got [{low}, {high}]")
+        narrow, wide = self.aspect_ratio_range
+        if not 0 < narrow <= wide:
+            raise ValueError(f"data.aspect_ratio_range must be [min, max], got [{narrow}, {wide}]")
+        for name in ("batch_size", "prefetch_factor"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("num_workers", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"data.{name} must not be negative, got {getattr(self, name)}")
+        if self.max_samples is not None and self.max_samples < 1:
+            raise ValueError(f"data.max_samples must be positive or null, got {self.max_samples}")
+        if not 0 <= self.max_drop_rate <= 1:
+            raise ValueError(f"data.max_drop_rate must be in [0, 1], got {self.max_drop_rate}")
 
 
 @dataclass
@@ -211,8 +334,8 @@ class SyntheticConfig:
 
 
 @dataclass
-class DataConfig:
-    """Where batches come from."""
+class DataConfig(SampleConfig, LoaderConfig):
+    """Where batches come from, and how they are made."""
 
     name: str = option("composed", "composed, synthetic, or the name of one converted dataset")
     dataset_dir: str = option("", "folder of one converted dataset")
@@ -220,41 +343,19 @@ class DataConfig:
     synthetic: SyntheticConfig = section(SyntheticConfig, "generated scenes")
     train_shard_dir: str = option("train-scenes", "folder of training shards")
     test_shard_dir: str = option("test-scenes", "folder of test shards")
-    seed: int = option(0, "seed of shuffling and view choice")
-    batch_size: int = option(1, "context images per step, over all processes")
+    view_sampler: dict[str, Any] = option({"name": "bounded"}, "view sampler and its options")
+    view_schedule: float | None = option(0.5, "share of training that raises the view count")
     val_batch_size: int = option(1, "context images per validation batch")
     val_scenes: int = option(32, "training scenes held out for validation")
-    num_workers: int = option(8, "loader processes per rank")
-    prefetch_factor: int = option(2, "batches each loader process prepares ahead")
-    image_num_range: list[int] = option([2, 24], "fewest and most context views")
-    view_schedule: float | None = option(0.5, "share of training that raises the view count")
-    aspect_ratio_range: list[float] = option([1.0, 1.0], "width / height of the pictures")
-    num_target_views: int = option(4, "target views per scene")
-    view_sampler: dict[str, Any] = option({"name": "bounded"}, "view sampler and its options")
+    num_workers: int = option(8, "loader processes per rank; 0: load in the training process")
     preprocessing: PreprocessingConfig = section(PreprocessingConfig, "picture sizes")
-    augmentations: str = option("identity", "identity or strong colour changes")
-    mirror_probability: float = option(0.0, "share of training scenes that are mirrored")
-    color_shuffle_probability: float = option(
-        0.0, "share of training scenes whose colour channels change places"
-    )
-    random_reference_view: bool = option(True, "shuffle which context view comes first")
-    use_relative_poses: bool = option(True, "express poses relative to the first context view")
-    normalize_baseline: str | bool = option(
-        False, "false: median depth is 1; start_end, max_pairwise_d or none"
-    )
-    near: float = option(0.1, "near distance, in units of the data")
-    far: float = option(100.0, "far distance, in units of the data")
-    max_pose_jump_ratio: float = option(10.0, "drop scenes with larger camera jumps; 0: keep")
-    max_samples: int | None = option(None, "use at most so many scenes of each data set")
-    max_drop_rate: float = option(0.1, "share of unusable scenes that is an error")
 
     def __post_init__(self) -> None:
-        """Check what one field cannot know of another."""
-        low, high = _pair(self.image_num_range, "data.image_num_range")
-        if not 1 <= low <= high:
-            raise ValueError(f"data.image_num_range must be [min, max], got [{low}, {high}]")
-        if self.batch_size < 1:
-            raise ValueError(f"data.batch_size must be at least 1, got {self.batch_size}")
+        """Check the values."""
+        SampleConfig.__post_init__(self)
+        LoaderConfig.__post_init__(self)
+        if self.val_batch_size < 1:
+            raise ValueError(f"data.val_batch_size must be at least 1, got {self.val_batch_size}")
 
 
 @dataclass
@@ -293,7 +394,7 @@ class TrainConfig:
     max_nonfinite_steps: int = option(20, "stop after so many unusable gradients in a row")
     mixed_precision: Precision = option(Precision.float32, "float32 or bfloat16")
     matmul_precision: str = option("high", "highest, high or medium, as torch names them")
-    compile: str | None = option(None, "torch.compile mode, e.g. default or max-autotune")
+    compile: str | None = option(None, f"torch.compile mode; {', '.join(COMPILE_MODES)}")
     deterministic: bool = option(True, "on a CPU: bit-equal repetition")
     detect_anomaly: bool = option(False, "name the operation behind a NaN; slow")
     num_threads: int | None = option(None, "CPU threads per process; null: as the system says")
@@ -339,10 +440,11 @@ class TrainConfig:
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"train.ema_decay must be in (0, 1), got {self.ema_decay}")
         _pair(self.optimizer.betas, "train.optimizer.betas")
-        if self.lr_schedule not in ("warmup_cosine", "constant"):
-            raise ValueError(
-                f"train.lr_schedule must be warmup_cosine or constant, got {self.lr_schedule!r}"
-            )
+        for name, choices in (
+            ("lr_schedule", LR_SCHEDULES), ("matmul_precision", MATMUL_PRECISIONS),
+            ("compile", COMPILE_MODES),
+        ):  # fmt: skip
+            _one_of(getattr(self, name), choices, f"train.{name}")
 
 
 @dataclass
@@ -400,7 +502,14 @@ class Config:
     max_samples: int | None = option(None, "evaluation: use at most so many scenes")
 
 
-def _pair(values: list[Any], name: str) -> tuple[Any, Any]:
+def _one_of(value: str | None, choices: Sequence[str], name: str) -> None:
+    if value is not None and value not in choices:
+        raise ValueError(
+            f"{name} must be one of {', '.join(choices)}, got {value!r}{nearest(value, choices)}"
+        )
+
+
+def _pair(values: Sequence[Any], name: str) -> tuple[Any, Any]:
     if len(values) != 2:
         raise ValueError(f"{name} must be two numbers, got {values}")
     return values[0], values[1]

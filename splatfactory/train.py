@@ -46,6 +46,7 @@ from splatfactory.training.checkpoints import CheckpointError
 from splatfactory.training.diagnostics import check_memory_record
 from splatfactory.training.distributed import World
 from splatfactory.training.objective import Objective
+from splatfactory.training.optim import Optimization, build_optimization
 from splatfactory.training.overfitting import FewBatches
 from splatfactory.training.trainer import Parts, Trainer, TrainingError
 from splatfactory.training.writers import Writer, build_writers, check_writers
@@ -121,7 +122,6 @@ def train(options: argparse.Namespace) -> int:
     if not is_restored:
         run_folder.check_unused(folder, overwrite=options.overwrite)
     with distributed.join(config.train.ddp_timeout_minutes) as world:
-        check_memory_record(config.train.record_memory, world.device)
         run_folder.log_to(None, is_main=world.is_main)
         config = _with_seed(config, world)
         # Nothing is written before everything is ready, so a start that fails leaves no trace.
@@ -146,7 +146,6 @@ def train(options: argparse.Namespace) -> int:
 def build(config: Config, world: World, folder: Path, *, is_restored: bool) -> Trainer:
     """Everything a run needs, ready to start or to continue; writes no file."""
     prepare_torch(config)
-    check_writers(config.train.writer)
     newest = checkpoints.load_newest(folder) if is_restored else None
     seed_everything(config.train.seed or 0)
     model = build_model(config.model, with_initial_weights=newest is None and not _given(config))
@@ -154,9 +153,12 @@ def build(config: Config, world: World, folder: Path, *, is_restored: bool) -> T
         _load_given(model.network, config)
     model.to(world.device)
     compile_parts(model.network, config.train.compile)
+    optimization = build_optimization(model.network, config.train)
     # From here on processes differ, so that each draws its own priors and token ratios.
     seed_everything((config.train.seed or 0) + 1_000_003 * (world.rank + 1))
-    trainer = Trainer(config, _parts(config, model, world), world, folder)
+    check_writers(config.train.writer)
+    check_memory_record(config.train.record_memory, world.device)
+    trainer = Trainer(config, _parts(config, model, optimization, world), world, folder)
     if newest is not None:
         state, path = newest
         trainer.restore(state)
@@ -218,8 +220,11 @@ def compile_parts(network: nn.Module, mode: str | None) -> None:
                 block.compile(mode=mode)
 
 
-def _parts(config: Config, model: nn.Module, world: World) -> Parts:
-    renderer = choose(config.train.renderer, world.device)
+def _parts(config: Config, model: nn.Module, optimization: Optimization, world: World) -> Parts:
+    try:
+        renderer = choose(config.train.renderer, world.device)
+    except RuntimeError as error:
+        raise ConfigError(f"train.renderer={config.train.renderer}: {error}") from error
     head = config.model.gaussian_head
     perceptual = fetch_perceptual_network().to(world.device) if head.lpips_weight > 0 else None
     loss = TrainingLoss(head, perceptual)
@@ -229,6 +234,7 @@ def _parts(config: Config, model: nn.Module, world: World) -> Parts:
         source = FewBatches(source, config.train.overfit)
     return Parts(
         model=model,
+        optimization=optimization,
         objective=Objective(loss, renderer),
         source=source,
         validation=_validation(config, world),
@@ -249,7 +255,8 @@ def _benchmarks(config: Config, world: World) -> dict[str, Any]:
         return {}
     from splatfactory.eval.in_training import benchmark
 
-    return {name: benchmark(name, config, world) for name in config.train.run_benchmarks}
+    names = config.train.run_benchmarks
+    return {Path(name).stem: benchmark(name, config, world) for name in names}
 
 
 def _wanted(options: argparse.Namespace, folder: Path) -> tuple[Request, Config, bool]:
@@ -299,9 +306,6 @@ def _request(options: argparse.Namespace) -> Request:
 def _check(config: Config) -> None:
     if config.train.num_steps is None and config.train.epochs is None:
         raise ConfigError("set train.num_steps or train.epochs")
-    names = config.model.gaussian_head.extra_losses
-    if not all(isinstance(weight, float) for weight in names.values()):
-        raise ConfigError("model.gaussian_head.extra_losses maps names to weights")
 
 
 def _shortened(config: Config) -> Config:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
+import sys
+from collections.abc import Sequence
 from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
+
+
+class PluginError(KeyError, ValueError):
+    """There is no such plug-in; the message is one line for the user."""
+
+    def __str__(self) -> str:
+        """The message as it is, without the quotes of a `KeyError`."""
+        return str(self.args[0])
 
 
 class Plugins(Generic[T]):
@@ -18,10 +29,12 @@ class Plugins(Generic[T]):
 
     Args:
         package: import path of the package whose modules are the plug-ins.
+        kind: what one of them is called in messages, e.g. "scene format".
     """
 
-    def __init__(self, package: str) -> None:
+    def __init__(self, package: str, kind: str = "") -> None:
         self.package = package
+        self.kind = kind or f"{package} plug-in"
 
     def names(self) -> list[str]:
         """Names of the plug-ins in the package, sorted."""
@@ -32,7 +45,7 @@ class Plugins(Generic[T]):
         """Import the module called `name` and return its `PLUGIN`.
 
         Raises:
-            KeyError: if there is no such module, or it has no `PLUGIN`.
+            PluginError: if there is no such module, or it has no `PLUGIN`.
         """
         module_name = name if "." in name else f"{self.package}.{name}"
         try:
@@ -40,8 +53,48 @@ class Plugins(Generic[T]):
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
                 raise  # the plug-in exists; something that it needs does not
-            known = ", ".join(self.names())
-            raise KeyError(f"no {self.package} plug-in named {name!r}; known: {known}") from error
+            raise PluginError(self._unknown(name, error.name)) from error
+        except (TypeError, ValueError):  # names such as "" and "..x"
+            raise PluginError(self._unknown(name, name)) from None
         if not hasattr(module, "PLUGIN"):
-            raise KeyError(f"module {module_name} defines no PLUGIN; see {self.package}")
+            raise PluginError(
+                f"module {module_name} defines no PLUGIN, so it is no {self.kind};"
+                f" see {self.package} for what one looks like"
+            )
         return cast(T, module.PLUGIN)
+
+    def check_trusted(self, name: str, source: str) -> None:
+        """Refuse a name out of a data file that would import code which nobody asked for.
+
+        Args:
+            name: of a plug-in; those of the package, and modules that are imported, are trusted.
+            source: what the name was found in.
+
+        Raises:
+            PluginError: if it is neither.
+        """
+        if "." in name and name not in sys.modules:
+            raise PluginError(
+                f"{source} needs the {self.kind} {name!r}, code that is not part of"
+                f" {self.package.partition('.')[0]}; if you trust it, `import {name}` first"
+            )
+
+    def _unknown(self, name: str, missing: str) -> str:
+        known = self.names()
+        reason = f"no {self.kind} named {name!r}"
+        if "." in name:
+            reason += f" (no module {missing!r} can be imported)"
+        tail = name.rpartition(".")[2]
+        return f"{reason}; known: {', '.join(known)}{nearest(tail, known)}"
+
+
+def nearest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str:
+    """`; did you mean …?` with the closest of the known names, or the empty text.
+
+    Args:
+        name: what was given.
+        known: what would have been right.
+        cutoff: least similarity in [0, 1], as of `difflib.get_close_matches`.
+    """
+    close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
+    return f"; did you mean {close[0]}?" if close else ""

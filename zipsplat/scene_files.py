@@ -135,10 +135,7 @@ def format_named(name: str) -> Format:
     Raises:
         ValueError: if there is none.
     """
-    try:
-        return FORMATS[name]
-    except KeyError as error:
-        raise ValueError(str(error.args[0])) from error
+    return FORMATS[name]
 
 
 def unusable(arrays: SplatArrays) -> dict[str, Mask]:

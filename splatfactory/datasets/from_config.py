@@ -9,16 +9,14 @@ from typing import Any
 
 from splatfactory import paths
 from splatfactory.datasets import samplers
-from splatfactory.datasets.loader import LoaderConfig, SceneLoader
+from splatfactory.datasets.loader import SceneLoader
 from splatfactory.datasets.mixture import Member
-from splatfactory.datasets.multiview import MultiviewDataset, SampleConfig, held_out
-from splatfactory.datasets.preprocessing import PreprocessingConfig
+from splatfactory.datasets.multiview import MultiviewDataset, held_out
 from splatfactory.datasets.remote_files import is_remote
 from splatfactory.datasets.samplers import Split
 from splatfactory.datasets.store import SceneStore, ShardStore
 from splatfactory.datasets.synthetic.dataset import GeneratedStore
-from splatfactory.schema import ChildConfig, DataConfig
-from splatfactory.schema import PreprocessingConfig as PreprocessingOptions
+from splatfactory.schema import ChildConfig, DataConfig, SampleConfig
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,7 @@ def training_loader(
         Member(_dataset(part, Split.TRAIN, without=_held_out(part, config)), part.weight)
         for part in _parts(config, Split.TRAIN)
     ]
-    options = dataclasses.replace(_loader_config(config), pin_memory=pin_memory)
-    return SceneLoader(members, options, rank, world_size)
+    return SceneLoader(members, config, rank, world_size, pin_memory=pin_memory)
 
 
 def validation_loader(config: DataConfig, rank: int = 0, world_size: int = 1) -> SceneLoader | None:
@@ -59,13 +56,9 @@ def validation_loader(config: DataConfig, rank: int = 0, world_size: int = 1) ->
     if not members:
         return None
     options = dataclasses.replace(
-        _loader_config(config),
-        batch_size=config.val_batch_size * world_size,
-        num_workers=0,
-        shuffle=False,
-        max_samples=None,
+        config, batch_size=config.val_batch_size * world_size, num_workers=0, max_samples=None
     )
-    return SceneLoader(members, options, rank, world_size)
+    return SceneLoader(members, options, rank, world_size, shuffle=False)
 
 
 def evaluation_dataset(config: DataConfig, view_sampler: Mapping[str, Any]) -> MultiviewDataset:
@@ -100,7 +93,7 @@ def _parts(config: DataConfig, split: Split) -> list[_Part]:
                 config, config.dataset_dir, config.train_shard_dir, config.test_shard_dir, split
             ),
             config.view_sampler,
-            _sample_config(config, config.preprocessing, config.augmentations),
+            config,
         )
     ]
 
@@ -111,10 +104,10 @@ def _child(name: str, child: ChildConfig, config: DataConfig, split: Split) -> _
         child.weight,
         _store(config, child.dataset_dir, child.train_shard_dir, child.test_shard_dir, split),
         child.view_sampler,
-        _sample_config(
+        dataclasses.replace(
             config,
-            child.preprocessing or config.preprocessing,
-            child.augmentations or config.augmentations,
+            preprocessing=child.preprocessing or config.preprocessing,
+            augmentations=child.augmentations or config.augmentations,
         ),
     )
 
@@ -135,39 +128,6 @@ def _store(
     if is_remote(directory):
         return ShardStore(f"{directory.rstrip('/')}/{part}", show_progress=True)
     return ShardStore(paths.resolve(directory) / part, show_progress=True)
-
-
-def _sample_config(
-    config: DataConfig, options: PreprocessingOptions, augmentations: str
-) -> SampleConfig:
-    return SampleConfig(
-        num_target_views=config.num_target_views,
-        preprocessing=PreprocessingConfig(**dataclasses.asdict(options)),
-        augmentations=augmentations,
-        mirror_probability=config.mirror_probability,
-        color_shuffle_probability=config.color_shuffle_probability,
-        random_reference_view=config.random_reference_view,
-        use_relative_poses=config.use_relative_poses,
-        normalize_baseline=config.normalize_baseline,
-        near=config.near,
-        far=config.far,
-        max_pose_jump_ratio=config.max_pose_jump_ratio,
-    )
-
-
-def _loader_config(config: DataConfig) -> LoaderConfig:
-    fewest, most = config.image_num_range
-    narrow, wide = config.aspect_ratio_range
-    return LoaderConfig(
-        batch_size=config.batch_size,
-        image_num_range=(fewest, most),
-        aspect_ratio_range=(narrow, wide),
-        num_workers=config.num_workers,
-        prefetch_factor=config.prefetch_factor,
-        seed=config.seed,
-        max_samples=config.max_samples,
-        max_drop_rate=config.max_drop_rate,
-    )
 
 
 def _held_out(part: _Part, config: DataConfig) -> frozenset[str]:

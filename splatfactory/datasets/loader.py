@@ -23,6 +23,7 @@ from splatfactory.datasets.multiview import TOO_FEW_VIEWS
 from splatfactory.datasets.plan import BatchPlan, BatchRules, EpochPlan, Pick, Position, spares
 from splatfactory.datasets.store import SceneError
 from splatfactory.datasets.worker_processes import end_with_parent, start_context
+from splatfactory.schema import LoaderConfig
 
 logger = logging.getLogger(__name__)
 
@@ -34,49 +35,6 @@ _AHEAD = 3
 
 class DataLossError(RuntimeError):
     """More scenes were dropped than is allowed."""
-
-
-@dataclass(frozen=True)
-class LoaderConfig:
-    """How scenes become batches.
-
-    Attributes:
-        batch_size: Context pictures per step over all ranks; a batch of V views holds
-            `batch_size // ranks // V` scenes per rank, at least one.
-        image_num_range: Fewest and most context views.
-        aspect_ratio_range: Smallest and largest width / height.
-        num_workers: Worker processes; 0 loads in the calling process.
-        prefetch_factor: Batches each worker prepares ahead.
-        seed: Decides the sequence of batches.
-        shuffle: False shows the scenes in stored order, and every epoch is the first.
-        max_samples: Use the first so many scenes of each data set only.
-        max_drop_rate: Share of scenes that may be dropped before it is an error. Clips with too few
-            views do not count.
-        pin_memory: Put batches into page-locked memory.
-    """
-
-    batch_size: int = 1
-    image_num_range: tuple[int, int] = (2, 24)
-    aspect_ratio_range: tuple[float, float] = (1.0, 1.0)
-    num_workers: int = 0
-    prefetch_factor: int = 2
-    seed: int = 0
-    shuffle: bool = True
-    max_samples: int | None = None
-    max_drop_rate: float = 0.1
-    pin_memory: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        for name in ("batch_size", "prefetch_factor"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.num_workers < 0 or self.seed < 0:
-            raise ValueError("num_workers and seed must not be negative")
-        if self.max_samples is not None and self.max_samples < 1:
-            raise ValueError(f"max_samples must be positive or null, got {self.max_samples}")
-        if not 0 <= self.max_drop_rate <= 1:
-            raise ValueError(f"max_drop_rate must be in [0, 1], got {self.max_drop_rate}")
 
 
 @dataclass(frozen=True)
@@ -102,6 +60,8 @@ class SceneLoader:
         config: how scenes become batches.
         rank: number of this process.
         world_size: number of processes.
+        shuffle: False shows the scenes in stored order, and every epoch is the first.
+        pin_memory: put batches into page-locked memory.
 
     Attributes:
         epoch: number of the current epoch.
@@ -114,13 +74,22 @@ class SceneLoader:
     """
 
     def __init__(
-        self, members: Sequence[Member], config: LoaderConfig, rank: int = 0, world_size: int = 1
+        self,
+        members: Sequence[Member],
+        config: LoaderConfig,
+        rank: int = 0,
+        world_size: int = 1,
+        *,
+        shuffle: bool = True,
+        pin_memory: bool = False,
     ) -> None:
         if not members:
             raise ValueError("a loader needs at least one data set")
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be in [0, {world_size}), got {rank}")
         self.config = config
+        self.shuffle = shuffle
+        self.pin_memory = pin_memory
         self.rank = rank
         self.epoch = 0
         self.drops: Counter[str] = Counter()
@@ -293,7 +262,7 @@ class SceneLoader:
 
     def _finish_epoch(self) -> None:
         self._position = Position()
-        if self.config.shuffle:
+        if self.shuffle:
             self.epoch += 1
 
     def _plan(self, position: Position) -> EpochPlan:
@@ -302,7 +271,7 @@ class SceneLoader:
             [member.weight for member in self._members],
             self.config.seed,
             self.epoch,
-            self.config.shuffle,
+            self.shuffle,
         )
         return EpochPlan(order, self._capacities, self._rules, self.epoch, self.rank, position)
 
@@ -328,7 +297,7 @@ class SceneLoader:
             batch_size=None,
             sampler=_Plans(self),
             num_workers=workers,
-            pin_memory=self.config.pin_memory,
+            pin_memory=self.pin_memory,
             generator=torch.Generator(),  # so that the global one is left alone
             **options,
         )

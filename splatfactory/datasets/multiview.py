@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ from splatfactory.datasets import (
 from splatfactory.datasets.batch import Scene, Views
 from splatfactory.datasets.depth_codec import INVALID
 from splatfactory.datasets.frames import Frame, FrameError
-from splatfactory.datasets.normalize import ScaleRule
-from splatfactory.datasets.preprocessing import Geometry, PreprocessingConfig
+from splatfactory.datasets.preprocessing import Geometry
 from splatfactory.datasets.remote_files import is_remote
 from splatfactory.datasets.samplers import Choice, Dice, Request, Split, ViewSampler
 from splatfactory.datasets.store import SceneError, SceneStore, ShardStore
 from splatfactory.datasets.view_checks import MIN_BASELINE, check_size, check_view
+from splatfactory.schema import SampleConfig, ScaleRule
 from zipsplat.camera import Camera
 from zipsplat.pose import Pose
 
@@ -49,57 +49,6 @@ _ANY = 2**31
 
 Pixels = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class SampleConfig:
-    """How a clip becomes a sample.
-
-    Attributes:
-        num_target_views: Views to predict.
-        preprocessing: Picture size.
-        augmentations: `identity` or `strong`, in training only.
-        mirror_probability: Share of scenes that are mirrored left to right, in training only.
-        color_shuffle_probability: Share of scenes whose colour channels are put in a random order,
-            the same in all views, in training only.
-        random_reference_view: In training, let chance decide which context view comes first.
-        use_relative_poses: Express poses in the frame of the first context view.
-        normalize_baseline: What becomes 1: false, the median distance of visible points; true or
-            `start_end`, the distance of first and last context camera; `max_pairwise_d`, the
-            largest between context cameras; `none`, stored units stay.
-        near: Nearest distance worth drawing, stored units.
-        far: Farthest one.
-        max_pose_jump_ratio: Drop samples whose camera path has a step of more than this many median
-            steps; 0 keeps all.
-    """
-
-    num_target_views: int = 4
-    preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
-    augmentations: str = "identity"
-    mirror_probability: float = 0.0
-    color_shuffle_probability: float = 0.0
-    random_reference_view: bool = True
-    use_relative_poses: bool = True
-    normalize_baseline: str | bool | None = False
-    near: float = 0.1
-    far: float = 100.0
-    max_pose_jump_ratio: float = 10.0
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        ScaleRule.parse(self.normalize_baseline)
-        if self.num_target_views < 1:
-            raise ValueError(f"num_target_views must be positive, got {self.num_target_views}")
-        if not 0 < self.near < self.far:
-            raise ValueError(f"need 0 < near < far, got near {self.near} and far {self.far}")
-        for name in ("mirror_probability", "color_shuffle_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-
-    @property
-    def scale_rule(self) -> ScaleRule:
-        """The meaning of `normalize_baseline`."""
-        return ScaleRule.parse(self.normalize_baseline)
 
 
 class MultiviewDataset:

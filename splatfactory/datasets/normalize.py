@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from splatfactory.datasets import pixel_loops
+from splatfactory.schema import ScaleRule
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -17,35 +17,6 @@ SCALE_LIMITS = (1e-3, 1e3)
 """The unit of a scene by its depth stays within these, stored units."""
 
 _SAMPLE_STRIDE = 16
-
-
-class ScaleRule(str, Enum):
-    """What becomes 1 in a training sample."""
-
-    DEPTH = "depth"
-    START_END = "start_end"
-    MAX_PAIRWISE = "max_pairwise_d"
-    NONE = "none"
-
-    @staticmethod
-    def parse(value: str | bool | None) -> ScaleRule:
-        """The rule behind `normalize_baseline` of a configuration.
-
-        Args:
-            value: false or null (the median distance of the visible points), true or `start_end`,
-                `max_pairwise_d`, or `none`.
-        """
-        if value is None or value is False or value == "false":
-            return ScaleRule.DEPTH
-        if value is True or value == "true":
-            return ScaleRule.START_END
-        try:
-            return ScaleRule(value)
-        except ValueError:
-            raise ValueError(
-                "normalize_baseline must be false, true, start_end, max_pairwise_d or none,"
-                f" got {value!r}"
-            ) from None
 
 
 def baseline(rule: ScaleRule, centres: npt.NDArray[Any]) -> float:

@@ -19,35 +19,7 @@ from PIL import Image
 from torch.nn import functional
 
 from splatfactory.datasets.frames import Frame, Indices, Pixels
-
-METHODS = ("torch_bilinear_aa", "pil_lanczos", "cv2_inter_area")
-
-
-@dataclass(frozen=True)
-class PreprocessingConfig:
-    """Picture size of training and evaluation.
-
-    Attributes:
-        resize: Long side of the result, pixels; None keeps the stored size.
-        edge_divisible_by: Crop the sides to multiples of this; None does not.
-        resize_method: `torch_bilinear_aa`, `pil_lanczos` or `cv2_inter_area` (needs OpenCV).
-    """
-
-    resize: int | None = None
-    edge_divisible_by: int | None = None
-    resize_method: str = "torch_bilinear_aa"
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        for name in ("resize", "edge_divisible_by"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"preprocessing.{name} must be positive or null, got {value}")
-        if self.resize_method not in METHODS:
-            raise ValueError(
-                f"preprocessing.resize_method must be one of {', '.join(METHODS)},"
-                f" got {self.resize_method!r}"
-            )
+from splatfactory.schema import PreprocessingConfig
 
 
 class Box(NamedTuple):
@@ -127,7 +99,6 @@ class Geometry:
         )
 
 
-@lru_cache(maxsize=256)
 def plan(size: tuple[int, int], aspect: float, config: PreprocessingConfig) -> Geometry:
     """Sizes and crops for a stored picture.
 
@@ -139,15 +110,22 @@ def plan(size: tuple[int, int], aspect: float, config: PreprocessingConfig) -> G
     Raises:
         ValueError: if nothing would be left.
     """
+    return _plan(size, aspect, config.resize, config.edge_divisible_by)
+
+
+@lru_cache(maxsize=256)
+def _plan(size: tuple[int, int], aspect: float, resize: int | None, step: int | None) -> Geometry:
     resized = size
-    if config.resize is not None:
-        resized = cover(size, _target(config.resize, aspect))
+    if resize is not None:
+        resized = cover(size, _target(resize, aspect))
     box = _crop_to_aspect(Box(0, 0, *resized), aspect)
-    if config.edge_divisible_by is not None:
-        step = config.edge_divisible_by
+    if step is not None:
         box = box.centred(box.height // step * step, box.width // step * step)
     if box.height < 1 or box.width < 1:
-        raise ValueError(f"a picture of {size} pixels leaves nothing after {config}")
+        raise ValueError(
+            f"a picture of {size} pixels leaves nothing with preprocessing.resize={resize}"
+            f" and preprocessing.edge_divisible_by={step}"
+        )
     return Geometry(size, resized, box)
 
 

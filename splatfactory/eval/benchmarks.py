@@ -17,23 +17,25 @@ from splatfactory.config import (
     read_yaml,
     split_overrides,
 )
-from splatfactory.datasets.samplers.indexed import load_index
+from splatfactory.datasets.samplers.eval_sampler import load_index
 from splatfactory.eval.indices import PUBLISHED, published_index
 from splatfactory.paths import resolve
 
 FOLDER = CONFIG_DIR / "eval"
+KEYS = ("data", "index", "index_set", "published")
 USED = ("model", "data", "eval")
 """Sections of a `--conf` that an evaluation reads."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One protocol on one data set; `configs/eval/<name>.yaml`.
+    """One protocol on one data set; `configs/eval/<name>.yaml`, or a YAML file of one's own.
 
     Attributes:
-        name: As on the command line.
+        name: Of the file.
         data: Changed data options.
         index_set: Set of published indices, or None.
+        index: An index file of its own, or None.
         published: Method → context views → (PSNR, SSIM, LPIPS).
     """
 
@@ -41,6 +43,7 @@ class Benchmark:
     data: Mapping[str, Any]
     index_set: str | None
     published: Mapping[str, Mapping[int, tuple[float, ...]]]
+    index: Path | None = None
 
     @property
     def view_counts(self) -> list[int]:
@@ -71,20 +74,33 @@ def names() -> list[str]:
 
 
 def load_benchmark(name: str) -> Benchmark:
-    """Read a benchmark by name.
+    """Read a benchmark.
+
+    Args:
+        name: Of one of the package, or a YAML file with the keys `data`, `index` (a file beside it)
+            or `index_set`, and `published`.
 
     Raises:
-        ConfigError: If there is none, with the nearest name.
+        ConfigError: If there is none, with the nearest name, or it has other keys.
     """
-    path = FOLDER / f"{name}.yaml"
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file():
-        raise ConfigError(f"no benchmark {name!r}; there are {', '.join(names())}"
-                          + nearest(name, names()))  # fmt: skip
+        raise ConfigError(
+            f"no benchmark {name!r}; there are {', '.join(names())}, or name a YAML file"
+            + nearest(name, names())
+        )
     tree = read_yaml(path)
+    for key in tree:
+        if key not in KEYS:
+            raise ConfigError(
+                f"{path}: unknown key {key}; known: {', '.join(KEYS)}{nearest(key, KEYS)}"
+            )
+    index = tree.get("index")
     return Benchmark(
-        name=name,
+        name=path.stem,
         data=tree.get("data") or {},
         index_set=tree.get("index_set"),
+        index=None if index is None else path.parent / index,
         published={
             str(method): {int(views): tuple(scores) for views, scores in rows.items()}
             for method, rows in (tree.get("published") or {}).items()
@@ -112,7 +128,7 @@ def configure(
     groups, values = split_overrides(overrides)
     if groups and conf is None:
         raise ConfigError(f"{groups[0]} chooses a group of a configuration; --conf is missing")
-    layers: list[Mapping[str, Any]] = [{"data": dict(benchmark.data)}]
+    layers: list[Mapping[str, Any]] = [{"data": {"name": benchmark.name, **benchmark.data}}]
     if model is not None:
         layers.append({"model": dict(model)})
     if conf is not None:
@@ -127,8 +143,8 @@ def configure(
 
 def _index(benchmark: Benchmark, config: Config) -> tuple[Path, str]:
     """The index file, and the name its results go by."""
-    if config.eval.index is not None:
-        path = resolve(config.eval.index)
+    path = benchmark.index if config.eval.index is None else resolve(config.eval.index)
+    if path is not None:
         if not path.is_file():
             raise ConfigError(f"there is no index {path}")
         _check_views(path, config.eval.num_views)

@@ -19,14 +19,15 @@ def benchmark(name: str, config: Config, world: World) -> Benchmark:
     """An evaluation of the model being trained; all processes share its scenes.
 
     Args:
-        name: Of the benchmark; `benchmarks.<name>` of the configuration changes its options.
+        name: Of the benchmark, or its YAML file; `benchmarks.<name>` of the configuration, without
+            folder and suffix, changes its options.
         config: Of the training run.
         world: Its processes.
 
     Raises:
         ConfigError: If there is no such benchmark, or its options are wrong.
     """
-    changes = config.benchmarks.get(name)
+    changes = config.benchmarks.get(Path(name).stem)
     tree = to_dict(config)
     overrides = []
     if changes is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from splatfactory.models.initialisation import load_strictly
 from splatfactory.paths import outputs_root
 from splatfactory.training import checkpoints, run_folder
 from zipsplat import weights
+from zipsplat.model.backbones import BACKBONES
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,12 @@ class Judged:
     model: Mapping[str, Any] | None
 
 
-def from_checkpoint(name: str) -> Judged:
+def from_checkpoint(name: str, overrides: Sequence[str] = ()) -> Judged:
     """A training run by its name, a run's folder, or a weights file.
+
+    Args:
+        name: Of one of these.
+        overrides: Of the command line; a file's own backbone has to be named there, too.
 
     Raises:
         ConfigError: If there is no such thing.
@@ -42,6 +47,7 @@ def from_checkpoint(name: str) -> Judged:
     path = Path(name)
     if path.is_file():
         conf = weights.load(path).conf
+        _check_backbone(conf, path, overrides)
         return Judged(path.stem, str(path), conf.get("model"))
     root = outputs_root() / "training"
     experiment = name
@@ -55,6 +61,18 @@ def from_checkpoint(name: str) -> Judged:
     model = {**model, "weights": None}
     tag = experiment.replace("/", "-")
     return Judged(tag, str(run_folder.weights_of(experiment)), model)
+
+
+def _check_backbone(conf: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> None:
+    """A file of weights alone does not decide what code is imported."""
+    backbone = (conf.get("model") or {}).get("backbone") or {}
+    override = f"model.backbone.name={backbone.get('name')}"
+    if override in overrides:
+        return
+    try:
+        BACKBONES.check_trusted(str(backbone.get("name")), str(path))
+    except ValueError as error:
+        raise ConfigError(f"{error}, or give {override}") from None
 
 
 def load_model(config: Config, source: str) -> tuple[nn.Module, str]:

@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate; returns the exit status."""
     options = parse(argv)
     try:
-        judged = from_checkpoint(options.checkpoint) if options.checkpoint else None
+        judged = None
+        if options.checkpoint:
+            judged = from_checkpoint(options.checkpoint, options.overrides)
         evaluations = [
             benchmarks.configure(
                 benchmarks.load_benchmark(name),

@@ -1,32 +1,57 @@
 """What training minimises: every term per scene, weighed and summed.
 
-The names of the terms are those of the released training logs. Geometry is computed in float32
-whatever the precision of the network. An additional loss is one module with a `PLUGIN`, named in
-`model.gaussian_head.extra_losses` with its weight.
+Each module of this package is one loss, found by its name like those of anybody else; see
+docs/extending.md. The names of the built-in terms are those of the released training logs. Geometry
+is computed in float32 whatever the precision of the network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from splatfactory.losses.chamfer import anchor_error, chamfer_error
-from splatfactory.losses.depth import depth_error, points_from_depth
-from splatfactory.losses.matching import matching_error
-from splatfactory.losses.penalties import location_penalty, opacity_penalty, scale_penalty
-from splatfactory.losses.perceptual import perceptual_error
-from splatfactory.losses.photometric import absolute_error, squared_error
-from splatfactory.losses.structural import structural_error
-from splatfactory.losses.surface import surface_error
+from splatfactory.losses.perceptual import PerceptualLoss
 from splatfactory.metrics import psnr
+from splatfactory.options import Kind
 from splatfactory.perceptual_network import PerceptualNetwork
-from splatfactory.protocols import Loss, Supervision
+from splatfactory.protocols import Loss, LossKind, Supervision
 from splatfactory.schema import HeadConfig
 from zipsplat.plugins import Plugins
 
-LOSSES: Plugins[Loss] = Plugins("splatfactory.losses")
+LOSSES: Plugins[LossKind | Loss] = Plugins("splatfactory.losses", "loss")
+"""A loss without options may be a plain function."""
+
+RENDERING = {
+    "mse_loss": ("photometric", "mse_weight"),
+    "lpips_loss": ("perceptual", "lpips_weight"),
+    "scale_penalty": ("scale_penalty", None),
+    "opacity_penalty": ("opacity_penalty", None),
+    "location_penalty": ("location_penalty", None),
+    "ssim_loss": ("structural", "ssim_weight"),
+}
+"""Terms of `rendering_loss` in the order of their sum: the loss, and the option that weighs it."""
+GEOMETRY = {
+    "location_loss": ("chamfer", "chamfer_weight"),
+    "depth_loss": ("depth", "depth_weight"),
+    "surface_loss": ("surface", "surface_weight"),
+    "match_loss": ("matching", "match_weight"),
+}
+"""Terms of `geometry_loss`, likewise."""
+BUILT_IN = dict([*RENDERING.values(), *GEOMETRY.values()])
+ONLY_IF_WEIGHED = ("lpips_loss", "ssim_loss", "location_loss")
+"""Terms that cost too much to be computed for the log alone; the others cost next to nothing."""
+SCALED = ("location_loss", "depth_loss")
+"""Terms that are logged with their weights as well, as `<term>_scaled`."""
+
+
+class Term(NamedTuple):
+    """A loss with its weight; None stands for a term that is 0 since nothing weighs it."""
+
+    loss: Loss | None
+    weight: float
 
 
 class TrainingLoss:
@@ -37,8 +62,8 @@ class TrainingLoss:
         perceptual: LPIPS; needed if its weight is not 0.
 
     Raises:
-        ValueError: If LPIPS has a weight but no network.
-        KeyError: If an extra loss is not known.
+        ValueError: If LPIPS has a weight but no network, or an extra loss is not known or cannot
+            be built.
     """
 
     def __init__(self, config: HeadConfig, perceptual: PerceptualNetwork | None) -> None:
@@ -48,16 +73,26 @@ class TrainingLoss:
                 f"{config.lpips_weight} but there are no LPIPS weights; set it to 0 to do without"
             )
         self.config = config
-        self.perceptual = perceptual
-        self.extra = {name: LOSSES[name] for name in config.extra_losses}
+        given = {} if perceptual is None else {"perceptual": PerceptualLoss(perceptual)}
+        self.rendering = _terms(RENDERING, config, given)
+        self.geometry = _terms(GEOMETRY, config, given)
+        self.extra = {name: extra_term(name, said) for name, said in config.extra_losses.items()}
 
     def __call__(self, supervision: Supervision) -> dict[str, Tensor]:
         """Every term and their sum, `total`; each (B,)."""
-        terms = {**self._rendering(supervision), **self._geometry(supervision)}
-        terms["total"] = terms["rendering_loss"] + terms["geometry_loss"]
-        for name, loss in self.extra.items():
+        rendering, rendering_loss = _evaluate(self.rendering, supervision)
+        geometry, geometry_loss = _evaluate(self.geometry, supervision)
+        if self.rendering["ssim_loss"].loss is None:
+            del rendering["ssim_loss"]
+        terms = {**rendering, "rendering_loss": rendering_loss, **geometry}
+        for name in SCALED:
+            terms[f"{name}_scaled"] = self.geometry[name].weight * geometry[name]
+        terms["geometry_loss"] = geometry_loss
+        terms["total"] = rendering_loss + geometry_loss
+        for name, (loss, weight) in self.extra.items():
+            assert loss is not None
             terms[name] = loss(supervision)
-            terms["total"] = terms["total"] + self.config.extra_losses[name] * terms[name]
+            terms["total"] = terms["total"] + weight * terms[name]
         return terms
 
     @torch.no_grad()
@@ -82,70 +117,64 @@ class TrainingLoss:
             }
         return numbers
 
-    def _rendering(self, supervision: Supervision) -> dict[str, Tensor]:
-        config, gaussians = self.config, supervision.gaussians
-        drawn, true = supervision.drawn.color, supervision.views.rgb
-        pixel_error = absolute_error if config.use_l1_loss else squared_error
-        terms = {"mse_loss": pixel_error(drawn, true)}
-        terms["lpips_loss"] = torch.zeros_like(terms["mse_loss"])
-        if config.lpips_weight > 0 and self.perceptual is not None:
-            terms["lpips_loss"] = perceptual_error(self.perceptual, drawn, true)
-        terms["scale_penalty"] = scale_penalty(gaussians.scales, config.min_scale, config.max_scale)
-        terms["opacity_penalty"] = opacity_penalty(
-            gaussians.opacities, config.opacity_penalty_threshold
-        )
-        terms["location_penalty"] = location_penalty(gaussians.means, config.location_penalty_range)
-        total = config.mse_weight * terms["mse_loss"] + config.lpips_weight * terms["lpips_loss"]
-        total = total + terms["scale_penalty"] + terms["opacity_penalty"]
-        total = total + terms["location_penalty"]
-        if config.ssim_weight > 0:
-            terms["ssim_loss"] = structural_error(drawn, true)
-            total = total + config.ssim_weight * terms["ssim_loss"]
-        terms["rendering_loss"] = total
-        return terms
 
-    def _geometry(self, supervision: Supervision) -> dict[str, Tensor]:
-        config, depths = self.config, supervision.views.depths
-        location = depth = supervision.gaussians.means.new_zeros(len(depths))
-        if bool((depths >= 0).any()):
-            if config.chamfer_weight > 0:  # its search is nearly half of a step on a CPU
-                location = self._location(supervision)
-            depth = depth_error(supervision.drawn.depth, depths)
-        surface = surface_error(supervision.gaussians.means, supervision.surface)
-        match = torch.zeros_like(surface)
-        if supervision.matches is not None and supervision.match_logits is not None:
-            match = matching_error(supervision.match_logits, supervision.matches)
-        scaled_location = config.chamfer_weight * location
-        scaled_depth = config.depth_weight * depth
-        return {
-            "location_loss": location,
-            "location_loss_scaled": scaled_location,
-            "depth_loss": depth,
-            "depth_loss_scaled": scaled_depth,
-            "surface_loss": surface,
-            "match_loss": match,
-            "geometry_loss": (
-                scaled_location
-                + scaled_depth
-                + config.surface_weight * surface
-                + config.match_weight * match
-            ),
-        }
+def extra_term(name: str, said: Any) -> Term:
+    """A loss of `extra_losses`.
 
-    def _location(self, supervision: Supervision) -> Tensor:
-        means, views = supervision.gaussians.means, supervision.views
-        if self.config.detach_activated_gaussians:
-            means = torch.where(supervision.activated[..., None], means.detach(), means)
-        surface = None
-        if self.config.use_chamfer:
-            surface = points_from_depth(views.depths, views.cameras.K, views.poses.Rt)
-        values = []
-        for scene, points in enumerate(means):
-            is_valid = views.depths[scene] >= 0
-            if not bool(is_valid.any()):
-                values.append(points.new_zeros(()))
-            elif surface is None:
-                values.append(anchor_error(points))
-            else:
-                values.append(chamfer_error(points, surface[scene][is_valid]))
-        return torch.stack(values)
+    Args:
+        name: Of a module of this package, or dotted of one's own.
+        said: Its weight; or a mapping with `weight` (1 if missing) and the loss's own options.
+
+    Raises:
+        ValueError: If there is no such loss, or an option or the weight is wrong.
+    """
+    options = dict(said) if isinstance(said, Mapping) else {"weight": said}
+    weight = options.pop("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+        raise ValueError(f"extra_losses maps names to weights, got {weight!r} for {name}")
+    if name in BUILT_IN:
+        own = BUILT_IN[name]
+        advice = f"weigh it with model.gaussian_head.{own}" if own else "it is always part of it"
+        raise ValueError(f"{name} is a built-in term of the loss, not an extra one; {advice}")
+    plugin = LOSSES[name]
+    if isinstance(plugin, Kind):
+        return Term(plugin.build(options, "extra_losses", name), float(weight))
+    if options:
+        raise ValueError(f"the loss {name} has no options, got {', '.join(options)}")
+    return Term(plugin, float(weight))
+
+
+def _terms(
+    table: Mapping[str, tuple[str, str | None]], config: HeadConfig, given: Mapping[str, Loss]
+) -> dict[str, Term]:
+    terms = {}
+    for name, (module, option) in table.items():
+        weight: float = 1.0 if option is None else getattr(config, option)
+        if name in ONLY_IF_WEIGHED and not weight > 0:
+            terms[name] = Term(None, weight)
+        else:
+            terms[name] = Term(given.get(module) or _built_in(module, config), weight)
+    return terms
+
+
+def _built_in(module: str, config: HeadConfig) -> Loss:
+    kind = LOSSES[module]
+    assert isinstance(kind, Kind)
+    return kind.create(config)
+
+
+def _evaluate(
+    terms: Mapping[str, Term], supervision: Supervision
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The terms, and their weighted sum in the order of the table; each (B,)."""
+    values: dict[str, Tensor] = {}
+    total: Tensor | None = None
+    means = supervision.gaussians.means
+    for name, (loss, weight) in terms.items():
+        if loss is None:
+            values[name] = means.new_zeros(len(means))
+            continue
+        values[name] = loss(supervision)
+        total = weight * values[name] if total is None else total + weight * values[name]
+    assert total is not None
+    return values, total

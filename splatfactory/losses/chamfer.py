@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
 from torch import Tensor
 
-logger = logging.getLogger(__name__)
+from splatfactory.losses.depth import points_from_depth
+from splatfactory.protocols import LossKind, Supervision
+from splatfactory.schema import HeadConfig
 
 RANGE = 10.0
 """Coordinates are clamped to ±RANGE, in units of the scene scale, before distances are taken."""
 CUDA_CHUNK = 4096
 """Points per block of the distance matrix on a GPU."""
+
+
+class ChamferLoss:
+    """Pulls the Gaussians of a scene to what its depth maps show; 0 where there are none.
+
+    Args:
+        config: `use_chamfer`, or else a pull to (0, 0, 1); `detach_activated_gaussians` spares
+            those that the images constrain already.
+    """
+
+    def __init__(self, config: HeadConfig) -> None:
+        self.config = config
+
+    def __call__(self, supervision: Supervision) -> Tensor:
+        """One number per scene, (B,)."""
+        means, views = supervision.gaussians.means, supervision.views
+        is_valid = views.depths >= 0
+        if not bool(is_valid.any()):
+            return means.new_zeros(len(means))
+        if self.config.detach_activated_gaussians:
+            means = torch.where(supervision.activated[..., None], means.detach(), means)
+        surface = None
+        if self.config.use_chamfer:
+            surface = points_from_depth(views.depths, views.cameras.K, views.poses.Rt)
+        values = []
+        for scene, points in enumerate(means):
+            if not bool(is_valid[scene].any()):
+                values.append(points.new_zeros(()))
+            elif surface is None:
+                values.append(anchor_error(points))
+            else:
+                values.append(chamfer_error(points, surface[scene][is_valid[scene]]))
+        return torch.stack(values)
 
 
 def chamfer_error(points: Tensor, surface: Tensor) -> Tensor:
@@ -55,3 +88,6 @@ def nearest_indices(points: Tensor, surface: Tensor) -> Tensor:
 def anchor_error(points: Tensor) -> Tensor:
     """Mean |p − (0, 0, 1)| over points and axes: the stand-in where chamfer is switched off."""
     return (points - points.new_tensor([0.0, 0.0, 1.0])).abs().mean()
+
+
+PLUGIN = LossKind(HeadConfig, ChamferLoss)

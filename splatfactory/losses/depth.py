@@ -5,6 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from splatfactory.protocols import LossKind, Supervision
+from splatfactory.schema import HeadConfig
+
+
+def depth_loss(supervision: Supervision) -> Tensor:
+    """`depth_error` of the rendered depth, (B,); 0 in a batch without any depth."""
+    drawn, true = supervision.drawn.depth, supervision.views.depths
+    return depth_error(drawn, true) if bool((true >= 0).any()) else drawn.new_zeros(len(drawn))
+
 
 def depth_error(drawn: Tensor, true: Tensor) -> Tensor:
     """Mean |D̂ − D| over the valid pixels of all views, 0 for a scene without any.
@@ -47,3 +56,6 @@ def points_from_depth(depth: Tensor, K: Tensor, world_from_camera: Tensor) -> Te
         camera_points = torch.stack([x, y, z], dim=-1)
         R, t = world_from_camera[..., :3, :3], world_from_camera[..., :3, 3]
         return torch.einsum("...ij,...hwj->...hwi", R, camera_points) + t[..., None, None, :]
+
+
+PLUGIN = LossKind(HeadConfig, lambda _: depth_loss)

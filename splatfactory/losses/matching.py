@@ -5,7 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from splatfactory.protocols import TrueMatches
+from splatfactory.protocols import LossKind, Supervision, TrueMatches
+from splatfactory.schema import HeadConfig
+
+
+def matching_loss(supervision: Supervision) -> Tensor:
+    """`matching_error` of the network's matches, (B,); 0 if it has none."""
+    if supervision.matches is None or supervision.match_logits is None:
+        return supervision.gaussians.means.new_zeros(len(supervision.gaussians.means))
+    return matching_error(supervision.match_logits, supervision.matches)
 
 
 def matching_error(logits: Tensor, true: TrueMatches) -> Tensor:
@@ -23,3 +31,6 @@ def matching_error(logits: Tensor, true: TrueMatches) -> Tensor:
     is_known = true.shares.sum(dim=-1) > 0
     errors = torch.where(is_known, errors, 0.0).flatten(1)
     return errors.sum(dim=1) / is_known.flatten(1).sum(dim=1).clamp(min=1)
+
+
+PLUGIN = LossKind(HeadConfig, lambda _: matching_loss)

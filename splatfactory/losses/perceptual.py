@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from splatfactory.perceptual_network import PerceptualNetwork
+from splatfactory.perceptual_network import PerceptualNetwork, fetch_perceptual_network
+from splatfactory.protocols import LossKind, Supervision
+from splatfactory.schema import HeadConfig
 
 
-def perceptual_error(network: PerceptualNetwork, drawn: Tensor, true: Tensor) -> Tensor:
-    """LPIPS of the clipped pictures, averaged over the views: (B, V, 3, H, W) → (B,)."""
-    B, V = drawn.shape[:2]
-    values: Tensor = network(true.flatten(0, 1).clamp(0, 1), drawn.flatten(0, 1).clamp(0, 1))
-    return values.view(B, V).mean(dim=1)
+class PerceptualLoss:
+    """LPIPS of the clipped images, averaged over the views.
+
+    Args:
+        network: What compares them; moved to the device of the images.
+    """
+
+    def __init__(self, network: PerceptualNetwork) -> None:
+        self.network = network
+
+    def __call__(self, supervision: Supervision) -> Tensor:
+        """One number per scene, (B,)."""
+        drawn, true = supervision.drawn.color, supervision.views.rgb
+        network = self.network.to(drawn.device)
+        B, V = drawn.shape[:2]
+        values: Tensor = network(true.flatten(0, 1).clamp(0, 1), drawn.flatten(0, 1).clamp(0, 1))
+        return values.view(B, V).mean(dim=1)
+
+
+PLUGIN = LossKind(HeadConfig, lambda _: PerceptualLoss(fetch_perceptual_network()))

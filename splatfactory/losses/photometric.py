@@ -1,8 +1,26 @@
-"""How far drawn pictures are from true ones, pixel by pixel."""
+"""How far rendered images are from true ones, pixel by pixel."""
 
 from __future__ import annotations
 
 from torch import Tensor
+
+from splatfactory.protocols import LossKind, Supervision
+from splatfactory.schema import HeadConfig
+
+
+class PhotometricLoss:
+    """Mean absolute error, or squared error, of the colours.
+
+    Args:
+        config: `use_l1_loss` says which.
+    """
+
+    def __init__(self, config: HeadConfig) -> None:
+        self.error = absolute_error if config.use_l1_loss else squared_error
+
+    def __call__(self, supervision: Supervision) -> Tensor:
+        """One number per scene, (B,)."""
+        return self.error(supervision.drawn.color, supervision.views.rgb)
 
 
 def absolute_error(drawn: Tensor, true: Tensor) -> Tensor:
@@ -13,3 +31,6 @@ def absolute_error(drawn: Tensor, true: Tensor) -> Tensor:
 def squared_error(drawn: Tensor, true: Tensor) -> Tensor:
     """Mean (Î − I)² over everything but the first dimension: (B, …) → (B,)."""
     return (drawn - true).square().flatten(1).mean(dim=1)
+
+
+PLUGIN = LossKind(HeadConfig, PhotometricLoss)

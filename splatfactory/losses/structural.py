@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from splatfactory.protocols import LossKind, Supervision
+from splatfactory.schema import HeadConfig
 from zipsplat.photometric import fused_ssim
 
 
-def structural_error(drawn: Tensor, true: Tensor) -> Tensor:
-    """1 − SSIM, averaged over the views: (B, V, 3, H, W) → (B,)."""
-    return 1 - fused_ssim(true, drawn).mean(dim=1)
+def structural_loss(supervision: Supervision) -> Tensor:
+    """1 − SSIM, averaged over the views, (B,)."""
+    return 1 - fused_ssim(supervision.views.rgb, supervision.drawn.color).mean(dim=1)
+
+
+PLUGIN = LossKind(HeadConfig, lambda _: structural_loss)

@@ -10,6 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from splatfactory.protocols import LossKind, Supervision
+from splatfactory.schema import HeadConfig
+
+
+def surface_loss(supervision: Supervision) -> Tensor:
+    """`surface_error` of the Gaussians, (B,)."""
+    return surface_error(supervision.gaussians.means, supervision.surface)
+
 
 def surface_error(means: Tensor, surface: Tensor | None) -> Tensor:
     """Mean |f(mean) − f(point)| over known points, f(x) = sign(x)·log(1 + |x|), summed over axes.
@@ -34,3 +42,6 @@ def surface_error(means: Tensor, surface: Tensor | None) -> Tensor:
 
 def _shrunk(points: Tensor) -> Tensor:
     return points.sign() * points.abs().log1p()
+
+
+PLUGIN = LossKind(HeadConfig, lambda _: surface_loss)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from splatfactory.schema import OptimizerConfig
+from splatfactory.schema import OptimizerConfig, TrainConfig
 from splatfactory.training.muon import MuonWithAdamW, is_hidden_matrix
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
@@ -38,6 +38,34 @@ class ParameterGroup:
     def num_values(self) -> int:
         """Numbers in all parameters of the group."""
         return sum(parameter.numel() for parameter in self.parameters)
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """What updates a network.
+
+    Attributes:
+        groups: Its trainable parameters.
+        optimizer: Over these groups.
+        average: The average of the weights, if one is kept.
+    """
+
+    groups: list[ParameterGroup]
+    optimizer: torch.optim.Optimizer
+    average: AveragedWeights | None
+
+
+def build_optimization(network: nn.Module, options: TrainConfig) -> Optimization:
+    """Freeze what is not to be trained, and make the optimizer of the rest.
+
+    Raises:
+        ValueError: If nothing is trainable, or there is no such optimizer.
+    """
+    freeze_unmatched(network, options.opt_regexp)
+    groups = parameter_groups(network, options.lr_scaling, options.optimizer)
+    optimizer = build_optimizer(groups, options.lr, options.optimizer)
+    average = AveragedWeights(network, options.ema_decay) if options.ema_decay else None
+    return Optimization(groups, optimizer, average)
 
 
 def freeze_unmatched(model: nn.Module, pattern: str | None) -> None:

@@ -29,11 +29,8 @@ from splatfactory.training.distributed import World, mean_over_scenes, without_s
 from splatfactory.training.interruption import Interruption
 from splatfactory.training.objective import Objective
 from splatfactory.training.optim import (
-    AveragedWeights,
-    build_optimizer,
-    freeze_unmatched,
+    Optimization,
     gradient_norm,
-    parameter_groups,
     set_learning_rate,
     swapped,
 )
@@ -58,6 +55,7 @@ class Parts:
 
     Attributes:
         model: A `TrainableModel`, on its device.
+        optimization: What updates its network.
         objective: Draws and judges predictions.
         source: Training batches of this process.
         validation: This process's share of the held-out batches; the same at every call.
@@ -66,6 +64,7 @@ class Parts:
     """
 
     model: nn.Module
+    optimization: Optimization
     objective: Objective
     source: BatchSource
     validation: Callable[[], Iterable[Batch]]
@@ -100,14 +99,9 @@ class Trainer:
         self.parts, self.world, self.folder = parts, world, folder
         self.conf = to_dict(config)
         self.network = parts.model.get_submodule("network")
-        freeze_unmatched(self.network, self.options.opt_regexp)
-        self.groups = parameter_groups(
-            self.network, self.options.lr_scaling, self.options.optimizer
-        )
+        self.optimizer, self.ema = parts.optimization.optimizer, parts.optimization.average
+        self.groups = parts.optimization.groups
         self.parameters = [p for group in self.groups for p in group.parameters]
-        self.optimizer = build_optimizer(self.groups, self.options.lr, self.options.optimizer)
-        decay = self.options.ema_decay
-        self.ema = AveragedWeights(self.network, decay) if decay else None
         # A step uses either the camera encoder or the camera tokens, never both.
         uses_all = config.model.backbone.freeze_camera_enc
         self.model = world.wrap(

@@ -21,6 +21,8 @@ from splatfactory.config import (
 )
 from splatfactory.schema import Precision
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "configuration"
+
 
 def compose(conf: str | None, *overrides: str):
     return load(Request(conf, overrides))
@@ -85,6 +87,16 @@ def test_group_and_value_overrides_of_the_seed():
         ("batch_size=4", "data.batch_size?"),
         ("model.gaussian_head.lpips_wieght=0", "model.gaussian_head.lpips_weight?"),
         ("+train.foo=3", "train?"),
+        ("+train.seed=3", "leave out the +: train.seed=3"),
+        ("~train.seed", "train.seed=null"),
+        ("~data.sede", "data.seed?"),
+        ("~model/backbone", "choose another one with model/backbone=<name>"),
+        ("data.image_num_range=2,4", "write data.image_num_range=[2,4]"),
+        ("model.gaussian_head.extra_losses={a:1.0}", "{a: 1.0} instead of {a:1.0}"),
+        ("train.matmul_precision=hi", "did you mean high?"),
+        ("train.compile=quick", "max-autotune"),
+        ("data.dataset_dir=", "data.dataset_dir=''"),
+        ("data=nowhere.yaml", "no file nowhere.yaml"),
         ("eval.numviews=24", "eval.num_views?"),
         ("evl.num_views=24", "eval?"),
         ("model.eval_use_prior=true", "model.eval_use_priors?"),
@@ -113,6 +125,7 @@ def test_another_view_sampler_forgets_the_options_of_the_one_before():
     for values in (
         (f"{key}.max_distance=9", f"{key}.name=random"),
         (f"{key}.name=random", f"{key}.max_distance=9"),
+        (f"{key}={{name: random, max_distance: 9}}",),
     ):
         sampler = load(Request("zipsplat", ("data=re10k", *values))).data.view_sampler
         assert sampler == {"name": "random", "max_distance": 9}
@@ -142,6 +155,17 @@ def test_shipped_groups_are_found_in_a_folder_of_any_name(tmp_path, monkeypatch)
     assert load(Request(str(own), ())).data.name == "synthetic"
 
 
+def test_ones_own_file_may_lie_anywhere(tmp_path):
+    folder = tmp_path / "my runs (a=b, é'x)"
+    folder.mkdir()
+    own = folder / "my é,run=1 (b)'s.yaml"
+    own.write_text("defaults:\n  - model: zipsplat\n  - data: synthetic\n  - _self_\n")
+    (folder / "scans.yaml").write_text("defaults: [re10k, _self_]\nname: scans\n")
+    config = compose(str(own), f"data={folder / 'scans.yaml'}", "model/backbone=da3s")
+    assert (config.data.name, config.model.backbone.vit_name) == ("scans", "vits")
+    assert config.data.view_sampler["gap_multiplier"] == 45  # of re10k, which it builds on
+
+
 def test_a_data_set_chosen_by_name_is_the_one_that_is_meant():
     own = compose("quickstart").data
     assert own.dataset_dir == "data/synthetic/56x56"
@@ -169,6 +193,21 @@ def test_saved_configuration_is_read_back_equal(tmp_path):
     config = compose("zipsplat", "train.num_steps=1000", "data.normalize_baseline=start_end")
     save_yaml(to_dict(config), tmp_path / "config.yaml")
     assert merge([read_yaml(tmp_path / "config.yaml")], []) == config
+
+
+def leaves(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def test_a_run_that_was_saved_before_is_read_as_it_was():
+    saved = read_yaml(GOLDEN / "config.yaml")
+    now = dict(leaves(to_dict(merge([saved], []))))
+    assert len(list(leaves(saved))) > 180
+    assert {key: now.get(key) for key, _ in leaves(saved)} == dict(leaves(saved))
 
 
 def test_help_lists_every_option():

@@ -219,7 +219,7 @@ def test_the_pixel_aligned_baseline_trains(run_training):
         (["train.writer=paper"], "tensorboard"),
         (["train.best_key=psnrr", "train.num_steps=1"], "psnr"),
         (["data.image_num_range=[50,60]"], "50 context views"),
-        (["data.view_sampler.name=unknown"], "unknown view sampler"),
+        (["data.view_sampler.name=unknown"], "no view sampler named"),
         (["--distributed"], "torchrun"),
         (["train.renderer=nothing"], "nothing"),
         (["model.backbone.embed_dim=65"], "multiple"),

@@ -127,7 +127,7 @@ class Format:
     has_antialiased: bool = True
 
 
-FORMATS: Plugins[Format] = Plugins("zipsplat.formats")
+FORMATS: Plugins[Format] = Plugins("zipsplat.formats", "scene format")
 
 
 def by_content(head: bytes) -> Format | None:

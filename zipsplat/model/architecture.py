@@ -255,7 +255,6 @@ _REQUIRED_BACKBONE_FIELDS = frozenset(
 def backbone_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `BackboneConfig` that the section `model.backbone` of a configuration sets."""
     named = {("dim" if key == "embed_dim" else key): value for key, value in given.items()}
-    named.pop("name", None) if named.get("name") != "dav3" else None
     return {
         key: value for key, value in named.items() if key in _BACKBONE_FIELDS and value is not None
     }

@@ -28,6 +28,7 @@ from zipsplat.model.architecture import (
     backbone_fields,
     network_fields,
 )
+from zipsplat.model.backbones import BACKBONES
 from zipsplat.model.network import ZipSplatNetwork
 
 _VIT = "backbone.backbone."
@@ -75,6 +76,10 @@ def read_architecture(tensors: Mapping[str, Tensor], conf: Mapping[str, Any]) ->
     """The architecture of a state dict; see the module."""
     model: Mapping[str, Any] = conf.get("model") or {}
     given = backbone_fields(model.get("backbone") or {})
+    name = given.get("name", BackboneConfig.name)
+    if name != BackboneConfig.name:  # only its author knows the tensors of another one
+        BACKBONES.check_trusted(name, "the checkpoint")
+        return ZipSplatConfig.from_conf(conf)
     seen = vit_sizes(tensors, _VIT)
     backbone = BackboneConfig(**_with_starts(seen, given))
     D = backbone.dim

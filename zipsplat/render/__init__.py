@@ -143,7 +143,7 @@ class Renderer(Protocol):
         """Render the scene."""
 
 
-RENDERERS: Plugins[Renderer] = Plugins("zipsplat.render")
+RENDERERS: Plugins[Renderer] = Plugins("zipsplat.render", "renderer")
 PREFERENCE = ("cuda", "cpu", "reference")
 
 
@@ -159,10 +159,7 @@ def choose(name: str, device: torch.device) -> Renderer:
         RuntimeError: if it cannot be used; the message says why.
     """
     if name != "auto":
-        try:
-            renderer = RENDERERS[name]
-        except KeyError as error:
-            raise ValueError(str(error.args[0])) from error
+        renderer = RENDERERS[name]
         reason = renderer.unavailable(device)
         if reason is not None:
             raise RuntimeError(f"renderer {name!r} cannot be used: {reason}")

@@ -1,30 +1,21 @@
 """View samplers: which frames of a clip become context, which become targets.
 
-Each module is one sampler; configurations name them `bounded`, `random`, `rank`, `eval_sampler`,
-or give the dotted path of a module outside this package that has a `PLUGIN`.
+Each module is one sampler, which configurations name as it is called: `bounded`, `random`, `rank`,
+`eval_sampler`, or the dotted path of a module of your own with a `PLUGIN`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from random import Random  # `random` is a module of this package
 from typing import Any, Protocol
 
 import numpy as np
 
+from splatfactory.options import Kind
 from zipsplat.plugins import Plugins
-
-MODULES = {
-    "bounded": "bounded",
-    "random": "uniform",
-    "rank": "ranked",
-    "eval_sampler": "indexed",
-}
-"""Names in configurations and the modules behind them; two would hide standard modules."""
-
 
 _ANY_SEED = np.random.SeedSequence(0)
 
@@ -47,7 +38,7 @@ class Dice:
     """
 
     numpy: np.random.RandomState
-    python: random.Random
+    python: Random
 
     @staticmethod
     def seeded(seed: int) -> Dice:
@@ -55,7 +46,7 @@ class Dice:
         # Without a seed at first NumPy would ask the system for one, which takes 0.08 ms.
         dice = np.random.RandomState(np.random.MT19937(_ANY_SEED))
         dice.seed(seed)
-        return Dice(dice, random.Random(seed))
+        return Dice(dice, Random(seed))
 
     def fresh_generator(self) -> np.random.Generator:
         """A generator of NumPy's present kind, different at each call."""
@@ -115,31 +106,9 @@ class ViewSampler(Protocol):
         """Choose frames."""
 
 
-@dataclass(frozen=True)
-class SamplerKind:
-    """What a sampler module offers as its `PLUGIN`.
+SamplerKind = Kind[ViewSampler]
 
-    Attributes:
-        config: Dataclass of its options.
-        create: Makes a sampler from such options.
-    """
-
-    config: type[Any]
-    create: Callable[[Any], ViewSampler]
-
-
-_PLUGINS: Plugins[SamplerKind] = Plugins("splatfactory.datasets.samplers")
-
-
-def kind(name: str) -> SamplerKind:
-    """The kind of sampler behind a name.
-
-    Raises:
-        ValueError: if there is none of this name.
-    """
-    if name not in MODULES and "." not in name:
-        raise ValueError(f"unknown view sampler {name!r}; known: {', '.join(MODULES)}")
-    return _PLUGINS[MODULES.get(name, name)]
+SAMPLERS: Plugins[SamplerKind] = Plugins("splatfactory.datasets.samplers", "view sampler")
 
 
 def build(options: Mapping[str, Any]) -> ViewSampler:
@@ -149,17 +118,10 @@ def build(options: Mapping[str, Any]) -> ViewSampler:
         options: `name` and the sampler's own options.
 
     Raises:
-        ValueError: if an option is unknown or its value impossible.
+        ValueError: if there is no such sampler, an option is unknown or its value impossible.
     """
     values = dict(options)
     name = values.pop("name", None)
     if name is None:
-        raise ValueError(f"view_sampler needs a name, one of {', '.join(MODULES)}")
-    sampler = kind(name)
-    known = [entry.name for entry in dataclasses.fields(sampler.config)]
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise ValueError(
-            f"unknown option view_sampler.{unknown[0]} of {name}; known: {', '.join(known)}"
-        )
-    return sampler.create(sampler.config(**values))
+        raise ValueError(f"view_sampler needs a name, one of {', '.join(SAMPLERS.names())}")
+    return SAMPLERS[str(name)].build(values, "view_sampler", str(name))

@@ -18,12 +18,12 @@ from PIL import Image
 
 from splatfactory.datasets import depth_codec, preprocessing
 from splatfactory.datasets.frames import FrameError
-from splatfactory.datasets.preprocessing import PreprocessingConfig
 from splatfactory.datasets.scripts import conversion
 from splatfactory.datasets.scripts.conversion import Failure, Result
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.store import SceneError, ShardStore
+from splatfactory.schema import PreprocessingConfig
 
 TOOL = "splatfactory.datasets.scripts.resize"
 
@@ -77,7 +77,7 @@ def resize_scene(job: Job) -> list[Result]:
     """One scene at the new size."""
     store = _store(job.directory)
     info = store.scenes[job.scene]
-    config = PreprocessingConfig(job.size)
+    config = PreprocessingConfig(job.size, None)
     images, depths, cameras = [], [], []
     try:
         rows = store.cameras(job.scene)

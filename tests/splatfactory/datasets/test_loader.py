@@ -270,9 +270,9 @@ def test_a_damaged_scene_stops_an_evaluation(make_scene, tmp_path):
     (tmp_path / "index.json").write_text(json.dumps(index))
     sampler = {"name": "eval_sampler", "indices_file": str(tmp_path / "index.json")}
     dataset = open_shards("set", directory, sampler, SAMPLE, Split.TEST)
-    config = LoaderConfig(batch_size=1, shuffle=False, max_drop_rate=1.0)
+    config = LoaderConfig(batch_size=1, max_drop_rate=1.0)
     with pytest.raises(DataLossError, match="indexed scene set-s1 is unusable: corrupt image"):
-        list(SceneLoader([Member(dataset)], config))
+        list(SceneLoader([Member(dataset)], config, shuffle=False))
 
 
 def test_evaluation_shows_every_scene_once_in_order_every_time(make_shards, tmp_path):
@@ -281,13 +281,11 @@ def test_evaluation_shows_every_scene_once_in_order_every_time(make_shards, tmp_
     (tmp_path / "index.json").write_text(json.dumps(index))
     sampler = {"name": "eval_sampler", "indices_file": str(tmp_path / "index.json")}
     dataset = open_shards("set", directory, sampler, SAMPLE, Split.TEST)
-    loader = SceneLoader([Member(dataset)], LoaderConfig(batch_size=1, shuffle=False))
+    loader = SceneLoader([Member(dataset)], LoaderConfig(), shuffle=False)
     for _ in range(2):
         assert [batch.names for batch in loader] == [("set-s0",), ("set-s1",), ("set-s2",)]
         assert loader.epoch == 0
-    limited = SceneLoader(
-        [Member(dataset)], LoaderConfig(batch_size=1, shuffle=False, max_samples=2)
-    )
+    limited = SceneLoader([Member(dataset)], LoaderConfig(max_samples=2), shuffle=False)
     assert [batch.names for batch in limited] == [("set-s0",), ("set-s1",)]
 
 
@@ -320,7 +318,7 @@ def test_loading_leaves_global_randomness_and_threads_alone(shards):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be positive"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"num_workers": -1}, "must not be negative"),
         ({"max_samples": 0}, "max_samples must be positive"),
         ({"max_drop_rate": 1.5}, r"max_drop_rate must be in \[0, 1\]"),

@@ -120,7 +120,8 @@ def test_what_is_no_index_is_named(tmp_path, content):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "bonded"}, "known: bounded, random, rank, eval_sampler"),
+        ({"name": "bonded"}, "known: bounded, eval_sampler, random, rank; did you mean bounded"),
+        ({"name": "bounded", "gap_multiplier": "x"}, r"view_sampler\.gap_multiplier: .*Integer"),
         ({}, "needs a name"),
         ({"name": "bounded", "gap": 3}, r"unknown option view_sampler\.gap of bounded"),
         ({"name": "bounded", "gap_multiplier": 0}, "gap_multiplier must be positive"),

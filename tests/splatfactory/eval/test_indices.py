@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from splatfactory.datasets.samplers.indexed import load_index
+from splatfactory.datasets.samplers.eval_sampler import load_index
 from splatfactory.eval import indices
 from splatfactory.eval.indices import ContextRule, IndexRules, PublishedFile, TargetRule
 from zipsplat.downloads import DownloadError

@@ -42,4 +42,6 @@ class Backbone(Protocol):
         ...
 
 
-BACKBONES: Plugins[Callable[[BackboneConfig], Backbone]] = Plugins("zipsplat.model.backbones")
+BACKBONES: Plugins[Callable[[BackboneConfig], Backbone]] = Plugins(
+    "zipsplat.model.backbones", "backbone"
+)

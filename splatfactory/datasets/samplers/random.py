@@ -1,4 +1,4 @@
-"""Any frames, context and targets disjoint; `random` in configurations."""
+"""Any frames, context and targets disjoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames near to a random one in space, by a ranking made beforehand; `rank` in configurations.
+"""Frames near to a random one in space, by a ranking made beforehand.
 
 The rules are those of the released ZipSplat data pipeline. A ranking file is JSON: scene key →
 T rows of view numbers by distance from view i, itself first; or scene key → an object with such

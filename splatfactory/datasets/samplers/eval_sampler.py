@@ -1,4 +1,4 @@
-"""The frames that an evaluation index fixes; `eval_sampler` in configurations."""
+"""The frames that an evaluation index fixes."""
 
 from __future__ import annotations
 
