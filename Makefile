@@ -8,7 +8,7 @@ SOURCES := zipsplat splatfactory tests benchmarks examples scripts
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-browser test-peers check format lint types contracts examples wheels bench tiny tiny-scores clean
+.PHONY: help setup demo test test-slow test-lowest test-browser test-peers check format lint types contracts examples wheels bench tiny tiny-scores clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -32,6 +32,9 @@ test-slow: $(READY)  ## the slow tests (memory, kills, millions of Gaussians); n
 
 test-browser: $(READY)  ## viewer and page in headless Chromium; skipped where there is none
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m "slow or not slow" tests/zipsplat/viewer/test_browser.py tests/zipsplat/test_webpage_browser.py
+
+test-lowest: $(READY)  ## fast tests with the lowest versions of all dependencies
+	bash scripts/test_lowest.sh $(BIN)/python -n auto --dist worksteal tests/zipsplat tests/splatfactory
 
 PEERS ?= .peers
 test-peers: $(READY)  ## files and pages against other programs; needs node and chromium

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from splatfactory.paths import resolve, weights_root
 from zipsplat.files import atomic_path
+from zipsplat.torch_files import read_torch_file
 
 SIZES = ("small", "base", "large", "giant")
 SUFFIXES = (".safetensors", ".safetensor")
@@ -100,7 +101,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         return dict(load_file(path))
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_torch_file(path)
+    if not isinstance(state, dict) or not isinstance(state.get("model", state), dict):
+        raise ValueError(f"{path} holds no tensors by name")
     return dict(state.get("model", state))
 
 
