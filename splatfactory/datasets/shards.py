@@ -33,7 +33,7 @@ FloatArray = npt.NDArray[np.float32]
 _MAGIC = ((b"\xff\xd8", "jpg"), (b"\x89PNG", "png"))
 _MEMBER = re.compile(
     r"\.(?:(?P<part>meta\.json|cameras\.npy|poses\.npy|depth_ranges\.json)"
-    r"|(?P<kind>img|dep)(?P<view>\d+)\.[^.]*)$"
+    r"|(?P<kind>img|dep)(?P<view>\d{1,9})\.[^.]*)$"
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import math
 import os
@@ -24,9 +23,11 @@ from splatfactory.datasets.depth_codec import EncodedDepth
 from splatfactory.datasets.frames import EncodedFrame, Frame
 from splatfactory.datasets.offsets import ShardOffsets, Span
 from splatfactory.datasets.shards import FloatArray, StoredScene
+from zipsplat.bounded import parse_json, read_json
 
 logger = logging.getLogger(__name__)
 
+MAX_MEMBER_BYTES = 128 << 20
 _MAX_OPEN_FILES = 64
 _MAX_LOADED_INDICES = 64
 
@@ -233,7 +234,7 @@ class ShardStore:
         if not listing.exists():
             return
         try:
-            promised = json.loads(listing.read_text())
+            promised = read_json(listing)
         except ValueError:
             promised = None
         if not isinstance(promised, dict):
@@ -271,9 +272,9 @@ class ShardStore:
         index, local = self._locate(scene)
         try:
             ranges = np.array(
-                json.loads(self._pread(scene, index.depth_ranges(local))), dtype=np.float64
+                parse_json(self._pread(scene, index.depth_ranges(local))), dtype=np.float64
             )
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise SceneError("corrupt member", f"depth_ranges.json, {error}") from error
         if ranges.shape != (self._scenes[scene].num_views, 2):
             raise SceneError("corrupt member", f"depth_ranges.json has shape {ranges.shape}")
@@ -283,6 +284,8 @@ class ShardStore:
         ]
 
     def _pread(self, scene: int, span: Span) -> bytes:
+        if span[1] > MAX_MEMBER_BYTES:
+            raise SceneError("corrupt member", f"{span[1] / 1e6:.0f} MB are more than is read")
         number = self._places[scene][0]
         state = self._process()
         with state.lock:
@@ -327,7 +330,10 @@ def _parse_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     file = io.BytesIO(head)
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError("an NPY file of another version")
-    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    try:
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    except Exception as error:  # Python's own parser reads it, and fails in many ways
+        raise ValueError(f"an unreadable NPY header ({error})") from error
     return shape, is_fortran, dtype
 
 

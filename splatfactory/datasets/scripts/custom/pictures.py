@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from splatfactory.datasets.depth_codec import open_picture
 from zipsplat.camera_estimation.capture import Lens, Photo
 from zipsplat.camera_estimation.colmap import straighten
 from zipsplat.camera_estimation.straightening import Pixels, load_with_lens, shrunk
@@ -70,5 +71,5 @@ def _centre(pixels: Pixels, lens: Lens) -> tuple[Pixels, Lens]:
 
 
 def _is_kept(data: bytes) -> bool:
-    with Image.open(io.BytesIO(data)) as picture:
+    with open_picture(data) as picture:
         return picture.format in _KEPT_FORMATS and picture.mode == "RGB"

@@ -10,7 +10,6 @@ the picture's size where the point is centred, as it is throughout this data set
 from __future__ import annotations
 
 import argparse
-import io
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from splatfactory.datasets.depth_codec import open_picture
 from splatfactory.datasets.frames import decode_pixels
 from splatfactory.datasets.scripts import conversion
 from splatfactory.datasets.scripts.conversion import Failure, Result
@@ -134,7 +133,7 @@ def convert_clip(clip: Mapping[str, Any], side: int | None) -> StoredScene:
     rows = clip["cameras"].numpy().astype(np.float32)
     if rows.shape != (len(images), 18) or not images:
         raise ValueError(f"{len(images)} images need cameras (N, 18), got {rows.shape}")
-    with Image.open(io.BytesIO(images[0])) as first:
+    with open_picture(images[0]) as first:
         width, height = first.size
     scale = np.array([width, height], np.float32)
     f, c = rows[:, 0:2] * scale, rows[:, 2:4] * scale
