@@ -18,6 +18,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from splatfactory import schema
+from splatfactory.foreign_config import (
+    check_composed,
+    check_tree,
+    check_yaml,
+    command_line_tree,
+    without_environment,
+    yaml_problem,
+)
 from splatfactory.schema import Config
 from zipsplat.files import write_atomically
 
@@ -84,12 +92,15 @@ def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
     from yaml import YAMLError  # type: ignore[import-untyped]
 
     try:
+        for layer in layers:
+            check_tree(layer, "a layer")
         trees = [OmegaConf.create(dict(layer)) for layer in layers]
         tree = OmegaConf.merge(OmegaConf.structured(Config), *trees)
         for text in sorted(values, key=lambda text: not _is_sampler_choice(text)):
             _forget_other_sampler(tree, text)
-            tree = OmegaConf.merge(tree, OmegaConf.from_dotlist([text]))
-        OmegaConf.resolve(tree)
+            tree = OmegaConf.merge(tree, command_line_tree(text))
+        with without_environment():
+            OmegaConf.resolve(tree)
         config = OmegaConf.to_object(tree)
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(_explain(error)) from None
@@ -151,8 +162,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     from yaml import YAMLError
 
     try:
+        check_yaml(path)
         tree = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OSError, YAMLError, OmegaConfBaseException) as error:
+    except YAMLError as error:
+        raise ConfigError(yaml_problem(error, path)) from None
+    except (OSError, ValueError, OmegaConfBaseException) as error:
         raise ConfigError(f"cannot read configuration {path}: {_first_line(error)}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} holds no mapping of options")
@@ -212,15 +226,20 @@ def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     path = _find(conf)
     search = [_search_path(CONFIG_DIR)] if path.parent != CONFIG_DIR else []
     GlobalHydra.instance().clear()
     try:
+        if path.parent != CONFIG_DIR:
+            check_composed(path, GROUPS, " ".join(groups))
         with initialize_config_dir(str(path.parent.resolve()), version_base=None):
             tree = compose(path.stem, overrides=[*groups, *search])
         plain = OmegaConf.to_container(tree, resolve=False)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except YAMLError as error:
+        raise ConfigError(yaml_problem(error, path)) from None
+    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         chosen = f" (with {', '.join(groups)})" if groups else ""
         raise ConfigError(_first_line(error) + chosen) from None
     if not isinstance(plain, dict):

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -434,7 +434,8 @@ def _orientation(picture: PillowImage.Image) -> int:
             _draft(picture, 1.0)
         except ValueError:  # told when it is to be decoded
             return 1
-    return int(picture.getexif().get(_ORIENTATION_TAG, 1))
+    orientation: Any = picture.getexif().get(_ORIENTATION_TAG, 1)
+    return int(orientation)
 
 
 def _draft(opened: PillowImage.Image, factor: float) -> None:
@@ -471,7 +472,7 @@ def _coefficient_bytes(opened: PillowImage.Image, num_pixels: int) -> int:
     """What libjpeg keeps of a progressive JPEG: two bytes for each sample of the full size."""
     if "progressive" not in opened.info:
         return 0
-    samples = [across * down for _, across, down, *_ in getattr(opened, "layer", ())]
+    samples: list[int] = [across * down for _, across, down, *_ in getattr(opened, "layer", ())]
     return 2 * num_pixels * sum(samples) // max([1, *samples])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -185,7 +184,7 @@ def by_opencv(cv2: Any, data: bytes, flags: int) -> npt.NDArray[Any] | None:
         return None
 
 
-def open_picture(data: bytes, formats: Sequence[str] | None = None) -> Image.Image:
+def open_picture(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Image:
     """A picture in memory that is not decoded yet.
 
     Raises:

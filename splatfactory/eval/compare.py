@@ -17,6 +17,7 @@ from splatfactory.eval.report import Table, markdown_table, number
 from splatfactory.eval.results import scene_mean
 from splatfactory.eval.scoring import METRICS, SceneScores
 from splatfactory.paths import outputs_root
+from zipsplat.terminal import EXPECTED_ERRORS, error_line
 
 ROWS = ("target", "target_leak_free", "target_unaligned")
 SHOWN_SCENES = 5
@@ -42,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("two or more result folders are needed")
     try:
         text = compare([read(folder) for folder in options.folders])
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
+    except EXPECTED_ERRORS as error:
+        sys.stderr.write(f"error: {error_line(error)}\n")
         return 1
     sys.stdout.write(text)
     return 0

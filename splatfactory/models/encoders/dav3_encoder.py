@@ -17,6 +17,7 @@ from torch import Tensor
 
 from splatfactory.paths import resolve, weights_root
 from zipsplat.files import atomic_path
+from zipsplat.terminal import EXPECTED_ERRORS, error_line
 from zipsplat.torch_files import read_torch_file
 
 SIZES = ("small", "base", "large", "giant")
@@ -76,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         state = read_backbone(source)
         with atomic_path(target) as temporary:
             torch.save(state, temporary)
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
+    except EXPECTED_ERRORS as error:
+        sys.stderr.write(f"error: {error_line(error)}\n")
         return 1
     sys.stdout.write(f"{len(state)} tensors written to {target}\n")
     return 0
