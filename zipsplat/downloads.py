@@ -27,6 +27,7 @@ from zipsplat.file_records import (
     sha256_of,
     verify,
 )
+from zipsplat.files import user_cache
 
 CACHE_VARIABLE = "ZIPSPLAT_CACHE"
 TIMEOUT_S = 30
@@ -67,8 +68,7 @@ def cache_dir() -> Path:
     """The folder for fetched files: `$ZIPSPLAT_CACHE`, or `zipsplat` in the user's cache folder."""
     if os.environ.get(CACHE_VARIABLE):
         return Path(os.environ[CACHE_VARIABLE]).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "zipsplat"
+    return user_cache() / "zipsplat"
 
 
 def fetch(source: Source, destination: Path) -> Path:

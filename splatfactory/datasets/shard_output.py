@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,8 @@ from typing import Any, BinaryIO
 from splatfactory import __version__
 from splatfactory.datasets import offsets
 from splatfactory.datasets.shards import PARTIAL_SUFFIX, ShardWriter, StoredScene
-from zipsplat.files import write_atomically
+from zipsplat.bounded import read_json
+from zipsplat.files import only_writer, write_atomically
 
 INDEX_NAME = "index.json"
 MANIFEST_NAME = "manifest.json"
@@ -67,7 +69,7 @@ class Manifest:
         if not path.exists():
             return None
         try:
-            content = json.loads(path.read_text())
+            content = read_json(path)
             if content.pop("format") != _FORMAT:
                 raise ValueError("unknown format")
             shards = {name: ShardRecord(**entry) for name, entry in content.pop("shards").items()}
@@ -93,7 +95,7 @@ class ShardOutput:
         one_scene_per_shard: name each shard after its only scene.
 
     Raises:
-        ValueError: if the directory holds shards of another making.
+        ValueError: if the directory holds shards of another making, or another process works there.
     """
 
     def __init__(
@@ -111,8 +113,10 @@ class ShardOutput:
         self.limit = int(shard_size_mb * 2**20)
         self.one_scene_per_shard = one_scene_per_shard
         self._shard: ShardWriter | None = None
+        self._alone = ExitStack()
         if overwrite:
-            clear(directory)
+            with only_writer(directory):
+                clear(directory)
         self.manifest = _continue(directory, tool, dict(settings or {}))
         self._index = self._known_scenes()
         self.done = frozenset(self._index)
@@ -150,7 +154,7 @@ class ShardOutput:
         self.manifest.save(self.directory)
 
     def __enter__(self) -> ShardOutput:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self._alone.enter_context(only_writer(self.directory))
         for partial in self.directory.glob(f"*.tar{PARTIAL_SUFFIX}"):
             partial.unlink()
         self.manifest.save(self.directory)
@@ -162,10 +166,11 @@ class ShardOutput:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
-            self.finish()
-        elif self._shard is not None:
-            self._shard.discard()
+        with self._alone:
+            if kind is None:
+                self.finish()
+            elif self._shard is not None:
+                self._shard.discard()
 
     def _finish_shard(self) -> None:
         shard, self._shard = self._shard, None

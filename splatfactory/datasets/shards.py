@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splatfactory.datasets.depth_codec import EncodedDepth
+from zipsplat.files import sync_folder
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -180,6 +181,7 @@ class ShardWriter:
         self._tar.close()
         self._file.close()
         os.replace(self._partial, self.path)
+        sync_folder(self.path.parent)
 
     def discard(self) -> None:
         """Remove what was written."""
