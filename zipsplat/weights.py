@@ -26,6 +26,7 @@ from torch import Tensor
 
 from zipsplat.bounded import parse_json
 from zipsplat.downloads import DownloadError, Source, cache_dir, fetch
+from zipsplat.file_records import Record, public_address
 from zipsplat.files import atomic_path
 from zipsplat.hub import fetch_release, fetch_repository, repository_record
 from zipsplat.images import InputSize
@@ -292,5 +293,12 @@ def _with_hint(text: str, fetch_it: Callable[[str], Path]) -> Path:
 
 def _fetch_url(url: str) -> Path:
     name = Path(urlsplit(url).path).name or "weights"
-    digest = hashlib.sha256(url.encode()).hexdigest()[:8]
-    return fetch(Source(url), cache_dir() / "urls" / digest / name)
+    digest = hashlib.sha256(url.encode()).hexdigest()[:32]
+    path = fetch(Source(url), cache_dir() / "urls" / digest / name)
+    record = Record.read(path)
+    if record is not None and record.url != public_address(url):
+        raise DownloadError(
+            f"{path} came from {record.url}, not from {public_address(url)}; delete it (and"
+            f" {Record.path_for(path).name}) to fetch it again"
+        )
+    return path
