@@ -192,7 +192,7 @@ def open_picture(data: bytes, formats: tuple[str, ...] | None = None) -> Image.I
     """
     try:
         picture = Image.open(io.BytesIO(data), formats=formats)
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise OSError(str(error)) from error
     if picture.width * picture.height > MAX_PIXELS:
         raise OSError(f"{picture.width}×{picture.height} pixels are more than is read")

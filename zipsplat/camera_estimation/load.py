@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+from zipsplat.bounded import read_json
 from zipsplat.camera_estimation import colmap_model, nerfstudio, viewer_list
 from zipsplat.camera_estimation.capture import Capture, Find, Lens, Photo, files_in
 from zipsplat.camera_estimation.estimate import MATCHED_SIDE
@@ -118,8 +118,8 @@ def _is_viewer_list(path: Path) -> bool:
     if path.stat().st_size > _LARGEST_JSON:
         raise ValueError(f"{path}: a file of cameras has at most {_LARGEST_JSON >> 20} MiB")
     try:
-        return viewer_list.is_viewer_list(json.loads(path.read_bytes()))
-    except (ValueError, RecursionError) as error:
+        return viewer_list.is_viewer_list(read_json(path))
+    except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from zipsplat.bounded import read_json
 from zipsplat.camera_estimation.capture import (
     FLIP_YZ,
     Capture,
@@ -126,8 +127,8 @@ def _points(content: Mapping[str, Any], path: Path) -> SparsePoints | None:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
+        content = read_json(path)
+    except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
         raise ValueError(f"{path} is not a transforms.json: it has no list `frames`")
@@ -138,7 +139,10 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _applied(content: Mapping[str, Any], path: Path) -> tuple[FloatArray, float]:
     """How nerfstudio moved the world: the inverse of `applied_transform`, and `applied_scale`."""
-    scale = float(content.get("applied_scale", 1.0))
+    try:
+        scale = float(content.get("applied_scale", 1.0))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: applied_scale: {error}") from error
     if not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"{path}: applied_scale must be positive, got {scale}")
     moved = np.eye(4)
