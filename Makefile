@@ -8,7 +8,7 @@ SOURCES := zipsplat splatfactory tests benchmarks examples scripts
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-lowest test-browser test-peers check format lint types contracts examples wheels bench tiny tiny-scores clean
+.PHONY: help setup demo test test-slow test-lowest fuzz test-browser test-peers check format lint types contracts examples wheels bench tiny tiny-scores clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -35,6 +35,10 @@ test-browser: $(READY)  ## viewer and page in headless Chromium; skipped where t
 
 test-lowest: $(READY)  ## fast tests with the lowest versions of all dependencies
 	bash scripts/test_lowest.sh $(BIN)/python -n auto --dist worksteal tests/zipsplat tests/splatfactory
+
+FUZZ ?= --count 1000
+fuzz: $(READY)  ## damaged files for every reader, minutes; FUZZ="--hours 3" or "scenes --count 20000"
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzzing.campaign $(FUZZ)
 
 PEERS ?= .peers
 test-peers: $(READY)  ## files and pages against other programs; needs node and chromium

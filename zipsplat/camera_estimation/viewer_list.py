@@ -95,7 +95,7 @@ def _view(entry: dict[str, Any], what: str) -> tuple[str, Lens, FloatArray]:
         return str(entry["img_name"]), lens, pose
     except KeyError as error:
         raise ValueError(f"{what}: has no {error}") from error
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise ValueError(f"{what}: {error}") from error
 
 
