@@ -9,7 +9,7 @@ SOURCES := zipsplat splatfactory tests benchmarks examples scripts docs/conf.py
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-mutants test-browser test-peers check format lint types contracts examples wheels bench tiny tiny-scores clean docs owner resolve
+.PHONY: help setup demo test test-slow test-mutants test-lowest fuzz test-browser test-peers check format lint types contracts examples wheels bench tiny tiny-scores clean docs owner resolve
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -37,6 +37,13 @@ test-mutants: $(READY)  ## break the code line by line; the tests must notice
 
 test-browser: $(READY)  ## viewer and page in headless Chromium; skipped where there is none
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m "slow or not slow" tests/zipsplat/viewer/test_browser.py tests/zipsplat/test_webpage_browser.py
+
+test-lowest: $(READY)  ## fast tests with the lowest versions of all dependencies
+	bash scripts/test_lowest.sh $(BIN)/python -n auto --dist worksteal tests/zipsplat tests/splatfactory
+
+FUZZ ?= --count 1000
+fuzz: $(READY)  ## damaged files for every reader, minutes; FUZZ="--hours 3" or "scenes --count 20000"
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzzing.campaign $(FUZZ)
 
 PEERS ?= .peers
 test-peers: $(READY)  ## files and pages against other programs; needs node and chromium

@@ -19,6 +19,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
+from splatfactory.foreign_config import (
+    check_composed,
+    check_tree,
+    check_yaml,
+    command_line_tree,
+    without_environment,
+    yaml_problem,
+)
 from splatfactory.schema import Config
 from zipsplat import plugins
 from zipsplat.files import write_atomically
@@ -102,12 +110,15 @@ def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
     from yaml import YAMLError  # type: ignore[import-untyped]
 
     try:
+        for layer in layers:
+            check_tree(layer, "a layer")
         trees = [OmegaConf.create(dict(layer)) for layer in layers]
         tree = OmegaConf.merge(OmegaConf.structured(Config), *trees)
         for number, text in enumerate(values):
             again = _forget_other_sampler(tree, text, values[:number])
             tree = OmegaConf.merge(tree, *map(_parsed, [*again, text]))
-        OmegaConf.resolve(tree)
+        with without_environment():
+            OmegaConf.resolve(tree)
         config = OmegaConf.to_object(tree)
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(_explain(error, values)) from None
@@ -122,7 +133,7 @@ def _parsed(text: str) -> Any:
     """The tree of one override."""
     from omegaconf import OmegaConf
 
-    tree = OmegaConf.from_dotlist([text])
+    tree = command_line_tree(text)
     glued = _glued(OmegaConf.to_container(tree))
     if glued is not None:
         key, _, value = glued.partition(":")
@@ -203,8 +214,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     from yaml import YAMLError
 
     try:
+        check_yaml(path)
         tree = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OSError, YAMLError, OmegaConfBaseException) as error:
+    except YAMLError as error:
+        raise ConfigError(yaml_problem(error, path)) from None
+    except (OSError, ValueError, OmegaConfBaseException) as error:
         raise ConfigError(f"cannot read configuration {path}: {_first_line(error)}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} holds no mapping of options")
@@ -263,10 +277,13 @@ def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     path = _find(conf)
     GlobalHydra.instance().clear()
     try:
+        if path.parent != CONFIG_DIR:
+            check_composed(path, GROUPS, " ".join(groups))
         with (
             _own_groups(groups, (path.parent, CONFIG_DIR)) as (names, own_folder),
             initialize_config_dir(str(path.parent.resolve()), version_base=None),
@@ -276,7 +293,9 @@ def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
         plain = OmegaConf.to_container(tree, resolve=False)
     except ConfigError:
         raise
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except YAMLError as error:
+        raise ConfigError(yaml_problem(error, path)) from None
+    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         chosen = f" (with {', '.join(groups)})" if groups else ""
         raise ConfigError(_first_line(error) + chosen) from None
     if not isinstance(plain, dict):
@@ -318,6 +337,7 @@ def _own_groups(
                 continue
             if not Path(choice).is_file():
                 raise ConfigError(f"{text}: there is no file {choice}")
+            check_yaml(Path(choice))
             copy = Path(folder, group, f"own_{number}.yaml")
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(choice, copy)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from zipsplat.files import user_cache
+
 DATA_VARIABLE = "SPLATFACTORY_DATA"
 WEIGHTS_VARIABLE = "SPLATFACTORY_WEIGHTS"
 OUTPUTS_VARIABLE = "SPLATFACTORY_OUTPUTS"
@@ -35,8 +37,7 @@ def cache_root() -> Path:
     """What can be fetched or made again: `$SPLATFACTORY_CACHE`, or the user's cache directory."""
     if CACHE_VARIABLE in os.environ:
         return Path(os.environ[CACHE_VARIABLE])
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "splatfactory"
+    return user_cache() / "splatfactory"
 
 
 def remote_cache_bytes() -> int:

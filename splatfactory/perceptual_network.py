@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from splatfactory.paths import cache_root, weights_root
 from zipsplat.downloads import Source, fetch
+from zipsplat.torch_files import read_torch_file
 
 TRUNK = Source("https://download.pytorch.org/models/vgg16-397923af.pth", sha256="397923af")
 HEADS = Source(
@@ -156,7 +157,4 @@ def load_perceptual_network(trunk: Path, heads: Path) -> PerceptualNetwork:
     Raises:
         ValueError: If a file does not hold what is needed.
     """
-    return PerceptualNetwork(
-        torch.load(trunk, map_location="cpu", weights_only=True),
-        torch.load(heads, map_location="cpu", weights_only=True),
-    )
+    return PerceptualNetwork(read_torch_file(trunk), read_torch_file(heads))

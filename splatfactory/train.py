@@ -53,6 +53,7 @@ from splatfactory.training.writers import Writer, build_writers, check_writers
 from splatfactory.visualization.training_figures import training_figures
 from zipsplat import weights
 from zipsplat.render import choose
+from zipsplat.terminal import error_line
 
 # By its full name: started with `-m`, this module is called `__main__`.
 logger = logging.getLogger("splatfactory.train")
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         if not str(error):
             raise
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"error: {error_line(error)}\n")
         return 1
     except (torch.OutOfMemoryError, MemoryError) as error:
         sys.stderr.write(f"error: {_memory_advice(error)}\n")

@@ -1,7 +1,8 @@
 """Files fetched on first use: resumable, verified, recorded beside the file.
 
 What is fetched goes to a cache folder, `$ZIPSPLAT_CACHE` if set. A file that stops half-way is
-continued by the next attempt (HTTP range requests, guarded by the server's ETag).
+continued by the next attempt (HTTP range requests, guarded by the server's ETag). Nothing is kept
+of which nobody could say that it is whole.
 """
 
 from __future__ import annotations
@@ -11,26 +12,32 @@ import os
 import shutil
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from zipsplat.answers import Answer, DownloadError, open_within, request_for
 from zipsplat.file_records import (
     CHUNK_BYTES,
-    DownloadError,
     Record,
     public_address,
     sha256_of,
     verify,
 )
+from zipsplat.files import user_cache
 
 CACHE_VARIABLE = "ZIPSPLAT_CACHE"
-TIMEOUT_S = 30
-ATTEMPTS = 4
+TIMEOUT_S = 10
+"""For an answer, or for the next bytes."""
+PATIENCE_S = 30
+"""That may pass without progress, all attempts together."""
+FIRST_PAUSE_S = 0.2
+SLOWEST_RATE = 1000
+"""Bytes per second."""
+MAX_UNKNOWN_BYTES = 2_000_000_000
+"""Of a file that nobody knows the length of."""
 
 __all__ = ["DownloadError", "Source", "cache_dir", "fetch"]
 
@@ -67,8 +74,7 @@ def cache_dir() -> Path:
     """The folder for fetched files: `$ZIPSPLAT_CACHE`, or `zipsplat` in the user's cache folder."""
     if os.environ.get(CACHE_VARIABLE):
         return Path(os.environ[CACHE_VARIABLE]).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "zipsplat"
+    return user_cache() / "zipsplat"
 
 
 def fetch(source: Source, destination: Path) -> Path:
@@ -126,7 +132,9 @@ def _download(source: Source, destination: Path) -> None:
 
 
 def _transfer_with_retries(source: Source, part: Path, destination: Path) -> str | None:
-    for attempt in range(ATTEMPTS):
+    wasted, pause = 0.0, FIRST_PAUSE_S
+    while True:
+        start, have = time.monotonic(), _size(part)
         try:
             return _transfer(source, part)
         except urllib.error.HTTPError as error:
@@ -140,10 +148,18 @@ def _transfer_with_retries(source: Source, part: Path, destination: Path) -> str
             if isinstance(error, DownloadError):
                 raise
             problem = error
-        if attempt + 1 < ATTEMPTS:
-            logger.info("interrupted (%s); continuing", problem)
-            time.sleep(0.2 * 2**attempt)
-    raise _unreachable(source, destination, str(problem)) from problem
+        if _size(part) > have:
+            wasted, pause = 0.0, FIRST_PAUSE_S
+        wasted += time.monotonic() - start + pause
+        if wasted > PATIENCE_S:
+            raise _unreachable(source, destination, str(problem)) from problem
+        logger.info("interrupted (%s); continuing", problem)
+        time.sleep(pause)
+        pause *= 2
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
 
 
 def _unreachable(source: Source, destination: Path, reason: str) -> DownloadError:
@@ -156,14 +172,15 @@ def _unreachable(source: Source, destination: Path, reason: str) -> DownloadErro
 def _transfer(source: Source, part: Path) -> str | None:
     """Append what is missing of a file; returns its ETag."""
     etag_file = part.with_name(part.name + ".etag")
-    have = part.stat().st_size if part.exists() else 0
-    known_etag = etag_file.read_text(encoding="utf-8") if etag_file.exists() else ""
-    request = _request(source)
+    have = _size(part)
+    known = etag_file.read_text(encoding="utf-8") if etag_file.exists() else ""
+    known_etag, _, known_total = known.partition("\n")
+    request = request_for(source.url, source.headers)
     if have and known_etag:
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", known_etag)
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        response = open_within(request, TIMEOUT_S, PATIENCE_S)
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise
@@ -171,15 +188,25 @@ def _transfer(source: Source, part: Path) -> str | None:
         _forget(part)  # the part is as long as the file or longer: begin again
         return _transfer(source, part)
     with response:
-        continued = response.status == 206
-        have = have if continued else 0
-        etag: str | None = response.headers.get("ETag")
-        etag_file.write_text(etag if etag and not etag.startswith("W/") else "", encoding="utf-8")
-        announced = response.headers.get("Content-Length")
-        total = None if announced is None else have + int(announced)
-        _check_space(part, total, have)
-        _copy(response, part, have, total)
-    return etag
+        answer = Answer.of(response, source.address)
+        if answer.begin is not None and not (have and known_etag):
+            raise DownloadError(f"{source.address} answered with a part of the file, unasked")
+        if answer.begin is None:
+            _forget(part)
+            have = 0
+            strong = answer.etag if answer.etag and not answer.etag.startswith("W/") else ""
+            etag_file.write_text(f"{strong}\n{answer.total}", encoding="utf-8")
+        elif not answer.continues(have, known_etag, known_total):
+            _forget(part)
+            raise ConnectionError("the file has changed, or another part came; begun again")
+        if answer.total is None and not (source.sha256 or source.size or answer.has_end):
+            raise DownloadError(
+                f"{source.address} does not say how long the file is, so that nobody could tell"
+                " whether all of it came"
+            )
+        _check_space(part, answer.total, have)
+        _copy(response, part, have, answer.total)
+    return answer.etag
 
 
 def _copy(response: Any, part: Path, have: int, total: int | None) -> None:
@@ -187,23 +214,21 @@ def _copy(response: Any, part: Path, have: int, total: int | None) -> None:
 
     name = part.name.removesuffix(".part")
     bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=name, disable=None)
+    window, count = time.monotonic(), 0
     with part.open("ab" if have else "wb") as file, bar:
-        while chunk := response.read(CHUNK_BYTES):
+        while chunk := response.read1(CHUNK_BYTES):
             file.write(chunk)
             bar.update(len(chunk))
+            count += len(chunk)
+            if total is None and file.tell() > MAX_UNKNOWN_BYTES:
+                raise DownloadError(f"{name} does not end after {MAX_UNKNOWN_BYTES / 1e9:.0f} GB")
+            if time.monotonic() - window > PATIENCE_S:
+                if count < SLOWEST_RATE * PATIENCE_S:
+                    raise ConnectionError(f"only {count} bytes came in {PATIENCE_S} seconds")
+                window, count = time.monotonic(), 0
         done = file.tell()
     if total is not None and done < total:
         raise ConnectionError(f"the connection ended after {done} of {total} bytes")
-
-
-def _request(source: Source) -> urllib.request.Request:
-    parts = urlsplit(source.url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ValueError(f"a download needs an http or https address, got {source.url!r}")
-    request = urllib.request.Request(source.url, headers={"User-Agent": "zipsplat"})
-    for name, value in source.headers.items():
-        request.add_unredirected_header(name, value)
-    return request
 
 
 def _check_space(part: Path, total: int | None, have: int) -> None:

@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit, urlunsplit
 
+from zipsplat.answers import DownloadError
+from zipsplat.bounded import read_json
 from zipsplat.files import write_atomically
 
 CHUNK_BYTES = 1 << 20
 
 logger = logging.getLogger(__name__)
-
-
-class DownloadError(OSError):
-    """A file could not be fetched; the message says which, from where, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,15 @@ class Record:
         """The record of a file, or None if it has none."""
         path = cls.path_for(file)
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            content: dict[str, Any] = read_json(path)
             known = {item.name for item in fields(cls)}
-            return cls(**{key: value for key, value in content.items() if key in known})
+            record = cls(**{key: value for key, value in content.items() if key in known})
+            texts = (record.url, record.sha256, *_stated(record))
+            if not all(isinstance(text, str) for text in texts):
+                raise ValueError("a text is none")
+            if not all(isinstance(n, int) for n in (record.size, record.verified_mtime_ns)):
+                raise ValueError("a number is none")
+            return record
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, AttributeError) as error:
@@ -73,6 +77,12 @@ class Record:
             out.write(text.encode("utf-8"))
 
         write_atomically(self.path_for(file), write_text)
+
+
+def _stated(record: Record) -> list[str]:
+    """The texts that a record may do without, and has."""
+    optional = (record.revision, record.etag, record.licence)
+    return [text for text in optional if text is not None]
 
 
 def verify(file: Path, url: str = "", size: int | None = None, sha256: str | None = None) -> Record:

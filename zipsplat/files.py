@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
+import hashlib
+import logging
 import os
-import tempfile
+import platform
+import secrets
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
+logger = logging.getLogger(__name__)
+
 PARTIAL = ".partial-"
 """Begin of the names of files that are being written."""
+LOCK = ".lock"
+"""Name of the file that the only writer of a folder holds."""
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def user_cache() -> Path:
+    """The user's folder for what can be made or fetched again.
+
+    A relative `$XDG_CACHE_HOME` is ignored, as the XDG Base Directory Specification demands.
+
+    Raises:
+        RuntimeError: for a user without a home directory.
+    """
+    chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return chosen if chosen.is_absolute() else Path.home() / ".cache"
 
 
 @contextmanager
 def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path` that takes its place if the block ends without error.
 
-    The folder is made. The temporary name keeps the suffix, for writers that look at it. A
-    symbolic link stays: the file that it points to is written.
+    The folder is made, and what killed processes left half written in it is removed. The temporary
+    name keeps the suffix, for writers that look at it. A symbolic link stays: the file that it
+    points to is written. A file that is there keeps its permissions.
 
     Args:
         path: the final name.
@@ -31,20 +54,26 @@ def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
     """
     final = Path(path).resolve()
     final.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=final.parent, prefix=PARTIAL, suffix=final.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    _sweep_once(final.parent)
+    name = f"{PARTIAL}{_this_machine()}-{os.getpid()}-{secrets.token_hex(4)}{final.suffix}"
+    temporary = final.parent / name
+    handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
+        _try_lock(handle)  # says that this process lives, also to those that cannot see it
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        if final.exists():
+            temporary.chmod(final.stat().st_mode & 0o7777)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(final)
+        sync_folder(final.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+    finally:
+        os.close(handle)
 
 
 def write_atomically(path: str | PathLike[str], write: Callable[[BinaryIO], None]) -> None:
@@ -58,6 +87,18 @@ def write_atomically(path: str | PathLike[str], write: Callable[[BinaryIO], None
         write(file)
 
 
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can tell."""
+    if sys.platform == "win32":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some file systems cannot
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def remove_partial(folder: Path) -> None:
     """Remove what killed processes left half written in a folder and below.
 
@@ -69,8 +110,79 @@ def remove_partial(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    """The permissions that new files do not get."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes from working in a folder, which is made.
+
+    Raises:
+        ValueError: if another one does.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except NotImplementedError:  # as on mounted buckets
+        logger.warning("%s cannot be locked; let no other process work there", folder)
+    except Timeout:
+        raise ValueError(
+            f"another process works in {folder}; wait for its end, or choose another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@functools.lru_cache(maxsize=256)
+def _sweep_once(folder: Path) -> None:
+    """Remove what dead processes of this machine left half written in a folder, once per process.
+
+    A process is dead if its number is free here and nobody holds its file: on shared disks and in
+    containers, others may live that this process cannot see.
+    """
+    for path in folder.glob(f"{PARTIAL}{_this_machine()}-*"):
+        number = path.name.removeprefix(f"{PARTIAL}{_this_machine()}-").partition("-")[0]
+        if number.isdecimal() and not _is_alive(int(number)):
+            with contextlib.suppress(OSError):
+                _remove_if_free(path)
+
+
+def _remove_if_free(path: Path) -> None:
+    handle = os.open(path, os.O_RDWR)
+    try:
+        if _try_lock(handle):
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+def _is_alive(process: int) -> bool:
+    if sys.platform == "win32":  # there, asking a process ends it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _try_lock(handle: int) -> bool:
+    """Lock an open file until it is closed, unless somebody else has."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def _this_machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from zipsplat.downloads import TIMEOUT_S, DownloadError, Source, cache_dir, fetch
@@ -41,7 +41,17 @@ class HubFile:
 
     @property
     def cached(self) -> Path:
-        """Where the file is or will be."""
+        """Where the file is or will be.
+
+        Raises:
+            DownloadError: if its name, as a repository lists it, leaves the cache.
+        """
+        parts = PurePosixPath(self.filename).parts
+        if not parts or ".." in parts or re.search(r"^/|[\\:\0]", self.filename):
+            raise DownloadError(
+                f"{self.repository} lists a file {self.filename!r}, which is no name of a file in"
+                " the cache; it is not fetched"
+            )
         return _folder(self.repository) / self.filename
 
     @property

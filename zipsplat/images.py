@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -33,8 +33,13 @@ _FORMATS = (
 )
 _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # formats whose further frames are shown in time
 _MAX_PIXELS = 500_000_000  # of a picture that is decoded at a reduced size
-_MAX_BYTES = 512 << 20  # that a picture may be decoded to
+_MAX_BYTES = 1 << 30  # that decoding a picture may take
+_MAX_RATIO = 200  # of the longer side to the shorter
+# How often decoders hold a picture, by their sources: libwebp keeps two canvases and its own
+# pixels, OpenJPEG four bytes per value, libtiff whole strips. What is not here holds it twice.
+_COPIES = {"WEBP": 5, "JPEG2000": 5, "AVIF": 4, "HEIF": 4, "TIFF": 3}
 _LARGE_PIXELS = 50_000_000  # from here on, decoding near the final size is fine enough
+_BAND_PIXELS = 4_000_000
 _ORIENTATION_TAG = 0x0112
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 
@@ -201,7 +206,7 @@ def image_info(path: str | Path) -> ImageInfo:
     path = Path(path)
     with _opened(path) as picture:
         width, height = picture.size
-        orientation = int(picture.getexif().get(_ORIENTATION_TAG, 1))
+        orientation = _orientation(picture)
         if orientation in _TURNED and picture.format != "TIFF":  # Pillow has turned its size
             width, height = height, width
         return ImageInfo(
@@ -388,13 +393,49 @@ def _decode(
     from PIL import Image, ImageOps
 
     _draft(opened, reduction(*opened.size, max_side, min_side))
+    factor = reduction(*opened.size, max_side, min_side)
+    if opened.width * opened.height >= _LARGE_PIXELS:
+        return _reduced(opened, factor, color)
     ImageOps.exif_transpose(opened, in_place=True)
     picture = _to_rgb(opened, color)
-    factor = reduction(*picture.size, max_side, min_side)
     if factor < 1:
         width, height = (max(1, round(side * factor)) for side in picture.size)
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
     return picture
+
+
+def _reduced(
+    opened: PillowImage.Image, factor: float, color: tuple[float, float, float]
+) -> PillowImage.Image:
+    """Shrink, turn upright and convert to RGB in bands, so that there is no second large copy."""
+    from PIL import Image, ImageOps
+
+    opened.load()
+    step = max(1, int(0.5 / factor))
+    width, height = opened.size
+    picture = Image.new("RGB", (-(-width // step), -(-height // step)))
+    rows = step * max(1, _BAND_PIXELS // (step * width))
+    for top in range(0, height, rows):
+        part = opened.crop((0, top, width, min(top + rows, height)))
+        picture.paste(_to_rgb(part, color).reduce(step), (0, top // step))
+    if factor < 1:
+        final = (max(1, round(width * factor)), max(1, round(height * factor)))
+        box = (0, 0, width / step, height / step)
+        picture = picture.resize(final, Image.Resampling.LANCZOS, box)
+    picture.getexif()[_ORIENTATION_TAG] = _orientation(opened)
+    ImageOps.exif_transpose(picture, in_place=True)
+    return picture
+
+
+def _orientation(picture: PillowImage.Image) -> int:
+    """EXIF orientation; Pillow decodes a PNG to look behind its pixels, if there is none before."""
+    if picture.format == "PNG" and "exif" not in picture.info:
+        try:
+            _draft(picture, 1.0)
+        except ValueError:  # told when it is to be decoded
+            return 1
+    orientation: Any = picture.getexif().get(_ORIENTATION_TAG, 1)
+    return int(orientation)
 
 
 def _draft(opened: PillowImage.Image, factor: float) -> None:
@@ -404,19 +445,35 @@ def _draft(opened: PillowImage.Image, factor: float) -> None:
         ValueError: if that is too large.
     """
     width, height = opened.size
+    if max(width, height) > _MAX_RATIO * min(width, height):
+        raise ValueError(
+            f"{width}×{height} pixels are too narrow; the longer side may be {_MAX_RATIO} times"
+            " the shorter one"
+        )
     num_pixels = width * height
     if factor < 1 and num_pixels <= _MAX_PIXELS:
         margin = min(1.0, factor * (1 if num_pixels >= _LARGE_PIXELS else 2))
         opened.draft(None, (max(1, int(width * margin)), max(1, int(height * margin))))
-    num_bytes = (
-        opened.width * opened.height * len(opened.getbands()) * _bytes_per_value(opened.mode)
-    )
-    if num_bytes > _MAX_BYTES:
+    max_bytes = _MAX_BYTES // _COPIES.get(opened.format or "", 2)
+    if max(_decoded_bytes(opened), _coefficient_bytes(opened, num_pixels)) > max_bytes:
         raise ValueError(
             f"{num_pixels / 1e6:.0f} million pixels ({width}×{height}) decode to more than"
-            f" {_MAX_BYTES >> 20} MiB; make it smaller first: JPEGs of up to"
-            f" {_MAX_PIXELS // 10**6} million pixels can be read scaled down"
+            f" {max_bytes >> 20} MiB; make it smaller first: JPEGs of up to"
+            f" {_MAX_PIXELS // 10**6} million pixels, if not progressive, can be read scaled down"
         )
+
+
+def _decoded_bytes(opened: PillowImage.Image) -> int:
+    num_values = opened.width * opened.height * len(opened.getbands())
+    return num_values * _bytes_per_value(opened.mode)
+
+
+def _coefficient_bytes(opened: PillowImage.Image, num_pixels: int) -> int:
+    """What libjpeg keeps of a progressive JPEG: two bytes for each sample of the full size."""
+    if "progressive" not in opened.info:
+        return 0
+    samples: list[int] = [across * down for _, across, down, *_ in getattr(opened, "layer", ())]
+    return 2 * num_pixels * sum(samples) // max([1, *samples])
 
 
 def _bytes_per_value(mode: str) -> int:

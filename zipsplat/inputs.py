@@ -203,25 +203,26 @@ def _is_animated(path: Path) -> bool:
 def _load_video(path: Path, num_frames: int, stride: int | None, reading: _Reading) -> list[Tensor]:
     """Load frames of a video or of an animated picture."""
     if kind_of(path) == PICTURE:
-        views = load_animation(
+        info = image_info(path)
+        _check_size(path, info.height, info.width)
+        return load_animation(
             path,
-            frame_indices(image_info(path).num_frames, num_frames, stride),
+            frame_indices(info.num_frames, num_frames, stride),
             max_side=reading.max_side,
             min_side=reading.min_side,
             background=reading.background,
         )
-    else:
-        views = load_video(
-            path,
-            num_frames,
-            stride,
-            max_side=reading.max_side,
-            min_side=reading.min_side,
-            background=reading.background,
-            skip_bad=reading.skip_bad,
-            report=reading.report,
-        )
-    _check_size(path, views[0])
+    views = load_video(
+        path,
+        num_frames,
+        stride,
+        max_side=reading.max_side,
+        min_side=reading.min_side,
+        background=reading.background,
+        skip_bad=reading.skip_bad,
+        report=reading.report,
+    )
+    _check_size(path, *views[0].shape[-2:])
     return views
 
 
@@ -252,19 +253,18 @@ def _with_hint(error: ValueError, num_pictures: int) -> ValueError:
 
 
 def _load_picture(path: Path, reading: _Reading) -> Tensor:
-    # A picture that is too small is never shrunk below the limit, so the error tells its own size.
-    view = load_image(
+    info = image_info(path)
+    _check_size(path, info.height, info.width)
+    return load_image(
         path,
         max_side=reading.max_side,
         min_side=max(reading.min_side or 0, MIN_SIDE),
         background=reading.background,
     )
-    _check_size(path, view)
-    return view
 
 
-def _check_size(path: Path, view: Tensor) -> None:
-    height, width = view.shape[-2:]
+def _check_size(path: Path, height: int, width: int) -> None:
+    """Refuse what is too small, before it is decoded."""
     if min(height, width) < MIN_SIDE:
         raise ValueError(
             f"{path}: {width}×{height} pixels are too few; at least {MIN_SIDE}×{MIN_SIDE} needed"

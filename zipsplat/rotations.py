@@ -6,13 +6,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+_SHORT, _LONG = 1e-9, 1e9
+
 
 def normalize_quat(quat: Tensor) -> Tensor:
     """Scale quaternions to length one.
 
     Args:
-        quat: (..., 4), any length; an exact zero stays zero.
+        quat: (..., 4), any finite length; an exact zero stays zero.
     """
+    largest = quat.detach().abs().amax(dim=-1, keepdim=True)
+    # Of these, squares would overflow or vanish. Others are not touched, to round them once only.
+    is_extreme = (largest > _LONG) | ((largest > 0) & (largest < _SHORT))
+    quat = quat / torch.where(is_extreme, largest, torch.ones_like(largest))
     return functional.normalize(quat, dim=-1, eps=1e-12)
 
 

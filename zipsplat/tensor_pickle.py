@@ -4,6 +4,10 @@ A pickle is a program; read naively it may call any function. Here it can reach 
 below: tensors, plain containers and NumPy scalars. Whatever else it names becomes an `Opaque`
 object, which remembers that name and nothing more; the module it belongs to is not even imported.
 
+A few bytes of a pickle can also ask for gigabytes or for years, by copying what it has, or by
+nesting what it shares. So the program is looked through before it runs, what it copies is counted,
+and keys are never nested: the time to hash a tuple that holds another one twice doubles per level.
+
 Format: PEP 307 and PEP 3154 for pickles; the notes on serialization in PyTorch's
 documentation for tensors.
 """
@@ -11,10 +15,13 @@ documentation for tensors.
 from __future__ import annotations
 
 import builtins
+import io
+import math
 import pickle
+import pickletools
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import IO, Any
+from collections.abc import Callable, Iterable, Mapping, Sized
+from typing import IO, Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,8 +40,12 @@ _STORAGE_DTYPES = {
     "ShortStorage": torch.int16,
     "UntypedStorage": torch.uint8,
 }
-_PLAIN = {"bool", "complex", "dict", "float", "frozenset", "int", "list", "set",
-          "str", "tuple"}  # fmt: skip
+MAX_PROGRAM_BYTES = 64 << 20
+_MAX_OPERATIONS = 1_000_000  # those of the largest released network are some 50,000
+_MAX_COPIED = 16_000_000  # elements and characters that calls are given, all together
+_MAX_CLASSES = 10_000
+_MAX_DIMENSIONS = 64
+_MAX_DTYPE_LETTERS = 8  # as "float64" has; NumPy also reads programs here, of records in records
 
 
 class Opaque:
@@ -95,52 +106,182 @@ class _Storage:
 class _Callable:
     """A function that a pickle may call but not change."""
 
-    __slots__ = ("_function",)
+    __slots__ = ("_function", "_spend")
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], spend: Callable[[object], None]) -> None:
         self._function = function
+        self._spend = spend
 
     def __call__(self, *args: Any) -> Any:
+        for value in args:
+            self._spend(value)
         return self._function(*args)
 
 
-class TensorUnpickler(pickle.Unpickler):
+def next_program(stream: IO[bytes]) -> bytes:
+    """The next pickle of a stream, looked through but not run; the stream stands behind it.
+
+    Raises:
+        ValueError: if it is damaged, too long, or does too much.
+    """
+    begin = stream.tell()
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        if count > _MAX_OPERATIONS or stream.tell() - begin > MAX_PROGRAM_BYTES:
+            raise ValueError(f"its pickle takes more than {_MAX_OPERATIONS} steps")
+        if opcode.name.endswith("PUT") and int(argument or 0) > count:
+            raise ValueError("its pickle numbers more objects than it has")
+    end = stream.tell()
+    stream.seek(begin)
+    return stream.read(end - begin)
+
+
+# The variant in Python, since that in C cannot be told which keys to refuse.
+_Unpickler: Any = pickle._Unpickler
+
+
+class TensorUnpickler(_Unpickler):  # type: ignore[misc]
     """An unpickler that can name nothing but what is listed here.
 
     Args:
-        stream: the pickle.
+        program: the pickle, as from `next_program`.
         storage: the bytes of the storage with a given key, at least so many.
     """
 
-    def __init__(
-        self, stream: IO[bytes], storage: Callable[[str, int], torch.UntypedStorage]
-    ) -> None:
-        super().__init__(stream)
+    dispatch: ClassVar[dict[int, Any]] = dict(_Unpickler.dispatch)
+
+    def __init__(self, program: bytes, storage: Callable[[str, int], torch.UntypedStorage]) -> None:
+        super().__init__(io.BytesIO(program))
         self._storage = storage
-        self._storages: dict[str, _Storage] = {}
+        self._storages: dict[str | int, _Storage] = {}
+        self._classes: dict[str, type[Opaque]] = {}
+        self._copied = 0
 
     def find_class(self, module: str, name: str) -> Any:
         """What the pickle may use under a name."""
         if (module, name) in _ALLOWED:
-            return _Callable(_ALLOWED[module, name])
+            return _Callable(_ALLOWED[module, name], self._spend)
         if module in ("torch", "torch.storage") and name in _STORAGE_DTYPES:
             return _StorageType(_STORAGE_DTYPES[name])
-        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
+        if module == "torch" and isinstance(vars(torch).get(name), torch.dtype):
+            return vars(torch)[name]
         if module in ("builtins", "__builtin__") and name in _PLAIN:
-            return _Callable(getattr(builtins, name))
-        return type("Opaque", (Opaque,), {"qualified_name": f"{module}.{name}"})
+            return _Callable(_PLAIN[name], self._spend)
+        return self._class(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> _Storage:
         """A storage beside the pickle."""
-        kind, storage_type, key, _, num_elements = pid
-        if kind != "storage" or not isinstance(storage_type, _StorageType):
-            raise ValueError(f"unknown kind of stored object {kind!r}")
+        kind, storage_type, key, _, num_elements, *view = pid
+        if not (isinstance(kind, str) and kind == "storage") or any(view):
+            raise ValueError("a stored object is no storage of tensors")
+        if not isinstance(storage_type, _StorageType) or not isinstance(key, (str, int)):
+            raise ValueError("a storage has no type or no key")
         if key not in self._storages:
             num_bytes = int(num_elements) * storage_type.dtype.itemsize
             data = self._storage(str(key), num_bytes)
             self._storages[key] = _Storage(data, storage_type.dtype, num_bytes)
         return self._storages[key]
+
+    def _class(self, name: str) -> type[Opaque]:
+        if name not in self._classes:
+            if len(self._classes) >= _MAX_CLASSES:
+                raise ValueError(f"it names more than {_MAX_CLASSES} classes")
+            self._classes[name] = type("Opaque", (Opaque,), {"qualified_name": name})
+        return self._classes[name]
+
+    def _spend(self, value: object) -> None:
+        """Count what a call may copy."""
+        self._copied += len(value) if isinstance(value, Sized) else 1
+        if self._copied > _MAX_COPIED:
+            raise ValueError("its pickle copies its parts too often")
+
+    def _set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        _put(self.stack[-1], [(key, value)])
+
+    def _set_items(self) -> None:
+        items = self.pop_mark()
+        _put(self.stack[-1], list(zip(items[::2], items[1::2], strict=True)))
+
+    def _dict(self) -> None:
+        items = self.pop_mark()  # first, as it changes what `append` appends to
+        self.append(_dict_of(zip(items[::2], items[1::2], strict=True)))
+
+    def _add_items(self) -> None:
+        items = self.pop_mark()
+        if isinstance(self.stack[-1], set):
+            self.stack[-1].update(_set_of(items))
+        elif not isinstance(self.stack[-1], Opaque):
+            raise ValueError("elements are added to what is no set")
+
+    def _frozen_set(self) -> None:
+        items = self.pop_mark()
+        self.append(frozenset(_set_of(items)))
+
+    dispatch[pickle.SETITEM[0]] = _set_item
+    dispatch[pickle.SETITEMS[0]] = _set_items
+    dispatch[pickle.DICT[0]] = _dict
+    dispatch[pickle.ADDITEMS[0]] = _add_items
+    dispatch[pickle.FROZENSET[0]] = _frozen_set
+
+
+def _put(container: Any, items: list[tuple[Any, Any]]) -> None:
+    """Set entries of a dictionary; a foreign object forgets them."""
+    if isinstance(container, dict):
+        container.update(_dict_of(items))
+    elif not isinstance(container, Opaque):
+        raise ValueError("entries are set in what is no dictionary")
+
+
+def _is_flat(key: object) -> bool:
+    """Whether a key can be hashed at once."""
+    if isinstance(key, tuple):
+        return not any(isinstance(part, (tuple, frozenset)) for part in key)
+    return not isinstance(key, frozenset)
+
+
+def _hashable(key: Any) -> Any:
+    if not _is_flat(key):
+        raise ValueError("a key is nested")
+    return key
+
+
+def _dict_of(items: Iterable[tuple[Any, Any]] = ()) -> dict[Any, Any]:
+    pairs = items.items() if isinstance(items, dict) else items
+    return {_hashable(key): value for key, value in pairs}
+
+
+def _ordered_dict_of(items: Iterable[tuple[Any, Any]] = ()) -> OrderedDict[Any, Any]:
+    return OrderedDict(_dict_of(items))
+
+
+def _set_of(items: Iterable[Any] = ()) -> set[Any]:
+    return {_hashable(item) for item in items}
+
+
+def _frozen_set_of(items: Iterable[Any] = ()) -> frozenset[Any]:
+    return frozenset(_set_of(items))
+
+
+def _list_of(items: object = ()) -> list[Any]:
+    return list(_container(items))
+
+
+def _tuple_of(items: object = ()) -> tuple[Any, ...]:
+    return tuple(_container(items))
+
+
+def _container(items: object) -> Iterable[Any]:
+    """What may be iterated over; a tensor may have as many elements as the file has bytes."""
+    if not isinstance(items, (list, tuple, set, frozenset, dict)):
+        raise ValueError(f"a sequence is made of {type(items).__name__}")
+    return items
+
+
+def _text_of(value: object = "") -> str:
+    """`str` of a scalar; that of nested containers may have any length."""
+    if not isinstance(value, (str, int, float)):
+        raise ValueError(f"a text is made of {type(value).__name__}")
+    return str(value)
 
 
 def _untyped_tensor(
@@ -171,13 +312,18 @@ def _tensor(
     stride: tuple[int, ...],
     dtype: torch.dtype,
 ) -> Tensor:
-    """A view of a storage, if it lies inside."""
+    """A view of a storage, if it lies inside and shows no byte twice."""
+    numbers = (offset, *size, *stride)
+    if len(size) > _MAX_DIMENSIONS or not all(isinstance(number, int) for number in numbers):
+        raise ValueError("a tensor's size, stride or offset is no whole number")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if min((offset, *size, *stride)) < 0:
+    if min(numbers) < 0:
         raise ValueError("a tensor has a negative size, stride or offset")
-    if 0 not in size and (last + 1) * dtype.itemsize > storage.num_bytes:
+    num_bytes = math.prod(size) * dtype.itemsize
+    if num_bytes and max((last + 1) * dtype.itemsize, num_bytes) > storage.num_bytes:
         raise ValueError(f"a tensor of {tuple(size)} does not fit into its storage")
-    return torch.empty(0, dtype=dtype).set_(storage.data, offset, size, stride)
+    empty = torch.empty(0, dtype=dtype, device=storage.data.device)
+    return empty.set_(storage.data, offset, size, stride)
 
 
 def _parameter(data: Tensor, *_: object) -> Tensor:
@@ -187,8 +333,8 @@ def _parameter(data: Tensor, *_: object) -> Tensor:
 class _NumpyDtype:
     """The dtype of a NumPy scalar, of which only plain numbers are read."""
 
-    def __init__(self, code: str, *_: object) -> None:
-        self.code = code
+    def __init__(self, code: object, *_: object) -> None:
+        self.code = code if isinstance(code, str) and len(code) <= _MAX_DTYPE_LETTERS else "V"
         self.order = "="
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -211,8 +357,8 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 
 
 _ALLOWED: Mapping[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch", "Size"): tuple,
+    ("collections", "OrderedDict"): _ordered_dict_of,
+    ("torch", "Size"): _tuple_of,
     ("torch._utils", "_rebuild_tensor"): _untyped_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _untyped_tensor,
     ("torch._utils", "_rebuild_tensor_v3"): _typed_tensor,
@@ -222,4 +368,13 @@ _ALLOWED: Mapping[tuple[str, str], Any] = {
     ("numpy", "dtype"): _NumpyDtype,
     ("numpy.core.multiarray", "scalar"): _numpy_scalar,
     ("numpy._core.multiarray", "scalar"): _numpy_scalar,
+}
+_PLAIN: Mapping[str, Any] = {
+    **{name: getattr(builtins, name) for name in ("bool", "complex", "float", "int")},
+    "dict": _dict_of,
+    "frozenset": _frozen_set_of,
+    "list": _list_of,
+    "set": _set_of,
+    "str": _text_of,
+    "tuple": _tuple_of,
 }

@@ -1,12 +1,17 @@
 """Reading PyTorch's checkpoint files without running anything they contain.
 
 `torch.save` writes a zip archive: a pickle (`data.pkl`) that describes the objects, and one
-uncompressed record per tensor storage. The pickle is read by `tensor_pickle`; tensors are views of
-the memory-mapped file, so that reading costs neither time nor memory.
+uncompressed record per tensor storage. Before 1.6 it wrote pickles in a row, then the storages.
+Pickles are read by `tensor_pickle`; tensors are views of the memory-mapped file, so that reading
+costs neither time nor memory.
+
+Formats: the notes on serialization in PyTorch's documentation; of the older one, what
+`torch.save(…, _use_new_zipfile_serialization=False)` writes.
 """
 
 from __future__ import annotations
 
+import io
 import sys
 import zipfile
 from pathlib import Path
@@ -14,9 +19,15 @@ from typing import IO, Any
 
 import torch
 
-from zipsplat.tensor_pickle import TensorUnpickler
+from zipsplat.bounded import open_zip, zip_member
+from zipsplat.tensor_pickle import MAX_PROGRAM_BYTES, TensorUnpickler, next_program
 
 _LOCAL_HEADER_BYTES = 30
+_ALIGNMENT = 16
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PROTOCOL = 1001
+_MAX_NOTE_BYTES = 64
+_COUNT_BYTES = 8
 
 
 def read_torch_file(path: Path) -> Any:
@@ -30,36 +41,49 @@ def read_torch_file(path: Path) -> Any:
     Raises:
         ValueError: if the file is damaged or is no checkpoint. It names the file.
     """
-    if not zipfile.is_zipfile(path):
-        return _read_legacy(path)
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        if not size:
+            raise ValueError(f"{path}: not a readable PyTorch checkpoint (the file is empty)")
+        mapped: Any = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=size)
+        return _read(str(path), file, mapped)
+
+
+def read_torch_bytes(content: bytes, name: str) -> Any:
+    """As `read_torch_file`, of a file in memory.
+
+    Args:
+        content: of the file.
+        name: for errors.
+    """
+    if not content:
+        raise ValueError(f"{name}: not a readable PyTorch checkpoint (the file is empty)")
+    storage = torch.frombuffer(bytearray(content), dtype=torch.uint8).untyped_storage()
+    return _read(name, io.BytesIO(content), storage)
+
+
+def _read(name: str, file: IO[bytes], mapped: torch.UntypedStorage) -> Any:
     try:
-        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-            return _Reader(path, archive, file).read()
-    except (OSError, MemoryError):
+        if zipfile.is_zipfile(file):
+            with open_zip(file) as archive:
+                return _Reader(archive, file, mapped).read()
+        return _read_legacy(file, mapped)
+    except OSError:
         raise
     except Exception as error:  # damaged pickles raise almost anything
-        raise ValueError(f"{path}: not a readable PyTorch checkpoint ({error})") from error
-
-
-def _read_legacy(path: Path) -> Any:
-    """The format before zip archives, by PyTorch's own restricted reader."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: not a readable PyTorch checkpoint ({reason})") from error
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(f"{name}: not a readable PyTorch checkpoint ({reason})") from error
 
 
 class _Reader:
     """One open archive."""
 
-    def __init__(self, path: Path, archive: zipfile.ZipFile, file: IO[bytes]) -> None:
+    def __init__(
+        self, archive: zipfile.ZipFile, file: IO[bytes], mapped: torch.UntypedStorage
+    ) -> None:
         self.archive = archive
         self.file = file
-        self.size = path.stat().st_size
-        self.mapped = torch.UntypedStorage.from_file(str(path), shared=False, nbytes=self.size)
+        self.mapped = mapped
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise ValueError(f"wanted one data.pkl in the archive, got {len(pickles)}")
@@ -67,13 +91,15 @@ class _Reader:
 
     def read(self) -> Any:
         self._check_byte_order()
-        with self.archive.open(self.root + "data.pkl") as stream:
-            return TensorUnpickler(stream, self.storage).load()
+        if self.archive.getinfo(self.root + "data.pkl").compress_type != zipfile.ZIP_STORED:
+            raise ValueError("its data.pkl is compressed, which torch.save never does")
+        program = zip_member(self.archive, self.root + "data.pkl", MAX_PROGRAM_BYTES)
+        return TensorUnpickler(next_program(io.BytesIO(program)), self.storage).load()
 
     def _check_byte_order(self) -> None:
         name = self.root + "byteorder"
         if name in self.archive.namelist():
-            order = self.archive.read(name).decode("ascii", "replace")
+            order = zip_member(self.archive, name, _MAX_NOTE_BYTES).decode("ascii", "replace")
             if order != sys.byteorder:
                 raise ValueError(f"the numbers are {order}-endian, this machine {sys.byteorder}")
 
@@ -86,8 +112,52 @@ class _Reader:
         header = self.file.read(_LOCAL_HEADER_BYTES)
         name_bytes = int.from_bytes(header[26:28], "little")
         extra_bytes = int.from_bytes(header[28:30], "little")
-        begin = info.header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
-        if header[:4] != b"PK\x03\x04" or begin + num_bytes > self.size:
+        if header[:4] != b"PK\x03\x04":
             raise ValueError(f"storage {key} lies outside the file")
-        part: torch.UntypedStorage = self.mapped[begin : begin + num_bytes]
-        return part
+        begin = info.header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
+        return _part(self.mapped, begin, num_bytes)
+
+
+def _part(mapped: torch.UntypedStorage, begin: int, num_bytes: int) -> torch.UntypedStorage:
+    """Some bytes of a file; copied only where numbers would lie across words."""
+    if num_bytes < 0 or begin + num_bytes > mapped.nbytes():
+        raise ValueError("a storage lies outside the file")
+    part: torch.UntypedStorage = mapped[begin : begin + num_bytes]
+    return part.clone() if begin % _ALIGNMENT else part
+
+
+def _read_legacy(file: IO[bytes], mapped: torch.UntypedStorage) -> Any:
+    """Pickles of magic, protocol, machine, content and storage keys; then the storages."""
+    file.seek(0)
+    magic, protocol, machine = (_plain_value(file) for _ in range(3))
+    if (magic, protocol) != (_LEGACY_MAGIC, _LEGACY_PROTOCOL) or not isinstance(machine, dict):
+        raise ValueError("neither a zip archive nor the format before it")
+    if machine.get("little_endian") is not (sys.byteorder == "little"):
+        raise ValueError("its numbers have the byte order of another machine")
+    program = next_program(file)
+    keys = _plain_value(file)
+    sizes: dict[str, int] = {}
+
+    def noted(key: str, num_bytes: int) -> torch.UntypedStorage:
+        sizes[key] = num_bytes
+        return torch.UntypedStorage(num_bytes, device="meta")
+
+    TensorUnpickler(program, noted).load()
+    begins, begin = {}, file.tell()
+    for key in keys:  # each with the number of its elements before it
+        begins[key] = begin + _COUNT_BYTES
+        begin = begins[key] + sizes.get(key, 0)
+
+    def stored(key: str, num_bytes: int) -> torch.UntypedStorage:
+        return _part(mapped, begins[key], num_bytes)
+
+    return TensorUnpickler(program, stored).load()
+
+
+def _plain_value(file: IO[bytes]) -> Any:
+    """The next pickle, which has no tensors."""
+
+    def refuse(key: str, _num_bytes: int) -> torch.UntypedStorage:
+        raise ValueError(f"storage {key} where there should be none")
+
+    return TensorUnpickler(next_program(file), refuse).load()

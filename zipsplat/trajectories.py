@@ -15,6 +15,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
+from zipsplat.bounded import read_json
 from zipsplat.files import write_atomically
 from zipsplat.pose import Pose
 from zipsplat.rotations import matrix_from_quat
@@ -137,7 +138,7 @@ def load_camera_path(path: str | Path) -> CameraPath:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         matrices = torch.tensor(content["world_from_camera"], dtype=torch.float32)
         if matrices.ndim != 3 or not len(matrices):
             raise ValueError(f"world_from_camera must be K × 4 × 4, got {tuple(matrices.shape)}")
@@ -145,7 +146,7 @@ def load_camera_path(path: str | Path) -> CameraPath:
         if fov_deg is not None and not 0 < float(fov_deg) < 180:
             raise ValueError(f"fov_deg must be in (0, 180), got {fov_deg}")
         return CameraPath(Pose.from_4x4mat(matrices), None if fov_deg is None else float(fov_deg))
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, LookupError, ValueError, ArithmeticError, RuntimeError) as error:
         wanted = '{"world_from_camera": [4×4 matrix, …], "fov_deg": 60}'
         raise ValueError(f"{path}: no camera path, wanted {wanted} ({error})") from error
 

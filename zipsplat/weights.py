@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -23,7 +24,9 @@ from urllib.parse import urlsplit
 
 from torch import Tensor
 
+from zipsplat.bounded import parse_json
 from zipsplat.downloads import DownloadError, Source, cache_dir, fetch
+from zipsplat.file_records import Record, public_address
 from zipsplat.files import atomic_path
 from zipsplat.hub import fetch_release, fetch_repository, repository_record
 from zipsplat.images import InputSize
@@ -37,6 +40,8 @@ WRAPPERS = ("model", "state_dict")
 # The training head used to own a perceptual network; it is no part of the model.
 IGNORED_PREFIX = "gaussian_head.lpips."
 DEFAULT_SIZE = InputSize(252)
+MAX_CONF_DEPTH, MAX_CONF_PARTS = 50, 100_000
+MAX_SHARING = 2  # times the file's size that its tensors may fill; tied layers share memory
 CONF_KEYS = ("out_layers", "alt_start", "qknorm_start", "rope_start")
 
 logger = logging.getLogger(__name__)
@@ -132,6 +137,12 @@ def read(path: Path) -> Checkpoint:
     tensors = _named_as_in_network(path, found)
     if not tensors:
         raise ValueError(f"{path}: holds no weights")
+    num_bytes = sum(value.numel() * value.element_size() for value in tensors.values())
+    if num_bytes > MAX_SHARING * path.stat().st_size:
+        raise ValueError(
+            f"{path}: its tensors show the same bytes again and again, {num_bytes / 1e6:.0f} MB in"
+            f" a file of {path.stat().st_size / 1e6:.0f} MB"
+        )
     return Checkpoint(path, tensors, conf, extras)
 
 
@@ -168,10 +179,10 @@ def _conf_from_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, An
     """The JSON under `conf`, or the single settings in a file that others wrote."""
     try:
         if "conf" in metadata:
-            conf = json.loads(metadata["conf"])
+            conf = parse_json(metadata["conf"])
             return conf if isinstance(conf, dict) else {}
-        backbone = {key: json.loads(metadata[key]) for key in CONF_KEYS if key in metadata}
-    except json.JSONDecodeError as error:
+        backbone = {key: parse_json(metadata[key]) for key in CONF_KEYS if key in metadata}
+    except ValueError as error:
         raise ValueError(f"{path}: its metadata are not JSON ({error})") from error
     return {"model": {"backbone": backbone}} if backbone else {}
 
@@ -179,11 +190,11 @@ def _conf_from_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, An
 def _read_torch(path: Path) -> tuple[dict[Any, Any], dict[str, Any], dict[str, Any]]:
     content = read_torch_file(path)
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: wanted a dict of tensors, got {content!r:.100}")
+        raise ValueError(f"{path}: wanted a dict of tensors, got {_shown(content)}")
     wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)
     if wrapper is None:
         return content, {}, {}
-    conf = _plain(content.get("conf"))
+    conf = _Plain(path).of(content.get("conf"))
     if not isinstance(conf, dict):
         if content.get("conf") is not None:
             logger.warning("%s: its conf is no plain dict and is ignored", path)
@@ -192,13 +203,34 @@ def _read_torch(path: Path) -> tuple[dict[Any, Any], dict[str, Any], dict[str, A
     return content[wrapper], conf, extras
 
 
-def _plain(value: Any) -> Any:
-    """Containers without what was not built."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items() if not isinstance(v, Opaque)}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value if not isinstance(item, Opaque)]
-    return None if isinstance(value, Opaque) else value
+class _Plain:
+    """Copies containers without what was not built.
+
+    Parts that a file shares are copied anew each time, so a few bytes could stand for years of
+    work; hence the limits.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = 0
+
+    def of(self, value: Any, depth: int = 0) -> Any:
+        """The copy.
+
+        Raises:
+            ValueError: if it is nested too deeply, refers to itself, or has too many parts.
+        """
+        self.count += 1
+        if depth > MAX_CONF_DEPTH or self.count > MAX_CONF_PARTS:
+            raise ValueError(
+                f"{self.path}: its conf refers to itself, or is nested or repeated too often"
+            )
+        if isinstance(value, dict):
+            items = value.items()
+            return {k: self.of(v, depth + 1) for k, v in items if not isinstance(v, Opaque)}
+        if isinstance(value, (list, tuple)):
+            return [self.of(item, depth + 1) for item in value if not isinstance(item, Opaque)]
+        return None if isinstance(value, Opaque) else value
 
 
 def _named_as_in_network(path: Path, found: Mapping[Any, Any]) -> dict[str, Tensor]:
@@ -207,7 +239,7 @@ def _named_as_in_network(path: Path, found: Mapping[Any, Any]) -> dict[str, Tens
     if strange:
         key, value = next(iter(strange.items()))
         raise ValueError(
-            f"{path}: weights must be tensors, but entry {key!r} is {value!r:.80}"
+            f"{path}: weights must be tensors, but entry {_shown(key)} is {_shown(value)}"
             + (f" (and {len(strange) - 1} more)" if len(strange) > 1 else "")
         )
     is_wrapped = bool(found) and all(name.startswith("module.") for name in found)
@@ -221,6 +253,12 @@ def _named_as_in_network(path: Path, found: Mapping[Any, Any]) -> dict[str, Tens
             raise ValueError(f"{path}: two tensors are named {plain!r} once prefixes are stripped")
         tensors[plain] = value
     return tensors
+
+
+def _shown(value: object) -> str:
+    """A value for an error; all of nested containers could be endless."""
+    text = repr(value) if isinstance(value, Opaque) else reprlib.repr(value)
+    return text[:100]
 
 
 def _existing(path: Path) -> Path:
@@ -255,5 +293,12 @@ def _with_hint(text: str, fetch_it: Callable[[str], Path]) -> Path:
 
 def _fetch_url(url: str) -> Path:
     name = Path(urlsplit(url).path).name or "weights"
-    digest = hashlib.sha256(url.encode()).hexdigest()[:8]
-    return fetch(Source(url), cache_dir() / "urls" / digest / name)
+    digest = hashlib.sha256(url.encode()).hexdigest()[:32]
+    path = fetch(Source(url), cache_dir() / "urls" / digest / name)
+    record = Record.read(path)
+    if record is not None and record.url != public_address(url):
+        raise DownloadError(
+            f"{path} came from {record.url}, not from {public_address(url)}; delete it (and"
+            f" {Record.path_for(path).name}) to fetch it again"
+        )
+    return path

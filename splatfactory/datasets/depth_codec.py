@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,6 +14,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from splatfactory.datasets import pixel_loops
+
+MAX_PIXELS = 64_000_000
+"""Of a picture in a shard or an archive; those of 8K have half of it."""
 
 INVALID = -1.0
 """Depth of a pixel whose depth is unknown."""
@@ -157,23 +161,48 @@ def _decode_picture(data: bytes) -> CodeMap:
     cv2 = opencv()
     if cv2 is None:
         return _decode_by_pillow(data)[..., None]
-    picture: CodeMap | None = None
-    if data:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    picture = by_opencv(cv2, data, cv2.IMREAD_UNCHANGED)
     if picture is None:
         raise OSError("the depth map is no picture")
     return picture if picture.ndim == 3 else picture[..., None]
 
 
 def _decode_by_pillow(data: bytes) -> CodeMap:
-    with Image.open(io.BytesIO(data)) as picture:
+    with open_picture(data) as picture:
         picture.load()
         return np.asarray(picture if picture.mode == "L" else picture.getchannel(0))
+
+
+def by_opencv(cv2: Any, data: bytes, flags: int) -> npt.NDArray[Any] | None:
+    """What OpenCV makes of a picture; None if nothing."""
+    if not data:
+        return None
+    try:
+        pixels: npt.NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        return pixels
+    except cv2.error:  # such as too many pixels
+        return None
+
+
+def open_picture(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """A picture in memory that is not decoded yet.
+
+    Raises:
+        OSError: if it is none, or has more than `MAX_PIXELS`.
+    """
+    try:
+        picture = Image.open(io.BytesIO(data), formats=formats)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise OSError(str(error)) from error
+    if picture.width * picture.height > MAX_PIXELS:
+        raise OSError(f"{picture.width}×{picture.height} pixels are more than is read")
+    return picture
 
 
 @lru_cache(maxsize=1)
 def opencv() -> Any:
     """The module, or None where it is not installed."""
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # read when it is loaded
     try:
         import cv2
     except ImportError:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from splatfactory.datasets import depth_codec
 from splatfactory.datasets.depth_codec import EncodedDepth
@@ -105,11 +104,17 @@ class EncodedFrame:
         Returns:
             None for pictures without transparency, and for others than WebP, as which
             `custom.convert` stores masks.
+
+        Raises:
+            FrameError: if the bytes are damaged.
         """
         if not _has_alpha(self.data):
             return None
-        with Image.open(io.BytesIO(self.data), formats=("WEBP",)) as picture:
-            alpha = np.asarray(picture.getchannel("A"))
+        try:
+            with depth_codec.open_picture(self.data, ("WEBP",)) as picture:
+                alpha = np.asarray(picture.getchannel("A"))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise FrameError(f"the picture cannot be decoded: {_cause(error)}") from error
         opaque: BoolMap = alpha[rows[:, None], columns] > 127
         return opaque
 
@@ -154,10 +159,10 @@ def decode_pixels(data: bytes) -> Pixels:
         cv2 = depth_codec.opencv()
         if cv2 is not None and hasattr(cv2, "IMREAD_COLOR_RGB"):
             flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-            pixels: Pixels | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            pixels = depth_codec.by_opencv(cv2, data, flags)
             if pixels is not None:
                 return pixels
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+    with depth_codec.open_picture(data, _FORMATS) as picture:
         return np.array(picture.convert("RGB"))
 
 

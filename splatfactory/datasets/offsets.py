@@ -12,7 +12,6 @@ import io
 import json
 import os
 import tarfile
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,15 +22,16 @@ import numpy.typing as npt
 
 from splatfactory import paths
 from splatfactory.datasets.shards import split_member
+from zipsplat.bounded import open_zip, parse_json
 from zipsplat.files import write_atomically
 
 VERSION = 1
+MAX_META_BYTES = 1 << 20
 
 Span = tuple[int, int]
 """Offset and size of a member's content, bytes."""
 
 _ABSENT: Span = (0, 0)
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,8 @@ class _Found:
         if not isinstance(self.meta, dict) or not isinstance(self.meta.get("num_views"), int):
             return "meta.json is not valid"
         count = self.meta["num_views"]
-        if set(self.views["img"]) != set(range(count)):
+        numbers = self.views["img"].keys()
+        if len(numbers) != count or max(numbers, default=-1) != count - 1:
             return f"{len(self.views['img'])} of {count} images"
         return ""
 
@@ -182,7 +183,8 @@ class _Scan:
                     if header.isfile():
                         yield header
                 stop = tar.offset
-        except tarfile.TarError as error:
+        except (tarfile.TarError, ArithmeticError, LookupError, ValueError, MemoryError) as error:
+            # Damaged headers also raise what Python's own reader did not think of.
             self.damage = f"not a tar file after byte {end}: {error}"
             return
         file.seek(stop)
@@ -194,9 +196,11 @@ class _Scan:
 
 
 def _read_json(file: Any, span: Span) -> Any:
+    if span[1] > MAX_META_BYTES:
+        return None
     file.seek(span[0])
     try:
-        return json.loads(file.read(span[1]))
+        return parse_json(file.read(span[1]))
     except ValueError:
         return None
 
@@ -255,11 +259,13 @@ def _write(sidecar: Path, shard: Path, index: ShardOffsets) -> None:
 def _read(sidecar: Path, shard: Path) -> ShardOffsets | None:
     """The index in a sidecar, or None if there is none for the shard as it is now."""
     try:
-        return _parse(sidecar, _stamp(shard))
-    except FileNotFoundError:
-        return None
-    except _DAMAGED:
-        return None  # it is rebuilt; the shard is the truth
+        _check_stored(sidecar)
+        index = _parse(sidecar, _stamp(shard))
+        if index is not None:
+            _check_index(index, shard.stat().st_size)
+        return index
+    except Exception:  # NumPy's reader fails in many ways
+        return None  # a damaged sidecar is rebuilt; the shard is the truth
 
 
 def from_bytes(content: bytes, size: int | None) -> ShardOffsets | None:
@@ -269,21 +275,21 @@ def from_bytes(content: bytes, size: int | None) -> ShardOffsets | None:
         content: of the sidecar.
         size: bytes of the shard, if they are known. When it was modified says nothing of a copy.
     """
+    wanted = {"version": VERSION} if size is None else {"version": VERSION, "size": size}
     try:
-        wanted = {"version": VERSION} if size is None else {"version": VERSION, "size": size}
+        _check_stored(io.BytesIO(content))
         index = _parse(io.BytesIO(content), wanted)
-    except _DAMAGED:
+        if index is not None:
+            _check_index(index, size)
+        return index
+    except Exception:  # as in `_read`
         return None
-    if index is None or (index.spans < 0).any():
-        return None
-    ends = index.spans.sum(axis=1)
-    return None if size is not None and (ends > size).any() else index
 
 
 def _parse(sidecar: Path | io.BytesIO, stamp: dict[str, Any]) -> ShardOffsets | None:
     """The index in a sidecar; None if its stamp has other values than these."""
     with np.load(sidecar, allow_pickle=False) as arrays:
-        text = json.loads(arrays["text"].tobytes())
+        text = parse_json(arrays["text"].tobytes())
         if {name: text["stamp"][name] for name in stamp} != stamp:
             return None
         return ShardOffsets(
@@ -295,3 +301,31 @@ def _parse(sidecar: Path | io.BytesIO, stamp: dict[str, Any]) -> ShardOffsets | 
             broken=text["broken"],
             damage=text["damage"],
         )
+
+
+def _check_stored(sidecar: Path | io.BytesIO) -> None:
+    """Refuse a compressed sidecar: ours are not, and it could unpack to any size."""
+    with open_zip(sidecar) as archive:
+        if any(member.compress_size != member.file_size for member in archive.infolist()):
+            raise ValueError("a sidecar that is compressed")
+
+
+def _check_index(index: ShardOffsets, size: int | None) -> None:
+    """Refuse an index that does not fit together or leaves its shard.
+
+    Raises:
+        ValueError: if it is so.
+    """
+    S, first, spans = len(index.keys), index.first, index.spans
+    lengths = 3 + index.num_views.astype(np.int64) * (1 + index.has_depth)
+    is_index = (
+        index.num_views.shape == index.has_depth.shape == (S,)
+        and index.num_views.min(initial=0) >= 0
+        and np.array_equal(first, np.cumsum([0, *lengths]))
+        and spans.shape == (first[-1], 2)
+        and spans.min(initial=0) >= 0
+        and (size is None or spans.sum(axis=1).max(initial=0) <= size)
+    )
+    texts = (*index.keys, *index.broken, *index.broken.values(), index.damage)
+    if not is_index or not all(isinstance(text, str) for text in texts):
+        raise ValueError("the parts of the index do not fit together")

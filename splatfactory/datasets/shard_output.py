@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from filelock import FileLock, Timeout
-
 from splatfactory import __version__
 from splatfactory.datasets import offsets
 from splatfactory.datasets.shards import PARTIAL_SUFFIX, ShardWriter, StoredScene
-from zipsplat.files import write_atomically
-
-logger = logging.getLogger(__name__)
+from zipsplat.bounded import read_json
+from zipsplat.files import only_writer, write_atomically
 
 INDEX_NAME = "index.json"
 MANIFEST_NAME = "manifest.json"
@@ -74,7 +71,7 @@ class Manifest:
         if not path.exists():
             return None
         try:
-            content = json.loads(path.read_text())
+            content = read_json(path)
             if content.pop("format") != _FORMAT:
                 raise ValueError("unknown format")
             shards = {name: ShardRecord(**entry) for name, entry in content.pop("shards").items()}
@@ -107,7 +104,7 @@ class ShardOutput:
 
     Raises:
         ValueError: if the directory holds shards of another making, or, when the block begins or
-            shards are to be deleted, another process is writing there.
+            shards are to be deleted, another process works there.
     """
 
     def __init__(
@@ -126,11 +123,10 @@ class ShardOutput:
         self.limit = int(shard_size_mb * 2**20)
         self.one_scene_per_shard = one_scene_per_shard
         self._shard: ShardWriter | None = None
-        self._lock = FileLock(directory / ".writing.lock", timeout=0)
+        self._alone = ExitStack()
         if overwrite and directory.is_dir():
-            self._acquire()
-            clear(directory)
-            self._release()
+            with only_writer(directory):
+                clear(directory)
         old = Manifest.load(directory)
         self.is_finished = old is not None and old.is_complete and not old.failures
         self.manifest = _continue(directory, tool, dict(settings or {}), old)
@@ -196,8 +192,7 @@ class ShardOutput:
         self.manifest.save(self.directory)
 
     def __enter__(self) -> ShardOutput:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self._acquire()
+        self._alone.enter_context(only_writer(self.directory))
         for partial in self.directory.glob(f"*.tar{PARTIAL_SUFFIX}"):
             partial.unlink()
         self.manifest.save(self.directory)
@@ -209,25 +204,11 @@ class ShardOutput:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
+        with self._alone:
             if kind is None:
                 self.finish()
             elif self._shard is not None:
                 self._shard.discard()
-        finally:
-            self._release()
-
-    def _acquire(self) -> None:
-        try:
-            self._lock.acquire()
-        except NotImplementedError:  # as on mounted buckets
-            logger.warning("%s cannot be locked; let no other process write it", self.directory)
-        except Timeout:
-            raise ValueError(f"another process is writing {self.directory}") from None
-
-    def _release(self) -> None:
-        Path(self._lock.lock_file).unlink(missing_ok=True)
-        self._lock.release()
 
     def _finish_shard(self) -> None:
         shard, self._shard = self._shard, None

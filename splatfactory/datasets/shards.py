@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splatfactory.datasets.depth_codec import EncodedDepth
+from zipsplat.files import sync_folder
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -33,7 +34,7 @@ FloatArray = npt.NDArray[np.float32]
 _MAGIC = ((b"\xff\xd8", "jpg"), (b"\x89PNG", "png"))
 _MEMBER = re.compile(
     r"\.(?:(?P<part>meta\.json|cameras\.npy|poses\.npy|depth_ranges\.json)"
-    r"|(?P<kind>img|dep)(?P<view>\d+)\.[^.]*)$"
+    r"|(?P<kind>img|dep)(?P<view>\d{1,9})\.[^.]*)$"
 )
 
 
@@ -180,6 +181,7 @@ class ShardWriter:
         self._tar.close()
         self._file.close()
         os.replace(self._partial, self.path)
+        sync_folder(self.path.parent)
 
     def discard(self) -> None:
         """Remove what was written."""

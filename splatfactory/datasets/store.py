@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import math
 import os
@@ -24,9 +23,11 @@ from splatfactory.datasets.offsets import ShardOffsets, Span
 from splatfactory.datasets.remote_files import open_files
 from splatfactory.datasets.shard_files import LocalFiles
 from splatfactory.datasets.shards import FloatArray, StoredScene
+from zipsplat.bounded import parse_json
 
 logger = logging.getLogger(__name__)
 
+MAX_MEMBER_BYTES = 128 << 20
 _MAX_LOADED_INDICES = 64
 
 
@@ -253,7 +254,7 @@ class ShardStore:
         if listing is None:
             return
         try:
-            promised = json.loads(listing)
+            promised = parse_json(listing)
         except ValueError:
             promised = None
         if not isinstance(promised, dict):
@@ -293,8 +294,8 @@ class ShardStore:
         spans = [index.depth_ranges(local), *(index.depth(local, view) for view in views)]
         text, *maps = self._read(scene, spans)
         try:
-            ranges = np.array(json.loads(text), dtype=np.float64)
-        except (ValueError, TypeError) as error:
+            ranges = np.array(parse_json(text), dtype=np.float64)
+        except (ValueError, TypeError, OverflowError) as error:
             raise SceneError("corrupt member", f"depth_ranges.json, {error}") from error
         if ranges.shape != (self._scenes[scene].num_views, 2):
             raise SceneError("corrupt member", f"depth_ranges.json has shape {ranges.shape}")
@@ -304,6 +305,9 @@ class ShardStore:
         ]
 
     def _read(self, scene: int, spans: Sequence[Span]) -> list[bytes]:
+        largest = max((size for _, size in spans), default=0)
+        if largest > MAX_MEMBER_BYTES:
+            raise SceneError("corrupt member", f"{largest / 1e6:.0f} MB are more than is read")
         shard = self._shards[self._places[scene][0]]
         found = self._files.read(shard, spans)
         if [len(data) for data in found] != [size for _, size in spans]:
@@ -331,5 +335,8 @@ def _parse_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     file = io.BytesIO(head)
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError("an NPY file of another version")
-    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    try:
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    except Exception as error:  # Python's own parser reads it, and fails in many ways
+        raise ValueError(f"an unreadable NPY header ({error})") from error
     return shape, is_fortran, dtype

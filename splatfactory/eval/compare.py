@@ -23,6 +23,7 @@ from splatfactory.eval.results import scene_mean, sheet_path
 from splatfactory.eval.scoring import METRICS, SceneScores
 from splatfactory.paths import outputs_root
 from splatfactory.visualization import pages
+from zipsplat.terminal import EXPECTED_ERRORS, error_line
 
 ROWS = ("target", "target_leak_free", "target_unaligned")
 SHOWN_SCENES = 5
@@ -56,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.output is not None:
             results.write_text(options.output, page(found))
             text += f"\npage: {options.output}\n"
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
+    except EXPECTED_ERRORS as error:
+        sys.stderr.write(f"error: {error_line(error)}\n")
         return 1
     sys.stdout.write(text)
     return 0

@@ -26,6 +26,7 @@ from splatfactory import paths
 from splatfactory.datasets.shard_output import write_json
 from splatfactory.datasets.store import SceneError, ShardStore
 from zipsplat.downloads import Source, fetch
+from zipsplat.terminal import EXPECTED_ERRORS, error_line
 
 REPOSITORY = "cvg/ZipSplat"
 COMMIT = "e1b592da0105e5c8c93ff47750c909cbe4634a1d"
@@ -303,8 +304,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         return _fetch_all() if arguments.command == "fetch" else _make(arguments)
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
+    except EXPECTED_ERRORS as error:
+        sys.stderr.write(f"error: {error_line(error)}\n")
         return 1
 
 

@@ -24,6 +24,7 @@ from splatfactory.eval.scoring import METRICS
 from splatfactory.paths import outputs_root
 from splatfactory.training import distributed, run_folder
 from splatfactory.training.distributed import World
+from zipsplat.terminal import error_line
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         if not str(error):
             raise
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"error: {error_line(error)}\n")
         return 1
-    except torch.OutOfMemoryError as error:
-        sys.stderr.write(f"error: out of memory: {str(error).splitlines()[0]}\n")
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        sys.stderr.write(f"error: out of memory: {error_line(error)}\n")
         return 1
     return 0
 

@@ -2,7 +2,7 @@
 
 A full checkpoint is written under a temporary name, read back and compared with what was meant,
 and only then takes its place; its SHA-256 lies beside it. Files hold tensors and plain containers
-alone, and are read with `weights_only`, so a checkpoint can execute nothing.
+alone, and are read by `zipsplat.torch_files`, so a checkpoint can execute nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from splatfactory.schema import Direction
 from zipsplat.files import atomic_path, write_atomically
+from zipsplat.torch_files import read_torch_file
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,9 @@ def save(state: Mapping[str, Any], path: Path) -> None:
             expected = hashing.digest.hexdigest()
             if sha256(temporary) != expected:
                 raise CheckpointError(f"{path} was not stored as written; is the disk failing?")
-            _write_text(_digest_path(path), expected)
+            # A kill before or after the rename leaves a file that one of them fits.
+            _write_text(_digest_path(path), "\n".join((expected, *_digests(path))))
+        _write_text(_digest_path(path), expected)
     except CheckpointError:
         raise
     except (OSError, RuntimeError) as error:  # PyTorch says RuntimeError where a quota ends
@@ -68,17 +71,18 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If the file is missing, damaged, or holds anything but plain data.
     """
-    digest = _digest_path(path)
     try:
-        if digest.is_file() and sha256(path) != digest.read_text(encoding="ascii").strip():
-            raise CheckpointError(f"{path} is damaged: its contents do not match {digest.name}")
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        known = _digests(path)
+        if known and sha256(path) not in known:
+            name = _digest_path(path).name
+            raise CheckpointError(f"{path} is damaged: its contents do not match {name}")
+        state = read_torch_file(path)
     except CheckpointError:
         raise
     except Exception as error:
         # Broken archives raise many types, none of which says more to the user.
         raise CheckpointError(f"cannot read checkpoint {path}: {error}") from error
-    if not isinstance(state, dict) or "model" not in state:
+    if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise CheckpointError(f"{path} is no checkpoint of a training run")
     return state
 
@@ -289,6 +293,12 @@ def _write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
     write_atomically(path, write)
+
+
+def _digests(path: Path) -> list[str]:
+    """The digests that a checkpoint may have: two while it is being replaced, none if unknown."""
+    digest = _digest_path(path)
+    return digest.read_text(encoding="ascii").split() if digest.is_file() else []
 
 
 def _digest_path(path: Path) -> Path:

@@ -32,6 +32,7 @@ from splatfactory.config import (
 from splatfactory.paths import outputs_root
 from splatfactory.training import checkpoints
 from zipsplat.files import remove_partial
+from zipsplat.terminal import PrintableFormatter
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +191,7 @@ def log_to(folder: Path | None, *, is_main: bool) -> None:
     root = logging.getLogger("splatfactory")
     root.setLevel(logging.INFO if is_main else logging.WARNING)
     root.propagate = False
-    form = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
+    form = PrintableFormatter("%(asctime)s %(message)s", "%H:%M:%S")
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     file = None
     if folder is not None and is_main:

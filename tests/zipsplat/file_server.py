@@ -146,6 +146,7 @@ def _repository_info(shelf: Shelf, repository: str, revision: str) -> dict[str, 
     commit = shelf.repositories[repository]
     return {
         "id": repository,
+        "private": False,
         "sha": commit if revision == "main" else revision,
         "siblings": siblings,
         "tags": shelf.tags.get(repository, []),

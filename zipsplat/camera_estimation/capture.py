@@ -180,7 +180,10 @@ def rigid(matrix: Sequence[Sequence[float]] | FloatArray, what: str) -> FloatArr
     Raises:
         ValueError: if it is not 3 × 4 or 4 × 4, not finite, or no rotation and translation.
     """
-    values = np.asarray(matrix, dtype=np.float64)
+    try:
+        values = np.asarray(matrix, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{what} must be a 4 x 4 matrix of numbers: {error}") from error
     if values.shape not in ((3, 4), (4, 4)) or not np.isfinite(values).all():
         raise ValueError(f"{what} must be a finite 4 x 4 matrix, got shape {values.shape}")
     u, _, v = np.linalg.svd(values[:3, :3])

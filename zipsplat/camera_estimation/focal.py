@@ -47,6 +47,6 @@ def noted_focal(photo: Path) -> Focal:
         with Image.open(photo) as picture:
             value = picture.getexif().get_ifd(_EXIF_BLOCK).get(_FOCAL_35MM)
             length = float(value) if value else 0.0
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, Image.DecompressionBombError):
         return Focal()
     return Focal(length / _FILM_WIDTH_MM) if 5 <= length <= 2000 else Focal()

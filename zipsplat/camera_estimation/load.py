@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from os import PathLike
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from zipsplat.bounded import read_json
 from zipsplat.camera_estimation import colmap_model, nerfstudio, viewer_list
 from zipsplat.camera_estimation.capture import (
     Capture,
@@ -159,8 +159,8 @@ def _is_viewer_list(path: Path) -> bool:
     if path.stat().st_size > _LARGEST_JSON:
         raise ValueError(f"{path}: a file of cameras has at most {_LARGEST_JSON >> 20} MiB")
     try:
-        return viewer_list.is_viewer_list(json.loads(path.read_bytes()))
-    except (ValueError, RecursionError) as error:
+        return viewer_list.is_viewer_list(read_json(path))
+    except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 

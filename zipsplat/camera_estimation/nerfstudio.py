@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from zipsplat.bounded import read_json
 from zipsplat.camera_estimation.capture import (
     FLIP_YZ,
     Capture,
@@ -144,8 +145,8 @@ def _points(
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
+        content = read_json(path)
+    except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
         raise ValueError(f"{path} is not a transforms.json: it has no list `frames`")

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from zipsplat.bounded import read_json
 from zipsplat.camera_estimation.capture import FloatArray, Lens, rigid
 from zipsplat.files import write_atomically
 
@@ -69,8 +70,8 @@ def read(path: Path) -> list[tuple[str, Lens, FloatArray]]:
         ValueError: if it is damaged or lacks something.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
+        content = read_json(path)
+    except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not is_viewer_list(content):
         raise ValueError(f"{path} is not a cameras.json: it must list cameras with `img_name`")
@@ -94,7 +95,7 @@ def _view(entry: dict[str, Any], what: str) -> tuple[str, Lens, FloatArray]:
         return str(entry["img_name"]), lens, pose
     except KeyError as error:
         raise ValueError(f"{what}: has no {error}") from error
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise ValueError(f"{what}: {error}") from error
 
 

@@ -18,6 +18,7 @@ from zipsplat._version import __version__
 from zipsplat.cli import cameras, convert, depth, doctor, info, reconstruct, refine, render
 from zipsplat.cli.console import Console
 from zipsplat.command_line import CommandParser
+from zipsplat.terminal import EXPECTED_ERRORS, PrintableFormatter, error_line
 
 EXAMPLES = """\
 examples:
@@ -55,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return view(arguments[1:])
     options = _parser().parse_args(arguments)
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose, 2)]
-    logging.basicConfig(
-        level=logging.ERROR if options.quiet else level, format="zipsplat: %(message)s"
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("zipsplat: %(message)s"))
+    logging.basicConfig(level=logging.ERROR if options.quiet else level, handlers=[handler])
     try:
         with Console(is_quiet=options.quiet, is_json=options.json) as console:
             options.run(options, console)
@@ -67,10 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who reads the result has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
+    except EXPECTED_ERRORS as error:
         if options.verbose:
             traceback.print_exc()
-        sys.stderr.write(f"zipsplat: error: {_one_line(error)}\n")
+        sys.stderr.write(f"zipsplat: error: {error_line(error)}\n")
         return FAILED
     return OK
 
@@ -102,10 +103,3 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=command.run)
     subparsers.add_parser("view", help="show a scene, pictures or a video in the browser")
     return parser
-
-
-def _one_line(error: BaseException) -> str:
-    """What went wrong, on one line, with the name of the file."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from zipsplat.progress import Report, ReportShare, progress_bar, share_bar
+from zipsplat.terminal import printable
 
 
 @dataclass
@@ -82,7 +83,7 @@ class Console:
         """
         if self.is_json:
             text = [json.dumps(data, indent=2, ensure_ascii=False)]
-        sys.stdout.write("\n".join(text) + "\n")
+        sys.stdout.write(printable("\n".join(text)) + "\n")
 
 
 class Stages:

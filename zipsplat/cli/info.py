@@ -153,7 +153,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         return data | _depth_network(checkpoint)
     try:
         config = read_architecture(checkpoint.tensors, checkpoint.conf)
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except ValueError as error:
         return data | {"network": None, "reason": f"not a ZipSplat network: {error}"}
     backbone = config.backbone
     return data | {

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ _VIT = "backbone.backbone."
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 _DA3_PREFIX = "model.backbone.pretrained."
 _USUAL_GAUSSIANS_PER_TOKEN = 32
+MAX_DEPTH = 200  # blocks; the largest released network has 40
 _NAMED_AT_MOST = 4
 _CAMERA_DECODER = re.compile(r"(?:.+\.)?(cam_dec\..+)")
 
@@ -58,13 +60,8 @@ def network_from_tensors(tensors: Mapping[str, Tensor], conf: Mapping[str, Any])
             cannot be read.
     """
     tensors = {_plain_name(name): value for name, value in tensors.items()}
-    try:
-        config = read_architecture(tensors, conf)
-    except (AttributeError, IndexError, TypeError, ZeroDivisionError) as error:
-        raise ValueError(
-            f"the weights or their stored configuration make no sense as a network ({error})"
-        ) from error
-    with torch.device("meta"):
+    config = read_architecture(tensors, conf)
+    with as_no_network(), torch.device("meta"):
         network = ZipSplatNetwork(config)
     check_state(network.state_dict(), tensors)
     state = {name: value.to(torch.float32) for name, value in tensors.items()}
@@ -73,7 +70,31 @@ def network_from_tensors(tensors: Mapping[str, Tensor], conf: Mapping[str, Any])
 
 
 def read_architecture(tensors: Mapping[str, Tensor], conf: Mapping[str, Any]) -> ZipSplatConfig:
-    """The architecture of a state dict; see the module."""
+    """The architecture of a state dict; see the module.
+
+    Raises:
+        ValueError: if tensors are missing, or these or the configuration make no sense.
+    """
+    with as_no_network():
+        return _read_architecture(tensors, conf)
+
+
+@contextmanager
+def as_no_network() -> Iterator[None]:
+    """Tell in one way of the many ways in which sizes and settings can make no sense.
+
+    Raises:
+        ValueError: instead of whatever the block raises.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"the weights or their stored configuration make no sense as a network ({error})"
+        ) from error
+
+
+def _read_architecture(tensors: Mapping[str, Tensor], conf: Mapping[str, Any]) -> ZipSplatConfig:
     model: Mapping[str, Any] = conf.get("model") or {}
     given = backbone_fields(model.get("backbone") or {})
     name = given.get("name", BackboneConfig.name)
@@ -171,6 +192,12 @@ def vit_sizes(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
     depth = 1 + max((max(found) for found in blocks.values()), default=-1)
     if not depth:
         raise ValueError(f"the weights hold no tensors named {prefix}blocks.…")
+    numbers = {number for found in blocks.values() for number in found}
+    if depth > MAX_DEPTH or len(numbers) != depth:
+        raise ValueError(
+            f"wanted blocks 0, 1, 2, … of the transformer, at most {MAX_DEPTH}; the weights have"
+            f" {len(numbers)} blocks with numbers up to {depth - 1}"
+        )
     is_gated = "mlp.w12.weight" in blocks
     net = shape_of(tensors, f"{prefix}blocks.0.mlp." + ("w3.weight" if is_gated else "fc2.weight"))
     normed = blocks.get("attn.q_norm.weight", set())

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from zipsplat.model.architecture import HEAD_DIM, BackboneConfig, backbone_fields
-from zipsplat.model.checkpoint_layout import check_state, shape_of, vit_sizes
+from zipsplat.model.checkpoint_layout import as_no_network, check_state, shape_of, vit_sizes
 from zipsplat.model.depth_head import NUM_LAYERS, HeadConfig
 from zipsplat.model.depth_network import DepthConfig, DepthNetwork, NestedDepthNetwork
 
@@ -59,13 +59,8 @@ def depth_network_from_tensors(
         raise ValueError("these are no weights of Depth Anything 3: there is no depth head")
     state = {_plain_name(name): value for name, value in tensors.items()}
     state = {name: value for name, value in state.items() if not _is_unused(name)}
-    try:
-        with torch.device("meta"):
-            network = _build(state, conf)
-    except (AttributeError, IndexError, TypeError, ZeroDivisionError) as error:
-        raise ValueError(
-            f"the weights or their stored configuration make no sense as a network ({error})"
-        ) from error
+    with as_no_network(), torch.device("meta"):
+        network = _build(state, conf)
     check_state(network.state_dict(), state)
     floats = {name: value.to(torch.float32) for name, value in state.items()}
     network.load_state_dict(floats, assign=True)

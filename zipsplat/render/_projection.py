@@ -72,7 +72,7 @@ def project(splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) ->
         opacities = opacities * _compensation(axes_2d, safe)
     radii = _radii(covariances, opacities)
     visible = in_range & _touches_image(means, radii, opacities, viewpoints, settings)
-    visible = visible & _is_finite(splats)
+    visible = visible & _can_be_drawn(splats, settings.sh_degree)
     return Projected(means, covariances, conics, opacities, depths, radii, visible)
 
 
@@ -129,11 +129,25 @@ def _touches_image(
     return overlaps & large & opaque
 
 
-def _is_finite(splats: Splats) -> Tensor:
-    """Whether all numbers of a Gaussian are finite, (N,); the others are culled."""
+def _can_be_drawn(splats: Splats, degree: int | None) -> Tensor:
+    """Whether all used numbers of a Gaussian are finite and its quaternion is not zero, (N,).
+
+    The others are not drawn, in any mode.
+    """
     parts = (splats.means, splats.quats, splats.scales, splats.opacities[:, None])
-    table = torch.cat((*parts, splats.sh_coeffs.flatten(1)), dim=-1)
-    return table.isfinite().all(dim=-1)
+    is_whole = torch.cat(parts, dim=-1).isfinite().all(dim=-1) & (splats.quats != 0).any(dim=-1)
+    return is_whole & finite_colors(splats.sh_coeffs, degree)
+
+
+def finite_colors(sh_coeffs: Tensor, degree: int | None) -> Tensor:
+    """Whether the harmonics of a Gaussian that are used are finite, (N,).
+
+    Args:
+        sh_coeffs: (N, K, 3).
+        degree: of the harmonics that are used; None for all.
+    """
+    used = sh_coeffs if degree is None else sh_coeffs[:, : num_coeffs(degree)]
+    return used.isfinite().flatten(1).all(dim=-1)
 
 
 def shade(splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) -> Tensor:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from zipsplat.render import Rendered, RenderMode, RenderSettings, Splats, Viewpoints
+from zipsplat.rotations import normalize_quat
 
 _TILE_SIZE = 16
 _ALL_BATCHES = 1 << 30  # gsplat counts a tile's list in batches
@@ -53,7 +54,7 @@ class CudaRenderer:
         world_from_camera = viewpoints.world_from_camera.float()
         images, alphas, meta = _gsplat().rasterization(
             means=splats.means.float(),
-            quats=splats.quats.float(),
+            quats=normalize_quat(splats.quats.float()),
             scales=splats.scales.float(),
             opacities=splats.opacities.float(),
             colors=splats.sh_coeffs.float(),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zipsplat.command_line import CommandParser
+from zipsplat.terminal import EXPECTED_ERRORS, PrintableFormatter, error_line
 from zipsplat.viewer.guard import is_loopback
 
 if TYPE_CHECKING:
@@ -43,15 +44,17 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
         0, or 1 if the input, the weights or the address cannot be used.
     """
     arguments = parser().parse_args(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     # A browser may leave while something is sent to it; viser warns of each time.
     warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
     try:
         return _run(arguments, threading.Event() if stop is None else stop)
     except KeyboardInterrupt:
         return 0
-    except (ImportError, OSError, ValueError, RuntimeError) as error:
-        print(f"zipsplat viewer: {_reason(error)}", file=sys.stderr)  # noqa: T201
+    except EXPECTED_ERRORS as error:
+        print(f"zipsplat viewer: {error_line(error)}", file=sys.stderr)  # noqa: T201
         return 1
 
 
@@ -215,13 +218,6 @@ def _announce(arguments: argparse.Namespace, port: int) -> None:
     print(f"The viewer is at {address} (Ctrl-C ends it)", flush=True)  # noqa: T201
     if arguments.open:
         webbrowser.open(address)
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, with the name of the file."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
 
 
 def _name(sources: Sequence[str]) -> str:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PORTS_TRIED = 20
+MAX_NAME_BYTES = 255  # of an uploaded file, as most file systems have it
+MAX_TRANSFERS = 64  # uploads at a time, all clients together
+UNFRAMED = {"Content-Security-Policy": "frame-ancestors 'none'", "X-Frame-Options": "DENY"}
+"""Headers by which no other site can show the viewer inside of its own page."""
 _patching = threading.Lock()
 
 Refuse = Callable[[int, str], None]
@@ -123,9 +127,13 @@ def bound_uploads(server: viser.ViserServer, max_bytes: int, refuse: Refuse) -> 
 
     def checked_start(client_id: int, message: Any) -> None:
         held = sum(transfer["total_bytes"] for transfer in transfers.values())
-        size = message.size_bytes
+        size, name = message.size_bytes, message.filename
+        if len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES or len(transfers) >= MAX_TRANSFERS:
+            refuse(client_id, f"{name[:40]}…: a name that long, or so many files at once")
+            _end_transfer(gui, message, size)
+            return
         if not 0 <= size <= max_bytes - held:
-            refuse(client_id, f"{message.filename}: {size / 1e6:.3g} MB are more than is allowed")
+            refuse(client_id, f"{name}: {size / 1e6:.3g} MB are more than is allowed")
             _end_transfer(gui, message, size)
             return
         start(client_id, message)
@@ -187,9 +195,13 @@ def _guarded_sockets(guard: Guard) -> Iterator[list[bool]]:
         def check(connection: Any, request: Any) -> Any:
             headers = request.headers
             reason = guard.refusal(headers.get_all("Host"), headers.get_all("Origin"))
-            if reason is None:
-                return answer(connection, request)
-            return connection.respond(403, reason + "\n")
+            if reason is not None:
+                return connection.respond(403, reason + "\n")
+            response = answer(connection, request)
+            if response is not None:  # none for a socket, which the page alone may open
+                for name, value in UNFRAMED.items():
+                    response.headers[name] = value
+            return response
 
         return plain(*args, process_request=check, **options)
 

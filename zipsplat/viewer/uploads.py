@@ -12,11 +12,12 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
+from zipsplat.bounded import open_zip
 from zipsplat.images import is_image_file
 from zipsplat.inputs import load_views, natural_key
 from zipsplat.video import is_video_file
 
-MAX_MEMBERS = 1000
+MAX_MEMBERS = 100  # some 9 MB each, once they are scaled down
 # Damaged, encrypted and unusually compressed archives.
 _ZIP_ERRORS = (
     zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError
@@ -77,7 +78,7 @@ def _unpack(upload: Upload, folder: Path, max_bytes: int) -> dict[Path, str]:
         return {_store(folder, 0, upload.name, upload.content): upload.name}
     stored = {}
     try:
-        with zipfile.ZipFile(io.BytesIO(upload.content)) as archive:
+        with open_zip(io.BytesIO(upload.content)) as archive:
             members = list(_members(archive))
             if len(members) > MAX_MEMBERS or sum(m.file_size for m in members) > max_bytes:
                 raise ValueError(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from splatfactory import paths
 from splatfactory.datasets.samplers import Choice, Dice, Request, SamplerKind
+from zipsplat.bounded import read_json
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def load_index(path: Path) -> dict[str, Choice]:
         ValueError: if the file is missing or no index.
     """
     try:
-        content: Any = json.loads(path.read_text())
+        content: Any = read_json(path)
         return {key: _choice(entry) for key, entry in content.items() if entry is not None}
     except FileNotFoundError:
         raise ValueError(f"no evaluation index {path}") from None

@@ -7,13 +7,13 @@ T rows of view numbers by distance from view i, itself first; or scene key → a
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from splatfactory import paths
 from splatfactory.datasets.samplers import Choice, Dice, Request, SamplerKind
+from zipsplat.bounded import read_json
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class RankedSampler:
 
 def _load(path: Path) -> dict[str, _Ranking]:
     try:
-        content: Any = json.loads(path.read_text())
+        content: Any = read_json(path)
         return {key: _ranking(entry) for key, entry in content.items()}
     except FileNotFoundError:
         raise ValueError(f"view_sampler.ranking_file: no file {path}") from None

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from splatfactory.datasets.shard_output import DEFAULT_SHARD_SIZE_MB, ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.worker_processes import end_with_parent, start_context
+from zipsplat.terminal import EXPECTED_ERRORS, error_line, printable
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -151,15 +152,15 @@ def report(output: ShardOutput) -> int:
 
 def say(text: str) -> None:
     """A line for the person at the terminal."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(printable(text) + "\n")
 
 
 def run_command(command: Callable[[], int]) -> int:
     """Run a command; expected errors become one line and a non-zero exit status."""
     try:
         return command()
-    except (ValueError, OSError, ImportError) as error:
-        say(f"error: {error}")
+    except EXPECTED_ERRORS as error:
+        say(f"error: {error_line(error)}")
         return 1
     except KeyboardInterrupt:
         say("interrupted; run the same command again to continue")

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from splatfactory.paths import resolve, weights_root
 from zipsplat.files import atomic_path
+from zipsplat.terminal import EXPECTED_ERRORS, error_line
+from zipsplat.torch_files import read_torch_file
 
 SIZES = ("small", "base", "large", "giant")
 SUFFIXES = (".safetensors", ".safetensor")
@@ -75,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         state = read_backbone(source)
         with atomic_path(target) as temporary:
             torch.save(state, temporary)
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
+    except EXPECTED_ERRORS as error:
+        sys.stderr.write(f"error: {error_line(error)}\n")
         return 1
     sys.stdout.write(f"{len(state)} tensors written to {target}\n")
     return 0
@@ -100,7 +102,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         return dict(load_file(path))
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_torch_file(path)
+    if not isinstance(state, dict) or not isinstance(state.get("model", state), dict):
+        raise ValueError(f"{path} holds no tensors by name")
     return dict(state.get("model", state))
 
 

@@ -154,3 +154,32 @@ def test_random_generators_continue_where_they_were(tmp_path):
     random.seed(2), np.random.seed(2), torch.manual_seed(2)
     checkpoints.restore_random_state(checkpoints.load(path)["rng"], device)
     assert (random.gauss(0, 1), np.random.standard_normal(), torch.rand(2).tolist()) == expected
+
+
+def test_a_kill_beside_the_rename_leaves_a_good_checkpoint(tmp_path, monkeypatch):
+    """Before the rename the old file counts, after it the new one, whatever the digest file is."""
+    path = checkpoints.full_path(tmp_path, 1)
+    checkpoints.save({"model": {"a": torch.zeros(2)}}, path)
+    old = path.read_bytes()
+    checkpoints.save({"model": {"a": torch.ones(2)}}, path)
+    new = path.read_bytes()
+    path.write_bytes(old)
+    checkpoints._write_text(checkpoints._digest_path(path), checkpoints.sha256(path))
+    write_text = checkpoints._write_text
+    written = []
+
+    def killed(place, text):
+        write_text(place, text)
+        written.append(text)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "_write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save({"model": {"a": torch.ones(2)}}, path)
+    assert len(written[0].split()) == 2
+    assert checkpoints.load(path)["model"]["a"].tolist() == [0, 0]
+    path.write_bytes(new)
+    assert checkpoints.load(path)["model"]["a"].tolist() == [1, 1]
+    path.write_bytes(new[:-1])
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoints.load(path)

@@ -37,6 +37,12 @@ def test_pages_are_for_the_own_address_only(viewer: Any) -> None:
     assert get(port, Origin="http://evil.example").status == 403
 
 
+def test_no_other_page_can_frame_the_viewer(viewer: Any) -> None:
+    answer = get(viewer.server.get_port())
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+
+
 def test_sockets_are_for_the_own_page_only(viewer: Any) -> None:
     port = viewer.server.get_port()
     address = f"ws://127.0.0.1:{port}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import threading
 import warnings
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from zipsplat.viewer.reconstruction import Photos, Reconstruction
 from zipsplat.viewer.worker import Job
 
 Until = Callable[..., None]
+HOSTILE = Path(__file__).parents[2] / "hostile_files"
 
 
 @pytest.fixture
@@ -264,9 +266,24 @@ def test_bad_uploads(viewer: Any, open_page: Any, until: Until, notices: list[An
     until(lambda: len(transfers) == 1)
     page.upload(upload, "too much.png", b"", announced=60_000)  # together more than is allowed
     until(lambda: len(notices) == 5)
+    page.upload(upload, "x" * 1_000_000 + ".png", b"", announced=0)
+    until(lambda: len(notices) == 6)
+    assert len(notices[5][0]) < 200
+    assert len(transfers) == 1
     page.leave()
     until(lambda: not transfers)
     assert not viewer.photo_panel._added
+
+
+def test_a_picture_bomb_costs_one_notice(
+    viewer: Any, open_page: Any, until: Until, notices: list[Any]
+) -> None:
+    page, upload = open_page(), panel_upload(viewer)
+    for count, name in enumerate(("thin_tall.png", "rgb_400MP.png"), start=1):
+        page.upload(upload, name, (HOSTILE / name).read_bytes())
+        until(lambda count=count: len(notices) == count)
+        assert notices[-1][0].startswith(f"That did not work: {name}: ")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 3 << 20  # KiB
 
 
 def test_what_a_file_had_to_be_read_without_is_a_note(viewer: Any, scene: Reconstruction) -> None:

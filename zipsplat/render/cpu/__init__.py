@@ -22,8 +22,10 @@ import torch
 from torch import Tensor
 
 from zipsplat.render import Rendered, RenderMode, RenderSettings, Splats, Viewpoints
+from zipsplat.render._projection import finite_colors
 from zipsplat.render._rules import EXPECTED_DEPTH_ALPHA_MIN
 from zipsplat.render.cpu.pool import get_num_threads, set_num_threads
+from zipsplat.rotations import normalize_quat
 
 if TYPE_CHECKING:
     from zipsplat.render.cpu.operation import Plan
@@ -57,7 +59,11 @@ class CpuRenderer:
         _check(splats, viewpoints, settings)
         dtype = splats.means.dtype
         pose = viewpoints.world_from_camera.float()
-        tensors = (splats.means, splats.quats, splats.scales, splats.opacities, splats.sh_coeffs)
+        quats = splats.quats if dtype == torch.float32 else normalize_quat(splats.quats)
+        opacities = splats.opacities
+        if not settings.mode.has_color:  # else the kernels see for themselves
+            opacities = _of_finite_colors(opacities, splats.sh_coeffs, settings.sh_degree)
+        tensors = (splats.means, quats, splats.scales, opacities, splats.sh_coeffs)
         rasterize: Any = Rasterize.apply
         features, transmittance, masks = rasterize(
             _plan(splats, viewpoints, settings),
@@ -71,6 +77,13 @@ class CpuRenderer:
         if not settings.masks:
             return Rendered(alpha, color, depth)
         return Rendered(alpha, color, depth, contributed=masks[0], centred=masks[1])
+
+
+def _of_finite_colors(opacities: Tensor, sh_coeffs: Tensor, degree: int | None) -> Tensor:
+    """The opacities, zero where a colour is no number: what no picture shows has no depth."""
+    if sh_coeffs.detach().sum().isfinite():
+        return opacities
+    return torch.where(finite_colors(sh_coeffs, degree), opacities, torch.zeros_like(opacities))
 
 
 def _compose(

@@ -6,8 +6,6 @@ import contextlib
 import functools
 import hashlib
 import logging
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +13,12 @@ from typing import Any, TypeVar
 import numba as numba_module
 from numba.core import caching as caching_module
 
+from zipsplat.render.cpu.kernel_cache import KernelFiles, cache_directory, make_own_folder
+
 numba: Any = numba_module  # its annotations differ between versions
 caching: Any = caching_module
 logger = logging.getLogger(__name__)
 _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
-CACHE_VARIABLE = "ZIPSPLAT_KERNEL_CACHE"
 _HERE = Path(__file__).parent
 _PACKAGE = _HERE.parents[1]
 _CONSTANTS = (_PACKAGE / "render" / "_rules.py", _PACKAGE / "harmonics.py")  # compiled in
@@ -49,25 +48,12 @@ def kernel(function: _Function) -> _Function:
         other: _Function = dispatcher
         return other
     try:
+        make_own_folder(_folder_of(function))
         dispatcher._cache = _KernelCache(function)
-    except RuntimeError:  # numba's answer when the cache directory cannot be written
-        _announce_compilation("nowhere, as the cache directory cannot be written: it is not kept")
+    except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home directory
+        _announce_compilation(f"nowhere, as it is not safe or not possible there ({error})")
     compiled: _Function = dispatcher
     return compiled
-
-
-def cache_directory() -> Path:
-    """Where compiled kernels are kept: `$ZIPSPLAT_KERNEL_CACHE`, or the user's cache directory."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA") or "~/AppData/Local")
-    elif sys.platform == "darwin":
-        root = Path("~/Library/Caches")
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return root.expanduser() / "zipsplat" / "kernels"
 
 
 @functools.lru_cache(maxsize=8)
@@ -89,13 +75,18 @@ def _announce_compilation(directory: str) -> None:
     )
 
 
+def _folder_of(function: Callable[..., Any]) -> Path:
+    """Where the compiled forms of a kernel lie."""
+    return cache_directory() / sources_digest(Path(function.__code__.co_filename).parent)[:16]
+
+
 class _KernelLocator(caching._CacheLocator):  # type: ignore[misc]
     """Tells numba where the compiled forms of one kernel lie and when they are out of date."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._line = function.__code__.co_firstlineno
         self._digest = sources_digest(Path(function.__code__.co_filename).parent)
-        self._path = cache_directory() / self._digest[:16]
+        self._path = _folder_of(function)
 
     def get_cache_path(self) -> str:
         return str(self._path)
@@ -107,13 +98,8 @@ class _KernelLocator(caching._CacheLocator):  # type: ignore[misc]
         return str(self._line)
 
     @classmethod
-    def from_function(cls, function: Callable[..., Any], _file: str) -> _KernelLocator | None:
-        locator = cls(function)
-        try:
-            locator.ensure_cache_path()
-        except (OSError, RuntimeError):  # RuntimeError: a user without a home directory
-            return None
-        return locator
+    def from_function(cls, function: Callable[..., Any], _file: str) -> _KernelLocator:
+        return cls(function)
 
 
 class _KernelCacheFiles(caching.CompileResultCacheImpl):  # type: ignore[misc]
@@ -124,6 +110,10 @@ class _KernelCache(caching.FunctionCache):  # type: ignore[misc]
     """Numba's function cache, for which no state of the disk is an error."""
 
     _impl_class = _KernelCacheFiles
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = KernelFiles(Path(self._cache_path), self._impl.filename_base)
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         try:

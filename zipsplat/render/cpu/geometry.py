@@ -27,8 +27,21 @@ from zipsplat.render.cpu.layout import (
     ROTATION,
     FloatArray,
 )
-from zipsplat.render.cpu.simd import Floats, fma, sqrt
+from zipsplat.render.cpu.simd import (
+    Floats,
+    absolute,
+    bits_of,
+    fma,
+    from_bits,
+    maximum,
+    select_ints,
+    sqrt,
+)
 from zipsplat.render.cpu.simd_math import clamp
+
+# Bit patterns of float32 (IEEE 754): the field of the exponent; 2·127 in it, from which the field
+# of x subtracted leaves that of about 1/x; and 2⁻¹²⁷, the inverse of the largest powers of two.
+_EXPONENT, _NEGATED_EXPONENT, _LEAST = 0x7F800000, 0x7F000000, 0x00400000
 
 
 class Vec3(NamedTuple):
@@ -122,9 +135,20 @@ class Quat(NamedTuple):
 
 @inline
 def normalized(w: Floats, x: Floats, y: Floats, z: Floats) -> Quat:
-    """Unit quaternions; not a number for zero."""
+    """Unit quaternions; not a number for zero.
+
+    They are first brought near length one by a power of two, so that squares of very long and very
+    short ones are numbers; this rounds nothing.
+    """
+    largest = maximum(maximum(absolute(w), absolute(x)), maximum(absolute(y), absolute(z)))
+    exponent = bits_of(largest) & _EXPONENT
+    near_top = exponent >= _NEGATED_EXPONENT  # where the inverse would be below the least exponent
+    scale = from_bits(
+        select_ints(near_top, exponent * 0 + _LEAST, exponent * 0 + _NEGATED_EXPONENT - exponent)
+    )
+    w, x, y, z = w * scale, x * scale, y * scale, z * scale
     i = 1.0 / sqrt(fma(w, w, fma(x, x, fma(y, y, z * z))))
-    return Quat(w * i, x * i, y * i, z * i, i)
+    return Quat(w * i, x * i, y * i, z * i, i * scale)
 
 
 @inline

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from splatfactory.datasets.depth_codec import open_picture
 from zipsplat.camera_estimation.capture import Lens, Photo
 from zipsplat.camera_estimation.colmap import straighten
 from zipsplat.camera_estimation.straightening import (
@@ -103,5 +104,5 @@ def _centre(pixels: Values, lens: Lens) -> tuple[Values, Lens]:
 
 
 def _is_kept(data: bytes) -> bool:
-    with Image.open(io.BytesIO(data)) as picture:
+    with open_picture(data) as picture:
         return picture.format in _KEPT_FORMATS and picture.mode == "RGB"

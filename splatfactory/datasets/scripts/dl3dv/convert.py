@@ -8,7 +8,6 @@ the released data, and for the published numbers to hold; `manifest.json` says s
 from __future__ import annotations
 
 import argparse
-import json
 import posixpath
 import zipfile
 from collections.abc import Sequence
@@ -26,7 +25,9 @@ from splatfactory.datasets.scripts.conversion import Failure, Result
 from splatfactory.datasets.scripts.framing import Picture, framed
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
+from splatfactory.datasets.store import MAX_MEMBER_BYTES
 from splatfactory.eval import indices
+from zipsplat.bounded import MAX_JSON_BYTES, open_zip, parse_json, zip_member
 
 TOOL = "splatfactory.datasets.scripts.dl3dv.convert"
 RESOLUTIONS = ("480P", "960P", "2K", "4K")
@@ -109,7 +110,7 @@ def load_scene(job: Job) -> list[Result]:
     """The scene of one zip."""
     key = job.archive.stem
     try:
-        with zipfile.ZipFile(job.archive) as archive:
+        with open_zip(job.archive) as archive:
             return [convert_scene(key, archive, job.target_size)]
     except (zipfile.BadZipFile, EOFError) as error:
         return [Failure(key, "damaged zip", str(error))]
@@ -131,7 +132,7 @@ def convert_scene(key: str, archive: zipfile.ZipFile, side: int | None) -> Store
         name = posixpath.join(folder, *frame["file_path"].split("/")[1:])
         if name not in names:
             continue
-        pixels = decode_pixels(archive.read(name))
+        pixels = decode_pixels(zip_member(archive, name, MAX_MEMBER_BYTES))
         # One factor for both axes, by the widths, as in the released data.
         scale = pixels.shape[1] / transforms["w"]
         f = np.array([transforms["fl_x"], transforms["fl_y"]], float) * scale
@@ -158,7 +159,7 @@ def _transforms(archive: zipfile.ZipFile) -> dict[str, Any]:
     found = [n for n in sorted(archive.namelist()) if posixpath.basename(n) == "transforms.json"]
     if not found:
         raise ValueError("no transforms.json")
-    content = json.loads(archive.read(found[0]))
+    content = parse_json(zip_member(archive, found[0], MAX_JSON_BYTES))
     if not isinstance(content, dict) or not content.get("frames"):
         raise ValueError("transforms.json names no frames")
     return content
@@ -176,12 +177,14 @@ def _picture_size(archives: Sequence[Path]) -> str:
     """Folder name by the first picture found."""
     for path in archives:
         try:
-            with zipfile.ZipFile(path) as archive:
+            with open_zip(path) as archive:
                 for name in sorted(archive.namelist()):
                     if name.lower().endswith(_SUFFIXES):
-                        height, width = decode_pixels(archive.read(name)).shape[:2]
+                        height, width = decode_pixels(
+                            zip_member(archive, name, MAX_MEMBER_BYTES)
+                        ).shape[:2]
                         return f"{height}x{width}"
-        except (zipfile.BadZipFile, OSError):
+        except (zipfile.BadZipFile, ValueError, OSError):
             continue  # reported when its turn comes
     raise ValueError(f"no picture in any of {len(archives)} zips")
 

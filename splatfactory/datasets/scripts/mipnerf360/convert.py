@@ -26,11 +26,14 @@ from splatfactory.datasets.scripts.conversion import Failure, Result
 from splatfactory.datasets.scripts.framing import Picture, centred
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
+from splatfactory.datasets.store import MAX_MEMBER_BYTES
+from zipsplat.bounded import open_zip, zip_member
 
 TOOL = "splatfactory.datasets.scripts.mipnerf360.convert"
 SCENES = ("bicycle", "bonsai", "counter", "garden", "kitchen", "room", "stump")
 FACTORS = {"images": 1, "images_2": 2, "images_4": 4, "images_8": 8}
 
+_MAX_MODEL_BYTES = 256 << 20
 _MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin")
 
 
@@ -94,7 +97,7 @@ def find_scenes(archive: Path) -> dict[str, str]:
     """
     end = "/sparse/0/cameras.bin"
     try:
-        with zipfile.ZipFile(archive) as file:
+        with open_zip(archive) as file:
             folders = [n[: -len(end)] for n in file.namelist() if n.endswith(end)]
     except FileNotFoundError:
         raise ValueError(
@@ -112,7 +115,7 @@ def load_scene(job: Job) -> list[Result]:
     if job.folder is None:
         return [Failure(job.scene, "not in the zip")]
     try:
-        with zipfile.ZipFile(job.archive) as archive:
+        with open_zip(job.archive) as archive:
             return [convert_scene(job, archive)]
     except Exception as error:  # pycolmap raises almost anything
         return [Failure(job.scene, "unusable scene", f"{type(error).__name__}: {error}")]
@@ -128,7 +131,7 @@ def convert_scene(job: Job, archive: zipfile.ZipFile) -> StoredScene:
         factor = FACTORS[job.image_subdir]
         if path not in names:
             path, factor = f"{job.folder}/images/{image.name}", 1
-        pixels = decode_pixels(archive.read(path))
+        pixels = decode_pixels(zip_member(archive, path, MAX_MEMBER_BYTES))
         pictures.append(centred(_picture(pixels, model.cameras[image.camera_id], factor)))
         poses.append(_pose_row(image))
     if not pictures:
@@ -155,7 +158,7 @@ def _read_model(job: Job, archive: zipfile.ZipFile) -> Any:
     """The COLMAP model; its reader wants files."""
     with tempfile.TemporaryDirectory() as folder:
         for name in _MODEL_FILES:
-            data = archive.read(f"{job.folder}/sparse/0/{name}")
+            data = zip_member(archive, f"{job.folder}/sparse/0/{name}", _MAX_MODEL_BYTES)
             Path(folder, name).write_bytes(data)
         return _pycolmap().Reconstruction(folder)
 
@@ -214,12 +217,14 @@ def _undistorted(
 
 def _folder_size(archive: Path, folders: dict[str, str], scenes: Sequence[str], sub: str) -> str:
     """Folder name: the even size of the first picture of the first scene."""
-    with zipfile.ZipFile(archive) as file:
+    with open_zip(archive) as file:
         for scene in scenes:
             prefix = f"{folders.get(scene, '')}/{sub}/"
             pictures = [n for n in file.namelist() if n.startswith(prefix) and not n.endswith("/")]
             if scene in folders and pictures:
-                height, width = decode_pixels(file.read(min(pictures))).shape[:2]
+                height, width = decode_pixels(
+                    zip_member(file, min(pictures), MAX_MEMBER_BYTES)
+                ).shape[:2]
                 return f"{preprocessing.even(height)}x{preprocessing.even(width)}"
     raise ValueError(f"{archive} has no pictures in {sub} of {', '.join(scenes)}")
 

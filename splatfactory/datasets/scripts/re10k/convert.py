@@ -10,8 +10,6 @@ the picture's size where the point is centred, as it is throughout this data set
 from __future__ import annotations
 
 import argparse
-import io
-import json
 import re
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
@@ -22,19 +20,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from PIL import Image
 
+from splatfactory.datasets.depth_codec import open_picture
 from splatfactory.datasets.frames import decode_pixels
 from splatfactory.datasets.scripts import conversion, sharing
 from splatfactory.datasets.scripts.conversion import Failure, Result
 from splatfactory.datasets.scripts.framing import Picture, framed
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
+from zipsplat.bounded import MAX_JSON_BYTES, open_zip, parse_json, zip_member
+from zipsplat.torch_files import read_torch_bytes
 
 TOOL = "splatfactory.datasets.scripts.re10k.convert"
 NATIVE_SIZE = "360x640"
 
+MAX_CHUNK_BYTES = 512 << 20  # those of the data set have about a fifth of it
 _CHUNK = re.compile(r"(?:^|/)(train|test)/[^/]+\.torch$")
 
 
@@ -110,8 +110,8 @@ def find_chunks(archive: Path) -> dict[str, list[str]]:
 def load_chunk(job: Job) -> list[Result]:
     """All clips of a chunk."""
     try:
-        data = _open(job.archive).read(job.member)
-        clips = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        data = zip_member(_open(job.archive), job.member, MAX_CHUNK_BYTES)
+        clips = read_torch_bytes(data, job.member)
     except Exception as error:  # zip and torch raise almost anything on damaged data
         return [Failure(job.member, "unreadable chunk", f"{type(error).__name__}: {error}")]
     if not isinstance(clips, list):
@@ -139,7 +139,7 @@ def convert_clip(clip: Mapping[str, Any], side: int | None) -> StoredScene:
     rows = clip["cameras"].numpy().astype(np.float32)
     if rows.shape != (len(images), 18) or not images:
         raise ValueError(f"{len(images)} images need cameras (N, 18), got {rows.shape}")
-    with Image.open(io.BytesIO(images[0])) as first:
+    with open_picture(images[0]) as first:
         width, height = first.size
     scale = np.array([width, height], np.float32)
     f, c = rows[:, 0:2] * scale, rows[:, 2:4] * scale
@@ -176,7 +176,7 @@ def _open(archive: Path) -> zipfile.ZipFile:
 
 @lru_cache(maxsize=1)
 def _open_version(archive: Path, mtime_ns: int) -> zipfile.ZipFile:  # noqa: ARG001
-    return zipfile.ZipFile(archive)
+    return open_zip(archive)
 
 
 def _clips(archive: Path, split: str) -> dict[str, list[str]]:
@@ -184,7 +184,7 @@ def _clips(archive: Path, split: str) -> dict[str, list[str]]:
     file = _open(archive)
     names = [name for name in file.namelist() if re.search(rf"(?:^|/){split}/index\.json$", name)]
     try:
-        index = json.loads(file.read(names[0])) if names else {}
+        index = parse_json(zip_member(file, names[0], MAX_JSON_BYTES)) if names else {}
         chunks: dict[str, list[str]] = {}
         for key, chunk in index.items():
             chunks.setdefault(str(chunk), []).append(key)

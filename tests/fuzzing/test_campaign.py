@@ -1,0 +1,87 @@
+"""The campaign finds what it is for, and what it found once stays mended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.contained import GIB, contained
+from tests.fuzzing import campaign
+from tests.fuzzing.campaign import REGRESSIONS, damaged, fault_of
+from tests.fuzzing.readers import READERS, Reader
+
+FOUND = sorted(path.name for path in REGRESSIONS.glob("*-*-*"))
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_seeds_are_good_and_damage_is_borne(name: str, tmp_path: Path) -> None:
+    reader = READERS[name]
+    for file, data in reader.seeds().items():
+        folder = tmp_path / file
+        folder.mkdir()
+        (folder / file).write_bytes(data)
+        if name != "yaml" and not file.startswith(("p1", "damaged")):
+            reader.read(folder / file)
+    assert campaign.campaign(name, reader, 25, seed=1) == []
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_once(name: str, tmp_path: Path) -> None:
+    reader, _, file = name.split("-", 2)
+    path = tmp_path / file
+    shutil.copy(REGRESSIONS / name, path)
+
+    def read() -> int:
+        reason = fault_of(READERS[reader], path)
+        print(reason)
+        return bool(reason)
+
+    ended = contained(read)
+    assert ended.status == 0, ended.output
+    assert ended.grown < GIB
+
+
+def test_a_seed_gives_the_same_files_again() -> None:
+    seeds = READERS["transforms"].seeds()
+    made = [damaged("x", seeds, 3, number) for number in range(50)]
+    assert made == [damaged("x", seeds, 3, number) for number in range(50)]
+    assert len({data for _, data in made}) > 40
+    assert made != [damaged("x", seeds, 4, number) for number in range(50)]
+
+
+def _raise(path: Path) -> None:
+    if b"7" in path.read_bytes():
+        raise KeyError("a traceback")
+
+
+def _crash(path: Path) -> None:
+    if b"7" in path.read_bytes():
+        os.abort()
+
+
+def _hang(path: Path) -> None:
+    while b"7" in path.read_bytes():
+        pass
+
+
+def _grow(path: Path) -> None:
+    if b"7" in path.read_bytes():
+        bytearray(int(1.3 * GIB))[:: 1 << 12] = b"x" * len(range(0, int(1.3 * GIB), 1 << 12))
+
+
+@pytest.mark.parametrize(
+    ("read", "reason"),
+    [(_raise, "KeyError"), (_crash, "ended by -6"), (_hang, "did not end"), (_grow, "GiB")],
+)
+def test_planted_faults_are_found(
+    read: object, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, "SECONDS", 0.5)
+    reader = Reader(lambda: {"x.txt": b"0123456"}, read)  # type: ignore[arg-type]
+    monkeypatch.setattr(campaign, "mutate", lambda data, chance: data + b"%d" % chance.randrange(8))
+    faults = campaign.campaign("planted", reader, 12)
+    assert 1 <= len(faults) < 12
+    assert all(reason in fault.reason and b"7" in fault.data for fault in faults)

@@ -1,0 +1,93 @@
+"""Reading files of others within limits that hold before memory is taken."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+MAX_JSON_BYTES = 64 << 20
+"""Cameras of 100,000 photos take less."""
+_MAX_DIRECTORY_BYTES = 32 << 20  # of a zip: half a million members
+_END_BYTES, _END64_BYTES, _LOCATOR_BYTES = 22, 56, 20
+_MAX_COMMENT_BYTES = 0xFFFF
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON as Python objects.
+
+    Raises:
+        ValueError: if it is none, too long, or nested so deeply that Python gives up.
+    """
+    if len(text) > MAX_JSON_BYTES:
+        raise ValueError(f"{len(text) / 1e6:.0f} MB of JSON are more than is read")
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: as `parse_json`; the caller names the file.
+    """
+    with Path(path).open("rb") as file:
+        return parse_json(file.read(MAX_JSON_BYTES + 1).decode("utf-8"))
+
+
+def open_zip(source: str | os.PathLike[str] | IO[bytes]) -> zipfile.ZipFile:
+    """A zip archive for reading, if the list of its members is no bomb itself.
+
+    Raises:
+        zipfile.BadZipFile: if it is no zip archive, or lists more members than one may hold.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        with Path(source).open("rb") as file:
+            num_bytes = _directory_bytes(file)
+    else:
+        num_bytes = _directory_bytes(source)
+    if num_bytes > _MAX_DIRECTORY_BYTES:
+        raise zipfile.BadZipFile(f"{num_bytes / 1e6:.0f} MB of names are more than is read")
+    return zipfile.ZipFile(source)
+
+
+def zip_member(archive: zipfile.ZipFile, name: str | zipfile.ZipInfo, max_bytes: int) -> bytes:
+    """The content of a member, which may say of itself how long it is, and lie.
+
+    Raises:
+        KeyError: if there is no such member.
+        ValueError: if it is longer than `max_bytes`.
+        zipfile.BadZipFile: if it is damaged or longer than it says.
+    """
+    info = archive.getinfo(name) if isinstance(name, str) else name
+    if info.file_size > max_bytes:
+        raise ValueError(
+            f"{info.filename} unpacks to {info.file_size / 1e6:.0f} MB, at most"
+            f" {max_bytes / 1e6:.0f} MB are read"
+        )
+    with archive.open(info) as file:
+        return file.read(info.file_size)
+
+
+def _directory_bytes(file: IO[bytes]) -> int:
+    """How long a zip's central directory says it is; 0 if the file is no zip.
+
+    Source: PKWARE, APPNOTE.TXT, 4.3.14 to 4.3.16.
+    """
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - _END_BYTES - _MAX_COMMENT_BYTES - _LOCATOR_BYTES - _END64_BYTES))
+    tail = file.read()
+    file.seek(0)
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0:
+        return 0
+    num_bytes = int.from_bytes(tail[at + 12 : at + 16], "little")
+    at -= _LOCATOR_BYTES + _END64_BYTES
+    if at >= 0 and tail[at : at + 4] == b"PK\x06\x06":
+        num_bytes = max(num_bytes % 0xFFFFFFFF, int.from_bytes(tail[at + 40 : at + 48], "little"))
+    return num_bytes
