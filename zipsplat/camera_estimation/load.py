@@ -25,13 +25,16 @@ from zipsplat.camera_estimation.estimate import MATCHED_SIDE
 from zipsplat.camera_estimation.point_cloud import read_positions, untracked_points
 from zipsplat.camera_estimation.straightening import (
     Pixels,
+    fitted,
     load_with_lens,
     posed_images,
     shows_stored_pixels,
+    to_bytes,
 )
 from zipsplat.inputs import Source, find_inputs
-from zipsplat.masks import MaskSource, load_mask
+from zipsplat.masks import MaskSource, check_has_photos, load_mask
 from zipsplat.posed_images import PosedImages
+from zipsplat.video import frame_number, frames_at
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +55,9 @@ def load_cameras(
         path: a folder with a COLMAP model (`sparse/0`, …; .bin or .txt) or a `transforms.json`,
             a `transforms.json` of nerfstudio, or the `cameras.json` of 3DGS viewers.
         photos: the pictures, as `zipsplat.inputs.find_inputs` takes them; they are matched by name,
-            or by name without suffix. If not given, they are where the file says, or in `images`
-            beside it.
+            or by name without suffix. Of a video, the frames that `estimate_cameras` named
+            `frame_NUMBER.png`. If not given, they are where the file says, or in `images` beside
+            it.
         max_side: images have at most this many pixels on their longer side; None keeps all.
         masks: where the masks of the photos come from, if they have any.
 
@@ -74,9 +78,13 @@ def straightened(
     capture: Capture, max_side: int | None, masks: MaskSource | None = None
 ) -> PosedImages:
     """The photos of a capture without distortion; arguments and errors as `load_cameras`."""
+    frames = _video_frames(capture, max_side, masks)
 
     def load(view: int) -> tuple[Pixels, Lens]:
         photo = capture.photos[view]
+        if photo.path in frames:
+            pixels = to_bytes(frames[photo.path])
+            return pixels, fitted(photo.lens, pixels, photo.path)
         return load_with_lens(photo.path, photo.lens, max_side)
 
     for note in capture.notes:
@@ -97,11 +105,10 @@ def straightened(
 def read_capture(path: Path, photos: Source | None = None) -> Capture:
     """Photos with known lenses and poses; arguments and errors as `load_cameras`."""
     kind, file = _locate(path)
-    pictures = None if photos is None else list(find_inputs(photos).pictures)
-    if pictures == []:
-        raise ValueError(f"{photos}: cameras from a file need photos, not a video")
-    find = None if pictures is None else _among(pictures)
-    return _read(kind, file, find or files_in(_photo_folders(path, kind), nerfstudio.SUFFIXES))
+    if photos is None:
+        return _read(kind, file, files_in(_photo_folders(path, kind), nerfstudio.SUFFIXES))
+    given = find_inputs(photos)
+    return _read(kind, file, _among(given.pictures) if given.video is None else _of(given.video))
 
 
 def list_cameras(path: Path) -> tuple[str, Capture]:
@@ -184,6 +191,37 @@ def _from_viewer_list(path: Path, find: Find) -> Capture:
         positions, colors = read_positions(beside)
         points = untracked_points(positions - origin, colors)
     return Capture(moved_to(origin, photos), points, (*lost, *origin_notes(origin)), origin)
+
+
+def _of(video: Path) -> Find:
+    """Gives frames of a video paths as if it were a folder: VIDEO/frame_000012.png."""
+
+    def find(name: str) -> Path | None:
+        file_name = Path(name).name
+        return None if frame_number(file_name) is None else video / file_name
+
+    return find
+
+
+def _video_frames(
+    capture: Capture, max_side: int | None, masks: MaskSource | None
+) -> dict[Path, Tensor]:
+    """The frames among the photos of a capture, by the paths that `_of` gives them.
+
+    Raises:
+        ValueError: if the video does not have them, or has masks.
+    """
+    numbers = {photo.path: frame_number(photo.path.name) for photo in capture.photos}
+    video = capture.photos[0].path.parent
+    if not video.is_file():
+        return {}
+    if masks is not None:
+        check_has_photos(video)
+    found = frames_at(video, [n for n in numbers.values() if n is not None], max_side=max_side)
+    missing = [path.name for path, number in numbers.items() if number not in found]
+    if missing:
+        raise ValueError(f"{video} has no {missing[0]}; the cameras are those of another video")
+    return {path: found[number] for path, number in numbers.items() if number is not None}
 
 
 def _among(pictures: Sequence[Path]) -> Find:

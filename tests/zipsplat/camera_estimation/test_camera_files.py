@@ -14,7 +14,6 @@ from PIL import Image
 
 from zipsplat.camera import Camera
 from zipsplat.camera_estimation import CameraEstimate, load_cameras, nerfstudio, viewer_list
-from zipsplat.camera_estimation.beside import read_scene_cameras
 from zipsplat.camera_estimation.capture import Lens, rigid
 from zipsplat.camera_estimation.colmap_model import model_of, read_model, write_model
 from zipsplat.camera_estimation.load import read_capture
@@ -23,6 +22,7 @@ from zipsplat.camera_estimation.point_cloud import (
     untracked_points,
     write_point_cloud,
 )
+from zipsplat.camera_estimation.scene_cameras import read_scene_cameras
 from zipsplat.camera_estimation.straightening import to_image
 from zipsplat.camera_estimation.write import (
     matrices,
@@ -33,9 +33,11 @@ from zipsplat.camera_estimation.write import (
 )
 from zipsplat.cli import main
 from zipsplat.gaussians import Gaussians
+from zipsplat.masks import MaskSource
 from zipsplat.pose import Pose
 from zipsplat.posed_images import PosedImages, SparsePoints
 from zipsplat.rotations import matrix_from_quat
+from zipsplat.video import write_video
 
 NUM_VIEWS = 3
 
@@ -446,3 +448,26 @@ def test_cameras_beside_a_scene_stay_where_its_file_says(
     found = read_scene_cameras(tmp_path / "cameras.json")
     expected = (posed.poses.t.double() + utm).float()
     torch.testing.assert_close(found.poses.t, expected, atol=0.5, rtol=0)
+
+
+def test_frames_are_read_again_from_their_video(tmp_path: Path) -> None:
+    levels = np.linspace(20, 220, 12)
+    video = tmp_path / "clip.mp4"
+    write_video(video, (np.full((48, 64, 3), level, np.uint8) for level in levels))
+    lens, poses = Lens("PINHOLE", 64, 48, (60.0, 60.0, 32.0, 24.0)), [np.eye(4), np.eye(4)]
+    path = tmp_path / "clip.cameras.json"
+    viewer_list.write(path, ["frame_000003.png", "frame_000009.png"], [lens, lens], poses)
+    read = load_cameras(path, video, max_side=32)
+    assert read.names == ("frame_000003.png", "frame_000009.png")
+    assert read.cameras.packed()[0].tolist() == [32, 24, 30, 30, 16, 12]
+    for image, level in zip(read.images, levels[[3, 9]], strict=True):
+        assert image.shape == (3, 24, 32)
+        assert float(image.mean()) * 255 == pytest.approx(level, abs=6)
+    with pytest.raises(ValueError, match=r"clip\.mp4: masks are for photos"):
+        load_cameras(path, video, masks=MaskSource(tmp_path))
+    viewer_list.write(path, ["frame_000012.png"], [lens], poses[:1])
+    with pytest.raises(ValueError, match=r"clip\.mp4 has no frame_000012\.png.*another video"):
+        load_cameras(path, video)
+    viewer_list.write(path, ["house.png"], [lens], poses[:1])
+    with pytest.raises(ValueError, match="none of its 1 pictures exist"):
+        load_cameras(path, video)
