@@ -181,7 +181,8 @@ def run_refinement(
 def refinement_lines(result: RefinedScene) -> list[str]:
     """What came out, for people."""
     start = result.curve[0]
-    by = f"{len(result.held_out)} held-out pictures" if result.held_out else "the pictures"
+    count = len(result.held_out)
+    by = f"{count} held-out picture{'s' * (count > 1)}" if count else "the pictures"
     ended = {"converged": ", nothing more to gain", "interrupted": ", interrupted"}
     return [
         f"{by}: PSNR {start.psnr:.2f} -> {result.psnr:.2f} dB,"

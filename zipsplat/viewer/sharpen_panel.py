@@ -158,7 +158,8 @@ def _quality(trained: float, held_out: float | None) -> str:
 
 def _outcome(refined: RefinedScene) -> str:
     """One line about a refinement that is over."""
-    views = f"{len(refined.held_out)} held-out photos" if refined.held_out else "the photos"
+    count = len(refined.held_out)
+    views = f"{count} held-out photo{'s' * (count > 1)}" if count else "the photos"
     end = {"interrupted": ", stopped", "converged": ", no more to gain"}.get(refined.stopped, "")
     return (
         f"**{refined.start_psnr:.1f} → {refined.psnr:.1f} dB** PSNR of {views}"

@@ -88,7 +88,7 @@ def test_pictures_alone_become_a_scene(photos, cameras, tmp_path, capsys):
     assert run("refine", photos, *told) == 0
     text = capsys.readouterr().out
     before, after = map(float, re.search(r"PSNR ([\d.]+) -> ([\d.]+) dB", text).groups())
-    assert "2 held-out pictures" in text
+    assert "1 held-out picture:" in text
     assert after > before
     assert 0 < Gaussians.load(out).num_gaussians <= 300
 
