@@ -225,6 +225,7 @@ def process(place: Place, overrides: tuple[str, ...]) -> Any:
     """Settings of PyTorch for the whole process."""
     before = _process()
     try:
+        torch.use_deterministic_algorithms(False)
         train.prepare_torch(place.config(overrides))
         return _process()
     finally:
@@ -336,7 +337,7 @@ def run(place: Place, overrides: tuple[str, ...], *arguments: tuple[str, ...]) -
             "status": status,
             "timeouts": timeouts,
             "projects": Recorder.made,
-            "said": sorted({re.sub(r"[\d.:e+-]+", "#", text) for text in said}),
+            "said": sorted({re.sub(r"\d[\d.:e+-]*", "#", text) for text in said}),
             **_found(folder / "outputs" / "training" / "run"),
         }
 
