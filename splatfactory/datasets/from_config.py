@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from splatfactory import paths
+from splatfactory.data_schema import ChildConfig, DataConfig, SampleConfig
 from splatfactory.datasets import samplers
 from splatfactory.datasets.loader import SceneLoader
 from splatfactory.datasets.mixture import Member
@@ -16,7 +17,6 @@ from splatfactory.datasets.multiview import MultiviewDataset, held_out
 from splatfactory.datasets.samplers import Split
 from splatfactory.datasets.store import SceneStore, ShardStore
 from splatfactory.datasets.synthetic.dataset import GeneratedStore
-from splatfactory.schema import ChildConfig, DataConfig, SampleConfig
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from splatfactory import paths
+from splatfactory.data_schema import SampleConfig, ScaleRule
 from splatfactory.datasets import (
     augment,
     depth_codec,
@@ -30,7 +31,6 @@ from splatfactory.datasets.preprocessing import Geometry
 from splatfactory.datasets.samplers import Choice, Dice, Request, Split, ViewSampler
 from splatfactory.datasets.store import SceneError, SceneStore, ShardStore
 from splatfactory.datasets.view_checks import MIN_BASELINE, check_view
-from splatfactory.schema import SampleConfig, ScaleRule
 from zipsplat.camera import Camera
 from zipsplat.pose import Pose
 

@@ -19,9 +19,10 @@ from safetensors.torch import load_file, save_file
 
 from splatfactory import train
 from splatfactory.config import ConfigError, known_keys
+from splatfactory.data_schema import ChildConfig
 from splatfactory.datasets.samplers import SAMPLERS
 from splatfactory.eval import benchmarks, pipeline
-from splatfactory.schema import BenchmarkConfig, ChildConfig
+from splatfactory.schema import BenchmarkConfig
 from tests.splatfactory.conftest import CONF
 from tests.splatfactory.drawn_scenes import write_shards
 from tests.splatfactory.wiring import probes
