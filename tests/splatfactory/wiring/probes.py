@@ -346,7 +346,9 @@ def _found(folder: Path) -> dict[str, Any]:
     """What is in the folder of a run, without what no two runs share."""
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     found: dict[str, Any] = {
-        "files": [re.sub(r"events\.out.*|rank\d+.*", "", name) for name in files]
+        "files": [
+            re.sub(r"events\.out.*", "", name) for name in files if name != "changes.patch"
+        ]  # the patch is there or not with the state of the checkout
     }
     log = folder / "metrics.jsonl"
     if log.is_file():
