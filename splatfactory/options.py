@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, TypeVar
 
@@ -21,6 +21,29 @@ def option(default: Any, text: str) -> Any:
 def section(kind: Callable[[], Any], text: str) -> Any:
     """A nested group of options."""
     return field(default_factory=kind, metadata={"help": text})
+
+
+def one_of(value: str | None, choices: Sequence[str], name: str) -> None:
+    """Refuse a text that is none of the choices; None is always one.
+
+    Raises:
+        ValueError: Naming the nearest choice.
+    """
+    if value is not None and value not in choices:
+        raise ValueError(
+            f"{name} must be one of {', '.join(choices)}, got {value!r}{nearest(value, choices)}"
+        )
+
+
+def pair(values: Sequence[Any], name: str) -> tuple[Any, Any]:
+    """Two numbers.
+
+    Raises:
+        ValueError: If there are more or fewer.
+    """
+    if len(values) != 2:
+        raise ValueError(f"{name} must be two numbers, got {values}")
+    return values[0], values[1]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from splatfactory import paths
+from splatfactory.data_schema import ChildConfig, DataConfig, SampleConfig
 from splatfactory.datasets import samplers
 from splatfactory.datasets.loader import SceneLoader
 from splatfactory.datasets.mixture import Member
@@ -16,7 +17,6 @@ from splatfactory.datasets.remote_files import is_remote
 from splatfactory.datasets.samplers import Split
 from splatfactory.datasets.store import SceneStore, ShardStore
 from splatfactory.datasets.synthetic.dataset import GeneratedStore
-from splatfactory.schema import ChildConfig, DataConfig, SampleConfig
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from splatfactory import paths
+from splatfactory.data_schema import SampleConfig, ScaleRule
 from splatfactory.datasets import (
     augment,
     depth_codec,
@@ -32,7 +33,6 @@ from splatfactory.datasets.remote_files import is_remote
 from splatfactory.datasets.samplers import Choice, Dice, Request, Split, ViewSampler
 from splatfactory.datasets.store import SceneError, SceneStore, ShardStore
 from splatfactory.datasets.view_checks import MIN_BASELINE, check_size, check_view
-from splatfactory.schema import SampleConfig, ScaleRule
 from zipsplat.camera import Camera
 from zipsplat.pose import Pose
 

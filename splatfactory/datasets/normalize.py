@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from splatfactory.data_schema import ScaleRule
 from splatfactory.datasets import pixel_loops
-from splatfactory.schema import ScaleRule
 
 FloatArray = npt.NDArray[np.float32]
 

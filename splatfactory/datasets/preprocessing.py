@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from splatfactory.data_schema import PreprocessingConfig
 from splatfactory.datasets.frames import Frame, Indices, Pixels
-from splatfactory.schema import PreprocessingConfig
 
 
 class Box(NamedTuple):

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from splatfactory.data_schema import PreprocessingConfig
 from splatfactory.datasets import depth_codec, preprocessing
 from splatfactory.datasets.frames import FrameError
 from splatfactory.datasets.scripts import conversion
@@ -23,7 +24,6 @@ from splatfactory.datasets.scripts.conversion import Failure, Result
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.store import SceneError, ShardStore
-from splatfactory.schema import PreprocessingConfig
 
 TOOL = "splatfactory.datasets.scripts.resize"
 

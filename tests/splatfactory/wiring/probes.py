@@ -225,6 +225,7 @@ def process(place: Place, overrides: tuple[str, ...]) -> Any:
     """Settings of PyTorch for the whole process."""
     before = _process()
     try:
+        torch.use_deterministic_algorithms(False)
         train.prepare_torch(place.config(overrides))
         return _process()
     finally:
@@ -336,7 +337,7 @@ def run(place: Place, overrides: tuple[str, ...], *arguments: tuple[str, ...]) -
             "status": status,
             "timeouts": timeouts,
             "projects": Recorder.made,
-            "said": sorted({re.sub(r"[\d.:e+-]+", "#", text) for text in said}),
+            "said": sorted({re.sub(r"\d[\d.:e+-]*", "#", text) for text in said}),
             **_found(folder / "outputs" / "training" / "run"),
         }
 
@@ -345,7 +346,9 @@ def _found(folder: Path) -> dict[str, Any]:
     """What is in the folder of a run, without what no two runs share."""
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     found: dict[str, Any] = {
-        "files": [re.sub(r"events\.out.*|rank\d+.*", "", name) for name in files]
+        "files": [
+            re.sub(r"events\.out.*", "", name) for name in files if name != "changes.patch"
+        ]  # the patch is there or not with the state of the checkout
     }
     log = folder / "metrics.jsonl"
     if log.is_file():
