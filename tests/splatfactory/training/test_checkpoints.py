@@ -99,6 +99,8 @@ def test_only_the_newest_are_kept(tmp_path):
         "checkpoint_00000010.tar",
     ]
     assert len(list(tmp_path.glob("*.sha256"))) == 2
+    checkpoints.keep_newest(tmp_path, 0)  # at least one always stays
+    assert [p.name for p in checkpoints.full_checkpoints(tmp_path)] == ["checkpoint_00000010.tar"]
 
 
 @pytest.mark.parametrize(("direction", "best"), [(Direction.min, 2), (Direction.max, 1)])
