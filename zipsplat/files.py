@@ -6,6 +6,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import logging
 import os
 import platform
 import secrets
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
+
+logger = logging.getLogger(__name__)
 
 PARTIAL = ".partial-"
 """Begin of the names of files that are being written."""
@@ -124,6 +127,8 @@ def only_writer(folder: Path) -> Iterator[None]:
         raise ValueError(
             f"another process works in {folder}; wait for its end, or choose another folder"
         ) from None
+    except (OSError, NotImplementedError):  # some network disks have no locks
+        logger.warning("%s cannot be locked; let no other process write there", folder)
     try:
         yield
     finally:
