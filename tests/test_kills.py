@@ -47,18 +47,18 @@ class Writer:
 
 def _gaussians(number: int) -> Gaussians:
     generator = torch.Generator().manual_seed(number)
-    count = 2000
+    count = 500
     quats = torch.nn.functional.normalize(torch.randn(count, 4, generator=generator), dim=-1)
     scales = torch.full((count, 3), 0.1)
     sh = torch.randn(count, 1, 3, generator=generator)
     means = torch.full((count, 3), float(number % 50))
-    return Gaussians.from_parameters(means, quats, scales, torch.full((count,), 0.5), sh)
+    return Gaussians.from_parameters(means, scales, quats, torch.full((count,), 0.5), sh)
 
 
 def _scene(suffix: str) -> Writer:
     def version(folder: Path) -> int:
         found = Gaussians.load(folder / f"x{suffix}")
-        assert len(found) == 2000
+        assert len(found) == 500
         return round(float(found.means.mean()))
 
     return Writer(lambda folder, n: _gaussians(n).save(folder / f"x{suffix}"), version)
@@ -83,7 +83,7 @@ def _shards(folder: Path, number: int) -> None:
     """Continued where it was; each scene is a shard."""
     output = ShardOutput(folder / "shards", "test", one_scene_per_shard=True)
     with output:
-        for scene in range(number % 50 + 1):
+        for scene in range(number % 8 + 1):
             if f"s{scene}" not in output.done:
                 row = np.ones((3, 6), np.float32), np.ones((3, 12), np.float32)
                 output.add(StoredScene(f"s{scene}", *row, (b"\xff\xd8" * 40_000,) * 3))

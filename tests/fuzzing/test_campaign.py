@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -63,7 +65,7 @@ def _raise(path: Path) -> None:
 
 def _crash(path: Path) -> None:
     if b"7" in path.read_bytes():
-        os.abort()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _hang(path: Path) -> None:
@@ -78,16 +80,18 @@ def _grow(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("read", "reason"),
-    [(_raise, "KeyError"), (_crash, "ended by -6"), (_hang, "did not end"), (_grow, "GiB")],
+    [(_raise, "KeyError"), (_crash, "ended by -9"), (_hang, "did not end"), (_grow, "GiB")],
 )
 def test_planted_faults_are_found(
     read: object, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(campaign, "SECONDS", 0.5)
     reader = Reader(lambda: {"x.txt": b"0123456"}, read)  # type: ignore[arg-type]
-    monkeypatch.setattr(
-        campaign, "mutate", lambda data, chance: data + b"%d" % chance.choice((1, 1, 7))
-    )
+
+    def append(data: bytes, chance: random.Random) -> bytes:
+        return data + chance.choice((b"1", b"1", b"7"))
+
+    monkeypatch.setattr(campaign, "mutate", append)
     faults = campaign.campaign("planted", reader, 12)
     assert 1 <= len(faults) < 12
     assert all(reason in fault.reason and b"7" in fault.data for fault in faults)
