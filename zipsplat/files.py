@@ -129,6 +129,8 @@ def only_writer(folder: Path) -> Iterator[None]:
         raise ValueError(
             f"another process works in {folder}; wait for its end, or choose another folder"
         ) from None
+    except (OSError, NotImplementedError):  # some network disks have no locks
+        logger.warning("%s cannot be locked; let no other process write there", folder)
     try:
         yield
     finally:

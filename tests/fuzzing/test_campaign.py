@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,12 +22,15 @@ FOUND = sorted(path.name for path in REGRESSIONS.glob("*-*-*"))
 @pytest.mark.parametrize("name", READERS)
 def test_seeds_are_good_and_damage_is_borne(name: str, tmp_path: Path) -> None:
     reader = READERS[name]
+    good = 0
     for file, data in reader.seeds().items():
         folder = tmp_path / file
         folder.mkdir()
         (folder / file).write_bytes(data)
-        if name != "yaml" and not file.startswith(("p1", "damaged")):
+        with suppress(reader.allowed):  # some are files of people that nobody reads
             reader.read(folder / file)
+            good += 1
+    assert good >= 0.8 * len(reader.seeds())
     assert campaign.campaign(name, reader, 25, seed=1) == []
 
 
@@ -59,7 +65,7 @@ def _raise(path: Path) -> None:
 
 def _crash(path: Path) -> None:
     if b"7" in path.read_bytes():
-        os.abort()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _hang(path: Path) -> None:
@@ -74,14 +80,18 @@ def _grow(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("read", "reason"),
-    [(_raise, "KeyError"), (_crash, "ended by -6"), (_hang, "did not end"), (_grow, "GiB")],
+    [(_raise, "KeyError"), (_crash, "ended by -9"), (_hang, "did not end"), (_grow, "GiB")],
 )
 def test_planted_faults_are_found(
     read: object, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(campaign, "SECONDS", 0.5)
     reader = Reader(lambda: {"x.txt": b"0123456"}, read)  # type: ignore[arg-type]
-    monkeypatch.setattr(campaign, "mutate", lambda data, chance: data + b"%d" % chance.randrange(8))
+
+    def append(data: bytes, chance: random.Random) -> bytes:
+        return data + chance.choice((b"1", b"1", b"7"))
+
+    monkeypatch.setattr(campaign, "mutate", append)
     faults = campaign.campaign("planted", reader, 12)
     assert 1 <= len(faults) < 12
     assert all(reason in fault.reason and b"7" in fault.data for fault in faults)
