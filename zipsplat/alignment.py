@@ -120,7 +120,7 @@ def refine_poses(
         images: (V, 3, H, W) photos, RGB in [0, 1].
         cameras: (V,) intrinsics, kept fixed.
         poses: (V,) first guesses, camera-to-world.
-        loss: What is minimised, per view.
+        loss: Minimised, per view.
         settings: Steps, step sizes and stopping.
         renderer: Name of a renderer, or a renderer.
         background: (3,) colour behind the scene; None is black.

@@ -214,7 +214,7 @@ def camera_orbit(
 
 
 def check_scene(g: Gaussians) -> None:
-    """Refuse batches and empty scenes, which nothing sensible can be shown of."""
+    """Reject batches and empty scenes."""
     if g.ndim != 1:
         raise ValueError(
             f"one scene (N,) is needed, got a batch {tuple(g.shape)}; index it first, as in g[0]"

@@ -1,4 +1,4 @@
-"""Pictures, cameras and poses, together, to what a network expects.
+"""Images, cameras and poses, together, to what a network expects.
 
 Letters: B scenes, V views, H W pixels.
 
@@ -45,11 +45,11 @@ class Inputs:
 
 
 class Preprocessor:
-    """Crops pictures to the network's aspect ratio, resamples them, and moves cameras along.
+    """Crops images to the network's aspect ratio, resamples them, and moves cameras along.
 
     Args:
         image_size: side of a square in pixels, (height, width), or a rule; by a rule that keeps
-            shapes, the first picture decides.
+            shapes, the first image decides.
         multiple: sides must be multiples of this, the network's patch size.
     """
 
@@ -65,12 +65,12 @@ class Preprocessor:
             )
         self.height, self.width = sides
 
-    def fitted(self, picture: Tensor) -> Preprocessor:
-        """For pictures of the shape of one (3, H, W); the same unless the rule keeps shapes."""
+    def fitted(self, image: Tensor) -> Preprocessor:
+        """For images of the shape of one (3, H, W); the same unless the rule keeps shapes."""
         if not self.keeps_shape:
             return self
         longest = InputSize(max(self.height, self.width), keeps_shape=True)
-        size = longest.of_picture(picture.shape[-2], picture.shape[-1], self.multiple)
+        size = longest.of_picture(image.shape[-2], image.shape[-1], self.multiple)
         return Preprocessor(size, self.multiple)
 
     def __call__(
@@ -83,11 +83,11 @@ class Preprocessor:
 
         Args:
             images: list of (3, H, W) of any sizes, (V, 3, H, W), or (B, V, 3, H, W); in [0, 1].
-            cameras: of the pictures as given: (V,), a list of V, or (B, V) for a batch.
+            cameras: of the images as given: (V,), a list of V, or (B, V) for a batch.
             poses: camera-to-world; shapes as for `cameras`.
 
         Raises:
-            TypeError: if the pictures are no floating-point tensors.
+            TypeError: if the images are not floating-point tensors.
             ValueError: if shapes, values or numbers do not fit.
         """
         scenes = scenes_of(images)
@@ -107,7 +107,7 @@ class Preprocessor:
         return resize(cropped, self.height, self.width).to(torch.float32)
 
     def _adjust(self, cameras: Camera, scenes: list[list[Tensor]]) -> Camera:
-        """Cameras of the prepared pictures: shifted by whole pixels, then scaled."""
+        """Cameras of the prepared images: shifted by whole pixels, then scaled."""
         check_cameras(cameras, scenes)
         boxes = [
             [crop_box(i.shape[-2], i.shape[-1], self.width / self.height) for i in views]
@@ -127,7 +127,7 @@ def scenes_of(images: Images) -> list[list[Tensor]]:
             "load_image makes a tensor of a file"
         )
     if isinstance(images, Tensor) and images.ndim not in (4, 5):
-        hint = "; for one picture, pass a list: [image]" if images.ndim == 3 else ""
+        hint = "; for one image, pass a list: [image]" if images.ndim == 3 else ""
         raise ValueError(
             "images must be a list of (3, H, W), (V, 3, H, W) or (B, V, 3, H, W), got "
             f"{tuple(images.shape)}{hint}"
@@ -140,31 +140,31 @@ def scenes_of(images: Images) -> list[list[Tensor]]:
 
 
 def check_image(image: Tensor, index: int) -> None:
-    """Refuse what is no RGB picture (3, H, W) in [0, 1], naming its index."""
+    """Refuse what is not an RGB image (3, H, W) in [0, 1], naming its index."""
     if not isinstance(image, Tensor):
         raise TypeError(
-            f"picture {index} must be a tensor (3, H, W), got {type(image).__name__}; load_image "
+            f"image {index} must be a tensor (3, H, W), got {type(image).__name__}; load_image "
             "makes one of a file"
         )
     if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
         raise ValueError(
-            f"picture {index} must be (3, H, W): RGB, channels first; got {tuple(image.shape)}"
+            f"image {index} must be (3, H, W): RGB, channels first; got {tuple(image.shape)}"
         )
     if not image.is_floating_point():
         raise TypeError(
-            f"picture {index} must be floating point in [0, 1], got {image.dtype}; divide 8-bit "
+            f"image {index} must be floating point in [0, 1], got {image.dtype}; divide 8-bit "
             "values by 255"
         )
     low, high = (float(value) for value in image.detach().aminmax())
     if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):  # also refuses NaN
         raise ValueError(
-            f"picture {index} must have values in [0, 1], got {low:g} to {high:g}"
+            f"image {index} must have values in [0, 1], got {low:g} to {high:g}"
             + ("; divide by 255" if high > 2 else "")
         )
 
 
 def check_cameras(cameras: Camera, scenes: list[list[Tensor]]) -> None:
-    """Cameras must be usable and of the pictures as given."""
+    """Cameras must be usable and of the images as given."""
     values = cameras.packed()
     if not bool(values.isfinite().all()) or not bool((cameras.f > 0).all()):
         raise ValueError("cameras must have finite values and positive focal lengths")
@@ -174,7 +174,7 @@ def check_cameras(cameras: Camera, scenes: list[list[Tensor]]) -> None:
     ):
         if any(abs(w - g) > SIZE_TOLERANCE for w, g in zip(wanted, got, strict=True)):
             raise ValueError(
-                f"cameras must describe the pictures as given: picture {index} has "
+                f"cameras must describe the images as given: image {index} has "
                 f"{wanted[0]}×{wanted[1]} pixels (width×height), its camera says "
                 f"{got[0]:g}×{got[1]:g}; camera.scale converts it"
             )
@@ -187,7 +187,7 @@ def batched(given: S | Sequence[S], scenes: list[list[Tensor]]) -> S:
     batch = joined[None] if joined.ndim == 1 and len(scenes) == 1 else joined
     if tuple(batch.shape) != wanted:
         raise ValueError(
-            f"there must be one {type(joined).__name__} per picture, of shape {wanted}"
+            f"there must be one {type(joined).__name__} per image, of shape {wanted}"
             + (f" or {wanted[1:]}" if wanted[0] == 1 else "")
             + f", got {tuple(joined.shape)}"
         )

@@ -168,7 +168,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def mean_over_scenes(values: Tensor, num_scenes: float, world_size: int) -> Tensor:
     """Share of this process in the mean over all scenes of a step.
 
-    Gradient averaging divides by the number of processes, whatever number of scenes each has.
+    Gradient averaging divides by the number of processes, however many scenes each holds.
 
     Args:
         values: (B,) of this process.

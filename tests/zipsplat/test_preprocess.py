@@ -122,7 +122,7 @@ def test_image_size_is_checked(size: object) -> None:
         ([torch.full((3, 9, 9), 200.0)], ValueError, "divide by 255"),
         ([torch.full((3, 9, 9), -0.5)], ValueError, r"in \[0, 1\]"),
         ([torch.full((3, 9, 9), torch.nan)], ValueError, r"in \[0, 1\]"),
-        ([torch.zeros(3, 9, 9), torch.full((3, 9, 9), 1.5)], ValueError, "picture 1"),
+        ([torch.zeros(3, 9, 9), torch.full((3, 9, 9), 1.5)], ValueError, "image 1"),
     ],
 )
 def test_bad_pictures(images: object, error: type[Exception], message: str) -> None:
@@ -133,7 +133,7 @@ def test_bad_pictures(images: object, error: type[Exception], message: str) -> N
 def test_one_nan_pixel_is_found() -> None:
     image = torch.zeros(3, 30, 30)
     image[1, 7, 7] = torch.nan
-    with pytest.raises(ValueError, match="picture 0"):
+    with pytest.raises(ValueError, match="image 0"):
         Preprocessor(28)([image])
 
 
@@ -141,7 +141,7 @@ def test_cameras_of_another_size_are_refused() -> None:
     images = pictures((20, 30), (20, 30))
     cameras = cameras_of(images)
     Preprocessor(28)(images, cameras.scale(2.0).scale(0.5))
-    with pytest.raises(ValueError, match=r"picture 0 has 30×20 pixels.*says 60×40"):
+    with pytest.raises(ValueError, match=r"image 0 has 30×20 pixels.*says 60×40"):
         Preprocessor(28)(images, cameras.scale(2.0))
     turned = Camera.from_packed(cameras.packed()[:, [1, 0, 2, 3, 4, 5]])
     with pytest.raises(ValueError, match=r"says 20×30"):
@@ -153,7 +153,7 @@ def test_cameras_of_another_size_are_refused() -> None:
 
 def test_numbers_of_cameras_and_poses_must_fit() -> None:
     images = torch.stack(pictures((20, 20), (20, 20)))
-    with pytest.raises(ValueError, match=r"one Pose per picture.*\(1, 2\) or \(2,\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"one Pose per image.*\(1, 2\) or \(2,\), got \(3,\)"):
         Preprocessor(28)(images, poses=Pose.identity((3,)))
     with pytest.raises(ValueError, match=r"\(2, 2\), got \(2,\)"):  # no silent broadcasting
         Preprocessor(28)(torch.stack((images, images)), poses=Pose.identity((2,)))

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Look around."""
+    """Collect the report."""
     del options
     data = {
         "machine": _machine(),

@@ -138,7 +138,7 @@ class DepthAnything(nn.Module):
             poses: camera-to-world in any common frame: (V,), or a list of V. Needs `cameras`.
 
         Raises:
-            TypeError: if the pictures are no floating-point tensors.
+            TypeError: if the images are not floating-point tensors.
             ValueError: if something does not fit, or the scale of given poses cannot be found.
         """
         if (cameras is None) != (poses is None):

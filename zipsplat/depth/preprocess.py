@@ -86,7 +86,7 @@ class DepthPreprocessor:
             poses: camera-to-world, (V,) or a list of V.
 
         Raises:
-            TypeError: if the pictures are no floating-point tensors.
+            TypeError: if the images are not floating-point tensors.
             ValueError: if shapes, values or numbers do not fit.
         """
         scenes = scenes_of(images)

@@ -1,9 +1,9 @@
-"""Resize pictures as Depth Anything 3 does, by area averaging or bicubic interpolation.
+"""Resize images as Depth Anything 3 does, by area averaging or bicubic interpolation.
 
 The rules are those of its published preparation: the longer side becomes a given length, then each
 side the nearest multiple of the patch size; shrinking takes the mean over the area of each new
 pixel, growing a cubic kernel (a = −0.75), as OpenCV's `INTER_AREA` and `INTER_CUBIC` do for 8-bit
-pictures. Means are computed in OpenCV's own order and are equal bit for bit. Cubic interpolation is
+images. Means are computed in OpenCV's own order and are equal bit for bit. Cubic interpolation is
 OpenCV's where that is installed; elsewhere one value in tens of thousands is a grey level off.
 """
 
@@ -24,7 +24,7 @@ SLIVER = 1e-3
 
 
 def scaled_size(height: int, width: int, long_side: int) -> tuple[int, int]:
-    """(height, width) of a picture whose longer side becomes `long_side` pixels."""
+    """(height, width) of an image whose longer side becomes `long_side` pixels."""
     factor = long_side / max(height, width)
     return max(1, round(height * factor)), max(1, round(width * factor))
 
@@ -34,28 +34,28 @@ def nearest_multiple(side: int, multiple: int) -> int:
     return max(1, (side + multiple // 2) // multiple) * multiple
 
 
-def resample(picture: Pixels, height: int, width: int) -> Pixels:
-    """A picture (H, W, 3) at another size; cubic if a side grows, else by area means."""
-    if picture.shape[:2] == (height, width):
-        return picture
-    if height > picture.shape[0] or width > picture.shape[1]:
-        return _cubic(picture, height, width)
-    return _area(picture, height, width)
+def resample(image: Pixels, height: int, width: int) -> Pixels:
+    """An image (H, W, 3) at another size; cubic if a side grows, else by area means."""
+    if image.shape[:2] == (height, width):
+        return image
+    if height > image.shape[0] or width > image.shape[1]:
+        return _cubic(image, height, width)
+    return _area(image, height, width)
 
 
-def _area(picture: Pixels, height: int, width: int) -> Pixels:
-    rows, columns = picture.shape[0] / height, picture.shape[1] / width
+def _area(image: Pixels, height: int, width: int) -> Pixels:
+    rows, columns = image.shape[0] / height, image.shape[1] / width
     if rows.is_integer() and columns.is_integer():
-        return _blocks(picture, int(rows), int(columns))
-    wide = _area_along(picture.astype(np.float32).swapaxes(0, 1), width).swapaxes(0, 1)
+        return _blocks(image, int(rows), int(columns))
+    wide = _area_along(image.astype(np.float32).swapaxes(0, 1), width).swapaxes(0, 1)
     result: Pixels = np.rint(_area_along(wide, height)).clip(0, 255).astype(np.uint8)
     return result
 
 
-def _blocks(picture: Pixels, rows: int, columns: int) -> Pixels:
+def _blocks(image: Pixels, rows: int, columns: int) -> Pixels:
     """Means of whole blocks; those of four pixels round halves up, the others to even."""
-    height, width = picture.shape[0] // rows, picture.shape[1] // columns
-    blocks = picture.reshape(height, rows, width, columns, 3).astype(np.int64).sum(axis=(1, 3))
+    height, width = image.shape[0] // rows, image.shape[1] // columns
+    blocks = image.reshape(height, rows, width, columns, 3).astype(np.int64).sum(axis=(1, 3))
     if rows == columns == 2:
         halves_up: Pixels = ((blocks + 2) >> 2).astype(np.uint8)
         return halves_up
@@ -91,14 +91,14 @@ def _area_taps(length: int, count: int) -> tuple[npt.NDArray[np.int64], Floats]:
     return sources.clip(0, length - 1), shares.astype(np.float32)
 
 
-def _cubic(picture: Pixels, height: int, width: int) -> Pixels:
+def _cubic(image: Pixels, height: int, width: int) -> Pixels:
     cv2 = _opencv()
     if cv2 is not None:
         grown: Pixels = cv2.resize(
-            np.ascontiguousarray(picture), (width, height), interpolation=cv2.INTER_CUBIC
+            np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_CUBIC
         )
         return grown
-    return _cubic_by_numpy(picture, height, width)
+    return _cubic_by_numpy(image, height, width)
 
 
 @cache
@@ -111,8 +111,8 @@ def _opencv() -> Any:
     return cv2
 
 
-def _cubic_by_numpy(picture: Pixels, height: int, width: int) -> Pixels:
-    wide = _cubic_along(picture.astype(np.float64).swapaxes(0, 1), width).swapaxes(0, 1)
+def _cubic_by_numpy(image: Pixels, height: int, width: int) -> Pixels:
+    wide = _cubic_along(image.astype(np.float64).swapaxes(0, 1), width).swapaxes(0, 1)
     return np.clip(np.rint(_cubic_along(wide, height)), 0, 255).astype(np.uint8)
 
 

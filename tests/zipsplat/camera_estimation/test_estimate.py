@@ -239,9 +239,9 @@ def test_tensors_out_of_range_are_refused() -> None:
     good = load_image(OFFICE[0])
     torn = good.clone()
     torn[0, 3, 4] = math.nan
-    with pytest.raises(ValueError, match=r"picture 1 must have values in .*divide by 255"):
+    with pytest.raises(ValueError, match=r"image 1 must have values in .*divide by 255"):
         estimate_cameras([good, good * 255])
-    with pytest.raises(ValueError, match=r"picture 1 must have values in .*nan"):
+    with pytest.raises(ValueError, match=r"image 1 must have values in .*nan"):
         estimate_cameras([good, torn])
     with pytest.raises(TypeError, match="uint8; divide 8-bit values by 255"):
         estimate_cameras([good, (good * 255).to(torch.uint8)])
