@@ -123,13 +123,11 @@ def only_writer(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
-    except NotImplementedError:  # as on mounted buckets
-        logger.warning("%s cannot be locked; let no other process work there", folder)
     except Timeout:
         raise ValueError(
             f"another process works in {folder}; wait for its end, or choose another folder"
         ) from None
-    except (OSError, NotImplementedError):  # some network disks have no locks
+    except (OSError, NotImplementedError):  # as some network disks and mounted buckets
         logger.warning("%s cannot be locked; let no other process write there", folder)
     try:
         yield
