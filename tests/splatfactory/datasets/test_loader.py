@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from splatfactory.datasets.multiview import SampleConfig, open_shards
 from splatfactory.datasets.preprocessing import PreprocessingConfig
 from splatfactory.datasets.samplers import Split
 from splatfactory.datasets.shard_output import ShardOutput
-from tests.splatfactory.datasets.stored_scenes import ROOT, make_scene
+from tests.splatfactory.datasets.stored_scenes import ROOT
 
 SAMPLE = SampleConfig(num_target_views=2, max_pose_jump_ratio=0)
 CONFIG = LoaderConfig(batch_size=8, image_num_range=(2, 4), seed=3)
@@ -337,28 +336,3 @@ def test_impossible_requests_are_explained(make_shards):
         open_loader(directory, image_num_range=(7, 9))
     with pytest.raises(ValueError, match=r"max_views must be in \[2, 4\]"):
         open_loader(directory).set_max_views(9)
-
-
-def test_the_readme_iterates_batches_of_the_scenes_that_it_generates(tmp_path):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
-    (example,) = (block for block in blocks if "SceneLoader" in block)
-    size, num_views = (
-        int(re.search(rf"synthetic\.generate .*--{option} (\d+)", readme)[1])
-        for option in ("size", "num-views")
-    )
-    folder = tmp_path / "data" / "synthetic" / f"{size}x{size}" / "train-scenes"
-    with ShardOutput(folder, "test") as output:
-        for number in range(6):
-            output.add(make_scene(f"s{number}", num_views, size, size))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", example],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert {f"mine-s{n}" for n in range(6)} == set(re.findall(r"mine-s\d", done.stdout))

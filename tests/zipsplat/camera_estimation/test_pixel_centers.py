@@ -41,7 +41,7 @@ def test_straight_pictures_agree_with_straight_points(place: tuple[float, float]
     pytest.importorskip("pycolmap")
     lens = Lens("SIMPLE_RADIAL", WIDTH, HEIGHT, (150.0, WIDTH / 2, HEIGHT / 2, -0.03))
     pixels, pinhole = straighten(to_bytes(spot(*place)), lens)
-    wanted = straighten_points(np.float32([place]), lens, pinhole)[0]
+    wanted = straighten_points(np.array([place], np.float32), lens, pinhole)[0]
     found = center(to_image(pixels))
     np.testing.assert_allclose(found.numpy(), wanted, atol=TOLERANCE)
 
