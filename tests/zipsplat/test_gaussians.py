@@ -195,7 +195,7 @@ def test_wrong_calls() -> None:
         scene.scale(-1)
     with pytest.raises(ValueError, match="packed Gaussians"):
         Gaussians.from_packed(torch.zeros(3, 17))
-    with pytest.raises(ValueError, match=r"no zipsplat\.render plug-in named 'gl'"):
+    with pytest.raises(ValueError, match=r"no renderer named 'gl'"):
         scene.render(CAMERA, Pose.identity(), renderer="gl")
 
 
