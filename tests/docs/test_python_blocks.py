@@ -11,6 +11,8 @@ import ast
 import dataclasses
 import re
 import shutil
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,10 +59,15 @@ def needs_cuda(statement: ast.stmt) -> bool:
 
 
 def run(page: Path, statements: list[ast.stmt], given: dict[str, Any]) -> None:
-    names: dict[str, Any] = {"__name__": "page", **given}
-    for statement in statements:
-        code = compile(ast.Module([statement], []), str(page), "exec")
-        exec(code, names)
+    module = types.ModuleType("page")  # dataclasses look theirs up
+    vars(module).update(given)
+    sys.modules[module.__name__] = module
+    try:
+        for statement in statements:
+            code = compile(ast.Module([statement], []), str(page), "exec")
+            exec(code, vars(module))
+    finally:
+        del sys.modules[module.__name__]
 
 
 def pages_with(condition: Callable[[list[ast.stmt]], bool]) -> list[Any]:
@@ -103,6 +110,7 @@ def place(tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     for name, photo in zip(("a.jpg", "b.jpg", "photo.jpg"), photos, strict=False):
         shutil.copy(photo, name)
     Path("assets").symlink_to(ROOT / "assets")
+    Path("masks").mkdir()
     write_dataset(Path("house"), found_cameras().images)
     Path("data/re10k").mkdir(parents=True)
     Path("data/re10k/360x640").symlink_to(shards)
@@ -129,11 +137,11 @@ def given(place: Path, weights_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def short(refine: Callable[..., Any]) -> Callable[..., Any]:
-    def few_steps(*args: Any) -> Any:
+    def few_steps(*args: Any, **options: Any) -> Any:
         *rest, settings = (
             args if len(args) > 5 else (*args, zipsplat.refinement.RefinementSettings())
         )
-        return refine(*rest, dataclasses.replace(settings, seconds=None, steps=3))
+        return refine(*rest, dataclasses.replace(settings, seconds=None, steps=3), **options)
 
     return few_steps
 

@@ -79,13 +79,18 @@ def _grow(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("read", "reason"),
-    [(_raise, "KeyError"), (_crash, "ended by -9"), (_hang, "did not end"), (_grow, "GiB")],
+    ("read", "reason", "seconds"),
+    [
+        (_raise, "KeyError", 10),
+        (_crash, "ended by -9", 10),
+        (_hang, "did not end", 0.5),
+        (_grow, "GiB", 10),
+    ],
 )
 def test_planted_faults_are_found(
-    read: object, reason: str, monkeypatch: pytest.MonkeyPatch
+    read: object, reason: str, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(campaign, "SECONDS", 0.5)
+    monkeypatch.setattr(campaign, "SECONDS", seconds)
     reader = Reader(lambda: {"x.txt": b"0123456"}, read)  # type: ignore[arg-type]
 
     def append(data: bytes, chance: random.Random) -> bytes:

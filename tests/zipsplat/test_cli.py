@@ -125,8 +125,8 @@ def test_other_image_sizes(photos, tiny, tmp_path, capsys, size, tokens):
 
 
 def test_a_video_becomes_a_scene_and_a_film(tiny, tmp_path, capsys, monkeypatch):
-    short = functools.partial(viz.turntable, render_size=32, num_frames=6)
-    monkeypatch.setattr(viz, "turntable", short)
+    short = functools.partial(viz.turntable_frames, render_size=32, num_frames=6)
+    monkeypatch.setattr(viz, "turntable_frames", short)
     rng = np.random.default_rng(0)
     clip = tmp_path / "clip.mp4"
     write_video(clip, (rng.integers(0, 256, (32, 48, 3), dtype=np.uint8) for _ in range(9)))

@@ -61,8 +61,10 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
 
 
 def _log(values: Array) -> Array:
-    """Logarithm, rounded once, from float64: that in float32 may be off by several last digits."""
-    return np.log(values, dtype=np.float64).astype(np.float32)
+    """Logarithm with the rounding of PyTorch, so that files equal the released model's own."""
+    import torch  # takes a second, and only writing needs it
+
+    return torch.log(torch.tensor(values)).numpy()
 
 
 def read(file: BinaryIO) -> SplatArrays:

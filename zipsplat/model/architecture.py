@@ -247,6 +247,7 @@ class ZipSplatConfig:
 
 
 _BACKBONE_FIELDS = frozenset(BackboneConfig.__dataclass_fields__)
+_RELEASED_NAMES = {"encoders.dav3_encoder": "dav3"}  # as configurations of released weights say it
 _REQUIRED_BACKBONE_FIELDS = frozenset(
     {"dim", "depth", "num_heads", "out_layers", "alt_start", "qknorm_start", "rope_start"}
 )
@@ -255,6 +256,8 @@ _REQUIRED_BACKBONE_FIELDS = frozenset(
 def backbone_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `BackboneConfig` that the section `model.backbone` of a configuration sets."""
     named = {("dim" if key == "embed_dim" else key): value for key, value in given.items()}
+    if named.get("name") in _RELEASED_NAMES:
+        named["name"] = _RELEASED_NAMES[named["name"]]
     return {
         key: value for key, value in named.items() if key in _BACKBONE_FIELDS and value is not None
     }

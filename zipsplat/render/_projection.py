@@ -72,7 +72,7 @@ def project(splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) ->
         opacities = opacities * _compensation(axes_2d, safe)
     radii = _radii(covariances, opacities)
     visible = in_range & _touches_image(means, radii, opacities, viewpoints, settings)
-    visible = visible & _can_be_drawn(splats, settings.sh_degree)
+    visible = visible & _can_be_rendered(splats, settings.sh_degree)
     return Projected(means, covariances, conics, opacities, depths, radii, visible)
 
 
@@ -129,10 +129,10 @@ def _touches_image(
     return overlaps & large & opaque
 
 
-def _can_be_drawn(splats: Splats, degree: int | None) -> Tensor:
+def _can_be_rendered(splats: Splats, degree: int | None) -> Tensor:
     """Whether all used numbers of a Gaussian are finite and its quaternion is not zero, (N,).
 
-    The others are not drawn, in any mode.
+    The others are culled, in every mode.
     """
     parts = (splats.means, splats.quats, splats.scales, splats.opacities[:, None])
     is_whole = torch.cat(parts, dim=-1).isfinite().all(dim=-1) & (splats.quats != 0).any(dim=-1)

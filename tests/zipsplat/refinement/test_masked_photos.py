@@ -195,8 +195,9 @@ def test_masks_go_with_their_photos():
     assert torch.equal(chosen.masks[0], masks[2])
     assert chosen.resized(48).masks[1].shape == chosen.resized(48).images[1].shape[1:]
     problem = make_problem(posed, small_scene(), settings(hold_out=2))
-    assert torch.equal(problem.task.views[0].mask, masks[1])
-    assert torch.equal(problem.judge.views[1].mask, masks[2])
+    assert torch.equal(problem.task.views[0].mask, masks[0])
+    assert torch.equal(problem.task.views[1].mask, masks[2])
+    assert torch.equal(problem.judge.views[0].mask, masks[1])
     with pytest.raises(ValueError, match="3 images need as many masks, got 2"):
         photos.masked(masks[:2])
     with pytest.raises(ValueError, match=r"1\.png: a mask must be bool"):

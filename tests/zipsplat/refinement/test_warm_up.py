@@ -8,14 +8,14 @@ import pytest
 
 from zipsplat.refinement import warm_up
 from zipsplat.refinement.warm_up import KernelsAhead
-from zipsplat.render.cpu import compiler
+from zipsplat.render.cpu import kernel_cache
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, also for other processes."""
     folder = tmp_path / "kernels"
-    monkeypatch.setenv(compiler.CACHE_VARIABLE, str(folder))
+    monkeypatch.setenv(kernel_cache.CACHE_VARIABLE, str(folder))
     return folder
 
 

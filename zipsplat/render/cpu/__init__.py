@@ -25,7 +25,6 @@ from zipsplat.render import Rendered, RenderMode, RenderSettings, Splats, Viewpo
 from zipsplat.render._projection import finite_colors
 from zipsplat.render._rules import EXPECTED_DEPTH_ALPHA_MIN
 from zipsplat.render.cpu.pool import get_num_threads, set_num_threads
-from zipsplat.rotations import normalize_quat
 
 if TYPE_CHECKING:
     from zipsplat.render.cpu.operation import Plan
@@ -59,7 +58,7 @@ class CpuRenderer:
         _check(splats, viewpoints, settings)
         dtype = splats.means.dtype
         pose = viewpoints.world_from_camera.float()
-        quats = splats.quats if dtype == torch.float32 else normalize_quat(splats.quats)
+        quats = splats.quats if dtype == torch.float32 else _within_float32(splats.quats)
         opacities = splats.opacities
         if not settings.mode.has_color:  # else the kernels see for themselves
             opacities = _of_finite_colors(opacities, splats.sh_coeffs, settings.sh_degree)
@@ -79,8 +78,14 @@ class CpuRenderer:
         return Rendered(alpha, color, depth, contributed=masks[0], centred=masks[1])
 
 
+def _within_float32(quats: Tensor) -> Tensor:
+    """Quaternions times powers of two that bring them into the range of float32, digit for digit."""
+    _, exponents = torch.frexp(quats.detach().abs().amax(dim=-1, keepdim=True))
+    return torch.ldexp(quats, -exponents.clamp(-1000, 1000))
+
+
 def _of_finite_colors(opacities: Tensor, sh_coeffs: Tensor, degree: int | None) -> Tensor:
-    """The opacities, zero where a colour is no number: what no picture shows has no depth."""
+    """The opacities, zero where a color is NaN: what no image shows has no depth."""
     if sh_coeffs.detach().sum().isfinite():
         return opacities
     return torch.where(finite_colors(sh_coeffs, degree), opacities, torch.zeros_like(opacities))

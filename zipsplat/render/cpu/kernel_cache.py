@@ -2,7 +2,7 @@
 
 A compiled kernel is machine code, and the pickle around it is a program: whoever can write such a
 file can run what he likes. So files are read only from folders that the user owns and nobody else
-can write to, and one that is not as it was written is compiled anew.
+can write to, and one that is not as it was written is compiled again.
 """
 
 from __future__ import annotations
