@@ -329,13 +329,29 @@ def observed(place: Place, probe: Probe, overrides: tuple[str, ...]) -> Any:
     return _SEEN[key]
 
 
+WHOLE_RUNS = (
+    probes.run,
+    probes.run_with_model,
+    probes.restored,
+    probes.scores,
+    probes.published_scores,
+)
+"""Probes that take seconds for each row."""
+
+
 def test_every_option_has_a_row():
     assert options() == ROWS.keys() | FIXED.keys()
     assert sampler_options() == SAMPLER.keys() | WITHOUT_EFFECT
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch.compile itself
-@pytest.mark.parametrize("option", sorted(ROWS))
+@pytest.mark.parametrize(
+    "option",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if row.probe in WHOLE_RUNS else [])
+        for name, row in sorted(ROWS.items())
+    ],
+)
 def test_an_option_changes_something(option: str, place: Place):
     row = ROWS[option]
     if row.needs is not None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from zipsplat.render.cpu import view
-from zipsplat.render.cpu.bin import number_hits
+from zipsplat.render.cpu.bin import number_intersections
 from zipsplat.render.cpu.compiler import kernel
 from zipsplat.render.cpu.kernel_cache import KernelFiles, cache_directory, make_own_folder
 
@@ -79,19 +79,19 @@ def test_nothing_that_others_put_there_is_run(
 ) -> None:
     monkeypatch.setenv("ZIPSPLAT_KERNEL_CACHE", str(tmp_path / "kernels"))
     slots = view.Slots(*(np.zeros(4, kind) for kind in "fiiiiiii"))
-    kernel(number_hits.py_func)(slots)  # type: ignore[attr-defined]
+    kernel(number_intersections.py_func)(slots)  # type: ignore[attr-defined]
     (file,) = (tmp_path / "kernels").rglob("*.nbc")
     target = tmp_path / "made"
     hostile = pickle.dumps(Intruder(target))
     for content in (hostile, file.read_bytes()[:32] + hostile):
         file.write_bytes(content)
-        assert kernel(number_hits.py_func)(slots) == (0, 0)  # type: ignore[attr-defined]
+        assert kernel(number_intersections.py_func)(slots) == (0, 0)  # type: ignore[attr-defined]
         assert not target.exists()
     file.parent.chmod(0o777)
     planted = list(file.parent.iterdir())
     for path in planted:
         path.write_bytes(hostile)
-    assert kernel(number_hits.py_func)(slots) == (0, 0)  # type: ignore[attr-defined]
+    assert kernel(number_intersections.py_func)(slots) == (0, 0)  # type: ignore[attr-defined]
     assert not target.exists()
 
 

@@ -79,7 +79,7 @@ class CpuRenderer:
 
 
 def _within_float32(quats: Tensor) -> Tensor:
-    """Quaternions times powers of two that bring them into the range of float32, digit for digit."""
+    """Quaternions times powers of two, which bring them into the range of float32 exactly."""
     _, exponents = torch.frexp(quats.detach().abs().amax(dim=-1, keepdim=True))
     return torch.ldexp(quats, -exponents.clamp(-1000, 1000))
 

@@ -549,7 +549,7 @@ def test_damaged_photos_without_poses_are_left_out_with_a_note(
         assert len(files) == len(focals) == 3
         return Capture(tuple(Photo(file, lens, np.eye(4)) for file in files))
 
-    monkeypatch.setattr(convert, "_estimated", lambda files, focals, _: solved(files, focals))
+    monkeypatch.setattr(convert, "_estimated", lambda files, focals, *_: solved(files, focals))
     assert convert.main([str(folder), "--output-dir", str(tmp_path / "out")]) == 0
     assert "left out 2.png" in capsys.readouterr().err
     stored = ShardStore(tmp_path / "out" / "test-scenes").read(0)
