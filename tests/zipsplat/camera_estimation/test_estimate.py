@@ -150,6 +150,7 @@ def with_traffic(share: float) -> list[Tensor]:
     return views
 
 
+@pytest.mark.slow  # two searches
 def test_traffic_is_left_out_of_account_or_said(office: CameraEstimate) -> None:
     estimate = estimate_cameras(with_traffic(0.1), num_threads=1)
     assert len(estimate.images) == len(OFFICE)
