@@ -126,6 +126,7 @@ def test_the_small_backbone_is_chosen_by_its_group(place: Path):
     assert (place / "outputs/training/zipsplat-da3s/checkpoint_last.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_training_by_torchrun_writes_for_tensorboard(place: Path):
     pytest.importorskip("tensorboard")
     command = (

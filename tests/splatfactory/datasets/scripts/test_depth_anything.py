@@ -134,6 +134,7 @@ extract_depth.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_the_command_in_this_environment_and_killed(tmp_path: Path) -> None:
     """Weights of the golden rule, generated shards; a killed run ends with the same bytes."""
     weights = write_tiny(tmp_path / "tiny.safetensors", "nested")
