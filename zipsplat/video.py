@@ -103,44 +103,19 @@ def load_video(
         FileNotFoundError: there is no such file.
         ValueError: there is no video in the file, it is damaged, or a number is out of range.
     """
-    frames = numbered_frames(
-        path,
-        num_frames,
-        stride,
-        max_side=max_side,
-        min_side=min_side,
-        background=background,
-        skip_bad=skip_bad,
-        report=report,
-    )
-    return list(frames.values())
-
-
-def numbered_frames(
-    path: str | Path,
-    num_frames: int = 8,
-    stride: int | None = None,
-    *,
-    max_side: int | None = None,
-    min_side: int | None = None,
-    background: Background = "white",
-    skip_bad: bool = False,
-    report: Report | None = None,
-) -> dict[int, Tensor]:
-    """Frames of a clip by their numbers, counted from 0; arguments and errors as `load_video`."""
     _positive("num_frames", num_frames)
     if max_side is not None:
         _positive("max_side", max_side)
     clip = _Clip(Path(path), max_side, skip_bad, report, min_side, background_color(background))
-    expected = clip.count_packets()
-    wanted = frame_indices(expected, num_frames, stride)
-    frames, count = clip.decode(wanted, expected)
-    exact = frame_indices(count, num_frames, stride)
-    if exact != wanted:  # packets and shown frames differ: field-coded video, edit lists
-        frames, _ = clip.decode(exact, count)
-    if not frames:
-        raise ValueError(f"{path}: every frame is damaged")
-    return clip.pictures(frames)
+    return list(clip.evenly_spaced(num_frames, stride).values())
+
+
+def numbered_frames(
+    path: str | Path, num_frames: int, *, max_side: int | None = None
+) -> dict[int, Tensor]:
+    """Evenly spaced frames by their numbers, counted from 0; otherwise as `load_video`."""
+    _positive("num_frames", num_frames)
+    return _Clip(Path(path), max_side).evenly_spaced(num_frames)
 
 
 def frames_at(
@@ -324,6 +299,22 @@ class _Clip:
                 " uses what is there"
             )
         return count
+
+    def evenly_spaced(self, num_frames: int, stride: int | None = None) -> dict[int, Tensor]:
+        """Frames by their numbers, as `frame_indices` chooses them.
+
+        Raises:
+            ValueError: the video is damaged (unless `skip_bad`), or every frame is.
+        """
+        expected = self.count_packets()
+        wanted = frame_indices(expected, num_frames, stride)
+        frames, count = self.decode(wanted, expected)
+        exact = frame_indices(count, num_frames, stride)
+        if exact != wanted:  # packets and shown frames differ: field-coded video, edit lists
+            frames, _ = self.decode(exact, count)
+        if not frames:
+            raise ValueError(f"{self.path}: every frame is damaged")
+        return self.pictures(frames)
 
     def pictures(self, frames: dict[int, np.ndarray]) -> dict[int, Tensor]:
         """Decoded frames as pictures (3, H, W) in [0, 1]; says if they were tone mapped."""
