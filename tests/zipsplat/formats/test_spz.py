@@ -157,3 +157,14 @@ def test_version_4_without_zstandard_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(ImportError, match=r"zipsplat\[spz4\]"):
         read(data)
+
+
+def test_harmonics_are_rounded_to_the_nearest_step():
+    """Against the rule itself in float64: to 1/128, then to multiples of 8 or 16 around 128."""
+    values = np.concatenate((np.arange(-1.25, 1.25, 1 / 512), [-1e30, -9, 9, 1e30]))
+    rest = np.repeat(values.astype(np.float32)[:, None, None], 15, axis=1).repeat(3, axis=2)
+    fine = np.rint(np.float64(rest) * 128) + 128
+    step = np.where(np.arange(15) < 3, 8, 16)[:, None]
+    wanted = (np.floor(fine / step + 0.5) * step).clip(0, 255).astype(np.uint8)
+    packed = spz._pack_harmonics(rest)
+    np.testing.assert_array_equal(packed.reshape(wanted.shape), wanted)
