@@ -1,0 +1,57 @@
+"""Seconds for a film, by the frames rendered at once and by x264's preset, in turns in one run.
+
+python benchmarks/films.py SCENE [--frames 90] [--threads 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+from zipsplat import Gaussians, video, viz
+from zipsplat.render.cpu import set_num_threads
+
+CHUNKS, PRESETS, ROUNDS = (16, 4), ("medium", "veryfast"), 3
+
+
+def main() -> None:
+    """Print a row for each way."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scene", type=Path)
+    parser.add_argument("--frames", type=int, default=90)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    set_num_threads(options.threads)
+    scene = Gaussians.load(options.scene)
+    ways = list(itertools.product(CHUNKS, PRESETS))
+    film(scene, 8, *ways[-1])  # compiles
+    found = [[film(scene, options.frames, *way) for way in ways] for _ in range(ROUNDS)]
+    print(
+        f"{scene.num_gaussians} Gaussians, {options.frames} frames of 512 x 512, best of {ROUNDS}"
+    )
+    print("| frames at once | preset | CPU s | s by the clock | bytes |\n|---|---|---|---|---|")
+    for (chunk, preset), rounds in zip(ways, zip(*found, strict=True), strict=True):
+        cpu, wall, size = (min(values) for values in zip(*rounds, strict=True))
+        print(f"| {chunk} | {preset} | {cpu:.2f} | {wall:.2f} | {size} |")
+
+
+def film(scene: Gaussians, num_frames: int, chunk: int, preset: str) -> tuple[float, float, int]:
+    """CPU seconds, seconds by the clock, and bytes of the file."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict(video._X264, {"preset": preset}),
+    ):
+        path = Path(folder) / "film.mp4"
+        cpu, wall = time.process_time(), time.perf_counter()
+        frames = viz.turntable_frames(scene, num_frames=num_frames, look=viz.Look(chunk=chunk))
+        viz.save_video(frames, path)
+        spent = time.process_time() - cpu, time.perf_counter() - wall
+        return *spent, path.stat().st_size
+
+
+if __name__ == "__main__":
+    main()
