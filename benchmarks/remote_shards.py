@@ -4,6 +4,7 @@
 
 The same shards are read from a folder and from a plain HTTP server in another process, which waits
 before each answer and fails some requests: half by status 503, half by breaking off in the middle.
+The server has the last core for itself; both loaders have the others (Linux).
 Nothing is kept on the disk. Whole epochs of both sides take turns, after one that is not counted;
 views per second are wall-clock, from the first request for a batch to the end of the epoch, and
 the ratio is the median of the rounds' ratios. CPU times are those of the loader's processes,
@@ -46,14 +47,25 @@ def run_server(folder: Path, behaviour: Behaviour, pipe: Connection) -> None:
             pipe.send((behaviour.bytes_sent, len(behaviour.requests), failed))
 
 
+def separate_cores(server_pid: int | None) -> None:
+    """Give the server the last core and both loaders the others, so that they do not compete."""
+    if server_pid is None or not hasattr(os, "sched_setaffinity"):
+        return
+    *others, last = sorted(os.sched_getaffinity(0))
+    if others:
+        os.sched_setaffinity(server_pid, {last})
+        os.sched_setaffinity(0, others)
+
+
 @contextmanager
 def server(folder: Path, behaviour: Behaviour) -> Iterator[tuple[str, Connection]]:
-    """A server in a process of its own."""
+    """A server in a process of its own, on a core of its own where Linux lets us choose."""
     here, there = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(
         target=run_server, args=(folder, behaviour, there)
     )
     process.start()
+    separate_cores(process.pid)
     try:
         yield here.recv(), here
     finally:
