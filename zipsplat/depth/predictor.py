@@ -17,6 +17,7 @@ from zipsplat import weights as weights_files
 from zipsplat.camera import Camera
 from zipsplat.depth.preprocess import DepthInputs, DepthPreprocessor
 from zipsplat.devices import choose_device, choose_dtype
+from zipsplat.float32_products import fastest, width_of
 from zipsplat.model.depth_layout import depth_network_from_tensors
 from zipsplat.model.depth_network import DepthMaps, DepthPredictor
 from zipsplat.model.priors import Priors
@@ -63,14 +64,15 @@ class DepthAnything(nn.Module):
         weights: a name ("da3-small", see `zipsplat.weights.names`), a path, an http(s) address, or
             a Hugging Face repository "organisation/repository". The network is read from it.
         device: where to compute: "auto" takes CUDA, else MPS (untested), else the CPU.
-        dtype: of the transformer: "float32", "bfloat16", or "auto": bfloat16 on CUDA devices that
-            have it, else float32. Heads and cameras are computed in float32.
+        dtype: of the transformer: "float32", "bfloat16", or "auto", see
+            `zipsplat.devices.choose_dtype`. Heads and cameras are computed in float32.
         image_size: long side in pixels that pictures are resampled to, their shape kept; or
             (height, width), to which they are cropped. Multiples of 14.
 
     Attributes:
         model: the network.
         preprocessor: brings pictures to the network's input size.
+        width: D of the network.
     """
 
     def __init__(
@@ -110,7 +112,8 @@ class DepthAnything(nn.Module):
         super().__init__()
         where = choose_device(device)
         self.preprocessor = DepthPreprocessor(image_size, network.patch_size)
-        self.model = network.set_precision(choose_dtype(dtype, where)).to(where)
+        self.width = width_of(network)
+        self.model = network.set_precision(choose_dtype(dtype, where, self.width)).to(where)
         self.eval()
 
     @property
@@ -153,7 +156,8 @@ class DepthAnything(nn.Module):
                 )
             seen = seen_from_first(inputs.poses)
             priors = Priors.from_transforms(inputs.cameras, seen)[None].to(self.device)
-        maps = self.model(inputs.images[None].to(self.device), priors)
+        with fastest(self.width, self.device):
+            maps = self.model(inputs.images[None].to(self.device), priors)
         return _aligned(maps, inputs) if priors is not None else _as_predicted(maps, inputs)
 
 
