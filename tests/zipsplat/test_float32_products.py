@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zipsplat import float32_products
+from tests.zipsplat.tiny_network import tiny_network
+from zipsplat import ZipSplat, float32_products
+from zipsplat.devices import choose_dtype
 from zipsplat.float32_products import EXACT, SWITCH, decide, fastest, is_active, width_of
+from zipsplat.model.layers import SHORT_SEQUENCE, SelfAttention
 
 CPU = torch.device("cpu")
 SETTING = torch.backends.mkldnn.matmul
@@ -181,3 +184,66 @@ def test_the_width_is_that_of_the_blocks() -> None:
     assert width_of(nn.Sequential(block, nn.Linear(64, 64), nn.Linear(3, 7))) == 32
     assert width_of(nn.Identity()) == 0
     assert width_of(None) == 0
+
+
+class Asked(nn.Module):
+    """Keeps what the setting was while a network encodes and decodes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[bool] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(is_active())
+        return x
+
+
+def test_the_predictors_use_it(faster: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(float32_products, "LEAST_WIDTH", 32)
+    network, asked = tiny_network(), Asked()
+    network.color_embed = nn.Sequential(network.color_embed, asked)
+    network.gaussian_head.register_forward_pre_hook(lambda *_: asked.seen.append(is_active()))
+    model = ZipSplat.from_network(network, device="cpu", dtype="float32", image_size=28)
+    model(torch.rand(2, 3, 28, 28))
+    assert asked.seen == [True, True]
+    assert set(faster) == {model.width} == {32}
+
+
+@pytest.mark.parametrize("num_tokens", [100, 1100])
+def test_attention_of_many_tokens_in_bfloat16_goes_through_float32(
+    faster: list[int], num_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.dtype] = []
+    attention = functional.scaled_dot_product_attention
+
+    def watched(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        seen.append(q.dtype)
+        assert q.dtype == k.dtype == v.dtype
+        return attention(q, k, v)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", watched)
+    torch.manual_seed(0)
+    layer = SelfAttention(32, 2, qk_norm=True).to(torch.bfloat16)
+    tokens = torch.randn(1, num_tokens, 32, dtype=torch.bfloat16)
+    with torch.no_grad():
+        plain = layer(tokens)
+        with fastest(384, CPU):
+            fast = layer(tokens)
+    is_long = num_tokens > SHORT_SEQUENCE
+    assert seen == [torch.bfloat16, torch.float32 if is_long else torch.bfloat16]
+    assert fast.dtype == torch.bfloat16
+    assert (fast.float() - plain.float()).norm() <= 0.01 * plain.float().norm()
+
+
+@pytest.mark.parametrize(("has", "width", "dtype"), [
+    (True, 768, torch.bfloat16), (True, 1536, torch.bfloat16), (True, 384, torch.float32),
+    (False, 1536, torch.float32),
+])  # fmt: skip
+@pytest.mark.parametrize("instructions", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
+def test_large_networks_use_bfloat16_where_the_cpu_has_it(
+    has: bool, width: int, dtype: torch.dtype, instructions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: has and name == instructions)
+    assert choose_dtype("auto", CPU, width) == dtype
+    assert choose_dtype("float32", CPU, width) == torch.float32

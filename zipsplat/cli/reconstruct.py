@@ -43,6 +43,7 @@ from zipsplat.cli.refining import (
     settings_of,
 )
 from zipsplat.cli.scene_files import BLACK, check_scene_file, write_scene
+from zipsplat.command_line import add_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,6 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f" {RELEASED}; with --refine {SMALL}, which comes with this package)",
     )
     add_device(parser)
+    add_dtype(parser)
     parser.add_argument(
         "--image-size",
         type=_image_size,
@@ -282,7 +284,7 @@ def _load_network(options: argparse.Namespace, first: Tensor) -> ZipSplat:
     size = options.image_size
     if size == KEEP:
         size = aspect_size(first.shape[-2], first.shape[-1])
-    return ZipSplat(weights=options.weights, device=options.device, image_size=size)
+    return ZipSplat(options.weights, options.device, options.dtype, size)
 
 
 def _reconstruct(

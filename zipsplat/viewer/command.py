@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zipsplat.command_line import CommandParser
+from zipsplat.command_line import CommandParser, add_dtype
 from zipsplat.terminal import EXPECTED_ERRORS, PrintableFormatter, error_line
 from zipsplat.viewer.guard import is_loopback
 
@@ -91,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
         " scene the default is a cameras.json beside it",
     )
     out.add_argument("--device", default="auto", help="where to compute: auto, cpu or cuda")
+    add_dtype(out)
     out.add_argument(
         "--port", type=_port, help=f"default: {DEFAULT_PORT} or the next free one; 0: any"
     )
@@ -146,7 +147,7 @@ def _viewer(arguments: argparse.Namespace, server: viser.ViserServer) -> Viewer:
     device, size = choose_device(arguments.device), arguments.image_size
 
     def load_model() -> ZipSplat:
-        return ZipSplat(arguments.weights, device=device, image_size=size)
+        return ZipSplat(arguments.weights, device, arguments.dtype, size)
 
     options = Options(
         name=_name(arguments.input),
