@@ -124,7 +124,7 @@ def decide(
     Returns:
         Whether the second path is faster by `LEAST_GAIN`, with errors up to `MOST_ERROR`.
     """
-    tokens, weight = _operands(width)
+    tokens, weight = operands(width)
     seconds: dict[str, list[float]] = {"ieee": [], _ONEDNN: []}
     results: dict[str, Tensor] = {}
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
@@ -139,7 +139,7 @@ def decide(
     return _relative_error(results[_ONEDNN], tokens, weight) <= MOST_ERROR
 
 
-def _operands(width: int) -> tuple[Tensor, Tensor]:
+def operands(width: int) -> tuple[Tensor, Tensor]:
     """Tokens (rows, D) and a weight (3 D, D) of about `_FLOP`, always the same."""
     rows = int(min(_MOST_ROWS, max(_LEAST_ROWS, _FLOP / (6 * width**2))))
     generator = torch.Generator().manual_seed(0)

@@ -47,16 +47,14 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 def _describe(path: Path, console: Console) -> dict[str, Any]:
     """What is in the file; its kind is told by the content, or else by the suffix."""
-    from zipsplat.media_kinds import PICTURE, VIDEO, kind_of
+    from zipsplat.media_kinds import CHECKPOINT_SUFFIXES, PICTURE, VIDEO, kind_of
     from zipsplat.scene_files import is_scene_file
 
     if path.suffix.lower() == ".json":
         return _cameras(path)
     if is_scene_file(path):
         return _scene(path)
-    from zipsplat.weights import SUFFIXES  # imports PyTorch, which scenes do not need
-
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in CHECKPOINT_SUFFIXES:
         return _checkpoint(path)
     kind = kind_of(path)
     if kind == VIDEO:
