@@ -1,8 +1,8 @@
 """Where in a shard each picture lies: the sidecar index that makes single frames readable.
 
 The index of `shard-000000.tar` is `shard-000000.offsets.npz` beside it, or in the cache directory
-where the shard's own is read-only. It is built by one pass over the tar headers, and built anew
-when size or modification time of the shard have changed.
+where the shard's own is read-only; where both are, it is not kept. It is built by one pass over the
+tar headers, and built anew when size or modification time of the shard have changed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import tarfile
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from splatfactory.datasets.shards import split_member
 from zipsplat.bounded import open_zip, parse_json
 from zipsplat.files import write_atomically
 
+logger = logging.getLogger(__name__)
 VERSION = 1
 MAX_META_BYTES = 1 << 20
 
@@ -96,12 +98,15 @@ def load(shard: Path) -> ShardOffsets:
 
 
 def build(shard: Path) -> ShardOffsets:
-    """Scan a shard and leave the index beside it, or in the cache directory."""
+    """Scan a shard and leave the index beside it, in the cache directory, or nowhere."""
     index = scan(shard)
-    try:
-        _write(_sidecar(shard), shard, index)
-    except OSError:
-        _write(_cached_sidecar(shard), shard, index)
+    for sidecar in (_sidecar(shard), _cached_sidecar(shard)):
+        try:
+            _write(sidecar, shard, index)
+        except OSError as error:
+            logger.debug("no index of %s is kept in %s: %s", shard, sidecar.parent, error)
+        else:
+            break
     return index
 
 

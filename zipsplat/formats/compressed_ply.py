@@ -208,6 +208,7 @@ def _unpack_rotations(words: Words) -> NDArray[np.float32]:
     return from_smallest_three((words >> np.uint32(30)).astype(np.int64), rest).astype(np.float32)
 
 
+@np.errstate(over="ignore")  # colours beyond every byte are clamped
 def _pack_harmonics(rest: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Harmonics (N, S - 1, 3) as bytes, channel by channel (N, 3 (S - 1))."""
     num, width = len(rest), 3 * rest.shape[1]

@@ -139,6 +139,7 @@ def _packed(splats: SplatArrays) -> tuple[list[_Array], int]:
     return arrays, bits
 
 
+@np.errstate(over="ignore")  # colours beyond every byte are clamped
 def _packed_rows(splats: SplatArrays, bits: int) -> list[_Array]:
     """The arrays of a file for some of its rows."""
     # Repetitions are worth looking for among neighbours' positions and colours only; the other
