@@ -14,6 +14,7 @@ COPIES = (
     ("splatfactory/pyproject.toml", "repository", r'^(Repository = ")(.*)(")$'),
     ("CITATION.cff", "repository", r'^(repository-code: ")(.*)(")$'),
     ("CODE_OF_CONDUCT.md", "contact", r"(Write to <)([^>]*)(>)"),
+    ("SECURITY.md", "contact", r"(write to <)([^>]*)(>)"),
 )
 
 
