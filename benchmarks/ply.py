@@ -1,8 +1,8 @@
-"""Saving and loading a .ply against building one Python tuple per Gaussian.
+"""Saving and loading a .ply against one Python tuple per Gaussian.
 
     python benchmarks/ply.py [--num 250000]
 
-Prints CPU seconds of both ways, measured in turns in one run, and their ratios.
+Prints CPU seconds of both, interleaved in one run, and their ratios.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from zipsplat.formats.ply import property_names
 
 
 def make_scene(num: int) -> Gaussians:
-    """Random numbers in the ranges of a scene."""
+    """Random Gaussians with plausible value ranges."""
     generator = torch.Generator().manual_seed(0)
     packed = torch.rand(num, 23, generator=generator)
     return Gaussians.from_packed(packed)
 
 
 def save_by_tuples(scene: Gaussians, path: Path) -> None:
-    """The straightforward way: a tuple of numbers per Gaussian, packed one after the other."""
+    """The straightforward way: one tuple of numbers per Gaussian, packed one by one."""
     names = property_names(4)
     record = struct.Struct(f"<{len(names)}f")
     header = "\n".join(
@@ -50,7 +50,7 @@ def save_by_tuples(scene: Gaussians, path: Path) -> None:
 
 
 def load_by_tuples(path: Path) -> Gaussians:
-    """The same way back."""
+    """Read the file back one tuple at a time."""
     data = path.read_bytes()
     body = data[data.index(b"end_header\n") + 11 :]
     rows = []
@@ -63,7 +63,7 @@ def load_by_tuples(path: Path) -> Gaussians:
 
 
 def best_of(function: Callable[[], object], repeats: int = 3) -> float:
-    """Smallest CPU time of a call, in seconds."""
+    """Minimum CPU time of a call, in seconds."""
     times = []
     for _ in range(repeats):
         start = time.process_time()
