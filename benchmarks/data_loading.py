@@ -34,7 +34,7 @@ from splatfactory.datasets import depth_codec, samplers
 from splatfactory.datasets.batch import Batch
 from splatfactory.datasets.multiview import MultiviewDataset, SampleConfig
 from splatfactory.datasets.preprocessing import PreprocessingConfig
-from splatfactory.datasets.samplers import Choice, Dice, Request, Split
+from splatfactory.datasets.samplers import Choice, Request, Rng, Split
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene, split_member
 from splatfactory.datasets.store import ShardStore
@@ -135,7 +135,7 @@ class PlainLoader:
         for number, (key, parts) in enumerate(self.scenes()):
             T = json.loads(parts["meta.json", -1])["num_views"]
             request = Request(key, T, num_context, TARGETS)
-            choice = self.sampler.sample(request, Dice.seeded(number))
+            choice = self.sampler.sample(request, Rng.seeded(number))
             yield self.sample(parts, choice)
 
     def sample(self, parts: dict[tuple[str, int], bytes], choice: Choice) -> dict[str, Tensor]:

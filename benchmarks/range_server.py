@@ -32,7 +32,7 @@ class Behaviour:
     has_etags: bool = True
     requests: list[tuple[str, str, int]] = field(default_factory=list)
     bytes_sent: int = 0
-    dice: random.Random = field(default_factory=lambda: random.Random(0))
+    rng: random.Random = field(default_factory=lambda: random.Random(0))
 
     def data_requests(self) -> list[tuple[str, str, int]]:
         """Range requests only."""
@@ -47,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         time.sleep(self.behaviour.latency)
-        chance = self.behaviour.dice.random() / max(self.behaviour.error_rate, 1e-9)
+        chance = self.behaviour.rng.random() / max(self.behaviour.error_rate, 1e-9)
         file = self.folder / self.path.lstrip("/")
         if chance < 0.5:
             self._answer(503, b"")

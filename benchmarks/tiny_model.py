@@ -37,7 +37,7 @@ from splatfactory.eval import indices, run
 from splatfactory.metrics import psnr, ssim
 from splatfactory.models import build_model
 from splatfactory.training.checkpoints import export
-from splatfactory.training.drawing import draw
+from splatfactory.training.drawing import render_views
 from splatfactory.training.surface import surface_of_tokens
 from zipsplat import ZipSplat
 from zipsplat.gaussians import Gaussians
@@ -152,7 +152,7 @@ def score(views: int, num_scenes: int, predict: Callable[[Views], Gaussians]) ->
         scene = dataset.load(number, 1, 1.0, 0)
         gaussians = predict(scene.context[None].as_float())
         targets = scene.target[None].as_float()
-        shown = draw(gaussians, targets, renderer)[0].color
+        shown = render_views(gaussians, targets, renderer)[0].color
         metrics = [float(metric(targets.rgb[0], shown[0]).mean()) for metric in (psnr, ssim)]
         scores.append([gaussians.num_gaussians, *metrics])
     return np.array(scores)

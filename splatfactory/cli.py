@@ -58,7 +58,7 @@ DATA_COMMANDS = {
     "download-mipnerf360": Command(f"{SCRIPTS}.mipnerf360.download", "download Mip-NeRF 360"),
     "extract-depth": Command(f"{SCRIPTS}.extract_depth", "add depth by Depth Anything 3"),
     "describe": Command(f"{SCRIPTS}.describe", "what a shard folder holds; --check reads it all"),
-    "repack": Command(f"{SCRIPTS}.repack", "write shards anew, e.g. smaller or shuffled"),
+    "repack": Command(f"{SCRIPTS}.repack", "write shards again, e.g. smaller or shuffled"),
     "resize": Command(f"{SCRIPTS}.resize", "resize the images of a shard folder"),
 }
 

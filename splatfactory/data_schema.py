@@ -47,7 +47,7 @@ class ScaleRule(str, Enum):
 
 @dataclass
 class PreprocessingConfig:
-    """Picture sizes of training and evaluation."""
+    """Image sizes of training and evaluation."""
 
     resize: int | None = option(252, "long side in pixels; null: as stored")
     edge_divisible_by: int | None = option(14, "crop sides to multiples of this; null: do not")
@@ -70,7 +70,7 @@ class SampleConfig:
 
     num_target_views: int = option(4, "target views per scene")
     preprocessing: PreprocessingConfig = section(
-        lambda: PreprocessingConfig(None, None), "picture sizes"
+        lambda: PreprocessingConfig(None, None), "image sizes"
     )
     augmentations: str = option("identity", "identity or strong colour changes, in training")
     mirror_probability: float = option(0.0, "share of training scenes that are mirrored")
@@ -116,7 +116,7 @@ class LoaderConfig:
 
     batch_size: int = option(1, "context images per step, over all processes")
     image_num_range: tuple[int, int] = option((2, 24), "fewest and most context views")
-    aspect_ratio_range: tuple[float, float] = option((1.0, 1.0), "width / height of the pictures")
+    aspect_ratio_range: tuple[float, float] = option((1.0, 1.0), "width / height of the images")
     num_workers: int = option(0, "loader processes per rank; 0: load in the training process")
     prefetch_factor: int = option(2, "batches each loader process prepares ahead")
     seed: int = option(0, "seed of shuffling and view choice")
@@ -186,7 +186,7 @@ class DataConfig(SampleConfig, LoaderConfig):
     val_batch_size: int = option(1, "context images per validation batch")
     val_scenes: int = option(32, "training scenes held out for validation")
     num_workers: int = option(8, "loader processes per rank; 0: load in the training process")
-    preprocessing: PreprocessingConfig = section(PreprocessingConfig, "picture sizes")
+    preprocessing: PreprocessingConfig = section(PreprocessingConfig, "image sizes")
 
     def __post_init__(self) -> None:
         """Check the values."""

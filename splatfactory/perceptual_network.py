@@ -1,4 +1,4 @@
-"""LPIPS: how different two pictures look to a network trained to see.
+"""LPIPS: how different two images look to a network trained to see.
 
 The VGG-16 trunk and the linear heads come from their public weight files, so neither torchvision
 nor the `lpips` package is needed. There is no dropout: the published network uses it only while
@@ -100,10 +100,10 @@ class PerceptualNetwork(nn.Module):
         return levels
 
     def distance(self, first: list[Tensor], second: list[Tensor]) -> Tensor:
-        """LPIPS from two results of `features`; a fixed picture need be looked at only once.
+        """LPIPS from two results of `features`; a fixed image need be looked at only once.
 
         Returns:
-            (B,) distances, 0 for equal pictures.
+            (B,) distances, 0 for equal images.
         """
         total = first[0].new_zeros(())
         for level, (a, b) in enumerate(zip(first, second, strict=True)):
@@ -113,7 +113,7 @@ class PerceptualNetwork(nn.Module):
         return total
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """LPIPS of two batches of pictures.
+        """LPIPS of two batches of images.
 
         Args:
             first: (B, 3, H, W) in [0, 1].
@@ -129,7 +129,7 @@ class PerceptualNetwork(nn.Module):
             )
         if min(first.shape[-2:]) < 16:
             raise ValueError(
-                f"LPIPS needs pictures of at least 16 × 16 pixels, got {tuple(first.shape[-2:])}"
+                f"LPIPS needs images of at least 16 × 16 pixels, got {tuple(first.shape[-2:])}"
             )
         return self.distance(self.features(first), self.features(second))
 

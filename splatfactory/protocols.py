@@ -37,7 +37,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class RenderedViews:
     """Renderings of a batch of scenes, by the views they belong to.
 
     Attributes:
@@ -71,9 +71,9 @@ class Supervision:
 
     Attributes:
         gaussians: (B, N).
-        activated: (B, N) bool, Gaussians that the pictures already constrain.
-        drawn: Renderings of the supervised views.
-        views: The true pictures, depths, cameras and poses of the same views.
+        activated: (B, N) bool, Gaussians that the images already constrain.
+        rendered: Renderings of the supervised views.
+        views: The true images, depths, cameras and poses of the same views.
         surface: (B, N, 3) where the part of a context view that a Gaussian came from lies in
             space, NaN where that is unknown; None if not asked for.
         match_logits: (B, V, R, N, N + 1) of the network's matches between the context views.
@@ -82,7 +82,7 @@ class Supervision:
 
     gaussians: Gaussians
     activated: Tensor
-    drawn: Drawn
+    rendered: RenderedViews
     views: Views
     surface: Tensor | None = None
     match_logits: Tensor | None = None

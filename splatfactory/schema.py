@@ -25,7 +25,7 @@ class Precision(str, Enum):
 
 
 class ActivatedRule(str, Enum):
-    """Which Gaussians count as constrained by the pictures."""
+    """Which Gaussians count as constrained by the images."""
 
     centred = "centred"
     contributed = "contributed"
@@ -126,7 +126,7 @@ class ModelConfig:
     backbone: BackboneConfig = section(BackboneConfig, "image encoder")
     gaussian_head: HeadConfig = section(HeadConfig, "Gaussian head and losses")
     knn: KnnConfig = section(KnnConfig, "token selection")
-    img_size: int = option(252, "picture side in pixels")
+    img_size: int = option(252, "image side in pixels")
     gaussians_per_prototype: int = option(32, "Gaussians per scene token")
     clustering_layer: int = option(0, "feature layer the tokens are chosen on, 0 is the deepest")
     scene_init_layer: int = option(0, "feature layer scene tokens start from")
@@ -134,14 +134,14 @@ class ModelConfig:
     color_heads: int | None = option(None, "heads of the colour branch; null: width / 64")
     mlp_ratio: float = option(4.0, "hidden width of the fusion MLPs over embed_dim")
     relief_init: bool = option(
-        False, "start as pictures in front of the first camera; for small models without weights"
+        False, "start as images in front of the first camera; for small models without weights"
     )
     fuse_layer_scale: float = option(0.01, "initial layer scale of the fusion blocks")
     query_sample_ratio: list[float] = option([0.5, 1.0], "kept share of tokens in training")
     query_ratio_schedule: float = option(0.5, "share of training that lowers the minimum ratio")
     query_scale_with_views: float = option(0.5, "minimum ratio falls with (2 / views) ** this")
     token_selection_mode: str = option("kmeans", "kmeans, stride or random")
-    with_color_skip: bool = option(True, "feed picture colours to the head")
+    with_color_skip: bool = option(True, "feed image colours to the head")
     color_skip_dim: int = option(128, "width of the colour branch")
     prior_probability: float = option(0.2, "chance of a step to see camera priors")
     eval_use_priors: bool = option(False, "feed true context cameras in evaluation")

@@ -103,7 +103,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changed options")
     parser.add_argument("--conf", help="name of a shipped configuration, or a YAML file")
     parser.add_argument("--restore", action="store_true", help="continue the run")
-    parser.add_argument("--overwrite", action="store_true", help="begin anew; the old is kept")
+    parser.add_argument("--overwrite", action="store_true", help="begin again; the old is kept")
     parser.add_argument("--distributed", action="store_true", help="insist on being in torchrun")
     parser.add_argument(
         "--dry-run", type=int, metavar="GPUS", default=0,
@@ -275,7 +275,7 @@ def _wanted(options: argparse.Namespace, folder: Path) -> tuple[Request, Config,
     if request.conf is None and not is_restored:
         raise ConfigError("--conf is missing; name a configuration, e.g. --conf zipsplat")
     groups, _ = split_overrides(options.overrides)
-    # A restored configuration holds the other run's model already, unless it is composed anew.
+    # A restored configuration holds the other run's model already, unless it is composed again.
     if options.conf or groups or not is_restored:
         config = _with_reloaded_model(request, config)
     _check(config)

@@ -1,6 +1,6 @@
-"""Random colour changes of training pictures; shapes and places stay.
+"""Random colour changes of training images; shapes and places stay.
 
-`identity` leaves pictures alone. `strong` is a chain in which every step happens with its own
+`identity` leaves images alone. `strong` is a chain in which every step happens with its own
 probability, after the public training recipe of ZipSplat: channel gains, noise, blur, local
 contrast or sharpening, brightness, gamma, hue and saturation, tone curve, soft shade. It needs
 OpenCV.
@@ -36,7 +36,7 @@ def build(name: str) -> Augmentation | None:
 
 
 def strong(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Change the colours of a picture (H, W, 3) at random."""
+    """Change the colours of an image (H, W, 3) at random."""
     if rng.random() >= _TOTAL_PROBABILITY:
         return image
     for probability, step in _STEPS:

@@ -16,14 +16,14 @@ from zipsplat.pose import Pose
 
 @dataclass(frozen=True)
 class Views:
-    """Pictures of scenes with everything known about them; leading dimensions are batch.
+    """Images of scenes with everything known about them; leading dimensions are batch.
 
     Indexing counts batch dimensions: `views[0]` is the first scene of (B, V) views.
 
     Attributes:
         images: (..., 3, H, W) uint8 as loaded, or floating point in [0, 1]; `rgb` is always the
             latter.
-        cameras: (...) intrinsics of these pictures, pixels.
+        cameras: (...) intrinsics of these images, pixels.
         poses: (...) camera-to-world, in the frame and scale of the scene.
         depths: (..., H, W) float32 z depth in scene units, −1 where it is unknown.
         near: (...) nearest depth worth drawing, scene units.
@@ -42,7 +42,7 @@ class Views:
     masks: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Check that the fields belong to one set of pictures."""
+        """Check that the fields belong to one set of images."""
         shape, size = self.images.shape[:-3], self.images.shape[-2:]
         if self.images.ndim < 3 or self.images.shape[-3] != 3:
             raise ValueError(f"images must be (..., 3, H, W), got {tuple(self.images.shape)}")
@@ -170,7 +170,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Batch:
-    """Scenes of equal view count and picture size.
+    """Scenes of equal view count and image size.
 
     Attributes:
         names: B scene names, `<dataset>-<key>`.
@@ -193,7 +193,7 @@ class Batch:
         """Stack scenes.
 
         Raises:
-            ValueError: if there are none, or their pictures differ in size or number.
+            ValueError: if there are none, or their images differ in size or number.
         """
         if not scenes:
             raise ValueError("a batch needs at least one scene, got none")

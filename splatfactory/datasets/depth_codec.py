@@ -1,4 +1,4 @@
-"""Depth maps as 8-bit logarithmic WebP pictures, the depth members of shards."""
+"""Depth maps as 8-bit logarithmic WebP images, the depth members of shards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 from splatfactory.datasets import pixel_loops
 
 MAX_PIXELS = 64_000_000
-"""Of a picture in a shard or an archive; those of 8K have half of it."""
+"""Of an image in a shard or an archive; those of 8K have half of it."""
 
 INVALID = -1.0
 """Depth of a pixel whose depth is unknown."""
@@ -121,10 +121,10 @@ def decode_codes(data: bytes) -> CodeMap:
     """The codes (H, W) of a stored depth map.
 
     Raises:
-        OSError: if the bytes are no picture.
+        OSError: if the bytes are no image.
     """
-    # Any channel will do; grey pictures of other writers have one only.
-    return _decode_picture(data)[..., 0]
+    # Any channel will do; grey images of other writers have one only.
+    return _decode_image(data)[..., 0]
 
 
 def sample(depth: EncodedDepth, size: tuple[int, int], rows: Indices, columns: Indices) -> FloatMap:
@@ -137,23 +137,23 @@ def sample(depth: EncodedDepth, size: tuple[int, int], rows: Indices, columns: I
         columns: whole numbers in [0, width).
 
     Raises:
-        OSError: if the bytes are no picture.
+        OSError: if the bytes are no image.
         ValueError: if it has another size, or pixels lie outside of it.
     """
-    picture = _decode_picture(depth.data)
-    height, width = picture.shape[:2]
+    image = _decode_image(depth.data)
+    height, width = image.shape[:2]
     if (height, width) != size:
-        raise ValueError(f"the map has size {(height, width)}, its picture {size}")
+        raise ValueError(f"the map has size {(height, width)}, its image {size}")
     for indices, count in ((rows, height), (columns, width)):
         if indices.size and not 0 <= indices.min() <= indices.max() < count:
             raise ValueError(f"pixels outside of a map of size {size}")
     depths = np.empty((rows.size, columns.size), np.float32)
-    pixel_loops.look_up(picture, lookup_table(depth.near, depth.far), rows, columns, depths)
+    pixel_loops.look_up(image, lookup_table(depth.near, depth.far), rows, columns, depths)
     return depths
 
 
-def _decode_picture(data: bytes) -> CodeMap:
-    """The picture (H, W, C) of a depth map, C equal channels.
+def _decode_image(data: bytes) -> CodeMap:
+    """The image (H, W, C) of a depth map, C equal channels.
 
     OpenCV, where it is installed, takes half of Pillow's time; the maps are lossless, so both give
     the same.
@@ -161,20 +161,20 @@ def _decode_picture(data: bytes) -> CodeMap:
     cv2 = opencv()
     if cv2 is None:
         return _decode_by_pillow(data)[..., None]
-    picture = by_opencv(cv2, data, cv2.IMREAD_UNCHANGED)
-    if picture is None:
-        raise OSError("the depth map is no picture")
-    return picture if picture.ndim == 3 else picture[..., None]
+    image = by_opencv(cv2, data, cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise OSError("the depth map is no image")
+    return image if image.ndim == 3 else image[..., None]
 
 
 def _decode_by_pillow(data: bytes) -> CodeMap:
-    with open_picture(data) as picture:
-        picture.load()
-        return np.asarray(picture if picture.mode == "L" else picture.getchannel(0))
+    with open_image(data) as image:
+        image.load()
+        return np.asarray(image if image.mode == "L" else image.getchannel(0))
 
 
 def by_opencv(cv2: Any, data: bytes, flags: int) -> npt.NDArray[Any] | None:
-    """What OpenCV makes of a picture; None if nothing."""
+    """What OpenCV makes of an image; None if nothing."""
     if not data:
         return None
     try:
@@ -184,19 +184,19 @@ def by_opencv(cv2: Any, data: bytes, flags: int) -> npt.NDArray[Any] | None:
         return None
 
 
-def open_picture(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Image:
-    """A picture in memory that is not decoded yet.
+def open_image(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """An image in memory that is not decoded yet.
 
     Raises:
         OSError: if it is none, or has more than `MAX_PIXELS`.
     """
     try:
-        picture = Image.open(io.BytesIO(data), formats=formats)
+        image = Image.open(io.BytesIO(data), formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise OSError(str(error)) from error
-    if picture.width * picture.height > MAX_PIXELS:
-        raise OSError(f"{picture.width}×{picture.height} pixels are more than is read")
-    return picture
+    if image.width * image.height > MAX_PIXELS:
+        raise OSError(f"{image.width}×{image.height} pixels are more than is read")
+    return image
 
 
 @lru_cache(maxsize=1)

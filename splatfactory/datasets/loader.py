@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 _STATE_FORMAT = 1
 _MIN_SEEN = 100
 _AHEAD = 3
-"""Batches whose pictures each worker fetches ahead, if they are not on the disk."""
+"""Batches whose images each worker fetches ahead, if they are not on the disk."""
 
 
 class DataLossError(RuntimeError):
@@ -197,7 +197,7 @@ class SceneLoader:
         for name in changed:
             raise ValueError(
                 f"the saved position has {name} {state.get(name)}, these data have"
-                f" {expected[name]}; continue with the same data and seed, start anew, or go on"
+                f" {expected[name]}; continue with the same data and seed, start again, or go on"
                 " at the next epoch with train.accept_changed_data=true"
             )
         self.epoch = int(state["epoch"])
@@ -399,7 +399,7 @@ class _Workshop(Dataset[_Loaded]):
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep PyTorch to one thread; pictures are too small to be worth sharing out."""
+    """Keep PyTorch to one thread; images are too small to be worth sharing out."""
     if get_worker_info() is not None:  # PyTorch has done it
         yield
         return

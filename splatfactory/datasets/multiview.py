@@ -30,7 +30,7 @@ from splatfactory.datasets.depth_codec import INVALID
 from splatfactory.datasets.frames import Frame, FrameError
 from splatfactory.datasets.preprocessing import Geometry
 from splatfactory.datasets.remote_files import is_remote
-from splatfactory.datasets.samplers import Choice, Dice, Request, Split, ViewSampler
+from splatfactory.datasets.samplers import Choice, Request, Rng, Split, ViewSampler
 from splatfactory.datasets.store import SceneError, SceneStore, ShardStore
 from splatfactory.datasets.view_checks import MIN_BASELINE, check_size, check_view
 from zipsplat.camera import Camera
@@ -106,15 +106,15 @@ class MultiviewDataset:
         Args:
             index: position in `scenes`.
             num_context: context views, at most the capacity of the clip.
-            aspect: width / height of the pictures.
+            aspect: width / height of the images.
             seed: decides everything random, in [0, 2³²).
 
         Raises:
             SceneError: if the clip is damaged or unsuitable.
         """
         scene = self.scenes[index]
-        dice = Dice.seeded(seed)
-        choice = self._choose(scene, num_context, dice)
+        rng = Rng.seeded(seed)
+        choice = self._choose(scene, num_context, rng)
         poses = self.store.poses(scene)
         order = choice.context + choice.target
         cameras = self.store.cameras(scene)
@@ -122,13 +122,13 @@ class MultiviewDataset:
             check_view(cameras[view], poses[view], f"view {view}")
         if normalize.has_jump(poses[:, 9:], order, self.config.max_pose_jump_ratio):
             raise SceneError("pose jump")
-        pictures = self._decode(scene, order, aspect, dice)
-        sample = self._assemble(scene, choice, pictures, poses)
+        buffers = self._decode(scene, order, aspect, rng)
+        sample = self._assemble(scene, choice, buffers, poses)
         if self.split != Split.TRAIN:
             return sample
         config = self.config
         return scene_augment.vary(
-            sample, config.mirror_probability, config.color_shuffle_probability, dice.numpy
+            sample, config.mirror_probability, config.color_shuffle_probability, rng.numpy
         )
 
     def hold(self, samples: Iterable[tuple[int, int, int]]) -> None:
@@ -143,7 +143,7 @@ class MultiviewDataset:
         for index, num_context, seed in samples:
             scene = self.scenes[index]
             with suppress(SceneError):  # said when the sample is made
-                choice = self._choose(scene, num_context, Dice.seeded(seed))
+                choice = self._choose(scene, num_context, Rng.seeded(seed))
                 views.setdefault(scene, set()).update(choice.context, choice.target)
         self.store.hold({scene: sorted(chosen) for scene, chosen in views.items()})
 
@@ -210,56 +210,56 @@ class MultiviewDataset:
             return _ANY
         return num_views - self.config.num_target_views
 
-    def _choose(self, scene: int, num_context: int, dice: Dice) -> Choice:
+    def _choose(self, scene: int, num_context: int, rng: Rng) -> Choice:
         """Context and target frames; in training the reference is shuffled to the front."""
         info = self.store.scenes[scene]
         request = Request(
             info.key, info.num_views, num_context, self.config.num_target_views, self.split
         )
-        choice = self.sampler.sample(request, dice)
+        choice = self.sampler.sample(request, rng)
         if self.split != Split.TRAIN or not self.config.random_reference_view:
             return choice
-        order = dice.numpy.permutation(len(choice.context))
+        order = rng.numpy.permutation(len(choice.context))
         return Choice(
             tuple(choice.context[place] for place in order),
             choice.target,
             tuple(choice.overlaps[place] for place in order),
         )
 
-    def _decode(self, scene: int, order: tuple[int, ...], aspect: float, dice: Dice) -> _Pictures:
-        """Pictures, depth maps and cameras at their final size; views may repeat in `order`."""
+    def _decode(self, scene: int, order: tuple[int, ...], aspect: float, rng: Rng) -> _ViewBuffers:
+        """Images, depth maps and cameras at their final size; views may repeat in `order`."""
         cameras = self.store.cameras(scene)
         views = tuple(dict.fromkeys(order))
         frames = dict(zip(views, self.store.frames(scene, views), strict=True))
-        pictures: _Pictures | None = None
+        buffers: _ViewBuffers | None = None
         for view in views:
             # A frame is let go when it is used, so that the next is decoded into memory still hot.
             frame = frames.pop(view)
             pixels, depth, geometry = self._fit(view, frame, aspect)
             mask = frame.sample_mask(*geometry.nearest)
             if self._augment is not None:
-                pixels = self._augment(pixels, dice.fresh_generator())
-            if pictures is None:
-                pictures = _Pictures.empty(len(order), *pixels.shape[:2])
+                pixels = self._augment(pixels, rng.fresh_generator())
+            if buffers is None:
+                buffers = _ViewBuffers.empty(len(order), *pixels.shape[:2])
             places = [place for place, other in enumerate(order) if other == view]
-            pictures.put(places, pixels, depth, geometry.camera(cameras[view]))
+            buffers.put(places, pixels, depth, geometry.camera(cameras[view]))
             check_size(cameras[view], frame.size, f"view {view}")
             if mask is not None:
-                pictures.mask(places, mask)
-        assert pictures is not None
-        return pictures
+                buffers.mask(places, mask)
+        assert buffers is not None
+        return buffers
 
     def _fit(
         self, view: int, frame: Frame, aspect: float
     ) -> tuple[Pixels, FloatArray | None, Geometry]:
-        """A picture and its depth map, decoded, resized and cropped."""
+        """An image and its depth map, decoded, resized and cropped."""
         config = self.config.preprocessing
         try:
             geometry = preprocessing.plan(frame.size, aspect, config)
             pixels = preprocessing.apply(frame, geometry, config.resize_method)
             return pixels, frame.sample_depth(*geometry.nearest), geometry
         except FrameError as error:
-            raise SceneError("corrupt image", f"picture {view}, {error}") from error
+            raise SceneError("corrupt image", f"image {view}, {error}") from error
         except ValueError as error:
             raise SceneError("unfit image", str(error)) from error
 
@@ -267,7 +267,7 @@ class MultiviewDataset:
         self,
         scene: int,
         choice: Choice,
-        pictures: _Pictures,
+        buffers: _ViewBuffers,
         rows: FloatArray,
     ) -> Scene:
         """Bring everything into the frame and scale of the sample."""
@@ -276,19 +276,19 @@ class MultiviewDataset:
         if self.config.use_relative_poses:
             poses = poses[0].inv().compose(poses)
         N = len(choice.context)
-        scale = self._scale(pictures, N, poses.packed().numpy())
-        depths = pictures.depths
+        scale = self._scale(buffers, N, poses.packed().numpy())
+        depths = buffers.depths
         pixel_loops.rescale(depths.reshape(-1), np.float32(1 / scale), np.float32(INVALID))
         V = len(order)
         views = Views(
-            images=torch.from_numpy(pictures.images),
-            cameras=Camera.from_packed(torch.from_numpy(pictures.cameras)),
+            images=torch.from_numpy(buffers.images),
+            cameras=Camera.from_packed(torch.from_numpy(buffers.cameras)),
             poses=Pose(poses.R, poses.t * (1 / scale)),
             depths=torch.from_numpy(depths),
             near=torch.full((V,), self.config.near / scale),
             far=torch.full((V,), self.config.far / scale),
             indices=torch.tensor(order),
-            masks=torch.from_numpy(pictures.masks) if pictures.is_masked else None,
+            masks=torch.from_numpy(buffers.masks) if buffers.is_masked else None,
         )
         return Scene(
             name=f"{self.name}-{self.store.scenes[scene].key}",
@@ -299,13 +299,11 @@ class MultiviewDataset:
             scale=torch.tensor(scale, dtype=torch.float32),
         )
 
-    def _scale(self, pictures: _Pictures, N: int, poses: FloatArray) -> float:
+    def _scale(self, buffers: _ViewBuffers, N: int, poses: FloatArray) -> float:
         """Length of the scene's unit, by its N context views, which come first."""
         rule = self.config.scale_rule
         if rule == ScaleRule.DEPTH:
-            distance = normalize.median_distance(
-                pictures.depths[:N], pictures.cameras[:N], poses[:N]
-            )
+            distance = normalize.median_distance(buffers.depths[:N], buffers.cameras[:N], poses[:N])
             if distance is None:
                 raise SceneError("no valid depth", NO_DEPTH_ADVICE)
             return distance
@@ -318,7 +316,7 @@ class MultiviewDataset:
 
 
 @dataclass(frozen=True)
-class _Pictures:
+class _ViewBuffers:
     """Decoded views of one clip.
 
     Attributes:
@@ -339,9 +337,9 @@ class _Pictures:
         return not self.masks.all()
 
     @staticmethod
-    def empty(V: int, height: int, width: int) -> _Pictures:
+    def empty(V: int, height: int, width: int) -> _ViewBuffers:
         """Room for V views."""
-        return _Pictures(
+        return _ViewBuffers(
             np.empty((V, 3, height, width), np.uint8),
             np.empty((V, height, width), np.float32),
             np.empty((V, 6), np.float32),
@@ -378,7 +376,7 @@ class _Pictures:
 
 
 def _separate(pixels: Pixels, planes: Pixels) -> None:
-    """Copy a picture (H, W, 3) to planes (3, H, W); OpenCV takes a quarter of NumPy's time."""
+    """Copy an image (H, W, 3) to planes (3, H, W); OpenCV takes a quarter of NumPy's time."""
     cv2 = depth_codec.opencv()
     if cv2 is None:
         planes[:] = pixels.transpose(2, 0, 1)

@@ -36,7 +36,7 @@ def median_distance(depths: FloatArray, cameras: FloatArray, poses: FloatArray) 
 
     Args:
         depths: (V, H, W) z depth, not positive where unknown.
-        cameras: (V, 6) rows w, h, fx, fy, cx, cy of the same pictures.
+        cameras: (V, 6) rows w, h, fx, fy, cx, cy of the same images.
         poses: (V, 12) camera-to-world rows.
 
     Returns:
@@ -75,7 +75,7 @@ def lower_median(values: FloatArray, count: int | None = None) -> float:
     """The element at position (n − 1) // 2 of the n smallest values in order, exactly.
 
     A sample brackets the median, so that only a tenth of the values has to be partitioned: 0.15 ms
-    instead of 0.5 ms per picture of 252² pixels.
+    instead of 0.5 ms per image of 252² pixels.
 
     Args:
         values: (m,) without NaN.

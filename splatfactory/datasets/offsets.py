@@ -1,7 +1,7 @@
-"""Where in a shard each picture lies: the sidecar index that makes single frames readable.
+"""Where in a shard each image lies: the sidecar index that makes single frames readable.
 
 The index of `shard-000000.tar` is `shard-000000.offsets.npz` beside it, or in the cache directory
-where the shard's own is read-only. It is built by one pass over the tar headers, and built anew
+where the shard's own is read-only. It is built by one pass over the tar headers, and built again
 when size or modification time of the shard have changed.
 """
 
@@ -40,11 +40,11 @@ class ShardOffsets:
 
     Attributes:
         keys: S scene keys in file order.
-        num_views: (S,) pictures per scene.
-        has_depth: (S,) bool, whether every picture has a depth map.
+        num_views: (S,) images per scene.
+        has_depth: (S,) bool, whether every image has a depth map.
         first: (S + 1,) row of each scene's first span.
         spans: (M, 2) offsets and sizes in bytes. Per scene: cameras, poses, depth ranges, all
-            pictures, then, if there are any, all depth maps.
+            images, then, if there are any, all depth maps.
         broken: Keys of the scenes that cannot be used, each with the reason.
         damage: What is wrong with the file itself, or an empty string.
     """
@@ -70,7 +70,7 @@ class ShardOffsets:
         return self._span(scene, 2)
 
     def image(self, scene: int, view: int) -> Span:
-        """Span of a picture."""
+        """Span of an image."""
         return self._span(scene, 3 + view)
 
     def depth(self, scene: int, view: int) -> Span:

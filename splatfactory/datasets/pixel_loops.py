@@ -18,7 +18,7 @@ def look_up(
     columns: npt.NDArray[np.int64],
     out: FloatArray,
 ) -> None:
-    """Fill `out` (h, w) with the entries of a table (256,) for some pixels of a picture.
+    """Fill `out` (h, w) with the entries of a table (256,) for some pixels of an image.
 
     Args:
         codes: (H, W, C); the first channel counts.

@@ -1,4 +1,4 @@
-"""Which scenes, how many views and what picture shape each batch of an epoch has.
+"""Which scenes, how many views and what image shape each batch of an epoch has.
 
 The plan is made before anything is read and depends on seed, epoch and number of ranks only, so
 worker processes, threads and machines cannot change it. Each rank follows the plan of all.
@@ -47,7 +47,7 @@ class BatchPlan:
 
     Attributes:
         num_context: Context views of every scene.
-        aspect: Width / height of the pictures.
+        aspect: Width / height of the images.
         picks: The scenes.
         spare_seed: Decides which scenes step in if none of these can be read.
         after: Where the epoch continues.
@@ -65,7 +65,7 @@ class BatchRules:
     """What batches look like.
 
     Attributes:
-        budget: Context pictures per rank and batch.
+        budget: Context images per rank and batch.
         views: Fewest and most context views.
         aspects: Smallest and largest width / height; drawn per batch and rounded to hundredths.
         world_size: Number of ranks.

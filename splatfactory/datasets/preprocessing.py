@@ -1,4 +1,4 @@
-"""From a stored picture to the size a network is trained at: resize, crop, follow the camera.
+"""From a stored image to the size a network is trained at: resize, crop, follow the camera.
 
 The rules are those of the released ZipSplat data pipeline: resize until the target is covered,
 sides rounded to even numbers, then centre crops to the aspect ratio and to multiples of a patch.
@@ -49,12 +49,12 @@ class _Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Geometry:
-    """How pixels of a stored picture and of the result correspond.
+    """How pixels of a stored image and of the result correspond.
 
     Attributes:
-        source: Height and width of the stored picture.
+        source: Height and width of the stored image.
         resized: Height and width after resizing, before cropping.
-        box: What is kept of the resized picture.
+        box: What is kept of the resized image.
     """
 
     source: tuple[int, int]
@@ -76,7 +76,7 @@ class Geometry:
 
     @cached_property
     def _camera_change(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """What to multiply camera rows by, then add; the size is set anew."""
+        """What to multiply camera rows by, then add; the size is set again."""
         T = self.transform
         factor = np.array([0.0, 0.0, T[0, 0], T[1, 1], T[0, 0], T[1, 1]])
         shift = np.array([self.box.width, self.box.height, 0.0, 0.0, T[0, 2], T[1, 2]])
@@ -100,10 +100,10 @@ class Geometry:
 
 
 def plan(size: tuple[int, int], aspect: float, config: PreprocessingConfig) -> Geometry:
-    """Sizes and crops for a stored picture.
+    """Sizes and crops for a stored image.
 
     Args:
-        size: height and width of the stored picture, pixels.
+        size: height and width of the stored image, pixels.
         aspect: width / height of the result.
         config: what is wanted.
 
@@ -123,7 +123,7 @@ def _plan(size: tuple[int, int], aspect: float, resize: int | None, step: int | 
         box = box.centred(box.height // step * step, box.width // step * step)
     if box.height < 1 or box.width < 1:
         raise ValueError(
-            f"a picture of {size} pixels leaves nothing with preprocessing.resize={resize}"
+            f"an image of {size} pixels leaves nothing with preprocessing.resize={resize}"
             f" and preprocessing.edge_divisible_by={step}"
         )
     return Geometry(size, resized, box)
@@ -141,7 +141,7 @@ def even(value: float) -> int:
 
 
 def apply(frame: Frame, geometry: Geometry, method: str) -> Pixels:
-    """Resize and crop a picture.
+    """Resize and crop an image.
 
     Returns:
         (h, w, 3) uint8.
@@ -154,8 +154,8 @@ def apply(frame: Frame, geometry: Geometry, method: str) -> Pixels:
     pixels = frame.crop(0, 0, *geometry.source)
     height, width = geometry.resized
     if method == "pil_lanczos":
-        picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
-        resized = np.asarray(picture)
+        image = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+        resized = np.asarray(image)
     else:
         resized = _area(pixels, height, width)
     box = geometry.box
@@ -207,11 +207,11 @@ def _bilinear(frame: Frame, geometry: Geometry) -> Pixels:
     pixels = frame.crop(rows.begin, columns.begin, rows.end, columns.end)
     # A uint8 tensor that is channels-last in all its strides, that of the batch too, takes
     # PyTorch's vectorised path without repacking.
-    picture = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
+    image = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
     # PyTorch rounds the number of pixels down; 52/23 · 23 must not become 51.999.
     nudge = 1 + 1e-9
     resized = functional.interpolate(
-        picture,
+        image,
         scale_factor=(new_height / height * nudge, new_width / width * nudge),
         mode="bilinear",
         antialias=True,

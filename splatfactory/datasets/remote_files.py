@@ -33,7 +33,7 @@ _GAP = 2048
 """Members this close are fetched by one request: between neighbours lies a tar header and padding,
 512 to 1023 bytes."""
 # Per process: so many threads that fetch ahead, each so many members at a time. One alone would
-# wait for the latency of a picture, and for the second try of another.
+# wait for the latency of an image, and for the second try of another.
 _THREADS, _GROUP = 8, 8
 _TRIES = 5
 _FIRST_WAIT = 0.2

@@ -77,7 +77,9 @@ class Manifest:
             shards = {name: ShardRecord(**entry) for name, entry in content.pop("shards").items()}
             return Manifest(shards=shards, **content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{path} is damaged ({error}); start anew with --overwrite") from error
+            raise ValueError(
+                f"{path} is damaged ({error}); start again with --overwrite"
+            ) from error
 
 
 class ShardOutput:

@@ -46,7 +46,7 @@ class StoredScene:
         key: Unique name; no dot, no slash.
         cameras: (N, 6) float32 rows w, h, fx, fy, cx, cy in pixels.
         poses: (N, 12) float32 rows, camera-to-world: R row by row, then t.
-        images: N encoded pictures (JPEG, PNG or WebP).
+        images: N encoded images (JPEG, PNG or WebP).
         depths: N encoded depth maps, or None.
     """
 
@@ -75,12 +75,12 @@ class StoredScene:
 
     @property
     def num_views(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.images)
 
 
 def image_extension(data: bytes) -> str:
-    """File name extension of an encoded picture, by its first bytes."""
+    """File name extension of an encoded image, by its first bytes."""
     for magic, extension in _MAGIC:
         if data.startswith(magic):
             return extension

@@ -75,7 +75,7 @@ class SceneStore(Protocol):
         """Pose rows (N, 12) of a scene: camera-to-world R, row by row, then t."""
 
     def frames(self, scene: int, views: Sequence[int]) -> Sequence[Frame]:
-        """Some pictures of a scene."""
+        """Some images of a scene."""
 
 
 class ShardStore:
@@ -178,10 +178,10 @@ class ShardStore:
         return self._array(scene, index.poses(local), "poses.npy", 12)
 
     def frames(self, scene: int, views: Sequence[int]) -> Sequence[EncodedFrame]:
-        """Some pictures of a scene with their depth maps, still encoded.
+        """Some images of a scene with their depth maps, still encoded.
 
         Raises:
-            SceneError: if the depth ranges are damaged; pictures are decoded later.
+            SceneError: if the depth ranges are damaged; images are decoded later.
         """
         index, local = self._locate(scene)
         depths = self._depths(scene, views)
@@ -210,7 +210,7 @@ class ShardStore:
         """Everything that is stored of a scene.
 
         Raises:
-            SceneError: if arrays or depth ranges are damaged; pictures are not decoded.
+            SceneError: if arrays or depth ranges are damaged; images are not decoded.
         """
         index, local = self._locate(scene)
         views = range(self._scenes[scene].num_views)

@@ -17,8 +17,8 @@ MIN_BASELINE = 1e-3
 drawing (`near`): below it, even the nearest thing moves by less than a tenth of a percent."""
 
 SIZE_TOLERANCE = 0.01
-"""Largest share by which a camera's sides may differ from its picture's: published data round the
-sides of smaller pictures, and keep the focal lengths that they would have unrounded."""
+"""Largest share by which a camera's sides may differ from its image's: published data round the
+sides of smaller images, and keep the focal lengths that they would have unrounded."""
 
 
 def check_view(camera: FloatArray, pose: FloatArray, what: str) -> None:
@@ -43,11 +43,11 @@ def check_view(camera: FloatArray, pose: FloatArray, what: str) -> None:
 
 
 def check_size(camera: FloatArray, size: tuple[int, int], what: str) -> None:
-    """Refuse a camera that was written for a picture of another size.
+    """Refuse a camera that was written for an image of another size.
 
     Args:
         camera: (6,) row w, h, fx, fy, cx, cy in pixels.
-        size: height and width of the picture.
+        size: height and width of the image.
         what: name of the view for the message.
 
     Raises:
@@ -55,5 +55,5 @@ def check_size(camera: FloatArray, size: tuple[int, int], what: str) -> None:
     """
     for given, real in zip(camera[:2].tolist(), size[::-1], strict=True):
         if abs(given - real) > max(1.0, SIZE_TOLERANCE * real):
-            sizes = f"{camera[:2].tolist()} for a picture of {size[1]} x {size[0]}"
+            sizes = f"{camera[:2].tolist()} for an image of {size[1]} x {size[0]}"
             raise SceneError("camera of another size", f"{what}: {sizes}")

@@ -99,9 +99,9 @@ class TrainingLoss:
     def describe(self, supervision: Supervision, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Numbers that are logged but not minimised; each (B,)."""
         gaussians = supervision.gaussians
-        drawn, true = supervision.drawn.color, supervision.views.rgb
+        rendered, true = supervision.rendered.color, supervision.views.rgb
         numbers = {
-            "psnr": psnr(true, drawn).mean(dim=1),
+            "psnr": psnr(true, rendered).mean(dim=1),
             "lpips": terms["lpips_loss"],
             "activated_gaussians": supervision.activated.float().sum(dim=1),
             "activated_pct": supervision.activated.float().mean(dim=1),

@@ -11,15 +11,19 @@ from splatfactory.schema import HeadConfig
 
 def depth_loss(supervision: Supervision) -> Tensor:
     """`depth_error` of the rendered depth, (B,); 0 in a batch without any depth."""
-    drawn, true = supervision.drawn.depth, supervision.views.depths
-    return depth_error(drawn, true) if bool((true >= 0).any()) else drawn.new_zeros(len(drawn))
+    rendered, true = supervision.rendered.depth, supervision.views.depths
+    return (
+        depth_error(rendered, true)
+        if bool((true >= 0).any())
+        else rendered.new_zeros(len(rendered))
+    )
 
 
-def depth_error(drawn: Tensor, true: Tensor) -> Tensor:
+def depth_error(rendered: Tensor, true: Tensor) -> Tensor:
     """Mean |D̂ − D| over the valid pixels of all views, 0 for a scene without any.
 
     Args:
-        drawn: (B, V, H, W) depth Σ w·z of the rendering, not divided by its alpha.
+        rendered: (B, V, H, W) depth Σ w·z of the rendering, not divided by its alpha.
         true: (B, V, H, W) depth; negative where it is unknown.
 
     Returns:
@@ -27,7 +31,7 @@ def depth_error(drawn: Tensor, true: Tensor) -> Tensor:
     """
     is_valid = true >= 0
     # An unknown depth must not reach the gradient, not even as 0 · NaN.
-    error = torch.where(is_valid, drawn - true, 0.0).abs().flatten(1).sum(dim=1)
+    error = torch.where(is_valid, rendered - true, 0.0).abs().flatten(1).sum(dim=1)
     return error / is_valid.flatten(1).sum(dim=1).clamp(min=1)
 
 

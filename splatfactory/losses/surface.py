@@ -1,7 +1,7 @@
 """Pull each Gaussian towards what its own patch of a context view shows, where depth is known.
 
 Point maps in a common frame are how DUSt3R (Wang et al., 2024) learns geometry without poses; here
-they teach a small network in hundreds of steps what pictures alone teach in many thousands. The
+they teach a small network in hundreds of steps what images alone teach in many thousands. The
 points come from `splatfactory.training.surface`.
 """
 

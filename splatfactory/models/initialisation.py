@@ -90,14 +90,14 @@ def initialise_head(last: nn.Linear, num_parameters: int, config: HeadConfig) ->
 
 @torch.no_grad()
 def initialise_relief(network: ZipSplatNetwork, config: ModelConfig) -> None:
-    """Start as pictures that stand in front of the first camera, in their colours.
+    """Start as images that stand in front of the first camera, in their colours.
 
     A small network needs thousands of steps to find out that tokens have places and colours; this
     tells it. The layer scales should be small, so that the blocks do not drown the places.
 
     Args:
         network: Freshly initialised, with the backbone of Depth Anything 3.
-        config: Picture size, and the bias of the opacities.
+        config: Image size, and the bias of the opacities.
     """
     backbone = network.backbone
     if not isinstance(backbone, DepthAnything3) or config.backbone.weights is not None:

@@ -85,7 +85,7 @@ class ZipSplatModel(nn.Module):
     def _priors(self, context: Views) -> Priors | None:
         """True cameras of the context, in a share of training steps or where asked for."""
         if self.training:
-            # Drawn even where it decides nothing, so that the option does not shift other draws.
+            # Sampled even where it decides nothing, so the option leaves other samples alone.
             is_shown = float(torch.rand(())) < self.config.prior_probability
         else:
             is_shown = self.config.eval_use_priors

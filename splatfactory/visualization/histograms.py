@@ -28,8 +28,8 @@ def histogram(
     from PIL import Image, ImageDraw
 
     height, width = size
-    canvas = Image.new("RGB", (width, height), (255, 255, 255))
-    draw = ImageDraw.Draw(canvas)
+    image = Image.new("RGB", (width, height), (255, 255, 255))
+    draw = ImageDraw.Draw(image)
     floor = height - 16
     step = width / NUM_BINS
     groups = [(_shares(values, low, high), color) for values, color in
@@ -45,7 +45,7 @@ def histogram(
     draw.text((width - 30, floor + 2), f"{high:g}", fill=GREY)
     draw.text((2, 2), f"activated {len(first)}", fill=BLUE)
     draw.text((width // 2, 2), f"other {len(second)}", fill=ORANGE)
-    return np.asarray(canvas)
+    return np.asarray(image)
 
 
 def _shares(values: Tensor, low: float, high: float) -> npt.NDArray[np.float64]:

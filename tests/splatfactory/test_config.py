@@ -68,8 +68,8 @@ def test_released_values():
     assert small.data.batch_size == 96
     assert small.model.use_checkpoint
     assert small.model.backbone.use_checkpoint
-    judged = compose("zipsplat_eval")
-    assert (judged.model.weights, judged.model.backbone.weights) == ("zipsplat", None)
+    evaluated = compose("zipsplat_eval")
+    assert (evaluated.model.weights, evaluated.model.backbone.weights) == ("zipsplat", None)
 
 
 def test_group_and_value_overrides_of_the_seed():

@@ -29,7 +29,7 @@ class Split(str, Enum):
 
 
 @dataclass
-class Dice:
+class Rng:
     """The randomness of one choice of views.
 
     Attributes:
@@ -41,12 +41,12 @@ class Dice:
     python: Random
 
     @staticmethod
-    def seeded(seed: int) -> Dice:
+    def seeded(seed: int) -> Rng:
         """Both generators started from one number in [0, 2³²)."""
         # Without a seed at first NumPy would ask the system for one, which takes 0.08 ms.
-        dice = np.random.RandomState(np.random.MT19937(_ANY_SEED))
-        dice.seed(seed)
-        return Dice(dice, Random(seed))
+        rng = np.random.RandomState(np.random.MT19937(_ANY_SEED))
+        rng.seed(seed)
+        return Rng(rng, Random(seed))
 
     def fresh_generator(self) -> np.random.Generator:
         """A generator of NumPy's present kind, different at each call."""
@@ -102,7 +102,7 @@ class ViewSampler(Protocol):
     def is_fixed(self) -> bool:
         """Whether its frames are given, so that requested counts do not matter."""
 
-    def sample(self, request: Request, dice: Dice) -> Choice:
+    def sample(self, request: Request, rng: Rng) -> Choice:
         """Choose frames."""
 
 

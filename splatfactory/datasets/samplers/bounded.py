@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from splatfactory.datasets.samplers import Choice, Dice, Request, SamplerKind, Split
+from splatfactory.datasets.samplers import Choice, Request, Rng, SamplerKind, Split
 
 _TRIES = 100
 
@@ -75,7 +75,7 @@ class BoundedSampler:
         """It draws what is requested."""
         return False
 
-    def sample(self, request: Request, dice: Dice) -> Choice:
+    def sample(self, request: Request, rng: Rng) -> Choice:
         """Choose frames.
 
         Returns:
@@ -84,24 +84,24 @@ class BoundedSampler:
         """
         T, N = request.num_views, request.num_context
         if N == 1:
-            return self._single(request, dice)
-        left, right = self._stretch(request, dice)
-        context = [left, *self._extras(left, right, N - 2, dice), right]
+            return self._single(request, rng)
+        left, right = self._stretch(request, rng)
+        context = [left, *self._extras(left, right, N - 2, rng), right]
         m = self.config.min_distance_to_context_views
-        targets = stratified(left + m, right - m + 1, request.num_target, dice)
+        targets = stratified(left + m, right - m + 1, request.num_target, rng)
         return Choice(
             tuple(sorted(frame % T for frame in context)),
             tuple(sorted(frame % T for frame in targets)),
             (0.5,) * N,
         )
 
-    def _single(self, request: Request, dice: Dice) -> Choice:
+    def _single(self, request: Request, rng: Rng) -> Choice:
         T, D = request.num_views, self.config.min_distance_between_context_views
-        centre = int(dice.numpy.randint(0, T))
+        centre = int(rng.numpy.randint(0, T))
         begin, end = max(0, centre - D), min(T, centre + D + 1)
-        return Choice((centre,), tuple(stratified(begin, end, request.num_target, dice)), (1.0,))
+        return Choice((centre,), tuple(stratified(begin, end, request.num_target, rng)), (1.0,))
 
-    def _stretch(self, request: Request, dice: Dice) -> tuple[int, int]:
+    def _stretch(self, request: Request, rng: Rng) -> tuple[int, int]:
         """First and last context frame; on a circular clip the last may lie beyond the end."""
         config, T, N = self.config, request.num_views, request.num_context
         longest = min(config.gap_multiplier * N, T - 1)
@@ -114,11 +114,11 @@ class BoundedSampler:
             N - 1,
             2 * config.min_distance_to_context_views,
         )
-        gap = int(dice.numpy.randint(min(shortest, longest), longest + 1))
-        left = int(dice.numpy.randint(0, T if config.cameras_are_circular else T - gap))
+        gap = int(rng.numpy.randint(min(shortest, longest), longest + 1))
+        left = int(rng.numpy.randint(0, T if config.cameras_are_circular else T - gap))
         return left, left + gap
 
-    def _extras(self, left: int, right: int, count: int, dice: Dice) -> list[int]:
+    def _extras(self, left: int, right: int, count: int, rng: Rng) -> list[int]:
         """Distinct frames between two others that leave no gap wider than M, if chance allows."""
         if right - left - 1 <= count:
             return list(range(left + 1, right))
@@ -127,7 +127,7 @@ class BoundedSampler:
         for _ in range(_TRIES):
             chosen: set[int] = set()
             while len(chosen) < count:
-                chosen.add(int(dice.numpy.randint(left + 1, right)))
+                chosen.add(int(rng.numpy.randint(left + 1, right)))
             frames = sorted(chosen)
             gaps = (b - a for a, b in zip([left, *frames], [*frames, right], strict=True))
             if max(gaps) <= self.config.max_distance_between_consecutive_views:
@@ -135,7 +135,7 @@ class BoundedSampler:
         return [left + (i + 1) * (right - left) // (count + 1) for i in range(count)]
 
 
-def stratified(begin: int, end: int, count: int, dice: Dice) -> list[int]:
+def stratified(begin: int, end: int, count: int, rng: Rng) -> list[int]:
     """One random frame from each of `count` equal parts of [begin, end), in ascending order."""
     if end <= begin:
         return [begin] * count
@@ -144,7 +144,7 @@ def stratified(begin: int, end: int, count: int, dice: Dice) -> list[int]:
     for part in range(count):
         low = begin + int(part * width)
         high = max(begin + int((part + 1) * width), low + 1)
-        frames.append(int(dice.numpy.randint(low, high)))
+        frames.append(int(rng.numpy.randint(low, high)))
     return sorted(frames)
 
 

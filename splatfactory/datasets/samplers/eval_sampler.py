@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from splatfactory import paths
-from splatfactory.datasets.samplers import Choice, Dice, Request, SamplerKind
+from splatfactory.datasets.samplers import Choice, Request, Rng, SamplerKind
 from zipsplat.bounded import read_json
 
 
@@ -50,7 +50,7 @@ class IndexedSampler:
         """The index decides alone."""
         return True
 
-    def sample(self, request: Request, dice: Dice) -> Choice:  # noqa: ARG002
+    def sample(self, request: Request, rng: Rng) -> Choice:  # noqa: ARG002
         """The frames of the scene.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from splatfactory.datasets.samplers import Choice, Dice, Request, SamplerKind
+from splatfactory.datasets.samplers import Choice, Request, Rng, SamplerKind
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class UniformSampler:
         """It draws what is requested."""
         return False
 
-    def sample(self, request: Request, dice: Dice) -> Choice:
+    def sample(self, request: Request, rng: Rng) -> Choice:
         """Choose frames; both lists ascend."""
         N = request.num_context
-        order = [int(frame) for frame in dice.numpy.permutation(request.num_views)]
+        order = [int(frame) for frame in rng.numpy.permutation(request.num_views)]
         return Choice(
             tuple(sorted(order[:N])),
             tuple(sorted(order[N : N + request.num_target])),

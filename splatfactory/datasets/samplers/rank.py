@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from splatfactory import paths
-from splatfactory.datasets.samplers import Choice, Dice, Request, SamplerKind
+from splatfactory.datasets.samplers import Choice, Request, Rng, SamplerKind
 from zipsplat.bounded import read_json
 
 
@@ -77,7 +77,7 @@ class RankedSampler:
         """It draws what is requested."""
         return False
 
-    def sample(self, request: Request, dice: Dice) -> Choice:
+    def sample(self, request: Request, rng: Rng) -> Choice:
         """Choose frames; the reference comes first and the far view last in the context."""
         ranking = self._rankings[request.key]
         T = len(ranking.rows)
@@ -85,26 +85,26 @@ class RankedSampler:
             raise ValueError(
                 f"the ranking of {request.key} is for {T} views, the scene has {request.num_views}"
             )
-        reference = dice.python.randint(0, T - 1)
+        reference = rng.python.randint(0, T - 1)
         if request.num_context == 1:
             return Choice((reference,), (reference,), (1.0,))
         order = ranking.rows[reference]
         need = request.num_context - 2 + request.num_target
-        right, between = self._neighbours(order, need, dice)
+        right, between = self._neighbours(order, need, rng)
         if len(between) >= need:
-            between = dice.python.sample(between, need)
+            between = rng.python.sample(between, need)
         extras = sorted(between[: request.num_context - 2])
         targets = sorted(between[request.num_context - 2 :]) or [right]
         context = (reference, *extras, right)
         overlaps = tuple(ranking.overlap(reference, view) for view in context)
         return Choice(context, tuple(targets), overlaps)
 
-    def _neighbours(self, order: list[int], need: int, dice: Dice) -> tuple[int, list[int]]:
+    def _neighbours(self, order: list[int], need: int, rng: Rng) -> tuple[int, list[int]]:
         """The far view and at least `need` views that rank between it and the reference."""
         last = len(order) - 1
         high = min(self.config.max_distance_between_context_views, last)
         low = min(self.config.min_distance_between_context_views, high)
-        place = dice.python.randint(low, high)
+        place = rng.python.randint(low, high)
         right, between = order[place], order[1:place]
         if len(between) < need:
             farther = min(need + 1, last)

@@ -48,7 +48,7 @@ def add_common_options(parser: argparse.ArgumentParser, with_shard_size: bool = 
         help="worker processes; 0: none (default: %(default)s)",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="delete the shards that are there and start anew"
+        "--overwrite", action="store_true", help="delete the shards that are there and start again"
     )
     if with_shard_size:
         parser.add_argument(

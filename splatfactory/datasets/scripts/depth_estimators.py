@@ -28,7 +28,7 @@ class DepthEstimator(Protocol):
         """Depth of each view.
 
         Args:
-            images: n pictures (H, W, 3).
+            images: n images (H, W, 3).
             K: (n, 3, 3) intrinsics, pixels.
             camera_from_world: (n, 4, 4) poses.
 
@@ -54,18 +54,18 @@ class DepthAnything3:
         """Depth of each view, at the size that the network sees.
 
         Raises:
-            ValueError: if pictures differ in shape, or all cameras are on a line.
+            ValueError: if images differ in shape, or all cameras are on a line.
         """
         sizes = {self.model.preprocessor.network_size(*image.shape[:2]) for image in images}
         if len(sizes) > 1:
-            raise ValueError(f"pictures of one scene must have one shape, got {sorted(sizes)}")
+            raise ValueError(f"images of one scene must have one shape, got {sorted(sizes)}")
         cameras = [
             Camera.from_K(torch.from_numpy(k), image.shape[1], image.shape[0])
             for k, image in zip(K, images, strict=True)
         ]
         poses = Pose.from_4x4mat(torch.from_numpy(camera_from_world)).inv()
-        pictures = [torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image in images]
-        depth: FloatArray = self.model(pictures, cameras, poses).depth.cpu().numpy()
+        views = [torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image in images]
+        depth: FloatArray = self.model(views, cameras, poses).depth.cpu().numpy()
         return depth
 
 

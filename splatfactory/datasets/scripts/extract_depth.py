@@ -52,7 +52,7 @@ class Options:
         max_views: Views that the estimator sees at a time; None shows it whole scenes.
         overwrite: Replace depth that is there.
         share: Of the work; job i of n takes every n-th shard, from the i-th on.
-        seed: Of an estimator that draws random numbers; each scene begins with it anew.
+        seed: Of an estimator that draws random numbers; each scene begins with it again.
         show_progress: Show a bar.
         num_workers: Threads that decode and encode while the estimator works; so many scenes are
             in memory before it, and so many behind it. The shards do not depend on it.
@@ -176,7 +176,7 @@ def _extract_shard(
 
 
 def _prepare(store: ShardStore, finished: _Leftovers, overwrite: bool, number: int) -> _Prepared:
-    """A scene as it is stored and, unless it has depth already, its decoded pictures."""
+    """A scene as it is stored and, unless it has depth already, its decoded images."""
     scene = finished.take(store.scenes[number].key)
     if scene is not None:
         return scene, None
@@ -186,7 +186,7 @@ def _prepare(store: ShardStore, finished: _Leftovers, overwrite: bool, number: i
     try:
         return scene, [decode_pixels(data) for data in scene.images]
     except (OSError, ValueError, SyntaxError) as error:
-        return scene, FrameError(f"a picture cannot be decoded: {error}")
+        return scene, FrameError(f"an image cannot be decoded: {error}")
 
 
 def _estimate_all(
@@ -215,7 +215,7 @@ def _estimate_all(
 
 
 def _seed(seed: int) -> None:
-    """Begin all random numbers anew, so that no scene's depth depends on those before it."""
+    """Begin all random numbers again, so that no scene's depth depends on those before it."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -235,14 +235,14 @@ def estimate_scene(
     estimator: DepthEstimator,
     max_views: int | None = None,
 ) -> list[FloatMap]:
-    """Depth maps of all views of a scene, at the size of its pictures.
+    """Depth maps of all views of a scene, at the size of its images.
 
     Scenes with more than `max_views` views are shown in parts, each of which spans the whole
     camera path: view i belongs to part i mod (number of parts).
 
     Args:
         scene: cameras and poses.
-        images: its pictures (H, W, 3), decoded.
+        images: its images (H, W, 3), decoded.
         estimator: makes the maps.
         max_views: views that it sees at a time; None shows it all.
 

@@ -113,7 +113,7 @@ def _check(sources: list[Path], directory: Path) -> None:
         index = offsets.load(shard)
         if index.damage or index.broken:
             problem = index.damage or f"incomplete scenes {', '.join(list(index.broken)[:3])}"
-            raise ValueError(f"{shard} is damaged ({problem}); make it anew before repacking")
+            raise ValueError(f"{shard} is damaged ({problem}); make it again before repacking")
         named += index.keys == (shard.stem,)
     if sources and named == len(sources):
         raise ValueError(

@@ -1,6 +1,6 @@
 """A copy of a shard directory at a fixed square size.
 
-Each view is resized and cropped as training would do it, with its own camera update; pictures
+Each view is resized and cropped as training would do it, with its own camera update; images
 become lossless WebP, depth maps are encoded again with ranges of their own.
 """
 

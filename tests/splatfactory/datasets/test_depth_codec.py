@@ -56,7 +56,7 @@ def test_zero_and_non_finite_depths_are_unknown():
     np.testing.assert_allclose(again[1:4], 2.0, rtol=1e-6)
 
 
-def test_accepts_single_channel_pictures_of_other_writers():
+def test_accepts_single_channel_images_of_other_writers():
     codes = np.arange(64, dtype=np.uint8).reshape(8, 8)
     buffer = io.BytesIO()
     Image.fromarray(codes).save(buffer, "PNG")

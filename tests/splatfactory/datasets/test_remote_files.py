@@ -106,7 +106,7 @@ def test_a_whole_epoch_fetches_hardly_more_than_it_uses(
     before = behaviour.bytes_sent
     list(SceneLoader([Member(dataset)], LoaderConfig(batch_size=4, image_num_range=(2, 3))))
     sent = behaviour.bytes_sent - before
-    # The pictures of these shards are no longer than the headers between them, so a gap counts.
+    # The images of these shards are no longer than the headers between them, so a gap counts.
     spans = sum(
         int(text.split("-")[1]) + 1 - int(text.removeprefix("bytes=").split("-")[0])
         for _, text, _ in behaviour.data_requests()

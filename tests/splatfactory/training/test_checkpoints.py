@@ -117,7 +117,7 @@ def test_best_is_remembered_across_restarts(tmp_path, direction: Direction, best
     assert not restarted.offer(float("nan"), 4, weights, {})
 
 
-def test_what_was_judged_after_the_save_of_its_step_is_remembered(tmp_path):
+def test_what_was_evaluated_after_the_save_of_its_step_is_remembered(tmp_path):
     models, weights = BestModels(tmp_path, 2, Direction.max), {"w": torch.zeros(2)}
     saved = models.state()
     models.offer(5.0, 3, weights, {})

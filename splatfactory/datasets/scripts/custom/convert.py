@@ -95,13 +95,13 @@ def scene_key(path: Path) -> str:
 
 
 def photos_in(folder: Path) -> list[Path]:
-    """Pictures of a folder, in natural order; those in `images` if it has such a folder."""
+    """Images of a folder, in natural order; those in `images` if it has such a folder."""
     inner = folder / "images"
-    found = _pictures(inner) if inner.is_dir() else []
-    return found or _pictures(folder)
+    found = _images(inner) if inner.is_dir() else []
+    return found or _images(folder)
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[Path]:
     files = [path for path in folder.iterdir() if path.is_file() and is_image_file(path)]
     return sorted(files, key=natural_key)
 
@@ -109,7 +109,7 @@ def _pictures(folder: Path) -> list[Path]:
 def _from_photos(source: Path, options: argparse.Namespace, workspace: Path) -> Capture:
     photos = photos_in(source)
     if not photos:
-        raise ValueError(f"{source} holds no pictures, no transforms.json and no COLMAP model")
+        raise ValueError(f"{source} holds no images, no transforms.json and no COLMAP model")
     copies = _upright_copies(photos, workspace / "images", options.max_side)
     damaged = tuple(copy for copy in copies.values() if isinstance(copy, str))
     whole = {photo: copy for photo, copy in copies.items() if isinstance(copy, Path)}
@@ -137,7 +137,7 @@ def _from_video(source: Path, options: argparse.Namespace, workspace: Path) -> C
     frames = load_video(source, options.num_frames, max_side=options.max_side)
     folder = workspace / "images"
     folder.mkdir(parents=True)
-    files = [_picture_file(folder, n, to_bytes(frame)) for n, frame in enumerate(frames)]
+    files = [_image_file(folder, n, to_bytes(frame)) for n, frame in enumerate(frames)]
     return _estimated(files, [options.focal or Focal()] * len(files), is_sequence=True)
 
 
@@ -157,7 +157,7 @@ def _upright_copies(
         except Exception as error:  # decoders raise almost anything on damaged data
             copies[photo] = _left_out(photo, error)
         else:
-            copies[photo] = _picture_file(folder, number, pixels)
+            copies[photo] = _image_file(folder, number, pixels)
     return copies
 
 
@@ -169,7 +169,7 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def _picture_file(folder: Path, number: int, pixels: Pixels) -> Path:
+def _image_file(folder: Path, number: int, pixels: Pixels) -> Path:
     file = folder / f"{number:06d}.png"
     Image.fromarray(pixels).save(file, compress_level=1)
     return file
@@ -181,7 +181,7 @@ def _estimated(
     is_sequence: bool,
     masks: Path | None = None,
 ) -> Capture:
-    """Find the poses of upright pictures in one folder, perhaps with masks in another."""
+    """Find the poses of upright images in one folder, perhaps with masks in another."""
     if len(files) < _MIN_PHOTOS:
         raise ValueError(f"poses need at least {_MIN_PHOTOS} photos, got {len(files)}")
     solution = solve(files, focals, Search(is_sequence), say, masks)
@@ -300,7 +300,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--num-frames", type=int, default=60, help="frames taken from a video")
     parser.add_argument(
-        "--focal-35mm", type=float, help="focal length on 35 mm film, if you know it (phones: 26)"
+        "--focal-35mm", type=float, help="focal length in 35 mm equivalent, if known (phones: 26)"
     )
     add_masks(parser)
     parser.add_argument("--max-side", type=int, default=960, help="longer side in pixels; 0: all")

@@ -1,4 +1,4 @@
-"""From a photo and its lens to a picture as shards hold it: straight, centred, not too large."""
+"""From a photo and its lens to an image as shards hold it: straight, centred, not too large."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from splatfactory.datasets.depth_codec import open_picture
+from splatfactory.datasets.depth_codec import open_image
 from zipsplat.camera_estimation.capture import Lens, Photo
 from zipsplat.camera_estimation.colmap import straighten
 from zipsplat.camera_estimation.straightening import (
@@ -33,7 +33,7 @@ def encode_photo(
     """Bring a photo into the form of shards.
 
     The lens distortion is taken out, the principal point is moved to the centre by cropping, and
-    the picture is scaled down. A file that needs none of this keeps its bytes. A mask becomes the
+    the image is scaled down. A file that needs none of this keeps its bytes. A mask becomes the
     transparency of a lossless WebP.
 
     Args:
@@ -42,7 +42,7 @@ def encode_photo(
         masks: where its mask comes from, if it has one.
 
     Returns:
-        Encoded picture and camera row (6,) w, h, fx, fy, cx, cy.
+        Encoded image and camera row (6,) w, h, fx, fy, cx, cy.
 
     Raises:
         ValueError: if the file or its mask is damaged or does not fit the lens.
@@ -104,5 +104,5 @@ def _centre(pixels: Values, lens: Lens) -> tuple[Values, Lens]:
 
 
 def _is_kept(data: bytes) -> bool:
-    with open_picture(data) as picture:
-        return picture.format in _KEPT_FORMATS and picture.mode == "RGB"
+    with open_image(data) as image:
+        return image.format in _KEPT_FORMATS and image.mode == "RGB"

@@ -1,6 +1,6 @@
 """DL3DV-10K scene zips to shards.
 
-Each zip holds `transforms.json` (nerfstudio) and one folder of pictures. Poses become OpenCV
+Each zip holds `transforms.json` (nerfstudio) and one folder of images. Poses become OpenCV
 camera-to-world; the world frame stays. The lens distortion in the file is ignored, as it was for
 the released data, and for the published numbers to hold; `manifest.json` says so.
 """
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from splatfactory.datasets.frames import decode_pixels
 from splatfactory.datasets.scripts import conversion, sharing
 from splatfactory.datasets.scripts.conversion import Failure, Result
-from splatfactory.datasets.scripts.framing import Picture, framed
+from splatfactory.datasets.scripts.framing import CalibratedImage, framed
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.store import MAX_MEMBER_BYTES
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--input-dir", type=Path, default=Path("data/dl3dv/raw"))
     parser.add_argument("--output-dir", type=Path, default=Path("data/dl3dv"))
     parser.add_argument("--resolution", choices=RESOLUTIONS, default="960P")
-    parser.add_argument("--target-size", type=int, help="square pictures of this side")
+    parser.add_argument("--target-size", type=int, help="square images of this side")
     parser.add_argument("--split", choices=("train", "test", "all"), default="all")
     parser.add_argument(
         "--test-ids",
@@ -74,7 +74,7 @@ def _convert(arguments: argparse.Namespace) -> int:
         )
     is_test = indices.dl3dv_test_ids(arguments.test_ids).__contains__
     side = arguments.target_size
-    size = f"{side}x{side}" if side is not None else _picture_size(archives)
+    size = f"{side}x{side}" if side is not None else _image_size(archives)
     status = 0
     for split in ("train", "test") if arguments.split == "all" else (arguments.split,):
         output = ShardOutput(
@@ -119,15 +119,15 @@ def load_scene(job: Job) -> list[Result]:
 
 
 def convert_scene(key: str, archive: zipfile.ZipFile, side: int | None) -> StoredScene:
-    """One zip as a scene; frames whose picture is missing are left out.
+    """One zip as a scene; frames whose image is missing are left out.
 
     Raises:
-        ValueError: if there are no transforms, pictures or frames.
+        ValueError: if there are no transforms, images or frames.
     """
     names = set(archive.namelist())
     transforms = _transforms(archive)
-    folder = _picture_folder(names)
-    pictures, poses = [], []
+    folder = _image_folder(names)
+    views, poses = [], []
     for frame in transforms["frames"]:
         name = posixpath.join(folder, *frame["file_path"].split("/")[1:])
         if name not in names:
@@ -137,15 +137,15 @@ def convert_scene(key: str, archive: zipfile.ZipFile, side: int | None) -> Store
         scale = pixels.shape[1] / transforms["w"]
         f = np.array([transforms["fl_x"], transforms["fl_y"]], float) * scale
         c = np.array([transforms["cx"], transforms["cy"]], float) * scale
-        pictures.append(framed(Picture(pixels, f, c), side))
+        views.append(framed(CalibratedImage(pixels, f, c), side))
         poses.append(pose_row(np.array(frame["transform_matrix"], dtype=float)))
-    if not pictures:
-        raise ValueError("none of the frames has a picture")
+    if not views:
+        raise ValueError("none of the frames has an image")
     return StoredScene(
         key,
-        np.stack([picture.camera for picture in pictures]),
+        np.stack([view.camera for view in views]),
         np.stack(poses),
-        tuple(picture.encode() for picture in pictures),
+        tuple(view.encode() for view in views),
     )
 
 
@@ -165,7 +165,7 @@ def _transforms(archive: zipfile.ZipFile) -> dict[str, Any]:
     return content
 
 
-def _picture_folder(names: set[str]) -> str:
+def _image_folder(names: set[str]) -> str:
     folders = {posixpath.dirname(n) for n in names if n.lower().endswith(_SUFFIXES)}
     found = sorted(name for name in folders if "/images" in f"/{name}")
     if not found:
@@ -173,8 +173,8 @@ def _picture_folder(names: set[str]) -> str:
     return found[0]
 
 
-def _picture_size(archives: Sequence[Path]) -> str:
-    """Folder name by the first picture found."""
+def _image_size(archives: Sequence[Path]) -> str:
+    """Folder name by the first image found."""
     for path in archives:
         try:
             with open_zip(path) as archive:
@@ -186,7 +186,7 @@ def _picture_size(archives: Sequence[Path]) -> str:
                         return f"{height}x{width}"
         except (zipfile.BadZipFile, ValueError, OSError):
             continue  # reported when its turn comes
-    raise ValueError(f"no picture in any of {len(archives)} zips")
+    raise ValueError(f"no image in any of {len(archives)} zips")
 
 
 if __name__ == "__main__":

@@ -62,9 +62,9 @@ def read_list(output_dir: Path) -> list[tuple[str, str]]:
         try:
             rows = [(row["batch"], row["hash"]) for row in csv.DictReader(file)]
         except KeyError as error:
-            raise ValueError(f"{path} has no column {error}; delete it to fetch it anew") from None
+            raise ValueError(f"{path} has no column {error}; delete it to fetch it again") from None
     if not rows:
-        raise ValueError(f"{path} is empty; delete it to fetch it anew")
+        raise ValueError(f"{path} is empty; delete it to fetch it again")
     return rows
 
 

@@ -1,10 +1,10 @@
 """RealEstate10K, in the packing of pixelSplat, to shards.
 
-The zip holds chunks of about a dozen clips. Pictures stay the JPEG files they are, unless a target
+The zip holds chunks of about a dozen clips. Images stay the JPEG files they are, unless a target
 size is given. A clip that cannot be converted is recorded and left out; its chunk goes on.
 
 The camera's width and height are twice its principal point, as in the released data, which equals
-the picture's size where the point is centred, as it is throughout this data set.
+the image's size where the point is centred, as it is throughout this data set.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splatfactory.datasets.depth_codec import open_picture
+from splatfactory.datasets.depth_codec import open_image
 from splatfactory.datasets.frames import decode_pixels
 from splatfactory.datasets.scripts import conversion, sharing
 from splatfactory.datasets.scripts.conversion import Failure, Result
-from splatfactory.datasets.scripts.framing import Picture, framed
+from splatfactory.datasets.scripts.framing import CalibratedImage, framed
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from zipsplat.bounded import MAX_JSON_BYTES, open_zip, parse_json, zip_member
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--input-zip", type=Path, default=Path("data/re10k/raw/re10k.zip"))
     parser.add_argument("--output-dir", type=Path, default=Path("data/re10k"))
     parser.add_argument("--split", choices=("train", "test", "all"), default="all")
-    parser.add_argument("--target-size", type=int, help="square pictures of this side, as WebP")
+    parser.add_argument("--target-size", type=int, help="square images of this side, as WebP")
     conversion.add_common_options(parser)
     sharing.add_option(parser)
     arguments = parser.parse_args(argv)
@@ -133,24 +133,26 @@ def convert_clip(clip: Mapping[str, Any], side: int | None) -> StoredScene:
     Args:
         clip: `key`; `cameras` (N, 18): fx, fy, cx, cy over width and height, two unused numbers,
             and the camera-from-world matrix (3, 4) row by row; `images`: N tensors of JPEG bytes.
-        side: side of square pictures, or None to leave them alone.
+        side: side of square images, or None to leave them alone.
     """
     images = [bytes(image.numpy()) for image in clip["images"]]
     rows = clip["cameras"].numpy().astype(np.float32)
     if rows.shape != (len(images), 18) or not images:
         raise ValueError(f"{len(images)} images need cameras (N, 18), got {rows.shape}")
-    with open_picture(images[0]) as first:
+    with open_image(images[0]) as first:
         width, height = first.size
     scale = np.array([width, height], np.float32)
     f, c = rows[:, 0:2] * scale, rows[:, 2:4] * scale
     cameras = np.concatenate([2 * c, f, c], axis=1).astype(np.float32)
     if side is not None:
-        pictures = [
-            framed(Picture(decode_pixels(data), f[i].astype(float), c[i].astype(float)), side)
+        views = [
+            framed(
+                CalibratedImage(decode_pixels(data), f[i].astype(float), c[i].astype(float)), side
+            )
             for i, data in enumerate(images)
         ]
-        images = [picture.encode() for picture in pictures]
-        cameras = np.stack([picture.camera for picture in pictures])
+        images = [view.encode() for view in views]
+        cameras = np.stack([view.camera for view in views])
     return StoredScene(str(clip["key"]), cameras, invert_poses(rows[:, 6:]), tuple(images))
 
 

@@ -1,4 +1,4 @@
-"""Draw the example inputs of the repository: pictures of an office, a flight over a village.
+"""Draw the example inputs of the repository: images of an office, a flight over a village.
 
 `python -m splatfactory.datasets.scripts.synthetic.examples [FOLDER]`; the scenes are of the split
 `example`, which no training or test set contains.
@@ -39,7 +39,7 @@ def flown_over(scene: SceneBuilder, kit: Kit, rng: np.random.Generator) -> Stage
 
 
 def office_scene(index: int = OFFICE_INDEX, num_views: int = OFFICE_VIEWS) -> GeneratedScene:
-    """The office of the example pictures."""
+    """The office of the example images."""
     return generate_scene("example", 0, index, num_views, OFFICE_SIZE, (office,))
 
 
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m splatfactory.datasets.scripts.synthetic.examples",
-        description="Draw the example pictures and the example video from generated scenes.",
+        description="Draw the example images and the example video from generated scenes.",
     )
     parser.add_argument("folder", type=Path, nargs="?", default=Path("assets/examples"))
     options = parser.parse_args(argv)

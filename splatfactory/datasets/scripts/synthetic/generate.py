@@ -25,7 +25,7 @@ TOOL = "synthetic.generate"
 _ALONE = Share()
 
 
-def picture_size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
     """Height and width from `252` or `360x640`.
 
     Raises:
@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         "--num-test-scenes", type=_count, default=None, help="test scenes (a tenth of the others)"
     )
     parser.add_argument("--num-views", type=_count, default=24, help="views per scene")
-    parser.add_argument("--size", type=picture_size, default=(252, 252), help="S or HxW in pixels")
+    parser.add_argument("--size", type=image_size, default=(252, 252), help="S or HxW in pixels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--num-workers", type=int, default=os.cpu_count() or 1, help="threads; 0 is one"

@@ -1,4 +1,4 @@
-"""A contact sheet of generated scenes, one picture each (`… .scripts.synthetic.sheet FILE`)."""
+"""A contact sheet of generated scenes, one image each (`… .scripts.synthetic.sheet FILE`)."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def contact_sheet(
     rows = -(-count // columns)
     sheet = np.full((rows * side, columns * side, 3), 255, dtype=np.uint8)
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
-        for index, picture in enumerate(tqdm(pool.map(draw, range(count)), split, disable=None)):
+        for index, tile in enumerate(tqdm(pool.map(draw, range(count)), split, disable=None)):
             top, left = index // columns * side, index % columns * side
-            sheet[top : top + side, left : left + side] = picture
+            sheet[top : top + side, left : left + side] = tile
     return sheet
 
 
@@ -38,20 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m splatfactory.datasets.scripts.synthetic.sheet",
-        description="Draw one picture of each of the first scenes of a collection, side by side.",
+        description="Draw one image of each of the first scenes of a collection, side by side.",
     )
-    parser.add_argument("file", type=Path, help="picture to write: .webp, .png or .jpg")
+    parser.add_argument("file", type=Path, help="image to write: .webp, .png or .jpg")
     parser.add_argument("--split", choices=tuple(SPLITS), default="train")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--columns", type=int, default=10)
-    parser.add_argument("--size", type=int, default=112, help="side of a picture in pixels")
+    parser.add_argument("--size", type=int, default=112, help="side of an image in pixels")
     parser.add_argument("--num-workers", type=int, default=1, help="threads")
     options = parser.parse_args(argv)
     if min(options.count, options.columns, options.size) < 1:
         parser.error("--count, --columns and --size must be positive")
     if options.file.suffix.lower() not in (".webp", ".png", ".jpg", ".jpeg"):
-        parser.error(f"the picture must be .webp, .png or .jpg, got {options.file.name}")
+        parser.error(f"the image must be .webp, .png or .jpg, got {options.file.name}")
 
     def run() -> int:
         sheet = contact_sheet(

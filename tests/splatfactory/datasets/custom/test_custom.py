@@ -127,7 +127,7 @@ def test_intrinsics_of_frames_blender_and_ngp(write_capture: WriteCapture) -> No
         ({"frames": []}, "has no frames"),
         ({"frames": {"a": 1}}, "has no list `frames`"),
         ({"frames": [{"file_path": "images/0.png"}]}, "has no `transform_matrix`"),
-        ({"frames": [{"file_path": "gone.png", "transform_matrix": 0}]}, "none of the 1 pictures"),
+        ({"frames": [{"file_path": "gone.png", "transform_matrix": 0}]}, "none of the 1 images"),
         ({"frames": [{"file_path": "images/0.png", "transform_matrix": [[1]]}]}, "4 x 4 matrix"),
         (
             {
@@ -299,7 +299,7 @@ def test_a_damaged_photo_is_left_out_with_a_note(
     kept = scene.shot.world_from_camera[[0, 2, 3]]
     np.testing.assert_allclose(stored.poses[:, 9:], kept[:, :3, 3], atol=1e-5)
     for view in (0, 2, 3):
-        (folder / "images" / f"{view}.png").write_bytes(b"no picture")
+        (folder / "images" / f"{view}.png").write_bytes(b"no image")
     assert convert.main([str(folder), "--output-dir", str(tmp_path / "none")]) == 1
     assert "no photo can be used; left out 0.png" in capsys.readouterr().err
 
@@ -335,7 +335,7 @@ def test_one_bad_input_spares_the_others(
     inputs = [str(tmp_path / name) for name in ("empty", "broken.json", "missing")]
     assert convert.main([*inputs, str(good), "--output-dir", str(out), "--split", "train"]) == 1
     said = capsys.readouterr().err
-    for part in ("holds no pictures", "not valid JSON", "does not exist", "max_pairwise_d"):
+    for part in ("holds no images", "not valid JSON", "does not exist", "max_pairwise_d"):
         assert part in said
     manifest = json.loads((out / "train-scenes" / "manifest.json").read_text())
     assert sum(map(len, manifest["failures"].values())) == 3
@@ -358,8 +358,8 @@ def test_nothing_is_advised_about_shards_that_do_not_exist(
 
 
 def _decoded(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as picture:
-        return np.asarray(picture.convert("RGB"))
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def _photo(path: Path, lens: Lens, pixels: np.ndarray, **options: Any) -> Photo:
@@ -409,7 +409,7 @@ def test_focal_length_is_read_from_the_notes_of_photos(tmp_path: Path) -> None:
         exif.get_ifd(0x8769)[0xA405] = focal
         Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
         assert noted_focal(tmp_path / "a.jpg") == expected
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "text.jpg").write_text("no image")
     assert noted_focal(tmp_path / "text.jpg") == Focal()
     assert Focal.on_film(24) == Focal(2 / 3, is_certain=True)
     with pytest.raises(ValueError, match="between 5 and 2000 mm, got 0"):
@@ -485,11 +485,11 @@ def test_a_damaged_colmap_model_is_named(
 
 
 def test_distortion_is_taken_out(tmp_path: Path) -> None:
-    """A picture is bent by the lens model and must come back straight."""
+    """An image is bent by the lens model and must come back straight."""
     pycolmap = pytest.importorskip("pycolmap")
     scene = generate_scene("example", 0, 1, 2, (120, 160), (playroom,))
     straight = np.asarray(Image.fromarray(scene.draw(0)[0]).filter(ImageFilter.GaussianBlur(2)))
-    focal = 100.0  # of the bent lens; where the picture comes from does not matter
+    focal = 100.0  # of the bent lens; where the image comes from does not matter
     lens = Lens("OPENCV", 160, 120, (focal, focal, 80, 60, -0.2, 0.02, 0.0, 0.0))
     camera = pycolmap.Camera(model="OPENCV", width=160, height=120, params=list(lens.params))
     v, u = np.mgrid[:120, :160] + 0.5
