@@ -6,8 +6,8 @@ try:
     import zipsplat as _zipsplat  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        "splatfactory needs the package zipsplat, which lies in the folder above it:"
-        " run `pip install -e .` in the root of the repository"
+        "splatfactory needs the package zipsplat from the same repository:"
+        " run `pip install -e .` in the repository root"
     ) from error
 
 __all__ = ["__version__"]

@@ -37,7 +37,8 @@ def open_results(
         if changed and not overwrite and not (overwrite_eval and only_settings):
             raise ConfigError(
                 f"{folder} holds results with different {' and '.join(changed)}; add "
-                "--overwrite to evaluate again (the old folder is kept as <name>.old-1, …), or --tag NAME"
+                "--overwrite to evaluate again (the old folder is kept as <name>.old-1, …), "
+                "or --tag NAME"
             )
         if changed or overwrite or overwrite_eval:
             _put_aside(folder)

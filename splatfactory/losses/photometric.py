@@ -1,4 +1,4 @@
-"""How far rendered images are from true ones, pixel by pixel."""
+"""Per-pixel error of rendered images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class PhotometricLoss:
     """Mean absolute error, or squared error, of the colours.
 
     Args:
-        config: `use_l1_loss` says which.
+        config: `use_l1_loss` selects which.
     """
 
     def __init__(self, config: HeadConfig) -> None:

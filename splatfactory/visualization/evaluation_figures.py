@@ -1,4 +1,4 @@
-"""Images for evaluation reports."""
+"""Images of evaluation reports."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ERROR_GAIN = 3.0
 def comparison_sheet(
     true: Tensor, rendered: Tensor, views: Sequence[int], psnrs: Sequence[float]
 ) -> npt.NDArray[np.uint8]:
-    """Target images, renderings and error maps below each other.
+    """Target images, renders and error maps, in rows.
 
     Args:
         true: (V, 3, H, W) in [0, 1].
         rendered: (V, 3, H, W).
         views: Frame numbers.
-        psnrs: One per view, decibels.
+        psnrs: PSNR per view, decibels.
 
     Returns:
         (height, width, 3) uint8 RGB.

@@ -1,4 +1,4 @@
-"""Bar charts of two groups of numbers, drawn without a plotting library."""
+"""Histograms of two groups of numbers, without a plotting library."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ NUM_BINS = 32
 def histogram(
     first: Tensor, second: Tensor, low: float, high: float, size: tuple[int, int] = (192, 288)
 ) -> npt.NDArray[np.uint8]:
-    """Shares of numbers per bin: blue what is activated, orange what is not.
+    """Fraction of numbers per bin: activated in blue, others in orange.
 
     Args:
         first: (P,) activated numbers.
         second: (Q,) the others.
-        low: Left end of the axis; numbers beyond the ends count in the outermost bins.
+        low: Left end of the axis; numbers outside count in the outermost bins.
         high: Right end.
         size: Height and width in pixels.
 

@@ -1,4 +1,4 @@
-"""Images of the first scene of a batch: what was seen, what was made of it, where it is wrong."""
+"""Figures of the first scene of a batch: inputs, renders and errors."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _statistics(scene: Gaussians, activated: Tensor) -> Pixels:
 
 
 def _range(depth: Tensor) -> tuple[float, float]:
-    """Nearest known depth, and one that 95 % of the pixels do not exceed."""
+    """Smallest known depth, and the 95 % quantile."""
     known = depth[depth > 0].flatten().float()
     if not len(known):
         return 0.0, 1.0

@@ -71,7 +71,7 @@ def test_a_result_has_all_its_parts(evaluate: Evaluate, capsys):
     assert summary["target_psnr"] != round(summary["target_psnr"], 3)
     rows = list(csv.DictReader((folder / "scenes.csv").read_text().splitlines()))
     assert [float(row["aligned_psnr"]) for row in rows] == pytest.approx(per_scene)
-    assert "eval.lpips=none was chosen" in (folder / "report.md").read_text()
+    assert "off (eval.lpips=none)" in (folder / "report.md").read_text()
     assert len(list((folder / "images").glob("*.png"))) == 3
 
 
@@ -155,7 +155,7 @@ def test_other_settings_weights_or_data_are_never_mixed(evaluate: Evaluate, caps
     folder = RESULTS / "custom_benchmark/model/index"
     before = (folder / "results.json").read_bytes()
     assert evaluate("eval.pose_estimator.num_steps=1") == 1
-    assert "other settings" in capsys.readouterr().err
+    assert "different settings" in capsys.readouterr().err
     weights = Path("model.safetensors")
     changed = bytearray(weights.read_bytes())
     changed[-1] ^= 1

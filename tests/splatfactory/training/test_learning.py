@@ -1,4 +1,4 @@
-"""That training learns: the shipped small configuration on generated scenes, evaluated on others."""
+"""Training learns: the shipped small configuration on generated scenes, tested on others."""
 
 from __future__ import annotations
 
