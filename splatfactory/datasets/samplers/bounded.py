@@ -1,7 +1,7 @@
-"""Context frames around a stretch of video of bounded length, targets spread evenly inside.
+"""Context frames within a stretch of bounded length, targets spread evenly inside it.
 
-The rules, and for a given seed the draws, are those of the released ZipSplat training data
-pipeline. The letters: N context frames, T frames in the clip, D smallest stretch, g and M bounds of
+The rules, and for a given seed the samples, are those of the released ZipSplat training data
+pipeline. Letters: N context frames, T frames in the clip, D shortest stretch, g and M limits on
 its growth with N.
 """
 
@@ -24,9 +24,9 @@ class Config:
         max_distance_between_consecutive_views: M, largest gap between neighbouring context frames.
         min_distance_to_context_views: m, targets keep this distance from both ends.
         cameras_are_circular: The clip closes on itself, so a stretch may run over its end.
-        is_overfitting: Choose in training as in evaluation.
-        initial_min_distance_between_context_views: Without effect; released configurations have it.
-        warm_up_steps: Without effect; released configurations have it.
+        is_overfitting: Sample in training as in evaluation.
+        initial_min_distance_between_context_views: No effect; exists for released configurations.
+        warm_up_steps: No effect; exists for released configurations.
     """
 
     min_distance_between_context_views: int = 35
@@ -39,7 +39,7 @@ class Config:
     warm_up_steps: int = 150_000
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Validate the values."""
         for name in (
             "min_distance_between_context_views",
             "gap_multiplier",
@@ -59,7 +59,7 @@ class BoundedSampler:
 
     @property
     def min_views(self) -> int:
-        """Clips with fewer frames cannot be sampled."""
+        """Minimum number of frames of a clip."""
         config = self.config
         return max(
             2 * config.min_distance_to_context_views + 1,
@@ -68,18 +68,19 @@ class BoundedSampler:
 
     @property
     def keys(self) -> None:
-        """Any scene will do."""
+        """None: supports all scenes."""
 
     @property
     def is_fixed(self) -> bool:
-        """It draws what is requested."""
+        """False: it samples as requested."""
         return False
 
     def sample(self, request: Request, rng: Rng) -> Choice:
         """Choose frames.
 
         Returns:
-            Context frames in ascending order; targets may repeat, or be context frames, where the
+            Context frames in ascending order; targets may repeat or coincide with context frames if
+                the
             stretch is short.
         """
         T, N = request.num_views, request.num_context
@@ -102,7 +103,7 @@ class BoundedSampler:
         return Choice((centre,), tuple(stratified(begin, end, request.num_target, rng)), (1.0,))
 
     def _stretch(self, request: Request, rng: Rng) -> tuple[int, int]:
-        """First and last context frame; on a circular clip the last may lie beyond the end."""
+        """First and last context frame; on a circular clip, the last may be beyond the end."""
         config, T, N = self.config, request.num_views, request.num_context
         longest = min(config.gap_multiplier * N, T - 1)
         if request.split != Split.TRAIN or config.is_overfitting:
@@ -119,7 +120,7 @@ class BoundedSampler:
         return left, left + gap
 
     def _extras(self, left: int, right: int, count: int, rng: Rng) -> list[int]:
-        """Distinct frames between two others that leave no gap wider than M, if chance allows."""
+        """Distinct frames between two others, without gaps wider than M if `_TRIES` suffice."""
         if right - left - 1 <= count:
             return list(range(left + 1, right))
         if count == 0:

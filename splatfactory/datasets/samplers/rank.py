@@ -1,8 +1,8 @@
-"""Frames near to a random one in space, by a ranking made beforehand.
+"""Frames near a random reference in space, by a precomputed ranking.
 
 The rules are those of the released ZipSplat data pipeline. A ranking file is JSON: scene key →
-T rows of view numbers by distance from view i, itself first; or scene key → an object with such
-`rankings` and, in the same order, `overlaps`.
+T rows, row i the views by distance from view i, itself first; or scene key → an object with such
+`rankings` and `overlaps` in the same order.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Config:
 
     Attributes:
         ranking_file: JSON file.
-        min_distance_between_context_views: The last context view is at least this far down.
-        max_distance_between_context_views: And at most this far.
-        initial_min_distance_between_context_views: Without effect; released configurations have it.
-        initial_max_distance_between_context_views: Without effect, as well.
-        warm_up_steps: Without effect, as well.
+        min_distance_between_context_views: Minimum rank of the last context view.
+        max_distance_between_context_views: Maximum rank of the last context view.
+        initial_min_distance_between_context_views: No effect; exists for released configurations.
+        initial_max_distance_between_context_views: No effect either.
+        warm_up_steps: No effect either.
     """
 
     ranking_file: str = ""
@@ -37,7 +37,7 @@ class Config:
     warm_up_steps: int = 0
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Validate the values."""
         if not self.ranking_file:
             raise ValueError("view_sampler.ranking_file must name a JSON file, got none")
 
@@ -64,7 +64,7 @@ class RankedSampler:
 
     @property
     def min_views(self) -> int:
-        """Clips with fewer frames cannot be sampled."""
+        """Minimum number of frames of a clip."""
         return max(3, self.config.min_distance_between_context_views + 1)
 
     @property
@@ -74,11 +74,11 @@ class RankedSampler:
 
     @property
     def is_fixed(self) -> bool:
-        """It draws what is requested."""
+        """False: it samples as requested."""
         return False
 
     def sample(self, request: Request, rng: Rng) -> Choice:
-        """Choose frames; the reference comes first and the far view last in the context."""
+        """Choose frames; the context starts with the reference and ends with the far view."""
         ranking = self._rankings[request.key]
         T = len(ranking.rows)
         if request.num_views != T:
@@ -100,7 +100,7 @@ class RankedSampler:
         return Choice(context, tuple(targets), overlaps)
 
     def _neighbours(self, order: list[int], need: int, rng: Rng) -> tuple[int, list[int]]:
-        """The far view and at least `need` views that rank between it and the reference."""
+        """The far view, and at least `need` views ranked between it and the reference."""
         last = len(order) - 1
         high = min(self.config.max_distance_between_context_views, last)
         low = min(self.config.min_distance_between_context_views, high)
@@ -120,9 +120,9 @@ def _load(path: Path) -> dict[str, _Ranking]:
         content: Any = read_json(path)
         return {key: _ranking(entry) for key, entry in content.items()}
     except FileNotFoundError:
-        raise ValueError(f"view_sampler.ranking_file: no file {path}") from None
+        raise ValueError(f"view_sampler.ranking_file: {path} does not exist") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is no ranking file ({error})") from error
+        raise ValueError(f"{path} is not a ranking file ({error})") from error
 
 
 def _ranking(entry: Any) -> _Ranking:

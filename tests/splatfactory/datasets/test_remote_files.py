@@ -236,7 +236,7 @@ def test_a_server_that_is_gone_is_one_error(shards: Path, monkeypatch: pytest.Mo
 
 def test_local_tools_say_that_a_directory_is_remote(address: str) -> None:
     store = ShardStore(address)
-    with pytest.raises(ValueError, match="is not on this machine; copy it here"):
+    with pytest.raises(ValueError, match="is remote; copy it to this machine"):
         _ = store.shards
     assert describe(store).scenes == 8  # which needs no local files
 
@@ -299,7 +299,7 @@ def test_the_hub_is_read_by_its_files(
         folder = "/datasets/me/scenes/resolve/v2/train-scenes"
         assert behaviour.requests[0][0] == f"{folder}/manifest.json"
         assert store.frames(1, [0]) == ShardStore(at).frames(1, [0])
-    with pytest.raises(ValueError, match="want hf://datasets/<owner>"):
+    with pytest.raises(ValueError, match="expected hf://datasets/<owner>"):
         RemoteFiles("hf://me/scenes").names()
 
 

@@ -127,7 +127,7 @@ def test_what_is_no_index_is_named(tmp_path, content):
         ({"name": "bounded", "gap_multiplier": 0}, "gap_multiplier must be positive"),
         ({"name": "rank"}, "ranking_file must name"),
         ({"name": "rank", "ranking_file": "/nowhere.json"}, r"no file /nowhere\.json"),
-        ({"name": "eval_sampler", "indices_file": "/nowhere.json"}, "no evaluation index"),
+        ({"name": "eval_sampler", "indices_file": "/nowhere.json"}, "evaluation index"),
     ],
 )
 def test_wrong_options_are_explained(options, message):
