@@ -36,7 +36,7 @@ from splatfactory.datasets.store import ShardStore
 from splatfactory.eval import indices, run
 from splatfactory.metrics import psnr, ssim
 from splatfactory.models import build_model
-from splatfactory.training.checkpoints import export
+from splatfactory.runtime.checkpoints import export
 from splatfactory.training.drawing import draw
 from splatfactory.training.surface import surface_of_tokens
 from zipsplat import ZipSplat

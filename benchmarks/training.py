@@ -31,7 +31,7 @@ from splatfactory import train
 from splatfactory.config import Request, load
 from splatfactory.datasets.batch import Batch
 from splatfactory.datasets.scripts.synthetic import generate
-from splatfactory.training import distributed
+from splatfactory.runtime import distributed
 from splatfactory.training.trainer import Trainer
 from zipsplat.render import Rendered, Renderer, RenderSettings, Splats, Viewpoints
 

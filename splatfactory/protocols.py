@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -148,3 +149,7 @@ class BatchSource(Protocol):
 
     def set_max_views(self, max_views: int) -> None:
         """Bound the context views of the next batches."""
+
+
+Benchmark = Callable[[nn.Module, Path, Callable[[], bool]], Mapping[str, float] | None]
+"""Model, folder, whether to stop → scores; None if it was stopped. Finished scenes are kept."""

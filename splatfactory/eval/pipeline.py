@@ -19,8 +19,8 @@ from splatfactory.eval.benchmarks import Evaluation
 from splatfactory.eval.fingerprint import fingerprint
 from splatfactory.eval.scoring import Judge, SceneResult, SceneScores
 from splatfactory.perceptual_network import PerceptualNetwork, fetch_perceptual_network
-from splatfactory.training.distributed import World
-from splatfactory.training.validation import fixed_randomness
+from splatfactory.runtime.distributed import World
+from splatfactory.runtime.randomness import fixed_randomness
 from splatfactory.visualization.evaluation_figures import comparison_sheet
 from zipsplat.viz import save_picture
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from splatfactory.config import ConfigError
-from splatfactory.training import run_folder
-from splatfactory.training.checkpoints import CheckpointError, export
+from splatfactory.runtime import run_folder
+from splatfactory.runtime.checkpoints import CheckpointError, export
 from zipsplat import weights
 from zipsplat.model.checkpoint_layout import network_from_tensors
 

@@ -38,7 +38,7 @@ EVAL_WIRING = "splatfactory/eval/test_wiring.py"
 TRAIN = "splatfactory/test_train.py"
 LOSSES = "splatfactory/losses/test_losses.py"
 OPTIM = "splatfactory/training/test_optim.py"
-CHECKPOINTS = "splatfactory/training/test_checkpoints.py"
+CHECKPOINTS = "splatfactory/runtime/test_checkpoints.py"
 DATASETS = "splatfactory/datasets"
 ALIGNMENT = "zipsplat/test_alignment.py"
 CPU = "zipsplat/render/test_cpu.py"
@@ -65,7 +65,7 @@ TRAINING = _breaks(
      "self.ema.update(self.network, 10**6)",
      f"{WIRING}::test_the_average_is_exported_and_judged_and_training_goes_on_without_it"),
     ("training/trainer.py", "islice(source, self.options.gradient_accumulation_steps)",
-     "islice(source, 1)", "splatfactory/training/test_distributed.py::"
+     "islice(source, 1)", "splatfactory/runtime/test_distributed.py::"
      "test_two_processes_give_the_gradients_of_one"),
     ("training/trainer.py", "if self.ema is None else self.ema.state(self.network)",
      "",
@@ -89,8 +89,8 @@ TRAINING = _breaks(
      "test_curves_of_a_resumed_run_do_not_go_back"),
     ("training/meters.py", "self._ends[self.WARM_UP - 1 :]", "self._ends",
      "splatfactory/training/test_meters.py"),
-    ("training/distributed.py", "values.sum() * (world_size / num_scenes)",
-     "values.sum() / num_scenes", "splatfactory/training/test_distributed.py::"
+    ("runtime/distributed.py", "values.sum() * (world_size / num_scenes)",
+     "values.sum() / num_scenes", "splatfactory/runtime/test_distributed.py::"
      "test_a_mean_over_scenes_is_right_for_uneven_processes"),
     ("training/validation.py", "    model.eval()\n", "    model.train()\n",
      f"{WIRING}::test_validation_is_in_evaluation_mode_and_repeats_itself"),
@@ -120,11 +120,11 @@ TRAINING = _breaks(
      "splatfactory/training/test_schedules.py"),
     ("training/schedules.py", "min(step, span) / span", "step / span",
      "splatfactory/training/test_schedules.py"),
-    ("training/checkpoints.py", "1.0 if direction is Direction.min else -1.0",
+    ("runtime/checkpoints.py", "1.0 if direction is Direction.min else -1.0",
      "-1.0 if direction is Direction.min else 1.0", CHECKPOINTS),
-    ("training/checkpoints.py", "[: -max(1, count)]", "[: -max(2, count)]", CHECKPOINTS),
-    ("training/checkpoints.py", "if entry.step <= step]", "if entry.step < step]", CHECKPOINTS),
-    ("training/checkpoints.py", "torch.set_rng_state(state[", "str(state[", CHECKPOINTS),
+    ("runtime/checkpoints.py", "[: -max(1, count)]", "[: -max(2, count)]", CHECKPOINTS),
+    ("runtime/checkpoints.py", "if entry.step <= step]", "if entry.step < step]", CHECKPOINTS),
+    ("runtime/checkpoints.py", "torch.set_rng_state(state[", "str(state[", CHECKPOINTS),
     ("training/release.py", "(1 - share) * values + share * others[name]",
      "share * values + (1 - share) * others[name]", "splatfactory/training/test_release.py"),
     ("training/matching.py", "MAX_DEPTH_ERROR = 0.1 ", "MAX_DEPTH_ERROR = 10.0 ",

@@ -20,9 +20,10 @@ from splatfactory.datasets.batch import Views
 from splatfactory.datasets.loader import SceneLoader
 from splatfactory.losses import TrainingLoss
 from splatfactory.protocols import Drawn, Supervision, TrueMatches
+from splatfactory.runtime import checkpoints
+from splatfactory.runtime.distributed import World
 from splatfactory.schema import HeadConfig
-from splatfactory.training import checkpoints, trainer
-from splatfactory.training.distributed import World
+from splatfactory.training import trainer
 from splatfactory.training.drawing import activated, draw
 from splatfactory.training.schedules import max_views, warmup_cosine
 from splatfactory.training.trainer import Trainer

@@ -37,8 +37,9 @@ from splatfactory.eval import run as evaluation
 from splatfactory.eval.scoring import Judge, refine_settings
 from splatfactory.losses import TrainingLoss
 from splatfactory.models import build_model
-from splatfactory.training import checkpoints, distributed, writers
-from splatfactory.training.distributed import World
+from splatfactory.runtime import checkpoints, distributed
+from splatfactory.runtime.distributed import World
+from splatfactory.training import writers
 from splatfactory.training.objective import Objective
 from splatfactory.training.optim import build_optimization
 from zipsplat.render import choose

@@ -10,7 +10,7 @@ from splatfactory import train
 from splatfactory.config import Config, Request, load
 from splatfactory.dry_run import activations
 from splatfactory.models import build_model
-from splatfactory.training.memory import PeakMemory
+from splatfactory.training.activation_memory import PeakMemory
 from zipsplat.model.compression import select_stride
 from zipsplat.model.network import ZipSplatNetwork
 

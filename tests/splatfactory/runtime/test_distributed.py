@@ -15,8 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from splatfactory.training import checkpoints, trainer
-from splatfactory.training.distributed import World, agree_on_prefix, mean_over_scenes
+from splatfactory.runtime import checkpoints
+from splatfactory.runtime.distributed import World, agree_on_prefix, mean_over_scenes
+from splatfactory.training import trainer
 from tests.splatfactory.conftest import start
 from tests.splatfactory.training import keep_gradients
 

@@ -30,7 +30,7 @@ from splatfactory.config import (
     to_dict,
 )
 from splatfactory.paths import outputs_root
-from splatfactory.training import checkpoints
+from splatfactory.runtime import checkpoints
 from zipsplat.files import remove_partial
 from zipsplat.terminal import PrintableFormatter
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from splatfactory.runtime import checkpoints
+from splatfactory.runtime.checkpoints import BestModels, CheckpointError
 from splatfactory.schema import Direction
-from splatfactory.training import checkpoints
-from splatfactory.training.checkpoints import BestModels, CheckpointError
 
 
 def state(value: float) -> dict:
