@@ -37,12 +37,12 @@ from splatfactory.eval import indices, run
 from splatfactory.metrics import psnr, ssim
 from splatfactory.models import build_model
 from splatfactory.runtime.checkpoints import export
+from splatfactory.tiny.patch_points import surface_of_tokens
 from splatfactory.training.drawing import draw
-from splatfactory.training.surface import surface_of_tokens
 from zipsplat import ZipSplat
 from zipsplat.gaussians import Gaussians
 from zipsplat.harmonics import dc_from_rgb
-from zipsplat.model.relief import grid_of_cells
+from zipsplat.model.tiny.relief import grid_of_cells
 from zipsplat.render import choose
 from zipsplat.weights import locate
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from splatfactory.datasets.batch import Batch, Views
 from splatfactory.protocols import Drawn, Prediction, SceneLoss, Supervision
 from splatfactory.schema import HeadConfig
+from splatfactory.tiny.patch_points import surface_of_tokens
+from splatfactory.tiny.true_matches import true_matches
 from splatfactory.training.drawing import activated, draw
-from splatfactory.training.matching import true_matches
-from splatfactory.training.surface import surface_of_tokens
 from zipsplat.render import Renderer
 
 

@@ -11,7 +11,7 @@ from tests.zipsplat.tiny_network import TINY
 from zipsplat.model.architecture import BackboneConfig, ZipSplatConfig
 from zipsplat.model.checkpoint_layout import network_from_tensors
 from zipsplat.model.network import ZipSplatNetwork
-from zipsplat.model.pyramid import Pyramid
+from zipsplat.model.tiny.pyramid import Pyramid
 
 SIDE = 14
 

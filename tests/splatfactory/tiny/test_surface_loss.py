@@ -7,8 +7,8 @@ import math
 import torch
 
 from splatfactory.datasets.batch import Views
-from splatfactory.losses.surface import surface_error
-from splatfactory.training.surface import surface_of_tokens
+from splatfactory.tiny.patch_points import surface_of_tokens
+from splatfactory.tiny.surface_loss import surface_error
 from zipsplat.camera import Camera
 from zipsplat.pose import Pose
 

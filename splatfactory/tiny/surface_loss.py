@@ -2,7 +2,7 @@
 
 Point maps in a common frame are how DUSt3R (Wang et al., 2024) learns geometry without poses; here
 they teach a small network in hundreds of steps what pictures alone teach in many thousands. The
-points come from `splatfactory.training.surface`.
+points come from `splatfactory.tiny.patch_points`.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from splatfactory.datasets.batch import Views
 from splatfactory.protocols import TrueMatches
-from splatfactory.training.surface import seen_points
-from zipsplat.model.matching import Matches
+from splatfactory.tiny.patch_points import seen_points
+from zipsplat.model.tiny.matcher import Matches
 
 MAX_DEPTH_ERROR = 0.1  # relative; a place that is nearer or farther than what is seen is hidden
 NEAREST = 1e-3

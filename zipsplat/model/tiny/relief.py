@@ -10,11 +10,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from zipsplat.model.backbones.dav3 import MultiViewViT
 from zipsplat.model.layers import Mlp
-from zipsplat.model.network import ZipSplatNetwork
 from zipsplat.sh_constants import SH_C0
 
 # Positions are written as cos θ, sin θ: their squares sum to one, so LayerNorm keeps them.
@@ -29,20 +27,21 @@ NUM_POSITION_CHANNELS = 8
 
 
 @torch.no_grad()
-def write_positions(vit: MultiViewViT) -> None:
+def write_positions(pos_embed: Tensor) -> None:
     """Let the first eight channels of every patch say where it is in its picture.
 
     Their squares sum to D, so a LayerNorm over tokens that are small elsewhere keeps them.
 
     Args:
-        vit: its learned positions are changed; what the patches add to the same channels is not.
+        pos_embed: (1, 1 + side², D) learned positions of a square of patches, after that of the
+            special token; changed in place. What the patches add to the same channels is not.
     """
-    side = vit.config.pos_grid
+    side, dim = math.isqrt(pos_embed.shape[1] - 1), pos_embed.shape[2]
     angles = HALF_ANGLE * ((torch.arange(side) + 0.5) / side * 2 - 1)
     row, column = torch.meshgrid(angles, angles, indexing="ij")
     waves = torch.stack((column.cos(), column.sin(), row.cos(), row.sin()), dim=-1).flatten(0, 1)
-    length = math.sqrt(vit.config.dim) / 2  # unit variance over all channels
-    vit.pos_embed[0, 1:, :NUM_POSITION_CHANNELS] = torch.cat((waves, -waves), dim=-1) * length
+    length = math.sqrt(dim) / 2  # unit variance over all channels
+    pos_embed[0, 1:, :NUM_POSITION_CHANNELS] = torch.cat((waves, -waves), dim=-1) * length
 
 
 def grid_of_cells(num_gaussians: int) -> tuple[int, int]:
@@ -52,25 +51,33 @@ def grid_of_cells(num_gaussians: int) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def write_head(network: ZipSplatNetwork, patches_across: int, amplitude: float) -> None:
+def write_head(
+    head: nn.Sequential,
+    color_embedding: nn.Conv2d,
+    num_gaussians: int,
+    patches_across: int,
+    amplitude: float,
+) -> None:
     """Let the Gaussians of a token lie side by side in its patch, in the patch's colours.
 
     They stand about one unit in front of the first camera, the brighter the nearer. Opacities,
     and whatever is not needed for this, are left as they are.
 
     Args:
-        network: with positions written by `write_positions`.
+        head: of the Gaussians: E numbers of a token, positions by `write_positions` first, to the
+            parameters of its Gaussians.
+        color_embedding: patches to colours, the last C numbers of a token.
+        num_gaussians: G.
         patches_across: patches along a side of the picture.
         amplitude: of a position's channels in the tokens that reach the head.
     """
-    D, config = network.config.backbone.dim, network.config
-    G = config.gaussians_per_token
-    mlp, last = network.gaussian_head.gaussian_head
+    mlp, last = head
     assert isinstance(mlp, Mlp)
     assert isinstance(last, nn.Linear)
-    rows, columns = _write_colors(network.color_embed.proj, G)
+    rows, columns = _write_colors(color_embedding, num_gaussians)
     num_cells = rows * columns
-    E = D + config.color_dim
+    E, C = last.in_features, color_embedding.out_channels
+    D = E - C
     identity = torch.eye(E)
     mlp.fc1.weight.copy_(torch.cat((identity, -identity), dim=0))  # GELU(x) − GELU(−x) = x
     mlp.fc2.weight.copy_(torch.cat((identity, -identity), dim=1))
@@ -78,7 +85,8 @@ def write_head(network: ZipSplatNetwork, patches_across: int, amplitude: float) 
         bias.zero_()
     reach = math.log1p(HALF_EXTENT) / math.sin(HALF_ANGLE)
     patch = 2 * HALF_EXTENT / patches_across
-    weights, biases = last.weight.view(G, -1, E), last.bias.view(G, -1)
+    weights = last.weight.view(num_gaussians, -1, E)
+    biases = last.bias.view(num_gaussians, -1)
     for g, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
         row, column = divmod(g % num_cells, columns)
         colors = slice(D + 3 * (g % num_cells), D + 3 * (g % num_cells) + 3)
@@ -90,7 +98,7 @@ def write_head(network: ZipSplatNetwork, patches_across: int, amplitude: float) 
         for axis, extent in enumerate((patch / columns, patch / rows, patch / columns)):
             bias[3 + axis] = 4 + math.log(math.expm1(0.8 * extent))
         bias[6:10] = torch.tensor([1.0, 0.0, 0.0, 0.0])
-        weight[11:14, colors] += torch.eye(3)[:, : config.color_dim] / SH_C0
+        weight[11:14, colors] += torch.eye(3)[:, :C] / SH_C0
         bias[11:14] = -0.5 / SH_C0
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from splatfactory.datasets.batch import Views
-from zipsplat.model.relief import grid_of_cells
+from zipsplat.model.tiny.relief import grid_of_cells
 
 
 @torch.no_grad()

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from splatfactory.datasets.batch import Views
-from splatfactory.losses.matching import matching_error
-from splatfactory.training.matching import true_matches
+from splatfactory.tiny.match_loss import matching_error
+from splatfactory.tiny.true_matches import true_matches
 from zipsplat.camera import Camera
-from zipsplat.model.matching import Matcher, Matches, reference_views
+from zipsplat.model.tiny.matcher import Matcher, Matches, reference_views
 from zipsplat.pose import Pose
 
 SIDE, GRID = 40, 4  # pixels of a picture, cells along a side
