@@ -29,8 +29,8 @@ from torch.nn import functional
 
 from splatfactory import paths
 from splatfactory.config import Request, load, to_dict
-from splatfactory.datasets.batch import Views
 from splatfactory.datasets.from_config import evaluation_dataset
+from splatfactory.datasets.samples import Views
 from splatfactory.datasets.scripts.synthetic import generate
 from splatfactory.datasets.store import ShardStore
 from splatfactory.eval import indices, run

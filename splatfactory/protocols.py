@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from splatfactory.datasets.batch import Batch, Views
+from splatfactory.datasets.samples import Batch, Views
 from splatfactory.options import Kind
 from splatfactory.schema import HeadConfig
 from zipsplat.gaussians import Gaussians

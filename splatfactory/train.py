@@ -33,9 +33,9 @@ from splatfactory.config import (
     split_overrides,
     to_dict,
 )
-from splatfactory.datasets.batch import Batch
 from splatfactory.datasets.from_config import training_loader, validation_loader
 from splatfactory.datasets.loader import DataLossError
+from splatfactory.datasets.samples import Batch
 from splatfactory.losses import TrainingLoss
 from splatfactory.models import build_model
 from splatfactory.models.initialisation import load_strictly

@@ -11,9 +11,9 @@ from torch import nn
 from tqdm import tqdm
 
 from splatfactory.config import save_yaml, to_dict
-from splatfactory.datasets.batch import Scene
 from splatfactory.datasets.from_config import evaluation_dataset
 from splatfactory.datasets.multiview import MultiviewDataset
+from splatfactory.datasets.samples import Scene
 from splatfactory.eval import report, results
 from splatfactory.eval.benchmarks import Evaluation
 from splatfactory.eval.fingerprint import fingerprint

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from splatfactory.datasets.batch import Batch, Scene, Views
+from splatfactory.datasets.samples import Batch, Scene, Views
 from splatfactory.metrics import psnr, ssim
 from splatfactory.perceptual_network import PerceptualNetwork
 from splatfactory.protocols import Prediction

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from splatfactory.datasets.batch import Views
+from splatfactory.datasets.samples import Views
 from splatfactory.protocols import Prediction
 from splatfactory.schema import ModelConfig
 from splatfactory.tiny.recorded_matches import recorded_matches

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from splatfactory.datasets.batch import Views
+from splatfactory.datasets.samples import Views
 from zipsplat.model.tiny.relief import grid_of_cells
 
 

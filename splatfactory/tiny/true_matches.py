@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from splatfactory.datasets.batch import Views
+from splatfactory.datasets.samples import Views
 from splatfactory.protocols import TrueMatches
 from splatfactory.tiny.patch_points import seen_points
 from zipsplat.model.tiny.matcher import Matches

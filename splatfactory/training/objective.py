@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from splatfactory.datasets.batch import Batch, Views
+from splatfactory.datasets.samples import Batch, Views
 from splatfactory.protocols import Drawn, Prediction, SceneLoss, Supervision
 from splatfactory.schema import HeadConfig
 from splatfactory.tiny.patch_points import surface_of_tokens

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from splatfactory.datasets.batch import Batch
+from splatfactory.datasets.samples import Batch
 from splatfactory.protocols import Prediction, Supervision
 from splatfactory.runtime.distributed import World
 from splatfactory.runtime.peak_memory import memory_gib

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from splatfactory.config import to_dict
-from splatfactory.datasets.batch import Batch
+from splatfactory.datasets.samples import Batch
 from splatfactory.protocols import BatchSource, Benchmark, Prediction, Supervision
 from splatfactory.runtime import checkpoints
 from splatfactory.runtime.checkpoints import BestModels, CheckpointError

@@ -9,7 +9,7 @@ from statistics import median
 import torch
 from torch import nn
 
-from splatfactory.datasets.batch import Batch
+from splatfactory.datasets.samples import Batch
 from splatfactory.protocols import Prediction, Supervision
 from splatfactory.runtime.distributed import World
 from splatfactory.runtime.randomness import fixed_randomness

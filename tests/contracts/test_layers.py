@@ -30,7 +30,7 @@ ZIPSPLAT = {
 # What each part of `splatfactory` may import of it, besides parts of its own package.
 _BELOW_MODELS = {
     "protocols",
-    "datasets.batch",
+    "datasets.samples",
     "config",
     "foreign_config",
     "schema",
@@ -39,6 +39,8 @@ _BELOW_MODELS = {
     "metrics",
     "perceptual_network",
     "paths",
+    "tiny",
+    "runtime",
     "_version",
 }
 _ALL = {"training", "models", "losses", "datasets", "visualization", "eval", *_BELOW_MODELS}
@@ -46,14 +48,16 @@ SPLATFACTORY = {
     "_version": set(),
     "paths": {"_version"},
     "perceptual_network": {"paths", "_version"},
-    "datasets.batch": {"paths", "perceptual_network"},
+    "datasets.samples": {"paths", "perceptual_network"},
     "metrics": {"paths", "perceptual_network"},
     "options": set(),
     "data_schema": {"options"},
     "schema": {"data_schema", "options"},
     "foreign_config": set(),
     "config": {"foreign_config", "options", "paths", "schema"},
-    "protocols": {"datasets.batch", "options", "schema", "data_schema"},
+    "protocols": {"datasets.samples", "options", "schema", "data_schema"},
+    "runtime": {"config", "schema", "paths", "_version"},
+    "tiny": {"datasets.samples", "protocols", "schema"},
     "models": _BELOW_MODELS,
     "losses": _BELOW_MODELS,
     "datasets": _BELOW_MODELS,

@@ -183,8 +183,8 @@ DATA = _breaks(
     ("multiview.py", "context=views[:N],", "context=views[-N:],", f"{DATASETS}/test_multiview.py"),
     ("multiview.py", "if self.split != Split.TRAIN or not self.config.random_reference_view",
      "if not self.config.random_reference_view", f"{DATASETS}/test_multiview.py"),
-    ("preprocessing.py", "-self.box.left, -self.box.top", "-self.box.top, -self.box.left",
-     f"{DATASETS}/test_preprocessing.py"),
+    ("resizing.py", "-self.box.left, -self.box.top", "-self.box.top, -self.box.left",
+     f"{DATASETS}/test_resizing.py"),
 )  # fmt: skip
 
 EVALUATION = _breaks(

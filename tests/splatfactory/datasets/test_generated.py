@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from splatfactory.data_schema import PreprocessingConfig
 from splatfactory.datasets import depth_codec, samplers
 from splatfactory.datasets.generated import GeneratedStore, stored_scene
 from splatfactory.datasets.multiview import MultiviewDataset, SampleConfig
-from splatfactory.datasets.preprocessing import PreprocessingConfig
 from splatfactory.datasets.scripts.synthetic import generate
 from splatfactory.datasets.shards import ShardWriter
 from splatfactory.datasets.store import ShardStore

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from splatfactory.datasets.batch import Views
+from splatfactory.datasets.samples import Views
 from splatfactory.tiny.match_loss import matching_error
 from splatfactory.tiny.true_matches import true_matches
 from zipsplat.camera import Camera

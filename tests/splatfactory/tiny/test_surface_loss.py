@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from splatfactory.datasets.batch import Views
+from splatfactory.datasets.samples import Views
 from splatfactory.tiny.patch_points import surface_of_tokens
 from splatfactory.tiny.surface_loss import surface_error
 from zipsplat.camera import Camera

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from splatfactory import train
 from splatfactory.config import Request, load
-from splatfactory.datasets.batch import Views
 from splatfactory.datasets.loader import SceneLoader
+from splatfactory.datasets.samples import Views
 from splatfactory.losses import TrainingLoss
 from splatfactory.protocols import Drawn, Supervision, TrueMatches
 from splatfactory.runtime import checkpoints

@@ -26,13 +26,13 @@ from torch import Tensor, nn
 from splatfactory import train
 from splatfactory.config import Config, compose, merge, read_yaml
 from splatfactory.datasets import samplers
-from splatfactory.datasets.batch import Batch
 from splatfactory.datasets.from_config import (
     evaluation_dataset,
     training_loader,
     validation_loader,
 )
 from splatfactory.datasets.loader import DataLossError
+from splatfactory.datasets.samples import Batch
 from splatfactory.eval import run as evaluation
 from splatfactory.eval.scoring import Judge, refine_settings
 from splatfactory.losses import TrainingLoss

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from splatfactory.datasets.batch import Batch, Scene, Views
+from splatfactory.datasets.samples import Batch, Scene, Views
 from zipsplat.camera import Camera
 from zipsplat.pose import Pose
 

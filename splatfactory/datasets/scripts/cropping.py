@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from splatfactory.datasets import preprocessing
+from splatfactory.datasets import resizing
 from splatfactory.datasets.frames import ArrayFrame, Pixels
-from splatfactory.datasets.preprocessing import Box, Geometry
+from splatfactory.datasets.resizing import Box, Geometry
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -58,11 +58,11 @@ class Picture:
 
     def resized_to_cover(self, size: tuple[int, int]) -> Picture:
         """The picture at the even size that just covers (height, width)."""
-        new = preprocessing.cover(self.size, size)
+        new = resizing.cover(self.size, size)
         return self._moved(Geometry(self.size, new, Box(0, 0, *new)))
 
     def _moved(self, geometry: Geometry) -> Picture:
-        pixels = preprocessing.apply(ArrayFrame(self.pixels), geometry, "torch_bilinear_aa")
+        pixels = resizing.apply(ArrayFrame(self.pixels), geometry, "torch_bilinear_aa")
         T = geometry.transform
         scale = T[[0, 1], [0, 1]]
         return Picture(np.ascontiguousarray(pixels), self.f * scale, self.c * scale + T[:2, 2])
@@ -79,7 +79,7 @@ def centred(picture: Picture) -> Picture:
 def squared(picture: Picture, side: int) -> Picture:
     """A centred picture cut to a square and resized."""
     height, width = picture.size
-    edge = preprocessing.even(min(height, width))
+    edge = resizing.even(min(height, width))
     box = Box(0, 0, height, width).centred(min(edge, height), min(edge, width))
     return picture.cropped(box).resized_to_cover((side, side))
 

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from splatfactory.datasets import depth_codec, frames, preprocessing
+from splatfactory.data_schema import PreprocessingConfig
+from splatfactory.datasets import depth_codec, frames, resizing
 from splatfactory.datasets.frames import ArrayFrame, EncodedFrame, FrameError
-from splatfactory.datasets.preprocessing import PreprocessingConfig
 from splatfactory.datasets.store import ShardStore
 
 AS_STORED = {"resize": None, "edge_divisible_by": None}
@@ -32,8 +32,8 @@ def test_pictures_depths_and_cameras_are_the_golden_ones(golden, golden_shards, 
         _, key, view = prefix.split("/")
         store, scene = places[key]
         frame = store.frames(scene, [int(view)])[0]
-        geometry = preprocessing.plan(frame.size, options["aspect_ratio"], config)
-        image = preprocessing.apply(frame, geometry, config.resize_method)
+        geometry = resizing.plan(frame.size, options["aspect_ratio"], config)
+        image = resizing.apply(frame, geometry, config.resize_method)
         error = np.abs(image.transpose(2, 0, 1).astype(int) - expected[f"{prefix}/image_u8"])
         assert error.max() <= 2
         assert error.mean() <= 0.6
@@ -52,9 +52,9 @@ def test_cropping_first_changes_nothing():
     for _ in range(300):
         height, width = (int(side) for side in rng.integers(20, 200, 2))
         config = PreprocessingConfig(int(rng.integers(16, 150)), int(rng.integers(1, 8)))
-        geometry = preprocessing.plan((height, width), float(rng.uniform(0.5, 2)), config)
+        geometry = resizing.plan((height, width), float(rng.uniform(0.5, 2)), config)
         pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        image = preprocessing.apply(ArrayFrame(pixels), geometry, "torch_bilinear_aa")
+        image = resizing.apply(ArrayFrame(pixels), geometry, "torch_bilinear_aa")
         whole = pixels
         if geometry.resized != geometry.source:
             tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None]
@@ -69,7 +69,7 @@ def test_cropping_first_changes_nothing():
 
 
 def test_sizes_of_the_training_configuration():
-    geometry = preprocessing.plan((360, 640), 1.0, PreprocessingConfig(252, 14))
+    geometry = resizing.plan((360, 640), 1.0, PreprocessingConfig(252, 14))
     assert geometry.resized == (252, 448)
     assert geometry.box == (0, 98, 252, 252)
 
@@ -77,7 +77,7 @@ def test_sizes_of_the_training_configuration():
 def test_camera_follows_the_pixels():
     """A point keeps its place in the picture: project before and after, compare."""
     config = PreprocessingConfig(50, 14)
-    geometry = preprocessing.plan((90, 131), 1.4, config)
+    geometry = resizing.plan((90, 131), 1.4, config)
     row = np.array([131, 90, 100, 110, 60, 44], np.float32)
     new = geometry.camera(row)
     point = np.array([0.1, -0.2])
@@ -102,7 +102,7 @@ def test_wrong_options_are_explained(options, message):
 
 def test_pictures_that_vanish_are_refused():
     with pytest.raises(ValueError, match="leaves nothing"):
-        preprocessing.plan((10, 10), 1.0, PreprocessingConfig(None, 14))
+        resizing.plan((10, 10), 1.0, PreprocessingConfig(None, 14))
 
 
 @pytest.mark.parametrize("keep", [0, 10, 200])
