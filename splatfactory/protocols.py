@@ -12,7 +12,7 @@ from splatfactory.datasets.batch import Batch, Views
 from splatfactory.options import Kind
 from splatfactory.schema import HeadConfig
 from zipsplat.gaussians import Gaussians
-from zipsplat.model.matching import Matches
+from zipsplat.model.matcher import Matches
 
 
 @dataclass(frozen=True)

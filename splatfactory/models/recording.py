@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from zipsplat.model.matching import Matcher, Matches
+from zipsplat.model.matcher import Matcher, Matches
 
 
 @contextmanager

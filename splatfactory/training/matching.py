@@ -11,7 +11,7 @@ from torch import Tensor
 from splatfactory.datasets.batch import Views
 from splatfactory.protocols import TrueMatches
 from splatfactory.training.surface import seen_points
-from zipsplat.model.matching import Matches
+from zipsplat.model.matcher import Matches
 
 MAX_DEPTH_ERROR = 0.1  # relative; a place that is nearer or farther than what is seen is hidden
 NEAREST = 1e-3

@@ -11,7 +11,7 @@ from splatfactory.datasets.batch import Views
 from splatfactory.losses.matching import matching_error
 from splatfactory.training.matching import true_matches
 from zipsplat.camera import Camera
-from zipsplat.model.matching import Matcher, Matches, reference_views
+from zipsplat.model.matcher import Matcher, Matches, reference_views
 from zipsplat.pose import Pose
 
 SIDE, GRID = 40, 4  # pixels of a picture, cells along a side

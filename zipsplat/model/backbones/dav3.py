@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from zipsplat.model.architecture import BackboneConfig
 from zipsplat.model.layers import Block, Mlp, PatchEmbed, SwiGlu
-from zipsplat.model.matching import Matcher
+from zipsplat.model.matcher import Matcher
 from zipsplat.model.priors import CameraEncoder, Priors
 from zipsplat.model.pyramid import CELLS, Pyramid
 from zipsplat.model.reference_view import MIN_VIEWS, reference_first, reordered
