@@ -16,7 +16,7 @@ ZIPSPLAT = {
     "_version": 0, "plugins": 0, "structs": 0, "rotations": 0, "harmonics": 0, "files": 0,
     "progress": 0, "ssim": 0, "tensor_pickle": 0, "similarity": 0, "media_kinds": 0, "hdr": 0,
     "orientation": 0, "devices": 0, "command_line": 0, "neighbors": 0, "native_work": 0,
-    "bounded": 0, "terminal": 0, "answers": 0,
+    "bounded": 0, "terminal": 0, "http_responses": 0,
     "animation": 1, "images": 1, "video": 2, "file_records": 1, "torch_files": 1, "formats": 1,
     "inputs": 3, "masks": 2, "downloads": 2, "camera": 2, "pose": 2, "render": 2, "scene_files": 2,
     "gaussians": 3, "hub": 3, "figures": 3, "photometric": 3, "posed_images": 3,

@@ -230,8 +230,8 @@ INFERENCE = _breaks(
     ("model/head.py", ".clamp(MIN_SCALE, MAX_SCALE)", ".clamp(min=MIN_SCALE)",
      "zipsplat/model/test_layers.py zipsplat/model/test_golden.py"
      " splatfactory/models/test_models.py"),
-    ("refinement/judging.py", "if score.psnr > self.score.psnr:", "if True:", PARTS),
-    ("refinement/judging.py", "poses[view.index]", "poses[0]", PARTS),
+    ("refinement/evaluation.py", "if score.psnr > self.score.psnr:", "if True:", PARTS),
+    ("refinement/evaluation.py", "poses[view.index]", "poses[0]", PARTS),
     ("render/_rules.py", "TRANSMITTANCE_MIN = 1e-4", "TRANSMITTANCE_MIN = 5e-4", CPU),
     ("render/cpu/blend_backward.py", "active & (opacity <= clamp), opacity * v_alpha",
      "active, opacity * v_alpha", CPU),

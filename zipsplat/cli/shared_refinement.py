@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from zipsplat.cli.arguments import check_suffix, count
 from zipsplat.cli.console import Console
-from zipsplat.cli.posed_pictures import AUTO
+from zipsplat.cli.posed_photos import AUTO
 
 if TYPE_CHECKING:
     from zipsplat.gaussians import Gaussians
