@@ -174,7 +174,7 @@ def _changed(
         scene = changed
         if scene.num_gaussians == 0:
             raise ValueError(f"{name} leaves no Gaussian of {steps[-1].before}; ask for less of it")
-    return replace(scene.arrays(), note=arrays.note), steps
+    return replace(scene.arrays(), note=arrays.note, log=arrays.log), steps
 
 
 def _is_given(options: argparse.Namespace, name: str) -> bool:
