@@ -18,6 +18,7 @@ ZIPSPLAT = {
     "orientation": 0, "devices": 0, "command_line": 0, "neighbors": 0, "native_work": 0,
     "bounded": 0, "terminal": 0, "http_responses": 0,
     "animation": 1, "images": 1, "video": 2, "file_records": 1, "torch_files": 1, "formats": 1,
+    "kernel_cache": 1,
     "inputs": 3, "masks": 2, "downloads": 2, "camera": 2, "pose": 2, "render": 2, "scene_files": 2,
     "gaussians": 3, "hub": 3, "figures": 3, "photometric": 3, "posed_images": 3,
     "model": 4, "preprocess": 4, "trajectories": 4, "releases": 4, "checkpoints": 4, "pruning": 4,
