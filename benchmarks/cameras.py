@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from splatfactory.datasets.synthetic.scene import GeneratedScene, generate_scene
+from splatscenes.scene import GeneratedScene, generate_scene
 from zipsplat.camera_estimation import CameraEstimate, CamerasNotFoundError, estimate_cameras
 
 SIZE = (378, 504)

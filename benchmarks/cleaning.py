@@ -26,7 +26,7 @@ from zipsplat import Gaussians, estimate_cameras
 from zipsplat.cleaning import decimate, drop_floaters
 from zipsplat.posed_images import PosedImages
 from zipsplat.refinement import RefinementSettings, refine
-from zipsplat.refinement.judging import psnr
+from zipsplat.refinement.evaluation import psnr
 from zipsplat.render.cpu import set_num_threads
 
 CLEANINGS: dict[str, Callable[[Gaussians], Gaussians]] = {

@@ -30,11 +30,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from splatfactory.data_schema import PreprocessingConfig
 from splatfactory.datasets import depth_codec, samplers
-from splatfactory.datasets.batch import Batch
 from splatfactory.datasets.multiview import MultiviewDataset, SampleConfig
-from splatfactory.datasets.preprocessing import PreprocessingConfig
 from splatfactory.datasets.samplers import Choice, Request, Rng, Split
+from splatfactory.datasets.samples import Batch
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene, split_member
 from splatfactory.datasets.store import ShardStore

@@ -1,6 +1,6 @@
 """Time to render and encode a video, by frames per batch and x264 preset, interleaved in one run.
 
-python benchmarks/films.py SCENE [--frames 90] [--threads 2]
+python benchmarks/videos.py SCENE [--frames 90] [--threads 2]
 """
 
 from __future__ import annotations

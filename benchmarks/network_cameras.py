@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from splatfactory.datasets.synthetic.scene import generate_scene
+from splatscenes.scene import generate_scene
 from zipsplat import Pose, ZipSplat
 from zipsplat.camera_estimation.from_network import NetworkCameras, fit_cameras, refined
 

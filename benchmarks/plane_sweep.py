@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from splatfactory.datasets.synthetic.scene import generate_scene
+from splatscenes.scene import generate_scene
 from zipsplat.camera import Camera
 from zipsplat.pose import Pose
 from zipsplat.posed_images import PosedImages, SparsePoints

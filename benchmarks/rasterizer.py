@@ -56,8 +56,15 @@ from zipsplat.render.cpu.layout import (
 )
 from zipsplat.render.cpu.operation import Plan, _cameras
 from zipsplat.render.cpu.project_backward import _gather
-from zipsplat.render.cpu.simd import count_bits, fma, lane, zeros
-from zipsplat.render.cpu.simd_memory import aligned_empty, load, store
+from zipsplat.render.cpu.simd import (
+    aligned_empty,
+    count_bits,
+    fma,
+    lane,
+    load,
+    store,
+    zeros,
+)
 from zipsplat.render.cpu.tile import tile_at
 from zipsplat.video import write_video
 

@@ -24,9 +24,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from splatfactory.datasets.generated import camera_rows
 from splatfactory.datasets.scripts.synthetic.examples import office_scene
-from splatfactory.datasets.synthetic.dataset import camera_rows
-from splatfactory.datasets.synthetic.scene import GeneratedScene, generate_scene
+from splatscenes.scene import GeneratedScene, generate_scene
 from zipsplat import Camera, Gaussians, Pose, ZipSplat, estimate_cameras
 from zipsplat.alignment import FAST, refine_poses
 from zipsplat.camera_estimation import CamerasNotFoundError

@@ -31,11 +31,11 @@ from data_loading import SAMPLER, SIZE, TARGETS, make_shards
 from range_server import Behaviour, serve
 
 from splatfactory import paths
+from splatfactory.data_schema import PreprocessingConfig
 from splatfactory.datasets import offsets
 from splatfactory.datasets.loader import LoaderConfig, SceneLoader
 from splatfactory.datasets.mixture import Member
 from splatfactory.datasets.multiview import SampleConfig, open_shards
-from splatfactory.datasets.preprocessing import PreprocessingConfig
 
 
 def run_server(folder: Path, behaviour: Behaviour, pipe: Connection) -> None:

@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 
 from splatfactory.datasets import depth_codec
-from splatfactory.datasets.synthetic.dataset import stored_scene
-from splatfactory.datasets.synthetic.raycast import draw
-from splatfactory.datasets.synthetic.scene import GeneratedScene, generate_scene
+from splatfactory.datasets.generated import stored_scene
+from splatscenes.raycast import draw
+from splatscenes.scene import GeneratedScene, generate_scene
 
 REPEATS = 3
 FIRST = 5000  # scenes from here on were never looked at during development

@@ -29,20 +29,20 @@ from torch.nn import functional
 
 from splatfactory import paths
 from splatfactory.config import Request, load, to_dict
-from splatfactory.datasets.batch import Views
 from splatfactory.datasets.from_config import evaluation_dataset
+from splatfactory.datasets.samples import Views
 from splatfactory.datasets.scripts.synthetic import generate
 from splatfactory.datasets.store import ShardStore
 from splatfactory.eval import indices, run
 from splatfactory.metrics import psnr, ssim
 from splatfactory.models import build_model
-from splatfactory.training.checkpoints import export
+from splatfactory.runtime.checkpoints import export
+from splatfactory.tiny.patch_points import surface_of_tokens
 from splatfactory.training.drawing import render_views
-from splatfactory.training.surface import surface_of_tokens
 from zipsplat import ZipSplat
 from zipsplat.gaussians import Gaussians
 from zipsplat.harmonics import dc_from_rgb
-from zipsplat.model.relief import grid_of_cells
+from zipsplat.model.tiny.relief import grid_of_cells
 from zipsplat.render import choose
 from zipsplat.weights import locate
 

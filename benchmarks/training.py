@@ -29,9 +29,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from splatfactory import train
 from splatfactory.config import Request, load
-from splatfactory.datasets.batch import Batch
+from splatfactory.datasets.samples import Batch
 from splatfactory.datasets.scripts.synthetic import generate
-from splatfactory.training import distributed
+from splatfactory.runtime import distributed
 from splatfactory.training.trainer import Trainer
 from zipsplat.render import Rendered, Renderer, RenderSettings, Splats, Viewpoints
 

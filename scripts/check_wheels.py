@@ -1,4 +1,4 @@
-"""Check the contents of both wheels: `check_wheels.py DIST ROOT` fails if something is missing.
+"""Check the contents of the wheels: `check_wheels.py DIST ROOT` fails if something is missing.
 
 Each must carry its licence, README, URLs, classifiers and `py.typed`, and exactly the modules and
 data files of its package in the sources at ROOT.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 DATA = (".yaml", ".json", ".js", ".css", ".html", ".glsl", ".safetensors", ".typed")
 NOT_SHIPPED = {"splatfactory/setup.py"}
-PACKAGES = ("zipsplat", "splatfactory")
+PACKAGES = ("zipsplat", "splatscenes", "splatfactory")
 
 
 def shipped(root: Path, package: str) -> set[str]:
@@ -66,13 +66,13 @@ def faults_of(wheel: Path, root: Path, package: str) -> list[str]:
 
 
 def main() -> int:
-    """Check both wheels; returns the exit status."""
+    """Check every wheel; returns the exit status."""
     dist, root = Path(sys.argv[1]), Path(sys.argv[2])
     faults = []
     for package in PACKAGES:
         (wheel,) = dist.glob(f"{package}-*.whl")
         faults += faults_of(wheel, root, package)
-    print("\n".join(faults) or "both wheels hold what they should")
+    print("\n".join(faults) or "the wheels hold what they should")
     return int(bool(faults))
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from zipsplat import Gaussians, ZipSplat, estimate_cameras, viz
-from zipsplat.camera_estimation.write import write_viewer_list
+from zipsplat.camera_estimation.write import write_cameras_json
 from zipsplat.figures import to_pixels
 from zipsplat.posed_images import PosedImages
 from zipsplat.progress import progress_bar
@@ -125,7 +125,7 @@ def write_all(
     scene.save(plain)
     scene.save(small)
     cameras = folder / "scene.cameras.json"
-    write_viewer_list(cameras, photos)
+    write_cameras_json(cameras, photos)
     page, video = folder / "scene.html", folder / "flight.mp4"
     write_page(
         page,

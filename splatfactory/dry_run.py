@@ -11,7 +11,7 @@ from splatfactory.config import Config, ConfigError, to_dict
 from splatfactory.datasets.from_config import training_loader
 from splatfactory.models import build_model
 from splatfactory.schema import ModelConfig
-from splatfactory.training.memory import activation_bytes
+from splatfactory.training.activation_memory import activation_bytes
 from splatfactory.training.optim import ParameterGroup, freeze_unmatched, parameter_groups
 from zipsplat.model.compression import select_stride
 from zipsplat.model.network import ZipSplatNetwork

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from splatfactory.datasets.batch import Batch, Views
+from splatfactory.datasets.samples import Batch, Views
 from splatfactory.options import Kind
 from splatfactory.schema import HeadConfig
 from zipsplat.gaussians import Gaussians
-from zipsplat.model.matching import Matches
+from zipsplat.model.tiny.matcher import Matches
 
 
 @dataclass(frozen=True)
@@ -148,4 +149,8 @@ class BatchSource(Protocol):
         """
 
     def set_max_views(self, max_views: int) -> None:
-        """Limit the number of context views of the next batches."""
+        """Bound the context views of the next batches."""
+
+
+Benchmark = Callable[[nn.Module, Path, Callable[[], bool]], Mapping[str, float] | None]
+"""Model, folder, whether to stop → scores; None if it was stopped. Finished scenes are kept."""

@@ -33,18 +33,19 @@ from splatfactory.config import (
     split_overrides,
     to_dict,
 )
-from splatfactory.datasets.batch import Batch
 from splatfactory.datasets.from_config import training_loader, validation_loader
 from splatfactory.datasets.loader import DataLossError
+from splatfactory.datasets.samples import Batch
 from splatfactory.losses import TrainingLoss
 from splatfactory.models import build_model
 from splatfactory.models.initialisation import load_strictly
 from splatfactory.perceptual_network import fetch_perceptual_network
 from splatfactory.protocols import BatchSource
-from splatfactory.training import checkpoints, distributed, run_folder, run_page
-from splatfactory.training.checkpoints import CheckpointError
+from splatfactory.runtime import checkpoints, distributed, run_folder
+from splatfactory.runtime.checkpoints import CheckpointError
+from splatfactory.runtime.distributed import World
+from splatfactory.training import run_page
 from splatfactory.training.diagnostics import check_memory_record
-from splatfactory.training.distributed import World
 from splatfactory.training.objective import Objective
 from splatfactory.training.optim import Optimization, build_optimization
 from splatfactory.training.overfitting import FewBatches

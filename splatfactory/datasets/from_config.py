@@ -10,13 +10,13 @@ from typing import Any
 from splatfactory import paths
 from splatfactory.data_schema import ChildConfig, DataConfig, SampleConfig
 from splatfactory.datasets import samplers
+from splatfactory.datasets.generated import GeneratedStore
 from splatfactory.datasets.loader import SceneLoader
 from splatfactory.datasets.mixture import Member
 from splatfactory.datasets.multiview import MultiviewDataset, held_out
 from splatfactory.datasets.remote_files import is_remote
 from splatfactory.datasets.samplers import Split
 from splatfactory.datasets.store import SceneStore, ShardStore
-from splatfactory.datasets.synthetic.dataset import GeneratedStore
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from splatfactory.data_schema import LoaderConfig
-from splatfactory.datasets.batch import Batch, Scene
 from splatfactory.datasets.mixture import Member, epoch_order
 from splatfactory.datasets.multiview import TOO_FEW_VIEWS
 from splatfactory.datasets.plan import BatchPlan, BatchRules, EpochPlan, Pick, Position, spares
+from splatfactory.datasets.samples import Batch, Scene
 from splatfactory.datasets.store import SceneError
 from splatfactory.datasets.worker_processes import end_with_parent, start_context
 

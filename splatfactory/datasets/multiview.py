@@ -21,16 +21,16 @@ from splatfactory.datasets import (
     depth_codec,
     normalize,
     pixel_loops,
-    preprocessing,
+    resizing,
     samplers,
     scene_augment,
 )
-from splatfactory.datasets.batch import Scene, Views
 from splatfactory.datasets.depth_codec import INVALID
 from splatfactory.datasets.frames import Frame, FrameError
-from splatfactory.datasets.preprocessing import Geometry
 from splatfactory.datasets.remote_files import is_remote
+from splatfactory.datasets.resizing import Geometry
 from splatfactory.datasets.samplers import Choice, Request, Rng, Split, ViewSampler
+from splatfactory.datasets.samples import Scene, Views
 from splatfactory.datasets.store import SceneError, SceneStore, ShardStore
 from splatfactory.datasets.view_checks import MIN_BASELINE, check_size, check_view
 from zipsplat.camera import Camera
@@ -255,8 +255,8 @@ class MultiviewDataset:
         """Decode, resize and crop an image and its depth map."""
         config = self.config.preprocessing
         try:
-            geometry = preprocessing.plan(frame.size, aspect, config)
-            pixels = preprocessing.apply(frame, geometry, config.resize_method)
+            geometry = resizing.plan(frame.size, aspect, config)
+            pixels = resizing.apply(frame, geometry, config.resize_method)
             return pixels, frame.sample_depth(*geometry.nearest), geometry
         except FrameError as error:
             raise SceneError("corrupt image", f"image {view}, {error}") from error

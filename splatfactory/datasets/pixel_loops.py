@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba as numba_module
 import numpy as np
 import numpy.typing as npt
 
-from splatfactory.datasets.synthetic._compile import kernel
-
+numba: Any = numba_module  # its annotations differ between versions
 FloatArray = npt.NDArray[np.float32]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-@kernel
+def _kernel(function: _Function) -> _Function:
+    """Compile to machine code that runs without the interpreter lock, once per machine.
+
+    No function here calls into another file, so that numba's own cache sees every change.
+    """
+    compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    with contextlib.suppress(RuntimeError):  # no cache directory can be written
+        compiled.enable_caching()
+    out: _Function = compiled
+    return out
+
+
+@_kernel
 def look_up(
     codes: npt.NDArray[np.uint8],
     table: FloatArray,
@@ -33,7 +50,7 @@ def look_up(
             out[i, j] = table[row[columns[j], 0]]
 
 
-@kernel
+@_kernel
 def squared_distances(
     depth: FloatArray,
     by_row: FloatArray,
@@ -65,14 +82,14 @@ def squared_distances(
     return known
 
 
-@kernel
+@_kernel
 def rescale(depths: FloatArray, factor: np.float32, unknown: np.float32) -> None:
     """Multiply positive depths (n,), in place; others become `unknown`."""
     for i in range(depths.size):
         depths[i] = depths[i] * factor if depths[i] > 0 else unknown
 
 
-@kernel
+@_kernel
 def between(
     values: FloatArray, low: np.float32, high: np.float32, out: FloatArray
 ) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from splatfactory.datasets.batch import Scene, Views
+from splatfactory.datasets.samples import Scene, Views
 from zipsplat.camera import Camera
 from zipsplat.pose import Pose
 

@@ -18,8 +18,8 @@ from splatfactory.config import (
     split_overrides,
 )
 from splatfactory.datasets.samplers.eval_sampler import load_index
-from splatfactory.eval.indices import PUBLISHED, published_index
 from splatfactory.paths import resolve
+from splatfactory.published_indices import PUBLISHED, published_index
 
 FOLDER = CONFIG_DIR / "eval"
 KEYS = ("data", "index", "index_set", "published")

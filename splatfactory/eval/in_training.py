@@ -11,8 +11,8 @@ from splatfactory.config import Config, to_dict
 from splatfactory.eval.benchmarks import configure, load_benchmark
 from splatfactory.eval.fingerprint import digest_of_tensors
 from splatfactory.eval.pipeline import evaluate
-from splatfactory.training.distributed import World
-from splatfactory.training.trainer import Benchmark
+from splatfactory.protocols import Benchmark
+from splatfactory.runtime.distributed import World
 
 
 def benchmark(name: str, config: Config, world: World) -> Benchmark:

@@ -14,7 +14,7 @@ from splatfactory.config import Config, ConfigError, read_yaml
 from splatfactory.models import build_model
 from splatfactory.models.initialisation import load_strictly
 from splatfactory.paths import outputs_root
-from splatfactory.training import checkpoints, run_folder
+from splatfactory.runtime import checkpoints, run_folder
 from zipsplat import weights
 from zipsplat.model.backbones import BACKBONES
 

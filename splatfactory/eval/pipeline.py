@@ -11,16 +11,16 @@ from torch import nn
 from tqdm import tqdm
 
 from splatfactory.config import save_yaml, to_dict
-from splatfactory.datasets.batch import Scene
 from splatfactory.datasets.from_config import evaluation_dataset
 from splatfactory.datasets.multiview import MultiviewDataset
+from splatfactory.datasets.samples import Scene
 from splatfactory.eval import report, results
 from splatfactory.eval.benchmarks import Evaluation
 from splatfactory.eval.fingerprint import fingerprint
 from splatfactory.eval.scoring import SceneResult, SceneScores, Scorer
 from splatfactory.perceptual_network import PerceptualNetwork, fetch_perceptual_network
-from splatfactory.training.distributed import World
-from splatfactory.training.validation import fixed_randomness
+from splatfactory.runtime.distributed import World
+from splatfactory.runtime.randomness import fixed_randomness
 from splatfactory.visualization.evaluation_figures import comparison_sheet
 from zipsplat.viz import save_picture
 

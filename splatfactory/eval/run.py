@@ -22,8 +22,8 @@ from splatfactory.eval.pipeline import EvaluationError, evaluate
 from splatfactory.eval.report import number
 from splatfactory.eval.scoring import METRICS
 from splatfactory.paths import outputs_root
-from splatfactory.training import distributed, run_folder
-from splatfactory.training.distributed import World
+from splatfactory.runtime import distributed, run_folder
+from splatfactory.runtime.distributed import World
 from zipsplat.terminal import error_line
 
 logger = logging.getLogger(__name__)

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from splatfactory.datasets.batch import Batch, Scene, Views
+from splatfactory.datasets.samples import Batch, Scene, Views
 from splatfactory.metrics import psnr, ssim
 from splatfactory.perceptual_network import PerceptualNetwork
 from splatfactory.protocols import Prediction
+from splatfactory.runtime.peak_memory import memory_gib
 from splatfactory.schema import EvalConfig, PoseEstimatorConfig
-from splatfactory.training.meters import memory_gib
 from zipsplat.alignment import (
     FAST,
     Refined,

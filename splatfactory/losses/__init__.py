@@ -1,8 +1,9 @@
 """The training loss: every term per scene, weighted and summed.
 
-Each module of this package is one loss, found by name like third-party ones; see
-docs/extending.md. The names of the built-in terms are those of the released training logs. Geometry
-is computed in float32, independent of the network's precision.
+Each module of this package is one loss, found by its name like those of anybody else; see
+docs/extending.md. Two more, which teach small networks, are in `splatfactory.tiny`. The names of
+the built-in terms are those of the released training logs. Geometry is computed in float32 whatever
+the precision of the network.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ RENDERING = {
 GEOMETRY = {
     "location_loss": ("chamfer", "chamfer_weight"),
     "depth_loss": ("depth", "depth_weight"),
-    "surface_loss": ("surface", "surface_weight"),
-    "match_loss": ("matching", "match_weight"),
+    "surface_loss": ("splatfactory.tiny.surface_loss", "surface_weight"),
+    "match_loss": ("splatfactory.tiny.match_loss", "match_weight"),
 }
 """Terms of `geometry_loss`, in the same form."""
 BUILT_IN = dict([*RENDERING.values(), *GEOMETRY.values()])

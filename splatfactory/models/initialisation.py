@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,19 +11,15 @@ from torch import Tensor, nn
 
 from splatfactory.models.encoders.dav3_encoder import read_backbone
 from splatfactory.schema import BackboneConfig, HeadConfig, ModelConfig
-from zipsplat.model.backbones.dav3 import DepthAnything3
+from splatfactory.tiny.relief_start import initialise_relief
 from zipsplat.model.head import GaussianHead
 from zipsplat.model.layers import LayerScale
 from zipsplat.model.network import ZipSplatNetwork
-from zipsplat.model.relief import NUM_POSITION_CHANNELS, write_head, write_positions
 
 logger = logging.getLogger(__name__)
 
 TOKEN_STD = 0.02
 HEAD_STD = 0.02
-RELIEF_STD = 0.002
-QUIET = 0.2
-"""Factor of random weights that would drown the places and colours of the relief."""
 Z, SCALES, OPACITY = 2, slice(3, 6), 10
 """Places of these parameters among the raw numbers of one Gaussian."""
 
@@ -86,43 +81,6 @@ def initialise_head(last: nn.Linear, num_parameters: int, config: HeadConfig) ->
     bias[:, Z] = config.init_position_z_bias
     bias[:, SCALES] = config.init_scale_bias
     bias[:, OPACITY] = config.init_opacity_bias
-
-
-@torch.no_grad()
-def initialise_relief(network: ZipSplatNetwork, config: ModelConfig) -> None:
-    """Start as images that stand in front of the first camera, in their colours.
-
-    A small network needs thousands of steps to find out that tokens have places and colours; this
-    tells it. The layer scales should be small, so that the blocks do not drown the places.
-
-    Args:
-        network: Freshly initialised, with the backbone of Depth Anything 3.
-        config: Image size, and the bias of the opacities.
-    """
-    backbone = network.backbone
-    if not isinstance(backbone, DepthAnything3) or config.backbone.weights is not None:
-        raise ValueError(
-            "model.relief_init needs a backbone of random weights; set model.relief_init=false"
-        )
-    positions = slice(NUM_POSITION_CHANNELS)
-    write_positions(backbone.backbone)
-    backbone.backbone.patch_embed.proj.weight[positions] = 0
-    bias = backbone.backbone.patch_embed.proj.bias
-    assert bias is not None
-    bias[positions] = 0
-    if backbone.backbone.stem is not None:
-        backbone.backbone.stem.mix.weight[positions] = 0
-        backbone.backbone.stem.mix.bias[positions] = 0
-    network.color_embed.proj.weight.mul_(QUIET)
-    for mix in network.downscale:
-        assert isinstance(mix, nn.Linear)
-        mix.weight.mul_(QUIET)
-        mix.bias.zero_()
-    last = network.gaussian_head.gaussian_head[-1]
-    assert isinstance(last, nn.Linear)
-    nn.init.normal_(last.weight, std=RELIEF_STD)
-    amplitude = math.sqrt(network.config.backbone.dim) / 2
-    write_head(network, max(1, config.img_size // backbone.patch_size), amplitude)
 
 
 @torch.no_grad()

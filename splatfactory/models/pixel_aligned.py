@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from splatfactory.datasets.batch import Views
-from splatfactory.models.recording import recorded_matches
+from splatfactory.datasets.samples import Views
 from splatfactory.protocols import Prediction
 from splatfactory.schema import ModelConfig
+from splatfactory.tiny.recorded_matches import recorded_matches
 from zipsplat.gaussians import Gaussians
 from zipsplat.harmonics import dc_from_rgb
 from zipsplat.model.architecture import ZipSplatConfig

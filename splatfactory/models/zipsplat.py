@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from splatfactory.datasets.batch import Views
-from splatfactory.models.recording import recorded_matches
+from splatfactory.datasets.samples import Views
 from splatfactory.protocols import Prediction
 from splatfactory.schema import ModelConfig
+from splatfactory.tiny.recorded_matches import recorded_matches
 from zipsplat.model.compression import SELECTORS, num_kept
 from zipsplat.model.network import ZipSplatNetwork
 from zipsplat.model.priors import Priors

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch.profiler import profile, schedule, supported_activities
 
-from splatfactory.training.distributed import World
+from splatfactory.runtime.distributed import World
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from splatfactory.datasets.batch import Views
+from splatfactory.datasets.samples import Views
 from splatfactory.protocols import RenderedViews
 from splatfactory.schema import ActivatedRule
 from zipsplat.gaussians import Gaussians

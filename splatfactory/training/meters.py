@@ -1,10 +1,8 @@
-"""Averages, times and memory over an interval of steps."""
+"""Averages and times of a stretch of steps."""
 
 from __future__ import annotations
 
 import math
-import resource
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -102,14 +100,6 @@ class FirstSteps:
         if len(self._ends) != self.WARM_UP + self.MEASURED:
             return None
         return median(b - a for a, b in pairwise(self._ends[self.WARM_UP - 1 :]))
-
-
-def memory_gib(device: torch.device) -> float:
-    """Peak memory so far, in GiB: of the GPU, or of this process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def duration(seconds: float) -> str:

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from splatfactory.datasets.batch import Batch, Views
+from splatfactory.datasets.samples import Batch, Views
 from splatfactory.protocols import Prediction, RenderedViews, SceneLoss, Supervision
 from splatfactory.schema import HeadConfig
+from splatfactory.tiny.patch_points import surface_of_tokens
+from splatfactory.tiny.true_matches import true_matches
 from splatfactory.training.drawing import activated, render_views
-from splatfactory.training.matching import true_matches
-from splatfactory.training.surface import surface_of_tokens
 from zipsplat.render import Renderer
 
 

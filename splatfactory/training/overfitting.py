@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from splatfactory.datasets.batch import Batch
+from splatfactory.datasets.samples import Batch
 from splatfactory.protocols import BatchSource
 
 

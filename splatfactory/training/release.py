@@ -3,9 +3,8 @@
 Keeps only what inference needs: tensors in float16, the architecture and the image size, without
 paths of the training machine. `ZipSplat(weights="FILE.safetensors")` loads the file.
 
-`--blend OTHER SHARE` averages with the run that this one started from: fine-tuned weights lose some
-of what they started with, and the mean often combines the best of both (Wortsman et al., "Robust
-fine-tuning of zero-shot models", 2022).
+`--blend OTHER SHARE` averages with the run that this one started from, as `zipsplat-tiny` does; see
+`splatfactory.tiny.blending`.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ import torch
 from torch import Tensor
 
 from splatfactory.config import ConfigError
-from splatfactory.training import run_folder
-from splatfactory.training.checkpoints import CheckpointError, export
+from splatfactory.runtime import run_folder
+from splatfactory.runtime.checkpoints import CheckpointError, export
+from splatfactory.tiny.blending import blend
 from zipsplat import weights
 from zipsplat.model.checkpoint_layout import network_from_tensors
 
@@ -36,28 +36,6 @@ def released_conf(conf: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dic
     model = {**conf["model"], "weights": None}
     model["backbone"] = {**model["backbone"], "weights": None}
     return {"model": model}
-
-
-def blend(
-    tensors: Mapping[str, Tensor], others: Mapping[str, Tensor], share: float
-) -> dict[str, Tensor]:
-    """Blend two sets of weights, tensor by tensor.
-
-    Args:
-        tensors: tensors by name.
-        others: tensors of the same names and shapes.
-        share: weight of the others, in [0, 1].
-
-    Raises:
-        ValueError: if they belong to different networks, or the share is out of range.
-    """
-    if not 0 <= share <= 1:
-        raise ValueError(f"the share must be in [0, 1], got {share:g}")
-    shapes, other_shapes = ({n: t.shape for n, t in part.items()} for part in (tensors, others))
-    if shapes != other_shapes:
-        name, _ = min(shapes.items() ^ other_shapes.items())
-        raise ValueError(f"{name} differs between the two; only weights of one network can blend")
-    return {name: (1 - share) * values + share * others[name] for name, values in tensors.items()}
 
 
 def to_half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

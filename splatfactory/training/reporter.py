@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from splatfactory.datasets.batch import Batch
+from splatfactory.datasets.samples import Batch
 from splatfactory.protocols import Prediction, Supervision
+from splatfactory.runtime.distributed import World
+from splatfactory.runtime.peak_memory import memory_gib
 from splatfactory.schema import TrainConfig
-from splatfactory.training.distributed import World
-from splatfactory.training.meters import Averages, FirstSteps, Stopwatch, duration, memory_gib
+from splatfactory.training.meters import Averages, FirstSteps, Stopwatch, duration
 from splatfactory.training.writers import Writer
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from splatfactory.config import ConfigError, read_yaml
-from splatfactory.training import checkpoints, run_folder
+from splatfactory.runtime import checkpoints, run_folder
 from splatfactory.training.meters import duration
 from splatfactory.training.writers import JSONL
 from splatfactory.visualization import pages

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from splatfactory.config import to_dict
-from splatfactory.datasets.batch import Batch
-from splatfactory.protocols import BatchSource, Prediction, Supervision
+from splatfactory.datasets.samples import Batch
+from splatfactory.protocols import BatchSource, Benchmark, Prediction, Supervision
+from splatfactory.runtime import checkpoints
+from splatfactory.runtime.checkpoints import BestModels, CheckpointError
+from splatfactory.runtime.distributed import World, mean_over_scenes, without_sync
 from splatfactory.schema import Config, Precision
-from splatfactory.training import checkpoints
-from splatfactory.training.checkpoints import BestModels, CheckpointError
 from splatfactory.training.diagnostics import StepTrace, memory_record
-from splatfactory.training.distributed import World, mean_over_scenes, without_sync
 from splatfactory.training.interruption import Interruption
 from splatfactory.training.objective import Objective
 from splatfactory.training.optim import (
@@ -40,9 +40,6 @@ from splatfactory.training.validation import validate
 from splatfactory.training.writers import Writer
 
 logger = logging.getLogger(__name__)
-
-Benchmark = Callable[[nn.Module, Path, Callable[[], bool]], Mapping[str, float] | None]
-"""Maps model, folder and a stop check to scores; None if stopped. Finished scenes are kept."""
 
 
 class TrainingError(RuntimeError):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
 import torch
 from torch import nn
 
-from splatfactory.datasets.batch import Batch
+from splatfactory.datasets.samples import Batch
 from splatfactory.protocols import Prediction, Supervision
-from splatfactory.training.distributed import World
+from splatfactory.runtime.distributed import World
+from splatfactory.runtime.randomness import fixed_randomness
 from splatfactory.training.meters import Averages
 from splatfactory.training.objective import Objective
 
@@ -102,12 +102,3 @@ def _medians(parts: list[dict[str, list[float]]], means: dict[str, float]) -> di
     return {
         f"{name}_median": median(values) if values else math.nan for name, values in present.items()
     }
-
-
-@contextmanager
-def fixed_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch inside a block and restore its generators afterwards."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from splatfactory.datasets.batch import Batch, Views
+from splatfactory.datasets.samples import Batch, Views
 from splatfactory.metrics import psnr
 from splatfactory.protocols import Prediction, Supervision
 from splatfactory.visualization.histograms import histogram

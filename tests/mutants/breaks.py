@@ -38,7 +38,7 @@ EVAL_WIRING = "splatfactory/eval/test_wiring.py"
 TRAIN = "splatfactory/test_train.py"
 LOSSES = "splatfactory/losses/test_losses.py"
 OPTIM = "splatfactory/training/test_optim.py"
-CHECKPOINTS = "splatfactory/training/test_checkpoints.py"
+CHECKPOINTS = "splatfactory/runtime/test_checkpoints.py"
 DATASETS = "splatfactory/datasets"
 ALIGNMENT = "zipsplat/test_alignment.py"
 CPU = "zipsplat/render/test_cpu.py"
@@ -65,7 +65,7 @@ TRAINING = _breaks(
      "self.ema.update(self.network, 10**6)",
      f"{WIRING}::test_the_average_is_exported_and_evaluated_and_training_goes_on_without_it"),
     ("training/trainer.py", "islice(source, self.options.gradient_accumulation_steps)",
-     "islice(source, 1)", "splatfactory/training/test_distributed.py::"
+     "islice(source, 1)", "splatfactory/runtime/test_distributed.py::"
      "test_two_processes_give_the_gradients_of_one"),
     ("training/trainer.py", "if self.ema is None else self.ema.state(self.network)",
      "",
@@ -89,15 +89,15 @@ TRAINING = _breaks(
      "test_curves_of_a_resumed_run_do_not_go_back"),
     ("training/meters.py", "self._ends[self.WARM_UP - 1 :]", "self._ends",
      "splatfactory/training/test_meters.py"),
-    ("training/distributed.py", "values.sum() * (world_size / num_scenes)",
-     "values.sum() / num_scenes", "splatfactory/training/test_distributed.py::"
+    ("runtime/distributed.py", "values.sum() * (world_size / num_scenes)",
+     "values.sum() / num_scenes", "splatfactory/runtime/test_distributed.py::"
      "test_a_mean_over_scenes_is_right_for_uneven_processes"),
     ("training/validation.py", "    model.eval()\n", "    model.train()\n",
      f"{WIRING}::test_validation_is_in_evaluation_mode_and_repeats_itself"),
     ("training/validation.py", "objective(prediction, batch, is_training=False)",
      "objective(prediction, batch, is_training=True)",
      f"{WIRING}::test_validation_is_in_evaluation_mode_and_repeats_itself"),
-    ("training/validation.py", "        torch.manual_seed(seed)\n", "        del seed\n",
+    ("runtime/randomness.py", "        torch.manual_seed(seed)\n", "        del seed\n",
      f"{WIRING}::test_validation_is_in_evaluation_mode_and_repeats_itself"),
     ("training/validation.py", "sums[name] / counts[name] if counts[name]",
      "sums[name] / len(parts) if counts[name]",
@@ -120,17 +120,17 @@ TRAINING = _breaks(
      "splatfactory/training/test_schedules.py"),
     ("training/schedules.py", "min(step, span) / span", "step / span",
      "splatfactory/training/test_schedules.py"),
-    ("training/checkpoints.py", "1.0 if direction is Direction.min else -1.0",
+    ("runtime/checkpoints.py", "1.0 if direction is Direction.min else -1.0",
      "-1.0 if direction is Direction.min else 1.0", CHECKPOINTS),
-    ("training/checkpoints.py", "[: -max(1, count)]", "[: -max(2, count)]", CHECKPOINTS),
-    ("training/checkpoints.py", "if entry.step <= step]", "if entry.step < step]", CHECKPOINTS),
-    ("training/checkpoints.py", "torch.set_rng_state(state[", "str(state[", CHECKPOINTS),
-    ("training/release.py", "(1 - share) * values + share * others[name]",
+    ("runtime/checkpoints.py", "[: -max(1, count)]", "[: -max(2, count)]", CHECKPOINTS),
+    ("runtime/checkpoints.py", "if entry.step <= step]", "if entry.step < step]", CHECKPOINTS),
+    ("runtime/checkpoints.py", "torch.set_rng_state(state[", "str(state[", CHECKPOINTS),
+    ("tiny/blending.py", "(1 - share) * values + share * others[name]",
      "share * values + (1 - share) * others[name]", "splatfactory/training/test_release.py"),
-    ("training/matching.py", "MAX_DEPTH_ERROR = 0.1 ", "MAX_DEPTH_ERROR = 10.0 ",
-     "splatfactory/training/test_matching.py"),
-    ("training/surface.py", "points[depth <= 0] = math.nan", "points[depth < -9] = math.nan",
-     "splatfactory/losses/test_surface.py"),
+    ("tiny/true_matches.py", "MAX_DEPTH_ERROR = 0.1 ", "MAX_DEPTH_ERROR = 10.0 ",
+     "splatfactory/tiny/test_matches.py"),
+    ("tiny/patch_points.py", "points[depth <= 0] = math.nan", "points[depth < -9] = math.nan",
+     "splatfactory/tiny/test_surface_loss.py"),
     ("train.py", "1_000_003 * (world.rank + 1)", "1_000_003",
      f"{WIRING}::test_processes_build_equal_weights_and_draw_different_numbers"),
     ("train.py", "if head.lpips_weight > 0 else None", "if head.lpips_weight > 1 else None",
@@ -141,9 +141,9 @@ TRAINING = _breaks(
 
 LOSSES_AND_MODELS = _breaks(
     "splatfactory",
-    ("losses/__init__.py", '("surface", "surface_weight")', '("surface", "match_weight")',
+    ("losses/__init__.py", '"surface_weight")', '"match_weight")',
      f"{WIRING}::test_each_weight_multiplies_its_term"),
-    ("losses/__init__.py", '("matching", "match_weight")', '("matching", "surface_weight")',
+    ("losses/__init__.py", '"match_weight")', '"surface_weight")',
      f"{WIRING}::test_each_weight_multiplies_its_term"),
     ("losses/__init__.py", '("photometric", "mse_weight")', '("photometric", None)',
      f"{WIRING}::test_each_weight_multiplies_its_term"),
@@ -183,8 +183,8 @@ DATA = _breaks(
     ("multiview.py", "context=views[:N],", "context=views[-N:],", f"{DATASETS}/test_multiview.py"),
     ("multiview.py", "if self.split != Split.TRAIN or not self.config.random_reference_view",
      "if not self.config.random_reference_view", f"{DATASETS}/test_multiview.py"),
-    ("preprocessing.py", "-self.box.left, -self.box.top", "-self.box.top, -self.box.left",
-     f"{DATASETS}/test_preprocessing.py"),
+    ("resizing.py", "-self.box.left, -self.box.top", "-self.box.top, -self.box.left",
+     f"{DATASETS}/test_resizing.py"),
 )  # fmt: skip
 
 EVALUATION = _breaks(
@@ -230,8 +230,8 @@ INFERENCE = _breaks(
     ("model/head.py", ".clamp(MIN_SCALE, MAX_SCALE)", ".clamp(min=MIN_SCALE)",
      "zipsplat/model/test_layers.py zipsplat/model/test_golden.py"
      " splatfactory/models/test_models.py"),
-    ("refinement/judging.py", "if score.psnr > self.score.psnr:", "if True:", PARTS),
-    ("refinement/judging.py", "poses[view.index]", "poses[0]", PARTS),
+    ("refinement/evaluation.py", "if score.psnr > self.score.psnr:", "if True:", PARTS),
+    ("refinement/evaluation.py", "poses[view.index]", "poses[0]", PARTS),
     ("render/_rules.py", "TRANSMITTANCE_MIN = 1e-4", "TRANSMITTANCE_MIN = 5e-4", CPU),
     ("render/cpu/blend_backward.py", "active & (opacity <= clamp), opacity * v_alpha",
      "active, opacity * v_alpha", CPU),

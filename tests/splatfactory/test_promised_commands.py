@@ -19,7 +19,7 @@ from splatfactory.config import Request, load, to_dict
 from splatfactory.eval import benchmarks, run
 from splatfactory.models import build_model
 from splatfactory.models.encoders import dav3_encoder
-from splatfactory.training import checkpoints
+from splatfactory.runtime import checkpoints
 from tests.splatfactory.conftest import start
 from zipsplat import weights
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from splatfactory import train
 from splatfactory.config import read_yaml
-from splatfactory.training import checkpoints, run_folder
+from splatfactory.runtime import checkpoints, run_folder
 from splatfactory.training.trainer import Trainer
 from tests.splatfactory.conftest import CONF
 from zipsplat import ZipSplat

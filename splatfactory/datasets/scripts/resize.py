@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from splatfactory.data_schema import PreprocessingConfig
-from splatfactory.datasets import depth_codec, preprocessing
+from splatfactory.datasets import depth_codec, resizing
 from splatfactory.datasets.frames import FrameError
 from splatfactory.datasets.scripts import conversion
 from splatfactory.datasets.scripts.conversion import Failure, Result
@@ -82,8 +82,8 @@ def resize_scene(job: Job) -> list[Result]:
     try:
         rows = store.cameras(job.scene)
         for view, frame in enumerate(store.frames(job.scene, range(info.num_views))):
-            geometry = preprocessing.plan(frame.size, 1.0, config)
-            pixels = preprocessing.apply(frame, geometry, config.resize_method)
+            geometry = resizing.plan(frame.size, 1.0, config)
+            pixels = resizing.apply(frame, geometry, config.resize_method)
             buffer = io.BytesIO()
             Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "WEBP", lossless=True)
             images.append(buffer.getvalue())

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from splatfactory.datasets.batch import Batch
+from splatfactory.data_schema import PreprocessingConfig
 from splatfactory.datasets.loader import DataLossError, LoaderConfig, SceneLoader
 from splatfactory.datasets.mixture import Member
 from splatfactory.datasets.multiview import SampleConfig, open_shards
-from splatfactory.datasets.preprocessing import PreprocessingConfig
 from splatfactory.datasets.samplers import Split
+from splatfactory.datasets.samples import Batch
 from splatfactory.datasets.shard_output import ShardOutput
 from tests.splatfactory.datasets.stored_scenes import ROOT
 

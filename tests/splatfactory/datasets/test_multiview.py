@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from splatfactory.data_schema import PreprocessingConfig
 from splatfactory.datasets import depth_codec
 from splatfactory.datasets.frames import EncodedFrame, FrameError
 from splatfactory.datasets.multiview import (
@@ -16,7 +17,6 @@ from splatfactory.datasets.multiview import (
     held_out,
     open_shards,
 )
-from splatfactory.datasets.preprocessing import PreprocessingConfig
 from splatfactory.datasets.samplers import Choice, Split
 from splatfactory.datasets.scripts.describe import describe
 from splatfactory.datasets.shard_output import ShardOutput

@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.range_server import Behaviour, serve
-from splatfactory.datasets.batch import Batch
+from splatfactory.data_schema import PreprocessingConfig
 from splatfactory.datasets.loader import LoaderConfig, SceneLoader
 from splatfactory.datasets.mixture import Member
 from splatfactory.datasets.multiview import SampleConfig, open_shards
-from splatfactory.datasets.preprocessing import PreprocessingConfig
 from splatfactory.datasets.remote_files import RemoteFiles, is_remote
+from splatfactory.datasets.samples import Batch
 from splatfactory.datasets.scripts.describe import describe
 from splatfactory.datasets.span_cache import SpanCache
 from splatfactory.datasets.store import ShardStore

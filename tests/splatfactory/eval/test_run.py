@@ -15,7 +15,7 @@ from splatfactory.config import Request, load, to_dict
 from splatfactory.eval import benchmarks, compare, results, run, scoring
 from splatfactory.metrics import psnr
 from splatfactory.models import build_model
-from splatfactory.training import checkpoints
+from splatfactory.runtime import checkpoints
 from tests.splatfactory.conftest import start
 
 SMALL = (

@@ -16,9 +16,9 @@ from splatfactory.eval.loading import from_checkpoint, load_model
 from splatfactory.eval.scoring import SceneScores, ViewScores
 from splatfactory.metrics import psnr, ssim
 from splatfactory.models import build_model
+from splatfactory.runtime import checkpoints
+from splatfactory.runtime.distributed import World
 from splatfactory.schema import EvalConfig
-from splatfactory.training import checkpoints
-from splatfactory.training.distributed import World
 from zipsplat.alignment import Refined
 from zipsplat.pose import Pose
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from splatfactory.datasets.batch import Views
+from splatfactory.datasets.samples import Views
 from splatfactory.losses import TrainingLoss
 from splatfactory.losses.chamfer import anchor_error, chamfer_error, nearest_indices
 from splatfactory.losses.depth import depth_error, points_from_depth

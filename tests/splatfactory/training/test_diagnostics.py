@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from splatfactory.runtime.distributed import World
 from splatfactory.training import validation
 from splatfactory.training.diagnostics import StepTrace, memory_record
-from splatfactory.training.distributed import World
 from splatfactory.training.objective import Objective
 from tests.splatfactory.conftest import Train
 

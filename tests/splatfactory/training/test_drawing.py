@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from splatfactory.datasets.batch import Views
+from splatfactory.datasets.samples import Views
 from splatfactory.schema import ActivatedRule
 from splatfactory.training.drawing import WITH_MASKS, activated
 from tests.splatfactory.golden import load

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from splatfactory import train
 from splatfactory.config import Request, load
-from splatfactory.datasets.batch import Views
 from splatfactory.datasets.loader import SceneLoader
+from splatfactory.datasets.samples import Views
 from splatfactory.losses import TrainingLoss
 from splatfactory.protocols import RenderedViews, Supervision, TrueMatches
+from splatfactory.runtime import checkpoints
+from splatfactory.runtime.distributed import World
 from splatfactory.schema import HeadConfig
-from splatfactory.training import checkpoints, trainer
-from splatfactory.training.distributed import World
+from splatfactory.training import trainer
 from splatfactory.training.drawing import activated, render_views
 from splatfactory.training.schedules import max_views, warmup_cosine
 from splatfactory.training.trainer import Trainer

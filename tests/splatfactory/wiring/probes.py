@@ -26,19 +26,20 @@ from torch import Tensor, nn
 from splatfactory import train
 from splatfactory.config import Config, compose, merge, read_yaml
 from splatfactory.datasets import samplers
-from splatfactory.datasets.batch import Batch
 from splatfactory.datasets.from_config import (
     evaluation_dataset,
     training_loader,
     validation_loader,
 )
 from splatfactory.datasets.loader import DataLossError
+from splatfactory.datasets.samples import Batch
 from splatfactory.eval import run as evaluation
 from splatfactory.eval.scoring import Scorer, refine_settings
 from splatfactory.losses import TrainingLoss
 from splatfactory.models import build_model
-from splatfactory.training import checkpoints, distributed, writers
-from splatfactory.training.distributed import World
+from splatfactory.runtime import checkpoints, distributed
+from splatfactory.runtime.distributed import World
+from splatfactory.training import writers
 from splatfactory.training.objective import Objective
 from splatfactory.training.optim import build_optimization
 from zipsplat.render import choose

@@ -34,8 +34,8 @@ from splatfactory.datasets.shards import StoredScene
 from zipsplat.camera_estimation import colmap_model, nerfstudio
 from zipsplat.camera_estimation.capture import Capture, Photo, files_in
 from zipsplat.camera_estimation.focal import Focal, noted_focal
-from zipsplat.camera_estimation.straightening import Pixels, to_bytes
 from zipsplat.camera_estimation.structure_from_motion import Search, solve
+from zipsplat.camera_estimation.undistortion import Pixels, to_bytes
 from zipsplat.cli.arguments import add_masks, mask_source
 from zipsplat.images import image_info, is_image_file, load_image
 from zipsplat.inputs import natural_key

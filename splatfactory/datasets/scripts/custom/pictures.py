@@ -13,7 +13,7 @@ from PIL import Image
 from splatfactory.datasets.depth_codec import open_image
 from zipsplat.camera_estimation.capture import Lens, Photo
 from zipsplat.camera_estimation.colmap import straighten
-from zipsplat.camera_estimation.straightening import (
+from zipsplat.camera_estimation.undistortion import (
     load_with_lens,
     shows_stored_pixels,
     shrunk,

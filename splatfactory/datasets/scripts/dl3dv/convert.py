@@ -22,11 +22,11 @@ import numpy.typing as npt
 from splatfactory.datasets.frames import decode_pixels
 from splatfactory.datasets.scripts import conversion, sharing
 from splatfactory.datasets.scripts.conversion import Failure, Result
-from splatfactory.datasets.scripts.framing import CalibratedImage, framed
+from splatfactory.datasets.scripts.cropping import CalibratedImage, framed
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.store import MAX_MEMBER_BYTES
-from splatfactory.eval import indices
+from splatfactory.published_indices import dl3dv_test_ids
 from zipsplat.bounded import MAX_JSON_BYTES, open_zip, parse_json, zip_member
 
 TOOL = "splatfactory.datasets.scripts.dl3dv.convert"
@@ -72,7 +72,7 @@ def _convert(arguments: argparse.Namespace) -> int:
             f"no {folder}/*/*.zip; run `python -m splatfactory.datasets.scripts.dl3dv.download"
             f" --resolution {arguments.resolution}` first"
         )
-    is_test = indices.dl3dv_test_ids(arguments.test_ids).__contains__
+    is_test = dl3dv_test_ids(arguments.test_ids).__contains__
     side = arguments.target_size
     size = f"{side}x{side}" if side is not None else _image_size(archives)
     status = 0

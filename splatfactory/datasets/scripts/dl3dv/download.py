@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from splatfactory.datasets.scripts import conversion, download
+from splatfactory.datasets.scripts import conversion, downloading
 from splatfactory.datasets.scripts.dl3dv.convert import RESOLUTIONS
 from zipsplat.downloads import Source, fetch
 
@@ -26,7 +26,7 @@ SAMPLE_SIZE = 50
 def main(argv: Sequence[str] | None = None) -> int:
     """Download; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    download.add_options(parser, "data/dl3dv/raw")
+    downloading.add_options(parser, "data/dl3dv/raw")
     parser.add_argument("--subset", nargs="+", choices=SUBSETS, default=list(SUBSETS))
     parser.add_argument("--resolution", choices=RESOLUTIONS, default="960P")
     parser.add_argument("--scene-ids", nargs="+", metavar="HASH", help="only these scenes")
@@ -48,7 +48,7 @@ def _download(arguments: argparse.Namespace) -> int:
         _get, repository, folder, overwrite=arguments.overwrite, extract=arguments.extract
     )
     log = arguments.output_dir / "failed.log"
-    return download.fetch_all(scenes, get, arguments.num_workers, log)
+    return downloading.fetch_all(scenes, get, arguments.num_workers, log)
 
 
 def read_list(output_dir: Path) -> list[tuple[str, str]]:
@@ -119,16 +119,16 @@ def _get(repository: str, folder: Path, name: str, *, overwrite: bool, extract: 
             local_dir=folder,
             force_download=overwrite or target.exists(),
         )
-        download.check_zip(target)
+        downloading.check_zip(target)
     if extract:
-        download.unpack(target, target.parent)
+        downloading.unpack(target, target.parent)
 
 
 def _is_whole(archive: Path) -> bool:
     if not archive.exists():
         return False
     try:
-        download.check_zip(archive)
+        downloading.check_zip(archive)
     except ValueError:
         return False
     return True

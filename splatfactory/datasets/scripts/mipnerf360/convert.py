@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splatfactory.datasets import preprocessing
+from splatfactory.datasets import resizing
 from splatfactory.datasets.frames import Pixels, decode_pixels
 from splatfactory.datasets.scripts import conversion, sharing
 from splatfactory.datasets.scripts.conversion import Failure, Result
-from splatfactory.datasets.scripts.framing import CalibratedImage, centred
+from splatfactory.datasets.scripts.cropping import CalibratedImage, centred
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.store import MAX_MEMBER_BYTES
@@ -225,7 +225,7 @@ def _folder_size(archive: Path, folders: dict[str, str], scenes: Sequence[str], 
                 height, width = decode_pixels(
                     zip_member(file, min(members), MAX_MEMBER_BYTES)
                 ).shape[:2]
-                return f"{preprocessing.even(height)}x{preprocessing.even(width)}"
+                return f"{resizing.even(height)}x{resizing.even(width)}"
     raise ValueError(f"{archive} has no images in {sub} of {', '.join(scenes)}")
 
 

@@ -25,7 +25,7 @@ from splatfactory.datasets.depth_codec import open_image
 from splatfactory.datasets.frames import decode_pixels
 from splatfactory.datasets.scripts import conversion, sharing
 from splatfactory.datasets.scripts.conversion import Failure, Result
-from splatfactory.datasets.scripts.framing import CalibratedImage, framed
+from splatfactory.datasets.scripts.cropping import CalibratedImage, framed
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from zipsplat.bounded import MAX_JSON_BYTES, open_zip, parse_json, zip_member

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from splatfactory.datasets.scripts import download
+from splatfactory.datasets.scripts import downloading
 
 URL = "http://schadenfreude.csail.mit.edu:8000/re10k.zip"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Download; returns the exit status."""
-    return download.archive_command(__doc__, URL, "data/re10k/raw", argv)
+    return downloading.archive_command(__doc__, URL, "data/re10k/raw", argv)
 
 
 if __name__ == "__main__":

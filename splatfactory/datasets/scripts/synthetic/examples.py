@@ -17,12 +17,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from splatfactory.datasets.scripts.conversion import run_command, say
-from splatfactory.datasets.synthetic.builder import SceneBuilder
-from splatfactory.datasets.synthetic.exteriors import village
-from splatfactory.datasets.synthetic.interiors import office
-from splatfactory.datasets.synthetic.kit import Kit
-from splatfactory.datasets.synthetic.scene import GeneratedScene, generate_scene
-from splatfactory.datasets.synthetic.stage import Stage
+from splatscenes.builder import SceneBuilder
+from splatscenes.exteriors import village
+from splatscenes.interiors import office
+from splatscenes.kit import Kit
+from splatscenes.scene import GeneratedScene, generate_scene
+from splatscenes.stage import Stage
 from zipsplat.files import atomic_path
 from zipsplat.video import write_video
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from splatfactory import paths
+from splatfactory.datasets.generated import stored_scene
 from splatfactory.datasets.scripts import sharing
 from splatfactory.datasets.scripts.conversion import report, run_command
 from splatfactory.datasets.scripts.sharing import Share
 from splatfactory.datasets.shard_output import DEFAULT_SHARD_SIZE_MB, ShardOutput
 from splatfactory.datasets.shards import StoredScene
-from splatfactory.datasets.synthetic.dataset import stored_scene
-from splatfactory.datasets.synthetic.scene import generate_scene, scene_key
+from splatscenes.scene import generate_scene, scene_key
 
 TOOL = "synthetic.generate"
 _ALONE = Share()

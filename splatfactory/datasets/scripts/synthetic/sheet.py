@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from splatfactory.datasets.scripts.conversion import run_command, say
-from splatfactory.datasets.synthetic.scene import SPLITS, generate_scene
+from splatscenes.scene import SPLITS, generate_scene
 from zipsplat.files import atomic_path
 
 

@@ -20,8 +20,8 @@ from splatfactory.datasets.scripts.custom.convert import scene_key
 from splatfactory.datasets.scripts.custom.pictures import encode_photo
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.store import ShardStore
-from splatfactory.datasets.synthetic.interiors import playroom
-from splatfactory.datasets.synthetic.scene import GeneratedScene, generate_scene
+from splatscenes.interiors import playroom
+from splatscenes.scene import GeneratedScene, generate_scene
 from zipsplat.camera_estimation import colmap, colmap_model, nerfstudio
 from zipsplat.camera_estimation.capture import Capture, Lens, Photo, files_in
 from zipsplat.camera_estimation.focal import Focal, noted_focal

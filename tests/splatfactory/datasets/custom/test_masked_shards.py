@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from splatfactory.datasets.batch import Batch, Views
+from splatfactory.data_schema import PreprocessingConfig
 from splatfactory.datasets.multiview import SampleConfig, open_shards
-from splatfactory.datasets.preprocessing import PreprocessingConfig
+from splatfactory.datasets.samples import Batch, Views
 from splatfactory.datasets.scene_augment import mirror
 from splatfactory.datasets.scripts.custom import convert
 from splatfactory.datasets.store import ShardStore

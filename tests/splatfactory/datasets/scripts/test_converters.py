@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from splatfactory.datasets.frames import decode_pixels
+from splatfactory.datasets.scripts.cropping import CalibratedImage, centred
 from splatfactory.datasets.scripts.dl3dv import convert as dl3dv
-from splatfactory.datasets.scripts.framing import CalibratedImage, centred
 from splatfactory.datasets.scripts.mipnerf360 import convert as mipnerf360
 from splatfactory.datasets.scripts.re10k import convert as re10k
 from splatfactory.datasets.store import ShardStore

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from splatfactory.datasets import depth_codec
 from splatfactory.datasets.frames import decode_pixels
+from splatfactory.datasets.generated import stored_scene
 from splatfactory.datasets.scripts import extract_depth
 from splatfactory.datasets.scripts.depth_estimators import DepthAnything3
 from splatfactory.datasets.scripts.extract_depth import Options, extract
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.store import ShardStore
-from splatfactory.datasets.synthetic.dataset import stored_scene
-from splatfactory.datasets.synthetic.scene import GeneratedScene, generate_scene
+from splatscenes.scene import GeneratedScene, generate_scene
 from tests.splatfactory.datasets.stored_scenes import ROOT
 from tests.zipsplat.depth.tiny_depth import write_tiny
 from zipsplat import Camera, DepthAnything, Pose

@@ -25,7 +25,7 @@ from splatfactory.datasets.frames import decode_pixels
 from splatfactory.datasets.scripts import (
     depth_estimators,
     describe,
-    download,
+    downloading,
     extract_depth,
     repack,
     resize,
@@ -490,21 +490,21 @@ def test_unpacking_stays_in_its_folder(tmp_path):
             file.writestr("fine.txt", "fine")
             file.writestr(name, "evil")
         with pytest.raises(ValueError, match="leaves the folder"):
-            download.unpack(archive, tmp_path / "folder")
+            downloading.unpack(archive, tmp_path / "folder")
         assert not (tmp_path / "folder").exists()
     link = zipfile.ZipInfo("link")
     link.external_attr = 0o120777 << 16
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr(link, "/etc/passwd")
     with pytest.raises(ValueError, match="link"):
-        download.unpack(archive, tmp_path / "folder")
+        downloading.unpack(archive, tmp_path / "folder")
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("bomb", b"\0" * (30 << 20))
     with pytest.raises(ValueError, match="refused"):
-        download.unpack(archive, tmp_path / "folder")
+        downloading.unpack(archive, tmp_path / "folder")
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("a/b.txt", "fine")
-    download.unpack(archive, tmp_path / "folder")
+    downloading.unpack(archive, tmp_path / "folder")
     assert (tmp_path / "folder" / "a" / "b.txt").read_text() == "fine"
 
 
@@ -535,14 +535,14 @@ def test_an_archive_is_fetched_recorded_and_kept(served, tmp_path, capsys):
     content = (folder / "set.zip").read_bytes()
     target = tmp_path / "raw"
     source = Source(f"{address}/set.zip")
-    assert download.single_archive(source, target, overwrite=False, extract=True) == 0
+    assert downloading.single_archive(source, target, overwrite=False, extract=True) == 0
     assert (target / "set.zip").read_bytes() == content
     assert (target / "a" / "b.txt").read_text() == "content"
     assert hashlib.sha256(content).hexdigest() in capsys.readouterr().err
     (folder / "set.zip").write_bytes(b"something else")
-    assert download.single_archive(source, target, overwrite=False, extract=False) == 0
+    assert downloading.single_archive(source, target, overwrite=False, extract=False) == 0
     with pytest.raises(ValueError, match="is no zip file"):
-        download.single_archive(source, target, overwrite=True, extract=False)
+        downloading.single_archive(source, target, overwrite=True, extract=False)
 
 
 LIST = "hash,sensibility label,batch,duration\naa,x,1K,3\nbb,x,2K,3\ncc,x,problem,3\ndd,x,1K,3\n"

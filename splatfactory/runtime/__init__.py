@@ -1,0 +1,1 @@
+"""What training and evaluation both need of a process: its group, folder, randomness, memory."""
