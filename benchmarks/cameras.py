@@ -49,7 +49,7 @@ class Result:
 
 def photos_of(scene: GeneratedScene, views: list[int]) -> list[torch.Tensor]:
     """Some views as tensors (3, H, W)."""
-    pixels = [torch.from_numpy(scene.draw(view)[0]) for view in views]
+    pixels = [torch.from_numpy(scene.render(view)[0]) for view in views]
     return [image.permute(2, 0, 1).float() / 255 for image in pixels]
 
 

@@ -36,7 +36,7 @@ class Errors:
 def photos_of(index: int) -> tuple[list[Tensor], Pose, float]:
     """Photos, true poses relative to the first, and focal length in units of the longer side."""
     scene = generate_scene("test", 0, index, 4, SIZE)
-    photos = [torch.from_numpy(scene.draw(view)[0]).permute(2, 0, 1) / 255 for view in range(4)]
+    photos = [torch.from_numpy(scene.render(view)[0]).permute(2, 0, 1) / 255 for view in range(4)]
     matrices = torch.from_numpy(scene.shot.world_from_camera)
     poses = Pose(matrices[:, :3, :3], matrices[:, :3, 3])
     return photos, poses[:1].inv().compose(poses), float(scene.shot.K[0, 0]) / max(SIZE)

@@ -44,7 +44,7 @@ class Truth:
 def render_scene(index: int, num_views: int) -> Truth:
     """Generated scene `index` of the test split."""
     scene = generate_scene("test", 0, index, num_views, SIZE)
-    views = [scene.draw(view) for view in range(num_views)]
+    views = [scene.render(view) for view in range(num_views)]
     images = tuple(torch.from_numpy(color).permute(2, 0, 1).float() / 255 for color, _ in views)
     depth = torch.from_numpy(np.stack([z for _, z in views]))
     K = torch.as_tensor(np.asarray(scene.shot.K), dtype=torch.float32)

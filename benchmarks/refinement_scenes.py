@@ -129,7 +129,7 @@ def row(
 
 def photo(scene: GeneratedScene, view: int) -> Tensor:
     """A view (3, H, W)."""
-    pixels = torch.from_numpy(np.ascontiguousarray(scene.draw(view)[0]))
+    pixels = torch.from_numpy(np.ascontiguousarray(scene.render(view)[0]))
     return pixels.permute(2, 0, 1).float() / 255
 
 

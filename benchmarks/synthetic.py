@@ -20,7 +20,7 @@ from PIL import Image
 
 from splatfactory.datasets import depth_codec
 from splatfactory.datasets.generated import stored_scene
-from splatscenes.raycast import draw
+from splatscenes.raycast import render
 from splatscenes.scene import GeneratedScene, generate_scene
 
 REPEATS = 3
@@ -61,18 +61,18 @@ def measure(size: int, num_scenes: int, num_views: int) -> dict[str, list[float]
 
         scene = build()
         view = num_views // 2
-        color, depth = scene.draw(view)
+        color, depth = scene.render(view)
         camera = scene.shot.camera(view)
         times = {
             "build (shared by the views)": cpu_ms(build) / num_views,
-            "render colour and depth": cpu_ms(lambda s=scene, c=camera: draw(s.world, c)),
+            "render colour and depth": cpu_ms(lambda s=scene, c=camera: render(s.world, c)),
             "encode image": cpu_ms(lambda c=color: image_bytes(c)),
             "encode depth": cpu_ms(lambda d=depth: depth_codec.encode(d, is_quick=True)),
         }
         if index < FIRST + 4:
             plain = without_tree(scene)
             times["render without the BVH (4 scenes)"] = cpu_ms(
-                lambda s=plain, c=camera: draw(s.world, c)
+                lambda s=plain, c=camera: render(s.world, c)
             )
             times["render with the BVH (same 4 scenes)"] = times["render colour and depth"]
         for name, value in times.items():
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--num-scenes", type=int, default=24)
     parser.add_argument("--num-views", type=int, default=24)
     options = parser.parse_args()
-    generate_scene("train", 0, FIRST, 2, (32, 32)).draw(0)  # compile first
+    generate_scene("train", 0, FIRST, 2, (32, 32)).render(0)  # compile first
     parts = measure(options.size, options.num_scenes, options.num_views)
     print("| part | CPU ms per view, mean | median | largest |\n|---|---|---|---|")
     for name, values in parts.items():

@@ -149,8 +149,8 @@ class BatchSource(Protocol):
         """
 
     def set_max_views(self, max_views: int) -> None:
-        """Bound the context views of the next batches."""
+        """Limit the number of context views of the next batches."""
 
 
 Benchmark = Callable[[nn.Module, Path, Callable[[], bool]], Mapping[str, float] | None]
-"""Model, folder, whether to stop → scores; None if it was stopped. Finished scenes are kept."""
+"""Maps model, folder and a stop check to scores; None if stopped. Finished scenes are kept."""

@@ -1,9 +1,9 @@
 """Evaluation indices: the context and target views of each scene in a benchmark.
 
-An index is JSON: scene key → {"context": [frames], "target": [frames]}, or null for a scene that
-is left out. `python -m splatfactory.eval.indices make` makes one for any shard directory by the
-family of rules of the published ones: context views by farthest points of the camera path (as
-pixelSplat's generator does), targets among the frames that are left.
+An index is JSON: scene key → {"context": [frames], "target": [frames]}, or null for a scene that is
+skipped. `python -m splatfactory.eval.indices make` makes one for any shard directory by the family
+of rules of the published ones: context views by farthest-point sampling of the camera path (as
+pixelSplat's generator does), targets among the remaining frames.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The training loss: every term per scene, weighted and summed.
 
-Each module of this package is one loss, found by its name like those of anybody else; see
-docs/extending.md. Two more, which teach small networks, are in `splatfactory.tiny`. The names of
+Each module of this package is one loss, found by name like third-party ones; see
+docs/extending.md. Two more, for small networks, are in `splatfactory.tiny`. The names of
 the built-in terms are those of the released training logs. Geometry is computed in float32 whatever
 the precision of the network.
 """

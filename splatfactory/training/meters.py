@@ -1,4 +1,4 @@
-"""Averages and times of a stretch of steps."""
+"""Averages and times over an interval of steps."""
 
 from __future__ import annotations
 

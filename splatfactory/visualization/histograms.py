@@ -29,7 +29,7 @@ def histogram(
 
     height, width = size
     image = Image.new("RGB", (width, height), (255, 255, 255))
-    draw = ImageDraw.Draw(image)
+    painter = ImageDraw.Draw(image)
     floor = height - 16
     step = width / NUM_BINS
     groups = [(_shares(values, low, high), color) for values, color in
@@ -39,12 +39,12 @@ def histogram(
         for place, share in enumerate(shares):
             left = int(place * step + offset * step / 2)
             bar = int((floor - 16) * share / top)
-            draw.rectangle((left, floor - bar, int(left + step / 2) - 1, floor), fill=color)
-    draw.line((0, floor, width, floor), fill=GREY)
-    draw.text((2, floor + 2), f"{low:g}", fill=GREY)
-    draw.text((width - 30, floor + 2), f"{high:g}", fill=GREY)
-    draw.text((2, 2), f"activated {len(first)}", fill=BLUE)
-    draw.text((width // 2, 2), f"other {len(second)}", fill=ORANGE)
+            painter.rectangle((left, floor - bar, int(left + step / 2) - 1, floor), fill=color)
+    painter.line((0, floor, width, floor), fill=GREY)
+    painter.text((2, floor + 2), f"{low:g}", fill=GREY)
+    painter.text((width - 30, floor + 2), f"{high:g}", fill=GREY)
+    painter.text((2, 2), f"activated {len(first)}", fill=BLUE)
+    painter.text((width // 2, 2), f"other {len(second)}", fill=ORANGE)
     return np.asarray(image)
 
 

@@ -1,7 +1,8 @@
-"""Crops and resizes of the converters, with the camera following the pixels.
+"""Crops and resizes of the converters, which update the camera along with the pixels.
 
-The rules are those of the released ZipSplat converters: cut out the largest centred-on-axis part,
-enlarge it to cover the old size, and, where a fixed size is wanted, cut a square and resize that.
+The rules are those of the released ZipSplat converters: crop to the largest part centred on the
+optical axis, enlarge it to cover the old size, and, for a fixed target size, crop to a square and
+resize.
 """
 
 from __future__ import annotations
@@ -53,11 +54,11 @@ class CalibratedImage:
         return buffer.getvalue()
 
     def cropped(self, box: Box) -> CalibratedImage:
-        """A part of the image."""
+        """Crop the image to a box."""
         return self._moved(Geometry(self.size, self.size, box))
 
     def resized_to_cover(self, size: tuple[int, int]) -> CalibratedImage:
-        """The image at the even size that just covers (height, width)."""
+        """Resize to the smallest even size that covers (height, width)."""
         new = resizing.cover(self.size, size)
         return self._moved(Geometry(self.size, new, Box(0, 0, *new)))
 
@@ -71,15 +72,15 @@ class CalibratedImage:
 
 
 def centred(image: CalibratedImage) -> CalibratedImage:
-    """The largest part of the old shape around the principal point, at the old size or just above.
+    """Crop around the principal point, keeping the aspect ratio, and resize to cover the old size.
 
-    The principal point ends up within a pixel of the middle.
+    The principal point ends up within a pixel of the centre.
     """
     return _cropped_to_axis(image).resized_to_cover(image.size)
 
 
 def squared(image: CalibratedImage, side: int) -> CalibratedImage:
-    """A centred image cut to a square and resized."""
+    """Crop a centred image to a square and resize it."""
     height, width = image.size
     edge = resizing.even(min(height, width))
     box = Box(0, 0, height, width).centred(min(edge, height), min(edge, width))
@@ -87,7 +88,7 @@ def squared(image: CalibratedImage, side: int) -> CalibratedImage:
 
 
 def framed(image: CalibratedImage, side: int | None) -> CalibratedImage:
-    """A centred image, and square at a fixed size if one is given."""
+    """Centre an image, and make it a square of fixed size if one is given."""
     result = centred(image)
     return result if side is None else squared(result, side)
 

@@ -1,4 +1,4 @@
-"""Say what is in a shard directory: scenes, views, sizes, depth, damage; and show some images."""
+"""Summarise a shard directory: scenes, views, sizes, depth, damage; optionally a contact sheet."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _PAGE_COLUMNS = 6
 
 @dataclass
 class Description:
-    """Contents of a shard directory.
+    """Summary of a shard directory.
 
     Attributes:
-        directory: Where it is.
-        shards: Number of files.
-        bytes: Size of the files.
-        scenes: Usable scenes.
-        views: Images of usable scenes.
-        views_per_scene: Fewest, median and most.
-        scenes_with_depth: Scenes with a depth map for every image.
-        sizes: Scenes by the height and width of their first image.
-        formats: Scenes by the format of their first image.
-        depth_range: Nearest and farthest stored depth, of the first view of the scenes.
-        damaged_shards: File name → what is wrong.
-        broken: Scene key → what is wrong.
+        directory: Folder or URL.
+        shards: Number of shards.
+        bytes: Total size of the shards.
+        scenes: Number of usable scenes.
+        views: Number of images in usable scenes.
+        views_per_scene: Minimum, median and maximum.
+        scenes_with_depth: Number of scenes with a depth map for every image.
+        sizes: Number of scenes by the size of their first image.
+        formats: Number of scenes by the format of their first image.
+        depth_range: Smallest and largest stored depth, over the first views of all scenes.
+        damaged_shards: File name → problem.
+        broken: Scene key → problem.
     """
 
     directory: str
@@ -61,7 +61,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Job:
-    """One scene to look at."""
+    """One scene to inspect."""
 
     directory: str
     scene: int
@@ -70,7 +70,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Look:
-    """What a scene looks like: its first image, or why it has none."""
+    """Facts on a scene's images, or its problem."""
 
     size: str
     format: str
@@ -79,12 +79,16 @@ class Look:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Describe; the exit status is 1 if something is damaged."""
+    """Summarise; the exit status is 1 if something is damaged."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("input_dir", help="folder of *.tar shards, or its address")
-    parser.add_argument("--check", action="store_true", help="decode every member, verify digests")
+    parser.add_argument("input_dir", help="folder or URL of *.tar shards")
+    parser.add_argument(
+        "--check", action="store_true", help="decode every member and verify digests"
+    )
     parser.add_argument("--sheet", type=Path, help="write a contact sheet to this file")
-    parser.add_argument("--scenes", type=int, default=8, help="scenes on the sheet (default: 8)")
+    parser.add_argument(
+        "--scenes", type=int, default=8, help="number of scenes on the sheet (default: 8)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--num-workers", type=int, default=0)
     return conversion.run_command(partial(_describe, parser.parse_args(argv)))
@@ -100,12 +104,12 @@ def _describe(arguments: argparse.Namespace) -> int:
 
 
 def describe(store: ShardStore, check_all: bool = False, num_workers: int = 0) -> Description:
-    """Look at every scene of a directory.
+    """Inspect every scene of a directory.
 
     Args:
         store: the directory.
         check_all: decode every image and depth map, and compare digests with the manifest.
-        num_workers: processes that look at scenes.
+        num_workers: number of processes.
     """
     views = [info.num_views for info in store.scenes]
     result = Description(
@@ -189,23 +193,23 @@ def contact_sheet(store: ShardStore, num_scenes: int) -> Image.Image:
     chosen = np.linspace(0, len(store.scenes) - 1, count).astype(int)
     width, height = _THUMBNAIL
     sheet = Image.new("RGB", (width * (_PAGE_COLUMNS + 1), (height + 16) * count), "white")
-    draw = ImageDraw.Draw(sheet)
+    painter = ImageDraw.Draw(sheet)
     for row, scene in enumerate(int(number) for number in chosen):
         info = store.scenes[scene]
         top = row * (height + 16)
         label = f"{info.key[:40]}  {info.num_views} views"
-        draw.text((4, top + 2), label + ("" if info.has_depth else "  no depth"), fill="black")
+        painter.text((4, top + 2), label + ("" if info.has_depth else "  no depth"), fill="black")
         shown = min(_PAGE_COLUMNS, info.num_views)
         views = np.linspace(0, info.num_views - 1, shown).astype(int)
         for column, tile in enumerate(_tiles(store, scene, [int(view) for view in views])):
-            # Enlarged if need be: small images would be hard to judge.
+            # Enlarge small images, which would be hard to judge.
             thumbnail = ImageOps.contain(Image.fromarray(tile), (width - 4, height - 4))
             sheet.paste(thumbnail, (column * width + 2, top + 16))
     return sheet
 
 
 def _tiles(store: ShardStore, scene: int, views: list[int]) -> list[Pixels]:
-    """Images, and the depth of the first one in grey; near is bright."""
+    """Images, and the depth of the first in grey; near is bright."""
     try:
         frames = store.frames(scene, views)
         tiles = [frame.crop(0, 0, *frame.size) for frame in frames]

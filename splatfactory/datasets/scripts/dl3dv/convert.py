@@ -1,8 +1,8 @@
-"""DL3DV-10K scene zips to shards.
+"""Convert DL3DV-10K scene zips to shards.
 
 Each zip holds `transforms.json` (nerfstudio) and one folder of images. Poses become OpenCV
-camera-to-world; the world frame stays. The lens distortion in the file is ignored, as it was for
-the released data, and for the published numbers to hold; `manifest.json` says so.
+camera-to-world; the world frame is kept. Lens distortion in the file is ignored, as in
+the released data and for the published numbers; `manifest.json` records that.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--test-ids",
         type=Path,
         help='test scenes: JSON list, JSON {"test": [...]}, or one id per line'
-        " (default: the published split, fetched once)",
+        " (default: the published split, downloaded once)",
     )
     conversion.add_common_options(parser)
     sharing.add_option(parser)
@@ -107,22 +107,22 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def load_scene(job: Job) -> list[Result]:
-    """The scene of one zip."""
+    """Convert one zip."""
     key = job.archive.stem
     try:
         with open_zip(job.archive) as archive:
             return [convert_scene(key, archive, job.target_size)]
     except (zipfile.BadZipFile, EOFError) as error:
         return [Failure(key, "damaged zip", str(error))]
-    except Exception as error:  # whatever is wrong with one scene must not cost the others
+    except Exception as error:  # a failure of one scene must not affect the others
         return [Failure(key, "unusable scene", f"{type(error).__name__}: {error}")]
 
 
 def convert_scene(key: str, archive: zipfile.ZipFile, side: int | None) -> StoredScene:
-    """One zip as a scene; frames whose image is missing are left out.
+    """Convert one zip to a scene; frames without image are skipped.
 
     Raises:
-        ValueError: if there are no transforms, images or frames.
+        ValueError: if transforms, images or frames are missing.
     """
     names = set(archive.namelist())
     transforms = _transforms(archive)
@@ -133,14 +133,14 @@ def convert_scene(key: str, archive: zipfile.ZipFile, side: int | None) -> Store
         if name not in names:
             continue
         pixels = decode_pixels(zip_member(archive, name, MAX_MEMBER_BYTES))
-        # One factor for both axes, by the widths, as in the released data.
+        # One factor for both axes, from the widths, as in the released data.
         scale = pixels.shape[1] / transforms["w"]
         f = np.array([transforms["fl_x"], transforms["fl_y"]], float) * scale
         c = np.array([transforms["cx"], transforms["cy"]], float) * scale
         views.append(framed(CalibratedImage(pixels, f, c), side))
         poses.append(pose_row(np.array(frame["transform_matrix"], dtype=float)))
     if not views:
-        raise ValueError("none of the frames has an image")
+        raise ValueError("no frame has an image")
     return StoredScene(
         key,
         np.stack([view.camera for view in views]),
@@ -150,7 +150,7 @@ def convert_scene(key: str, archive: zipfile.ZipFile, side: int | None) -> Store
 
 
 def pose_row(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Pose row (12,) of an OpenGL camera-to-world matrix (4, 4): y and z axes turn round."""
+    """Pose row (12,) of an OpenGL camera-to-world matrix (4, 4): flips the y and z axes."""
     R = matrix[:3, :3] * np.array([1.0, -1.0, -1.0])
     return np.concatenate([R.reshape(9), matrix[:3, 3]]).astype(np.float32)
 
@@ -161,7 +161,7 @@ def _transforms(archive: zipfile.ZipFile) -> dict[str, Any]:
         raise ValueError("no transforms.json")
     content = parse_json(zip_member(archive, found[0], MAX_JSON_BYTES))
     if not isinstance(content, dict) or not content.get("frames"):
-        raise ValueError("transforms.json names no frames")
+        raise ValueError("transforms.json lists no frames")
     return content
 
 
@@ -174,7 +174,7 @@ def _image_folder(names: set[str]) -> str:
 
 
 def _image_size(archives: Sequence[Path]) -> str:
-    """Folder name by the first image found."""
+    """Folder name, from the size of the first image found."""
     for path in archives:
         try:
             with open_zip(path) as archive:
@@ -185,7 +185,7 @@ def _image_size(archives: Sequence[Path]) -> str:
                         ).shape[:2]
                         return f"{height}x{width}"
         except (zipfile.BadZipFile, ValueError, OSError):
-            continue  # reported when its turn comes
+            continue  # reported when it is converted
     raise ValueError(f"no image in any of {len(archives)} zips")
 
 

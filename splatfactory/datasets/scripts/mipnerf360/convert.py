@@ -1,8 +1,8 @@
-"""Mip-NeRF 360 to shards, one per scene.
+"""Convert Mip-NeRF 360 to shards, one per scene.
 
 Intrinsics are divided by the nominal factor of the image folder, although the JPEG files were
-rounded to whole pixels (4946×3286 became 1237×822): the published numbers were made so. An image
-that is missing in the chosen folder is taken from `images`, with the scale that belongs to it.
+rounded to whole pixels (4946×3286 became 1237×822): the published numbers depend on it. An image
+missing in the chosen folder is taken from `images`, with its own scale.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin")
 
 @dataclass(frozen=True)
 class Job:
-    """One scene of the zip; without a folder it is not there."""
+    """One scene of the zip; the folder is empty if it is missing."""
 
     archive: Path
     folder: str | None
@@ -90,10 +90,10 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def find_scenes(archive: Path) -> dict[str, str]:
-    """Scenes in the zip, each with the path of its folder.
+    """Scenes in the zip, with the path of their folder.
 
     Raises:
-        ValueError: if the file is no such zip.
+        ValueError: if the file is not such a zip.
     """
     end = "/sparse/0/cameras.bin"
     try:
@@ -104,14 +104,14 @@ def find_scenes(archive: Path) -> dict[str, str]:
             f"no {archive}; run `python -m splatfactory.datasets.scripts.mipnerf360.download` first"
         ) from None
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{archive} is no zip file or is cut off ({error})") from error
+        raise ValueError(f"{archive} is not a zip file or is truncated ({error})") from error
     if not folders:
         raise ValueError(f"{archive} has no <scene>{end}; is it 360_v2.zip?")
     return {folder.split("/")[-1]: folder for folder in folders}
 
 
 def load_scene(job: Job) -> list[Result]:
-    """One scene of the zip."""
+    """Convert one scene of the zip."""
     if job.folder is None:
         return [Failure(job.scene, "not in the zip")]
     try:
@@ -155,7 +155,7 @@ def _pycolmap() -> Any:
 
 
 def _read_model(job: Job, archive: zipfile.ZipFile) -> Any:
-    """The COLMAP model; its reader wants files."""
+    """Read the COLMAP model, via temporary files for its reader."""
     with tempfile.TemporaryDirectory() as folder:
         for name in _MODEL_FILES:
             data = zip_member(archive, f"{job.folder}/sparse/0/{name}", _MAX_MODEL_BYTES)
@@ -170,7 +170,7 @@ def _pose_row(image: Any) -> npt.NDArray[np.float32]:
 
 
 def _calibrated(pixels: Pixels, camera: Any, factor: int) -> CalibratedImage:
-    """An image without lens distortion."""
+    """Undistort an image."""
     K = np.array(camera.calibration_matrix(), dtype=float)
     K[:2] /= factor
     distortion = _distortion(camera)
@@ -183,7 +183,7 @@ def _distortion(camera: Any) -> npt.NDArray[np.float64]:
     """OpenCV's k1, k2, p1, p2 of a COLMAP camera.
 
     Raises:
-        ValueError: for models that these four cannot express.
+        ValueError: for models that these four cannot represent.
     """
     model, params = camera.model.name, np.array(camera.params, dtype=float)
     places = {
@@ -202,7 +202,7 @@ def _distortion(camera: Any) -> npt.NDArray[np.float64]:
 def _undistorted(
     pixels: Pixels, K: npt.NDArray[np.float64], distortion: npt.NDArray[np.float64]
 ) -> tuple[Pixels, npt.NDArray[np.float64]]:
-    """OpenCV's undistortion with the largest view that has no empty borders."""
+    """Undistort with OpenCV, cropping to the largest view without empty borders."""
     try:
         import cv2
     except ImportError as error:
@@ -216,7 +216,7 @@ def _undistorted(
 
 
 def _folder_size(archive: Path, folders: dict[str, str], scenes: Sequence[str], sub: str) -> str:
-    """Folder name: the even size of the first image of the first scene."""
+    """Folder name, from the even size of the first scene's first image."""
     with open_zip(archive) as file:
         for scene in scenes:
             prefix = f"{folders.get(scene, '')}/{sub}/"

@@ -1,10 +1,10 @@
-"""RealEstate10K, in the packing of pixelSplat, to shards.
+"""Convert RealEstate10K, as packed by pixelSplat, to shards.
 
-The zip holds chunks of about a dozen clips. Images stay the JPEG files they are, unless a target
-size is given. A clip that cannot be converted is recorded and left out; its chunk goes on.
+The zip holds chunks of about a dozen clips. Images are stored as the original JPEG files, unless a
+target size is given. A clip that cannot be converted is recorded and skipped.
 
-The camera's width and height are twice its principal point, as in the released data, which equals
-the image's size where the point is centred, as it is throughout this data set.
+The camera's width and height are twice its principal point, as in the released data, which
+equals the image size if the point is centred, as it is throughout this data set.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from zipsplat.torch_files import read_torch_bytes
 TOOL = "splatfactory.datasets.scripts.re10k.convert"
 NATIVE_SIZE = "360x640"
 
-MAX_CHUNK_BYTES = 512 << 20  # those of the data set have about a fifth of it
+MAX_CHUNK_BYTES = 512 << 20  # chunks of the data set are about a fifth of this
 _CHUNK = re.compile(r"(?:^|/)(train|test)/[^/]+\.torch$")
 
 
@@ -95,7 +95,7 @@ def find_chunks(archive: Path) -> dict[str, list[str]]:
     """Chunks of each split, sorted.
 
     Raises:
-        ValueError: if the file is no such zip.
+        ValueError: if the file is not such a zip.
     """
     chunks: dict[str, list[str]] = {"train": [], "test": []}
     for name in sorted(_open(archive).namelist()):
@@ -108,7 +108,7 @@ def find_chunks(archive: Path) -> dict[str, list[str]]:
 
 
 def load_chunk(job: Job) -> list[Result]:
-    """All clips of a chunk."""
+    """Convert all clips of a chunk."""
     try:
         data = zip_member(_open(job.archive), job.member, MAX_CHUNK_BYTES)
         clips = read_torch_bytes(data, job.member)
@@ -123,17 +123,17 @@ def _clip(clip: Any, place: str, side: int | None) -> Result:
     key = clip["key"] if isinstance(clip, Mapping) and "key" in clip else place
     try:
         return convert_clip(clip, side)
-    except Exception as error:  # whatever is wrong with one clip must not cost the others
+    except Exception as error:  # a failure of one clip must not affect the others
         return Failure(str(key), "unusable clip", f"{type(error).__name__}: {error}")
 
 
 def convert_clip(clip: Mapping[str, Any], side: int | None) -> StoredScene:
-    """One clip of a chunk as a scene.
+    """Convert one clip of a chunk to a scene.
 
     Args:
         clip: `key`; `cameras` (N, 18): fx, fy, cx, cy over width and height, two unused numbers,
             and the camera-from-world matrix (3, 4) row by row; `images`: N tensors of JPEG bytes.
-        side: side of square images, or None to leave them alone.
+        side: side of square images, or None to keep them.
     """
     images = [bytes(image.numpy()) for image in clip["images"]]
     rows = clip["cameras"].numpy().astype(np.float32)
@@ -157,7 +157,7 @@ def convert_clip(clip: Mapping[str, Any], side: int | None) -> StoredScene:
 
 
 def invert_poses(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Camera-from-world matrices (N, 12), row by row, to pose rows (N, 12) of shards."""
+    """Convert camera-from-world matrices (N, 12), row by row, to pose rows (N, 12) of shards."""
     matrices = rows.reshape(-1, 3, 4)
     R = matrices[:, :, :3].transpose(0, 2, 1)
     t = -(R @ matrices[:, :, 3:])[..., 0]
@@ -173,7 +173,7 @@ def _open(archive: Path) -> zipfile.ZipFile:
             f"no {archive}; run `python -m splatfactory.datasets.scripts.re10k.download` first"
         ) from None
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{archive} is no zip file or is cut off ({error})") from error
+        raise ValueError(f"{archive} is not a zip file or is truncated ({error})") from error
 
 
 @lru_cache(maxsize=1)
@@ -182,7 +182,7 @@ def _open_version(archive: Path, mtime_ns: int) -> zipfile.ZipFile:  # noqa: ARG
 
 
 def _clips(archive: Path, split: str) -> dict[str, list[str]]:
-    """Clip keys of each chunk, by the index in the zip; empty if it has none."""
+    """Clip keys of each chunk, from the index in the zip; empty without one."""
     file = _open(archive)
     names = [name for name in file.namelist() if re.search(rf"(?:^|/){split}/index\.json$", name)]
     try:
@@ -192,7 +192,7 @@ def _clips(archive: Path, split: str) -> dict[str, list[str]]:
             chunks.setdefault(str(chunk), []).append(key)
         return chunks
     except (ValueError, AttributeError):
-        return {}  # it only saves reading chunks that are done
+        return {}  # it is only an optimisation that skips finished chunks
 
 
 def _is_done(known: Mapping[str, list[str]], job: Job, done: Collection[str]) -> bool:

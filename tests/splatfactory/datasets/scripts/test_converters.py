@@ -243,7 +243,7 @@ def test_missing_and_foreign_archives_are_explained(run, tmp_path, capsys):
     assert "download" in capsys.readouterr().err
     (tmp_path / "text.zip").write_text("no zip")
     assert run(tmp_path / "out", archive=tmp_path / "text.zip") == 1
-    assert "is no zip file" in capsys.readouterr().err
+    assert "is not a zip file" in capsys.readouterr().err
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("a.txt", "a")
     assert run(tmp_path / "out", archive=tmp_path / "other.zip") == 1

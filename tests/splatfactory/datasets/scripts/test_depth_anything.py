@@ -57,7 +57,7 @@ class TrueDepth(nn.Module):
         for number, scene in enumerate(scenes):
             stored = store.read(number)
             for view, data in enumerate(stored.images):
-                depth = scene.draw(view)[1]
+                depth = scene.render(view)[1]
                 self.known[decode_pixels(data).tobytes()] = (depth, stored.poses[view])
 
     def set_precision(self, dtype: torch.dtype) -> TrueDepth:
@@ -103,7 +103,7 @@ def test_true_depth_is_stored(tmp_path: Path, num_views: int, max_views: int | N
     store = ShardStore(directory)
     for number, scene in enumerate(scenes):
         for view, encoded in enumerate(store.read(number).depths):
-            truth = scene.draw(view)[1]
+            truth = scene.render(view)[1]
             depth = depth_codec.decode(encoded)
             step = (encoded.far / encoded.near) ** (1 / 254)
             known = depth > 0

@@ -26,10 +26,10 @@ def test_the_examples_are_there_and_small() -> None:
 
 
 def test_the_images_are_what_the_command_draws() -> None:
-    drawn = examples.office_scene().draw(2)[0]
+    drawn = examples.office_scene().render(2)[0]
     stored = load_image(EXAMPLES / "office" / "03.png").permute(1, 2, 0).numpy() * 255
     assert np.abs(drawn - stored).mean() < 0.5
-    frame = examples.flight_scene().draw(0)[0]
+    frame = examples.flight_scene().render(0)[0]
     first = load_video(EXAMPLES / "drone.mp4", num_frames=1)[0].permute(1, 2, 0).numpy() * 255
     assert np.abs(frame - first).mean() < 6  # the video is compressed
 
@@ -50,7 +50,7 @@ def test_a_contact_sheet_shows_one_image_per_scene(tmp_path: Path) -> None:
     pixels = np.asarray(Image.open(file))
     assert pixels.shape == (48, 48, 3)
     np.testing.assert_array_equal(
-        pixels[24:, :24], generate_scene("train", 0, 2, 3, (24, 24)).draw(1)[0]
+        pixels[24:, :24], generate_scene("train", 0, 2, 3, (24, 24)).render(1)[0]
     )
     assert (pixels[24:, 24:] == 255).all()  # no fourth scene
 
