@@ -18,7 +18,7 @@ from splatfactory import config
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.store import ShardStore
-from splatfactory.training import checkpoints
+from splatfactory.runtime import checkpoints
 from tests.zipsplat.tiny_network import tiny_network
 from zipsplat import files, weights
 from zipsplat.file_records import Record

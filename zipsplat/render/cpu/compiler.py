@@ -52,6 +52,6 @@ def kernel(function: _Function) -> _Function:
 def sources_digest(folder: Path = _HERE) -> str:
     """Digest of all sources that a kernel is made of: here, in its own folder, the constants."""
     digest = hashlib.sha256()
-    for path in sorted({*_CONSTANTS, *_HERE.glob("*.py"), *folder.glob("*.py")}):
+    for path in sorted({*_CONSTANTS, *_HERE.rglob("*.py"), *folder.glob("*.py")}):
         digest.update(path.read_bytes())
     return digest.hexdigest()
