@@ -7,8 +7,8 @@ try:
     import zipsplat as _zipsplat  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        "splatfactory needs the packages zipsplat and splatscenes, which lie in the folder above"
-        " it: run `pip install -e . -e splatscenes/` in the root of the repository"
+        "splatfactory needs the packages zipsplat and splatscenes from the same repository:"
+        " run `pip install -e . -e splatscenes/` in the repository root"
     ) from error
 
 __all__ = ["__version__"]

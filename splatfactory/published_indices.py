@@ -1,6 +1,6 @@
-"""The published evaluation indices and the DL3DV split, fetched once, pinned and verified.
+"""Published evaluation indices and the DL3DV split, downloaded once, pinned and verified.
 
-They come from the repository of the reference; `splatfactory.eval.indices` says what an index is.
+They come from the reference repository; `splatfactory.eval.indices` defines the format.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ COMMIT = "e1b592da0105e5c8c93ff47750c909cbe4634a1d"
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file of the reference's repository.
+    """A file in the reference repository.
 
     Attributes:
-        path: In the repository.
-        size: Bytes.
-        sha256: Of its bytes.
+        path: Path in the repository.
+        size: Size in bytes.
+        sha256: Digest of its contents.
     """
 
     path: str
@@ -34,13 +34,13 @@ class PublishedFile:
 
     @property
     def source(self) -> Source:
-        """Where it comes from."""
+        """Its download source."""
         url = f"https://raw.githubusercontent.com/{REPOSITORY}/{COMMIT}/{self.path}"
         return Source(url, self.sha256, self.size, COMMIT)
 
     @property
     def cached(self) -> Path:
-        """Where it is kept, or is to be put by hand where there is no connection."""
+        """Its place in the cache; without a connection, put it there by hand."""
         return paths.cache_root() / "reference" / COMMIT[:12] / self.path
 
 
@@ -95,11 +95,11 @@ DL3DV_SPLIT = PublishedFile(
 
 
 def published_index(benchmark: str, num_views: int) -> Path:
-    """The published index of a benchmark, fetched if it is not there yet.
+    """The published index of a benchmark, downloaded if missing.
 
     Raises:
         ValueError: if there is none for this number of context views.
-        DownloadError: if it cannot be fetched, or is not the pinned file.
+        DownloadError: if the download fails or its digest differs from the pinned one.
     """
     if (benchmark, num_views) not in PUBLISHED:
         known = [views for name, views in PUBLISHED if name == benchmark]
@@ -117,7 +117,7 @@ def dl3dv_test_ids(path: Path | None = None) -> frozenset[str]:
         path: JSON list, JSON {"test": [...]}, or one key per line; None takes the published split.
 
     Raises:
-        ValueError: if the file names no scenes.
+        ValueError: if the file lists no scenes.
     """
     path = fetch(DL3DV_SPLIT.source, DL3DV_SPLIT.cached) if path is None else path
     text = path.read_text()

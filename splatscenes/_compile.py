@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any, TypeVar, cast
 
 import numba as numba_module
 
+from zipsplat.kernel_cache import keep_compiled
+
 numba: Any = numba_module  # its annotations differ between versions
-logger = logging.getLogger(__name__)
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 # No `fastmath`: it lets the compiler reorder sums, and the same seed must draw the same picture on
@@ -40,26 +40,20 @@ def per_ray(function: FunctionT) -> FunctionT:
     return cast(FunctionT, _kept(numba.njit(**_RAY_OPTIONS)(function)))
 
 
-@lru_cache(maxsize=1)
-def sources_digest(folder: Path = Path(__file__).parent) -> str:
-    """Digest of all source files here: a kernel is made of more files than the one it lies in."""
+def _kept(dispatcher: Any) -> Any:
+    """Keep the compiled form on disk until any source file changes."""
+    keep_compiled(dispatcher, sources_digest(_file_of(dispatcher)), "the scene generator")
+    return dispatcher
+
+
+def _file_of(dispatcher: Any) -> Path:
+    return Path(dispatcher.py_func.__code__.co_filename)
+
+
+@lru_cache(maxsize=8)
+def sources_digest(file: Path, folder: Path = Path(__file__).parent) -> str:
+    """Digest of all that a kernel is made of: its own file and all source files here."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted({file, *folder.rglob("*.py")}):
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def _kept(dispatcher: Any) -> Any:
-    """Keep the compiled form on disk until any source file changes.
-
-    numba itself looks at the file of the function only, and would go on running old code after a
-    change in a file that it calls into.
-    """
-    try:
-        dispatcher.enable_caching()
-    except RuntimeError:  # numba's answer when no cache directory can be written
-        logger.warning("compiled code of the scene generator is not kept: no writable directory")
-        return dispatcher
-    files = dispatcher._cache._cache_file
-    files._source_stamp = f"{files._source_stamp} {sources_digest()}"
-    return dispatcher

@@ -26,7 +26,7 @@ class Palette:
     brightness: float
 
     @staticmethod
-    def draw(rng: np.random.Generator) -> Palette:
+    def sample(rng: np.random.Generator) -> Palette:
         """A palette by one of the classical harmonies: analogous, complementary, triadic, free."""
         # Most places are warm or blue; pure chance would paint a third of them green and pink.
         base = rng.choice([rng.uniform(), rng.normal(0.08, 0.04), rng.normal(0.58, 0.05), 0.1])

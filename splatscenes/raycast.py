@@ -89,7 +89,7 @@ def _is_edge(keys: npt.NDArray[np.int64], depth: npt.NDArray[np.float32], r: int
 
 
 @per_ray
-def _draw(
+def _render(
     world: World,
     pose: FloatArray,
     K: FloatArray,
@@ -130,7 +130,7 @@ def _memory(world: World) -> tuple[IntArray, IntArray]:
     return np.full(1 + len(world.lights), -1, dtype=np.int32), new_stack()
 
 
-def draw(
+def render(
     world: World, camera: Pinhole
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """Draw one picture; releases the interpreter lock.
@@ -144,7 +144,7 @@ def draw(
     depth = np.empty(shape, dtype=np.float32)
     keys = np.empty(shape, dtype=np.int64)
     pose = np.ascontiguousarray(camera.world_from_camera, dtype=np.float64)
-    _draw(
+    _render(
         world,
         pose,
         np.ascontiguousarray(camera.K, dtype=np.float64),

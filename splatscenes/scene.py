@@ -13,7 +13,7 @@ from splatscenes.exteriors import EXTERIORS
 from splatscenes.interiors import INTERIORS, Place
 from splatscenes.kit import Kit
 from splatscenes.palette import Palette
-from splatscenes.raycast import draw, measure
+from splatscenes.raycast import measure, render
 from splatscenes.world import EXPOSURE, World
 
 # Scenes of different splits share no random numbers, whatever their seeds.
@@ -37,9 +37,9 @@ class GeneratedScene:
     world: World
     shot: Shot
 
-    def draw(self, view: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    def render(self, view: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
         """Picture (H, W, 3) uint8 and z depth (H, W) in metres, −1 where the sky is."""
-        color, depth, _ = draw(self.world, self.shot.camera(view))
+        color, depth, _ = render(self.world, self.shot.camera(view))
         return color, depth
 
 
@@ -65,7 +65,7 @@ def _attempt(
     place: Place, num_views: int, size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[str, World, Shot]:
     builder = SceneBuilder()
-    stage = place(builder, Kit(builder, rng, Palette.draw(rng)), rng)
+    stage = place(builder, Kit(builder, rng, Palette.sample(rng)), rng)
     world = builder.world()
     shot = place_cameras(world, stage, num_views, size, rng)
     return stage.name, _expose(world, shot, rng), shot

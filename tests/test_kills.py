@@ -23,8 +23,8 @@ from tests.zipsplat.tiny_network import tiny_network
 from zipsplat import files, weights
 from zipsplat.file_records import Record
 from zipsplat.gaussians import Gaussians
+from zipsplat.kernel_cache import KernelFiles
 from zipsplat.pose import Pose
-from zipsplat.render.cpu.kernel_cache import KernelFiles
 from zipsplat.trajectories import CameraPath, load_camera_path, save_camera_path
 from zipsplat.webpage import write_page
 

@@ -1,6 +1,6 @@
-"""Generated scenes as a data set: a store without files, and the same scenes as shards hold them.
+"""Generated scenes as a data set: a store without files, and the same scenes encoded for shards.
 
-Both give the same samples: pictures are stored without loss, and the store's depth maps pass
+Both yield the same samples: images are stored losslessly, and the store's depth maps pass
 through the depth codec.
 """
 
@@ -24,7 +24,7 @@ from splatscenes.scene import GeneratedScene, generate_scene, scene_key
 
 FloatArray = npt.NDArray[np.float32]
 
-_KEPT_PLACES = 4  # the loader asks for cameras, poses and frames of one scene in turn
+_KEPT_PLACES = 4  # the loader reads cameras, poses and frames of a scene in turn
 
 
 def camera_rows(scene: GeneratedScene) -> FloatArray:
@@ -42,12 +42,12 @@ def pose_rows(scene: GeneratedScene) -> FloatArray:
 
 
 def stored_scene(scene: GeneratedScene) -> StoredScene:
-    """Draw all views and encode them for a shard."""
+    """Render all views and encode them for a shard."""
     images, depths = [], []
     for view in range(len(scene.shot.world_from_camera)):
-        color, depth = scene.draw(view)
+        color, depth = scene.render(view)
         buffer = io.BytesIO()
-        # The lowest effort: a twentieth of the default's time for a fifth more bytes.
+        # Lowest effort: 1/20 of the default's time for a fifth more bytes.
         Image.fromarray(color).save(buffer, "WEBP", lossless=True, quality=0, method=0)
         images.append(buffer.getvalue())
         depths.append(depth_codec.encode(depth, is_quick=True))
@@ -57,7 +57,7 @@ def stored_scene(scene: GeneratedScene) -> StoredScene:
 
 
 class GeneratedFrame:
-    """A view that is drawn when its pixels are asked for.
+    """A view that is rendered on first access.
 
     Args:
         scene: the scene.
@@ -76,34 +76,34 @@ class GeneratedFrame:
 
     def crop(self, top: int, left: int, bottom: int, right: int) -> Pixels:
         """The pixels (h, w, 3) of a rectangle."""
-        return self._draw()[0][top:bottom, left:right]
+        return self._render()[0][top:bottom, left:right]
 
     def sample_depth(self, rows: Indices, columns: Indices) -> FloatMap | None:
-        """Depth (len(rows), len(columns)) at whole pixels, −1 in the sky."""
-        return self._draw()[1][rows[:, None], columns]
+        """Depth (len(rows), len(columns)) at integer pixels, −1 in the sky."""
+        return self._render()[1][rows[:, None], columns]
 
     def sample_mask(self, rows: Indices, columns: Indices) -> BoolMap | None:
-        """All pixels count."""
+        """None: all pixels count."""
         del rows, columns
         return None
 
-    def _draw(self) -> tuple[Pixels, FloatMap]:
+    def _render(self) -> tuple[Pixels, FloatMap]:
         if self._drawn is None:
-            color, depth = self._scene.draw(self._view)
+            color, depth = self._scene.render(self._view)
             codes, near, far = depth_codec.quantize(depth)
             self._drawn = color, depth_codec.lookup_table(near, far).take(codes)
         return self._drawn
 
 
 class GeneratedStore:
-    """Scenes that are built when they are asked for; a `SceneStore` without files.
+    """A `SceneStore` without files, which builds scenes on demand.
 
     Args:
         split: `train`, `test` or `example`.
-        num_scenes: scenes in the collection, numbers 0 … num_scenes − 1.
+        num_scenes: number of scenes in the collection.
         num_views: views per scene.
         size: height and width in pixels.
-        seed: of the collection.
+        seed: seed of the collection.
 
     Raises:
         ValueError: if a number is not positive or the split is unknown.
@@ -120,7 +120,7 @@ class GeneratedStore:
         if num_scenes < 1:
             raise ValueError(f"num_scenes must be positive, got {num_scenes}")
         self._arguments = (split, seed, num_views, size)
-        # Fails now, not in a loader's worker, if there is something wrong with the arguments.
+        # Fail here, not in a loader's worker, if the arguments are invalid.
         self._places: OrderedDict[int, GeneratedScene] = OrderedDict()
         self._lock = threading.Lock()
         self._scenes = [
@@ -136,7 +136,7 @@ class GeneratedStore:
 
     @property
     def faults(self) -> Sequence[tuple[str, SceneError]]:
-        """None: every number gives a scene."""
+        """None: every index yields a scene."""
         return ()
 
     def cameras(self, scene: int) -> FloatArray:

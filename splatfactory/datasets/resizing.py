@@ -1,8 +1,8 @@
-"""From a stored picture to the size a network is trained at: resize, crop, follow the camera.
+"""Resize and crop stored images to the training size, and update their cameras.
 
-The rules are those of the released ZipSplat data pipeline: resize until the target is covered,
+The rules are those of the released ZipSplat data pipeline: resize to cover the target,
 sides rounded to even numbers, then centre crops to the aspect ratio and to multiples of a patch.
-Only the pixels that survive the crops are resized.
+Only pixels that survive the crops are resized.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Box(NamedTuple):
     width: int
 
     def inner(self, top: int, left: int, height: int, width: int) -> Box:
-        """A rectangle given relative to this one."""
+        """A rectangle with coordinates relative to this one."""
         return Box(self.top + top, self.left + left, height, width)
 
     def centred(self, height: int, width: int) -> Box:
@@ -40,7 +40,7 @@ class Box(NamedTuple):
 
 
 class _Window(NamedTuple):
-    """One axis of a resize that leaves away what will be cropped."""
+    """One axis of a resize that skips what will be cropped."""
 
     begin: int
     end: int
@@ -49,12 +49,12 @@ class _Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Geometry:
-    """How pixels of a stored picture and of the result correspond.
+    """Mapping between pixels of a stored image and of the result.
 
     Attributes:
-        source: Height and width of the stored picture.
+        source: Height and width of the stored image.
         resized: Height and width after resizing, before cropping.
-        box: What is kept of the resized picture.
+        box: The part of the resized image that is kept.
     """
 
     source: tuple[int, int]
@@ -76,7 +76,7 @@ class Geometry:
 
     @cached_property
     def _camera_change(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """What to multiply camera rows by, then add; the size is set anew."""
+        """Factor and offset of camera rows; the size is set separately."""
         T = self.transform
         factor = np.array([0.0, 0.0, T[0, 0], T[1, 1], T[0, 0], T[1, 1]])
         shift = np.array([self.box.width, self.box.height, 0.0, 0.0, T[0, 2], T[1, 2]])
@@ -100,15 +100,15 @@ class Geometry:
 
 
 def plan(size: tuple[int, int], aspect: float, config: PreprocessingConfig) -> Geometry:
-    """Sizes and crops for a stored picture.
+    """Sizes and crops for a stored image.
 
     Args:
-        size: height and width of the stored picture, pixels.
+        size: height and width of the stored image, pixels.
         aspect: width / height of the result.
-        config: what is wanted.
+        config: target size and multiples.
 
     Raises:
-        ValueError: if nothing would be left.
+        ValueError: if the crop would be empty.
     """
     return _plan(size, aspect, config.resize, config.edge_divisible_by)
 
@@ -123,25 +123,25 @@ def _plan(size: tuple[int, int], aspect: float, resize: int | None, step: int | 
         box = box.centred(box.height // step * step, box.width // step * step)
     if box.height < 1 or box.width < 1:
         raise ValueError(
-            f"a picture of {size} pixels leaves nothing with preprocessing.resize={resize}"
+            f"an image of {size} pixels leaves nothing with preprocessing.resize={resize}"
             f" and preprocessing.edge_divisible_by={step}"
         )
     return Geometry(size, resized, box)
 
 
 def cover(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
-    """The even size, of nearly the same shape, that just covers a target size."""
+    """The smallest even size of nearly the same aspect ratio that covers a target size."""
     scale = max(target[0] / size[0], target[1] / size[1])
     return even(size[0] * scale), even(size[1] * scale)
 
 
 def even(value: float) -> int:
-    """The nearest even number; half-way cases go to multiples of four."""
+    """The nearest even number; ties go to multiples of four."""
     return 2 * round(value / 2)
 
 
 def apply(frame: Frame, geometry: Geometry, method: str) -> Pixels:
-    """Resize and crop a picture.
+    """Resize and crop an image.
 
     Returns:
         (h, w, 3) uint8.
@@ -154,8 +154,8 @@ def apply(frame: Frame, geometry: Geometry, method: str) -> Pixels:
     pixels = frame.crop(0, 0, *geometry.source)
     height, width = geometry.resized
     if method == "pil_lanczos":
-        picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
-        resized = np.asarray(picture)
+        image = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+        resized = np.asarray(image)
     else:
         resized = _area(pixels, height, width)
     box = geometry.box
@@ -176,19 +176,19 @@ def _crop_to_aspect(box: Box, aspect: float) -> Box:
 
 
 def _nearest(source: int, resized: int, start: int, count: int) -> Indices:
-    # The order of the two divisions decides exact ratios; this one is OpenCV's.
+    # The order of the two divisions matters at exact ratios; this is OpenCV's.
     step = 1.0 / (resized / source)
     picked: Indices = np.floor(np.arange(start, start + count) * step).astype(np.int64)
     return picked.clip(max=source - 1)
 
 
 def _window(source: int, resized: int, start: int, count: int) -> _Window:
-    """Stored pixels that `count` resized ones from `start` on depend on.
+    """Stored pixels that influence `count` resized ones from `start` on.
 
-    The window begins where a stored and a resized pixel border coincide, so that resizing it gives
-    the same pixels as resizing everything; the first `skip` of them are to be left out.
+    The window starts where a stored and a resized pixel border coincide, so resizing it gives
+    the same pixels as resizing everything; the first `skip` of them are dropped.
     """
-    # Half the width of the filter in resized pixels, and one for rounding.
+    # Half the filter width in resized pixels, plus one for rounding.
     support = math.ceil(max(1.0, resized / source)) + 1
     period = resized // math.gcd(source, resized)
     aligned = max(0, start - support) // period * period
@@ -196,22 +196,22 @@ def _window(source: int, resized: int, start: int, count: int) -> _Window:
     end = min(source, math.ceil(last * source / resized) + 1)
     begin = aligned * source // resized
     if (end - begin) * resized // source == end - begin and resized != source:
-        return _Window(0, source, start)  # PyTorch would copy where sizes are equal
+        return _Window(0, source, start)  # PyTorch just copies if sizes are equal
     return _Window(begin, end, start - aligned)
 
 
 def _bilinear(frame: Frame, geometry: Geometry) -> Pixels:
-    """Antialiased bilinear resizing of only what is kept."""
+    """Antialiased bilinear resizing of only the kept part."""
     (height, width), (new_height, new_width), box = geometry.source, geometry.resized, geometry.box
     rows, columns = geometry.windows
     pixels = frame.crop(rows.begin, columns.begin, rows.end, columns.end)
-    # A uint8 tensor that is channels-last in all its strides, that of the batch too, takes
-    # PyTorch's vectorised path without repacking.
-    picture = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
-    # PyTorch rounds the number of pixels down; 52/23 · 23 must not become 51.999.
+    # A uint8 tensor with channels-last strides, including the batch stride, takes PyTorch's
+    # vectorised path without repacking.
+    image = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
+    # PyTorch rounds the size down, so 52/23 · 23 must not become 51.999.
     nudge = 1 + 1e-9
     resized = functional.interpolate(
-        picture,
+        image,
         scale_factor=(new_height / height * nudge, new_width / width * nudge),
         mode="bilinear",
         antialias=True,

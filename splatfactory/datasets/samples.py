@@ -1,4 +1,4 @@
-"""What the data pipeline hands out: views, scenes made of views, batches made of scenes."""
+"""Outputs of the data pipeline: views, scenes made of views, batches made of scenes."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from zipsplat.pose import Pose
 
 @dataclass(frozen=True)
 class Views:
-    """Pictures of scenes with everything known about them; leading dimensions are batch.
+    """Images with cameras, poses and depth; leading dimensions are batch dimensions.
 
-    Indexing counts batch dimensions: `views[0]` is the first scene of (B, V) views.
+    Indexing applies to batch dimensions: `views[0]` is the first scene of (B, V) views.
 
     Attributes:
         images: (..., 3, H, W) uint8 as loaded, or floating point in [0, 1]; `rgb` is always the
             latter.
-        cameras: (...) intrinsics of these pictures, pixels.
+        cameras: (...) intrinsics of these images, pixels.
         poses: (...) camera-to-world, in the frame and scale of the scene.
         depths: (..., H, W) float32 z depth in scene units, −1 where it is unknown.
-        near: (...) nearest depth worth drawing, scene units.
-        far: (...) farthest one.
-        indices: (...) int64 number of the frame in its clip.
-        masks: (..., H, W) bool, False where losses are not to look; None if they look everywhere.
+        near: (...) near plane, scene units.
+        far: (...) far plane, scene units.
+        indices: (...) int64 frame number in the clip.
+        masks: (..., H, W) bool, False where losses ignore pixels; None uses all pixels.
     """
 
     images: Tensor
@@ -42,7 +42,7 @@ class Views:
     masks: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Check that the fields belong to one set of pictures."""
+        """Validate shapes."""
         shape, size = self.images.shape[:-3], self.images.shape[-2:]
         if self.images.ndim < 3 or self.images.shape[-3] != 3:
             raise ValueError(f"images must be (..., 3, H, W), got {tuple(self.images.shape)}")
@@ -73,12 +73,12 @@ class Views:
 
     @property
     def height(self) -> int:
-        """Pixels."""
+        """Height of the images in pixels."""
         return self.images.shape[-2]
 
     @property
     def width(self) -> int:
-        """Pixels."""
+        """Width of the images in pixels."""
         return self.images.shape[-1]
 
     @property
@@ -100,11 +100,11 @@ class Views:
         return self._map(lambda field: field[index])
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Views:
-        """Copy every field to a device; dtypes stay."""
+        """Copy every field to a device, keeping dtypes."""
         return self._map(lambda field: field.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Views:
-        """Copy to page-locked memory, from which copies to a GPU need not be waited for."""
+        """Copy to page-locked memory, which allows asynchronous copies to a GPU."""
 
         def pin(field: Any) -> Any:
             return field.pin_memory() if isinstance(field, Tensor) else field.map(Tensor.pin_memory)
@@ -123,14 +123,14 @@ class Views:
 
     @staticmethod
     def stack(views: Sequence[Views]) -> Views:
-        """Join views of equal shape along a new first dimension; a single one is not copied."""
+        """Stack views of equal shape along a new first dimension; a single one is not copied."""
         if len(views) == 1:
             return views[0][None]
         return Views(**_joined(torch.stack, views))
 
     @staticmethod
     def cat(views: Sequence[Views], dim: int = 0) -> Views:
-        """Join views along a batch dimension, counted from the front."""
+        """Concatenate views along a batch dimension, counted from the front."""
         return Views(**_joined(lambda fields: torch.cat(fields, dim), views))
 
 
@@ -148,16 +148,16 @@ def _joined(join: Callable[[list[Any]], Any], views: Sequence[Views]) -> dict[st
 
 @dataclass(frozen=True)
 class Scene:
-    """One scene, ready to learn from: context views to look at, target views to predict.
+    """One training sample: context views as input, target views to predict.
 
     Attributes:
         name: `<dataset>-<key>`.
         dataset: Name of the data set.
-        context: (V,) views; the first one defines the frame of all poses.
+        context: (V,) views; the first defines the frame of all poses.
         target: (Q,) views.
-        overlaps: (V,) float32, how much of the scene a context view shares with the others, as
-            far as the sampler knows; −1 if it does not.
-        scale: () float32, stored units per scene unit: multiply by it to return to the data set.
+        overlaps: (V,) float32, overlap of each context view with the others, as given by the
+            sampler; −1 if unknown.
+        scale: () float32, stored units per scene unit; multiply by it to return to stored units.
     """
 
     name: str
@@ -170,7 +170,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Batch:
-    """Scenes of equal view count and picture size.
+    """Scenes of equal view count and image size.
 
     Attributes:
         names: B scene names, `<dataset>-<key>`.
@@ -193,7 +193,7 @@ class Batch:
         """Stack scenes.
 
         Raises:
-            ValueError: if there are none, or their pictures differ in size or number.
+            ValueError: if there are none, or their images differ in size or number.
         """
         if not scenes:
             raise ValueError("a batch needs at least one scene, got none")
@@ -201,7 +201,7 @@ class Batch:
             shapes = {tuple(getattr(scene, part).images.shape) for scene in scenes}
             if len(shapes) > 1:
                 raise ValueError(
-                    f"the scenes of a batch must agree in the shape of their {part} images, got"
+                    f"the scenes of a batch must have {part} images of equal shape, got"
                     f" {sorted(shapes)}; set preprocessing.resize to bring them to one size"
                 )
         return Batch(
@@ -217,7 +217,7 @@ class Batch:
         return len(self.names)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """Copy to a device and, there, turn images into floats in [0, 1]."""
+        """Copy to a device, and there convert images to floats in [0, 1]."""
         return dataclasses.replace(
             self,
             context=self.context.to(device, non_blocking).as_float(),
@@ -227,7 +227,7 @@ class Batch:
         )
 
     def pin_memory(self) -> Batch:
-        """Copy to page-locked memory; called by the PyTorch loader where asked to."""
+        """Copy to page-locked memory; the PyTorch loader calls it if `pin_memory` is set."""
         return dataclasses.replace(
             self,
             context=self.context.pin_memory(),

@@ -1,9 +1,9 @@
-"""Evaluation indices: which views a benchmark shows and which it asks for.
+"""Evaluation indices: the context and target views of each scene in a benchmark.
 
-An index is JSON: scene key → {"context": [frames], "target": [frames]}, or null for a scene that
-is left out. `python -m splatfactory.eval.indices make` makes one for any shard directory by the
-family of rules of the published ones: context views by farthest points of the camera path (as
-pixelSplat's generator does), targets among the frames that are left.
+An index is JSON: scene key → {"context": [frames], "target": [frames]}, or null for a scene that is
+skipped. `python -m splatfactory.eval.indices make` makes one for any shard directory by the family
+of rules of the published ones: context views by farthest-point sampling of the camera path (as
+pixelSplat's generator does), targets among the remaining frames.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ class TargetRule(str, Enum):
 
 @dataclass(frozen=True)
 class IndexRules:
-    """How an index is made.
+    """Rules that make an index.
 
     Attributes:
         num_context: Context views per scene.
         num_target: Target views per scene.
-        window: Only the first so many frames of a clip are used; None uses all.
+        window: Number of frames used from the start of a clip; None uses all.
         context: How context views are chosen.
         target: How targets are chosen.
         allow_leak: Let targets be context views, as some published indices do.
-        seed: Of the random choice.
+        seed: Seed of random choices.
     """
 
     num_context: int
@@ -70,7 +70,7 @@ class IndexRules:
     seed: int = SEED
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Validate the values."""
         if self.num_context < 1 or self.num_target < 1:
             raise ValueError("an index needs at least one context and one target view")
         if self.window is not None and self.window < self.num_needed:
@@ -81,7 +81,7 @@ class IndexRules:
 
     @property
     def num_needed(self) -> int:
-        """Frames that a clip must have."""
+        """Minimum number of frames in a clip."""
         if self.allow_leak:
             return max(self.num_context, self.num_target)
         return self.num_context + self.num_target
@@ -95,19 +95,19 @@ def evenly_spaced(num_frames: int, count: int) -> list[int]:
 
 
 def farthest_points(centres: npt.NDArray[Any], count: int, start: int = 0) -> list[int]:
-    """Positions that each time are farthest from those chosen before, ascending.
+    """Farthest-point sampling: indices of the chosen centres, ascending.
 
     Args:
         centres: (N, 3) camera centres.
-        count: how many, at most N.
-        start: the first one.
+        count: number of points to choose, at most N.
+        start: index of the first point.
     """
     chosen = [start]
     distance = np.full(len(centres), np.inf)
     for _ in range(count - 1):
         gap = np.linalg.norm(centres - centres[chosen[-1]], axis=1)
         distance = np.minimum(distance, gap)
-        distance[chosen] = -1.0  # so that cameras at one place are not chosen twice
+        distance[chosen] = -1.0  # never choose one twice, even among coincident cameras
         chosen.append(int(distance.argmax()))
     return sorted(chosen)
 
@@ -119,17 +119,17 @@ def spread(frames: Sequence[int], count: int) -> list[int]:
 
 
 def make_index(store: ShardStore, rules: IndexRules) -> tuple[Index, dict[str, str]]:
-    """An index for the scenes of a shard directory.
+    """Make an index for the scenes of a shard directory.
 
     Returns:
-        The index, in ascending order of keys; and the scenes that are not in it, with the reason.
+        The index, in ascending key order; and the skipped scenes, with the reason.
     """
     rng = random.Random(rules.seed)
     index: Index = {}
     skipped = {key: str(error) for key, error in store.faults}
     for number, info in sorted(enumerate(store.scenes), key=lambda item: item[1].key):
         if info.num_views < max(rules.num_needed, rules.window or 0):
-            skipped[info.key] = f"has {info.num_views} frames only"
+            skipped[info.key] = f"has only {info.num_views} frames"
             continue
         try:
             centres = store.poses(number)[: rules.window, 9:]
@@ -157,10 +157,10 @@ def choose_views(centres: npt.NDArray[Any], rules: IndexRules, rng: random.Rando
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fetch the published indices, or make a new one; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Evaluation indices.")
+    """Download the published indices, or make a new one; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Download or make evaluation indices.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("fetch", help="fetch and verify the published indices")
+    commands.add_parser("fetch", help="download and verify the published indices")
     _add_make_options(commands.add_parser("make", help="make an index for a shard directory"))
     arguments = parser.parse_args(argv)
     try:
@@ -175,14 +175,16 @@ def _add_make_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--num-context", type=int, default=6)
     parser.add_argument("--num-target", type=int, default=8)
-    parser.add_argument("--window", type=int, help="use the first so many frames only")
+    parser.add_argument("--window", type=int, help="use only the first WINDOW frames of a clip")
     parser.add_argument(
         "--context-rule", type=ContextRule, choices=list(ContextRule), default=ContextRule.FARTHEST
     )
     parser.add_argument(
         "--target-rule", type=TargetRule, choices=list(TargetRule), default=TargetRule.SPREAD
     )
-    parser.add_argument("--allow-leak", action="store_true", help="targets may be context views")
+    parser.add_argument(
+        "--allow-leak", action="store_true", help="allow targets that are context views"
+    )
     parser.add_argument("--seed", type=int, default=SEED)
 
 
@@ -205,11 +207,11 @@ def _make(arguments: argparse.Namespace) -> int:
     store = ShardStore(paths.resolve(arguments.directory), show_progress=True)
     index, skipped = make_index(store, rules)
     for key, reason in skipped.items():
-        sys.stderr.write(f"left out: {key}: {reason}\n")
+        sys.stderr.write(f"skipped: {key}: {reason}\n")
     if not index:
         raise ValueError(f"no scene of {arguments.directory} is long enough")
     write_json(arguments.output, index, indent=2)
-    sys.stderr.write(f"{arguments.output}: {len(index)} scenes, {len(skipped)} left out\n")
+    sys.stderr.write(f"{arguments.output}: {len(index)} scenes, {len(skipped)} skipped\n")
     return 0
 
 

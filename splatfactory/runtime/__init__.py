@@ -1,1 +1,1 @@
-"""What training and evaluation both need of a process: its group, folder, randomness, memory."""
+"""Shared by training and evaluation: process group, run folders, randomness, memory."""

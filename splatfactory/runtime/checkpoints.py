@@ -1,8 +1,8 @@
-"""Save a run so that nothing is lost, and find the newest save that is whole.
+"""Crash-safe checkpoints: atomic saves, digests, and recovery of the newest intact one.
 
-A full checkpoint is written under a temporary name, read back and compared with what was meant,
-and only then takes its place; its SHA-256 lies beside it. Files hold tensors and plain containers
-alone, and are read by `zipsplat.torch_files`, so a checkpoint can execute nothing.
+A full checkpoint is written under a temporary name, read back and compared with the intended bytes,
+and only then renamed; its SHA-256 is stored beside it. Files hold only tensors and plain
+containers and are read by `zipsplat.torch_files`, so loading a checkpoint executes no code.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class CheckpointError(RuntimeError):
 
 
 def save(state: Mapping[str, Any], path: Path) -> None:
-    """Write a full checkpoint, whole or not at all.
+    """Write a full checkpoint atomically.
 
     Raises:
-        CheckpointError: If there is no room, the folder cannot be written, or what arrives on the
-            disk is not what was written. Earlier checkpoints stay as they were.
+        CheckpointError: If there is no room, the folder is not writable, or the bytes on disk
+            differ from those written. Earlier checkpoints stay untouched.
     """
     try:
         _check_room(state, path.parent)
@@ -55,18 +55,20 @@ def save(state: Mapping[str, Any], path: Path) -> None:
                 torch.save(dict(state), cast(BinaryIO, hashing))
             expected = hashing.digest.hexdigest()
             if sha256(temporary) != expected:
-                raise CheckpointError(f"{path} was not stored as written; is the disk failing?")
-            # A kill before or after the rename leaves a file that one of them fits.
+                raise CheckpointError(
+                    f"{path} reads back differently than written; is the disk failing?"
+                )
+            # Keep both digests: a kill before or after the rename leaves a file that matches one.
             _write_text(_digest_path(path), "\n".join((expected, *_digests(path))))
         _write_text(_digest_path(path), expected)
     except CheckpointError:
         raise
-    except (OSError, RuntimeError) as error:  # PyTorch says RuntimeError where a quota ends
+    except (OSError, RuntimeError) as error:  # PyTorch raises RuntimeError when a quota is exceeded
         raise CheckpointError(f"cannot write checkpoint {path}: {_line(error)}") from error
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a full checkpoint after checking it against its digest, if that is there.
+    """Read a full checkpoint, verifying its digest if one exists.
 
     Raises:
         CheckpointError: If the file is missing, damaged, or holds anything but plain data.
@@ -80,15 +82,15 @@ def load(path: Path) -> dict[str, Any]:
     except CheckpointError:
         raise
     except Exception as error:
-        # Broken archives raise many types, none of which says more to the user.
+        # Broken archives raise many exception types, none more helpful than this message.
         raise CheckpointError(f"cannot read checkpoint {path}: {error}") from error
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
-        raise CheckpointError(f"{path} is no checkpoint of a training run")
+        raise CheckpointError(f"{path} is not a checkpoint of a training run")
     return state
 
 
 def load_newest(folder: Path) -> tuple[dict[str, Any], Path] | None:
-    """The newest whole checkpoint of a run; damaged ones are passed over with a warning."""
+    """Load the newest intact checkpoint of a run; skip damaged ones with a warning."""
     for path in reversed(full_checkpoints(folder)):
         try:
             return load(path), path
@@ -104,19 +106,19 @@ def full_checkpoints(folder: Path) -> list[Path]:
 
 
 def full_path(folder: Path, step: int) -> Path:
-    """Where the full checkpoint after `step` updates goes."""
+    """Path of the full checkpoint after `step` updates."""
     return folder / f"checkpoint_{step:08d}.tar"
 
 
 def keep_newest(folder: Path, count: int) -> None:
-    """Delete all but the newest full checkpoints; at least one always stays."""
+    """Delete all but the newest full checkpoints; always keep at least one."""
     for path in full_checkpoints(folder)[: -max(1, count)]:
         path.unlink(missing_ok=True)
         _digest_path(path).unlink(missing_ok=True)
 
 
 def export(weights: Mapping[str, Tensor], conf: Mapping[str, Any], path: Path) -> None:
-    """Write weights alone as safetensors, with the configuration in the header.
+    """Export the weights as safetensors, with the configuration in the header.
 
     The file is what `zipsplat.ZipSplat(weights=…)` loads.
     """
@@ -133,19 +135,19 @@ def export(weights: Mapping[str, Tensor], conf: Mapping[str, Any], path: Path) -
 
 @dataclass(frozen=True)
 class Best:
-    """One model worth keeping."""
+    """One of the best models."""
 
     value: float
     step: int
 
 
 class BestModels:
-    """The k best exports of a run by one metric; remembered across restarts.
+    """The k best exports of a run by one metric, tracked across restarts.
 
     Args:
         folder: The run's folder.
         count: How many to keep.
-        direction: Whether small or large values are better.
+        direction: Whether smaller or larger values are better.
     """
 
     def __init__(self, folder: Path, count: int, direction: Direction) -> None:
@@ -158,11 +160,11 @@ class BestModels:
         return [{"value": entry.value, "step": entry.step} for entry in self.entries]
 
     def restore(self, state: Iterable[Mapping[str, Any]], step: int) -> None:
-        """Take over the entries of a checkpoint, and those judged right after it was saved.
+        """Restore the entries of a checkpoint, and those evaluated right after it was saved.
 
         Args:
-            state: Of `state`.
-            step: Of the checkpoint. Later entries come again when training does.
+            state: As returned by `state`.
+            step: Step of the checkpoint. Later entries are dropped, as training repeats them.
         """
         found = [Best(float(item["value"]), int(item["step"])) for item in state]
         found += [entry for entry in self._recorded() if entry.step <= step]
@@ -178,13 +180,13 @@ class BestModels:
         return self.sign * entry.value, entry.step
 
     def path(self, step: int) -> Path:
-        """Where the export of a step lies."""
+        """Path of the export of a step."""
         return self.folder / f"checkpoint_best_{step:08d}.safetensors"
 
     def offer(
         self, value: float, step: int, weights: Mapping[str, Tensor], conf: Mapping[str, Any]
     ) -> bool:
-        """Keep these weights if they are among the best; returns whether they are."""
+        """Export these weights if they are among the best; returns whether they are."""
         if self.count < 1 or not np.isfinite(value):
             return False
         kept = [entry for entry in self.entries if entry.step != step] + [Best(value, step)]
@@ -201,7 +203,7 @@ class BestModels:
 
 
 def best_weights(folder: Path) -> Path | None:
-    """The best export of a run, the one at its end if none was judged, or None."""
+    """The best export of a run, or the final one if none was evaluated, or None."""
     record = folder / RECORD
     if record.is_file():
         for entry in json.loads(record.read_text(encoding="utf-8")):
@@ -213,7 +215,7 @@ def best_weights(folder: Path) -> Path | None:
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """State of every random generator a step may use, as plain data."""
+    """State of every random generator a training step uses, as plain data."""
     kind, keys, *rest = np.random.get_state()
     state: dict[str, Any] = {
         "python": random.getstate(),
@@ -226,7 +228,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    """Put every random generator back to a saved state."""
+    """Restore every random generator."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, position, has_gauss, cached = state["numpy"]
@@ -237,7 +239,7 @@ def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None
 
 
 def sha256(path: Path) -> str:
-    """Digest of a file's contents."""
+    """SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK):
@@ -246,7 +248,7 @@ def sha256(path: Path) -> str:
 
 
 class _HashingFile(io.RawIOBase):
-    """Pass writes on to a file and hash them on the way."""
+    """Hashes everything written on its way to a file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.digest = file, hashlib.sha256()
@@ -296,7 +298,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _digests(path: Path) -> list[str]:
-    """The digests that a checkpoint may have: two while it is being replaced, none if unknown."""
+    """Valid digests of a checkpoint: two while it is being replaced, none if unknown."""
     digest = _digest_path(path)
     return digest.read_text(encoding="ascii").split() if digest.is_file() else []
 

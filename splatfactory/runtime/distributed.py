@@ -1,9 +1,8 @@
-"""One process or many: what the loop needs to know of the others.
+"""Process group: collectives for one or many processes.
 
-Processes are started by `torchrun`, which also restarts them; gradients are averaged by torch's
-`DistributedDataParallel`. A single process opens no port and joins no group. Agreement on
-stopping and on the number of scenes goes through gloo on the CPU, so that a GPU is never waited
-for.
+`torchrun` starts and restarts the processes; torch's `DistributedDataParallel` averages gradients.
+A single process opens no port and joins no group. Agreement on stopping and on the number of scenes
+goes through gloo on the CPU, so it never waits for a GPU.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class World:
-    """This process among all.
+    """The process group, seen from this process.
 
     Attributes:
-        rank: Number of this process, 0 is the one that writes.
+        rank: Rank of this process; rank 0 writes files.
         size: Number of processes.
-        local_rank: Number on this machine.
-        device: Where this process computes.
+        local_rank: Rank on this machine.
+        device: Device of this process.
     """
 
     rank: int
@@ -47,11 +46,11 @@ class World:
         return self.rank == 0
 
     def sum(self, values: list[float]) -> list[float]:
-        """Add numbers over all processes."""
+        """Sum each number over all processes."""
         return self._reduce(values, dist.ReduceOp.SUM)
 
     def max(self, values: list[float]) -> list[float]:
-        """Largest of each number over all processes."""
+        """Maximum of each number over all processes."""
         return self._reduce(values, dist.ReduceOp.MAX)
 
     def _reduce(self, values: list[float], op: Any) -> list[float]:
@@ -63,7 +62,7 @@ class World:
         return result
 
     def gather(self, value: Any) -> list[Any]:
-        """The objects of all processes, in order of rank, on every process."""
+        """Gather one object per process, in rank order, on every process."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -75,14 +74,14 @@ class World:
         self.max([0.0])
 
     def wrap(self, model: nn.Module, find_unused_parameters: bool) -> nn.Module:
-        """The model with gradient averaging, or as it is for a single process."""
+        """Wrap the model for gradient averaging; a single process gets it unchanged."""
         if self.size == 1:
             return model
         devices = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(
             model,
             device_ids=devices,
-            broadcast_buffers=False,  # nothing in the model keeps running statistics
+            broadcast_buffers=False,  # the model has no running statistics
             find_unused_parameters=find_unused_parameters,
             gradient_as_bucket_view=True,
         )
@@ -90,11 +89,11 @@ class World:
 
 @contextmanager
 def join(timeout_minutes: float, device: str | None = None) -> Iterator[World]:
-    """Become part of the group that `torchrun` describes; leave it at the end.
+    """Join the process group that `torchrun` describes; leave it at the end.
 
     Args:
-        timeout_minutes: How long a silent process is waited for.
-        device: "cpu" or "cuda"; None takes a GPU if there is one.
+        timeout_minutes: How long to wait for an unresponsive process.
+        device: "cpu" or "cuda"; None uses a GPU if available.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
@@ -116,23 +115,23 @@ def join(timeout_minutes: float, device: str | None = None) -> Iterator[World]:
 
 
 def agree_on_prefix(store: Store, rank: int, size: int, timeout: timedelta) -> str:
-    """Agree with the other processes on a key prefix that nobody used before.
+    """Agree with the other processes on a fresh key prefix.
 
-    `torchrun` hands its own store to the workers, and hands over the same one after a restart: it
-    then still holds the addresses of workers that died, and joining the group hangs
+    `torchrun` shares its own store with the workers, and the same one after a restart: it
+    then still holds addresses of dead workers, and joining the group hangs
     (https://github.com/pytorch/pytorch/issues/135712). Restart counts cannot tell the attempts
-    apart, since the hosts of one job count differently. So each process draws a name; rank 0
-    announces its own, the others answer under it with theirs, and the answers are published. A
-    name that is announced but does not list this process's answer belongs to an earlier attempt.
+    apart, since the hosts of one job count differently. So each process picks a random name; rank 0
+    announces its own, the others reply under it with theirs, and the replies are published. An
+    announced name without this process's reply belongs to an earlier attempt.
 
     Args:
-        store: shared by all processes, perhaps with keys of earlier attempts.
-        rank: of this process.
+        store: store shared by all processes, possibly with keys of earlier attempts.
+        rank: rank of this process.
         size: number of processes.
-        timeout: how long the others are waited for.
+        timeout: how long to wait for the others.
 
     Raises:
-        RuntimeError: if they do not come in time.
+        RuntimeError: if they do not reply in time.
     """
     own = uuid.uuid4().hex
     if rank == 0:
@@ -150,29 +149,29 @@ def agree_on_prefix(store: Store, rank: int, size: int, timeout: timedelta) -> s
         if store.check([members]) and own in store.get(members).decode().split(","):
             return leader
         time.sleep(0.05)
-    raise RuntimeError(f"process {rank} of {size} waited {timeout} for process 0 in vain")
+    raise RuntimeError(f"process {rank} of {size} got no reply from process 0 within {timeout}")
 
 
 def without_sync(model: nn.Module, is_last: bool) -> Any:
-    """Keep gradients local until the last of several accumulated batches."""
+    """Skip gradient averaging until the last of several accumulated batches."""
     if isinstance(model, DistributedDataParallel) and not is_last:
         return model.no_sync()
     return nullcontext()
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside the gradient averaging."""
+    """The model inside the `DistributedDataParallel` wrapper."""
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 def mean_over_scenes(values: Tensor, num_scenes: float, world_size: int) -> Tensor:
-    """Share of this process in the mean over all scenes of a step.
+    """This process's contribution to the mean over all scenes of a step.
 
     Gradient averaging divides by the number of processes, however many scenes each holds.
 
     Args:
-        values: (B,) of this process.
-        num_scenes: Scenes of all processes and accumulated batches of the step.
+        values: (B,) values of this process.
+        num_scenes: Scenes of the step, over all processes and accumulated batches.
         world_size: Number of processes.
     """
     return values.sum() * (world_size / num_scenes)

@@ -1,4 +1,4 @@
-"""Random numbers that are the same every time and shift no others."""
+"""Reproducible random numbers that leave other generators untouched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def fixed_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch inside a block and put its generators back afterwards."""
+    """Seed torch inside a block and restore its generators afterwards."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""A run's folder: what was asked for, on what machine, by what code, and the log."""
+"""A run's folder: request, configuration, environment, code version, and log."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ ENVIRONMENT, PATCH, LOCK = "environment.json", "changes.patch", ".lock"
 
 
 def run_folder(experiment: str) -> Path:
-    """Where a training run lies.
+    """Folder of a training run.
 
     Raises:
-        ConfigError: If the name would leave the outputs.
+        ConfigError: If the name points outside the outputs folder.
     """
     root = outputs_root() / "training"
     folder = root / experiment
     if not experiment or root.resolve() not in folder.resolve().parents:
-        raise ConfigError(f"an experiment is a name below {root}, got {experiment!r}")
+        raise ConfigError(f"an experiment must be a name below {root}, got {experiment!r}")
     return folder
 
 
@@ -60,10 +60,10 @@ def experiments() -> list[str]:
 
 
 def existing_run(experiment: str) -> Path:
-    """The folder of a run that is there.
+    """The folder of an existing run.
 
     Raises:
-        ConfigError: If it is not, with the nearest name.
+        ConfigError: If it does not exist; the message suggests the nearest name.
     """
     folder = run_folder(experiment)
     if not (folder / CONFIG).is_file():
@@ -73,13 +73,13 @@ def existing_run(experiment: str) -> Path:
 
 
 def restored_request(folder: Path, new: Request) -> tuple[Request, Config]:
-    """What a run was asked for, with new wishes on top, and the configuration that follows.
+    """The saved request of a run merged with a new one, and the resulting configuration.
 
-    Without a new `--conf` or group the saved configuration is the base, so a newer version of a
-    shipped file changes nothing in a run that continues.
+    Without a new `--conf` or group, the saved configuration is the base, so a newer version of a
+    shipped file does not change a resumed run.
 
     Raises:
-        ConfigError: If the saved request cannot be read or the new one does not fit.
+        ConfigError: If the saved request cannot be read or the new one is incompatible.
     """
     saved = read_yaml(folder / REQUEST)
     conf = new.conf or saved.get("conf")
@@ -92,30 +92,29 @@ def restored_request(folder: Path, new: Request) -> tuple[Request, Config]:
 
 
 def check_unused(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds a run, before any work is done.
+    """Reject a folder that already holds a run, before any work is done.
 
     Raises:
-        ConfigError: If it does and was not to be overwritten.
+        ConfigError: If it does and may not be overwritten.
     """
     if (folder / CONFIG).exists() and not overwrite:
         raise ConfigError(
-            f"{folder} exists; add --restore to continue that run, --overwrite to begin anew "
+            f"{folder} exists; add --restore to continue that run, --overwrite to start over "
             "(the old folder is kept as <name>.old-1, …), or choose another name"
         )
 
 
 def open_for_training(folder: Path, *, is_restored: bool) -> FileLock:
-    """Make the folder of a run, or take over that of one that continues.
+    """Create the folder of a run, or reopen that of a resumed run.
 
-    An old run in its place is kept under another name, and what killed processes left half
-    written is removed.
+    An old run in its place is renamed, and partial files of killed processes are removed.
 
     Args:
-        folder: Of the run; `check_unused` has passed if it is a new one.
-        is_restored: Whether the run that is there continues.
+        folder: Folder of the run; a new run must have passed `check_unused`.
+        is_restored: Whether the existing run is resumed.
 
     Returns:
-        The lock that keeps other processes out; the system releases it when this process ends.
+        A lock that keeps other processes out; the system releases it when this process ends.
 
     Raises:
         ConfigError: If another process trains in the folder.
@@ -137,8 +136,8 @@ def _locked(folder: Path) -> FileLock:
     lock = FileLock(folder / LOCK, blocking=False)
     try:
         lock.acquire()
-    except NotImplementedError:  # as on mounted buckets
-        logger.warning("%s cannot be locked; let no other process train there", folder)
+    except NotImplementedError:  # e.g. on mounted buckets
+        logger.warning("cannot lock %s; make sure that no other process trains there", folder)
     except Timeout:
         raise ConfigError(
             f"another process trains in {folder}; wait for it, stop it, or choose another name"
@@ -147,7 +146,7 @@ def _locked(folder: Path) -> FileLock:
 
 
 def describe(folder: Path, request: Request, config: Config, world_size: int) -> None:
-    """Write down what was asked for, what it means, and the state of machine and code."""
+    """Record the request, the configuration, and the state of machine and code."""
     save_yaml({"conf": request.conf, "overrides": list(request.overrides)}, folder / REQUEST)
     save_yaml(to_dict(config), folder / CONFIG)
     source = None if request.conf is None else CONFIG_DIR / f"{request.conf}.yaml"
@@ -181,12 +180,12 @@ def environment(world_size: int) -> dict[str, Any]:
 
 
 def log_to(folder: Path | None, *, is_main: bool) -> None:
-    """Show progress on the console and keep it in the run's folder; other ranks only warn.
+    """Log to the console and to the run's folder; other ranks only show warnings.
 
     Args:
-        folder: Of the run; None as long as it is not made. What was said until then is remembered
-            and goes into its log, too.
-        is_main: Whether this is the process that writes.
+        folder: Folder of the run; None before it exists. Messages until then are buffered
+            and written to its log later.
+        is_main: Whether this is the main process.
     """
     root = logging.getLogger("splatfactory")
     root.setLevel(logging.INFO if is_main else logging.WARNING)
@@ -212,7 +211,7 @@ def log_to(folder: Path | None, *, is_main: bool) -> None:
 
 
 def weights_of(experiment: str) -> Path:
-    """Weights of a run that is to be judged or continued from: the best, else the last.
+    """Weights of a run for evaluation or initialisation: the best, else the last.
 
     Raises:
         ConfigError: If the run has none.
@@ -223,7 +222,7 @@ def weights_of(experiment: str) -> Path:
         full = checkpoints.full_checkpoints(folder)
         found = full[-1] if full else None
     if found is None:
-        raise ConfigError(f"the run {experiment!r} has no weights yet; let it train first")
+        raise ConfigError(f"the run {experiment!r} has no weights yet; train it first")
     return found
 
 

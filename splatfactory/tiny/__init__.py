@@ -1,4 +1,4 @@
-"""What training `zipsplat-tiny` needs beyond the released recipe; every option of it is off there.
+"""Parts of `zipsplat-tiny`'s training that the released recipe does without; off by default.
 
-Models, losses and training import these parts, they import nothing of those.
+Models, losses and training import these parts, never the reverse.
 """

@@ -1,6 +1,6 @@
-"""Means of the weights of two networks.
+"""Weighted mean of the weights of two networks.
 
-Fine-tuned weights lose some of what they started with; the mean with those often has the best of
+Fine-tuned weights lose some of what they started with; the mean often combines the best of
 both (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022).
 """
 
@@ -14,15 +14,15 @@ from torch import Tensor
 def blend(
     tensors: Mapping[str, Tensor], others: Mapping[str, Tensor], share: float
 ) -> dict[str, Tensor]:
-    """Weighted means, tensor by tensor.
+    """Blend two sets of weights, tensor by tensor.
 
     Args:
-        tensors: by name.
-        others: of the same names and shapes.
-        share: of the others, in [0, 1].
+        tensors: tensors by name.
+        others: tensors of the same names and shapes.
+        share: weight of the others, in [0, 1].
 
     Raises:
-        ValueError: if they are not of one network, or the share is out of range.
+        ValueError: if they belong to different networks, or the share is out of range.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"the share must be in [0, 1], got {share:g}")

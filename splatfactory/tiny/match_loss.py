@@ -1,4 +1,4 @@
-"""Teach the matcher which cell of another view shows the same place, where depth is known."""
+"""Supervision of the matcher with true correspondences, where depth is known."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def matching_error(logits: Tensor, true: TrueMatches) -> Tensor:
     """Cross entropy of matches, averaged over the cells whose match is known.
 
     Args:
-        logits: (B, V, R, N, N + 1), the last for "nowhere".
-        true: what they should say.
+        logits: (B, V, R, N, N + 1), the last class means unmatched.
+        true: the ground truth.
 
     Returns:
         (B,), 0 where nothing is known.

@@ -1,4 +1,4 @@
-"""Where in space the patches lie that a model's Gaussians come from, by the true depth.
+"""Point maps of the patches that a model's Gaussians come from, unprojected from true depth.
 
 Letters: B scenes, V views, M tokens, G Gaussians per token.
 """
@@ -16,15 +16,15 @@ from zipsplat.model.tiny.relief import grid_of_cells
 
 @torch.no_grad()
 def surface_of_tokens(context: Views, tokens: Tensor, group: int, side: int) -> Tensor:
-    """Points in space that the Gaussians of each token should lie on.
+    """Ground-truth points of the Gaussians of each token.
 
-    A patch is cut into as many cells as a token has Gaussians; the centre of each is unprojected.
+    A patch is split into as many cells as a token has Gaussians; each cell centre is unprojected.
 
     Args:
-        context: (B, V) views with depth; the frame of the points is that of the poses.
-        tokens: (B, M) patches, counted row by row and view by view.
-        group: G.
-        side: of a patch in pixels.
+        context: (B, V) views with depth; points are in the frame of the poses.
+        tokens: (B, M) patch indices, row by row and view by view.
+        group: Gaussians per token, G.
+        side: side of a patch in pixels.
 
     Returns:
         (B, M·G, 3), NaN where the depth is unknown.
@@ -35,7 +35,7 @@ def surface_of_tokens(context: Views, tokens: Tensor, group: int, side: int) -> 
     u = _centres(context.width // side, columns, side, device)
     points, depth = seen_points(context, u, v)
     points[depth <= 0] = math.nan
-    # (B, V, rows of patches, cells, columns of patches, cells, 3): the cells of a patch together.
+    # (B, V, rows of patches, cells, columns of patches, cells, 3): regroup cells by patch.
     cells = points.unflatten(2, (-1, rows)).unflatten(4, (-1, columns)).movedim(3, 4)
     cells = cells.flatten(4, 5).flatten(1, 3)
     scenes = torch.arange(len(cells), device=device)[:, None]
@@ -44,7 +44,7 @@ def surface_of_tokens(context: Views, tokens: Tensor, group: int, side: int) -> 
 
 
 def seen_points(views: Views, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """What pictures show at a grid of places.
+    """Sample the point map of each view on a grid.
 
     Args:
         views: (B, V) views with depth.
@@ -53,7 +53,7 @@ def seen_points(views: Views, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         Points (B, V, rows, columns, 3) in the frame of the poses, and their depth (B, V, rows,
-        columns); a point means nothing where the depth is not positive.
+        columns); points with depth ≤ 0 are invalid.
     """
     depth = views.depths[..., v.long()[:, None], u.long()].float()
     pixels = torch.stack(torch.meshgrid(u, v, indexing="xy"), dim=-1).flatten(0, 1)
@@ -63,6 +63,6 @@ def seen_points(views: Views, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _centres(num_patches: int, cells: int, side: int, device: torch.device) -> Tensor:
-    """Pixel coordinates of the centres of all cells along one side of a picture."""
+    """Pixel coordinates of all cell centres along one side of an image."""
     starts = torch.arange(num_patches, device=device)[:, None] * side
     return (starts + (torch.arange(cells, device=device) + 0.5) / cells * side).flatten()

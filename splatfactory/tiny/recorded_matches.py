@@ -1,4 +1,4 @@
-"""What happens inside a network, for losses that ask for it."""
+"""Recording of the matcher's output, for the matching loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zipsplat.model.tiny.matcher import Matcher, Matches
 
 @contextmanager
 def recorded_matches(network: nn.Module) -> Iterator[list[Matches]]:
-    """Collect what the network's matcher finds, if it has one, while the context is open."""
+    """Record the matches of the network's matcher, if any, while the context is open."""
     found: list[Matches] = []
     hooks = [
         part.register_forward_hook(lambda _module, _inputs, matches: found.append(matches))

@@ -1,4 +1,4 @@
-"""A start for small networks: the first picture as a relief; see `zipsplat.model.tiny.relief`."""
+"""Initialisation of small networks as a relief; see `zipsplat.model.tiny.relief`."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from zipsplat.model.tiny.relief import NUM_POSITION_CHANNELS, write_head, write_
 
 RELIEF_STD = 0.002
 QUIET = 0.2
-"""Factor of random weights that would drown the places and colours of the relief."""
+"""Factor on random weights, so that they do not drown the relief's positions and colours."""
 
 
 @torch.no_grad()
 def initialise_relief(network: ZipSplatNetwork, config: ModelConfig) -> None:
-    """Start as pictures that stand in front of the first camera, in their colours.
+    """Initialise a network to output its images as a relief in front of the first camera.
 
-    A small network needs thousands of steps to find out that tokens have places and colours; this
-    tells it. The layer scales should be small, so that the blocks do not drown the places.
+    A small network needs thousands of steps to learn that tokens have positions and colours; this
+    builds it in. Layer scales should be small, so that the blocks do not drown the positions.
 
     Args:
-        network: Freshly initialised, with the backbone of Depth Anything 3.
-        config: Picture size, and the bias of the opacities.
+        network: Freshly initialised network with a Depth Anything 3 backbone.
+        config: Image size and opacity bias.
     """
     backbone = network.backbone
     if not isinstance(backbone, DepthAnything3) or config.backbone.weights is not None:
         raise ValueError(
-            "model.relief_init needs a backbone of random weights; set model.relief_init=false"
+            "model.relief_init needs a randomly initialised backbone; set model.relief_init=false"
         )
     positions = slice(NUM_POSITION_CHANNELS)
     write_positions(backbone.backbone.pos_embed)

@@ -1,7 +1,7 @@
-"""Pull each Gaussian towards what its own patch of a context view shows, where depth is known.
+"""Pulls each Gaussian to the point map of its own patch, where depth is known.
 
 Point maps in a common frame are how DUSt3R (Wang et al., 2024) learns geometry without poses; here
-they teach a small network in hundreds of steps what pictures alone teach in many thousands. The
+they teach a small network in hundreds of steps what images alone teach in many thousands. The
 points come from `splatfactory.tiny.patch_points`.
 """
 
@@ -22,7 +22,7 @@ def surface_loss(supervision: Supervision) -> Tensor:
 def surface_error(means: Tensor, surface: Tensor | None) -> Tensor:
     """Mean |f(mean) − f(point)| over known points, f(x) = sign(x)·log(1 + |x|), summed over axes.
 
-    Distances count on the scale in which the network writes positions.
+    Distances are measured in the network's raw, log-scaled coordinates.
 
     Args:
         means: (B, N, 3), carries gradients.
@@ -34,7 +34,7 @@ def surface_error(means: Tensor, surface: Tensor | None) -> Tensor:
     if surface is None:
         return means.new_zeros(len(means))
     is_known = ~surface.isnan().any(dim=-1)
-    # An unknown point must not reach the gradient, not even as 0 · NaN.
+    # Mask before multiplying: 0 · NaN would still poison the gradient.
     surface = torch.where(is_known[..., None], surface, means.detach())
     error = (_shrunk(means) - _shrunk(surface)).abs().sum(dim=-1)
     return error.sum(dim=1) / is_known.sum(dim=1).clamp(min=1)

@@ -1,4 +1,4 @@
-"""Which cells of context views show the same place, by true depth and poses.
+"""Ground-truth matches: cells of context views that show the same point, from depth and poses.
 
 Letters: B scenes, V views, R references of each view, N cells of a view.
 """
@@ -13,17 +13,17 @@ from splatfactory.protocols import TrueMatches
 from splatfactory.tiny.patch_points import seen_points
 from zipsplat.model.tiny.matcher import Matches
 
-MAX_DEPTH_ERROR = 0.1  # relative; a place that is nearer or farther than what is seen is hidden
+MAX_DEPTH_ERROR = 0.1  # relative; a point whose depth differs by more is occluded
 NEAREST = 1e-3
 
 
 @torch.no_grad()
 def true_matches(context: Views, matches: Matches) -> TrueMatches:
-    """Project the centres of cells into the reference views.
+    """Project cell centres into the reference views.
 
     Args:
         context: (B, V) views with depth.
-        matches: of the same views; only references and grid are used.
+        matches: the network's matches; only references and grid are used.
     """
     rows, columns = matches.grid
     height, width = context.height / rows, context.width / columns
@@ -39,7 +39,7 @@ def true_matches(context: Views, matches: Matches) -> TrueMatches:
     points = poses.inv().transform(points.flatten(2, 3)[:, :, None])  # (B, V, R, N, 3)
     depth = points[..., 2]
     points = torch.cat((points[..., :2], depth[..., None].clamp(min=NEAREST)), dim=-1)
-    # In units of cells, whole numbers at their centres.
+    # In units of cells, integers at their centres.
     column, row = (cameras.project(points) / points.new_tensor([width, height]) - 0.5).unbind(-1)
     is_inside = (depth > NEAREST) & (column > -0.5) & (column < columns - 0.5)
     is_inside &= (row > -0.5) & (row < rows - 0.5)
@@ -58,7 +58,7 @@ def true_matches(context: Views, matches: Matches) -> TrueMatches:
 
 
 def _around(row: Tensor, column: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    """The four cells around places (…), (…, 4), and their bilinear shares."""
+    """The four cells (…, 4) around points (…), and their bilinear weights."""
     cells, shares = [], []
     for top in (row.floor(), row.floor() + 1):
         for left in (column.floor(), column.floor() + 1):

@@ -1,6 +1,6 @@
-"""How much memory a network's forward and backward pass would take, without taking it.
+"""Estimate the memory of a network's forward and backward pass without allocating it.
 
-The passes run on fake tensors, which have shapes but no values, while a mode counts what is alive
+The passes run on fake tensors, which have shapes but no storage, while a mode counts live bytes
 (https://docs.pytorch.org/docs/stable/torch.compiler_fake_tensor.html).
 """
 
@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from splatfactory.schema import Precision
 
 Forward = Callable[[nn.Module, Tensor], Tensor]
-"""Network and images (B, V, 3, H, W) → what gradients come from."""
+"""Maps network and images (B, V, 3, H, W) to the tensors that backward starts from."""
 
 
 def activation_bytes(
@@ -28,15 +28,15 @@ def activation_bytes(
     shape: tuple[int, int, int, int, int],
     precision: Precision,
 ) -> int:
-    """Most bytes that are alive at a time during forward and backward pass.
+    """Peak bytes alive during the forward and backward pass.
 
-    Weights, gradients and the images themselves do not count; copies of weights in bfloat16 do.
+    Weights, gradients and the images themselves do not count; bfloat16 copies of weights do.
 
     Args:
-        build: Makes the network, in training mode.
-        forward: Runs it.
-        shape: Of the images: scenes, views, 3, height, width.
-        precision: Of the forward pass.
+        build: Builds the network, in training mode.
+        forward: Runs the network.
+        shape: Shape of the images: scenes, views, 3, height, width.
+        precision: Precision of the forward pass.
     """
     with FakeTensorMode():
         network, images = build(), torch.empty(shape)
@@ -53,15 +53,15 @@ def activation_bytes(
 
 
 class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of tensors that are made while it is entered, until they are freed.
+    """Counts the bytes of tensors created while it is active, until they are freed.
 
     Args:
-        network: Its weights do not count, nor gradients that are there already.
-        images: Nor do these.
+        network: Its weights and existing gradients do not count.
+        images: These do not count either.
 
     Attributes:
-        alive: Bytes now.
-        peak: Most bytes at a time.
+        alive: Bytes alive now.
+        peak: Peak bytes alive.
     """
 
     def __init__(self, network: nn.Module, images: Tensor) -> None:
@@ -73,7 +73,7 @@ class PeakMemory(TorchDispatchMode):
         self._known = {storage._cdata for storage in self._given}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and count what it makes."""
+        """Run an operation and count its outputs."""
         del types
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):

@@ -1,4 +1,4 @@
-"""Compiled code is kept, but never beyond a change of any source."""
+"""Compiled code is kept, but never beyond a change of any source or of itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _INNER = "from wrap import inlined\n\n@inlined\ndef add(x):\n    return x + {num
 def test_a_change_in_a_called_file_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "wrap.py").write_text(Path(_compile.__file__).read_text())
     (tmp_path / "outer.py").write_text(_OUTER)
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    environment = {**os.environ, "ZIPSPLAT_KERNEL_CACHE": str(tmp_path / "cache")}
 
     def run(number: int) -> str:
         (tmp_path / "inner.py").write_text(_INNER.format(number=number))
@@ -39,17 +39,23 @@ def test_a_change_in_a_called_file_is_noticed(tmp_path: Path) -> None:
 
     assert run(2) == "3 0"
     assert run(2) == "3 1"  # taken from the cache
+    (kept,) = (tmp_path / "cache").rglob("*.nbc")
+    kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+    assert run(2) == "3 0"  # nothing damaged is run
+    assert run(2) == "3 1"
     assert run(40) == "41 0"  # outer.py is unchanged, yet nothing old is run
 
 
 def test_no_writable_directory_is_no_error(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Dispatcher:
-        def enable_caching(self) -> None:
-            raise RuntimeError("cannot cache function: no locator available")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ZIPSPLAT_KERNEL_CACHE", str(tmp_path / "file" / "kernels"))
 
-    dispatcher = Dispatcher()
+    def double(number: int) -> int:
+        return 2 * number
+
     with caplog.at_level(logging.WARNING):
-        assert _compile._kept(dispatcher) is dispatcher
-    assert "not kept" in caplog.text
+        assert _compile.kernel(double)(21) == 42
+    assert "compiling the scene generator" in caplog.text
+    assert "stored in nowhere" in caplog.text

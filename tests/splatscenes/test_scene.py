@@ -10,7 +10,7 @@ import pytest
 from splatscenes.cameras import PATHS, look_at_poses, place_cameras
 from splatscenes.exteriors import EXTERIORS
 from splatscenes.interiors import INTERIORS
-from splatscenes.raycast import draw
+from splatscenes.raycast import render
 from splatscenes.scene import GeneratedScene, generate_scene
 from splatscenes.stage import Stage
 from splatscenes.trace import clearances
@@ -20,7 +20,7 @@ SIZE = (48, 64)
 
 
 def _first(index: int, split: str = "train", seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    return generate_scene(split, seed, index, 6, SIZE).draw(2)
+    return generate_scene(split, seed, index, 6, SIZE).render(2)
 
 
 def test_scenes_follow_from_split_seed_and_index() -> None:
@@ -48,8 +48,8 @@ def test_more_views_and_pixels_show_the_same_place() -> None:
     assert few.key == many.key == "train-0-000008"
     np.testing.assert_allclose(few.shot.world_from_camera[0], many.shot.world_from_camera[0])
     np.testing.assert_allclose(few.shot.K[0, 0] * 2, many.shot.K[0, 0])
-    small, _ = few.draw(0)
-    large, _ = many.draw(0)
+    small, _ = few.render(0)
+    large, _ = many.render(0)
     halved = large.reshape(24, 2, 32, 2, 3).mean((1, 3))
     assert np.abs(halved - small).mean() < 8
 
@@ -68,7 +68,7 @@ def test_every_place_has_room_for_a_smooth_path(place: object) -> None:
     assert steps.max() < 4 * np.median(steps)
     turns = np.einsum("nij,nij->n", rotations[1:], rotations[:-1])  # 1 + 2 cos of the angle
     assert np.degrees(np.arccos(np.clip((turns - 1) / 2, -1, 1))).max() < 40
-    color, depth = scene.draw(5)
+    color, depth = scene.render(5)
     assert color.std() > 12  # something is to be seen
     assert 20 < color.mean() < 235
     assert (depth > 0).mean() > 0.3
@@ -78,7 +78,7 @@ def test_every_place_has_room_for_a_smooth_path(place: object) -> None:
 def test_pictures_differ_from_scene_to_scene() -> None:
     scenes = [generate_scene("train", 2, index, 2, (24, 32)) for index in range(8)]
     assert len({scene.place for scene in scenes}) >= 4
-    small = [scene.draw(0)[0].reshape(3, 8, 4, 8, 3).mean((1, 3)) for scene in scenes]
+    small = [scene.render(0)[0].reshape(3, 8, 4, 8, 3).mean((1, 3)) for scene in scenes]
     gaps = [np.abs(a - b).mean() for i, a in enumerate(small) for b in small[:i]]
     assert min(gaps) > 4
     assert np.median(gaps) > 25
@@ -100,8 +100,8 @@ def _reprojection(
     `claimed` replaces the pose of the second view that projection believes in.
     """
     world, shot = _matte(scene.world), scene.shot
-    color, depth, keys = draw(world, shot.camera(first))
-    other, other_depth, other_keys = draw(world, shot.camera(second))
+    color, depth, keys = render(world, shot.camera(first))
+    other, other_depth, other_keys = render(world, shot.camera(second))
     v, u = np.mgrid[: shot.height, : shot.width] + 0.5
     rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(shot.K).T
     pose = shot.world_from_camera[first]

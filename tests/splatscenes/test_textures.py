@@ -58,7 +58,7 @@ def test_space_noise_is_smooth_and_repeatable() -> None:
 @pytest.mark.parametrize("name", sorted(PAINTERS))
 def test_every_painter_fills_a_repeatable_texture(name: str) -> None:
     first, again, other = (
-        paint_texture(name, rng, Palette.draw(rng))
+        paint_texture(name, rng, Palette.sample(rng))
         for rng in (np.random.default_rng(seed) for seed in (4, 4, 5))
     )
     assert first.shape == (TEXTURE_SIZE, TEXTURE_SIZE, 3)
@@ -73,7 +73,7 @@ def test_every_painter_fills_a_repeatable_texture(name: str) -> None:
 @pytest.mark.parametrize("name", ["brick", "grass", "tiles", "plaster", "water"])
 def test_laid_textures_have_no_seam(name: str) -> None:
     rng = np.random.default_rng(8)
-    texture = paint_texture(name, rng, Palette.draw(rng))
+    texture = paint_texture(name, rng, Palette.sample(rng))
     for picture in (texture, texture.transpose(1, 0, 2)):
         across, inside = _seam(picture)
         assert across < 4 * inside + 0.02
@@ -82,7 +82,7 @@ def test_laid_textures_have_no_seam(name: str) -> None:
 def test_unknown_painter_names_the_known_ones() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match=r"no texture 'velvet'.*brick"):
-        paint_texture("velvet", rng, Palette.draw(rng))
+        paint_texture("velvet", rng, Palette.sample(rng))
 
 
 def test_mip_levels_keep_the_light() -> None:

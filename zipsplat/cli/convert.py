@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zipsplat.cli.arguments import add_overwrite, check_outputs
 from zipsplat.cli.carried_cameras import cameras_to_carry
 from zipsplat.cli.console import Console, file_data, file_line
-from zipsplat.cli.scene_files import check_scene_file, is_page, write_scene
+from zipsplat.cli.scene_output import check_scene_file, is_page, write_scene
 from zipsplat.option_types import count, share
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _changed(
         scene = changed
         if scene.num_gaussians == 0:
             raise ValueError(f"{name} leaves no Gaussian of {steps[-1].before}; ask for less of it")
-    return replace(scene.arrays(), note=arrays.note), steps
+    return replace(scene.arrays(), note=arrays.note, log=arrays.log), steps
 
 
 def _is_given(options: argparse.Namespace, name: str) -> bool:

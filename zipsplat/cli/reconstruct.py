@@ -25,8 +25,9 @@ from zipsplat.cli.depth_start import (
     load_depth_anything,
     reconstruct_from_depth,
 )
-from zipsplat.cli.posed_pictures import PosedPictures, cameras_or_none, on_device
-from zipsplat.cli.refining import (
+from zipsplat.cli.posed_photos import PosedPictures, cameras_or_none, on_device
+from zipsplat.cli.scene_output import BLACK, check_scene_file, write_scene
+from zipsplat.cli.shared_refinement import (
     DEFAULT_AMOUNT,
     add_refinement,
     amount,
@@ -37,7 +38,6 @@ from zipsplat.cli.refining import (
     run_refinement,
     settings_of,
 )
-from zipsplat.cli.scene_files import BLACK, check_scene_file, write_scene
 from zipsplat.mask_options import add_masks, mask_source
 from zipsplat.option_types import count, pixel_size, share
 

@@ -1,7 +1,8 @@
-"""Crops and resizes of the converters, with the camera following the pixels.
+"""Crops and resizes of the converters, which update the camera along with the pixels.
 
-The rules are those of the released ZipSplat converters: cut out the largest centred-on-axis part,
-enlarge it to cover the old size, and, where a fixed size is wanted, cut a square and resize that.
+The rules are those of the released ZipSplat converters: crop to the largest part centred on the
+optical axis, enlarge it to cover the old size, and, for a fixed target size, crop to a square and
+resize.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture with its pinhole camera.
+class CalibratedImage:
+    """An image with its pinhole camera.
 
     Attributes:
         pixels: (H, W, 3).
         f: (2,) focal lengths, pixels.
-        c: (2,) principal point, pixels from the corner of the picture.
+        c: (2,) principal point, pixels from the corner of the image.
     """
 
     pixels: Pixels
@@ -52,47 +53,49 @@ class Picture:
         Image.fromarray(self.pixels).save(buffer, "WEBP", lossless=True)
         return buffer.getvalue()
 
-    def cropped(self, box: Box) -> Picture:
-        """A part of the picture."""
+    def cropped(self, box: Box) -> CalibratedImage:
+        """Crop the image to a box."""
         return self._moved(Geometry(self.size, self.size, box))
 
-    def resized_to_cover(self, size: tuple[int, int]) -> Picture:
-        """The picture at the even size that just covers (height, width)."""
+    def resized_to_cover(self, size: tuple[int, int]) -> CalibratedImage:
+        """Resize to the smallest even size that covers (height, width)."""
         new = resizing.cover(self.size, size)
         return self._moved(Geometry(self.size, new, Box(0, 0, *new)))
 
-    def _moved(self, geometry: Geometry) -> Picture:
+    def _moved(self, geometry: Geometry) -> CalibratedImage:
         pixels = resizing.apply(ArrayFrame(self.pixels), geometry, "torch_bilinear_aa")
         T = geometry.transform
         scale = T[[0, 1], [0, 1]]
-        return Picture(np.ascontiguousarray(pixels), self.f * scale, self.c * scale + T[:2, 2])
+        return CalibratedImage(
+            np.ascontiguousarray(pixels), self.f * scale, self.c * scale + T[:2, 2]
+        )
 
 
-def centred(picture: Picture) -> Picture:
-    """The largest part of the old shape around the principal point, at the old size or just above.
+def centred(image: CalibratedImage) -> CalibratedImage:
+    """Crop around the principal point, keeping the aspect ratio, and resize to cover the old size.
 
-    The principal point ends up within a pixel of the middle.
+    The principal point ends up within a pixel of the centre.
     """
-    return _cropped_to_axis(picture).resized_to_cover(picture.size)
+    return _cropped_to_axis(image).resized_to_cover(image.size)
 
 
-def squared(picture: Picture, side: int) -> Picture:
-    """A centred picture cut to a square and resized."""
-    height, width = picture.size
+def squared(image: CalibratedImage, side: int) -> CalibratedImage:
+    """Crop a centred image to a square and resize it."""
+    height, width = image.size
     edge = resizing.even(min(height, width))
     box = Box(0, 0, height, width).centred(min(edge, height), min(edge, width))
-    return picture.cropped(box).resized_to_cover((side, side))
+    return image.cropped(box).resized_to_cover((side, side))
 
 
-def framed(picture: Picture, side: int | None) -> Picture:
-    """A centred picture, and square at a fixed size if one is given."""
-    result = centred(picture)
+def framed(image: CalibratedImage, side: int | None) -> CalibratedImage:
+    """Centre an image, and make it a square of fixed size if one is given."""
+    result = centred(image)
     return result if side is None else squared(result, side)
 
 
-def _cropped_to_axis(picture: Picture) -> Picture:
-    height, width = picture.size
-    cx, cy = picture.c
+def _cropped_to_axis(image: CalibratedImage) -> CalibratedImage:
+    height, width = image.size
+    cx, cy = image.c
     half_width, half_height = min(cx, width - cx), min(cy, height - cy)
     if half_width * height > half_height * width:
         half_width = half_height * width / height
@@ -100,8 +103,8 @@ def _cropped_to_axis(picture: Picture) -> Picture:
         half_height = half_width * height / width
     new_width, new_height = 2 * int(half_width), 2 * int(half_height)
     if new_width < 1 or new_height < 1:
-        raise ValueError(f"the principal point ({cx:.1f}, {cy:.1f}) is outside the picture")
-    if (new_height, new_width) == picture.size:
-        return picture
+        raise ValueError(f"the principal point ({cx:.1f}, {cy:.1f}) is outside the image")
+    if (new_height, new_width) == image.size:
+        return image
     left, top = int(np.floor(cx - new_width / 2)), int(np.floor(cy - new_height / 2))
-    return picture.cropped(Box(top, left, new_height, new_width))
+    return image.cropped(Box(top, left, new_height, new_width))

@@ -1,4 +1,4 @@
-"""What the download commands share: options and the order of fetching, unpacking, reporting."""
+"""Shared by the download commands: options, download, unpacking, reporting."""
 
 from __future__ import annotations
 
@@ -18,32 +18,34 @@ from zipsplat.downloads import DownloadError, Source, fetch
 from zipsplat.file_records import Record
 
 MAX_EXPANSION = 20
-"""A zip that claims to unpack to more than this many times its size is refused."""
+"""Reject zips that claim to unpack to more than this many times their size."""
 
 
 def add_options(parser: argparse.ArgumentParser, output_dir: str) -> None:
-    """`--output-dir`, `--overwrite`, `--extract`, `--num-workers`."""
+    """Add `--output-dir`, `--overwrite`, `--extract`, `--num-workers`."""
     parser.add_argument("--output-dir", type=Path, default=Path(output_dir))
-    parser.add_argument("--overwrite", action="store_true", help="fetch again what is there")
+    parser.add_argument("--overwrite", action="store_true", help="download again")
     parser.add_argument(
         "--extract", action="store_true", help="also unpack; the converters do not need it"
     )
     parser.add_argument(
-        "--num-workers", type=int, default=0, help="files fetched at a time (default: one)"
+        "--num-workers", type=int, default=0, help="parallel downloads (default: one)"
     )
-    parser.add_argument("--sample", action="store_true", help="a small part, where there is one")
+    parser.add_argument(
+        "--sample", action="store_true", help="only a small sample, if there is one"
+    )
 
 
 def archive_command(
     documentation: str, url: str, output_dir: str, argv: Sequence[str] | None
 ) -> int:
-    """The command of a data set that is one archive; returns the exit status.
+    """Run the download command of a single-archive data set; returns the exit status.
 
     Args:
         documentation: docstring of the command; its first line is shown by `--help`.
-        url: the archive.
-        output_dir: where it goes unless told otherwise.
-        argv: command line; None takes that of the process.
+        url: URL of the archive.
+        output_dir: default output folder.
+        argv: command line; None uses the process's.
     """
     parser = argparse.ArgumentParser(description=documentation.splitlines()[0])
     add_options(parser, output_dir)
@@ -54,7 +56,7 @@ def archive_command(
 
 
 def single_archive(source: Source, output_dir: Path, overwrite: bool, extract: bool) -> int:
-    """Fetch one archive, continuing an interrupted attempt; returns the exit status.
+    """Download one archive, resuming an interrupted attempt; returns the exit status.
 
     Its size and SHA-256 are recorded beside it and checked from then on.
     """
@@ -73,27 +75,27 @@ def single_archive(source: Source, output_dir: Path, overwrite: bool, extract: b
 
 
 def check_zip(archive: Path) -> None:
-    """Make sure that the list of files at the end of a zip can be read.
+    """Check that the central directory of a zip is readable.
 
     Raises:
-        ValueError: if not.
+        ValueError: if it is not.
     """
     try:
         with zipfile.ZipFile(archive):
             pass
     except zipfile.BadZipFile as error:
         raise ValueError(
-            f"{archive} is no zip file ({error}); fetch it again with --overwrite"
+            f"{archive} is not a zip file ({error}); download it again with --overwrite"
         ) from error
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip below a folder.
+    """Unpack a zip into a folder.
 
     Raises:
-        ValueError: if a member would leave the folder, is a link, or the whole is absurdly large;
-            nothing is unpacked then.
-        OSError: if there is not enough room.
+        ValueError: if a member escapes the folder or is a link, or the total is absurdly large;
+            then nothing is unpacked.
+        OSError: if the disk has too little space.
     """
     with zipfile.ZipFile(archive) as file:
         infos = file.infolist()
@@ -112,7 +114,7 @@ def unpack(archive: Path, folder: Path) -> None:
 def _check_member(info: zipfile.ZipInfo, archive: Path) -> None:
     parts = info.filename.replace("\\", "/").split("/")
     if info.filename.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
-        raise ValueError(f"{archive} has a member that leaves the folder: {info.filename!r}")
+        raise ValueError(f"{archive} has a member outside the folder: {info.filename!r}")
     if stat.S_ISLNK(info.external_attr >> 16):
         raise ValueError(f"{archive} has a link as a member: {info.filename!r}")
 
@@ -120,7 +122,7 @@ def _check_member(info: zipfile.ZipInfo, archive: Path) -> None:
 def fetch_all(
     keys: Sequence[str], get: Callable[[str], None], num_workers: int, failed_log: Path
 ) -> int:
-    """Fetch many files; failures are logged, `key TAB error`, and make the exit status 1."""
+    """Download many files; failures are logged as `key TAB error` and make the exit status 1."""
     failures: dict[str, str] = {}
 
     def attempt(key: str) -> None:

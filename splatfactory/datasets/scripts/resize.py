@@ -1,7 +1,7 @@
-"""A copy of a shard directory at a fixed square size.
+"""Copy a shard directory at a fixed square size.
 
-Each view is resized and cropped as training would do it, with its own camera update; pictures
-become lossless WebP, depth maps are encoded again with ranges of their own.
+Each view is resized and cropped as in training, with its camera updated; images become lossless
+WebP, depth maps are re-encoded with new ranges.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _resize(arguments: argparse.Namespace) -> int:
     if arguments.size < 1:
         raise ValueError(f"--size must be positive, got {arguments.size}")
     if arguments.output.resolve() == arguments.input_dir.resolve():
-        raise ValueError("--output must be another folder than the one that is read")
+        raise ValueError("--output must differ from the input folder")
     source = ShardStore(arguments.input_dir, show_progress=True)
     output = ShardOutput(
         arguments.output,
@@ -74,7 +74,7 @@ def _resize(arguments: argparse.Namespace) -> int:
 
 
 def resize_scene(job: Job) -> list[Result]:
-    """One scene at the new size."""
+    """Resize one scene."""
     store = _store(job.directory)
     info = store.scenes[job.scene]
     config = PreprocessingConfig(job.size, None)

@@ -70,7 +70,7 @@ def test_the_store_survives_the_way_to_a_worker() -> None:
 def test_stored_depth_is_the_drawn_depth_within_a_step() -> None:
     scene = generate_scene("train", 0, 2, 2, SIZE)
     stored = stored_scene(scene)
-    _, depth = scene.draw(1)
+    _, depth = scene.render(1)
     encoded = stored.depths[1]
     table = depth_codec.lookup_table(encoded.near, encoded.far)
     decoded = table[depth_codec.decode_codes(encoded.data)]

@@ -19,7 +19,7 @@ CONFIGS = ("sq56", "ar150", "ar075", "lanczos", "area", "noresize", "up168")
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_pictures_depths_and_cameras_are_the_golden_ones(golden, golden_shards, name):
+def test_images_depths_and_cameras_are_the_golden_ones(golden, golden_shards, name):
     options = json.loads((golden / "expected" / "preprocess_configs.json").read_text())[name]
     config = PreprocessingConfig(**(AS_STORED | options["preprocessing"]))
     if config.resize_method == "cv2_inter_area":
@@ -75,7 +75,7 @@ def test_sizes_of_the_training_configuration():
 
 
 def test_camera_follows_the_pixels():
-    """A point keeps its place in the picture: project before and after, compare."""
+    """A point keeps its place in the image: project before and after, compare."""
     config = PreprocessingConfig(50, 14)
     geometry = resizing.plan((90, 131), 1.4, config)
     row = np.array([131, 90, 100, 110, 60, 44], np.float32)
@@ -100,15 +100,15 @@ def test_wrong_options_are_explained(options, message):
         PreprocessingConfig(**options)
 
 
-def test_pictures_that_vanish_are_refused():
+def test_images_that_vanish_are_refused():
     with pytest.raises(ValueError, match="leaves nothing"):
         resizing.plan((10, 10), 1.0, PreprocessingConfig(None, 14))
 
 
 @pytest.mark.parametrize("keep", [0, 10, 200])
-def test_damaged_pictures_and_depths_are_named(make_scene, keep):
+def test_damaged_images_and_depths_are_named(make_scene, keep):
     scene = make_scene("a")
-    with pytest.raises(FrameError, match="the picture cannot be decoded"):
+    with pytest.raises(FrameError, match="the image cannot be decoded"):
         EncodedFrame(scene.images[0][:keep]).crop(0, 0, 24, 32)
     broken = type(scene.depths[0])(scene.depths[0].data[:keep], 1.0, 2.0)
     with pytest.raises(FrameError, match="the depth map cannot be decoded"):
@@ -117,7 +117,7 @@ def test_damaged_pictures_and_depths_are_named(make_scene, keep):
 
 def test_errors_name_no_python_objects(make_scene):
     scene = make_scene("a")
-    with pytest.raises(FrameError, match=r"begins like no picture format$"):
+    with pytest.raises(FrameError, match=r"begins like no image format$"):
         EncodedFrame(b"x" * 500).crop(0, 0, 24, 32)
     broken = type(scene.depths[0])(b"x" * 500, 1.0, 2.0)
     with pytest.raises(FrameError) as caught:
@@ -152,21 +152,21 @@ def test_both_decoders_give_the_same_pixels(golden, golden_shards, monkeypatch):
 
 
 @pytest.mark.parametrize("with_opencv", [True, False])
-def test_orientation_notes_are_ignored_and_cut_off_pictures_noticed(monkeypatch, with_opencv):
+def test_orientation_notes_are_ignored_and_cut_off_images_noticed(monkeypatch, with_opencv):
     if with_opencv:
         pytest.importorskip("cv2")
     else:
         monkeypatch.setattr(depth_codec, "opencv", lambda: None)
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 64, 3), np.uint8))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 64, 3), np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6
     for kind in ("JPEG", "WEBP", "PNG"):
         buffer = io.BytesIO()
-        picture.save(buffer, kind, exif=exif)
+        image.save(buffer, kind, exif=exif)
         assert frames.decode_pixels(buffer.getvalue()).shape == (40, 64, 3)
         with pytest.raises((OSError, ValueError, SyntaxError)):
             frames.decode_pixels(buffer.getvalue()[:-200])
     for mode in ("L", "RGBA"):
         buffer = io.BytesIO()
-        picture.convert(mode).save(buffer, "PNG")
+        image.convert(mode).save(buffer, "PNG")
         assert frames.decode_pixels(buffer.getvalue()).shape == (40, 64, 3)

@@ -53,7 +53,7 @@ def test_making_an_index_leaves_out_short_clips_and_says_so(tmp_path, capsys):
     path = tmp_path / "index.json"
     options = ["--num-context", "4", "--num-target", "6", "--output", str(path)]
     assert indices.main(["make", str(tmp_path / "shards"), *options]) == 0
-    assert "left out: short: has 9 frames only" in capsys.readouterr().err
+    assert "skipped: short: has only 9 frames" in capsys.readouterr().err
     index = load_index(path)
     assert index.keys() == {"long"}
     assert index["long"].context[0] == 0

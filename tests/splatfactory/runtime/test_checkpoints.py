@@ -85,7 +85,7 @@ def test_a_disk_that_fills_up_while_writing_leaves_the_old_file(tmp_path, monkey
 
 def test_what_the_disk_returns_is_compared_with_what_was_written(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "sha256", lambda _: "0" * 64)
-    with pytest.raises(CheckpointError, match="not stored as written"):
+    with pytest.raises(CheckpointError, match="reads back differently"):
         checkpoints.save(state(1), checkpoints.full_path(tmp_path, 1))
     assert not checkpoints.full_checkpoints(tmp_path)
 
@@ -117,7 +117,7 @@ def test_best_is_remembered_across_restarts(tmp_path, direction: Direction, best
     assert not restarted.offer(float("nan"), 4, weights, {})
 
 
-def test_what_was_judged_after_the_save_of_its_step_is_remembered(tmp_path):
+def test_what_was_evaluated_after_the_save_of_its_step_is_remembered(tmp_path):
     models, weights = BestModels(tmp_path, 2, Direction.max), {"w": torch.zeros(2)}
     saved = models.state()
     models.offer(5.0, 3, weights, {})

@@ -223,9 +223,9 @@ def test_a_host_that_dies_and_comes_back_continues_the_training(workplace: Path,
     second = agent()
     finish(second, 400)
     output = finish(first, 400)
-    assert "continuing from" in (folder / "log.log").read_text(), output
+    assert "resuming from" in (folder / "log.log").read_text(), output
     steps = [json.loads(x)["step"] for x in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert steps.count(2) == 1, "the training began anew instead of going on"
+    assert steps.count(2) == 1, "the training began again instead of going on"
     assert newest(folder) == 40
     assert (folder / checkpoints.LAST).is_file()
 

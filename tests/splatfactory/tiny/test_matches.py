@@ -14,7 +14,7 @@ from zipsplat.camera import Camera
 from zipsplat.model.tiny.matcher import Matcher, Matches, reference_views
 from zipsplat.pose import Pose
 
-SIDE, GRID = 40, 4  # pixels of a picture, cells along a side
+SIDE, GRID = 40, 4  # pixels of an image, cells along a side
 CELL = SIDE // GRID
 DEPTH = 2.0
 
@@ -94,7 +94,7 @@ def test_the_loss_is_least_for_true_matches():
     assert float(matching_error(empty_matches(1).logits, nothing)) == 0
 
 
-def test_a_matcher_learns_to_find_a_moved_picture():
+def test_a_matcher_learns_to_find_a_moved_image():
     """Descriptors of noise, and the same noise one cell further: after some steps they match."""
     torch.manual_seed(0)
     matcher = Matcher(8, 16, 2)
@@ -134,7 +134,7 @@ def test_tokens_are_told_place_shift_and_certainty():
     seen_at[GRID - 1 :: GRID] = N  # nowhere
     matches.logits[0, 1, 0] = 100.0 * torch.nn.functional.one_hot(seen_at, N + 1)
     told = matcher.embed(matches)[0].view(2, 2, 2, cells, cells, num_references, numbers)
-    step = 2 / GRID  # of one cell, in pictures from -1 to 1
+    step = 2 / GRID  # of one cell, in images from -1 to 1
     centres = (torch.arange(GRID) + 0.5) * step - 1
     for row in range(GRID):
         for column in range(GRID):

@@ -35,7 +35,7 @@ def test_cells_of_a_patch_are_unprojected_row_by_row():
     torch.testing.assert_close(points, torch.tensor([first + last], dtype=torch.float32))
 
 
-def test_the_points_lie_in_the_pictures_where_the_gaussians_come_from():
+def test_the_points_lie_in_the_images_where_the_gaussians_come_from():
     views = two_views()
     points = surface_of_tokens(views, torch.tensor([[0, 1, 2, 3]]), 2, 4)
     seen = points[0, 4:] - views.poses.t[0, 1]

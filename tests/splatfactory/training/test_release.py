@@ -1,4 +1,4 @@
-"""Small weights of a finished run."""
+"""Compact weights of a finished run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Fetch Mip-NeRF 360: one archive of about 3.6 GB.
+"""Download Mip-NeRF 360: one archive of about 3.6 GB.
 
-No checksum is published; size and SHA-256 of what came are recorded beside the file and checked
+No checksum is published; size and SHA-256 of the download are recorded beside the file and checked
 from then on.
 """
 

@@ -1,6 +1,6 @@
-"""Fetch RealEstate10K in the packing of pixelSplat: one archive of several hundred gigabytes.
+"""Download RealEstate10K, as packed by pixelSplat: one archive of several hundred gigabytes.
 
-The host offers plain http and publishes no checksum; size and SHA-256 of what came are recorded
+The host offers only http and no checksum; size and SHA-256 of the download are recorded
 beside the file and checked from then on.
 """
 

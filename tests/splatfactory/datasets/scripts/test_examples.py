@@ -25,11 +25,11 @@ def test_the_examples_are_there_and_small() -> None:
     assert sum(path.stat().st_size for path in files) < 2_000_000
 
 
-def test_the_pictures_are_what_the_command_draws() -> None:
-    drawn = examples.office_scene().draw(2)[0]
+def test_the_images_are_what_the_command_draws() -> None:
+    drawn = examples.office_scene().render(2)[0]
     stored = load_image(EXAMPLES / "office" / "03.png").permute(1, 2, 0).numpy() * 255
     assert np.abs(drawn - stored).mean() < 0.5
-    frame = examples.flight_scene().draw(0)[0]
+    frame = examples.flight_scene().render(0)[0]
     first = load_video(EXAMPLES / "drone.mp4", num_frames=1)[0].permute(1, 2, 0).numpy() * 255
     assert np.abs(frame - first).mean() < 6  # the video is compressed
 
@@ -40,17 +40,17 @@ def test_the_command_writes_all_files(tmp_path: Path, monkeypatch: pytest.Monkey
     assert examples.main([str(tmp_path)]) == 0
     assert len(list((tmp_path / "office").iterdir())) == 6
     assert video_info(tmp_path / "drone.mp4").num_frames == 96
-    with Image.open(tmp_path / "office" / "01.png") as picture:
-        assert picture.size == (32, 24)
+    with Image.open(tmp_path / "office" / "01.png") as image:
+        assert image.size == (32, 24)
 
 
-def test_a_contact_sheet_shows_one_picture_per_scene(tmp_path: Path) -> None:
+def test_a_contact_sheet_shows_one_image_per_scene(tmp_path: Path) -> None:
     file = tmp_path / "new" / "sheet.png"
     assert sheet.main([str(file), "--count", "3", "--columns", "2", "--size", "24"]) == 0
     pixels = np.asarray(Image.open(file))
     assert pixels.shape == (48, 48, 3)
     np.testing.assert_array_equal(
-        pixels[24:, :24], generate_scene("train", 0, 2, 3, (24, 24)).draw(1)[0]
+        pixels[24:, :24], generate_scene("train", 0, 2, 3, (24, 24)).render(1)[0]
     )
     assert (pixels[24:, 24:] == 255).all()  # no fourth scene
 

@@ -14,7 +14,7 @@ from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.trajectories import CameraPath, interpolate_poses
 from zipsplat.video import write_video
-from zipsplat.viewer.cameras import VIEW_FOV_DEG, turned, upright_rotation
+from zipsplat.viewer.viewpoints import VIEW_FOV_DEG, turned, upright_rotation
 from zipsplat.viz import Look, render_frames
 
 FPS = 30

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from zipsplat.cli.arguments import check_suffix
 from zipsplat.cli.console import Console
-from zipsplat.cli.posed_pictures import AUTO
+from zipsplat.cli.posed_photos import AUTO
 from zipsplat.option_types import count
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import torch
 
 from zipsplat import Camera, Pose
 from zipsplat.depth import resampling
-from zipsplat.depth.preprocess import DepthPreprocessor
+from zipsplat.depth.network_inputs import DepthPreprocessor
 from zipsplat.depth.resampling import nearest_multiple, resample, scaled_size
 
 STORED = Path(__file__).parents[2] / "golden" / "da3" / "preprocess.npz"

@@ -17,7 +17,7 @@ from zipsplat.formats._ply_elements import note_lines
 from zipsplat.model.metric_depth import SKY, quantile
 
 if TYPE_CHECKING:
-    from zipsplat.depth.scene import ScenePoints
+    from zipsplat.depth.unprojection import ScenePoints
 
 LEVELS = 65535
 SHOWN = (0.02, 0.98)

@@ -1,4 +1,4 @@
-"""Vectors and memory: loads, stores, rows to columns, sums over lanes; see `simd`.
+"""Vectors and memory: loads, stores, rows to columns, sums over lanes.
 
 Arrays are one-dimensional, contiguous, of float32 or int32, and addressed by element. Nothing
 checks that an address lies inside its array.
@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba.core.typing.templates import signature
 
 from zipsplat.render.cpu.compiler import inline
-from zipsplat.render.cpu.simd import (
+from zipsplat.render.cpu.simd.vectors import (
     FLOATS,
     I32,
     INTS,

@@ -12,7 +12,7 @@ from tests.zipsplat.depth.tiny_depth import write_tiny
 from zipsplat import Camera, DepthAnything, Pose
 from zipsplat.camera_estimation.from_depth_anything import cameras_from_depth_anything
 from zipsplat.depth.predictor import Depth
-from zipsplat.depth.scene import is_depth_anything, points_of, scene_of
+from zipsplat.depth.unprojection import is_depth_anything, points_of, scene_of
 
 H, W, F = 24, 32, 40.0
 

@@ -45,9 +45,9 @@ class PosedPictures:
 
     def write(self, path: Path) -> None:
         """Write the cameras of the pictures as they were given, for the next refinement."""
-        from zipsplat.camera_estimation.write import write_viewer_list
+        from zipsplat.camera_estimation.write import write_cameras_json
 
-        write_viewer_list(path, self.images, self.lenses)
+        write_cameras_json(path, self.images, self.lenses)
 
 
 def known_cameras(

@@ -73,12 +73,12 @@ def read(path: Path) -> list[tuple[str, Lens, FloatArray]]:
         content = read_json(path)
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not is_viewer_list(content):
+    if not is_cameras_json(content):
         raise ValueError(f"{path} is not a cameras.json: it must list cameras with `img_name`")
     return [_view(entry, f"{path.name}, entry {number}") for number, entry in enumerate(content)]
 
 
-def is_viewer_list(content: object) -> bool:
+def is_cameras_json(content: object) -> bool:
     """Whether parsed JSON looks like such a list."""
     return (
         isinstance(content, list)

@@ -12,8 +12,8 @@ from zipsplat.harmonics import dc_from_rgb
 from zipsplat.pose import Pose
 from zipsplat.trajectories import CameraPath
 from zipsplat.video import load_video
-from zipsplat.viewer.cameras import UP_AXES
-from zipsplat.viewer.filming import FPS, MOVES, Film, film, film_camera, film_poses
+from zipsplat.viewer.video_export import FPS, MOVES, Film, film, film_camera, film_poses
+from zipsplat.viewer.viewpoints import UP_AXES
 
 CENTER = torch.tensor([1.0, 2.0, 3.0])
 

@@ -7,7 +7,7 @@ import torch
 
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
-from zipsplat.viewer.cameras import (
+from zipsplat.viewer.viewpoints import (
     UP_AXES,
     VIEW_FOV_DEG,
     BrowserCamera,

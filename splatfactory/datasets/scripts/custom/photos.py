@@ -1,4 +1,4 @@
-"""From a photo and its lens to a picture as shards hold it: straight, centred, not too large."""
+"""Prepares photos for shards: undistorts, centres and downscales them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from splatfactory.datasets.depth_codec import open_picture
+from splatfactory.datasets.depth_codec import open_image
 from zipsplat.camera_estimation.capture import Lens, Photo
 from zipsplat.camera_estimation.colmap import straighten
-from zipsplat.camera_estimation.straightening import (
+from zipsplat.camera_estimation.undistortion import (
     load_with_lens,
     shows_stored_pixels,
     shrunk,
@@ -30,23 +30,22 @@ _KEPT_FORMATS = ("JPEG", "PNG", "WEBP")
 def encode_photo(
     photo: Photo, max_side: int | None, masks: MaskSource | None = None
 ) -> tuple[bytes, npt.NDArray[np.float32]]:
-    """Bring a photo into the form of shards.
+    """Encode a photo for a shard.
 
-    The lens distortion is taken out, the principal point is moved to the centre by cropping, and
-    the picture is scaled down. A file that needs none of this keeps its bytes. A mask becomes the
-    transparency of a lossless WebP.
+    It is undistorted, cropped so that the principal point is at the centre, and scaled down. A file
+    that needs none of this keeps its bytes. A mask becomes the alpha channel of a lossless WebP.
 
     Args:
-        photo: with pose and lens.
-        max_side: pixels of the longer side at most; None keeps the size.
-        masks: where its mask comes from, if it has one.
+        photo: photo with pose and lens.
+        max_side: maximum longer side in pixels; None keeps the size.
+        masks: source of its mask, if any.
 
     Returns:
-        Encoded picture and camera row (6,) w, h, fx, fy, cx, cy.
+        Encoded image and camera row (6,) w, h, fx, fy, cx, cy.
 
     Raises:
-        ValueError: if the file or its mask is damaged or does not fit the lens.
-        FileNotFoundError: if there is no mask for the photo.
+        ValueError: if the file or its mask is damaged or does not match the lens.
+        FileNotFoundError: if the photo's mask is missing.
     """
     pixels, lens = load_with_lens(photo.path, photo.lens)
     mask = None if masks is None else _straight_mask(photo, lens, pixels.shape[:2], masks)
@@ -74,7 +73,7 @@ def encode_photo(
 def _straight_mask(
     photo: Photo, lens: Lens, size: tuple[int, int], masks: MaskSource
 ) -> npt.NDArray[np.bool_]:
-    """The mask of a photo, treated as its pixels are before they are scaled down."""
+    """The mask of a photo, undistorted and cropped like its pixels."""
     as_stored = shows_stored_pixels(photo.path, photo.lens)
     mask = load_mask(photo.path, masks, size, as_stored=as_stored)
     if lens.is_distorted:
@@ -84,16 +83,16 @@ def _straight_mask(
 
 
 def _centre(pixels: Values, lens: Lens) -> tuple[Values, Lens]:
-    """Crop so that the principal point is in the middle, up to a pixel."""
+    """Crop so that the principal point is at the centre, to within a pixel."""
     fx, fy, cx, cy = lens.packed
     width = 2 * int(min(cx, lens.width - cx) + 0.5)
     height = 2 * int(min(cy, lens.height - cy) + 0.5)
-    # Half a pixel is not worth a crop.
+    # Half a pixel is not worth re-encoding.
     width = lens.width if lens.width - width < 2 else width
     height = lens.height if lens.height - height < 2 else height
     if min(width, height) < 0.5 * min(lens.width, lens.height):
         raise ValueError(
-            f"the principal point ({cx:.0f}, {cy:.0f}) is far from the middle of"
+            f"the principal point ({cx:.0f}, {cy:.0f}) is far from the centre of"
             f" {lens.width} x {lens.height} pixels; check the camera's parameters"
         )
     x = min(max(round(cx - width / 2), 0), lens.width - width)
@@ -104,5 +103,5 @@ def _centre(pixels: Values, lens: Lens) -> tuple[Values, Lens]:
 
 
 def _is_kept(data: bytes) -> bool:
-    with open_picture(data) as picture:
-        return picture.format in _KEPT_FORMATS and picture.mode == "RGB"
+    with open_image(data) as image:
+        return image.format in _KEPT_FORMATS and image.mode == "RGB"

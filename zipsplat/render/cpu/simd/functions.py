@@ -1,9 +1,17 @@
-"""Powers and logarithms of vectors, in the language of `simd` itself."""
+"""Powers and logarithms of vectors, in the vector language itself."""
 
 from __future__ import annotations
 
 from zipsplat.render.cpu.compiler import inline
-from zipsplat.render.cpu.simd import Floats, Mask, bits_of, fma, from_bits, select, to_floats
+from zipsplat.render.cpu.simd.vectors import (
+    Floats,
+    Mask,
+    bits_of,
+    fma,
+    from_bits,
+    select,
+    to_floats,
+)
 
 _ROUNDER = 12582912.0  # 1.5 · 2²³: adding it pushes all binary places out of a float32
 

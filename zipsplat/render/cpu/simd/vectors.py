@@ -1,9 +1,4 @@
-"""A little language of 16-lane vectors for kernels compiled by numba.
-
-A kernel written with it reads like the formula for one number, and computes sixteen at a time:
-
-    q = fma(gx, x, q0)              # gx, x and q0 may each be a vector or a plain number
-    alpha = select(q >= limit, exp2(q), 0.0)
+"""The types of the vector language, their operators and elementary functions.
 
 There are three types: `Floats` (16 × float32), `Ints` (16 × int32) and `Mask` (16 × one bit). A
 plain number stands for sixteen equal ones wherever a vector is expected. The vectors are LLVM's
