@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from splatscenes.builder import SceneBuilder, turn
-from splatscenes.shapes import NO_HIT, distance, hit
+from splatscenes.shapes import NO_INTERSECTION, distance, intersect
 from splatscenes.trace import blocker, clearances, closest, new_stack
 from splatscenes.world import BOX, ELLIPSOID, FRUSTUM, World
 
@@ -21,7 +21,7 @@ def _hit(world: World, origin: tuple[float, ...], direction: tuple[float, ...]) 
     ("kind", "origin", "direction", "expected"),
     [
         (BOX, (-5, 0.3, 0.2), (1, 0, 0), 4.0),
-        (BOX, (-5, 2.5, 0), (1, 0, 0), NO_HIT),
+        (BOX, (-5, 2.5, 0), (1, 0, 0), NO_INTERSECTION),
         (BOX, (0, 0, 9), (0, 0, -2), 3.0),  # distances count lengths of the direction
         (ELLIPSOID, (-5, 0, 0), (1, 0, 0), 4.0),
         (ELLIPSOID, (0, -6, 0), (0, 1, 0), 4.0),
@@ -78,9 +78,9 @@ def test_the_tree_finds_what_trying_all_primitives_finds(grey_builder: SceneBuil
     hits = 0
     for origin, direction in zip(*_rays(400, 2), strict=True):
         o, d = tuple(origin), tuple(direction)
-        each = [hit(world, i, o, d) for i in range(len(world.kind))]
+        each = [intersect(world, i, o, d) for i in range(len(world.kind))]
         t, who = closest(world, o, d, -1, stack)
-        assert t == min(each) < NO_HIT  # the room is always hit
+        assert t == min(each) < NO_INTERSECTION  # the room is always hit
         assert each[who] == t
         assert closest(world, o, d, 7, stack) == (t, who)  # a wrong guess does no harm
         found = blocker(world, o, d, 4.0, -1, stack)
@@ -120,11 +120,11 @@ def test_openings_let_rays_out(grey_builder: SceneBuilder) -> None:
     room = grey_builder.add_room((0.0, 0.0, 1.5), (2.0, 3.0, 1.5), [0] * 6)
     grey_builder.add_opening(room, 1, (-0.5, 0.5, 0.0, 0.5))  # +x: y in ±1.5, z in 1.5 … 2.25
     world = grey_builder.world()
-    assert _hit(world, (0.0, 1.4, 2.0), (1.0, 0.0, 0.0)) == NO_HIT
+    assert _hit(world, (0.0, 1.4, 2.0), (1.0, 0.0, 0.0)) == NO_INTERSECTION
     assert _hit(world, (0.0, 1.6, 2.0), (1.0, 0.0, 0.0)) == 2.0
     assert _hit(world, (0.0, 1.4, 2.3), (1.0, 0.0, 0.0)) == 2.0
     assert _hit(world, (0.0, 1.4, 2.0), (-1.0, 0.0, 0.0)) == 2.0
 
 
 def test_an_empty_place_is_all_sky(grey_builder: SceneBuilder) -> None:
-    assert _hit(grey_builder.world(), (0.0, 0.0, 0.0), (0.0, 0.0, 1.0)) == NO_HIT
+    assert _hit(grey_builder.world(), (0.0, 0.0, 0.0), (0.0, 0.0, 1.0)) == NO_INTERSECTION
