@@ -72,8 +72,12 @@ class SplatArrays:
 
     def select(self, which: NDArray[np.bool_] | NDArray[np.integer] | slice) -> SplatArrays:
         """Some of the Gaussians, by a mask (N,), by indices, or as a view by a slice."""
-        fields = ("means", "scales", "quats", "opacities", "sh_coeffs")
-        return replace(self, **{name: getattr(self, name)[which] for name in fields})
+        names = ("means", "scales", "quats", "opacities", "sh_coeffs")
+        if isinstance(which, slice):
+            return replace(self, **{name: getattr(self, name)[which] for name in names})
+        rows = np.flatnonzero(which) if which.dtype == bool else which
+        # Twice as fast as indexing.
+        return replace(self, **{name: np.take(getattr(self, name), rows, axis=0) for name in names})
 
     def remarked(self, *remarks: str) -> SplatArrays:
         """The same with further remarks."""
@@ -168,6 +172,11 @@ def up_to_degree_3(sh_coeffs: NDArray[np.floating]) -> tuple[Array, tuple[str, .
     """Harmonics (N, S, 3) of any degree cut to degree 3, and the remark about it, if any."""
     num = sh_coeffs.shape[1]
     cut = np.asarray(sh_coeffs[:, :MAX_SH_COEFFS], np.float32)
-    if num <= MAX_SH_COEFFS:
-        return cut, ()
-    return cut, (f"left out the harmonics of degree {int(num**0.5) - 1}; 3 is the highest used",)
+    return cut, higher_degree_remarks(round(num**0.5) - 1)
+
+
+def higher_degree_remarks(degree: int) -> tuple[str, ...]:
+    """The remark of a reader that cut harmonics of this degree to degree 3, if it had to."""
+    if degree <= 3:
+        return ()
+    return (f"left out the harmonics of degree {degree}; 3 is the highest used",)
