@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,15 +73,19 @@ class SplatArrays:
     def select(self, which: NDArray[np.bool_] | NDArray[np.integer] | slice) -> SplatArrays:
         """Some of the Gaussians, by a mask (N,), by indices, or as a view by a slice."""
         names = ("means", "scales", "quats", "opacities", "sh_coeffs")
-        if isinstance(which, slice):
-            return replace(self, **{name: getattr(self, name)[which] for name in names})
-        rows = np.flatnonzero(which) if which.dtype == bool else which
-        # Twice as fast as indexing.
-        return replace(self, **{name: np.take(getattr(self, name), rows, axis=0) for name in names})
+        values = {name: _rows(getattr(self, name), which) for name in names}
+        return replace(self, **values)
 
     def remarked(self, *remarks: str) -> SplatArrays:
         """The same with further remarks."""
         return replace(self, remarks=(*self.remarks, *remarks))
+
+
+def _rows(values: Any, which: NDArray[np.bool_] | NDArray[np.integer] | slice) -> Any:
+    """Some rows of an array; by indices in half the time that indexing takes."""
+    if isinstance(which, slice) or which.dtype == bool:
+        return values[which]
+    return np.take(values, which, axis=0)
 
 
 @dataclass(frozen=True)

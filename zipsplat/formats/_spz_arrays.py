@@ -125,8 +125,9 @@ def _unpack_rows(arrays: list[Bytes], layout: Layout, signs: Signs, values: list
     np.multiply(rest, signs.harmonics[3:] / 128, out=sh_coeffs[:, 3:])
 
 
-def _to_bytes(values: Floats) -> Bytes:
-    return np.rint(values).clip(0, 255).astype(np.uint8)
+def _to_bytes(values: NDArray[np.floating]) -> Bytes:
+    packed: Bytes = np.rint(values).clip(0, 255).astype(np.uint8)
+    return packed
 
 
 def _pack_positions(means: Floats, bits: int, signs: Signs) -> Bytes:
@@ -134,7 +135,7 @@ def _pack_positions(means: Floats, bits: int, signs: Signs) -> Bytes:
     np.rint(columns, out=columns)
     fixed = columns.clip(-(1 << 23), (1 << 23) - 1, out=columns).astype("<i4")
     low_bytes = fixed.view(np.uint8).reshape(3, -1, 4)[..., :3]
-    return low_bytes.transpose(1, 0, 2).reshape(-1, 9)
+    return np.asarray(low_bytes.transpose(1, 0, 2).reshape(-1, 9))
 
 
 def _unpack_positions(data: Bytes, bits: int, signs: Signs, means: Floats) -> None:

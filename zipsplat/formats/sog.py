@@ -240,7 +240,7 @@ def _unpack_rotations(rows: Bytes) -> Array:
     rest = (rows[:, :3].T / 255 * 2 - 1) * REST_MAX
     code = rows[:, 3].astype(np.int64) - _ROTATION_CODE
     quats = from_smallest_three(np.maximum(code, 0), rest)
-    return np.where(code >= 0, quats, 0).T.astype(np.float32, order="C")
+    return np.asarray(np.where(code >= 0, quats, 0).T, np.float32, order="C")
 
 
 def _unpack_harmonics(bundle: _Bundle) -> Array:

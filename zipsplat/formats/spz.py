@@ -101,12 +101,10 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
     arrays, bits = _packed(splats)
     flags = _ANTIALIASED * splats.antialiased
     header = _HEADER.pack(_MAGIC, 3, len(splats.means), splats.sh_degree, bits, flags, 0)
-    parts = [
-        (_smallest(ways, array.data.cast("B")), array.data.cast("B"))
-        for ways, array in zip(_PACKING, arrays, strict=True)
-        if array.size
-    ]
-    file.write(_gzip([(_SEARCH, memoryview(header)), *parts]))
+    bodies = [array.data.cast("B") if array.size else memoryview(b"") for array in arrays]
+    bodies[0] = memoryview(header + bodies[0])
+    parts = zip(_PACKING, bodies, strict=True)
+    file.write(_gzip([(_smallest(ways, data), data) for ways, data in parts]))
 
 
 def write_version_4(file: BinaryIO, splats: SplatArrays) -> None:
@@ -159,7 +157,7 @@ def _gzip(parts: list[tuple[_Packing, memoryview]]) -> bytes:
 def _pieces(how: _Packing, data: memoryview) -> Iterator[tuple[_Packing, memoryview]]:
     """A part as pieces for several threads; whole where repetitions are looked for in it."""
     size = len(data) if how.strategy == zlib.Z_DEFAULT_STRATEGY else _DEFLATE_PIECE
-    for first in range(0, len(data), size):
+    for first in range(0, len(data), size or 1):
         yield how, data[first : first + size]
 
 
