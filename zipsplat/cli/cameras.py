@@ -127,7 +127,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
 def load_network(weights: str, console: Console) -> ZipSplat | DepthAnything:
     """The network whose weights were named, of either kind."""
     from zipsplat.depth.predictor import DepthAnything
-    from zipsplat.depth.scene import is_depth_anything
+    from zipsplat.depth.unprojection import is_depth_anything
     from zipsplat.predictor import ZipSplat
 
     with console.stage("loading weights"):
@@ -163,9 +163,9 @@ def _write(output: Path, estimate: CameraEstimate) -> list[Path]:
     """Write, and tell what was written."""
     from zipsplat.camera_estimation.write import (
         POINTS,
+        write_cameras_json,
         write_dataset,
         write_transforms,
-        write_viewer_list,
     )
 
     if output.suffix.lower() != ".json" or output.is_dir():
@@ -174,7 +174,7 @@ def _write(output: Path, estimate: CameraEstimate) -> list[Path]:
     if output.name == _TRANSFORMS:
         write_transforms(output, estimate)
         return [output, output.with_name(POINTS)]
-    write_viewer_list(output, estimate.images, estimate.lenses)
+    write_cameras_json(output, estimate.images, estimate.lenses)
     return [output]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zipsplat.cli.arguments import add_overwrite, check_outputs, count, share
 from zipsplat.cli.carried_cameras import cameras_to_carry
 from zipsplat.cli.console import Console, file_data, file_line
-from zipsplat.cli.scene_files import check_scene_file, is_page, write_scene
+from zipsplat.cli.scene_output import check_scene_file, is_page, write_scene
 
 if TYPE_CHECKING:
     from zipsplat.camera_estimation.scene_cameras import SceneCameras
@@ -174,7 +174,7 @@ def _changed(
         scene = changed
         if scene.num_gaussians == 0:
             raise ValueError(f"{name} leaves no Gaussian of {steps[-1].before}; ask for less of it")
-    return replace(scene.arrays(), note=arrays.note), steps
+    return replace(scene.arrays(), note=arrays.note, log=arrays.log), steps
 
 
 def _is_given(options: argparse.Namespace, name: str) -> bool:

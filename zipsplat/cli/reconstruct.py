@@ -30,8 +30,9 @@ from zipsplat.cli.depth_start import (
     load_depth_anything,
     reconstruct_from_depth,
 )
-from zipsplat.cli.posed_pictures import PosedPictures, cameras_or_none, on_device
-from zipsplat.cli.refining import (
+from zipsplat.cli.posed_photos import PosedPictures, cameras_or_none, on_device
+from zipsplat.cli.scene_output import BLACK, check_scene_file, write_scene
+from zipsplat.cli.shared_refinement import (
     DEFAULT_AMOUNT,
     add_refinement,
     amount,
@@ -42,7 +43,6 @@ from zipsplat.cli.refining import (
     run_refinement,
     settings_of,
 )
-from zipsplat.cli.scene_files import BLACK, check_scene_file, write_scene
 
 if TYPE_CHECKING:
     from torch import Tensor

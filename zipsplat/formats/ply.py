@@ -73,16 +73,9 @@ def _fill(table: Array, splats: SplatArrays) -> None:
     table[:, 6:9] = splats.sh_coeffs[:, 0]
     for channel, first in enumerate(range(9, rest, num_rest or 1)):
         table[:, first : first + num_rest] = splats.sh_coeffs[:, 1:, channel]
-    table[:, rest] = _log(opacity / (1 - opacity))
-    table[:, rest + 1 : rest + 4] = _log(np.maximum(splats.scales, np.float32(SCALE_MIN)))
+    table[:, rest] = splats.log(opacity / (1 - opacity))
+    table[:, rest + 1 : rest + 4] = splats.log(np.maximum(splats.scales, np.float32(SCALE_MIN)))
     table[:, rest + 4 : rest + 8] = splats.quats
-
-
-def _log(values: Array) -> Array:
-    """Logarithm with the rounding of PyTorch, so that files equal the released model's own."""
-    import torch  # takes a second, and only writing needs it
-
-    return torch.log(torch.tensor(values)).numpy()
 
 
 def read(file: BinaryIO) -> SplatArrays:

@@ -18,7 +18,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from zipsplat.formats import NOTE_MAX, Array, Format, SplatArrays, SplatTolerance
 from zipsplat.formats._expansion import require_plausible
@@ -106,6 +105,8 @@ def _grid(rows: Bytes) -> Bytes:
 
 
 def _webp(picture: Bytes) -> bytes:
+    from PIL import Image  # slows the start of every command that looks for a format
+
     if picture.shape[2] == 2:
         picture = np.concatenate((picture, np.zeros_like(picture[..., :1])), axis=2)
     file = io.BytesIO()
@@ -187,6 +188,8 @@ class _Bundle:
 
     def picture(self, name: str) -> Bytes:
         """A picture (H, W, 4)."""
+        from PIL import Image
+
         data = _contents(self.archive, name, self.size)
         try:
             with Image.open(io.BytesIO(data), formats=["WEBP", "PNG"]) as opened:

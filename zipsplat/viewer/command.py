@@ -170,7 +170,7 @@ def _loader(arguments: argparse.Namespace) -> Callable[[Viewer, Job], None]:
     from zipsplat.inputs import find_inputs
     from zipsplat.predictor import choose_device
     from zipsplat.scene_files import read_scene
-    from zipsplat.viewer.inputs import (
+    from zipsplat.viewer.photo_source import (
         PhotoSource,
         load_photos,
         load_scene_cameras,
