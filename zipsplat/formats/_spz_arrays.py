@@ -95,6 +95,7 @@ def _signs(axes: str, num_coeffs: int) -> Signs:
     return flip_signs("".join(axis for axis, ours, theirs in pairs if ours != theirs), num_coeffs)
 
 
+@np.errstate(over="ignore")  # colours beyond every byte are clamped
 def _packed_rows(splats: SplatArrays, bits: int, signs: Signs) -> list[Bytes]:
     sh_coeffs = splats.sh_coeffs.reshape(len(splats.means), signs.harmonics.size)
     return [
