@@ -1,4 +1,4 @@
-"""Saving and loading a .ply against building one Python tuple per Gaussian.
+"""Saving and loading a .ply against one Python tuple per Gaussian.
 
     python benchmarks/ply.py [--num 250000]
 
@@ -22,14 +22,14 @@ from zipsplat.formats.ply import property_names
 
 
 def make_scene(num: int) -> Gaussians:
-    """Random numbers in the ranges of a scene."""
+    """Random Gaussians with plausible value ranges."""
     generator = torch.Generator().manual_seed(0)
     packed = torch.rand(num, 23, generator=generator)
     return Gaussians.from_packed(packed)
 
 
 def save_by_tuples(scene: Gaussians, path: Path) -> None:
-    """The straightforward way: a tuple of numbers per Gaussian, packed one after the other."""
+    """The straightforward way: one tuple of numbers per Gaussian, packed one by one."""
     names = property_names(4)
     record = struct.Struct(f"<{len(names)}f")
     header = "\n".join(
@@ -49,7 +49,7 @@ def save_by_tuples(scene: Gaussians, path: Path) -> None:
 
 
 def load_by_tuples(path: Path) -> Gaussians:
-    """The same way back."""
+    """Read the file back one tuple at a time."""
     data = path.read_bytes()
     body = data[data.index(b"end_header\n") + 11 :]
     rows = []

@@ -18,7 +18,6 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from zipsplat.answers import Answer, DownloadError, open_within, request_for
 from zipsplat.file_records import (
     CHUNK_BYTES,
     Record,
@@ -27,6 +26,7 @@ from zipsplat.file_records import (
     verify,
 )
 from zipsplat.files import user_cache
+from zipsplat.http_responses import Answer, DownloadError, open_within, request_for
 
 CACHE_VARIABLE = "ZIPSPLAT_CACHE"
 TIMEOUT_S = 10

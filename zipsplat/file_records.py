@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit, urlunsplit
 
-from zipsplat.answers import DownloadError
 from zipsplat.bounded import read_json
 from zipsplat.files import write_atomically
+from zipsplat.http_responses import DownloadError
 
 CHUNK_BYTES = 1 << 20
 

@@ -11,6 +11,8 @@ import unicodedata
 
 EXPECTED_ERRORS = (ValueError, OSError, RuntimeError, ImportError, MemoryError)
 """What a command answers with one line and a status; anything else is a fault of the program."""
+_LONGEST = 2000
+"""Letters of an error; the middle of a longer one, which quotes a file, is left out."""
 _UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode: control, format, half a character, line ends
 
 
@@ -37,4 +39,7 @@ def error_line(error: BaseException) -> str:
         return printable(f"there is not enough memory{f' ({reason})' if reason else ''}")
     if isinstance(error, OSError) and error.strerror and error.filename:
         return printable(f"{error.filename}: {error.strerror}")
-    return printable(" ".join(str(error).split())) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+    return printable(text)

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
 from tests.zipsplat.depth.test_scene import wall
+
 from tests.zipsplat.refinement.small_scene import disturbed, photos_of, small_scene
 from tests.zipsplat.tiny_network import tiny_network
 from zipsplat import ZipSplat, weights
 from zipsplat.camera_estimation import estimate_cameras, load_cameras
 from zipsplat.camera_estimation.capture import Lens
 from zipsplat.camera_estimation.colmap import straighten
-from zipsplat.camera_estimation.write import write_viewer_list
+from zipsplat.camera_estimation.write import write_cameras_json
 from zipsplat.cli import main
-from zipsplat.depth.scene import points_of
+from zipsplat.depth.unprojection import points_of
 from zipsplat.figures import to_pixels
 from zipsplat.images import load_image
 from zipsplat.inputs import load_masked_views
@@ -50,7 +50,7 @@ def painted(tmp_path: Path) -> Path:
         pixels = pixels.copy()
         pixels[:, 16:] = 255
         Image.fromarray(pixels).save(tmp_path / "painted" / name)
-    write_viewer_list(tmp_path / "cameras.json", posed)
+    write_cameras_json(tmp_path / "cameras.json", posed)
     disturbed(small_scene()).save(tmp_path / "scene.ply")
     return tmp_path
 

@@ -14,18 +14,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from zipsplat.camera_estimation.camera_checks import median_depth
 from zipsplat.camera_estimation.capture import Capture, Lens
-from zipsplat.camera_estimation.doubts import median_depth
 from zipsplat.camera_estimation.focal import Focal, noted_focal
 from zipsplat.camera_estimation.from_depth_anything import cameras_from_depth_anything
 from zipsplat.camera_estimation.from_network import cameras_from_network
-from zipsplat.camera_estimation.straightening import Pixels, fitted, posed_images, shrunk, to_bytes
 from zipsplat.camera_estimation.structure_from_motion import (
     CamerasNotFoundError,
     Search,
     Solution,
     solve,
 )
+from zipsplat.camera_estimation.undistortion import Pixels, fitted, posed_images, shrunk, to_bytes
 from zipsplat.depth.predictor import DepthAnything
 from zipsplat.images import load_image
 from zipsplat.inputs import DEFAULT_VIDEO_FRAMES, find_inputs

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from zipsplat.bounded import read_json
-from zipsplat.camera_estimation import colmap_model, nerfstudio, viewer_list
+from zipsplat.camera_estimation import cameras_json, colmap_model, nerfstudio
 from zipsplat.camera_estimation.capture import (
     Capture,
     Find,
@@ -23,7 +23,7 @@ from zipsplat.camera_estimation.capture import (
 )
 from zipsplat.camera_estimation.estimate import MATCHED_SIDE
 from zipsplat.camera_estimation.point_cloud import read_positions, untracked_points
-from zipsplat.camera_estimation.straightening import (
+from zipsplat.camera_estimation.undistortion import (
     Pixels,
     fitted,
     load_with_lens,
@@ -140,7 +140,7 @@ def _locate(path: Path) -> tuple[str, Path]:
             f"{path}: cameras are read from a folder with a COLMAP model, a transforms.json or a"
             " cameras.json"
         )
-    return (VIEWERS if _is_viewer_list(path) else NERFSTUDIO), path
+    return (VIEWERS if _is_cameras_json(path) else NERFSTUDIO), path
 
 
 def _photo_folders(path: Path, kind: str) -> list[Path]:
@@ -154,10 +154,10 @@ def _read(kind: str, file: Path, find: Find) -> Capture:
         return colmap_model.read(file, find)
     if kind == NERFSTUDIO:
         return nerfstudio.read(file, find)
-    return _from_viewer_list(file, find)
+    return _from_cameras_json(file, find)
 
 
-def _is_viewer_list(path: Path) -> bool:
+def _is_cameras_json(path: Path) -> bool:
     """Whether a JSON file is the list of cameras of 3DGS viewers.
 
     Raises:
@@ -166,14 +166,14 @@ def _is_viewer_list(path: Path) -> bool:
     if path.stat().st_size > _LARGEST_JSON:
         raise ValueError(f"{path}: a file of cameras has at most {_LARGEST_JSON >> 20} MiB")
     try:
-        return viewer_list.is_viewer_list(read_json(path))
+        return cameras_json.is_cameras_json(read_json(path))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 
-def _from_viewer_list(path: Path, find: Find) -> Capture:
+def _from_cameras_json(path: Path, find: Find) -> Capture:
     photos, missing = [], []
-    for name, lens, pose in viewer_list.read(path):
+    for name, lens, pose in cameras_json.read(path):
         file = find(name)
         if file is None:
             missing.append(name)

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from zipsplat.camera_estimation.camera_checks import Evidence, disagreement, doubts
 from zipsplat.camera_estimation.capture import Capture, FloatArray, Photo
 from zipsplat.camera_estimation.colmap import lens_of, require
-from zipsplat.camera_estimation.doubts import Evidence, disagreement, doubts
 from zipsplat.camera_estimation.focal import Focal
 from zipsplat.camera_estimation.support import PairMatches, support
 from zipsplat.images import image_info

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zipsplat.camera_estimation import nerfstudio, viewer_list
+from zipsplat.camera_estimation import cameras_json, nerfstudio
 from zipsplat.camera_estimation.capture import FloatArray, Lens
 from zipsplat.camera_estimation.colmap_model import model_of, write_model
 from zipsplat.camera_estimation.estimate import CameraEstimate
 from zipsplat.camera_estimation.point_cloud import write_point_cloud
-from zipsplat.camera_estimation.straightening import to_bytes
+from zipsplat.camera_estimation.undistortion import to_bytes
 from zipsplat.images import image_info
 from zipsplat.posed_images import PosedImages
 
@@ -64,10 +64,12 @@ def _write_pieces(folder: Path, posed: PosedImages) -> None:
     nerfstudio.write(
         folder / "transforms.json", files, lenses, poses, None if posed.points is None else POINTS
     )
-    viewer_list.write(folder / "cameras.json", names, lenses, poses)
+    cameras_json.write(folder / "cameras.json", names, lenses, poses)
 
 
-def write_viewer_list(path: Path, posed: PosedImages, lenses: Sequence[Lens] | None = None) -> None:
+def write_cameras_json(
+    path: Path, posed: PosedImages, lenses: Sequence[Lens] | None = None
+) -> None:
     """Write cameras as `cameras.json` of 3DGS viewers.
 
     Args:
@@ -76,7 +78,7 @@ def write_viewer_list(path: Path, posed: PosedImages, lenses: Sequence[Lens] | N
         lenses: V of the photos as taken, where the names mean those; else the names mean the
             undistorted images.
     """
-    viewer_list.write(path, posed.names, lenses or pinholes(posed), matrices(posed))
+    cameras_json.write(path, posed.names, lenses or pinholes(posed), matrices(posed))
 
 
 def write_transforms(path: Path, estimate: CameraEstimate) -> None:

@@ -7,16 +7,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zipsplat.cli.arguments import (
-    add_num_frames,
-    add_overwrite,
-    add_pictures,
-    check_outputs,
-    count,
-    positive,
-)
+from zipsplat.cli.arguments import add_num_frames, add_overwrite, add_pictures, check_outputs
 from zipsplat.cli.console import Console, Stages, file_data, file_line
 from zipsplat.command_line import add_dtype
+from zipsplat.option_types import count, positive
 
 if TYPE_CHECKING:
     from zipsplat.camera_estimation import CameraEstimate
@@ -129,7 +123,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
 def load_network(weights: str, dtype: str, console: Console) -> ZipSplat | DepthAnything:
     """The network whose weights were named, of either kind."""
     from zipsplat.depth.predictor import DepthAnything
-    from zipsplat.depth.scene import is_depth_anything
+    from zipsplat.depth.unprojection import is_depth_anything
     from zipsplat.predictor import ZipSplat
 
     with console.stage("loading weights"):
@@ -166,9 +160,9 @@ def _write(output: Path, estimate: CameraEstimate) -> list[Path]:
     """Write, and tell what was written."""
     from zipsplat.camera_estimation.write import (
         POINTS,
+        write_cameras_json,
         write_dataset,
         write_transforms,
-        write_viewer_list,
     )
 
     if output.suffix.lower() != ".json" or output.is_dir():
@@ -177,7 +171,7 @@ def _write(output: Path, estimate: CameraEstimate) -> list[Path]:
     if output.name == _TRANSFORMS:
         write_transforms(output, estimate)
         return [output, output.with_name(POINTS)]
-    write_viewer_list(output, estimate.images, estimate.lenses)
+    write_cameras_json(output, estimate.images, estimate.lenses)
     return [output]
 
 

@@ -30,13 +30,13 @@ class CarriedCameras:
 
     def write(self, similarity: tuple[Pose, float] | None) -> None:
         """Write them, moved as the scene was: a rigid motion and a factor before it."""
-        from zipsplat.camera_estimation import viewer_list
+        from zipsplat.camera_estimation import cameras_json
 
         names, lenses, poses = map(list, zip(*self.views, strict=True))
         if similarity is not None:
             motion, factor = similarity
             poses = [_moved(pose, motion.Rt.numpy(), factor) for pose in poses]
-        viewer_list.write(self.target, names, lenses, poses)
+        cameras_json.write(self.target, names, lenses, poses)
 
 
 def cameras_to_carry(scene: Path, target: Path) -> CarriedCameras | None:
@@ -47,17 +47,17 @@ def cameras_to_carry(scene: Path, target: Path) -> CarriedCameras | None:
     and stay behind.
     """
     from zipsplat.camera_estimation.beside import NAME, own_file
-    from zipsplat.cli.scene_files import is_page
+    from zipsplat.cli.scene_output import is_page
 
     source, beside = own_file(scene), own_file(target)
     if not source.is_file():
         source, beside = scene.with_name(NAME), target.with_name(NAME)
     if not source.is_file() or is_page(target) or source.resolve() == beside.resolve():
         return None
-    from zipsplat.camera_estimation import viewer_list
+    from zipsplat.camera_estimation import cameras_json
 
     try:
-        return CarriedCameras(beside, viewer_list.read(source))
+        return CarriedCameras(beside, cameras_json.read(source))
     except (ValueError, OSError) as error:
         logger.warning("left behind: %s", error)
         return None

@@ -12,10 +12,10 @@ from zipsplat.cli.arguments import (
     add_overwrite,
     add_pictures,
     check_outputs,
-    count,
 )
 from zipsplat.cli.console import Console
 from zipsplat.command_line import add_dtype
+from zipsplat.option_types import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> None:
     """Predict depth."""
-    from zipsplat.depth.files import POINTS_NAME, map_names, write_depth, write_points
+    from zipsplat.depth.export import POINTS_NAME, map_names, write_depth, write_points
     from zipsplat.depth.predictor import DepthAnything
     from zipsplat.weights import licence_note
 
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     note = licence_note(options.weights)
     points = None
     if options.points:
-        from zipsplat.depth.scene import points_of
+        from zipsplat.depth.unprojection import points_of
 
         points = points_of(depth)  # before anything is written: it may be impossible
     with console.stage("writing"):

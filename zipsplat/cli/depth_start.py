@@ -27,7 +27,7 @@ def load_depth_anything(options: argparse.Namespace, console: Console) -> DepthA
         console: for progress.
     """
     from zipsplat.depth.predictor import DepthAnything
-    from zipsplat.depth.scene import is_depth_anything
+    from zipsplat.depth.unprojection import is_depth_anything
 
     if not is_depth_anything(options.weights):
         return None
@@ -47,7 +47,7 @@ def reconstruct_from_depth(
         compression: share of the pixels to unproject, in (0, 1].
         console: for progress.
     """
-    from zipsplat.depth.scene import scene_of
+    from zipsplat.depth.unprojection import scene_of
 
     with console.stage("predicting depth"):
         depth = model(views.images)
@@ -66,7 +66,7 @@ def depth_start(
         (N,) in the frame of the photos, on the CPU; None, after a warning, if the scale cannot be
         found, as where the cameras stand on a line.
     """
-    from zipsplat.depth.scene import scene_of
+    from zipsplat.depth.unprojection import scene_of
     from zipsplat.refinement.problem import gaussian_cap, start_count
     from zipsplat.refinement.views import hold_out
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from zipsplat.cli.arguments import (
     FILM_SUFFIXES,
     add_device,
-    add_masks,
     add_num_frames,
     add_overwrite,
     add_pictures,
@@ -20,10 +19,6 @@ from zipsplat.cli.arguments import (
     check_outputs,
     check_suffix,
     color,
-    count,
-    mask_source,
-    pixel_size,
-    share,
 )
 from zipsplat.cli.console import Console, Stages, file_data, file_line, readable_bytes
 from zipsplat.cli.depth_start import (
@@ -38,8 +33,9 @@ from zipsplat.cli.expectation import (
     expected_line,
     release_config,
 )
-from zipsplat.cli.posed_pictures import PosedPictures, cameras_or_none, on_device
-from zipsplat.cli.refining import (
+from zipsplat.cli.posed_photos import PosedPictures, cameras_or_none, on_device
+from zipsplat.cli.scene_output import BLACK, check_scene_file, write_scene
+from zipsplat.cli.shared_refinement import (
     DEFAULT_AMOUNT,
     add_refinement,
     amount,
@@ -50,8 +46,9 @@ from zipsplat.cli.refining import (
     run_refinement,
     settings_of,
 )
-from zipsplat.cli.scene_files import BLACK, check_scene_file, write_scene
 from zipsplat.command_line import add_dtype
+from zipsplat.mask_options import add_masks, mask_source
+from zipsplat.option_types import count, pixel_size, share
 
 if TYPE_CHECKING:
     from torch import Tensor

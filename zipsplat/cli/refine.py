@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING
 
 from zipsplat.cli.arguments import (
     add_device,
-    add_masks,
     add_num_frames,
     add_overwrite,
     add_scene_outputs,
     check_outputs,
-    mask_source,
 )
 from zipsplat.cli.console import Console, file_data, file_line
-from zipsplat.cli.posed_pictures import (
+from zipsplat.cli.posed_photos import (
     AUTO,
     PosedPictures,
     found_cameras,
     known_cameras,
     on_device,
 )
-from zipsplat.cli.refining import (
+from zipsplat.cli.scene_output import check_scene_file, write_scene
+from zipsplat.cli.shared_refinement import (
     DEFAULT_AMOUNT,
     add_refinement,
     amount,
@@ -34,7 +33,7 @@ from zipsplat.cli.refining import (
     run_refinement,
     settings_of,
 )
-from zipsplat.cli.scene_files import check_scene_file, write_scene
+from zipsplat.mask_options import add_masks, mask_source
 
 if TYPE_CHECKING:
     from zipsplat.gaussians import Gaussians

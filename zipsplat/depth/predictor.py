@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from zipsplat import weights as weights_files
 from zipsplat.camera import Camera
-from zipsplat.depth.preprocess import DepthInputs, DepthPreprocessor
+from zipsplat.depth.network_inputs import DepthInputs, DepthPreprocessor
 from zipsplat.devices import choose_device, choose_dtype
 from zipsplat.float32_products import fastest, width_of
 from zipsplat.model.depth_layout import depth_network_from_tensors

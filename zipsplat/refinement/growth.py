@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zipsplat.refinement.optimizer import SceneOptimizer
 from zipsplat.refinement.parameters import Parameters
+from zipsplat.refinement.scene_optimizer import SceneOptimizer
 from zipsplat.rotations import matrix_from_quat
 
 INTERVAL, FIRST_STEP, LAST_SHARE = 100, 200, 0.75

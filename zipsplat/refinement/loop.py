@@ -11,7 +11,7 @@ from zipsplat.camera import Camera
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.posed_images import PosedImages, SparsePoints
-from zipsplat.refinement.judging import Best, Candidate, Judge, Score
+from zipsplat.refinement.evaluation import Best, Candidate, Judge, Score
 from zipsplat.refinement.problem import Problem, make_problem
 from zipsplat.refinement.schedule import CAMERA_SHARE, Budget, is_judging_due
 from zipsplat.refinement.settings import (

@@ -12,8 +12,8 @@ from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.posed_images import PosedImages
 from zipsplat.pruning import keep_most_important
+from zipsplat.refinement.evaluation import Judge
 from zipsplat.refinement.initialization import initial_gaussians
-from zipsplat.refinement.judging import Judge
 from zipsplat.refinement.plane_sweep import estimate_depth
 from zipsplat.refinement.recipe import Recipe
 from zipsplat.refinement.settings import RefinementSettings

@@ -13,12 +13,12 @@ from torch import Tensor
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.refinement import color, loss
-from zipsplat.refinement.cameras import FOCAL_INTERVAL, CameraOptimizer
+from zipsplat.refinement.camera_optimizer import FOCAL_INTERVAL, CameraOptimizer
+from zipsplat.refinement.evaluation import Candidate, psnr
 from zipsplat.refinement.growth import Pull, grow
-from zipsplat.refinement.judging import Candidate, psnr
-from zipsplat.refinement.optimizer import SceneOptimizer
 from zipsplat.refinement.parameters import Parameters
 from zipsplat.refinement.recipe import Recipe
+from zipsplat.refinement.scene_optimizer import SceneOptimizer
 from zipsplat.refinement.schedule import DEPTH_SHARE, HALF_SIZE_SHARE, is_growth_due
 from zipsplat.refinement.views import View
 from zipsplat.render import Rendered, Renderer, RenderMode, Splats

@@ -14,7 +14,6 @@ from zipsplat.predictor import ZipSplat
 from zipsplat.viewer.appearance import Appearance, kept, painted
 from zipsplat.viewer.browsers import Browsers
 from zipsplat.viewer.camera_panel import CameraPanel
-from zipsplat.viewer.cameras import StartView, first_view, overview, photo_view
 from zipsplat.viewer.clean_up import LastCleaned
 from zipsplat.viewer.cleaning_panel import CleaningPanel
 from zipsplat.viewer.client_view import Shown
@@ -27,6 +26,7 @@ from zipsplat.viewer.server import bound_uploads
 from zipsplat.viewer.sharpen_panel import SharpenPanel
 from zipsplat.viewer.sharpening import SharpeningTools
 from zipsplat.viewer.status_panel import StatusPanel
+from zipsplat.viewer.viewpoints import StartView, first_view, overview, photo_view
 from zipsplat.viewer.worker import Job, StopRequested, Worker
 
 if TYPE_CHECKING:

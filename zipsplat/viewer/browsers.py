@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from zipsplat.viewer.cameras import VIEW_FOV_DEG, StartView
 from zipsplat.viewer.client_view import ClientView, Shown
 from zipsplat.viewer.flights import flight, fly, place
 from zipsplat.viewer.frustums import Clicked
 from zipsplat.viewer.reconstruction import Reconstruction
+from zipsplat.viewer.viewpoints import VIEW_FOV_DEG, StartView
 from zipsplat.viewer.worker import Job, Worker
 
 if TYPE_CHECKING:

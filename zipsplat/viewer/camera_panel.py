@@ -13,9 +13,9 @@ import torch
 from zipsplat.framing import scene_body
 from zipsplat.pose import Pose
 from zipsplat.trajectories import CameraPath, load_camera_path, save_camera_path
-from zipsplat.viewer.cameras import VIEW_FOV_DEG
-from zipsplat.viewer.filming import MOVES, SIZES, Film, film
 from zipsplat.viewer.host import Host
+from zipsplat.viewer.video_export import MOVES, SIZES, Film, film
+from zipsplat.viewer.viewpoints import VIEW_FOV_DEG
 from zipsplat.viewer.worker import Job
 
 MAX_PATH_BYTES = 10_000_000

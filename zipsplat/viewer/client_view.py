@@ -18,8 +18,8 @@ import torch
 from zipsplat.figures import to_pixels
 from zipsplat.gaussians import Gaussians
 from zipsplat.viewer.appearance import Appearance, SplatBuffers, colors_from, splat_buffers
-from zipsplat.viewer.cameras import BrowserCamera
 from zipsplat.viewer.frustums import Clicked, Frustums
+from zipsplat.viewer.viewpoints import BrowserCamera
 
 if TYPE_CHECKING:
     import viser

@@ -11,7 +11,7 @@ import torch
 from zipsplat.pose import Pose
 from zipsplat.rotations import look_at
 from zipsplat.trajectories import interpolate_poses
-from zipsplat.viewer.cameras import BrowserCamera, StartView, triple
+from zipsplat.viewer.viewpoints import BrowserCamera, StartView, triple
 
 if TYPE_CHECKING:
     import viser

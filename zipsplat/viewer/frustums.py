@@ -13,8 +13,8 @@ from torch import Tensor
 from zipsplat.figures import to_pixels
 from zipsplat.framing import scene_body
 from zipsplat.pose import Pose
-from zipsplat.viewer.cameras import VIEW_FOV_DEG
 from zipsplat.viewer.reconstruction import Photos, Reconstruction
+from zipsplat.viewer.viewpoints import VIEW_FOV_DEG
 
 if TYPE_CHECKING:
     import viser

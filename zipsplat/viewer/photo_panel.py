@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zipsplat.figures import contact_sheet, to_pixels
 from zipsplat.viewer.host import Host
-from zipsplat.viewer.inputs import MAX_SIDE
+from zipsplat.viewer.photo_source import MAX_SIDE
 from zipsplat.viewer.reconstruction import Photos, Reconstruction
 from zipsplat.viewer.uploads import Upload, load_upload
 from zipsplat.viewer.worker import Job

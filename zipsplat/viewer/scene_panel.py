@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from zipsplat.viewer.cameras import UP_AXES
 from zipsplat.viewer.host import Host
 from zipsplat.viewer.reconstruction import Reconstruction
+from zipsplat.viewer.viewpoints import UP_AXES
 
 _MIN_COMPRESSION, _STEP = 0.05, 0.05
 

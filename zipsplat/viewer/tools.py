@@ -15,7 +15,7 @@ from zipsplat.posed_images import PosedImages, SparsePoints
 from zipsplat.predictor import ZipSplat
 from zipsplat.refinement import OnStep, RefinedScene, RefinementSettings, refine
 from zipsplat.refinement.informed_start import informed_start
-from zipsplat.viewer.inputs import MAX_SIDE
+from zipsplat.viewer.photo_source import MAX_SIDE
 from zipsplat.viewer.reconstruction import Photos
 from zipsplat.viewer.sharpening import FoundCameras, SharpeningTools
 

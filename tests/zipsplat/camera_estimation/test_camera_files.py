@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from zipsplat.camera import Camera
-from zipsplat.camera_estimation import CameraEstimate, load_cameras, nerfstudio, viewer_list
+from zipsplat.camera_estimation import CameraEstimate, cameras_json, load_cameras, nerfstudio
 from zipsplat.camera_estimation.capture import Lens, rigid
 from zipsplat.camera_estimation.colmap_model import model_of, read_model, write_model
 from zipsplat.camera_estimation.load import read_capture
@@ -23,13 +23,13 @@ from zipsplat.camera_estimation.point_cloud import (
     write_point_cloud,
 )
 from zipsplat.camera_estimation.scene_cameras import read_scene_cameras
-from zipsplat.camera_estimation.straightening import to_image
+from zipsplat.camera_estimation.undistortion import to_image
 from zipsplat.camera_estimation.write import (
     matrices,
     pinholes,
+    write_cameras_json,
     write_dataset,
     write_transforms,
-    write_viewer_list,
 )
 from zipsplat.cli import main
 from zipsplat.gaussians import Gaussians
@@ -179,7 +179,7 @@ def test_axes_of_transforms_are_those_of_opengl(posed: PosedImages, tmp_path: Pa
 
 
 def test_photos_are_found_by_name_wherever_they_are(posed: PosedImages, tmp_path: Path) -> None:
-    write_viewer_list(tmp_path / "cameras.json", posed)
+    write_cameras_json(tmp_path / "cameras.json", posed)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for name, image in zip(posed.names[:2], posed.images, strict=False):
@@ -273,7 +273,7 @@ def test_a_failed_dataset_leaves_what_was(
     def fail(*_: object) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("zipsplat.camera_estimation.write.viewer_list.write", fail)
+    monkeypatch.setattr("zipsplat.camera_estimation.write.cameras_json.write", fail)
     with pytest.raises(OSError, match="the disk is full"):
         write_dataset(out, posed.select([0]))
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
@@ -424,7 +424,7 @@ def test_geo_referenced_cameras_keep_their_distances(
     write_model(tmp_path / "sparse" / "0", replace(model, points=points))
     files = [f"images/{name}" for name in names]
     nerfstudio.write(tmp_path / "transforms.json", files, lenses, poses, None)
-    viewer_list.write(tmp_path / "cameras.json", *far)
+    cameras_json.write(tmp_path / "cameras.json", *far)
     (tmp_path / "points.ply").unlink()
     read = load_cameras(tmp_path / what, tmp_path / "images" if what == "sparse/0" else None)
     assert "became the origin" in caplog.text
@@ -444,7 +444,7 @@ def test_cameras_beside_a_scene_stay_where_its_file_says(
     poses = matrices(posed)
     for pose in poses:
         pose[:3, 3] += utm.numpy()
-    viewer_list.write(tmp_path / "cameras.json", posed.names, pinholes(posed), poses)
+    cameras_json.write(tmp_path / "cameras.json", posed.names, pinholes(posed), poses)
     found = read_scene_cameras(tmp_path / "cameras.json")
     expected = (posed.poses.t.double() + utm).float()
     torch.testing.assert_close(found.poses.t, expected, atol=0.5, rtol=0)
@@ -456,7 +456,7 @@ def test_frames_are_read_again_from_their_video(tmp_path: Path) -> None:
     write_video(video, (np.full((48, 64, 3), level, np.uint8) for level in levels))
     lens, poses = Lens("PINHOLE", 64, 48, (60.0, 60.0, 32.0, 24.0)), [np.eye(4), np.eye(4)]
     path = tmp_path / "clip.cameras.json"
-    viewer_list.write(path, ["frame_000003.png", "frame_000009.png"], [lens, lens], poses)
+    cameras_json.write(path, ["frame_000003.png", "frame_000009.png"], [lens, lens], poses)
     read = load_cameras(path, video, max_side=32)
     assert read.names == ("frame_000003.png", "frame_000009.png")
     assert read.cameras.packed()[0].tolist() == [32, 24, 30, 30, 16, 12]
@@ -465,9 +465,9 @@ def test_frames_are_read_again_from_their_video(tmp_path: Path) -> None:
         assert float(image.mean()) * 255 == pytest.approx(level, abs=6)
     with pytest.raises(ValueError, match=r"clip\.mp4: masks are for photos"):
         load_cameras(path, video, masks=MaskSource(tmp_path))
-    viewer_list.write(path, ["frame_000012.png"], [lens], poses[:1])
+    cameras_json.write(path, ["frame_000012.png"], [lens], poses[:1])
     with pytest.raises(ValueError, match=r"clip\.mp4 has no frame_000012\.png.*another video"):
         load_cameras(path, video)
-    viewer_list.write(path, ["house.png"], [lens], poses[:1])
+    cameras_json.write(path, ["house.png"], [lens], poses[:1])
     with pytest.raises(ValueError, match="none of its 1 pictures exist"):
         load_cameras(path, video)

@@ -19,10 +19,10 @@ from zipsplat.camera_estimation import (
     estimate_cameras,
     load_cameras,
 )
+from zipsplat.camera_estimation.camera_checks import Evidence, disagreement, doubts, median_depth
 from zipsplat.camera_estimation.capture import Capture, Lens, Photo
-from zipsplat.camera_estimation.doubts import Evidence, disagreement, doubts, median_depth
 from zipsplat.camera_estimation.estimate import normalized
-from zipsplat.camera_estimation.write import write_viewer_list
+from zipsplat.camera_estimation.write import write_cameras_json
 from zipsplat.cli import main
 from zipsplat.images import load_image
 from zipsplat.pose import Pose
@@ -373,7 +373,7 @@ def test_the_folder_of_the_photos_is_not_written_to(
 def test_written_cameras_fit_the_photos_as_taken(office: CameraEstimate, tmp_path: Path) -> None:
     assert office.lenses[0].is_distorted
     path = tmp_path / "scene.cameras.json"
-    write_viewer_list(path, office.images, office.lenses)
+    write_cameras_json(path, office.images, office.lenses)
     again = load_cameras(path, [str(path) for path in OFFICE])
     for image, known in zip(again.images, office.images.images, strict=True):
         assert torch.equal(image, known)

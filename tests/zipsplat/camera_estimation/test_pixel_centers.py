@@ -10,7 +10,7 @@ from torch import Tensor
 from zipsplat.camera import Camera
 from zipsplat.camera_estimation.capture import Lens
 from zipsplat.camera_estimation.colmap import straighten, straighten_points
-from zipsplat.camera_estimation.straightening import shrunk, to_bytes, to_image
+from zipsplat.camera_estimation.undistortion import shrunk, to_bytes, to_image
 from zipsplat.pose import Pose
 from zipsplat.posed_images import PosedImages
 from zipsplat.refinement.views import views_of

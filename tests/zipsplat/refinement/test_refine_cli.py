@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.zipsplat.refinement.small_scene import disturbed, photos_of, small_scene
 from zipsplat import Gaussians, weights
-from zipsplat.camera_estimation.write import write_viewer_list
+from zipsplat.camera_estimation.write import write_cameras_json
 from zipsplat.cli import main
 from zipsplat.figures import to_pixels
 from zipsplat.model.untrained import untrained_network
@@ -27,7 +27,7 @@ def photos(tmp_path):
     posed = photos_of(small_scene(), 9)
     for name, image in zip(posed.names, posed.images, strict=True):
         Image.fromarray(to_pixels(image)).save(folder / name)
-    write_viewer_list(tmp_path / "cameras.json", posed)
+    write_cameras_json(tmp_path / "cameras.json", posed)
     return folder
 
 
@@ -171,16 +171,16 @@ def test_without_pycolmap_it_says_so(photos, network, tmp_path, monkeypatch, cap
 
 
 def test_ctrl_c_keeps_the_best_so_far(scene, photos, cameras, tmp_path, capsys, monkeypatch):
-    from zipsplat.cli import refining
+    from zipsplat.cli import shared_refinement
 
-    status = refining._status
+    status = shared_refinement._status
 
     def press(progress):
         if progress.step == 30:
             os.kill(os.getpid(), signal.SIGINT)
         return status(progress)
 
-    monkeypatch.setattr(refining, "_status", press)
+    monkeypatch.setattr(shared_refinement, "_status", press)
     before = signal.getsignal(signal.SIGINT)
     out = tmp_path / "kept.ply"
     told = ("--cameras", cameras, "-o", out, "--time", "5000steps", "--json")
@@ -231,6 +231,6 @@ def test_amounts_that_are_none(text, photos, tmp_path, capsys):
     [("30", 30.0, None), ("2.5s", 2.5, None), ("1500steps", None, 1500), ("1step", None, 1)],
 )
 def test_amounts(text, seconds, steps):
-    from zipsplat.cli.refining import amount
+    from zipsplat.cli.shared_refinement import amount
 
     assert (amount(text).seconds, amount(text).steps) == (seconds, steps)

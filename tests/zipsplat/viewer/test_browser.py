@@ -173,7 +173,7 @@ def test_a_saved_scene_upright_unmirrored_and_in_its_colours(viewer: Any, page: 
 
 
 def first_place() -> Any:
-    from zipsplat.viewer.cameras import StartView
+    from zipsplat.viewer.viewpoints import StartView
 
     return StartView((0.0, 0.0, 0.0), (0.0, 0.0, 2.0))
 

@@ -19,10 +19,10 @@ from tests.zipsplat.viewer.conftest import green
 from zipsplat.camera import Camera
 from zipsplat.pose import Pose
 from zipsplat.trajectories import CameraPath, save_camera_path
-from zipsplat.viewer.cameras import BrowserCamera, StartView, photo_view
 from zipsplat.viewer.flights import flight
-from zipsplat.viewer.inputs import PhotoSource, load_photos, load_scene_cameras
+from zipsplat.viewer.photo_source import PhotoSource, load_photos, load_scene_cameras
 from zipsplat.viewer.reconstruction import Photos, Reconstruction
+from zipsplat.viewer.viewpoints import BrowserCamera, StartView, photo_view
 
 Until = Callable[..., None]
 NAMES = ("a.jpg", "b.jpg", "c.jpg")

@@ -13,7 +13,7 @@ from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.predictor import ZipSplat
 from zipsplat.trajectories import CameraPath, save_camera_path
-from zipsplat.viewer.inputs import PhotoSource, load_photos, names_scene_file
+from zipsplat.viewer.photo_source import PhotoSource, load_photos, names_scene_file
 from zipsplat.viewer.reconstruction import Photos, Reconstruction, recompress, reconstruct
 
 PEOPLE = Path(__file__).parents[2] / "files_of_people"
