@@ -30,7 +30,7 @@ shapes = [(num, 3), (num, 3), (num, 4), (num,), (num, 1, 3)]
 means, scales, quats, opacities, colors = (random.random(s, np.float32) + 0.01 for s in shapes)
 write_scene(sys.argv[1], SplatArrays(means, scales / 50, quats, opacities / 2, colors))
 """
-GSPLY = "import gsply, sys; gsply.plyread(sys.argv[1]).save(sys.argv[2])"
+GSPLY = "import gsply, sys; gsply.write_spz(sys.argv[2], gsply.plyread(sys.argv[1]))"
 
 
 def main() -> None:
