@@ -1,4 +1,4 @@
-"""From pictures to a scene file.
+"""From images to a scene file.
 
     python examples/01_reconstruct.py [PICTURES …] [--weights zipsplat] [-o scene.ply]
 
@@ -17,14 +17,14 @@ ROOT = Path(__file__).parents[1]
 def main() -> None:
     """Reconstruct."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", nargs="*", type=Path)
+    parser.add_argument("images", nargs="*", type=Path)
     parser.add_argument("--weights", default="zipsplat-tiny")
     parser.add_argument("-o", "--output", type=Path, default="outputs/examples/scene.ply")
     options = parser.parse_args()
 
     model = ZipSplat(options.weights)
 
-    # Pictures of any size; they are cropped to squares and resized inside.
+    # Images of any size; they are cropped to squares and resized inside.
     paths = options.pictures or sorted((ROOT / "assets/examples/office").glob("*.png"))
     images = [load_image(path) for path in paths]
 

@@ -1,6 +1,6 @@
 """Fit a small scene to photos with known cameras by gradient descent: 03_fit_to_photos.py [steps].
 
-The photos are pictures of a scene made here; put your own in their place. No CUDA is needed.
+The photos are images of a scene made here; put your own in their place. No CUDA is needed.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """A few photos or a video to a scene of 3D Gaussians, refined or in one forward pass.
 
-The names below are the public interface; films and contact sheets are in `zipsplat.viz`.
+The names below are the public interface; videos and contact sheets are in `zipsplat.viz`.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def _costs(g: Gaussians, others: Tensor) -> Tensor:
     """What merging each Gaussian with each of its neighbours (N, K) costs.
 
     How far apart they are in units of their sizes, and how different in colour and size, times the
-    smaller coverage of the two, which is about what of the picture changes.
+    smaller coverage of the two, which is about what of the image changes.
     """
     size = g.scales.norm(dim=-1)
     coverage = _coverage(g)

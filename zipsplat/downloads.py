@@ -26,7 +26,7 @@ from zipsplat.file_records import (
     verify,
 )
 from zipsplat.files import user_cache
-from zipsplat.http_responses import Answer, DownloadError, open_within, request_for
+from zipsplat.http_responses import DownloadError, Response, open_within, request_for
 
 CACHE_VARIABLE = "ZIPSPLAT_CACHE"
 TIMEOUT_S = 10
@@ -188,7 +188,7 @@ def _transfer(source: Source, part: Path) -> str | None:
         _forget(part)  # the part is as long as the file or longer: begin again
         return _transfer(source, part)
     with response:
-        answer = Answer.of(response, source.address)
+        answer = Response.of(response, source.address)
         if answer.begin is not None and not (have and known_etag):
             raise DownloadError(f"{source.address} answered with a part of the file, unasked")
         if answer.begin is None:

@@ -258,7 +258,7 @@ class Gaussians(TensorStruct):
         renderer: str = "auto",
         **settings: Any,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Draw the scene; differentiable in the Gaussians, the poses and the backgrounds.
+        """Render the scene; differentiable in the Gaussians, the poses and the backgrounds.
 
         Args:
             cameras: () or (V,) for one scene, (B, V) for a batch; one size for all.
@@ -270,7 +270,7 @@ class Gaussians(TensorStruct):
             settings: further fields of `RenderSettings`.
 
         Returns:
-            pictures (V, C, H, W) or (B, V, C, H, W), depth in the last channel, not clamped from
+            images (V, C, H, W) or (B, V, C, H, W), depth in the last channel, not clamped from
             above; and a dictionary with "alphas" (V, 1, H, W) or (B, V, 1, H, W) and, if `masks` is
             set, "contributed" and "centred" (V, N) or (B, V, N).
 
@@ -287,16 +287,18 @@ class Gaussians(TensorStruct):
             backgrounds = backgrounds.to(self.means).expand(*cameras.shape, 3)
         settings = {"antialiased": self.antialiased, **settings}
         chosen = RenderSettings(mode=RenderMode(mode), sh_degree=sh_degree, **settings)
-        draw = choose(renderer, self.device).render
+        render_views = choose(renderer, self.device).render
         if self.ndim == 1:
-            return _result(draw(self.splats(), _viewpoints(cameras, poses, backgrounds), chosen))
-        drawn = []
+            return _result(
+                render_views(self.splats(), _viewpoints(cameras, poses, backgrounds), chosen)
+            )
+        rendered = []
         for i in range(len(self)):
             background = None if backgrounds is None else backgrounds[i]
             viewpoints = _viewpoints(cameras[i], poses[i], background)
-            drawn.append(_result(draw(self[i].splats(), viewpoints, chosen)))
-        info = {key: torch.stack([one[1][key] for one in drawn]) for key in drawn[0][1]}
-        return torch.stack([one[0] for one in drawn]), info
+            rendered.append(_result(render_views(self[i].splats(), viewpoints, chosen)))
+        info = {key: torch.stack([one[1][key] for one in rendered]) for key in rendered[0][1]}
+        return torch.stack([one[0] for one in rendered]), info
 
     def save(self, path: Path, format: str | None = None, *, note: str = "") -> None:
         """Write one scene to a file; the folder is made, an old file is replaced at once.
@@ -319,7 +321,7 @@ class Gaussians(TensorStruct):
     def load(cls, path: Path, format: str | None = None) -> Gaussians:
         """Read one scene from a file of any format that is known; its content tells which.
 
-        Gaussians that cannot be drawn are left out. That, and whatever else could not be read as
+        Gaussians that cannot be rendered are left out. That, and whatever else could not be read as
         it was meant, is logged as a warning.
 
         Raises:
@@ -390,14 +392,18 @@ def _viewpoints(cameras: Camera, poses: Pose, backgrounds: Tensor | None) -> Vie
         raise ValueError(f"all cameras must have one size, got {sizes.tolist()}")
     width, height = sizes[0].tolist()
     if min(width, height) < 1:
-        raise ValueError(f"pictures must have at least one pixel, got {width}×{height}")
+        raise ValueError(f"images must have at least one pixel, got {width}×{height}")
     return Viewpoints(poses.Rt, cameras.K, width, height, backgrounds)
 
 
-def _result(drawn: Rendered) -> tuple[Tensor, dict[str, Tensor]]:
+def _result(rendered: Rendered) -> tuple[Tensor, dict[str, Tensor]]:
     """Colour and depth in one tensor, and the rest."""
-    parts = [part for part in (drawn.color, drawn.depth) if part is not None]
-    info = {"alphas": drawn.alpha, "contributed": drawn.contributed, "centred": drawn.centred}
+    parts = [part for part in (rendered.color, rendered.depth) if part is not None]
+    info = {
+        "alphas": rendered.alpha,
+        "contributed": rendered.contributed,
+        "centred": rendered.centred,
+    }
     present = {key: value for key, value in info.items() if value is not None}
     return torch.cat(parts, dim=1), present
 

@@ -24,7 +24,7 @@ class DownloadError(OSError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """The head of an answer.
 
     Args:
@@ -45,7 +45,7 @@ class Answer:
         return (self.begin, self.etag) == (have, etag) and (not known or known == total)
 
     @classmethod
-    def of(cls, response: HTTPResponse, address: str) -> Answer:
+    def of(cls, response: HTTPResponse, address: str) -> Response:
         """Read the head.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What a user points at - pictures, a folder, a pattern, a video - as a list of views."""
+"""What a user points at - images, a folder, a pattern, a video - as a list of views."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zipsplat.images import Background, image_info, load_animation, load_image
 from zipsplat.masks import MaskSource, check_has_photos, load_masks
-from zipsplat.media_kinds import PICTURE, VIDEO, kind_by_suffix, kind_of
+from zipsplat.media_kinds import IMAGE, VIDEO, kind_by_suffix, kind_of
 from zipsplat.video import SKIP_BAD, Report, frame_indices, load_video
 
 logger = logging.getLogger(__name__)
@@ -28,9 +28,9 @@ Source = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 @dataclass(frozen=True)
 class InputFiles:
-    """Either pictures in their order, or one video, which may be an animated picture."""
+    """Either images in their order, or one video, which may be an animation."""
 
-    pictures: tuple[Path, ...] = ()
+    images: tuple[Path, ...] = ()
     video: Path | None = None
 
 
@@ -49,28 +49,28 @@ def find_inputs(source: Source) -> InputFiles:
     """Find the files that a source means, looking at no more of them than their kind needs.
 
     Args:
-        source: a picture, a video, a folder, a pattern such as `photos/*.jpg`, or a list of
+        source: an image, a video, a folder, a pattern such as `photos/*.jpg`, or a list of
             these. Folders and patterns are sorted as people count (img2 before img10) and only
-            give files with the suffix of a picture, or without any; a folder without pictures may
+            give files with the suffix of an image, or without any; a folder without images may
             hold one video. The part of a pattern that exists is taken as it is, brackets and all.
-            A list keeps its order. A single animated picture is a video.
+            A list keeps its order. A single animated image is a video.
 
     Raises:
         FileNotFoundError: a file, or any match of a pattern, does not exist.
-        ValueError: there is nothing to use, several videos, or pictures mixed with a video.
+        ValueError: there is nothing to use, several videos, or images mixed with a video.
     """
     entries = [source] if isinstance(source, (str, PathLike)) else list(source)
     if not entries:
-        raise ValueError("there is no input; give pictures, a folder, a pattern or a video")
+        raise ValueError("there is no input; give images, a folder, a pattern or a video")
     found = [path for entry in entries for path in _expand(entry)]
     videos = [path for path in found if kind_of(path) == VIDEO]
     if not videos:
         is_video = len(found) == 1 and _is_animated(found[0])
-        return InputFiles(video=found[0]) if is_video else InputFiles(pictures=tuple(found))
+        return InputFiles(video=found[0]) if is_video else InputFiles(images=tuple(found))
     if len(found) > 1:
         raise ValueError(
-            "give either pictures or one video, got "
-            f"{len(found) - len(videos)} pictures and {len(videos)} videos: {videos[0]}, …"
+            "give either images or one video, got "
+            f"{len(found) - len(videos)} images and {len(videos)} videos: {videos[0]}, …"
         )
     return InputFiles(video=videos[0])
 
@@ -125,19 +125,19 @@ def load_views(
 
     Args:
         source: as in `find_inputs`.
-        num_frames: how many frames of a video (24 if not given) or pictures (all if not given) to
+        num_frames: how many frames of a video (24 if not given) or images (all if not given) to
             use, evenly spaced from the first to the last.
-        stride: if given, every `stride`-th frame or picture instead.
-        max_side: pictures are scaled down so that their longer side has at most this many pixels.
+        stride: if given, every `stride`-th frame or image instead.
+        max_side: images are scaled down so that their longer side has at most this many pixels.
         min_side: if given, `max_side` leaves at least so much of the shorter side; see
             `load_image`.
         background: what shows through transparency.
-        skip_bad: leave out unreadable pictures and damaged frames with a warning.
+        skip_bad: leave out unreadable images and damaged frames with a warning.
         report: is told (done, total) from time to time.
-        used: the files of pictures that were not left out are appended to it.
+        used: the files of images that were not left out are appended to it.
 
     Returns:
-        Pictures (3, H, W), float32 RGB in [0, 1]; sizes may differ.
+        Images (3, H, W), float32 RGB in [0, 1]; sizes may differ.
 
     Raises:
         FileNotFoundError: a file does not exist.
@@ -148,9 +148,9 @@ def load_views(
     if files.video is not None:
         num_frames = DEFAULT_VIDEO_FRAMES if num_frames is None else num_frames
         return _load_video(files.video, num_frames, stride, reading)
-    count = len(files.pictures)
+    count = len(files.images)
     indices = frame_indices(count, count if num_frames is None else num_frames, stride)
-    return _load_pictures([files.pictures[index] for index in indices], reading, used)
+    return _load_image_files([files.images[index] for index in indices], reading, used)
 
 
 def natural_key(path: str | Path) -> tuple[list[tuple[bool, int, str]], str]:
@@ -163,7 +163,7 @@ def natural_key(path: str | Path) -> tuple[list[tuple[bool, int, str]], str]:
 def _expand(entry: str | PathLike[str]) -> list[Path]:
     """The files that one entry means."""
     if not str(entry).strip():
-        raise ValueError("an input is empty; give pictures, a folder, a pattern or a video")
+        raise ValueError("an input is empty; give images, a folder, a pattern or a video")
     path = Path(entry).expanduser()
     if path.is_dir():
         return _usable(path.iterdir(), f"{path}: this folder")
@@ -180,29 +180,29 @@ def _expand(entry: str | PathLike[str]) -> list[Path]:
 
 
 def _usable(paths: Iterable[Path], place: str) -> list[Path]:
-    """Pictures if there are any, else the video; sorted, without hidden files."""
+    """Images if there are any, else the video; sorted, without hidden files."""
     files = [path for path in paths if path.is_file() and not path.name.startswith(".")]
     files.sort(key=natural_key)
-    # Files with other names may be what a camera puts beside its pictures, as raw ones.
+    # Files with other names may be what a camera puts beside its images, as raw ones.
     known = [path for path in files if kind_by_suffix(path) or not path.suffix]
     kinds = {path: kind_of(path) for path in known}
-    pictures = [path for path in known if kinds[path] == PICTURE]
+    images = [path for path in known if kinds[path] == IMAGE]
     videos = [path for path in known if kinds[path] == VIDEO]
-    if not pictures and not videos:
-        raise ValueError(f"{place} holds no pictures and no video")
-    return pictures or videos
+    if not images and not videos:
+        raise ValueError(f"{place} holds no images and no video")
+    return images or videos
 
 
 def _is_animated(path: Path) -> bool:
     try:
-        return kind_of(path) == PICTURE and image_info(path).num_frames > 1
+        return kind_of(path) == IMAGE and image_info(path).num_frames > 1
     except ValueError:  # unreadable; said when it is loaded
         return False
 
 
 def _load_video(path: Path, num_frames: int, stride: int | None, reading: _Reading) -> list[Tensor]:
-    """Load frames of a video or of an animated picture."""
-    if kind_of(path) == PICTURE:
+    """Load frames of a video or of an animation."""
+    if kind_of(path) == IMAGE:
         info = image_info(path)
         _check_size(path, info.height, info.width)
         return load_animation(
@@ -226,14 +226,14 @@ def _load_video(path: Path, num_frames: int, stride: int | None, reading: _Readi
     return views
 
 
-def _load_pictures(
+def _load_image_files(
     paths: Sequence[Path], reading: _Reading, used: list[Path] | None
 ) -> list[Tensor]:
-    """Load pictures one after the other; those that could be loaded go to `used`."""
+    """Load images one after the other; those that could be loaded go to `used`."""
     views: list[Tensor] = []
     for done, path in enumerate(paths, start=1):
         try:
-            views.append(_load_picture(path, reading))
+            views.append(_load_image_file(path, reading))
             if used is not None:
                 used.append(path)
         except ValueError as error:
@@ -243,16 +243,16 @@ def _load_pictures(
         if reading.report is not None:
             reading.report(done, len(paths))
     if not views:
-        raise ValueError(f"none of {len(paths)} pictures could be used, such as {paths[0]}")
+        raise ValueError(f"none of {len(paths)} images could be used, such as {paths[0]}")
     return views
 
 
-def _with_hint(error: ValueError, num_pictures: int) -> ValueError:
-    """The error with what helps if there are other pictures."""
-    return ValueError(f"{error}; {SKIP_BAD} leaves it out") if num_pictures > 1 else error
+def _with_hint(error: ValueError, num_images: int) -> ValueError:
+    """The error with what helps if there are other images."""
+    return ValueError(f"{error}; {SKIP_BAD} leaves it out") if num_images > 1 else error
 
 
-def _load_picture(path: Path, reading: _Reading) -> Tensor:
+def _load_image_file(path: Path, reading: _Reading) -> Tensor:
     info = image_info(path)
     _check_size(path, info.height, info.width)
     return load_image(

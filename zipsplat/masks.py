@@ -110,7 +110,7 @@ def check_has_photos(video: Path | None) -> None:
     """
     if video is not None:
         raise ValueError(
-            f"{video}: masks are for photos, not for a video; write its frames as pictures first,"
+            f"{video}: masks are for photos, not for a video; write its frames as images first,"
             f" as `ffmpeg -i {video.name} frames/%06d.png` does, and give that folder"
         )
 

@@ -25,7 +25,7 @@ __all__ = ["ZipSplat", "choose_device", "choose_dtype"]
 
 
 class ZipSplat(nn.Module):
-    """From a few pictures to a 3D Gaussian scene, in one forward pass.
+    """From a few images to a 3D Gaussian scene, in one forward pass.
 
     The scene is in the camera frame of the first view: x right, y down, z forward. Its scale is
     arbitrary; the network was trained on scenes scaled so that the median distance from the first
@@ -38,13 +38,13 @@ class ZipSplat(nn.Module):
         device: where to compute: "auto" takes CUDA, else MPS (untested), else the CPU.
         dtype: "float32" (exact), "bfloat16" (half the memory, and faster on recent GPUs), or
             "auto": bfloat16 on CUDA devices that have it, else float32.
-        image_size: pictures are cropped and resampled to this: a side in pixels, or (height,
+        image_size: images are cropped and resampled to this: a side in pixels, or (height,
             width); multiples of 14. None is the size that the weights were trained at: 252 for
-            "zipsplat"; for "zipsplat-504" a long side of 504 in the shape of the first picture.
+            "zipsplat"; for "zipsplat-504" a long side of 504 in the shape of the first image.
 
     Attributes:
         model: the network.
-        preprocessor: brings pictures to the network's input size.
+        preprocessor: brings images to the network's input size.
     """
 
     model: ZipSplatNetwork
@@ -118,7 +118,7 @@ class ZipSplat(nn.Module):
 
         Args:
             images: list of (3, H, W) of any sizes, (V, 3, H, W), or (B, V, 3, H, W); RGB in [0, 1].
-            cameras: of the pictures as given, used with `use_priors`: (V,), a list of V, or (B, V).
+            cameras: of the images as given, used with `use_priors`: (V,), a list of V, or (B, V).
             poses: camera-to-world in any common frame; shapes as for `cameras`.
             use_priors: give cameras and poses to the network; both are needed.
             compression: share of the tokens to keep, in (0, 1]; the number of Gaussians follows.
@@ -134,7 +134,7 @@ class ZipSplat(nn.Module):
             (B, N) Gaussians, B = 1 unless a batch was given.
 
         Raises:
-            TypeError: if the pictures are no floating-point tensors.
+            TypeError: if the images are no floating-point tensors.
             ValueError: if something does not fit; the message says what was wanted.
         """
         check_compression(compression)
@@ -185,7 +185,7 @@ class ZipSplat(nn.Module):
 
     @torch.no_grad()
     def decode(self, features: Features, compression: float = 1.0) -> Gaussians:
-        """Gaussians (B, N) of encoded pictures.
+        """Gaussians (B, N) of encoded images.
 
         Args:
             features: from `encode`.
@@ -195,7 +195,7 @@ class ZipSplat(nn.Module):
 
     @torch.no_grad()
     def cameras(self, features: Features) -> tuple[Camera, Pose]:
-        """Cameras of encoded pictures, if the weights hold a camera decoder.
+        """Cameras of encoded images, if the weights hold a camera decoder.
 
         Args:
             features: from `encode`.
@@ -217,7 +217,7 @@ def _check_masks(masks: Sequence[Tensor], scenes: list[list[Tensor]]) -> None:
     wanted = [tuple(image.shape[1:]) for image in scenes[0]]
     given = [tuple(mask.shape) for mask in masks]
     if given != wanted:
-        raise ValueError(f"masks must have the sizes of the pictures, {wanted}, got {given}")
+        raise ValueError(f"masks must have the sizes of the images, {wanted}, got {given}")
 
 
 def _prior_problem(has_cameras: bool, has_poses: bool, use_priors: bool) -> str:

@@ -70,7 +70,7 @@ class Preprocessor:
         if not self.keeps_shape:
             return self
         longest = InputSize(max(self.height, self.width), keeps_shape=True)
-        size = longest.of_picture(image.shape[-2], image.shape[-1], self.multiple)
+        size = longest.for_image(image.shape[-2], image.shape[-1], self.multiple)
         return Preprocessor(size, self.multiple)
 
     def __call__(

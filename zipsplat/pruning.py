@@ -13,7 +13,7 @@ from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.sh_constants import SH_C0
 
-_SURVEY_SIZE = 256  # pixels; finer pictures rank the Gaussians no differently
+_SURVEY_SIZE = 256  # pixels; finer images rank the Gaussians no differently
 _ORBIT_FOV_DEG, _INSIDE_FOV_DEG = 60.0, 90.0
 
 
@@ -32,7 +32,7 @@ def keep_most_important(
     Args:
         g: one scene (N,).
         most: how many may stay, at least one.
-        views: cameras and poses (V,) from which the scene will be seen, as those of the pictures
+        views: cameras and poses (V,) from which the scene will be seen, as those of the images
             it was made of; what counts then is the `contribution` to these. Otherwise the scene is
             surveyed from outside and inside; see `importance`.
     """
@@ -47,9 +47,9 @@ def keep_most_important(
 def importance(g: Gaussians) -> Tensor:
     """How much each Gaussian of a scene shows, wherever one may look from.
 
-    The mean of its share in what a survey of pictures shows, group by group, and of its share in
-    all silhouettes, which ranks what no picture has caught. On two test scenes, a room and some
-    objects, keeping a half or a quarter this way gives pictures that are 2 to 11 dB nearer to the
+    The mean of its share in what a survey of images shows, group by group, and of its share in
+    all silhouettes, which ranks what no image has caught. On two test scenes, a room and some
+    objects, keeping a half or a quarter this way gives images that are 2 to 11 dB nearer to the
     original than silhouettes alone, and these up to 5 dB nearer than opacity times volume.
 
     Args:
@@ -75,7 +75,7 @@ def contribution(g: Gaussians, cameras: Camera, poses: Pose) -> Tensor:
     """Sum over all pixels of the weights with which each Gaussian is blended into them, (N,).
 
     The weight of a Gaussian in a pixel is the derivative of the pixel by the Gaussian's colour, so
-    the gradient of the sum of a picture by the colours is what is wanted, whichever renderer drew.
+    the gradient of the sum of an image by the colours is what is wanted, whichever renderer drew.
 
     Args:
         g: one scene (N,).
@@ -87,15 +87,15 @@ def contribution(g: Gaussians, cameras: Camera, poses: Pose) -> Tensor:
         grey = torch.zeros(g.num_gaussians, 1, 3).to(g.means).requires_grad_()
         plain = replace(g.detach(), sh_coeffs=grey)
         with torch.enable_grad():
-            picture, _ = plain.render(cameras[i] if cameras.ndim else cameras, poses[i])
-            picture[:, 0].sum().backward()
+            image, _ = plain.render(cameras[i] if cameras.ndim else cameras, poses[i])
+            image[:, 0].sum().backward()
         if grey.grad is not None:
             total += grey.grad[:, 0, 0] / SH_C0
     return total
 
 
 def _survey(g: Gaussians) -> list[tuple[Camera, Pose]]:
-    """Views all around the scene, from its middle outwards, and from where the first picture was.
+    """Views all around the scene, from its middle outwards, and from where the first image was.
 
     That is the origin in reconstructions; from there, views to all sides and an arc to and fro.
     """

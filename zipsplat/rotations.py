@@ -100,7 +100,7 @@ def look_at(position: Tensor, target: Tensor, up: Tensor | None = None) -> Tenso
     Args:
         position: (..., 3) camera centres.
         target: (..., 3) points that the cameras look at.
-        up: (..., 3) world direction that shall point up in the picture; (0, −1, 0) if not given,
+        up: (..., 3) world direction that shall point up in the image; (0, −1, 0) if not given,
             because y points down here.
 
     Returns:

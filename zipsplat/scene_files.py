@@ -101,7 +101,7 @@ def write_scene(path: Path, arrays: SplatArrays, format: str | None = None) -> N
             arrays.sh_degree,
         )
     if arrays.antialiased and not chosen.has_antialiased:
-        logger.warning("%s cannot say that this scene is to be drawn antialiased", suffix)
+        logger.warning("%s cannot say that this scene is to be rendered antialiased", suffix)
     write_atomically(path, lambda file: chosen.write(file, arrays))
 
 
@@ -139,7 +139,7 @@ def format_named(name: str) -> Format:
 
 
 def unusable(arrays: SplatArrays) -> dict[str, Mask]:
-    """Which Gaussians cannot be drawn, (N,) for each thing that may be wrong with them.
+    """Which Gaussians cannot be rendered, (N,) for each thing that may be wrong with them.
 
     Opacities of 0 and 1 and scales of 0 are no mistakes: they are logits and logarithms of ±inf.
     """

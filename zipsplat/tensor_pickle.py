@@ -144,7 +144,7 @@ class TensorUnpickler(_Unpickler):  # type: ignore[misc]
 
     Args:
         program: the pickle, as from `next_program`.
-        storage: the bytes of the storage with a given key, at least so many.
+        storage: the bytes of the storage with a given key, with at least `num_bytes` bytes.
     """
 
     dispatch: ClassVar[dict[int, Any]] = dict(_Unpickler.dispatch)

@@ -1,4 +1,4 @@
-"""Videos: evenly spaced frames of a clip as pictures, and pictures to an H.264 file.
+"""Videos: evenly spaced frames of a clip as images, and images to an H.264 file.
 
 Frames are counted in the order in which they are shown, by decoding: a header's frame count, a
 seek, or a time divided by a nominal rate is wrong for clips with a variable frame rate, edit lists
@@ -97,7 +97,7 @@ def load_video(
         report: is told (decoded frames, expected frames) from time to time.
 
     Returns:
-        Pictures (3, H, W), float32 RGB in [0, 1].
+        Images (3, H, W), float32 RGB in [0, 1].
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -129,7 +129,7 @@ def frames_at(
         max_side: frames are scaled down so that their longer side has at most this many pixels.
 
     Returns:
-        Pictures (3, H, W), float32 RGB in [0, 1], without the numbers that the clip does not have.
+        Images (3, H, W), float32 RGB in [0, 1], without the numbers that the clip does not have.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -137,11 +137,11 @@ def frames_at(
     """
     clip = _Clip(Path(path), max_side)
     frames, _ = clip.decode(numbers, clip.count_packets())
-    return clip.pictures(frames)
+    return clip.images(frames)
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float = 30) -> None:
-    """Write pictures as an H.264 video that common players and browsers show in the right colours.
+    """Write images as an H.264 video that common players and browsers show in the right colours.
 
     Odd sizes are made even by repeating the last row or column, as the pixel format needs. The
     file appears when it is complete.
@@ -208,7 +208,7 @@ def frame_indices(count: int, num_frames: int, stride: int | None = None) -> lis
 
 
 def frame_name(number: int) -> str:
-    """The name of a frame as a picture; it tells the frame's number in the clip."""
+    """The name of a frame as an image; it tells the frame's number in the clip."""
     return f"frame_{number:06d}.png"
 
 
@@ -314,10 +314,10 @@ class _Clip:
             frames, _ = self.decode(exact, count)
         if not frames:
             raise ValueError(f"{self.path}: every frame is damaged")
-        return self.pictures(frames)
+        return self.images(frames)
 
-    def pictures(self, frames: dict[int, np.ndarray]) -> dict[int, Tensor]:
-        """Decoded frames as pictures (3, H, W) in [0, 1]; says if they were tone mapped."""
+    def images(self, frames: dict[int, np.ndarray]) -> dict[int, Tensor]:
+        """Decoded frames as images (3, H, W) in [0, 1]; says if they were tone mapped."""
         self.report_conversion()
         return {
             number: torch.from_numpy(frame).permute(2, 0, 1).float() / 255
@@ -396,8 +396,8 @@ class _Clip:
         alpha = rgba[..., 3:].astype(np.float32) / 255
         color = 255 * np.array(self.background, np.float32)
         blended = rgba[..., :3] * alpha + (1 - alpha) * color
-        picture = Image.fromarray(np.rint(blended).astype(np.uint8))
-        return np.array(picture.resize(size, Image.Resampling.LANCZOS))
+        image = Image.fromarray(np.rint(blended).astype(np.uint8))
+        return np.array(image.resize(size, Image.Resampling.LANCZOS))
 
 
 def _decoder(stream: Any) -> Any:
@@ -438,16 +438,16 @@ def _encode(
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
         stream: Any = None
         for frame in frames:
-            picture = _even(frame, shape)
+            image = _even(frame, shape)
             if stream is None:
                 rate = fps.limit_denominator(1001)
                 stream = container.add_stream("libx264", rate=rate, options=_X264)
-                stream.height, stream.width = picture.shape[:2]
+                stream.height, stream.width = image.shape[:2]
                 stream.pix_fmt = "yuv420p"
                 context = stream.codec_context
                 context.color_range = _LIMITED_RANGE
                 context.colorspace = context.color_primaries = context.color_trc = _BT709
-            coded = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            coded = av.VideoFrame.from_ndarray(image, format="rgb24")
             coded = coded.reformat(format="yuv420p", dst_colorspace="ITU709")
             container.mux(stream.encode(coded))
         container.mux(stream.encode())

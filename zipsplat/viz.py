@@ -1,6 +1,6 @@
-"""Films of a scene: turntables, wiggles and camera paths as pictures and H.264 videos.
+"""Videos of a scene: turntables, wiggles and camera paths as images and H.264 videos.
 
-`color_depth`, `depth_legend`, `contact_sheet`, the camera paths and the rules for where to film a
+`color_depth`, `depth_legend`, `contact_sheet`, the camera paths and the rules for where to render a
 scene from are offered here as well.
 """
 
@@ -36,7 +36,7 @@ __all__ = [
     "orbit_poses",
     "render_frames",
     "render_video",
-    "save_picture",
+    "save_image",
     "save_video",
     "scene_center_radius",
     "turntable",
@@ -51,12 +51,12 @@ FOV_DEG = 55.0
 
 @dataclass(frozen=True)
 class Look:
-    """How the frames of a film are drawn.
+    """How the frames of a video are rendered.
 
     Args:
         mode: "rgb", or "depth" in colours.
         bg: colour behind the scene, RGB in [0, 1].
-        chunk: frames drawn at once; 16 on a GPU and 4 on a CPU if not given.
+        chunk: frames rendered at once; 16 on a GPU and 4 on a CPU if not given.
         renderer: as in `Gaussians.render`.
         depth_range: nearest and farthest distance in colours; from the scene if not given.
     """
@@ -93,14 +93,14 @@ def render_frames(
     look: Look | None = None,
     report: Report | None = None,
 ) -> Iterator[np.ndarray]:
-    """Draw the frames of a film, a few at a time.
+    """Render the frames of a video, a few at a time.
 
     Args:
         g: one scene (N,).
         cameras: () or (T,), of one size.
         poses: (T,) camera-to-world.
-        look: how to draw; colours on white if not given.
-        report: is told (drawn frames, all frames).
+        look: how to render; colours on white if not given.
+        report: is told (rendered frames, all frames).
 
     Yields:
         (H, W, 3) uint8 RGB, rounded.
@@ -110,15 +110,15 @@ def render_frames(
     if poses.ndim != 1 or not len(poses):
         raise ValueError(f"poses must be (T,), at least one, got {tuple(poses.shape)}")
     limits = look.depth_range or depth_range(g, poses)
-    # Pictures of more frames leave the caches of a CPU (benchmarks/films.md).
+    # Images of more frames leave the caches of a CPU (benchmarks/films.md).
     chunk = look.chunk or (4 if g.device.type == "cpu" else 16)
     for start in range(0, len(poses), chunk):
         part = slice(start, start + chunk)
         with torch.no_grad():
-            pictures = _draw(
+            images = _render(
                 g, cameras[part] if cameras.ndim else cameras, poses[part], look, limits
             )
-        yield from to_pixels(pictures)
+        yield from to_pixels(images)
         if report is not None:
             report(min(start + chunk, len(poses)), len(poses))
 
@@ -126,14 +126,14 @@ def render_frames(
 def render_video(
     g: Gaussians, cameras: Camera, poses: Pose, *, bg: RGB = WHITE, chunk: int | None = None
 ) -> np.ndarray:
-    """Draw a scene from every pose of a path.
+    """Render a scene from every pose of a path.
 
     Args:
         g: one scene (N,).
         cameras: () or (T,), of one size.
         poses: (T,) camera-to-world.
         bg: colour behind the scene, RGB in [0, 1].
-        chunk: frames drawn at once; see `Look`.
+        chunk: frames rendered at once; see `Look`.
 
     Returns:
         (T, H, W, 3) uint8 RGB.
@@ -150,8 +150,8 @@ def save_video(frames: Iterable[np.ndarray], path: str | Path, fps: float = 30) 
     (write_animation if is_animation else write_video)(path, frames, fps)
 
 
-def save_picture(pixels: np.ndarray, path: str | Path) -> None:
-    """Write one picture (H, W, 3) uint8; the suffix names the format, as `.png`."""
+def save_image(pixels: np.ndarray, path: str | Path) -> None:
+    """Write one image (H, W, 3) uint8; the suffix names the format, as `.png`."""
     from PIL import Image
 
     from zipsplat.files import atomic_path
@@ -174,7 +174,7 @@ def turntable(
     chunk: int | None = None,
     report: Report | None = None,
 ) -> np.ndarray:
-    """Film a scene as `turntable_frames` does, and write an H.264 video.
+    """Render a scene as `turntable_frames` does, and write an H.264 video.
 
     Args:
         g: one scene (N,).
@@ -186,8 +186,8 @@ def turntable(
         sweep_deg: angle to go around; None wiggles in front of the scene.
         elevation_deg: height of the camera; positive is above.
         bg: colour behind the scene, RGB in [0, 1].
-        chunk: frames drawn at once; see `Look`.
-        report: is told (drawn frames, all frames).
+        chunk: frames rendered at once; see `Look`.
+        report: is told (rendered frames, all frames).
 
     Returns:
         (T, H, W, 3) uint8 RGB, the frames of the video.
@@ -224,10 +224,10 @@ def turntable_frames(
     look: Look | None = None,
     report: Report | None = None,
 ) -> Iterator[np.ndarray]:
-    """Draw a scene from a camera that circles or wiggles around it, a few frames at a time.
+    """Render a scene from a camera that circles or wiggles around it, a few frames at a time.
 
     The body of the scene is whole in every frame of a turn (see `zipsplat.framing`); scenes that
-    surround the first camera, as rooms do, look better in a wiggle. The film loops. Arguments as
+    surround the first camera, as rooms do, look better in a wiggle. The video loops. Arguments as
     `turntable` and `render_frames`.
     """
     camera = Camera.from_fov(math.radians(fov_deg), w=render_size, h=render_size)
@@ -237,13 +237,13 @@ def turntable_frames(
     return render_frames(g, camera, poses, look, report)
 
 
-def _draw(
+def _render(
     g: Gaussians, cameras: Camera, poses: Pose, look: Look, limits: tuple[float, float]
 ) -> Tensor:
-    """Pictures (T, 3, H, W) of a few frames."""
+    """Images (T, 3, H, W) of a few frames."""
     if look.mode == "rgb":
         background = torch.tensor(look.bg, dtype=g.dtype, device=g.device)
-        pictures, _ = g.render(cameras, poses, backgrounds=background, renderer=look.renderer)
-        return pictures
+        images, _ = g.render(cameras, poses, backgrounds=background, renderer=look.renderer)
+        return images
     depth, info = g.render(cameras, poses, mode="ED", renderer=look.renderer)
     return color_depth(depth[:, 0], *limits, alpha=info["alphas"][:, 0], background=look.bg)

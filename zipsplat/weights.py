@@ -96,7 +96,7 @@ def licence_note(weights: str | PathLike[str]) -> str:
 
 
 def usual_size(weights: str | PathLike[str]) -> InputSize:
-    """Size of the pictures that weights are usually for, if their file does not say."""
+    """Size of the images that weights are usually for, if their file does not say."""
     name = os.fspath(weights)
     return RELEASES[name].size if name in RELEASES else DEFAULT_SIZE
 
@@ -206,7 +206,7 @@ def _read_torch(path: Path) -> tuple[dict[Any, Any], dict[str, Any], dict[str, A
 class _Plain:
     """Copies containers without what was not built.
 
-    Parts that a file shares are copied anew each time, so a few bytes could stand for years of
+    Parts that a file shares are copied again each time, so a few bytes could stand for years of
     work; hence the limits.
     """
 

@@ -169,8 +169,8 @@ def test_what_the_registry_says() -> None:
     assert RELEASES["zipsplat"].file.filenames == (FIRST, SECOND)
     assert not RELEASES["zipsplat"].size.keeps_shape
     newer = RELEASES["zipsplat-504"].size
-    assert newer.of_picture(1080, 1920, 14) == (280, 504)
-    assert newer.of_picture(1920, 1080, 14) == (504, 280)
+    assert newer.for_image(1080, 1920, 14) == (280, 504)
+    assert newer.for_image(1920, 1080, 14) == (504, 280)
     free = [name for name in RELEASES if "Apache-2.0" in weights.licence_note(name)]
     assert free == ["da3-small", "da3-base"]
     for name in set(RELEASES) - set(free):

@@ -19,12 +19,12 @@ from zipsplat.formats._ply_elements import (
     read_header,
 )
 
-OPACITY_MARGIN = 1e-6  # logits stay finite
+OPACITY_MARGIN = 1e-6  # keeps logits finite
 SCALE_MIN = 1e-6
 
 
 def property_names(num_coeffs: int) -> list[str]:
-    """Names of the properties of a vertex, in order, for S harmonics."""
+    """Property names of a vertex, in order, for S harmonics."""
     return [
         *"xyz", "nx", "ny", "nz",
         *(f"f_dc_{i}" for i in range(3)),
@@ -61,20 +61,20 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
 
 
 def _log(values: Array) -> Array:
-    """Logarithm with the rounding of PyTorch, so that files equal the released model's own."""
-    import torch  # takes a second, and only writing needs it
+    """Logarithm rounded as by PyTorch, so that files are bit-identical to the released model's."""
+    import torch  # slow to import, and only needed for writing
 
     return torch.log(torch.tensor(values)).numpy()
 
 
 def read(file: BinaryIO) -> SplatArrays:
-    """Read a standard file: properties of any numeric type in any order, others are ignored.
+    """Read a standard file: properties of any numeric type in any order; others are ignored.
 
-    Files of 2D Gaussian splatting (Huang et al., 2024) have no third scale: it becomes the
-    smallest that is written, so that the Gaussians are flat.
+    Files of 2D Gaussian splatting (Huang et al., 2024) have no third scale: it is set to the
+    smallest scale that is written, which makes the Gaussians flat.
 
     Raises:
-        ValueError: if it is no binary file with the properties of Gaussians, or it ends too early.
+        ValueError: if it is not a binary file with the properties of Gaussians, or ends too early.
     """
     header = read_header(file)
     vertices = read_elements(file, header).get("vertex")
@@ -83,10 +83,10 @@ def read(file: BinaryIO) -> SplatArrays:
     missing = [name for name in property_names(1) if name not in {*names, *optional}]
     if vertices is None or missing:
         listing = ", ".join(missing) or "vertices"
-        raise ValueError(f"this .ply holds no Gaussians: it has no {listing}")
+        raise ValueError(f"this .ply contains no Gaussians: it has no {listing}")
     table = _Table(vertices)
     sh_coeffs, remarks = up_to_degree_3(_harmonics(table, names))
-    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is left out later
+    with np.errstate(over="ignore", invalid="ignore"):  # such Gaussians are left out later
         return SplatArrays(
             means=np.concatenate([table.columns(name) for name in "xyz"], axis=1),
             scales=_scales(table, "scale_2" in names),
@@ -104,7 +104,7 @@ def _harmonics(table: _Table, names: tuple[str, ...]) -> Array:
     rest = table.columns("f_rest_", sum(name.startswith("f_rest_") for name in names))
     if rest.shape[1] not in (0, 9, 24, 45, 72):
         raise ValueError(
-            f"a .ply has 0, 9, 24, 45 or 72 properties f_rest_*, this one has {rest.shape[1]}"
+            f"a .ply must have 0, 9, 24, 45 or 72 properties f_rest_*, got {rest.shape[1]}"
         )
     shN = rest.reshape(len(rest), 3, rest.shape[1] // 3).transpose(0, 2, 1)
     return np.concatenate((table.columns("f_dc_", 3)[:, None], shN), axis=1)
@@ -125,7 +125,7 @@ def sigmoid(logits: Array) -> Array:
 
 
 class _Table:
-    """Properties of vertices as float32 columns, without a copy where all of them are float32."""
+    """Vertex properties as float32 columns, without a copy if all of them are float32."""
 
     def __init__(self, vertices: Records) -> None:
         names = vertices.dtype.names or ()

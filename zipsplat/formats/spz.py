@@ -1,12 +1,11 @@
 """SPZ, Niantic's compressed splats: about 16 bytes per Gaussian at SH degree 1.
 
-Layout after the public description of the format (github.com/nianticlabs/spz, MIT licence): whole
-arrays one after the other (positions, opacities, colours, log-scales, rotations, harmonics), y up.
+The layout follows the public description of the format (github.com/nianticlabs/spz, MIT licence):
+whole arrays in sequence (positions, opacities, colours, log-scales, rotations, harmonics), y up.
 Versions 2 and 3 are one gzip stream; version 4 is a plain header and one zstd stream per array.
-We write version 3, which all the viewers we tried can open, and version 4 on request.
-
-Behind the header (version 4) or the arrays (version 3) may lie extensions: number, length, bytes.
-The one that names the axes of the file is applied, others are remarked on.
+We write version 3, which all viewers we tried can open, and version 4 on request. The header
+(version 4) or the arrays (version 3) may be followed by extensions: number, length, bytes. The one
+for the axes of the file is applied; others give a remark.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from zipsplat.formats._quaternions import REST_MAX, from_smallest_three, smalles
 
 logger = logging.getLogger(__name__)
 
-# Readers of the format refused more for a long time; so we read more, but do not write it.
+# Older readers refuse more, so we read more but do not write more.
 MAX_GAUSSIANS = 10_000_000
 
 _MAGIC = 0x5053474E  # "NGSP"
@@ -45,16 +44,16 @@ _AXES_EXTENSION = 0xADBE0003
 # Where x, y and z point: left or right, down or up, back or forward; ours are RDF.
 _AXES = ("", "LDB", "RDB", "LUB", "RUB", "LDF", "RDF", "LUF", "RUF")
 _FRACTIONAL_BITS = 12
-_STRAYS = 0.05  # share of the Gaussians that may be drawn in for the precision of the others
+_STRAYS = 0.05  # largest share of Gaussians to pull in for the precision of the others
 _COLOR_SCALE = 0.15 * 255  # byte = dc * 0.15 * 255 + 127.5, so dc reaches +-3.3
-_SH_STEP_DEGREE_1, _SH_STEP_REST = 8, 16  # 5 and 4 of 8 bits, for gzip to bite on
+_SH_STEP_DEGREE_1, _SH_STEP_REST = 8, 16  # keep 5 and 4 of 8 bits, so that gzip compresses well
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 
 class _Array(NamedTuple):
-    """One array of a file, and how gzip is to look for repetitions in it."""
+    """One array of a file, and its zlib strategy."""
 
     strategy: int
     values: NDArray[Any]
@@ -84,11 +83,11 @@ class _Header:
 
 
 def write(file: BinaryIO, splats: SplatArrays) -> None:
-    """Write version 3, neighbours in space next to each other.
+    """Write version 3, in Morton order.
 
-    Values outside the format's ranges are clamped: log-scales to [-10, 5.94], colours to what a
-    DC coefficient of +-3.3 shows, harmonics of higher degree to [-1, 1). Few Gaussians that lie
-    farther out than the others are drawn in; see `_within_range`.
+    Values outside the format's ranges are clamped: log-scales to [-10, 5.94], DC coefficients to
+    +-3.3, harmonics of higher degree to [-1, 1). A few distant Gaussians are pulled in; see
+    `_within_range`.
 
     Raises:
         ValueError: if there are more than `MAX_GAUSSIANS`.
@@ -131,7 +130,7 @@ def _packed(splats: SplatArrays) -> tuple[list[_Array], int]:
         return _packed_rows(half_turn_about_x(splats.select(rows)), bits)
 
     packed = on_threads(pack, blocks(num))
-    order = morton_order(splats.means)  # of what is packed: fewer bytes to move about
+    order = morton_order(splats.means)  # applied to the packed arrays, which are smaller
     arrays = []
     for parts in zip(*packed, strict=True):
         values = np.concatenate([part.values for part in parts])
@@ -141,8 +140,8 @@ def _packed(splats: SplatArrays) -> tuple[list[_Array], int]:
 
 def _packed_rows(splats: SplatArrays, bits: int) -> list[_Array]:
     """The arrays of a file for some of its rows."""
-    # Repetitions are worth looking for among neighbours' positions and colours only; the other
-    # arrays shrink faster, and as far or farther, by the frequencies of their bytes.
+    # Only positions and colours of neighbours have repetitions worth searching for; Huffman coding
+    # alone compresses the other arrays faster and at least as well.
     plain, frequencies = zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY
     return [
         _Array(plain, _pack_positions(splats.means, bits)),
@@ -155,7 +154,7 @@ def _packed_rows(splats: SplatArrays, bits: int) -> list[_Array]:
 
 
 def _gzip(parts: list[tuple[int, bytes]]) -> bytes:
-    """One gzip stream (RFC 1952, time zero) of parts that are packed with different strategies."""
+    """One gzip stream (RFC 1952, time zero) of parts with different strategies."""
     checksum = length = 0
     for _, data in parts:
         checksum, length = zlib.crc32(data, checksum), length + len(data)
@@ -166,14 +165,14 @@ def _gzip(parts: list[tuple[int, bytes]]) -> bytes:
 
 
 def _pieces(strategy: int, data: bytes) -> Iterator[tuple[int, bytes]]:
-    """A part as pieces for several threads; whole where repetitions are looked for in it."""
+    """Split a part into pieces for several threads, unless repetitions are searched for."""
     size = _DEFLATE_PIECE if strategy == zlib.Z_HUFFMAN_ONLY else len(data)
     for first in range(0, len(data), size or 1):
         yield strategy, data[first : first + size]
 
 
 def _deflated(piece: tuple[int, bytes]) -> bytes:
-    """A piece, flushed so that the next one starts at a byte, and is no end of the stream."""
+    """Deflate a piece, flushed to a byte boundary without ending the stream."""
     strategy, data = piece
     packer = zlib.compressobj(6, zlib.DEFLATED, -15, zlib.DEF_MEM_LEVEL, strategy)
     return packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)
@@ -183,7 +182,7 @@ def read(file: BinaryIO) -> SplatArrays:
     """Read version 2, 3 or 4.
 
     Raises:
-        ValueError: if the file is no SPZ, damaged, or of another version.
+        ValueError: if the file is not an SPZ, is damaged, or has another version.
         ImportError: for version 4, if the package `zstandard` is missing.
     """
     data = file.read()
@@ -217,7 +216,7 @@ def _unpack(contents: _Contents) -> SplatArrays:
 
 
 def _axes_of(contents: _Contents) -> tuple[str, tuple[str, ...]]:
-    """The axes of a file as in `_AXES`, and remarks on extensions that are not known."""
+    """The axes of a file as in `_AXES`, and remarks on unknown extensions."""
     axes, remarks, position = "RUB", [], 0
     data = contents.extensions if contents.header.flags & _HAS_EXTENSIONS else b""
     while position + 8 <= len(data):
@@ -227,7 +226,7 @@ def _axes_of(contents: _Contents) -> tuple[str, tuple[str, ...]]:
         if number == _AXES_EXTENSION and size >= 4 and which < len(_AXES):
             axes = _AXES[which] or axes
         else:
-            remarks.append(f"ignored the extension {number:#010x}, which is not known")
+            remarks.append(f"ignored the unknown extension {number:#010x}")
         position += 8 + size
     return axes, tuple(remarks)
 
@@ -238,7 +237,7 @@ def _read_gzip_stream(data: bytes) -> _Contents:
         header = _parse_header(unpacker.decompress(data, _HEADER.size))
         total = sum(header.sizes())
         require_plausible(total, len(data), "SPZ")
-        # Never asks for more than the header promises, and memory only grows with what comes.
+        # Never requests more than the header promises; memory grows only with the actual data.
         body = unpacker.decompress(unpacker.unconsumed_tail, total) if total else b""
         extensions = _rest(unpacker)
     except zlib.error as error:
@@ -249,7 +248,7 @@ def _read_gzip_stream(data: bytes) -> _Contents:
 
 
 def _rest(unpacker: zlib._Decompress) -> bytes:
-    """Extensions up to the end of the stream, whose checksum is thereby verified."""
+    """Extensions up to the end of the stream, which verifies its checksum."""
     pieces = [b""]
     for _ in range(_MAX_EXTENSION // _PIECE):
         piece = b"" if unpacker.eof else unpacker.decompress(unpacker.unconsumed_tail, _PIECE)
@@ -309,7 +308,7 @@ def _zstd(data: bytes) -> bytes:
 
 def _unzstd(data: bytes, size: int) -> bytes:
     zstandard = _zstandard()
-    # Frames may ask for a window of gigabytes; no encoder of this format goes beyond 128 MiB.
+    # Frames may request a window of gigabytes; no encoder of this format uses more than 128 MiB.
     unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 27)
     try:
         with unpacker.stream_reader(data) as stream:
@@ -327,11 +326,11 @@ def _split(data: bytes, sizes: list[int]) -> list[bytes]:
 
 
 def _within_range(splats: SplatArrays) -> tuple[SplatArrays, int]:
-    """The Gaussians within the range of positions, and how many fractional bits it leaves.
+    """Fit the Gaussians into the range of positions; returns the number of fractional bits.
 
-    Twelve bits leave ±2048. If no more than `_STRAYS` of the Gaussians lie farther out, as skies
-    do, these are drawn in towards the origin and shrunk alike, so that from there they look the
-    same. Larger scenes get fewer bits, at most to ±8388607.
+    Twelve bits allow ±2048. If at most `_STRAYS` of the Gaussians lie farther out, as skies do,
+    they are pulled in towards the origin and shrunk by the same factor, so that they look the same
+    from there. Larger scenes get fewer bits, up to ±8388607.
     """
     distances = np.abs(splats.means).max(axis=1, initial=0).astype(np.float64)
     limit = 2.0 ** (23 - _FRACTIONAL_BITS)
@@ -342,15 +341,17 @@ def _within_range(splats: SplatArrays) -> tuple[SplatArrays, int]:
         usual = float(np.quantile(distances, 1 - _STRAYS))
         bits = min(max(0, 22 - math.floor(math.log2(usual))), _FRACTIONAL_BITS)
         limit = 2.0 ** (23 - bits)
-        logger.warning(".spz: positions keep %d of 12 fractional bits, so large is the scene", bits)
+        logger.warning(
+            ".spz: positions keep %d of 12 fractional bits, because the scene is large", bits
+        )
     else:
         bits = _FRACTIONAL_BITS
     factors = np.minimum(1, (limit - 1) / np.maximum(distances, 1))[:, None].astype(np.float32)
-    num_drawn_in = int((factors < 1).sum())
-    if num_drawn_in:
+    num_shrunk = int((factors < 1).sum())
+    if num_shrunk:
         logger.warning(
-            ".spz: %d of %d Gaussians lie farther out than ±%g and were drawn in to it",
-            num_drawn_in,
+            ".spz: %d of %d Gaussians lie farther out than ±%g and were pulled in to it",
+            num_shrunk,
             len(distances),
             limit,
         )
@@ -364,7 +365,9 @@ def _pack_positions(means: Floats, bits: int) -> Bytes:
 
 def _unpack_positions(data: Bytes, bits: int) -> Floats:
     wide = np.zeros((len(data), 3, 4), np.uint8)
-    wide[..., 1:] = data.reshape(-1, 3, 3)  # into the high bytes: the shift back keeps the sign
+    wide[..., 1:] = data.reshape(
+        -1, 3, 3
+    )  # into the high bytes, so that the shift back extends the sign
     fixed = wide.view("<i4")[..., 0] >> 8
     return (fixed / (1 << bits)).astype(np.float32)
 
@@ -374,7 +377,7 @@ def _to_bytes(values: Floats) -> Bytes:
 
 
 def _pack_rotations(quats: Floats) -> NDArray[np.uint32]:
-    """The three smallest of xyzw: sign and 9 bits each, below 2 bits that name the largest."""
+    """The three smallest of xyzw: sign and 9 bits each, below 2 bits that index the largest."""
     largest, rest = smallest_three(unit(quats)[:, [1, 2, 3, 0]])
     magnitude = np.rint(np.abs(rest) * (511 / REST_MAX)).clip(0, 511).astype(np.uint32)
     fields = magnitude | (rest < 0).astype(np.uint32) << np.uint32(9)
@@ -401,11 +404,11 @@ def _unpack_rotations_v2(data: Bytes) -> Floats:
 
 def _pack_harmonics(rest: Floats) -> Bytes:
     """Bytes around 128, rounded to multiples of a step so that they compress."""
-    num, width = len(rest), 3 * rest.shape[1]  # rows as long as can be: NumPy loops over them
+    num, width = len(rest), 3 * rest.shape[1]  # long rows, because NumPy loops over rows
     half = np.where(np.arange(width) < 9, _SH_STEP_DEGREE_1, _SH_STEP_REST) // 2
     scaled = rest.reshape(num, width) * np.float32(128)
     np.rint(scaled, out=scaled)
-    fine = scaled.clip(-256, 256, out=scaled).astype(np.int16)  # a byte and more on either side
+    fine = scaled.clip(-256, 256, out=scaled).astype(np.int16)  # bounded for int16
     fine += (128 + half).astype(np.int16)
     fine &= (-2 * half).astype(np.int16)  # down to a multiple of the step, a power of two
     packed: Bytes = fine.clip(0, 255, out=fine).astype(np.uint8)

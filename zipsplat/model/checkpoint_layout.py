@@ -126,7 +126,7 @@ def _plain_name(name: str) -> str:
 
 
 def trained_size(conf: Mapping[str, Any], usual: InputSize) -> InputSize:
-    """Size of the pictures that a network was trained on.
+    """Size of the images that a network was trained on.
 
     Args:
         conf: the configuration stored with its weights: `model.img_size` is the side, or the
@@ -137,7 +137,7 @@ def trained_size(conf: Mapping[str, Any], usual: InputSize) -> InputSize:
     side = model.get("img_size") if isinstance(model, Mapping) else None
     ratios = data.get("aspect_ratio_range") if isinstance(data, Mapping) else None
     if not (isinstance(side, int) and side > 0):
-        shape = "the longer side of pictures" if usual.keeps_shape else "square pictures"
+        shape = "the longer side of images" if usual.keeps_shape else "square images"
         logger.warning(
             "the weights do not say what size they were trained at; taking %d px, %s",
             usual.side,

@@ -137,7 +137,7 @@ class DepthNetwork(nn.Module):
     def tokens(self, images: Tensor, priors: Priors | None = None) -> list[LayerTokens]:
         """Tokens of the four layers, deepest first; arguments as for `forward`."""
         if priors is not None and self.cam_enc is None:
-            raise ValueError("this network predicts depth from pictures alone; it takes no cameras")
+            raise ValueError("this network predicts depth from images alone; it takes no cameras")
         mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
         camera_tokens = None
         if priors is not None and self.cam_enc is not None:

@@ -3,7 +3,7 @@
 Letters: B scenes, V views, H W pixels.
 
 Rules and constants are those of Depth Anything 3 (Lin et al., 2025), except that quantiles are
-taken over all pixels where the published code draws at most 100 000 at random: no result depends
+taken over all pixels where the published code samples at most 100 000 at random: no result depends
 on chance.
 """
 
@@ -103,6 +103,6 @@ def _check_ground(is_ground: Tensor) -> None:
     fewest = int(is_ground.flatten(1).sum(dim=1).min())
     if fewest <= MIN_PIXELS:
         raise ValueError(
-            f"the pictures show almost nothing but sky ({fewest} other pixels), so their scale "
+            f"the images show almost nothing but sky ({fewest} other pixels), so their scale "
             "cannot be told"
         )

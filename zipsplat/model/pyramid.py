@@ -1,6 +1,6 @@
 """A convolutional pyramid beside the patch embedding, for small networks trained from little data.
 
-A patch embedding is one linear map; a transformer needs very many pictures to learn edges, corners
+A patch embedding is one linear map; a transformer needs very many images to learn edges, corners
 and textures behind it, convolutions few (Xiao et al., "Early Convolutions Help Transformers See
 Better", 2021).
 """

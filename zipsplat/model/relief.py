@@ -1,4 +1,4 @@
-"""The first picture as a relief, written into weights: places and colours of Gaussians.
+"""The first image as a relief, written into weights: places and colours of Gaussians.
 
 Letters: D width, C colour width, G Gaussians per token, E = D + C width of the head's input.
 
@@ -20,7 +20,7 @@ from zipsplat.sh_constants import SH_C0
 # Positions are written as cos θ, sin θ: their squares sum to one, so LayerNorm keeps them.
 # At this half range, the head's exponential straightens out the sine.
 HALF_ANGLE = 0.9
-HALF_EXTENT = 0.52  # of the picture at distance 1: a field of view of 55 degrees
+HALF_EXTENT = 0.52  # of the image at distance 1: a field of view of 55 degrees
 RELIEF = 0.2
 
 # Channels of a token: cos, sin of column and row, then the same negated (zero mean).
@@ -30,7 +30,7 @@ NUM_POSITION_CHANNELS = 8
 
 @torch.no_grad()
 def write_positions(vit: MultiViewViT) -> None:
-    """Let the first eight channels of every patch say where it is in its picture.
+    """Let the first eight channels of every patch say where it is in its image.
 
     Their squares sum to D, so a LayerNorm over tokens that are small elsewhere keeps them.
 
@@ -46,7 +46,7 @@ def write_positions(vit: MultiViewViT) -> None:
 
 
 def grid_of_cells(num_gaussians: int) -> tuple[int, int]:
-    """Rows and columns of the most square grid of so many cells, at least as wide as high."""
+    """Rows and columns of the most square grid of `num_cells` cells, at least as wide as high."""
     rows = next(r for r in range(math.isqrt(num_gaussians), 0, -1) if num_gaussians % r == 0)
     return rows, num_gaussians // rows
 
@@ -60,7 +60,7 @@ def write_head(network: ZipSplatNetwork, patches_across: int, amplitude: float) 
 
     Args:
         network: with positions written by `write_positions`.
-        patches_across: patches along a side of the picture.
+        patches_across: patches along a side of the image.
         amplitude: of a position's channels in the tokens that reach the head.
     """
     D, config = network.config.backbone.dim, network.config

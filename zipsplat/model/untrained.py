@@ -1,10 +1,10 @@
-"""Weights written down instead of trained: the first picture as a relief in front of the camera.
+"""Weights written down instead of trained: the first image as a relief in front of the camera.
 
 Letters: D width, C colour width, G Gaussians per token, E = D + C width of the head's input.
 
 They run every stage of the network, for demonstrations and tests without a weights file, and
 their result can be judged by eye: each patch of the first view becomes Gaussians at its place in
-the picture plane, in its colours, the brighter the nearer. They know nothing of the scene.
+the image plane, in its colours, the brighter the nearer. They know nothing of the scene.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def test_the_network_is_asked_where_structure_from_motion_fails(
     pytest.importorskip("pycolmap")
     out = tmp_path / "cameras.json"
     assert main(["cameras", str(photos), "-o", str(out)]) == 1
-    assert "could be placed" in capsys.readouterr().err
+    assert "could be registered" in capsys.readouterr().err
     assert not out.exists()
     assert main(["cameras", str(photos), "-o", str(out), "--weights", str(tiny)]) == 0
     told = capsys.readouterr().out
