@@ -1,6 +1,6 @@
 """From images to a scene file.
 
-    python examples/01_reconstruct.py [PICTURES …] [--weights zipsplat] [-o scene.ply]
+    python examples/01_reconstruct.py [PHOTOS …] [--weights zipsplat] [-o scene.ply]
 
 The small weights that came with the package show what the steps are. With `--weights zipsplat` the
 released ones are fetched (5.8 GB, non-commercial use only).
@@ -25,7 +25,7 @@ def main() -> None:
     model = ZipSplat(options.weights)
 
     # Images of any size; they are cropped to squares and resized inside.
-    paths = options.pictures or sorted((ROOT / "assets/examples/office").glob("*.png"))
+    paths = options.images or sorted((ROOT / "assets/examples/office").glob("*.png"))
     images = [load_image(path) for path in paths]
 
     # The heavy part runs once; then any number of scenes, from dense to compact.

@@ -43,9 +43,9 @@ def main() -> None:
 
     near, far = viz.depth_range(gaussians, poses)
     colored = viz.color_depth(depth, near, far, alpha)
-    pictures = [*to_pixels(rgb), *to_pixels(colored)]
+    images = [*to_pixels(rgb), *to_pixels(colored)]
     labels = [f"{what} {view}" for what in ("colour", "depth") for view in range(4)]
-    viz.save_image(viz.contact_sheet(pictures, labels, columns=4), options.output)
+    viz.save_image(viz.contact_sheet(images, labels, columns=4), options.output)
     print(f"wrote {options.output}; depth from {near:.2f} (bright) to {far:.2f} (dark)")
 
 

@@ -1,7 +1,7 @@
-"""Still images: any common file to an upright RGB tensor, and the resizing networks expect.
+"""Still images: load any common file as an upright RGB tensor, crop and resize it.
 
-An image is a float32 tensor (3, H, W) with RGB in [0, 1]. `load_image` turns files into that;
-`crop_to_ar`, `resize`, `to_square` and `aspect_size` bring it to a network's input size.
+An image is a float32 tensor (3, H, W) with RGB in [0, 1]. `load_image` reads files; `crop_to_ar`,
+`resize`, `to_square` and `aspect_size` produce a network's input size.
 Cropping and resampling follow the preparation of the released ZipSplat model: centre crop, then
 Pillow's Lanczos filter on 8-bit RGB.
 """
@@ -25,20 +25,20 @@ from zipsplat.media_kinds import HEIC_BRANDS, IMAGE, kind_by_suffix
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
-# Decoders that may read a user's file. Pillow knows more, but some of them start other programs
-# (EPS runs Ghostscript) and none of those holds a photograph.
+# Allowed decoders. Pillow has more, but some of them start other programs (EPS runs Ghostscript)
+# and none of the others is used for photos.
 _FORMATS = (
     *("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "HEIF"),
     *("JPEG2000", "PPM", "TGA"),
 )
-_ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # formats whose further frames are shown in time
-_MAX_PIXELS = 500_000_000  # of an image that is decoded at a reduced size
-_MAX_BYTES = 1 << 30  # that decoding an image may take
-_MAX_RATIO = 200  # of the longer side to the shorter
-# How often decoders hold an image, by their sources: libwebp keeps two frame buffers and its own
-# pixels, OpenJPEG four bytes per value, libtiff whole strips. What is not here holds it twice.
+_ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # formats whose frames are an animation
+_MAX_PIXELS = 500_000_000  # of images decoded at a reduced size
+_MAX_BYTES = 1 << 30  # memory for decoding an image
+_MAX_RATIO = 200  # of the longer side to the shorter; beyond, a file is taken for damaged
+# Copies of an image that decoders keep, according to their sources: libwebp two frame buffers and
+# its own pixels, OpenJPEG four bytes per value, libtiff whole strips. All others keep two.
 _COPIES = {"WEBP": 5, "JPEG2000": 5, "AVIF": 4, "HEIF": 4, "TIFF": 3}
-_LARGE_PIXELS = 50_000_000  # from here on, decoding near the final size is fine enough
+_LARGE_PIXELS = 50_000_000  # from here on, decoding near the final size is accurate enough
 _BAND_PIXELS = 4_000_000
 _ORIENTATION_TAG = 0x0112
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
@@ -57,10 +57,10 @@ class CropBox(NamedTuple):
 
 @dataclass(frozen=True)
 class InputSize:
-    """How large the images are that a network was trained on.
+    """The input size that a network was trained at.
 
     Args:
-        side: in pixels, of a square or, if the shape is kept, of the longer side.
+        side: in pixels, of a square or, if the aspect ratio is kept, of the longer side.
         keeps_shape: whether images keep their aspect ratio.
     """
 
@@ -68,7 +68,7 @@ class InputSize:
     keeps_shape: bool = False
 
     def for_image(self, height: int, width: int, multiple: int) -> tuple[int, int]:
-        """(height, width) for an image; sides that keep its shape are rounded to multiples."""
+        """(height, width) for an image; if its aspect ratio is kept, rounded to multiples."""
         if not self.keeps_shape:
             return self.side, self.side
         factor = self.side / max(height, width)
@@ -78,11 +78,11 @@ class InputSize:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What an image file says of itself.
+    """Metadata of an image file.
 
     Args:
-        format: Pillow's name, as "JPEG".
-        mode: Pillow's pixel mode, as "RGB" or "I;16".
+        format: Pillow's name, e.g. "JPEG".
+        mode: Pillow's pixel mode, e.g. "RGB" or "I;16".
         width: in pixels, once upright.
         height: in pixels, once upright.
         orientation: EXIF orientation, 1 (stored upright) to 8.
@@ -104,27 +104,27 @@ def load_image(
     min_side: int | None = None,
     background: Background = "white",
 ) -> Tensor:
-    """Load one image, upright, as RGB.
+    """Load one image as upright RGB.
 
     The EXIF orientation is applied, transparency is composited on `background`, 16-bit grey is
     scaled (not clipped), palettes, grey, CMYK and animations (first frame) become RGB.
 
     Args:
         path: a JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF, JPEG 2000, PPM or TGA file; HEIC needs the
-            extra `zipsplat[heic]`. The content decides, not the suffix.
+            extra `zipsplat[heic]`. The format is detected from the content.
         max_side: the longer side of the result has at most this many pixels. Large JPEGs are then
             decoded at a reduced size (never below twice the target, or once from 50 million
             pixels on), which is several times faster. None returns every pixel.
-        min_side: if given, what `max_side` leaves of the shorter side is not less than this, as
-            far as the image has it: wide panoramas keep their rows.
-        background: what shows through transparency: a colour name, "#rrggbb", or RGB in [0, 1].
+        min_side: if given, `max_side` does not shrink the shorter side below this, so that wide
+            panoramas keep their rows.
+        background: colour behind transparency: a colour name, "#rrggbb", or RGB in [0, 1].
 
     Returns:
         (3, H, W) float32 in [0, 1].
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is empty, damaged, not an image, or absurdly large. It names the file.
+        ValueError: the file is empty, damaged, not an image, or too large. The message names it.
     """
     path = Path(path)
     if max_side is not None and max_side < 1:
@@ -161,7 +161,7 @@ def load_animation(
 
 
 def load_alpha(path: str | Path) -> Tensor:
-    """Load how opaque each pixel of an image is, upright.
+    """Load the opacity of an image, upright.
 
     Returns:
         (H, W) float32 in [0, 1]; 1 for images without transparency.
@@ -197,7 +197,7 @@ def _tensor(image: PillowImage.Image) -> Tensor:
 
 
 def image_info(path: str | Path) -> ImageInfo:
-    """Look at an image without decoding all of it.
+    """Read the metadata of an image without decoding its pixels.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -207,7 +207,9 @@ def image_info(path: str | Path) -> ImageInfo:
     with _opened(path) as image:
         width, height = image.size
         orientation = _orientation(image)
-        if orientation in _TURNED and image.format != "TIFF":  # Pillow has turned its size
+        if (
+            orientation in _TURNED and image.format != "TIFF"
+        ):  # Pillow swaps the size of TIFFs itself
             width, height = height, width
         return ImageInfo(
             format=image.format or "unknown",
@@ -240,8 +242,8 @@ def background_color(background: Background) -> tuple[float, float, float]:
 def crop_box(height: int, width: int, aspect: float) -> CropBox:
     """The largest centred rectangle of the given aspect ratio (width / height).
 
-    Rounding as in the released model's preparation: sides to the nearest integer (half to even),
-    the corner downwards.
+    Rounds as the released model's preprocessing: sides to the nearest integer (half to even), the
+    corner down.
     """
     if height < 1 or width < 1 or not aspect > 0:
         raise ValueError(
@@ -262,11 +264,10 @@ def crop_to_ar(image: Tensor, aspect: float) -> Tensor:
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:
-    """Resample an image to a size, as the released model's preparation does.
+    """Resample an image, as the released model's preprocessing does.
 
-    Values are brought to 8 bits by truncation (exact for images that were 8-bit, as nearly all
-    are), resampled with Pillow's Lanczos filter and divided by 255. An image that has the size
-    already is returned untouched.
+    Values are truncated to 8 bits (exact for 8-bit images, as nearly all are), resampled with
+    Pillow's Lanczos filter and divided by 255. An image of the right size is returned as it is.
 
     Args:
         image: (3, H, W), RGB in [0, 1].
@@ -302,7 +303,7 @@ def to_square(image: Tensor, size: int = 252) -> Tensor:
 def aspect_size(
     height: int, width: int, short_side: int = 252, multiple: int = 14
 ) -> tuple[int, int]:
-    """The network input size that keeps an image's aspect ratio best.
+    """The network input size closest to an image's aspect ratio.
 
     Args:
         height: of the image.
@@ -329,7 +330,7 @@ def is_image_file(path: Path) -> bool:
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what no decoder needs to see, and register the HEIC decoder if it is wanted."""
+    """Reject empty files, and register the HEIC decoder if needed."""
     with path.open("rb") as file:
         head = file.read(12)
     if not head:
@@ -350,10 +351,10 @@ def _register_heif(path: Path) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[PillowImage.Image]:
-    """Open an image; whatever its decoder objects to in the block names the file."""
+    """Open an image; decoder errors within the block become a ValueError that names the file."""
     _check_file(path)
     with warnings.catch_warnings(), path.open("rb") as file:
-        # Notes on odd metadata concern the file, not the pixels.
+        # Warnings about odd metadata do not concern the pixels.
         warnings.simplefilter("ignore", UserWarning)
         try:
             with _identified(file, path) as opened:
@@ -366,7 +367,7 @@ def _opened(path: Path) -> Iterator[PillowImage.Image]:
 
 
 def _identified(file: BinaryIO, path: Path) -> PillowImage.Image:
-    """As `Image.open`, whose limit of pixels is a global one and knows no reduced decoding."""
+    """`Image.open` without its pixel limit, which is global and ignores reduced decoding."""
     from PIL import Image, UnidentifiedImageError
 
     Image.init()
@@ -379,7 +380,7 @@ def _identified(file: BinaryIO, path: Path) -> PillowImage.Image:
         try:
             return factory(file, str(path))
         except (SyntaxError, IndexError, TypeError, struct.error):
-            continue  # how Pillow's decoders say that a file is another one's
+            continue  # how Pillow's decoders reject a file of another format
     raise UnidentifiedImageError
 
 
@@ -407,7 +408,7 @@ def _decode(
 def _reduced(
     opened: PillowImage.Image, factor: float, color: tuple[float, float, float]
 ) -> PillowImage.Image:
-    """Shrink, turn upright and convert to RGB in bands, so that there is no second large copy."""
+    """Shrink, turn upright and convert to RGB in bands, to avoid a second large copy."""
     from PIL import Image, ImageOps
 
     opened.load()
@@ -428,21 +429,21 @@ def _reduced(
 
 
 def _orientation(image: PillowImage.Image) -> int:
-    """EXIF orientation; Pillow decodes a PNG to look behind its pixels, if there is none before."""
+    """EXIF orientation; of a PNG it may follow the pixels, so that Pillow has to decode them."""
     if image.format == "PNG" and "exif" not in image.info:
         try:
             _draft(image, 1.0)
-        except ValueError:  # told when it is to be decoded
+        except ValueError:  # raised again when it is decoded
             return 1
     orientation: Any = image.getexif().get(_ORIENTATION_TAG, 1)
     return int(orientation)
 
 
 def _draft(opened: PillowImage.Image, factor: float) -> None:
-    """Let the decoder shrink an image if it can, and check the size that it will decode to.
+    """Let the decoder shrink an image if it can, and check the decoded size.
 
     Raises:
-        ValueError: if that is too large.
+        ValueError: if it is too large.
     """
     width, height = opened.size
     if max(width, height) > _MAX_RATIO * min(width, height):
@@ -469,7 +470,7 @@ def _decoded_bytes(opened: PillowImage.Image) -> int:
 
 
 def _coefficient_bytes(opened: PillowImage.Image, num_pixels: int) -> int:
-    """What libjpeg keeps of a progressive JPEG: two bytes for each sample of the full size."""
+    """Memory of a progressive JPEG in libjpeg: two bytes per sample at full size."""
     if "progressive" not in opened.info:
         return 0
     samples: list[int] = [across * down for _, across, down, *_ in getattr(opened, "layer", ())]
@@ -501,7 +502,7 @@ def _has_alpha(image: PillowImage.Image) -> bool:
 
 
 def _to_eight_bits(values: np.ndarray, full: float) -> np.ndarray:
-    """Grey levels 0…full of a deeper image as uint8, rounded."""
+    """Round grey levels 0…full of a deeper image to uint8."""
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= full):
         raise ValueError(f"grey values span {low:g} to {high:g}, wanted 0 to {full:g}")
@@ -513,5 +514,5 @@ def _reason(error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
-        return "not an image format that is understood"
+        return "not a supported image format"
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What a user points at - images, a folder, a pattern, a video - as a list of views."""
+"""Inputs: images, a folder, a pattern or a video, loaded as a list of views."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ class _Reading:
 
 
 def find_inputs(source: Source) -> InputFiles:
-    """Find the files that a source means, looking at no more of them than their kind needs.
+    """Find the files of a source.
 
     Args:
-        source: an image, a video, a folder, a pattern such as `photos/*.jpg`, or a list of
-            these. Folders and patterns are sorted as people count (img2 before img10) and only
-            give files with the suffix of an image, or without any; a folder without images may
-            hold one video. The part of a pattern that exists is taken as it is, brackets and all.
-            A list keeps its order. A single animated image is a video.
+        source: an image, a video, a folder, a pattern such as `photos/*.jpg`, or a list of these.
+            Folders and patterns are in natural order (img2 before img10) and only give files with
+            an image suffix or none; a folder without images may contain one video. The existing
+            part of a pattern is taken literally, including brackets. A list keeps its order. A
+            single animated image counts as a video.
 
     Raises:
         FileNotFoundError: a file, or any match of a pattern, does not exist.
-        ValueError: there is nothing to use, several videos, or images mixed with a video.
+        ValueError: there are no inputs, several videos, or images mixed with a video.
     """
     entries = [source] if isinstance(source, (str, PathLike)) else list(source)
     if not entries:
@@ -77,11 +77,11 @@ def find_inputs(source: Source) -> InputFiles:
 
 @dataclass(frozen=True)
 class MaskedViews:
-    """Views of a scene with the parts of them that count.
+    """Views of a scene with their masks.
 
     Args:
         images: V of (3, H, W) float32, RGB in [0, 1].
-        masks: V of (H, W) bool; None if all of them counts.
+        masks: V of (H, W) bool; None if all pixels count.
     """
 
     images: list[Tensor]
@@ -89,7 +89,7 @@ class MaskedViews:
 
 
 def load_masked_views(source: Source, masks: MaskSource | None, **options: Any) -> MaskedViews:
-    """As `load_views`, with the masks of the photos that were not left out.
+    """As `load_views`, with the masks of the loaded photos.
 
     Args:
         source: as in `find_inputs`.
@@ -98,7 +98,7 @@ def load_masked_views(source: Source, masks: MaskSource | None, **options: Any) 
 
     Raises:
         FileNotFoundError: a file or a mask does not exist.
-        ValueError: as `load_views`; or a mask does not fit its photo, or there is a video.
+        ValueError: as `load_views`; or a mask does not match its photo, or there is a video.
     """
     if masks is None:
         return MaskedViews(load_views(source, **options))
@@ -121,27 +121,26 @@ def load_views(
     report: Report | None = None,
     used: list[Path] | None = None,
 ) -> list[Tensor]:
-    """Load the views of a scene from whatever a user points at.
+    """Load the views of a scene.
 
     Args:
         source: as in `find_inputs`.
-        num_frames: how many frames of a video (24 if not given) or images (all if not given) to
-            use, evenly spaced from the first to the last.
+        num_frames: number of video frames (default 24) or images (default all) to use, evenly
+            spaced from the first to the last.
         stride: if given, every `stride`-th frame or image instead.
         max_side: images are scaled down so that their longer side has at most this many pixels.
-        min_side: if given, `max_side` leaves at least so much of the shorter side; see
-            `load_image`.
-        background: what shows through transparency.
+        min_side: if given, lower limit on the shorter side when scaling down; see `load_image`.
+        background: colour behind transparency.
         skip_bad: leave out unreadable images and damaged frames with a warning.
-        report: is told (done, total) from time to time.
-        used: the files of images that were not left out are appended to it.
+        report: called with (done, total).
+        used: the files of the loaded images are appended to it.
 
     Returns:
         Images (3, H, W), float32 RGB in [0, 1]; sizes may differ.
 
     Raises:
         FileNotFoundError: a file does not exist.
-        ValueError: a file is unreadable or too small, or nothing is left. It names the file.
+        ValueError: a file is unreadable or too small, or none is left. The message names it.
     """
     files = find_inputs(source)
     reading = _Reading(max_side, min_side, background, skip_bad, report)
@@ -176,27 +175,27 @@ def _expand(entry: str | PathLike[str]) -> list[Path]:
     matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
     if not matches:
         raise FileNotFoundError(f"{path}: no file matches this pattern")
-    return _usable(matches, f"what matches {path}")
+    return _usable(matches, f"{path}: this pattern")
 
 
 def _usable(paths: Iterable[Path], place: str) -> list[Path]:
     """Images if there are any, else the video; sorted, without hidden files."""
     files = [path for path in paths if path.is_file() and not path.name.startswith(".")]
     files.sort(key=natural_key)
-    # Files with other names may be what a camera puts beside its images, as raw ones.
+    # Files with other suffixes may be the raw files that a camera puts beside its images.
     known = [path for path in files if kind_by_suffix(path) or not path.suffix]
     kinds = {path: kind_of(path) for path in known}
     images = [path for path in known if kinds[path] == IMAGE]
     videos = [path for path in known if kinds[path] == VIDEO]
     if not images and not videos:
-        raise ValueError(f"{place} holds no images and no video")
+        raise ValueError(f"{place} contains no images and no video")
     return images or videos
 
 
 def _is_animated(path: Path) -> bool:
     try:
         return kind_of(path) == IMAGE and image_info(path).num_frames > 1
-    except ValueError:  # unreadable; said when it is loaded
+    except ValueError:  # unreadable; raised again when it is loaded
         return False
 
 
@@ -229,7 +228,7 @@ def _load_video(path: Path, num_frames: int, stride: int | None, reading: _Readi
 def _load_image_files(
     paths: Sequence[Path], reading: _Reading, used: list[Path] | None
 ) -> list[Tensor]:
-    """Load images one after the other; those that could be loaded go to `used`."""
+    """Load images in turn; appends the loaded ones to `used`."""
     views: list[Tensor] = []
     for done, path in enumerate(paths, start=1):
         try:
@@ -248,7 +247,7 @@ def _load_image_files(
 
 
 def _with_hint(error: ValueError, num_images: int) -> ValueError:
-    """The error with what helps if there are other images."""
+    """Add a hint on `skip_bad` to an error if there are other images."""
     return ValueError(f"{error}; {SKIP_BAD} leaves it out") if num_images > 1 else error
 
 
@@ -264,7 +263,7 @@ def _load_image_file(path: Path, reading: _Reading) -> Tensor:
 
 
 def _check_size(path: Path, height: int, width: int) -> None:
-    """Refuse what is too small, before it is decoded."""
+    """Reject images that are too small, before they are decoded."""
     if min(height, width) < MIN_SIDE:
         raise ValueError(
             f"{path}: {width}×{height} pixels are too few; at least {MIN_SIDE}×{MIN_SIDE} needed"

@@ -28,12 +28,12 @@ _VIDEOS = (
     *(b"\x1aE\xdf\xa3", b"OggS", b"FLV", b"0&\xb2u", b"\0\0\x01\xba", b"\0\0\x01\xb3"),
     b"\x06\x0e+4\x02\x05\x01\x01",
 )
-_BOXES = (b"moov", b"mdat", b"wide", b"skip", b"free")  # that QuickTime files may begin with
-_PACKETS = ((0, 188), (4, 192))  # where MPEG transport streams have 0x47: first, and how often
+_BOXES = (b"moov", b"mdat", b"wide", b"skip", b"free")  # possible first boxes of QuickTime files
+_PACKETS = ((0, 188), (4, 192))  # offset and period of the sync byte 0x47 in MPEG transport streams
 
 
 def kind_of(path: str | Path) -> str | None:
-    """`IMAGE`, `VIDEO`, or None for what is neither.
+    """`IMAGE`, `VIDEO`, or None for neither.
 
     Raises:
         OSError: if the file cannot be opened.
@@ -45,7 +45,7 @@ def kind_of(path: str | Path) -> str | None:
 
 
 def kind_by_suffix(path: Path) -> str | None:
-    """What the name of a file says it is."""
+    """`IMAGE`, `VIDEO`, or None, from the file name alone."""
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return IMAGE

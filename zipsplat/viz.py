@@ -1,7 +1,6 @@
-"""Videos of a scene: turntables, wiggles and camera paths as images and H.264 videos.
+"""Visualization: turntables, wiggles and camera paths as images and H.264 videos.
 
-`color_depth`, `depth_legend`, `contact_sheet`, the camera paths and the rules for where to render a
-scene from are offered here as well.
+Also re-exports `color_depth`, `depth_legend`, `contact_sheet`, camera paths and framing.
 """
 
 from __future__ import annotations
@@ -54,11 +53,11 @@ class Look:
     """How the frames of a video are rendered.
 
     Args:
-        mode: "rgb", or "depth" in colours.
+        mode: "rgb", or "depth" as colours.
         bg: colour behind the scene, RGB in [0, 1].
-        chunk: frames rendered at once; 16 on a GPU and 4 on a CPU if not given.
+        chunk: frames rendered at once; default 16 on a GPU and 4 on a CPU.
         renderer: as in `Gaussians.render`.
-        depth_range: nearest and farthest distance in colours; from the scene if not given.
+        depth_range: distances of the first and last colour; default from the scene.
     """
 
     mode: str = "rgb"
@@ -78,7 +77,7 @@ class Look:
 
 
 def depth_range(g: Gaussians, poses: Pose) -> tuple[float, float]:
-    """Distances (nearest, farthest) between which the scene's body lies, seen from these poses."""
+    """Nearest and farthest distance of the scene's body from these poses."""
     body = scene_body(g)
     distances = (poses.t.to(body.center) - body.center).norm(dim=-1)
     near = max(float(distances.min()) - body.radius, 0.0)
@@ -99,8 +98,8 @@ def render_frames(
         g: one scene (N,).
         cameras: () or (T,), of one size.
         poses: (T,) camera-to-world.
-        look: how to render; colours on white if not given.
-        report: is told (rendered frames, all frames).
+        look: how to render; default colours on white.
+        report: called with (rendered frames, all frames).
 
     Yields:
         (H, W, 3) uint8 RGB, rounded.
@@ -110,7 +109,7 @@ def render_frames(
     if poses.ndim != 1 or not len(poses):
         raise ValueError(f"poses must be (T,), at least one, got {tuple(poses.shape)}")
     limits = look.depth_range or depth_range(g, poses)
-    # Images of more frames leave the caches of a CPU (benchmarks/films.md).
+    # Images of more frames do not fit CPU caches (benchmarks/films.md).
     chunk = look.chunk or (4 if g.device.type == "cpu" else 16)
     for start in range(0, len(poses), chunk):
         part = slice(start, start + chunk)
@@ -151,7 +150,7 @@ def save_video(frames: Iterable[np.ndarray], path: str | Path, fps: float = 30) 
 
 
 def save_image(pixels: np.ndarray, path: str | Path) -> None:
-    """Write one image (H, W, 3) uint8; the suffix names the format, as `.png`."""
+    """Write one image (H, W, 3) uint8; the suffix selects the format, e.g. `.png`."""
     from PIL import Image
 
     from zipsplat.files import atomic_path
@@ -174,20 +173,20 @@ def turntable(
     chunk: int | None = None,
     report: Report | None = None,
 ) -> np.ndarray:
-    """Render a scene as `turntable_frames` does, and write an H.264 video.
+    """Render a scene with `turntable_frames`, and write an H.264 video.
 
     Args:
         g: one scene (N,).
-        path: name of the video, ending in .mp4, or of an animation: .gif or .webp.
+        path: a video ending in .mp4, or an animation ending in .gif or .webp.
         fov_deg: field of view, horizontal and vertical.
         render_size: width and height in pixels.
-        num_frames: length in frames.
+        num_frames: number of frames.
         fps: frames per second.
-        sweep_deg: angle to go around; None wiggles in front of the scene.
-        elevation_deg: height of the camera; positive is above.
+        sweep_deg: angle of the orbit; None wiggles in front of the scene.
+        elevation_deg: elevation of the camera; positive is above.
         bg: colour behind the scene, RGB in [0, 1].
         chunk: frames rendered at once; see `Look`.
-        report: is told (rendered frames, all frames).
+        report: called with (rendered frames, all frames).
 
     Returns:
         (T, H, W, 3) uint8 RGB, the frames of the video.
@@ -226,9 +225,9 @@ def turntable_frames(
 ) -> Iterator[np.ndarray]:
     """Render a scene from a camera that circles or wiggles around it, a few frames at a time.
 
-    The body of the scene is whole in every frame of a turn (see `zipsplat.framing`); scenes that
-    surround the first camera, as rooms do, look better in a wiggle. The video loops. Arguments as
-    `turntable` and `render_frames`.
+    The whole body of the scene is visible in every frame of an orbit (see `zipsplat.framing`);
+    scenes that surround the first camera, as rooms do, look better in a wiggle. The video loops.
+    Arguments as `turntable` and `render_frames`.
     """
     camera = Camera.from_fov(math.radians(fov_deg), w=render_size, h=render_size)
     poses = camera_orbit(

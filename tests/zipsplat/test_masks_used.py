@@ -138,7 +138,7 @@ def test_masks_of_a_forward_pass():
     assert fewer.num_gaussians == plain.num_gaussians * 2 // 3
     half = model(images, masks=part, compression=0.5)
     assert half.num_gaussians == fewer.num_gaussians // 2
-    with pytest.raises(ValueError, match="leave nothing"):
+    with pytest.raises(ValueError, match="masks cover all"):
         model(images, masks=[~mask for mask in everything])
     with pytest.raises(ValueError, match="sizes of the images"):
         model(images, masks=everything[:2])

@@ -97,13 +97,13 @@ def test_a_file_that_is_gone_names_what_is_there(server: FileServer) -> None:
     with pytest.raises(DownloadError) as caught:
         weights.locate("zipsplat")
     message = str(caught.value)
-    assert f"holds no file {FIRST} or {SECOND} at revision {COMMIT}" in message
+    assert f"contains no file {FIRST} or {SECOND} at revision {COMMIT}" in message
     assert "README.md, zipsplat-v3.tar" in message
     assert f"{server.url}/{REPOSITORY}/resolve/{COMMIT}/NAME" in message
 
 
 def test_a_repository_that_is_gone(server: FileServer, cache: Path) -> None:
-    with pytest.raises(DownloadError, match=r"no such repository.*put it at") as caught:
+    with pytest.raises(DownloadError, match=r"repository does not exist.*put it at") as caught:
         weights.locate("zipsplat")
     assert str(cache / "veichta--zipsplat" / FIRST) in str(caught.value)
 

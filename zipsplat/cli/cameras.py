@@ -191,7 +191,7 @@ def _lines(estimate: CameraEstimate) -> list[str]:
         )
     )
     return [
-        f"{placed} of {total} photos placed, {solved}",
+        f"{placed} of {total} photos registered, {solved}",
         *(
             f"field of view {_fov_deg(factor):.0f} degrees along the longer side,"
             f" {factor * _FULL_FRAME_WIDTH_MM:.1f} mm (35 mm equivalent)"

@@ -17,7 +17,7 @@ REST_MAX = math.sqrt(0.5)
 
 
 def unit(quats: NDArray[np.floating]) -> Floats:
-    """Normalise (N, 4) quaternions wxyz; zero, which is no rotation at all, becomes identity."""
+    """Normalise (N, 4) quaternions wxyz; zero, not a rotation, becomes the identity."""
     columns = np.array(quats.T, np.float64, order="C")  # NumPy is slow over rows of four
     # By the largest part first, so that neither tiny nor huge quaternions leave the float range.
     largest = np.abs(columns).max(axis=0)

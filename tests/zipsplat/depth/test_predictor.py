@@ -144,7 +144,7 @@ def test_mistakes(model: DepthAnything, tmp_path: Path) -> None:
         model(views(2), cameras[:2], poses[:2])
     with pytest.raises(ValueError, match="its camera says"):
         model(views(), cameras.scale(2), poses)
-    with pytest.raises(ValueError, match="no weights of Depth Anything 3"):
+    with pytest.raises(ValueError, match="not weights of Depth Anything 3"):
         DepthAnything("zipsplat-tiny")
     with pytest.raises(ValueError, match=r"use `zipsplat\.DepthAnything`"):
         ZipSplat(write_tiny(tmp_path / "x.safetensors"))

@@ -229,7 +229,7 @@ def test_slider_colours_upload_and_download(
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Add a photo, video or .zip").click()
     chooser.value.set_files(file)
-    page.get_by_text("more than is allowed").wait_for()
+    page.get_by_text("exceed the limit").wait_for()
 
 
 def test_two_browsers_and_one_that_leaves(

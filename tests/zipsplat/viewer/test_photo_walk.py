@@ -132,7 +132,7 @@ def test_without_cameras_nobody_walks(
     assert all(button.disabled for button in panel._steps)
     assert not panel._show.value
     until(lambda: len(viewer.browsers.view(0).frustums.handles) == 1)
-    with pytest.raises(ValueError, match="not known"):
+    with pytest.raises(ValueError, match="are unknown"):
         viewer.fly_to_photo(0, 0)
 
 
