@@ -1,11 +1,11 @@
-"""What cleaning costs refined scenes, by views that no step saw.
+"""What cleaning costs a refined scene, in PSNR of held-out views.
 
     python benchmarks/cleaning.py [--scenes 0 1 7] [--steps 800] [PHOTOS_OR_VIDEO …]
 
 Generated scenes (16 views of 504×378, true cameras, true sparse points) and captures (cameras by
 structure from motion) are refined at 320 px with every fourth view held out; then floaters are
-dropped, at the usual strength and twice it, and neighbours merged. PSNR in the mean over the
-held-out views, CPU time of this process on one thread.
+dropped, at the default strength and twice that, and neighbours merged. PSNR is the mean over the
+held-out views; CPU time is that of this process on one thread.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CLEANINGS: dict[str, Callable[[Gaussians], Gaussians]] = {
 
 
 def measure(name: str, photos: PosedImages, steps: int) -> None:
-    """Refine once and print a row for each cleaning."""
+    """Refine once and print one row per cleaning method."""
     settings = RefinementSettings(seconds=None, steps=steps, max_side=320, hold_out=4)
     posed = photos.resized(settings.max_side)
     result = refine(None, posed.images, posed.cameras, posed.poses, posed.points, settings)
@@ -61,8 +61,8 @@ def score(scene: Gaussians, views: PosedImages) -> float:
     """Mean PSNR, dB."""
     values = []
     for view, image in enumerate(views.images):
-        drawn, _ = scene.render(views.cameras[view], views.poses[view])
-        values.append(psnr(image, drawn[0].clamp(0, 1)))
+        rendered, _ = scene.render(views.cameras[view], views.poses[view])
+        values.append(psnr(image, rendered[0].clamp(0, 1)))
     return sum(values) / len(values)
 
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from zipsplat import harmonics
 from zipsplat.camera import Camera
-from zipsplat.formats import FORMATS, SplatArrays
+from zipsplat.formats import FORMATS, Array, SplatArrays
 from zipsplat.pose import Pose
 from zipsplat.render import Rendered, RenderMode, RenderSettings, Splats, Viewpoints, choose
 from zipsplat.rotations import multiply_quats, quat_from_matrix
@@ -348,6 +349,7 @@ class Gaussians(TensorStruct):
             opacities=splats.opacities.numpy(),
             sh_coeffs=splats.sh_coeffs.numpy(),
             antialiased=self.antialiased,
+            log=_torch_log,
         )
 
     @classmethod
@@ -371,9 +373,9 @@ def _views_of(scene: Gaussians, cameras: Camera, poses: Pose) -> tuple[Camera, P
         cameras = cameras if cameras.ndim else cameras[None]
         poses = poses if poses.ndim else poses[None]
     try:
-        shape = torch.broadcast_shapes(cameras.shape, poses.shape)
-    except RuntimeError:
-        shape = torch.Size()
+        shape = np.broadcast_shapes(cameras.shape, poses.shape)  # PyTorch's imports sympy
+    except ValueError:
+        shape = ()
     if len(shape) != scene.ndim or shape[:-1] != scene.shape[:-1]:
         wanted = "() or (V,)" if scene.ndim == 1 else f"({scene.shape[0]}, V)"
         raise ValueError(
@@ -395,6 +397,11 @@ def _viewpoints(cameras: Camera, poses: Pose, backgrounds: Tensor | None) -> Vie
     if min(width, height) < 1:
         raise ValueError(f"images must have at least one pixel, got {width}×{height}")
     return Viewpoints(poses.Rt, cameras.K, width, height, backgrounds)
+
+
+def _torch_log(values: Array) -> Array:
+    """Logarithm rounded as in the released model's own files."""
+    return torch.log(torch.tensor(values)).numpy()
 
 
 def _result(rendered: Rendered) -> tuple[Tensor, dict[str, Tensor]]:

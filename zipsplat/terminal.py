@@ -11,13 +11,10 @@ import unicodedata
 
 EXPECTED_ERRORS = (ValueError, OSError, RuntimeError, ImportError, MemoryError)
 """Errors that a command reports in one line; all others are bugs and show a traceback."""
-_UNSAFE = (
-    "Cc",
-    "Cf",
-    "Cs",
-    "Zl",
-    "Zp",
-)  # Unicode: control, format, surrogates, line and paragraph separators
+_LONGEST = 2000
+"""Characters of an error message; the middle of a longer one, which quotes a file, is cut out."""
+# Unicode: control, format, surrogates, line and paragraph separators
+_UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 class PrintableFormatter(logging.Formatter):
@@ -43,4 +40,7 @@ def error_line(error: BaseException) -> str:
         return printable(f"there is not enough memory{f' ({reason})' if reason else ''}")
     if isinstance(error, OSError) and error.strerror and error.filename:
         return printable(f"{error.filename}: {error.strerror}")
-    return printable(" ".join(str(error).split())) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+    return printable(text)

@@ -1,4 +1,4 @@
-"""Small scenes with exact cameras and depth, drawn from random Gaussians, written as shards."""
+"""Small scenes with exact cameras and depth, rendered from random Gaussians, written as shards."""
 
 import io
 from pathlib import Path
@@ -24,9 +24,9 @@ def drawn_scene(key: str, num_views: int, size: int) -> StoredScene:
         torch.eye(3).expand(num_views, 3, 3),
         torch.stack([torch.linspace(-0.3, 0.3, num_views), *torch.zeros(2, num_views)], dim=-1),
     )
-    drawn = gaussians.render(cameras, poses, mode="RGB+ED", renderer="reference")[0]
+    rendered = gaussians.render(cameras, poses, mode="RGB+ED", renderer="reference")[0]
     images, depths = [], []
-    for view in drawn:
+    for view in rendered:
         pixels = (view[:3].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG")

@@ -68,8 +68,8 @@ def test_released_values():
     assert small.data.batch_size == 96
     assert small.model.use_checkpoint
     assert small.model.backbone.use_checkpoint
-    judged = compose("zipsplat_eval")
-    assert (judged.model.weights, judged.model.backbone.weights) == ("zipsplat", None)
+    evaluated = compose("zipsplat_eval")
+    assert (evaluated.model.weights, evaluated.model.backbone.weights) == ("zipsplat", None)
 
 
 def test_group_and_value_overrides_of_the_seed():
@@ -87,10 +87,10 @@ def test_group_and_value_overrides_of_the_seed():
         ("batch_size=4", "data.batch_size?"),
         ("model.gaussian_head.lpips_wieght=0", "model.gaussian_head.lpips_weight?"),
         ("+train.foo=3", "train?"),
-        ("+train.seed=3", "leave out the +: train.seed=3"),
+        ("+train.seed=3", "drop the +: train.seed=3"),
         ("~train.seed", "train.seed=null"),
         ("~data.sede", "data.seed?"),
-        ("~model/backbone", "choose another one with model/backbone=<name>"),
+        ("~model/backbone", "choose another with model/backbone=<name>"),
         ("data.image_num_range=2,4", "write data.image_num_range=[2,4]"),
         ("model.gaussian_head.extra_losses={a:1.0}", "{a: 1.0} instead of {a:1.0}"),
         ("train.matmul_precision=hi", "did you mean high?"),

@@ -2,12 +2,13 @@
 
 Results go to stdout, progress and messages to stderr. The exit status is 0 on success, 1 on
 failure, 2 for wrong arguments and 130 after Ctrl-C. Each sub-command is a module of its own name,
-which imports what it needs when it runs, so that `--help` stays fast.
+imported when it is used, which imports what it needs when it runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import sys
@@ -15,7 +16,6 @@ import traceback
 from collections.abc import Sequence
 
 from zipsplat._version import __version__
-from zipsplat.cli import cameras, convert, depth, doctor, info, reconstruct, refine, render
 from zipsplat.cli.console import Console
 from zipsplat.command_line import CommandParser
 from zipsplat.terminal import EXPECTED_ERRORS, PrintableFormatter, error_line
@@ -36,7 +36,7 @@ examples:
 
 `zipsplat COMMAND --help` explains every option.
 """
-COMMANDS = (reconstruct, refine, cameras, depth, render, convert, info, doctor)
+COMMANDS = ("reconstruct", "refine", "cameras", "depth", "render", "convert", "info", "doctor")
 OK, FAILED, INTERRUPTED = 0, 1, 130
 
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from zipsplat.viewer import main as view
 
         return view(arguments[1:])
-    options = _parser().parse_args(arguments)
+    options = _parser(arguments[:1]).parse_args(arguments)
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose, 2)]
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter("zipsplat: %(message)s"))
@@ -76,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return OK
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(first: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser; only of one command, if that is the first argument."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="zipsplat",
@@ -88,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(
         title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
     )
-    for command in COMMANDS:
+    for name in [name for name in first if name in COMMANDS] or COMMANDS:
+        command = importlib.import_module(f"zipsplat.cli.{name}")
         sub = subparsers.add_parser(
             command.NAME,
             help=command.SUMMARY,

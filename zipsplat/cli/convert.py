@@ -174,7 +174,7 @@ def _changed(
         scene = changed
         if scene.num_gaussians == 0:
             raise ValueError(f"{name} removes all {steps[-1].before} Gaussians; use a milder value")
-    return replace(scene.arrays(), note=arrays.note), steps
+    return replace(scene.arrays(), note=arrays.note, log=arrays.log), steps
 
 
 def _is_given(options: argparse.Namespace, name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 import platform
 import sys
@@ -69,6 +68,8 @@ def _machine() -> dict[str, Any]:
 
 def _version(package: str) -> str | None:
     """The installed version, or None."""
+    import importlib.metadata  # takes as long as the rest of a short command
+
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -11,6 +11,7 @@ from zipsplat.cli.console import Console, readable_bytes, table
 if TYPE_CHECKING:
     import numpy as np
 
+    from zipsplat.formats import Array
     from zipsplat.weights import Checkpoint
 
 NAME = "info"
@@ -71,8 +72,6 @@ def _describe(path: Path, console: Console) -> dict[str, Any]:
 
 
 def _scene(path: Path) -> dict[str, Any]:
-    import numpy as np
-
     from zipsplat.scene_files import read_scene
 
     found = read_scene(path)
@@ -85,16 +84,24 @@ def _scene(path: Path) -> dict[str, Any]:
         "sh_degree": arrays.sh_degree,
         "antialiased": arrays.antialiased,
         "left_out": found.left_out,
-        "center": _numbers(np.median(means, axis=0)) if len(means) else None,
+        "center": _numbers(_median(means)) if count else None,
         "low": _numbers(means.min(axis=0)) if len(means) else None,
         "high": _numbers(means.max(axis=0)) if len(means) else None,
-        "median_scale": _number(np.median(arrays.scales)) if count else None,
-        "median_opacity": _number(np.median(arrays.opacities)) if count else None,
+        "median_scale": _number(_median(arrays.scales.ravel())) if count else None,
+        "median_opacity": _number(_median(arrays.opacities)) if count else None,
         "bytes_per_gaussian": round(path.stat().st_size / count, 1) if count else None,
         "note": arrays.note or None,
         **_cameras_beside(path),
         "remarks": list(arrays.remarks),
     }
+
+
+def _median(values: Array) -> Any:
+    """Medians of the columns, without `np.median`, which imports numpy.ma."""
+    import numpy as np
+
+    middle = [(len(values) - 1) // 2, len(values) // 2]
+    return np.partition(values, middle, axis=0)[middle].mean(axis=0)
 
 
 def _cameras_beside(scene: Path) -> dict[str, Any]:

@@ -16,9 +16,15 @@ from numpy.typing import NDArray
 from zipsplat.plugins import Plugins
 
 Array = NDArray[np.float32]
+Logarithm = Callable[[Array], Array]
 NOTE_MAX = 300
 MAX_SH_COEFFS = 16  # degree 3
 HEAD_BYTES = 1 << 16
+
+
+def rounded_log(values: Array) -> Array:
+    """Natural logarithm of positive float32 values, correctly rounded, so equal everywhere."""
+    return np.log(values, dtype=np.float64).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,9 @@ class SplatArrays:
         note: a licence note, which `.ply`, `.compressed.ply`, `.glb` and `.sog` store.
         antialiased: whether the scene was optimised for antialiased rendering; see
             `RenderSettings.antialiased`. `.glb` and `.splat` do not store it.
+        log: natural logarithm for formats that store float32 logarithms. PyTorch's in scenes that
+            come from tensors: libraries differ in the last bit, and the released model's own files
+            are written with PyTorch's.
         remarks: of a reader: what it left out, clamped, converted or did not understand, each a
             clause without the file name.
 
@@ -48,6 +57,7 @@ class SplatArrays:
     sh_coeffs: Array
     note: str = field(default="", kw_only=True)
     antialiased: bool = field(default=False, kw_only=True)
+    log: Logarithm = field(default=rounded_log, kw_only=True)
     remarks: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ Brush and Splatfacto mark antialiased scenes with the comment "SplatRenderMode: 
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -90,9 +91,13 @@ def read_header(file: BinaryIO) -> Header:
             case ["property", "list", _, _, name] if elements:
                 elements[-1][2].append((name, None))
             case words:
-                raise ValueError(f"this .ply has a header line that cannot be read: {words[:8]}")
+                raise ValueError(
+                    f"this .ply has a header line that cannot be read: {reprlib.repr(words)}"
+                )
     if encoding != "binary_little_endian":
-        raise ValueError(f"only binary_little_endian .ply files are supported, got {encoding!r}")
+        raise ValueError(
+            f"only binary_little_endian .ply files are supported, got {reprlib.repr(encoding)}"
+        )
     return Header([Element(n, c, _dtype(n, f)) for n, c, f in elements], note, antialiased)
 
 

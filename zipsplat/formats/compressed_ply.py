@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.lib.recfunctions import structured_to_unstructured
 from numpy.typing import NDArray
 
 from zipsplat.formats import Format, SplatArrays, SplatTolerance
@@ -223,6 +222,8 @@ def _unpack_harmonics(sh: NDArray[Any]) -> NDArray[np.float32]:
     names = _harmonic_names(len(_names(sh)))
     if not names:
         return np.empty((len(sh), 0, 3), np.float32)
+    from numpy.lib.recfunctions import structured_to_unstructured  # imports numpy.ma: a slow start
+
     packed = structured_to_unstructured(sh[list(names)])
     steps = packed.reshape(len(sh), 3, len(names) // 3).transpose(0, 2, 1)
     values: NDArray[np.float32] = (steps + np.float32(0.5)) * np.float32(_SH_RANGE / 256)

@@ -54,17 +54,10 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
     table[:, 0:3] = splats.means
     table[:, 6:9] = splats.sh_coeffs[:, 0]
     table[:, 9:rest] = splats.sh_coeffs[:, 1:].transpose(0, 2, 1).reshape(len(table), rest - 9)
-    table[:, rest] = _log(opacity / (1 - opacity))
-    table[:, rest + 1 : rest + 4] = _log(np.maximum(splats.scales, np.float32(SCALE_MIN)))
+    table[:, rest] = splats.log(opacity / (1 - opacity))
+    table[:, rest + 1 : rest + 4] = splats.log(np.maximum(splats.scales, np.float32(SCALE_MIN)))
     table[:, rest + 4 : rest + 8] = splats.quats
     file.write(table.data)
-
-
-def _log(values: Array) -> Array:
-    """Logarithm rounded as by PyTorch, so that files are bit-identical to the released model's."""
-    import torch  # slow to import, and only needed for writing
-
-    return torch.log(torch.tensor(values)).numpy()
 
 
 def read(file: BinaryIO) -> SplatArrays:

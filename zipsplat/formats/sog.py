@@ -18,7 +18,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from zipsplat.formats import NOTE_MAX, Array, Format, SplatArrays, SplatTolerance
 from zipsplat.formats._expansion import require_plausible
@@ -101,6 +100,8 @@ def _grid(rows: Bytes) -> Bytes:
 
 
 def _webp(image: Bytes) -> bytes:
+    from PIL import Image  # slow to import, and most commands do not need it
+
     if image.shape[2] == 2:
         image = np.concatenate((image, np.zeros_like(image[..., :1])), axis=2)
     file = io.BytesIO()
@@ -182,6 +183,8 @@ class _Bundle:
 
     def image(self, name: str) -> Bytes:
         """An image (H, W, 4)."""
+        from PIL import Image
+
         data = _contents(self.archive, name, self.size)
         try:
             with Image.open(io.BytesIO(data), formats=["WEBP", "PNG"]) as opened:

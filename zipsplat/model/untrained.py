@@ -18,7 +18,7 @@ from zipsplat.model.architecture import BackboneConfig, ZipSplatConfig
 from zipsplat.model.backbones.dav3 import DepthAnything3, MultiViewViT
 from zipsplat.model.layers import Block
 from zipsplat.model.network import ZipSplatNetwork
-from zipsplat.model.relief import write_head, write_positions
+from zipsplat.model.tiny.relief import write_head, write_positions
 
 # About a million parameters, enough for every stage to run.
 TINY = ZipSplatConfig(
@@ -69,13 +69,19 @@ def init_untrained(network: ZipSplatNetwork) -> ZipSplatNetwork:
             module.reset_parameters()
         else:
             _silence(module)
-    write_positions(backbone.backbone)
+    write_positions(backbone.backbone.pos_embed)
     _tell_views_apart(backbone.backbone)
     deepest = network.downscale[0]
     assert isinstance(deepest, nn.Linear)
     deepest.weight[_VIEW, _VIEW] = VIEW_CONTRAST
     network.pre_norm_global.apply(_silence)  # halves the positions
-    write_head(network, PATCHES_ACROSS, math.sqrt(D) / 4)
+    write_head(
+        network.gaussian_head.gaussian_head,
+        network.color_embed.proj,
+        network.config.gaussians_per_token,
+        PATCHES_ACROSS,
+        math.sqrt(D) / 4,
+    )
     last = network.gaussian_head.gaussian_head[-1]
     assert isinstance(last, nn.Linear)
     for weight, bias in zip(

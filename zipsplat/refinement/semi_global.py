@@ -17,8 +17,16 @@ import numpy as np
 
 from zipsplat.render.cpu.compiler import inline, kernel
 from zipsplat.render.cpu.layout import FloatArray
-from zipsplat.render.cpu.simd import LANES, least_lane, minimum
-from zipsplat.render.cpu.simd_memory import item, load, load_table, store, store_rows
+from zipsplat.render.cpu.simd import (
+    LANES,
+    item,
+    least_lane,
+    load,
+    load_table,
+    minimum,
+    store,
+    store_rows,
+)
 
 P1 = 0.06  # penalty of a step to the neighbouring plane
 _FAR = 1e9  # cost of planes that do not exist

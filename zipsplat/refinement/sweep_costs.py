@@ -22,16 +22,19 @@ from zipsplat.render.cpu.simd import (
     LANES,
     floor,
     fma,
+    item,
     lane_numbers,
+    load,
     maximum,
     minimum,
     select,
     sqrt,
+    store,
+    store_ints,
     to_floats,
     to_ints,
     zeros,
 )
-from zipsplat.render.cpu.simd_memory import item, load, store, store_ints
 
 MARGIN = 16  # values in front of the first pixel of a row
 RADIUS = 3  # of the window, which has 7 × 7 pixels

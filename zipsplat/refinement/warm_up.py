@@ -11,11 +11,11 @@ from types import TracebackType
 import torch
 
 from zipsplat.camera import Camera
+from zipsplat.kernel_cache import cache_directory
 from zipsplat.pose import Pose
 from zipsplat.refinement.loop import refine
 from zipsplat.refinement.settings import RefinementSettings
 from zipsplat.render.cpu.compiler import sources_digest
-from zipsplat.render.cpu.kernel_cache import cache_directory
 
 _WIDTH, _HEIGHT = 48, 36
 _FEW, _MANY = 4, 14

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from splatfactory.datasets.batch import Batch
+from splatfactory.data_schema import PreprocessingConfig
 from splatfactory.datasets.loader import DataLossError, LoaderConfig, SceneLoader
 from splatfactory.datasets.mixture import Member
 from splatfactory.datasets.multiview import SampleConfig, open_shards
-from splatfactory.datasets.preprocessing import PreprocessingConfig
 from splatfactory.datasets.samplers import Split
+from splatfactory.datasets.samples import Batch
 from splatfactory.datasets.shard_output import ShardOutput
 from tests.splatfactory.datasets.stored_scenes import ROOT
 
@@ -248,7 +248,7 @@ def test_too_many_drops_are_an_error(make_scene, tmp_path):
     with pytest.raises(DataLossError, match=r"were dropped.*max_drop_rate=0.1.*corrupt image"):
         list(open_loader(directory))
     everything = break_scenes(tmp_path / "b", make_scene, set(range(4)), 4)
-    with pytest.raises(DataLossError, match=r"scenes in a row cannot be used.*corrupt image"):
+    with pytest.raises(DataLossError, match=r"scenes in a row are unusable.*corrupt image"):
         list(open_loader(everything, max_drop_rate=1.0))
 
 
@@ -330,7 +330,7 @@ def test_wrong_options_are_explained(options, message):
 
 def test_impossible_requests_are_explained(make_shards):
     directory = make_shards(2, num_views=8)
-    with pytest.raises(ValueError, match="2 scenes cannot feed 3 ranks"):
+    with pytest.raises(ValueError, match="2 scenes are too few for 3 ranks"):
         open_loader(directory, 0, 3)
     with pytest.raises(ValueError, match="no clip has 7 context views and 2 targets"):
         open_loader(directory, image_num_range=(7, 9))

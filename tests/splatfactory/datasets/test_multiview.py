@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from splatfactory.data_schema import PreprocessingConfig
 from splatfactory.datasets import depth_codec
 from splatfactory.datasets.frames import EncodedFrame, FrameError
 from splatfactory.datasets.multiview import (
@@ -16,7 +17,6 @@ from splatfactory.datasets.multiview import (
     held_out,
     open_shards,
 )
-from splatfactory.datasets.preprocessing import PreprocessingConfig
 from splatfactory.datasets.samplers import Choice, Split
 from splatfactory.datasets.scripts.describe import describe
 from splatfactory.datasets.shard_output import ShardOutput
@@ -97,8 +97,8 @@ def test_the_golden_evaluation_delivers_every_indexed_scene(golden, golden_shard
         assert scene.context.indices.tolist() == batch["context"]
         assert scene.target.indices.tolist() == batch["target"]
         assert scene.overlaps.tolist() == [-1.0] * 4
-        pictures = batches[f"{scene.name}/target_image_u8"]
-        assert np.abs(scene.target.images.numpy().astype(int) - pictures).max() <= 2
+        images = batches[f"{scene.name}/target_image_u8"]
+        assert np.abs(scene.target.images.numpy().astype(int) - images).max() <= 2
         cameras = batches[f"{scene.name}/target_camera"]
         np.testing.assert_allclose(scene.target.cameras.packed(), cameras, atol=1e-3)
         poses = batches[f"{scene.name}/context_pose"]
@@ -293,7 +293,7 @@ def test_strong_augmentation_is_for_training(make_shards):
     assert torch.equal(images[1], images[2])
 
 
-def test_scenes_of_different_picture_sizes_need_resizing(make_scene, tmp_path):
+def test_scenes_of_different_image_sizes_need_resizing(make_scene, tmp_path):
     one, two = make_scene("a", num_views=3), make_scene("a", num_views=3, height=48, width=64)
     mixed = dataclasses.replace(
         one, images=(*one.images[:2], two.images[2]), depths=(*one.depths[:2], two.depths[2])

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from splatfactory.data_schema import DataConfig, PreprocessingConfig
 from splatfactory.datasets import scene_augment
-from splatfactory.datasets.batch import Scene, Views
 from splatfactory.datasets.from_config import training_loader, validation_loader
 from splatfactory.datasets.multiview import MultiviewDataset, SampleConfig, open_shards
 from splatfactory.datasets.samplers import Split
+from splatfactory.datasets.samples import Scene, Views
 from zipsplat.camera import Camera
 from zipsplat.pose import Pose
 from zipsplat.rotations import matrix_from_quat, normalize_quat

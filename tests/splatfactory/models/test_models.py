@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from splatfactory.config import Config, Request, load
-from splatfactory.datasets.batch import Views
+from splatfactory.datasets.samples import Views
 from splatfactory.models import architecture, build_model
 from splatfactory.models.encoders import dav3_encoder
 from splatfactory.models.initialisation import initialise_head, load_strictly

@@ -64,7 +64,7 @@ def test_the_page_of_a_running_run(run_training: Train, capsys):
     assert capsys.readouterr().out == "page.html\n"
     assert not (FOLDER / run_page.PAGE).exists()
     text = Path("page.html").read_text()
-    assert "left at the present rate" in text
+    assert "remaining at the current rate" in text
     assert "finished" not in text
     assert cli.main(["report", "b"]) == 1
     assert "no run 'b'" in capsys.readouterr().err
@@ -86,7 +86,7 @@ def test_a_page_that_cannot_be_written_fails_no_run(run_training: Train, monkeyp
 
     monkeypatch.setattr(run_page, "write_atomically", full)
     assert run_training("a", "train.num_steps=1") == 0
-    assert "the page of the run was not written: [Errno 28]" in capsys.readouterr().err
+    assert "could not write the page of the run: [Errno 28]" in capsys.readouterr().err
 
 
 # --- charts -------------------------------------------------------------------------------------

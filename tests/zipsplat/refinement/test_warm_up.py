@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from zipsplat import kernel_cache
 from zipsplat.refinement import warm_up
 from zipsplat.refinement.warm_up import KernelsAhead
-from zipsplat.render.cpu import kernel_cache
 
 
 @pytest.fixture

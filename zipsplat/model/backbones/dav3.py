@@ -20,11 +20,11 @@ from torch.utils.checkpoint import checkpoint
 
 from zipsplat.model.architecture import BackboneConfig
 from zipsplat.model.layers import Block, Mlp, PatchEmbed, SwiGlu
-from zipsplat.model.matcher import Matcher
 from zipsplat.model.priors import CameraEncoder, Priors
-from zipsplat.model.pyramid import CELLS, Pyramid
 from zipsplat.model.reference_view import MIN_VIEWS, reference_first, reordered
 from zipsplat.model.rope import Rotation, global_positions, local_positions, rotation
+from zipsplat.model.tiny.matcher import Matcher
+from zipsplat.model.tiny.pyramid import CELLS, Pyramid
 
 NORM_EPS = 1e-6
 # Added to the size of the patch grid when resampling the learned positions: a quirk of DINO that

@@ -33,14 +33,19 @@ from zipsplat.render.cpu.layout import (
 from zipsplat.render.cpu.simd import (
     Floats,
     absolute,
+    exp2,
     fma,
+    item,
     lane_numbers,
+    load,
+    load_ints,
     pack,
+    prefetch,
     select,
+    store,
+    store_ints,
     to_floats,
 )
-from zipsplat.render.cpu.simd_math import exp2
-from zipsplat.render.cpu.simd_memory import item, load, load_ints, prefetch, store, store_ints
 from zipsplat.render.cpu.tile import Tile, x_in_block, y_in_block
 
 BATCH = 32

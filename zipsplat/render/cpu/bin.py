@@ -31,13 +31,17 @@ from zipsplat.render.cpu.layout import (
 from zipsplat.render.cpu.simd import (
     Ints,
     any_lane,
+    item,
+    load_ints,
+    load_table,
     lowest_bit,
     pack,
+    prefetch,
     select_ints,
+    store_ints,
     to_floats,
     unpack,
 )
-from zipsplat.render.cpu.simd_memory import item, load_ints, load_table, prefetch, store_ints
 
 _DIGIT_BITS = 11
 _DIGIT = (1 << _DIGIT_BITS) - 1

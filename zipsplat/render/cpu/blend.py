@@ -44,13 +44,17 @@ from zipsplat.render.cpu.simd import (
     absolute,
     any_lane,
     fma,
+    item,
+    load,
+    load_ints,
     lowest_bit,
     minimum,
     pack,
     select,
     select_ints,
+    store,
+    store_ints,
 )
-from zipsplat.render.cpu.simd_memory import item, load, load_ints, store, store_ints
 from zipsplat.render.cpu.tile import (
     BLOCKS,
     PLANE,

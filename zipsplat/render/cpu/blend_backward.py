@@ -55,12 +55,17 @@ from zipsplat.render.cpu.simd import (
     Ints,
     fma,
     highest_bit,
+    item,
+    lane_sums,
+    load,
+    load_ints,
     lowest_bit,
     minimum,
+    prefetch,
     select,
+    store,
     zeros,
 )
-from zipsplat.render.cpu.simd_memory import item, lane_sums, load, load_ints, prefetch, store
 from zipsplat.render.cpu.tile import (
     BLOCKS,
     PLANE,

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numba as numba_module
-from numba.core import caching as caching_module
 
-from zipsplat.render.cpu.kernel_cache import KernelFiles, cache_directory, make_own_folder
+from zipsplat.kernel_cache import keep_compiled
 
 numba: Any = numba_module  # its annotations differ between versions
-caching: Any = caching_module
-logger = logging.getLogger(__name__)
 _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 _HERE = Path(__file__).parent
 _PACKAGE = _HERE.parents[1]
@@ -47,11 +42,8 @@ def kernel(function: _Function) -> _Function:
     if _PACKAGE not in Path(function.__code__.co_filename).parents:
         other: _Function = dispatcher
         return other
-    try:
-        make_own_folder(_folder_of(function))
-        dispatcher._cache = _KernelCache(function)
-    except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home directory
-        _announce_compilation(f"nowhere, as it is not safe or not possible there ({error})")
+    digest = sources_digest(Path(function.__code__.co_filename).parent)
+    keep_compiled(dispatcher, digest, "the CPU renderer")
     compiled: _Function = dispatcher
     return compiled
 
@@ -60,75 +52,6 @@ def kernel(function: _Function) -> _Function:
 def sources_digest(folder: Path = _HERE) -> str:
     """Digest of all sources that a kernel is made of: here, in its own folder, the constants."""
     digest = hashlib.sha256()
-    for path in sorted({*_CONSTANTS, *_HERE.glob("*.py"), *folder.glob("*.py")}):
+    for path in sorted({*_CONSTANTS, *_HERE.rglob("*.py"), *folder.glob("*.py")}):
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-@functools.lru_cache(maxsize=1)
-def _announce_compilation(directory: str) -> None:
-    """Say, once per process, why the first image takes long."""
-    logger.warning(
-        "compiling the CPU renderer for this processor, which takes some seconds once; "
-        "the result is stored in %s",
-        directory,
-    )
-
-
-def _folder_of(function: Callable[..., Any]) -> Path:
-    """Where the compiled forms of a kernel lie."""
-    return cache_directory() / sources_digest(Path(function.__code__.co_filename).parent)[:16]
-
-
-class _KernelLocator(caching._CacheLocator):  # type: ignore[misc]
-    """Tells numba where the compiled forms of one kernel lie and when they are out of date."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._line = function.__code__.co_firstlineno
-        self._digest = sources_digest(Path(function.__code__.co_filename).parent)
-        self._path = _folder_of(function)
-
-    def get_cache_path(self) -> str:
-        return str(self._path)
-
-    def get_source_stamp(self) -> str:
-        return self._digest
-
-    def get_disambiguator(self) -> str:
-        return str(self._line)
-
-    @classmethod
-    def from_function(cls, function: Callable[..., Any], _file: str) -> _KernelLocator:
-        return cls(function)
-
-
-class _KernelCacheFiles(caching.CompileResultCacheImpl):  # type: ignore[misc]
-    _locator_classes = [_KernelLocator]  # noqa: RUF012
-
-
-class _KernelCache(caching.FunctionCache):  # type: ignore[misc]
-    """Numba's function cache, for which no state of the disk is an error."""
-
-    _impl_class = _KernelCacheFiles
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)
-        self._cache_file = KernelFiles(Path(self._cache_path), self._impl.filename_base)
-
-    def load_overload(self, signature: Any, target_context: Any) -> Any:
-        try:
-            found = super().load_overload(signature, target_context)
-        except Exception as error:  # a damaged file can fail in any way; it is written again
-            logger.warning("replaced a damaged cache file in %s: %s", self.cache_path, error)
-            with contextlib.suppress(OSError):
-                self.flush()
-            found = None
-        if found is None:
-            _announce_compilation(str(self.cache_path))
-        return found
-
-    def save_overload(self, signature: Any, data: Any) -> None:
-        try:
-            super().save_overload(signature, data)
-        except OSError as error:
-            logger.warning("compiled kernels are not kept in %s: %s", self.cache_path, error)

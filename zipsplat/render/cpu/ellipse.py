@@ -14,6 +14,7 @@ from zipsplat.render.cpu.simd import (
     Floats,
     Ints,
     ceil,
+    clamp,
     floor,
     maximum,
     minimum,
@@ -21,7 +22,6 @@ from zipsplat.render.cpu.simd import (
     sqrt,
     to_ints,
 )
-from zipsplat.render.cpu.simd_math import clamp
 
 
 @inline

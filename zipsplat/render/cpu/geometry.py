@@ -31,13 +31,13 @@ from zipsplat.render.cpu.simd import (
     Floats,
     absolute,
     bits_of,
+    clamp,
     fma,
     from_bits,
     maximum,
     select_ints,
     sqrt,
 )
-from zipsplat.render.cpu.simd_math import clamp
 
 # Bit patterns of float32 (IEEE 754): the field of the exponent; 2·127 in it, from which the field
 # of x subtracted leaves that of about 1/x; and 2⁻¹²⁷, the inverse of the largest powers of two.

@@ -12,8 +12,7 @@ from zipsplat.render.cpu.compiler import inline
 from zipsplat.render.cpu.geometry import Vec3
 from zipsplat.render.cpu.layout import GROUP, FloatArray, Inputs
 from zipsplat.render.cpu.shade import COLUMNS
-from zipsplat.render.cpu.simd import Floats
-from zipsplat.render.cpu.simd_memory import load, store, store_columns_3, store_columns_4
+from zipsplat.render.cpu.simd import Floats, load, store, store_columns_3, store_columns_4
 
 
 class GroupGradients(NamedTuple):

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zipsplat.render.cpu.layout import ByteArray
-from zipsplat.render.cpu.simd_memory import Array, aligned_empty
+from zipsplat.render.cpu.simd import Array, aligned_empty
 
 KEPT_BYTES = 256 << 20
 _SMALLEST = 1 << 16  # bytes; below this fresh memory is as good

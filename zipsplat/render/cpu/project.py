@@ -45,6 +45,11 @@ from zipsplat.render.cpu.simd import (
     bits_of,
     ceil,
     fma,
+    is_finite,
+    load,
+    load_columns_3,
+    load_columns_4,
+    log2,
     lowest_bit,
     maximum,
     minimum,
@@ -52,16 +57,10 @@ from zipsplat.render.cpu.simd import (
     select,
     select_ints,
     sqrt,
-    to_floats,
-)
-from zipsplat.render.cpu.simd_math import is_finite, log2
-from zipsplat.render.cpu.simd_memory import (
-    load,
-    load_columns_3,
-    load_columns_4,
     store,
     store_ints,
     store_rows,
+    to_floats,
     transpose,
 )
 

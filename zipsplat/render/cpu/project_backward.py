@@ -36,8 +36,21 @@ from zipsplat.render.cpu.shade import (
     read_columns,
     write_basis,
 )
-from zipsplat.render.cpu.simd import Floats, Mask, maximum, select, sqrt, unpack, zeros
-from zipsplat.render.cpu.simd_memory import item, lane_sums, load, load_table, store, store_rows
+from zipsplat.render.cpu.simd import (
+    Floats,
+    Mask,
+    item,
+    lane_sums,
+    load,
+    load_table,
+    maximum,
+    select,
+    sqrt,
+    store,
+    store_rows,
+    unpack,
+    zeros,
+)
 
 CAMERA_SUMS = 12  # gradients of the rotation, row by row, and of the centre
 PROJECT_BACKWARD_FLOATS = (2 * COLUMNS + 2 * GROUP) * GROUP  # of working memory

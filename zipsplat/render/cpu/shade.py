@@ -9,8 +9,7 @@ from __future__ import annotations
 from zipsplat.render.cpu.compiler import inline
 from zipsplat.render.cpu.geometry import Vec3
 from zipsplat.render.cpu.layout import GROUP, FloatArray
-from zipsplat.render.cpu.simd import Floats, fma
-from zipsplat.render.cpu.simd_memory import load, load_table, store, store_rows
+from zipsplat.render.cpu.simd import Floats, fma, load, load_table, store, store_rows
 from zipsplat.sh_constants import COLOR_OFFSET, SH_C0, SH_C1, SH_C2, SH_C3
 
 COLUMNS = 48  # numbers per Gaussian at degree 3

@@ -27,10 +27,11 @@ from zipsplat.render.cpu.simd import (
     absolute,
     fma,
     lane_numbers,
+    load,
     select,
+    store,
     to_floats,
 )
-from zipsplat.render.cpu.simd_memory import load, store
 
 WINDOW = 11
 _LOST = WINDOW - 1  # rows and columns in which no window begins

@@ -10,8 +10,19 @@ from typing import NamedTuple
 
 from zipsplat.render.cpu.compiler import inline
 from zipsplat.render.cpu.layout import BLOCK, GROUP, TILE, FloatArray, TileLists
-from zipsplat.render.cpu.simd import Floats, Mask, lane, lane_numbers, to_floats, with_lane, zeros
-from zipsplat.render.cpu.simd_memory import load, load_square, store, store_square
+from zipsplat.render.cpu.simd import (
+    Floats,
+    Mask,
+    lane,
+    lane_numbers,
+    load,
+    load_square,
+    store,
+    store_square,
+    to_floats,
+    with_lane,
+    zeros,
+)
 
 BLOCKS = 16
 PLANE = BLOCKS * GROUP

@@ -48,7 +48,7 @@ from zipsplat.render.cpu.project_backward import (
     PROJECT_BACKWARD_FLOATS,
     project_backward,
 )
-from zipsplat.render.cpu.simd_memory import aligned_empty
+from zipsplat.render.cpu.simd import aligned_empty
 
 _MAX_INTERSECTIONS = 2**31 - 1 - 2 * BATCH
 _PARTS_PER_THREAD = 4

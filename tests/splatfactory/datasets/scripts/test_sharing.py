@@ -180,7 +180,7 @@ def test_shares_by_option_and_by_ranks(monkeypatch, tmp_path, archive, capsys):
     assert sharing.by_rank(Share(2, 3)) == Share(5, 6)
     assert sharing.by_rank(Share()) == Share(1, 2)
     assert run_re10k(tmp_path / "out", archive, "--overwrite") == 1
-    assert "none may --overwrite" in capsys.readouterr().err
+    assert "--overwrite cannot be combined" in capsys.readouterr().err
     for text in ("4/4", "1", "-1/2", "a/b", "1/0"):
         with pytest.raises(SystemExit):
             run_re10k(tmp_path / "out", archive, "--shard", text)
