@@ -263,12 +263,12 @@ def test_a_contact_sheet_shows_every_picture_in_order_with_its_label():
 
 
 def test_pictures_are_saved_whole(tmp_path):
-    viz.save_picture(np.full((4, 5, 3), 7, np.uint8), tmp_path / "new" / "a.png")
+    viz.save_image(np.full((4, 5, 3), 7, np.uint8), tmp_path / "new" / "a.png")
     from zipsplat import load_image
 
     assert load_image(tmp_path / "new" / "a.png").shape == (3, 4, 5)
     with pytest.raises(ValueError, match="unknown file extension"):
-        viz.save_picture(np.full((4, 5, 3), 7, np.uint8), tmp_path / "a.nope")
+        viz.save_image(np.full((4, 5, 3), 7, np.uint8), tmp_path / "a.nope")
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 

@@ -2,9 +2,9 @@
 
 A list of {id, img_name, width, height, position, rotation, fx, fy}, one entry per photo: `position`
 is the camera centre, `rotation` holds the rows of the world-from-camera rotation in OpenCV axes
-(the layout of Kerbl et al., 2023). The principal point is the middle of the picture; where it is
-not, `cx` and `cy` are added; of distorted photos also `model` and `params`, COLMAP's camera model
-and its parameters. Viewers overlook these.
+(the layout of Kerbl et al., 2023). The principal point is the image centre; otherwise `cx` and `cy`
+are added, and for distorted photos `model` and `params`, COLMAP's camera model and its parameters.
+Viewers ignore these.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def write(
     Args:
         path: of the file.
         names: V file names.
-        lenses: V of the pictures that the names mean.
+        lenses: V intrinsics of the images that the names refer to.
         poses: V of (4, 4) world-from-camera, OpenCV axes.
     """
     views = zip(names, lenses, poses, strict=True)
@@ -67,7 +67,7 @@ def read(path: Path) -> list[tuple[str, Lens, FloatArray]]:
     """Read names, intrinsics and world-from-camera poses (4, 4).
 
     Raises:
-        ValueError: if it is damaged or lacks something.
+        ValueError: if the file is damaged or incomplete.
     """
     try:
         content = read_json(path)
@@ -79,7 +79,7 @@ def read(path: Path) -> list[tuple[str, Lens, FloatArray]]:
 
 
 def is_cameras_json(content: object) -> bool:
-    """Whether parsed JSON looks like such a list."""
+    """Whether parsed JSON looks like a list of cameras."""
     return (
         isinstance(content, list)
         and len(content) > 0
