@@ -68,7 +68,7 @@ def read(folder: Path) -> Result:
     """Read a result folder, given as a path or relative to outputs/results.
 
     Raises:
-        ValueError: If it does not hold a finished result.
+        ValueError: if it does not hold a finished result.
     """
     for place in (folder, outputs_root() / "results" / folder):
         if (place / results.SUMMARY).is_file():

@@ -52,13 +52,13 @@ class IndexRules:
     """Rules that make an index.
 
     Attributes:
-        num_context: Context views per scene.
-        num_target: Target views per scene.
-        window: Number of frames used from the start of a clip; None uses all.
-        context: How context views are chosen.
-        target: How targets are chosen.
-        allow_leak: Let targets be context views, as some published indices do.
-        seed: Seed of random choices.
+        num_context: context views per scene.
+        num_target: target views per scene.
+        window: number of frames used from the start of a clip; None uses all.
+        context: how context views are chosen.
+        target: how targets are chosen.
+        allow_leak: let targets be context views, as some published indices do.
+        seed: seed of random choices.
     """
 
     num_context: int

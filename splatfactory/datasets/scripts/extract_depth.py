@@ -49,12 +49,12 @@ class Options:
     """Options of the depth extraction.
 
     Attributes:
-        max_views: Views per estimator call; None passes whole scenes.
-        overwrite: Replace existing depth.
-        share: Share of the work; job i of n takes every n-th shard, from the i-th on.
-        seed: Seed for estimators that use random numbers; set again for each scene.
-        show_progress: Show a progress bar.
-        num_workers: Threads that decode and encode while the estimator runs; each also keeps one
+        max_views: views per estimator call; None passes whole scenes.
+        overwrite: replace existing depth.
+        share: share of the work; job i of n takes every n-th shard, from the i-th on.
+        seed: seed for estimators that use random numbers; set again for each scene.
+        show_progress: show a progress bar.
+        num_workers: threads that decode and encode while the estimator runs; each also keeps one
             decoded and one estimated scene in memory. Does not affect the shards.
     """
 

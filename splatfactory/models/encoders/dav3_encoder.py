@@ -43,7 +43,7 @@ def read_backbone(path: Path) -> dict[str, Tensor]:
             under the other suffixes.
 
     Raises:
-        ValueError: If the file does not exist or holds no such weights.
+        ValueError: if the file does not exist or holds no such weights.
     """
     found = _find(resolve(path))
     state = convert(_read(found))
