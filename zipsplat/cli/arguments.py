@@ -1,56 +1,16 @@
-"""Argument types and checks that several sub-commands share."""
+"""Arguments and checks that several sub-commands share."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from zipsplat.masks import MaskSource
+from zipsplat.option_types import count
 
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 FILM_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".gif")
-
-
-def pixel_size(text: str) -> tuple[int, int]:
-    """(height, width) of "512" or, as sizes are usually written, "640x360" (width first)."""
-    match = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text)
-    if match is None or int(match[1]) < 1 or int(match[2] or 1) < 1:
-        raise argparse.ArgumentTypeError(f"wanted a size such as 512 or 640x360, got {text!r}")
-    return int(match[2] or match[1]), int(match[1])
-
-
-def share(text: str) -> float:
-    """A number in (0, 1]."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"wanted a number in (0, 1], got {text!r}")
-    return value
-
-
-def count(text: str) -> int:
-    """A whole number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"wanted a whole number from 1 on, got {text!r}")
-    return int(text)
-
-
-def positive(text: str) -> float:
-    """A finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"wanted a number above 0, got {text!r}")
-    return value
 
 
 def color(text: str) -> tuple[float, float, float]:
@@ -94,34 +54,6 @@ def add_num_frames(parser: argparse._ActionsContainer) -> None:
         metavar="N",
         help="use N frames, evenly spaced (default: 24 of a video, all of pictures)",
     )
-
-
-def add_masks(parser: argparse.ArgumentParser) -> None:
-    """What parts of the pictures count."""
-    parser.add_argument(
-        "--masks",
-        metavar="DIR|alpha",
-        help="leave out what is black in the mask of each picture (a.png, a.jpg.png or a_mask.png"
-        " for a.jpg in this folder), or what is transparent (alpha): people, sky, a background",
-    )
-    parser.add_argument(
-        "--invert-masks", action="store_true", help="leave out what is white or opaque instead"
-    )
-
-
-def mask_source(options: argparse.Namespace) -> MaskSource | None:
-    """Where the masks come from that the options name.
-
-    Raises:
-        ValueError: if the folder does not exist, or masks that nobody named are to be inverted.
-    """
-    from zipsplat.masks import MaskSource
-
-    if options.masks is not None:
-        return MaskSource.from_argument(options.masks, options.invert_masks)
-    if options.invert_masks:
-        raise ValueError("--invert-masks inverts --masks DIR|alpha, which is missing")
-    return None
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:

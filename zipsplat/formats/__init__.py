@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,12 +82,20 @@ class SplatArrays:
 
     def select(self, which: NDArray[np.bool_] | NDArray[np.integer] | slice) -> SplatArrays:
         """Some of the Gaussians, by a mask (N,), by indices, or as a view by a slice."""
-        fields = ("means", "scales", "quats", "opacities", "sh_coeffs")
-        return replace(self, **{name: getattr(self, name)[which] for name in fields})
+        names = ("means", "scales", "quats", "opacities", "sh_coeffs")
+        values = {name: _rows(getattr(self, name), which) for name in names}
+        return replace(self, **values)
 
     def remarked(self, *remarks: str) -> SplatArrays:
         """The same with further remarks."""
         return replace(self, remarks=(*self.remarks, *remarks))
+
+
+def _rows(values: Any, which: NDArray[np.bool_] | NDArray[np.integer] | slice) -> Any:
+    """Some rows of an array; by indices in half the time that indexing takes."""
+    if isinstance(which, slice) or which.dtype == bool:
+        return values[which]
+    return np.take(values, which, axis=0)
 
 
 @dataclass(frozen=True)
@@ -178,6 +186,11 @@ def up_to_degree_3(sh_coeffs: NDArray[np.floating]) -> tuple[Array, tuple[str, .
     """Harmonics (N, S, 3) of any degree cut to degree 3, and the remark about it, if any."""
     num = sh_coeffs.shape[1]
     cut = np.asarray(sh_coeffs[:, :MAX_SH_COEFFS], np.float32)
-    if num <= MAX_SH_COEFFS:
-        return cut, ()
-    return cut, (f"left out the harmonics of degree {int(num**0.5) - 1}; 3 is the highest used",)
+    return cut, higher_degree_remarks(round(num**0.5) - 1)
+
+
+def higher_degree_remarks(degree: int) -> tuple[str, ...]:
+    """The remark of a reader that cut harmonics of this degree to degree 3, if it had to."""
+    if degree <= 3:
+        return ()
+    return (f"left out the harmonics of degree {degree}; 3 is the highest used",)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zipsplat.command_line import CommandParser
+from zipsplat.option_types import count, share
 from zipsplat.terminal import EXPECTED_ERRORS, PrintableFormatter, error_line
 from zipsplat.viewer.guard import is_loopback
 
@@ -73,13 +74,13 @@ def parser() -> argparse.ArgumentParser:
         help="pictures, a folder, a pattern, a video, or a saved scene such as scene.ply",
     )
     out.add_argument("--weights", default="zipsplat", help="name, path or address of the weights")
-    out.add_argument("--num-frames", type=_count, default=24, help="frames taken from a video")
+    out.add_argument("--num-frames", type=count, default=24, help="frames taken from a video")
     out.add_argument(
-        "--compression", type=_share, default=1.0, help="share of tokens kept, in (0, 1]"
+        "--compression", type=share, default=1.0, help="share of tokens kept, in (0, 1]"
     )
     out.add_argument(
         "--image-size",
-        type=_count,
+        type=count,
         metavar="PIXELS",
         help="side of what the network sees; default: what the weights were trained at",
     )
@@ -97,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; the default is this machine only"
     )
-    out.add_argument("--max-upload", type=_count, default=512, metavar="MB", help="default: 512")
+    out.add_argument("--max-upload", type=count, default=512, metavar="MB", help="default: 512")
     out.add_argument("--open", action="store_true", help="open the page in a browser")
     return out
 
@@ -226,22 +227,7 @@ def _name(sources: Sequence[str]) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in stem).strip("-") or "scene"
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text!r}")
-    return int(text)
-
-
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, got {text!r}")
     return int(text)
-
-
-def _share(text: str) -> float:
-    from zipsplat.model.compression import check_compression
-
-    try:
-        return check_compression(float(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error

@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 PORTS_TRIED = 20
 MAX_NAME_BYTES = 255  # of an uploaded file, as most file systems have it
 MAX_TRANSFERS = 64  # uploads at a time, all clients together
-UNFRAMED = {"Content-Security-Policy": "frame-ancestors 'none'", "X-Frame-Options": "DENY"}
+_POLICY = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'; object-src 'none'"
+UNFRAMED = {"Content-Security-Policy": _POLICY, "X-Frame-Options": "DENY"}
 """Headers by which no other site can show the viewer inside of its own page."""
 _patching = threading.Lock()
 
