@@ -242,7 +242,7 @@ def _text(value: object) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="splatfactory.training.run_page",
+        prog="python -m splatfactory.training.run_page",
         description="Write a page that shows the progress of a run.",
     )
     parser.add_argument("run", help="name of a training run")

@@ -80,7 +80,9 @@ class Look:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Summarise; the exit status is 1 if something is damaged."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.describe", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("input_dir", help="folder or URL of *.tar shards")
     parser.add_argument(
         "--check", action="store_true", help="decode every member and verify digests"
@@ -90,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--scenes", type=int, default=8, help="number of scenes on the sheet (default: 8)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--num-workers", type=int, default=0)
+    parser.add_argument(
+        "--num-workers", type=int, default=0, help="worker processes (default: none)"
+    )
     return conversion.run_command(partial(_describe, parser.parse_args(argv)))
 
 
