@@ -152,7 +152,7 @@ class Scene:
 
     Attributes:
         name: `<dataset>-<key>`.
-        dataset: Name of the data set.
+        dataset: name of the data set.
         context: (V,) views; the first defines the frame of all poses.
         target: (Q,) views.
         overlaps: (V,) float32, overlap of each context view with the others, as given by the

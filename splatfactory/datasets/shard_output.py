@@ -39,13 +39,13 @@ class Manifest:
     """Content and origin of a shard directory.
 
     Attributes:
-        tool: Command that made it.
-        settings: Options that determine the scenes.
-        version: Version of the package at the last write.
-        is_complete: Whether the command finished.
-        shards: Entry of each finished shard.
-        failures: Scenes that could not be made, by reason.
-        sources: Sources of scenes whose name does not show them.
+        tool: command that made it.
+        settings: options that determine the scenes.
+        version: version of the package at the last write.
+        is_complete: whether the command finished.
+        shards: entry of each finished shard.
+        failures: scenes that could not be made, by reason.
+        sources: sources of scenes whose name does not show them.
     """
 
     tool: str

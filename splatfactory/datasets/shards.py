@@ -43,7 +43,7 @@ class StoredScene:
     """A scene as stored in a shard.
 
     Attributes:
-        key: Unique name; no dot, no slash.
+        key: unique name; no dot, no slash.
         cameras: (N, 6) float32 rows w, h, fx, fy, cx, cy in pixels.
         poses: (N, 12) float32 rows, camera-to-world: R row by row, then t.
         images: N encoded images (JPEG, PNG or WebP).
@@ -132,7 +132,7 @@ class ShardWriter:
     Use as a context manager; an exception inside discards the file.
 
     Args:
-        path: Final path of the shard.
+        path: final path of the shard.
     """
 
     def __init__(self, path: Path) -> None:

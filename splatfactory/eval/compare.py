@@ -42,7 +42,7 @@ class Result:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the comparison; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="splatfactory.eval.compare")
+    parser = argparse.ArgumentParser(prog="python -m splatfactory.eval.compare")
     parser.description = "Compare two or more results of the same benchmark."
     parser.add_argument("folders", nargs="+", type=Path, help="folders below outputs/results/")
     parser.add_argument("-o", "--output", type=Path, help="also write a page with images (.html)")
@@ -68,7 +68,7 @@ def read(folder: Path) -> Result:
     """Read a result folder, given as a path or relative to outputs/results.
 
     Raises:
-        ValueError: If it does not hold a finished result.
+        ValueError: if it does not hold a finished result.
     """
     for place in (folder, outputs_root() / "results" / folder):
         if (place / results.SUMMARY).is_file():

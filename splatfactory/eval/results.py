@@ -28,7 +28,7 @@ def open_results(
     """Create a result folder, or continue one with the same fingerprint.
 
     Raises:
-        ConfigError: If it holds results with another fingerprint that may not be replaced.
+        ConfigError: if it holds results with another fingerprint that may not be replaced.
     """
     path = folder / FINGERPRINT
     if path.is_file():

@@ -44,7 +44,7 @@ def save(state: Mapping[str, Any], path: Path) -> None:
     """Write a full checkpoint atomically.
 
     Raises:
-        CheckpointError: If there is no room, the folder is not writable, or the bytes on disk
+        CheckpointError: if there is no room, the folder is not writable, or the bytes on disk
             differ from those written. Earlier checkpoints stay untouched.
     """
     try:
@@ -71,7 +71,7 @@ def load(path: Path) -> dict[str, Any]:
     """Read a full checkpoint, verifying its digest if one exists.
 
     Raises:
-        CheckpointError: If the file is missing, damaged, or holds anything but plain data.
+        CheckpointError: if the file is missing, damaged, or holds anything but plain data.
     """
     try:
         known = _digests(path)
@@ -145,9 +145,9 @@ class BestModels:
     """The k best exports of a run by one metric, tracked across restarts.
 
     Args:
-        folder: The run's folder.
-        count: How many to keep.
-        direction: Whether smaller or larger values are better.
+        folder: the run's folder.
+        count: how many to keep.
+        direction: whether smaller or larger values are better.
     """
 
     def __init__(self, folder: Path, count: int, direction: Direction) -> None:
@@ -163,8 +163,8 @@ class BestModels:
         """Restore the entries of a checkpoint, and those evaluated right after it was saved.
 
         Args:
-            state: As returned by `state`.
-            step: Step of the checkpoint. Later entries are dropped, as training repeats them.
+            state: as returned by `state`.
+            step: step of the checkpoint. Later entries are dropped, as training repeats them.
         """
         found = [Best(float(item["value"]), int(item["step"])) for item in state]
         found += [entry for entry in self._recorded() if entry.step <= step]

@@ -44,7 +44,7 @@ def run_folder(experiment: str) -> Path:
     """Folder of a training run.
 
     Raises:
-        ConfigError: If the name points outside the outputs folder.
+        ConfigError: if the name points outside the outputs folder.
     """
     root = outputs_root() / "training"
     folder = root / experiment
@@ -63,7 +63,7 @@ def existing_run(experiment: str) -> Path:
     """The folder of an existing run.
 
     Raises:
-        ConfigError: If it does not exist; the message suggests the nearest name.
+        ConfigError: if it does not exist; the message suggests the nearest name.
     """
     folder = run_folder(experiment)
     if not (folder / CONFIG).is_file():
@@ -79,7 +79,7 @@ def restored_request(folder: Path, new: Request) -> tuple[Request, Config]:
     shipped file does not change a resumed run.
 
     Raises:
-        ConfigError: If the saved request cannot be read or the new one is incompatible.
+        ConfigError: if the saved request cannot be read or the new one is incompatible.
     """
     saved = read_yaml(folder / REQUEST)
     conf = new.conf or saved.get("conf")
@@ -95,7 +95,7 @@ def check_unused(folder: Path, *, overwrite: bool) -> None:
     """Reject a folder that already holds a run, before any work is done.
 
     Raises:
-        ConfigError: If it does and may not be overwritten.
+        ConfigError: if it does and may not be overwritten.
     """
     if (folder / CONFIG).exists() and not overwrite:
         raise ConfigError(
@@ -110,14 +110,14 @@ def open_for_training(folder: Path, *, is_restored: bool) -> FileLock:
     An old run in its place is renamed, and partial files of killed processes are removed.
 
     Args:
-        folder: Folder of the run; a new run must have passed `check_unused`.
-        is_restored: Whether the existing run is resumed.
+        folder: folder of the run; a new run must have passed `check_unused`.
+        is_restored: whether the existing run is resumed.
 
     Returns:
         A lock that keeps other processes out; the system releases it when this process ends.
 
     Raises:
-        ConfigError: If another process trains in the folder.
+        ConfigError: if another process trains in the folder.
     """
     lock = _locked(folder)
     if not is_restored and (folder / CONFIG).exists():
@@ -183,9 +183,9 @@ def log_to(folder: Path | None, *, is_main: bool) -> None:
     """Log to the console and to the run's folder; other ranks only show warnings.
 
     Args:
-        folder: Folder of the run; None before it exists. Messages until then are buffered
+        folder: folder of the run; None before it exists. Messages until then are buffered
             and written to its log later.
-        is_main: Whether this is the main process.
+        is_main: whether this is the main process.
     """
     root = logging.getLogger("splatfactory")
     root.setLevel(logging.INFO if is_main else logging.WARNING)
@@ -214,7 +214,7 @@ def weights_of(experiment: str) -> Path:
     """Weights of a run for evaluation or initialisation: the best, else the last.
 
     Raises:
-        ConfigError: If the run has none.
+        ConfigError: if the run has none.
     """
     folder = existing_run(experiment)
     found = checkpoints.best_weights(folder)
