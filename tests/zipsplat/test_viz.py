@@ -1,6 +1,7 @@
 """Videos show the whole scene, in the right colours, and are written whole or not at all."""
 
 import math
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,25 @@ def test_progress_is_reported():
 def test_looks_that_make_no_sense(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         viz.Look(**values)
+
+
+@pytest.mark.parametrize("num_frames", [24, 96])
+def test_the_frames_alive_do_not_grow_with_the_length(num_frames, tmp_path, monkeypatch):
+    alive, most, make = [0], [0], viz.to_pixels
+
+    def tracked(images):
+        batch = make(images).copy()  # owns its memory, so that it lives as long as its frames
+        alive[0] += len(batch)
+        most[0] = max(most[0], alive[0])
+        weakref.finalize(batch, lambda: alive.__setitem__(0, alive[0] - len(images)))
+        return batch
+
+    monkeypatch.setattr(viz, "to_pixels", tracked)
+    frames = viz.turntable_frames(
+        cross(), num_frames=num_frames, render_size=16, look=viz.Look(chunk=4)
+    )
+    viz.save_video(frames, tmp_path / "a.mp4")
+    assert 4 <= most[0] <= 16
 
 
 def test_an_interrupted_video_leaves_no_file(tmp_path):
