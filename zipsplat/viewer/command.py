@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
         0, or 1 if the input, the weights or the address cannot be used.
     """
     arguments = parser().parse_args(sys.argv[1:] if argv is None else argv)
+    if "torch" not in sys.modules:
+        print("zipsplat viewer: starting PyTorch …", file=sys.stderr)  # noqa: T201
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
