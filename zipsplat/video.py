@@ -39,7 +39,7 @@ _LIMITED_RANGE = 1  # FFmpeg's number for luma 16…235
 _UNSPECIFIED = (0, 2, None)  # RGB has no matrix, and 2 stands for one that is not told
 _SD_SIZE = (1279, 576)  # width and height up to which untagged colours are those of BT.601
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own ignore the alpha of WebM
-# Hardly a visible loss; files of "veryfast" are no larger than the default's (benchmarks/films.md).
+# Hardly a visible loss; files of "veryfast" are no larger than the default's (benchmarks/videos.md).
 _X264 = {"crf": "18", "preset": "veryfast"}
 _FRAMES_AHEAD = 4  # that may wait to be encoded
 SKIP_BAD = "skip_bad (--skip-bad on the command line)"

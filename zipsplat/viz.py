@@ -110,7 +110,7 @@ def render_frames(
     if poses.ndim != 1 or not len(poses):
         raise ValueError(f"poses must be (T,), at least one, got {tuple(poses.shape)}")
     limits = look.depth_range or depth_range(g, poses)
-    # Pictures of more frames leave the caches of a CPU (benchmarks/films.md).
+    # Pictures of more frames leave the caches of a CPU (benchmarks/videos.md).
     chunk = look.chunk or (4 if g.device.type == "cpu" else 16)
     for start in range(0, len(poses), chunk):
         part = slice(start, start + chunk)
