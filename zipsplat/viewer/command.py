@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zipsplat.command_line import CommandParser
+from zipsplat.command_line import CommandParser, add_dtype
 from zipsplat.option_types import count, share
 from zipsplat.terminal import EXPECTED_ERRORS, PrintableFormatter, error_line
 from zipsplat.viewer.guard import is_loopback
@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
         0, or 1 if the input, the weights or the address cannot be used.
     """
     arguments = parser().parse_args(sys.argv[1:] if argv is None else argv)
+    if "torch" not in sys.modules:
+        print("zipsplat viewer: starting PyTorch …", file=sys.stderr)  # noqa: T201
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -104,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
         " (default for a scene: the cameras file beside it)",
     )
     out.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    add_dtype(out)
     out.add_argument(
         "--port",
         type=_port,
@@ -163,7 +166,7 @@ def _viewer(arguments: argparse.Namespace, server: viser.ViserServer) -> Viewer:
     device, size = choose_device(arguments.device), arguments.image_size
 
     def load_model() -> ZipSplat:
-        return ZipSplat(arguments.weights, device=device, image_size=size)
+        return ZipSplat(arguments.weights, device, arguments.dtype, size)
 
     options = Options(
         name=_name(arguments.input),
