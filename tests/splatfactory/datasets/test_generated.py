@@ -54,7 +54,7 @@ def test_shards_and_generator_give_the_same_samples(tmp_path: Path) -> None:
                 )
             torch.testing.assert_close(first.poses.packed(), second.poses.packed(), rtol=0, atol=0)
             torch.testing.assert_close(first.cameras.K, second.cameras.K, rtol=0, atol=0)
-            assert first.depth_masks.float().mean() > 0.2
+            assert (first.depths > 0).float().mean() > 0.2
 
 
 def test_the_store_survives_the_way_to_a_worker() -> None:
@@ -67,7 +67,7 @@ def test_the_store_survives_the_way_to_a_worker() -> None:
     assert [scene.key for scene in copy.scenes][:2] == ["test-5-000000", "test-5-000001"]
 
 
-def test_stored_depth_is_the_drawn_depth_within_a_step() -> None:
+def test_stored_depth_is_the_rendered_depth_within_a_step() -> None:
     scene = generate_scene("train", 0, 2, 2, SIZE)
     stored = stored_scene(scene)
     _, depth = scene.render(1)

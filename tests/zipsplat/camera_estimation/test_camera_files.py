@@ -44,7 +44,7 @@ NUM_VIEWS = 3
 
 @pytest.fixture
 def posed() -> PosedImages:
-    """Three noise pictures of two sizes, five points with tracks of 3, 2, 2, 1 and 0 views."""
+    """Three noise images of two sizes, five points with tracks of 3, 2, 2, 1 and 0 views."""
     rng = np.random.default_rng(0)
     sizes = [(30, 40), (30, 40), (20, 50)]
     images = tuple(to_image(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes)
@@ -185,7 +185,7 @@ def test_photos_are_found_by_name_wherever_they_are(posed: PosedImages, tmp_path
     for name, image in zip(posed.names[:2], posed.images, strict=False):
         pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
         Image.fromarray(pixels).save(elsewhere / f"{Path(name).stem}.png")
-    with pytest.raises(ValueError, match="none of its 3 pictures exist"):
+    with pytest.raises(ValueError, match="none of its 3 images exist"):
         load_cameras(tmp_path / "cameras.json")
     read = load_cameras(tmp_path / "cameras.json", elsewhere)
     same_cameras(read, posed.select([0, 1]))
@@ -208,7 +208,7 @@ def test_sizes_follow_max_side(posed: PosedImages, tmp_path: Path) -> None:
 
 
 def estimate_of(posed: PosedImages, folder: Path, k1: float) -> CameraEstimate:
-    """As if the pictures were found with a bent lens of twice their size."""
+    """As if the images were found with a bent lens of twice their size."""
     files, lenses = [], []
     for name, image in zip(posed.names, posed.images, strict=True):
         files.append(folder / Path(name).with_suffix(".png"))
@@ -240,7 +240,7 @@ def test_transforms_refer_to_photos_with_their_distortion(
 
 def test_frames_and_turned_photos_are_in_no_transforms(posed: PosedImages, tmp_path: Path) -> None:
     estimate = estimate_of(posed, tmp_path, k1=0.0)
-    with pytest.raises(ValueError, match=r"frames of a video are none; give a folder"):
+    with pytest.raises(ValueError, match=r"video frames are not; write to a folder"):
         write_transforms(tmp_path / "transforms.json", replace(estimate, files=(None,) * 3))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -287,12 +287,12 @@ def test_cut_off_models_are_named(posed: PosedImages, tmp_path: Path, part: str)
     whole = file.read_bytes()
     for end in range(0, len(whole), 7):
         file.write_bytes(whole[:end])
-        with pytest.raises(ValueError, match="no readable COLMAP model"):
+        with pytest.raises(ValueError, match="is not a readable COLMAP model"):
             read_model(file.parent)
 
 
 @pytest.mark.parametrize("part", ["cameras", "images", "points3D"])
-def test_no_number_in_a_model_is_believed(posed: PosedImages, tmp_path: Path, part: str) -> None:
+def test_no_value_in_a_model_is_trusted(posed: PosedImages, tmp_path: Path, part: str) -> None:
     """Each byte is replaced by 255, which makes enormous counts; memory must not follow them."""
     write_dataset(tmp_path, posed)
     file = tmp_path / "sparse" / "0" / f"{part}.bin"
@@ -337,7 +337,7 @@ def test_damaged_lists_are_named(tmp_path: Path, content: str, message: str) -> 
 def test_what_holds_no_cameras_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
         load_cameras(tmp_path / "gone")
-    with pytest.raises(ValueError, match=r"holds no COLMAP model and no transforms\.json"):
+    with pytest.raises(ValueError, match=r"contains no COLMAP model and no transforms\.json"):
         load_cameras(tmp_path)
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(ValueError, match="cameras are read from"):
@@ -469,5 +469,5 @@ def test_frames_are_read_again_from_their_video(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"clip\.mp4 has no frame_000012\.png.*another video"):
         load_cameras(path, video)
     cameras_json.write(path, ["house.png"], [lens], poses[:1])
-    with pytest.raises(ValueError, match="none of its 1 pictures exist"):
+    with pytest.raises(ValueError, match="none of its 1 images exist"):
         load_cameras(path, video)

@@ -1,4 +1,4 @@
-"""Pictures at the size of Depth Anything 3, against published pixels and OpenCV."""
+"""Images at the size of Depth Anything 3, against published pixels and OpenCV."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STORED = Path(__file__).parents[2] / "golden" / "da3" / "preprocess.npz"
 
 
 def picture(height: int, width: int) -> np.ndarray:
-    """The picture of the golden rule."""
+    """The image of the golden rule."""
     y, x, c = np.ogrid[:height, :width, :3]
     return ((3 * y + 5 * x + 40 * c + (x * y) // 16) % 256).astype(np.uint8)
 
@@ -53,7 +53,7 @@ def test_golden(index: int, has_opencv: bool) -> None:
         assert (difference > 0).mean() <= 0.001
         assert found.cameras is not None
         np.testing.assert_allclose(found.cameras.K[0], stored[f"K_out{index}"], rtol=1e-6)
-        back = found.in_pictures(found.cameras)
+        back = found.in_input_pixels(found.cameras)
         torch.testing.assert_close(back.packed(), camera.packed())
 
 
@@ -82,7 +82,7 @@ def test_sizes() -> None:
     assert [nearest_multiple(side, 14) for side in (284, 7, 20, 21, 22)] == [280, 14, 14, 28, 28]
 
 
-def test_pictures_of_the_asked_size_are_left_alone() -> None:
+def test_images_of_the_asked_size_are_left_alone() -> None:
     exact = torch.rand(2, 3, 28, 42)
     for prepare in (DepthPreprocessor(42), DepthPreprocessor((28, 42))):
         assert torch.equal(prepare(exact).images, exact)
@@ -97,7 +97,7 @@ def test_different_shapes_share_their_middle() -> None:
     assert found.cameras is not None
     assert found.cameras.c.tolist() == [[28, 14], [28, 14]]
     assert found.cameras.f.tolist() == [[35, 35], [35, 35]]
-    torch.testing.assert_close(found.in_pictures(found.cameras).packed(), cameras.packed())
+    torch.testing.assert_close(found.in_input_pixels(found.cameras).packed(), cameras.packed())
 
 
 def test_a_given_shape_is_cut_out_first() -> None:
@@ -105,7 +105,7 @@ def test_a_given_shape_is_cut_out_first() -> None:
     found = DepthPreprocessor((28, 28))([torch.rand(3, 80, 100)], cameras, Pose.identity((1,)))
     assert found.cameras is not None
     assert found.cameras.packed().tolist() == [[28, 28, 17.5, 17.5, 14, 14]]
-    torch.testing.assert_close(found.in_pictures(found.cameras).packed(), cameras.packed())
+    torch.testing.assert_close(found.in_input_pixels(found.cameras).packed(), cameras.packed())
 
 
 def test_mistakes() -> None:

@@ -1,4 +1,4 @@
-"""The commands that refine, end to end on tiny pictures with given cameras."""
+"""The commands that refine, end to end on tiny images with given cameras."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zipsplat.model.untrained import untrained_network
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of nine pictures of the small scene, with a cameras.json beside them."""
+    """A folder of nine images of the small scene, with a cameras.json beside them."""
     folder = tmp_path / "photos"
     folder.mkdir()
     posed = photos_of(small_scene(), 9)
@@ -59,7 +59,7 @@ def test_a_scene_is_sharpened(scene, photos, cameras, tmp_path, capsys):
     assert refinement["held_out"] == [4]
     assert data["gaussians"] == 60
     stages = set(data["seconds"]) - {"compiling for this processor, once"}  # the first time only
-    assert stages == {"reading pictures and cameras", "refining", "writing"}
+    assert stages == {"reading images and cameras", "refining", "writing"}
     written, note = Gaussians.load_with_note(out)
     assert written.num_gaussians == 60
     assert note == "a note"
@@ -82,13 +82,13 @@ def test_cameras_beside_a_scene_are_taken(scene, photos, cameras, tmp_path, caps
     assert "--cameras FILE" in capsys.readouterr().err
 
 
-def test_pictures_alone_become_a_scene(photos, cameras, tmp_path, capsys):
+def test_images_alone_become_a_scene(photos, cameras, tmp_path, capsys):
     out = tmp_path / "made.ply"
     told = ("--cameras", cameras, "-o", out, "--time", "60steps", "--max-gaussians", "300")
     assert run("refine", photos, *told) == 0
     text = capsys.readouterr().out
     before, after = map(float, re.search(r"PSNR ([\d.]+) -> ([\d.]+) dB", text).groups())
-    assert "1 held-out picture:" in text
+    assert "1 held-out photo:" in text
     assert after > before
     assert 0 < Gaussians.load(out).num_gaussians <= 300
 
@@ -123,7 +123,7 @@ def network(tmp_path):
     return path
 
 
-def test_reconstruct_refines_few_pictures_with_the_network(
+def test_reconstruct_refines_few_images_with_the_network(
     photos, cameras, network, tmp_path, capsys
 ):
     few = sorted(photos.iterdir())[:4]
@@ -137,7 +137,7 @@ def test_reconstruct_refines_few_pictures_with_the_network(
     assert "loading weights" in data["seconds"]
 
 
-def test_reconstruct_refines_many_pictures_without_it(photos, cameras, tmp_path, capsys):
+def test_reconstruct_refines_many_images_without_it(photos, cameras, tmp_path, capsys):
     told = ("--refine", "20steps", "--cameras", cameras, "--compression", 0.5, "--hold-out", 0)
     assert run("reconstruct", photos, "-o", tmp_path / "many.ply", *told, "--json") == 0
     data = json.loads(capsys.readouterr().out)
@@ -196,8 +196,8 @@ def test_ctrl_c_keeps_the_best_so_far(scene, photos, cameras, tmp_path, capsys, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("-o", "OUT"), "no pictures"),
-        (("SCENE", "PHOTOS", "--cameras", "CAMERAS", "-o", "SCENE"), "exists already"),
+        (("-o", "OUT"), "no images"),
+        (("SCENE", "PHOTOS", "--cameras", "CAMERAS", "-o", "SCENE"), "already exists"),
         (("PHOTOS", "-o", "OUT", "--save-cameras", "x.txt"), "must end in .json"),
         (("PHOTOS", "-o", "OUT.xyz"), "xyz"),
         (("NOWHERE", "--cameras", "CAMERAS", "-o", "OUT"), "no such file"),

@@ -36,9 +36,9 @@ from zipsplat.camera_estimation.capture import Capture, Photo, files_in
 from zipsplat.camera_estimation.focal import Focal, noted_focal
 from zipsplat.camera_estimation.structure_from_motion import Search, solve
 from zipsplat.camera_estimation.undistortion import Pixels, to_bytes
-from zipsplat.cli.arguments import add_masks, mask_source
 from zipsplat.images import image_info, is_image_file, load_image
 from zipsplat.inputs import natural_key
+from zipsplat.mask_options import add_masks, mask_source
 from zipsplat.masks import MaskSource, check_has_photos, load_mask
 from zipsplat.native_work import exit_process
 from zipsplat.video import is_video_file, load_video
@@ -187,8 +187,8 @@ def _estimated(
     solution = solve(files, focals, Search(is_sequence), say, masks)
     missing = len(solution.left_out)
     lost = [f"{missing} of {len(files)} photos could not be registered: skipped"] if missing else []
-    doubts = [f"WARNING: {doubt}" for doubt in solution.doubts]
-    return replace(solution.capture, notes=(*lost, *doubts))
+    warnings = [f"WARNING: {warning}" for warning in solution.warnings]
+    return replace(solution.capture, notes=(*lost, *warnings))
 
 
 def stored_capture(
@@ -289,8 +289,18 @@ def _parser() -> argparse.ArgumentParser:
         "COLMAP estimates missing poses (pip install pycolmap).",
     )
     parser.add_argument("inputs", type=Path, nargs="+", help="folders, transforms.json or videos")
-    parser.add_argument("--output-dir", type=Path, default=Path("data/custom"))
-    parser.add_argument("--split", choices=("train", "test"), default="test")
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("data/custom"),
+        help="folder of the shards (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "test"),
+        default="test",
+        help="split to write to (default: %(default)s)",
+    )
     parser.add_argument(
         "--poses", choices=("auto", "estimate"), default="auto", help="estimate: ignore given poses"
     )
@@ -338,7 +348,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--num-frames must be at least 3")
     try:
         given = options.focal_35mm
-        options.focal = None if given is None else Focal.on_film(given)
+        options.focal = None if given is None else Focal.from_35mm(given)
         options.mask_source = mask_source(options)
     except ValueError as error:
         parser.error(str(error))
