@@ -1,4 +1,4 @@
-"""Each hostile file goes through the command that reads it: one line, an exit status, little memory."""
+"""Each hostile file meets the command that reads it: one line, an exit status, little memory."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def part_of(package: str, dotted: str) -> Part | None:
 
 
 def dotted_name(path: Path) -> str:
-    """Name of a module in its package; that of the folder for an `__init__`, unless it is the root."""
+    """Name of a module in its package; an `__init__` has that of its folder, except at the root."""
     names = path.relative_to(ROOT).with_suffix("").parts[1:]
     return ".".join(names[:-1] if names[-1] == "__init__" and len(names) > 1 else names)
 
