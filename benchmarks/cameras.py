@@ -33,7 +33,7 @@ COLUMNS = (
 class Result:
     """Errors of one scene's cameras; NaN where the estimation failed."""
 
-    num_placed: int
+    num_registered: int
     rotations_deg: np.ndarray
     positions: np.ndarray
     focal: float
@@ -97,8 +97,8 @@ def measure(index: int, num_photos: int) -> Result:
 
 def summary(results: list[Result], num_photos: int) -> str:
     """One line over all scenes."""
-    whole = [r for r in results if r.num_placed == num_photos]
-    wrong = [r for r in results if r.num_placed and r.rotations_deg.max() > 2]
+    whole = [r for r in results if r.num_registered == num_photos]
+    wrong = [r for r in results if r.num_registered and r.rotations_deg.max() > 2]
     return (
         f"{len(whole)} of {len(results)} scenes complete; medians over scenes: rotation"
         f" {np.nanmedian([r.rotation_deg for r in results]):.3f}°, position"

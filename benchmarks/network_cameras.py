@@ -78,11 +78,11 @@ def main() -> None:
         found = fit_cameras(model, photos)
         times.append(time.process_time() - start)
         everything.append(errors_of(found, true, focal))
-        if found.doubt is None:
+        if found.rejection is None:
             after = errors_of(refined(model, found), true, focal)
             accepted.append((everything[-1], after))
             turns.append(_angle(torch.eye(3, dtype=torch.float64).expand_as(true.R), true.R))
-        print(f"{index}: {everything[-1]} {found.doubt or 'accepted'}", flush=True)
+        print(f"{index}: {everything[-1]} {found.rejection or 'accepted'}", flush=True)
     far_off = sum(errors.rotation > FAR_OFF for errors in everything)
     wrong = sum(errors.rotation > FAR_OFF for errors, _ in accepted)
     print(

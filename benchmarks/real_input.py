@@ -79,7 +79,7 @@ def run(
     )
     lap(f"video of {video_frames} frames")
     inputs = [to_pixels(to_square(view)) for view in views]
-    viz.save_picture(viz.contact_sheet([*inputs, *frames[:4]]), folder / "sheet.png")
+    viz.save_image(viz.contact_sheet([*inputs, *frames[:4]]), folder / "sheet.png")
     total = sum(seconds.values())
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     sizes = sorted({f"{view.shape[-1]}×{view.shape[-2]}" for view in views})

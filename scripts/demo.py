@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"photos to refined scene: {time.perf_counter() - start:.0f} s")
     written = write_all(refined, photos, options.output, options.frames)
     sheet = options.output / "contact_sheet.webp"
-    viz.save_picture(contact_sheet(photos, refined, feed_forward), sheet)
+    viz.save_image(contact_sheet(photos, refined, feed_forward), sheet)
     written[sheet] = f"{what}, the network's scene, the refined one, depth"
     print("\nwritten:")
     for path, content in written.items():

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
+from typing import Any
 
 from splatfactory.foreign_config import (
     check_composed,
@@ -29,7 +29,7 @@ from splatfactory.foreign_config import (
 )
 from splatfactory.schema import Config
 from zipsplat import plugins
-from zipsplat.files import write_atomically
+from zipsplat.files import write_text
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 GROUPS = ("model", "data", "train", "benchmarks")
@@ -195,12 +195,7 @@ def save_yaml(tree: dict[str, Any], path: Path) -> None:
     """Write a nested dictionary as YAML, atomically."""
     from omegaconf import OmegaConf
 
-    text = OmegaConf.to_yaml(OmegaConf.create(tree))
-
-    def write(file: BinaryIO) -> None:
-        file.write(text.encode())
-
-    write_atomically(path, write)
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(tree)))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

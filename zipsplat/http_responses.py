@@ -1,4 +1,4 @@
-"""What a web server answers, taken at its word only where that can be checked.
+"""Validated HTTP responses of untrusted servers.
 
 Source: RFC 9110, sections 8.6 (Content-Length), 14.4 (Content-Range), 15.3 and 15.4 (statuses).
 """
@@ -20,18 +20,18 @@ _RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15}|\*)")
 
 
 class DownloadError(OSError):
-    """A file could not be fetched; the message says which, from where, and what to do."""
+    """A download failed; the message says which file, from where, and what to do."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The head of an answer.
+class Response:
+    """The validated headers of a response.
 
     Args:
-        begin: the first byte that comes; None if the whole file comes.
-        total: bytes of the whole file; None if the server does not say.
+        begin: offset of the first byte; None for the whole file.
+        total: bytes of the whole file; None if unknown.
         etag: the server's name for this version.
-        has_end: whether the end of the transfer is marked, so that it cannot be cut off unseen.
+        has_end: whether the end of the transfer is marked, so that truncation is detectable.
     """
 
     begin: int | None
@@ -40,26 +40,26 @@ class Answer:
     has_end: bool
 
     def continues(self, have: int, etag: str, total: str) -> bool:
-        """Whether this is the rest of what was begun: with that ETag and, as text, that length."""
+        """Whether this continues a partial download, by ETag and total length (as text)."""
         known = "" if self.total is None else str(self.total)
         return (self.begin, self.etag) == (have, etag) and (not known or known == total)
 
     @classmethod
-    def of(cls, response: HTTPResponse, address: str) -> Answer:
-        """Read the head.
+    def of(cls, response: HTTPResponse, address: str) -> Response:
+        """Validate the headers.
 
         Raises:
-            DownloadError: if what follows cannot be the file, or contradicts itself.
+            DownloadError: if the body cannot be the file, or the headers are inconsistent.
         """
         headers = response.headers
         kind = headers.get_content_type()
         encoding = headers.get("Content-Encoding", "identity").lower()
         if response.status not in (200, 206):
-            raise DownloadError(f"{address} answered with HTTP {response.status} and no file")
+            raise DownloadError(f"{address} answered with HTTP {response.status} instead of a file")
         if kind == "text/html" or kind.startswith("multipart/") or encoding != "identity":
             raise DownloadError(
-                f"{address} answered with something else than the file ({kind}, {encoding}); open"
-                " it in a browser to see what, such as a page to log in"
+                f"{address} did not answer with the file ({kind}, {encoding}); open it in a"
+                " browser, it may need a login"
             )
         length = _length(headers, address)
         etag = headers.get("ETag")
@@ -71,18 +71,18 @@ class Answer:
 
 
 def request_for(url: str, headers: Mapping[str, str]) -> urllib.request.Request:
-    """A request for a file; the headers go to the first host only.
+    """A request for a file; headers are sent to the first host only.
 
     Raises:
-        ValueError: unless it is an http(s) address without user name.
+        ValueError: if it is not an http(s) URL without user name.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"a download needs an http or https address, got {url!r}")
+        raise ValueError(f"a download needs an http or https URL, got {url!r}")
     if parts.username is not None:
         raise ValueError(
-            f"an address with a user name cannot be fetched ({parts.hostname}); download the file"
-            " by hand and give its path"
+            f"a URL with a user name is not supported ({parts.hostname}); download the file"
+            " manually and give its path"
         )
     identity = {"User-Agent": "zipsplat", "Accept-Encoding": "identity"}
     request = urllib.request.Request(url, headers=identity)
@@ -92,15 +92,15 @@ def request_for(url: str, headers: Mapping[str, str]) -> urllib.request.Request:
 
 
 def open_within(request: urllib.request.Request, timeout_s: float, total_s: float) -> Any:
-    """Send a request; only http and https are spoken, and https does not lead back to http.
+    """Send a request over http or https; https never redirects to http.
 
     Args:
-        request: of `request_for`.
-        timeout_s: for each step, such as to connect.
-        total_s: for the head of the answer, which may come letter by letter.
+        request: from `request_for`.
+        timeout_s: for each step, such as connecting.
+        total_s: for all headers, which a server may send byte by byte.
 
     Raises:
-        OSError: if there is no good answer; `HTTPError` for statuses from 400 on.
+        OSError: if there is no valid response; `HTTPError` for statuses from 400.
     """
     opener = urllib.request.OpenerDirector()
     for handler in (
@@ -121,18 +121,19 @@ def open_within(request: urllib.request.Request, timeout_s: float, total_s: floa
             if abandoned.is_set():
                 outcome[0].close()
         except ValueError as error:
-            text = f"{request.host} leads to an address that makes no sense ({error})"
+            text = f"{request.host} redirects to an invalid URL ({error})"
             outcome.append(DownloadError(text))
         except Exception as error:
             outcome.append(error)
 
-    # A daemon, since nothing else can leave a server that sends a letter every few seconds.
+    # A daemon thread, because nothing else can abandon a server that sends a byte every few
+    # seconds.
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(total_s)
     if not outcome:
         abandoned.set()
-        raise TimeoutError(f"no answer within {total_s:g} seconds")
+        raise TimeoutError(f"no response within {total_s:g} seconds")
     if isinstance(outcome[0], Exception):
         raise outcome[0]
     return outcome[0]
@@ -150,14 +151,14 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         headers: HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        """The request that follows a redirect."""
+        """The request for a redirect target."""
         allowed = ("https",) if req.type == "https" else ("http", "https")
         scheme = urlsplit(newurl).scheme
         if scheme not in allowed:
             fp.close()
             raise DownloadError(
-                f"{req.host} leads to another address by {scheme or 'no known way'}, which is not"
-                f" followed; wanted {' or '.join(allowed)}"
+                f"{req.host} redirects to {scheme or 'an unknown protocol'}, which is not followed;"
+                f" wanted {' or '.join(allowed)}"
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -176,7 +177,7 @@ def _range(text: str, length: int | None, address: str) -> tuple[int, int | None
     match = _RANGE.fullmatch(text.strip())
     begin, end = (int(match[1]), int(match[2])) if match else (0, -1)
     total = int(match[3]) if match and match[3] != "*" else end + 1
-    # What is missing is asked for up to the end, so that a part in the middle is a mistake.
+    # Requests always ask for the rest up to the end, so a range in the middle is an error.
     if not begin <= end == total - 1 or length not in (None, end - begin + 1):
         raise DownloadError(f"{address} answered with a Content-Range of {text!r}, {length} bytes")
     return begin, total

@@ -23,6 +23,7 @@ from splatfactory.eval.results import scene_mean, sheet_path
 from splatfactory.eval.scoring import METRICS, SceneScores
 from splatfactory.paths import outputs_root
 from splatfactory.visualization import pages
+from zipsplat.files import write_text
 from zipsplat.terminal import EXPECTED_ERRORS, error_line
 
 ROWS = ("target", "target_leak_free", "target_unaligned")
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = [read(folder) for folder in options.folders]
         text = compare(found)
         if options.output is not None:
-            results.write_text(options.output, page(found))
+            write_text(options.output, page(found))
             text += f"\npage: {options.output}\n"
     except EXPECTED_ERRORS as error:
         sys.stderr.write(f"error: {error_line(error)}\n")

@@ -14,8 +14,9 @@ from splatfactory.config import Config, ConfigError, read_yaml
 from splatfactory.models import build_model
 from splatfactory.models.initialisation import load_strictly
 from splatfactory.paths import outputs_root
-from splatfactory.runtime import checkpoints, run_folder
+from splatfactory.runtime import run_folder
 from zipsplat import weights
+from zipsplat.digests import sha256_of
 from zipsplat.model.backbones import BACKBONES
 
 
@@ -86,4 +87,4 @@ def load_model(config: Config, source: str) -> tuple[nn.Module, str]:
     with torch.device("meta"):  # skip initialising values that are replaced anyway
         model = build_model(config.model, with_initial_weights=False)
     load_strictly(model.network, checkpoint.tensors, str(checkpoint.path), assign=True)
-    return model.eval(), checkpoints.sha256(checkpoint.path)
+    return model.eval(), sha256_of(checkpoint.path)

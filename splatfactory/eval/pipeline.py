@@ -22,7 +22,7 @@ from splatfactory.perceptual_network import PerceptualNetwork, fetch_perceptual_
 from splatfactory.runtime.distributed import World
 from splatfactory.runtime.randomness import fixed_randomness
 from splatfactory.visualization.evaluation_figures import comparison_sheet
-from zipsplat.viz import save_picture
+from zipsplat.viz import save_image
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def _keep_images(evaluation: Evaluation, result: SceneResult, folder: Path) -> N
             [view.view for view in result.scores.views],
             [view.aligned["psnr"] for view in result.scores.views],
         )
-        save_picture(sheet, folder / results.sheet_path(name))
+        save_image(sheet, folder / results.sheet_path(name))
 
 
 def _conclude(evaluation: Evaluation, names: list[str], folder: Path) -> dict[str, float]:

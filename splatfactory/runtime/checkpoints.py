@@ -7,8 +7,6 @@ containers and are read by `zipsplat.torch_files`, so loading a checkpoint execu
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import logging
 import random
@@ -24,7 +22,8 @@ import torch
 from torch import Tensor
 
 from splatfactory.schema import Direction
-from zipsplat.files import atomic_path, write_atomically
+from zipsplat.digests import HashedFile, sha256_of
+from zipsplat.files import atomic_path, write_text
 from zipsplat.torch_files import read_torch_file
 
 logger = logging.getLogger(__name__)
@@ -33,7 +32,6 @@ FULL = re.compile(r"checkpoint_(\d+)\.tar")
 BEST = re.compile(r"checkpoint_best_(\d+)\.safetensors")
 LAST = "checkpoint_last.safetensors"
 RECORD = "best.json"
-BLOCK = 1 << 22
 
 
 class CheckpointError(RuntimeError):
@@ -51,16 +49,16 @@ def save(state: Mapping[str, Any], path: Path) -> None:
         _check_room(state, path.parent)
         with atomic_path(path) as temporary:
             with temporary.open("wb") as file:
-                hashing = _HashingFile(file)
-                torch.save(dict(state), cast(BinaryIO, hashing))
-            expected = hashing.digest.hexdigest()
-            if sha256(temporary) != expected:
+                hashed = HashedFile(file)
+                torch.save(dict(state), cast(BinaryIO, hashed))
+            expected = hashed.sha256
+            if sha256_of(temporary) != expected:
                 raise CheckpointError(
                     f"{path} reads back differently than written; is the disk failing?"
                 )
             # Keep both digests: a kill before or after the rename leaves a file that matches one.
-            _write_text(_digest_path(path), "\n".join((expected, *_digests(path))))
-        _write_text(_digest_path(path), expected)
+            write_text(_digest_path(path), "\n".join((expected, *_digests(path))))
+        write_text(_digest_path(path), expected)
     except CheckpointError:
         raise
     except (OSError, RuntimeError) as error:  # PyTorch raises RuntimeError when a quota is exceeded
@@ -75,7 +73,7 @@ def load(path: Path) -> dict[str, Any]:
     """
     try:
         known = _digests(path)
-        if known and sha256(path) not in known:
+        if known and sha256_of(path) not in known:
             name = _digest_path(path).name
             raise CheckpointError(f"{path} is damaged: its contents do not match {name}")
         state = read_torch_file(path)
@@ -196,7 +194,7 @@ class BestModels:
             return False
         export(weights, {**conf, "eval": {"value": value, "step": step}}, self.path(step))
         self.entries = kept
-        _write_text(self.folder / RECORD, json.dumps(self.state(), indent=1))
+        write_text(self.folder / RECORD, json.dumps(self.state(), indent=1))
         for entry in dropped:
             self.path(entry.step).unlink(missing_ok=True)
         return True
@@ -238,32 +236,6 @@ def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-class _HashingFile(io.RawIOBase):
-    """Hashes everything written on its way to a file."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.digest = file, hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        return self.file.write(data)
-
-    def flush(self) -> None:
-        self.file.flush()
-
-
 def _check_room(state: Mapping[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     needed = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(state))
@@ -288,13 +260,6 @@ def _tensors(value: Any) -> Iterable[Tensor]:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
-
-
-def _write_text(path: Path, text: str) -> None:
-    def write(file: BinaryIO) -> None:
-        file.write(text.encode())
-
-    write_atomically(path, write)
 
 
 def _digests(path: Path) -> list[str]:

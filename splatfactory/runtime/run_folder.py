@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from splatfactory._version import __version__
 from splatfactory.config import (
@@ -31,13 +31,14 @@ from splatfactory.config import (
 )
 from splatfactory.paths import outputs_root
 from splatfactory.runtime import checkpoints
-from zipsplat.files import remove_partial
+from zipsplat import files
+from zipsplat.files import put_aside, remove_partial, write_text
 from zipsplat.terminal import PrintableFormatter
 
 logger = logging.getLogger(__name__)
 
 REQUEST, CONFIG, RAW, LOG = "cli_config.yaml", "config.yaml", "raw_config.yaml", "log.log"
-ENVIRONMENT, PATCH, LOCK = "environment.json", "changes.patch", ".lock"
+ENVIRONMENT, PATCH = "environment.json", "changes.patch"
 
 
 def run_folder(experiment: str) -> Path:
@@ -121,10 +122,7 @@ def open_for_training(folder: Path, *, is_restored: bool) -> FileLock:
     """
     lock = _locked(folder)
     if not is_restored and (folder / CONFIG).exists():
-        number = 1
-        while (old := folder.with_name(f"{folder.name}.old-{number}")).exists():
-            number += 1
-        folder.rename(old)
+        put_aside(folder)
         lock.release()
         lock = _locked(folder)
     remove_partial(folder)
@@ -132,17 +130,12 @@ def open_for_training(folder: Path, *, is_restored: bool) -> FileLock:
 
 
 def _locked(folder: Path) -> FileLock:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, blocking=False)
     try:
-        lock.acquire()
-    except NotImplementedError:  # e.g. on mounted buckets
-        logger.warning("cannot lock %s; make sure that no other process trains there", folder)
-    except Timeout:
+        return files.lock(folder)
+    except ValueError:
         raise ConfigError(
             f"another process trains in {folder}; wait for it, stop it, or choose another name"
         ) from None
-    return lock
 
 
 def describe(folder: Path, request: Request, config: Config, world_size: int) -> None:
@@ -155,10 +148,10 @@ def describe(folder: Path, request: Request, config: Config, world_size: int) ->
     if source is not None and source.is_file():
         shutil.copyfile(source, folder / RAW)
     text = json.dumps(environment(world_size), indent=1)
-    (folder / ENVIRONMENT).write_text(text, encoding="utf-8")
+    write_text(folder / ENVIRONMENT, text)
     changes = _git("diff", "HEAD")
     if changes:
-        (folder / PATCH).write_text(changes, encoding="utf-8")
+        write_text(folder / PATCH, changes)
 
 
 def environment(world_size: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from splatfactory.training.meters import duration
 from splatfactory.training.writers import JSONL
 from splatfactory.visualization import pages
 from splatfactory.visualization.curves import chart, short
-from zipsplat.files import write_atomically
+from zipsplat.files import write_text
 
 PAGE = "report.html"
 LOG_LINES, LOG_BYTES = 60, 1 << 16
@@ -90,13 +90,8 @@ def write(folder: Path, output: Path | None = None) -> Path:
         ConfigError: if the folder does not hold a run.
         OSError: if it cannot be written.
     """
-    text = render(read(folder))
     path = output or folder / PAGE
-
-    def put(file: BinaryIO) -> None:
-        file.write(text.encode())
-
-    write_atomically(path, put)
+    write_text(path, render(read(folder)))
     return path
 
 

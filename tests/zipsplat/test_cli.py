@@ -89,7 +89,7 @@ def test_images_become_scene_files(photos, tiny, tmp_path, capsys):
     assert [item["path"] for item in data["files"]] == [str(ply), str(splat)]
     assert data["files"][0]["bytes"] == ply.stat().st_size
     assert set(data["seconds"]) == {
-        "reading pictures",
+        "reading images",
         "loading weights",
         "reconstructing",
         "writing",
@@ -347,7 +347,7 @@ def test_scenes_are_pruned_on_the_way(scene, tmp_path, capsys):
     data = result(capsys)
     assert (data["gaussians_before"], data["gaussians"], data["sh_degree"]) == (3, 1, 0)
     assert run("convert", scene, tmp_path / "b.ply", "--prune-opacity", 0.99) == 1
-    assert "--prune-opacity leaves no Gaussian of 3" in capsys.readouterr().err
+    assert "--prune-opacity removes all 3 Gaussians" in capsys.readouterr().err
 
 
 def test_scenes_are_turned_on_the_way(scene, tmp_path):
@@ -388,7 +388,7 @@ def test_info_on_every_kind_of_file(scene, photos, tiny, tmp_path, capsys):
     wanted = {
         scene: {"kind": "scene", "gaussians": 3, "sh_degree": 1, "left_out": {}},
         tiny: {"kind": "checkpoint", "gaussians_per_token": 32, "network": "width 64, depth 4"},
-        photos / "img1.png": {"kind": "picture", "width": 80, "height": 60, "format": "PNG"},
+        photos / "img1.png": {"kind": "image", "width": 80, "height": 60, "format": "PNG"},
         clip: {"kind": "video", "frames": 3, "width": 20, "codec": "h264"},
     }
     for path, facts in wanted.items():
@@ -455,7 +455,7 @@ def test_scenes_are_cleaned_on_the_way_and_each_step_is_counted(tmp_path, capsys
     assert (Gaussians.load(out).means.norm(dim=-1) <= 1.5).all()
     assert "--crop: 40 → " in capsys.readouterr().out
     assert run("convert", base, tmp_path / "b.ply", "--crop", "90,90,90,1") == 1
-    assert "--crop leaves no Gaussian of 40" in capsys.readouterr().err
+    assert "--crop removes all 40 Gaussians" in capsys.readouterr().err
 
 
 def test_cameras_beside_a_scene_go_with_it_and_move_with_it(scene, tmp_path, capsys, caplog):
@@ -475,7 +475,7 @@ def test_cameras_beside_a_scene_go_with_it_and_move_with_it(scene, tmp_path, cap
     assert moved["position"] == pytest.approx([-4 + 5, 2, 6])
     np.testing.assert_allclose(moved["rotation"], [[0, -1, 0], [1, 0, 0], [0, 0, 1]], atol=1e-12)
     assert run("convert", scene, tmp_path / "new" / "b.spz") == 1  # other cameras are not replaced
-    assert "cameras.json: exists already" in capsys.readouterr().err
+    assert "cameras.json: already exists" in capsys.readouterr().err
     assert not (tmp_path / "new" / "b.spz").exists()
     (tmp_path / "cameras.json").write_text("[1]")
     assert run("convert", scene, tmp_path / "third" / "b.spz") == 0

@@ -141,7 +141,7 @@ def test_one_writer_per_folder(tmp_path: Path) -> None:
         with only_writer(tmp_path):
             pass
 
-    with only_writer(tmp_path), pytest.raises(ValueError, match="another process works in"):
+    with only_writer(tmp_path), pytest.raises(ValueError, match="another process is working in"):
         enter()
     enter()
 

@@ -142,7 +142,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
 def test_broken_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "bad.ply"
     path.write_bytes(b"hello\n")
-    with pytest.raises(ValueError, match=r"bad\.ply: this is no \.ply"):
+    with pytest.raises(ValueError, match=r"bad\.ply: this is not a \.ply"):
         Gaussians.load(path)
     with pytest.raises(ValueError, match=r"no scene format has the suffix of .*\.xyz"):
         random_scene(1).save(tmp_path / "scene.xyz")

@@ -26,7 +26,7 @@ def folder(tmp_path):
     photos.mkdir()
     for index in (10, 1, 2):
         picture(photos / f"IMG{index}.png", index * 10)
-    (photos / "notes.txt").write_text("not a picture")
+    (photos / "notes.txt").write_text("not an image")
     (photos / "._IMG1.png").write_bytes(b"what some systems leave behind")
     (photos / "sub").mkdir()
     picture(photos / "sub" / "IMG3.png", 30)
@@ -59,7 +59,7 @@ def test_natural_order():
 
 
 def test_a_folder_gives_its_images_in_natural_order(folder):
-    assert [path.name for path in find_inputs(folder).pictures] == [
+    assert [path.name for path in find_inputs(folder).images] == [
         "IMG1.png",
         "IMG2.png",
         "IMG10.png",
@@ -139,10 +139,10 @@ def test_missing_inputs(tmp_path, folder):
         load_views(tmp_path / "nothing.png")
     with pytest.raises(FileNotFoundError, match="pattern"):
         load_views(f"{folder}/*.webp")
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="no images"):
         load_views(f"{folder}/*.txt")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"empty.*no pictures"):
+    with pytest.raises(ValueError, match=r"empty.*no images"):
         load_views(tmp_path / "empty")
     with pytest.raises(ValueError, match="no input"):
         load_views([])
@@ -157,7 +157,7 @@ def test_bad_images_are_errors_or_left_out_with_a_warning(folder, caplog):
         assert levels(load_views(folder, skip_bad=True)) == [10, 20, 100]
     assert "IMG3.png" in caplog.text
     assert "IMG4.png" in caplog.text
-    with pytest.raises(ValueError, match=r"none of 2 pictures.*IMG3"):
+    with pytest.raises(ValueError, match=r"none of 2 images.*IMG3"):
         load_views([folder / "IMG3.png", folder / "IMG4.png"], skip_bad=True)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from zipsplat.hdr import tone_map
 from zipsplat.images import image_info, load_image
 from zipsplat.inputs import find_inputs, load_views
-from zipsplat.media_kinds import PICTURE, VIDEO, kind_of
+from zipsplat.media_kinds import IMAGE, VIDEO, kind_of
 from zipsplat.orientation import Orientation
 from zipsplat.video import load_video, video_info
 
@@ -215,15 +215,15 @@ def test_brackets_in_a_folder_are_no_pattern(tmp_path):
     folder.mkdir()
     for index in range(3):
         Image.new("RGB", (20, 20)).save(folder / f"{index}.jpg")
-    assert len(find_inputs(f"{folder}/*.jpg").pictures) == 3
-    assert len(find_inputs(f"{folder}/[01].jpg").pictures) == 2
+    assert len(find_inputs(f"{folder}/*.jpg").images) == 3
+    assert len(find_inputs(f"{folder}/[01].jpg").images) == 2
 
 
 def test_other_and_missing_suffixes(tmp_path):
     Image.new("RGB", (20, 20)).save(tmp_path / "1.jfif", "JPEG")
     Image.new("RGB", (20, 20)).save(tmp_path / "2", "PNG")
     Image.new("RGB", (20, 20)).save(tmp_path / "3.dng", "TIFF")  # beside its JPEG, not instead
-    assert [path.name for path in find_inputs(tmp_path).pictures] == ["1.jfif", "2"]
+    assert [path.name for path in find_inputs(tmp_path).images] == ["1.jfif", "2"]
     shutil.copy(FOLDER / "noext_video", tmp_path / "film.bin")
     shutil.copy(FOLDER / "noext_video", tmp_path / "film.jpg")
     for name in ("film.bin", "film.jpg"):
@@ -252,7 +252,7 @@ def test_a_lone_animated_image_is_a_video(suffix, tmp_path):
     reds = [float(view[0].mean()) * 51 for view in load_views(path, num_frames=3)]
     assert reds == pytest.approx([0, 24, 49], abs=1.5)
     Image.new("RGB", (32, 32)).save(tmp_path / "still.png")
-    assert len(find_inputs([path, tmp_path / "still.png"]).pictures) == 2
+    assert len(find_inputs([path, tmp_path / "still.png"]).images) == 2
 
 
 def test_kinds_of_files(tmp_path):
@@ -262,9 +262,9 @@ def test_kinds_of_files(tmp_path):
         if suffix in (".mp4", ".mov", ".webm", ".wmv") or name == "noext_video":
             assert kind == VIDEO, name
         else:
-            assert kind == (PICTURE if suffix in (".png", ".tif") else None), name
+            assert kind == (IMAGE if suffix in (".png", ".tif") else None), name
     stream = tmp_path / "any"
     stream.write_bytes((b"G" + bytes(187)) * 6)
     assert kind_of(stream) == VIDEO
     stream.write_bytes(b"GIF89a" + bytes(500))
-    assert kind_of(stream) == PICTURE
+    assert kind_of(stream) == IMAGE

@@ -245,7 +245,7 @@ def test_cameras_of_weights_with_a_camera_decoder(tmp_path: Path, prefix: str) -
 
 
 def test_weights_without_a_camera_decoder_say_so(model: ZipSplat) -> None:
-    with pytest.raises(ValueError, match="hold no camera decoder, so they predict no cameras"):
+    with pytest.raises(ValueError, match="have no camera decoder, so they cannot predict cameras"):
         model.cameras(model.encode(pictures()))
 
 

@@ -1,6 +1,7 @@
 """Videos show the whole scene, in the right colours, and are written whole or not at all."""
 
 import math
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +203,25 @@ def test_looks_that_make_no_sense(values):
         viz.Look(**values)
 
 
+@pytest.mark.parametrize("num_frames", [24, 96])
+def test_the_frames_alive_do_not_grow_with_the_length(num_frames, tmp_path, monkeypatch):
+    alive, most, make = [0], [0], viz.to_pixels
+
+    def tracked(images):
+        batch = make(images).copy()  # owns its memory, so that it lives as long as its frames
+        alive[0] += len(batch)
+        most[0] = max(most[0], alive[0])
+        weakref.finalize(batch, lambda: alive.__setitem__(0, alive[0] - len(images)))
+        return batch
+
+    monkeypatch.setattr(viz, "to_pixels", tracked)
+    frames = viz.turntable_frames(
+        cross(), num_frames=num_frames, render_size=16, look=viz.Look(chunk=4)
+    )
+    viz.save_video(frames, tmp_path / "a.mp4")
+    assert 4 <= most[0] <= 16
+
+
 def test_an_interrupted_video_leaves_no_file(tmp_path):
     def stop(done, total):
         raise KeyboardInterrupt
@@ -263,12 +283,12 @@ def test_a_contact_sheet_shows_every_image_in_order_with_its_label():
 
 
 def test_images_are_saved_whole(tmp_path):
-    viz.save_picture(np.full((4, 5, 3), 7, np.uint8), tmp_path / "new" / "a.png")
+    viz.save_image(np.full((4, 5, 3), 7, np.uint8), tmp_path / "new" / "a.png")
     from zipsplat import load_image
 
     assert load_image(tmp_path / "new" / "a.png").shape == (3, 4, 5)
     with pytest.raises(ValueError, match="unknown file extension"):
-        viz.save_picture(np.full((4, 5, 3), 7, np.uint8), tmp_path / "a.nope")
+        viz.save_image(np.full((4, 5, 3), 7, np.uint8), tmp_path / "a.nope")
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 

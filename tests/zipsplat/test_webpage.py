@@ -312,7 +312,10 @@ def test_cameras_that_cannot_be():
     wrong = [
         ({"cameras": cameras}, "there are no poses"),
         ({"poses": poses}, "there are no cameras"),
-        ({"cameras": cameras[:2], "poses": poses}, r"as many cameras.*\(2,\), \(3,\) and 3"),
+        (
+            {"cameras": cameras[:2], "poses": poses},
+            r"equal numbers of cameras.*\(2,\), \(3,\) and 3",
+        ),
         ({"cameras": cameras, "poses": poses, "names": ["a"]}, "and 1"),
         ({"cameras": cameras[:0], "poses": poses[:0]}, "at least one"),
         ({"cameras": cameras, "poses": Pose(poses.R, poses.t * math.nan)}, "finite"),

@@ -1,4 +1,4 @@
-"""Cheap checks of estimated cameras; each warning is one line that also says what to do."""
+"""Cheap plausibility checks of estimated cameras; each warning says what to do about it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _MIN_POINTS_PER_PHOTO = 15
 _MAX_ERROR_PX = 0.8
 _MIN_MOVEMENT = 0.01  # largest distance between cameras / median depth
 _MIN_SUPPORT = 0.85
-_MIN_TRIPLE_POINTS = 8  # in a photo, seen by three photos or more: they hold its distance
+_MIN_TRIPLE_POINTS = 8  # points of a photo seen in three or more: they fix its distance
 _MAX_GAP_DEG = 1.0
-_MAX_GAP = 0.1  # of positions, in terms of the extent of the cameras
-_MORE_OVERLAP = "more photos that overlap by more than half help"
+_MAX_GAP = 0.1  # of positions, in units of the cameras' extent
+_MORE_OVERLAP = "add photos that overlap by more than half"
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the checks look at.
+    """Input of the checks.
 
     Attributes:
-        capture: the placed photos with their points.
+        capture: the registered photos with their points.
         mean_error: reprojection error in pixels.
         support: share of the matches that the cameras explain.
         has_fixed_focal: the focal length was given, not estimated.
@@ -38,7 +38,7 @@ class Evidence:
     has_fixed_focal: bool
 
 
-def doubts(evidence: Evidence) -> tuple[str, ...]:
+def warnings(evidence: Evidence) -> tuple[str, ...]:
     """A warning for each failed check."""
     found = [
         None if evidence.has_fixed_focal else _wild_focal(evidence.capture),
@@ -48,7 +48,7 @@ def doubts(evidence: Evidence) -> tuple[str, ...]:
         _loose_photos(evidence.capture),
         _no_movement(evidence.capture),
     ]
-    return tuple(doubt for doubt in found if doubt is not None)
+    return tuple(warning for warning in found if warning is not None)
 
 
 def _wild_focal(capture: Capture) -> str | None:
@@ -57,8 +57,8 @@ def _wild_focal(capture: Capture) -> str | None:
         return None
     fov_deg = math.degrees(2 * math.atan(0.5 / factor))
     return (
-        f"the field of view came out as {fov_deg:.0f} degrees, as of few lenses; a straight flight"
-        " or walk does not determine it: give the focal length of the lens on 35 mm film"
+        f"the estimated field of view is {fov_deg:.0f} degrees, which is unusual; a straight flight"
+        " or walk does not determine it: give the 35 mm equivalent focal length of the lens"
         " (--focal-35mm; phones 26, drones 24)"
     )
 
@@ -68,15 +68,15 @@ def _few_points(capture: Capture) -> str | None:
     needed = _MIN_POINTS_PER_PHOTO * len(capture.photos)
     if count >= needed:
         return None
-    return f"only {count} points hold {len(capture.photos)} photos together; {_MORE_OVERLAP}"
+    return f"only {count} points connect {len(capture.photos)} photos; {_MORE_OVERLAP}"
 
 
 def _large_error(error: float) -> str | None:
     if error <= _MAX_ERROR_PX:
         return None
     return (
-        f"the mean reprojection error is {error:.2f} pixels, above {_MAX_ERROR_PX}: things that"
-        " moved, or distortion that the camera model does not cover"
+        f"the mean reprojection error is {error:.2f} pixels, above {_MAX_ERROR_PX}: something"
+        " moved, or the lens has distortion that the camera model lacks"
     )
 
 
@@ -87,7 +87,7 @@ def _little_support(share: float) -> str | None:
 
 
 def _loose_photos(capture: Capture) -> str | None:
-    """Two views tell directions, not distances; these need points that three photos see."""
+    """Two views fix the direction between cameras; its length needs points seen in three."""
     points = capture.points
     if points is None or len(capture.photos) < 3:
         return None
@@ -98,8 +98,8 @@ def _loose_photos(capture: Capture) -> str | None:
     if loose == 0:
         return None
     return (
-        f"the distance of {loose} of {len(capture.photos)} photos is uncertain: hardly a point in"
-        f" them is seen by three photos; {_MORE_OVERLAP}"
+        f"the distance of {loose} of {len(capture.photos)} photos is uncertain: hardly any of their"
+        f" points is seen in three photos; {_MORE_OVERLAP}"
     )
 
 
@@ -107,7 +107,7 @@ def _no_movement(capture: Capture) -> str | None:
     movement, depth = spread(capture), median_depth(capture)
     if movement >= _MIN_MOVEMENT * depth:
         return None
-    return "the camera turned but hardly moved, which shows no depth: take photos from other places"
+    return "the camera turned but hardly moved, so depth is unknown: take photos from other places"
 
 
 def spread(capture: Capture) -> float:
@@ -136,7 +136,7 @@ def median_depth(capture: Capture) -> float:
 
 
 def disagreement(first: Capture, second: Capture) -> str | None:
-    """A doubt where two solutions of the same photos differ."""
+    """A warning if two solutions of the same photos differ."""
     one, two = ({photo.path: photo.world_from_camera for photo in side.photos}
                 for side in (first, second))  # fmt: skip
     common = [path for path in one if path in two]
@@ -146,8 +146,8 @@ def disagreement(first: Capture, second: Capture) -> str | None:
     if turn <= _MAX_GAP_DEG and gap <= _MAX_GAP:
         return None
     return (
-        f"two ways of solving differ by {turn:.1f} degrees and {100 * gap:.0f} % of the distance"
-        f" between cameras; {_MORE_OVERLAP}"
+        f"two solvers differ by {turn:.1f} degrees and {100 * gap:.0f} % of the distance between"
+        f" cameras; {_MORE_OVERLAP}"
     )
 
 
@@ -155,7 +155,7 @@ def pose_gaps(first: list[FloatArray], second: list[FloatArray]) -> tuple[float,
     """Largest differences of poses (4, 4) after the best common similarity.
 
     Returns:
-        Rotation in degrees; position in terms of the extent of the cameras.
+        Rotation in degrees; position in units of the cameras' extent.
     """
     one, two = np.stack(first), np.stack(second)
     u, _, v = np.linalg.svd(np.einsum("nij,nkj->ik", two[:, :3, :3], one[:, :3, :3]))

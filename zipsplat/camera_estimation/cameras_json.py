@@ -2,9 +2,9 @@
 
 A list of {id, img_name, width, height, position, rotation, fx, fy}, one entry per photo: `position`
 is the camera centre, `rotation` holds the rows of the world-from-camera rotation in OpenCV axes
-(the layout of Kerbl et al., 2023). The principal point is the middle of the picture; where it is
-not, `cx` and `cy` are added; of distorted photos also `model` and `params`, COLMAP's camera model
-and its parameters. Viewers overlook these.
+(the layout of Kerbl et al., 2023). The principal point is the image centre; otherwise `cx` and `cy`
+are added, and for distorted photos `model` and `params`, COLMAP's camera model and its parameters.
+Viewers ignore these.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from zipsplat.bounded import read_json
 from zipsplat.camera_estimation.capture import FloatArray, Lens, rigid
-from zipsplat.files import write_atomically
+from zipsplat.files import write_text
 
 _HALF_PIXEL = 0.5
 
@@ -31,17 +31,12 @@ def write(
     Args:
         path: of the file.
         names: V file names.
-        lenses: V of the pictures that the names mean.
+        lenses: V intrinsics of the images that the names refer to.
         poses: V of (4, 4) world-from-camera, OpenCV axes.
     """
     views = zip(names, lenses, poses, strict=True)
     entries = [_entry(number, *view) for number, view in enumerate(views)]
-    text = json.dumps(entries, indent=1) + "\n"
-
-    def write_text(file: BinaryIO) -> None:
-        file.write(text.encode("utf-8"))
-
-    write_atomically(path, write_text)
+    write_text(path, json.dumps(entries, indent=1) + "\n")
 
 
 def _entry(number: int, name: str, lens: Lens, pose: FloatArray) -> dict[str, Any]:
@@ -67,7 +62,7 @@ def read(path: Path) -> list[tuple[str, Lens, FloatArray]]:
     """Read names, intrinsics and world-from-camera poses (4, 4).
 
     Raises:
-        ValueError: if it is damaged or lacks something.
+        ValueError: if the file is damaged or incomplete.
     """
     try:
         content = read_json(path)
@@ -79,7 +74,7 @@ def read(path: Path) -> list[tuple[str, Lens, FloatArray]]:
 
 
 def is_cameras_json(content: object) -> bool:
-    """Whether parsed JSON looks like such a list."""
+    """Whether parsed JSON looks like a list of cameras."""
     return (
         isinstance(content, list)
         and len(content) > 0

@@ -1,4 +1,4 @@
-"""Undistortion: photos with lenses and poses to images with pinhole cameras."""
+"""Undistortion: from photos with lenses to images with pinhole cameras."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from torch import Tensor
 
 from zipsplat.camera import Camera
 from zipsplat.camera_estimation.capture import Capture, FloatArray, Lens
-from zipsplat.camera_estimation.colmap import straighten, straighten_points
+from zipsplat.camera_estimation.colmap import undistort, undistort_points
 from zipsplat.images import image_info, load_image, resize
 from zipsplat.pose import Pose
 from zipsplat.posed_images import PosedImages, SparsePoints
 
 Pixels = npt.NDArray[np.uint8]
-_MAX_STRETCH = 0.02  # difference of the aspect ratios of a photo and of its camera
+_MAX_STRETCH = 0.02  # relative difference between the aspect ratios of a photo and of its camera
 
 
 def load_with_lens(path: Path, lens: Lens, max_side: int | None = None) -> tuple[Pixels, Lens]:
-    """Pixels of a photo, and its lens at their size.
+    """Load the pixels of a photo, and scale its lens to their size.
 
-    Intrinsics refer either to the stored pixels or to the picture as displayed, rotated by its
-    EXIF orientation. The shape tells which.
+    Intrinsics refer either to the stored pixels or to the image as displayed, rotated by its EXIF
+    orientation. The aspect ratio tells which.
 
     Args:
         path: of the photo.
-        lens: that took it, at any size.
-        max_side: the longer side has at most this many pixels; None keeps all.
+        lens: its intrinsics, at any size.
+        max_side: the longer side has at most this many pixels; None keeps the size.
 
     Returns:
         (H, W, 3) and the lens of that size.
@@ -40,8 +40,8 @@ def load_with_lens(path: Path, lens: Lens, max_side: int | None = None) -> tuple
         ValueError: if the file is damaged or does not fit its lens.
     """
     if shows_stored_pixels(path, lens):
-        with Image.open(path) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
         pixels = shrunk(pixels, max_side)
     else:
         pixels = to_bytes(load_image(path, max_side=max_side))
@@ -54,15 +54,15 @@ def shows_stored_pixels(path: Path, lens: Lens) -> bool:
     if info.orientation == 1:
         return False
     turned = (lens.width < lens.height) != (info.width < info.height)
-    with Image.open(path) as picture:
-        return turned or (lens.width, lens.height) == picture.size
+    with Image.open(path) as image:
+        return turned or (lens.width, lens.height) == image.size
 
 
 def fitted(lens: Lens, pixels: Pixels, path: Path) -> Lens:
-    """The lens at the size of a picture.
+    """Scale a lens to the size of an image.
 
     Raises:
-        ValueError: if the picture has another shape.
+        ValueError: if the aspect ratios differ.
     """
     height, width = pixels.shape[:2]
     if abs(width / height / (lens.width / lens.height) - 1) > _MAX_STRETCH:
@@ -75,18 +75,18 @@ def fitted(lens: Lens, pixels: Pixels, path: Path) -> Lens:
 
 
 def to_bytes(image: Tensor) -> Pixels:
-    """A picture (3, H, W) in [0, 1] as (H, W, 3) uint8."""
+    """Convert an image (3, H, W) in [0, 1] to (H, W, 3) uint8."""
     pixels = (image.detach() * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
     return np.ascontiguousarray(pixels.cpu().numpy())
 
 
 def to_image(pixels: Pixels) -> Tensor:
-    """A picture (H, W, 3) uint8 as (3, H, W) in [0, 1]."""
+    """Convert an image (H, W, 3) uint8 to (3, H, W) in [0, 1]."""
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float() / 255
 
 
 def shrunk(pixels: Pixels, max_side: int | None) -> Pixels:
-    """A picture scaled down so that its longer side has at most `max_side` pixels."""
+    """Scale an image down so that its longer side has at most `max_side` pixels."""
     height, width = pixels.shape[:2]
     if max_side is None or max(height, width) <= max_side:
         return pixels
@@ -101,21 +101,21 @@ def posed_images(
     load: Callable[[int], tuple[Pixels, Lens]],
     load_mask: Callable[[int, tuple[int, int]], Tensor] | None = None,
 ) -> PosedImages:
-    """Undistorted images with pinhole cameras.
+    """Undistort photos, giving images with pinhole cameras.
 
     Args:
         capture: V photos with their points.
         names: V names.
-        load: gives the pixels of a photo and its lens at their size.
-        load_mask: gives the mask (H, W) of a photo, bool, at the size of its pixels.
+        load: returns the pixels of a photo, and its lens at their size.
+        load_mask: returns the mask (H, W) of a photo, bool, at the size of its pixels.
     """
     images, packed, straight_lenses, masks = [], [], [], []
     for view in range(len(capture.photos)):
         pixels, lens = load(view)
         if load_mask is not None:
-            masks.append(straight_mask(load_mask(view, pixels.shape[:2]), lens)[0])
+            masks.append(undistorted_mask(load_mask(view, pixels.shape[:2]), lens)[0])
         if lens.is_distorted:
-            pixels, lens = straighten(pixels, lens)
+            pixels, lens = undistort(pixels, lens)
         images.append(to_image(np.ascontiguousarray(pixels)))
         packed.append([lens.width, lens.height, *lens.packed])
         straight_lenses.append(lens)
@@ -125,21 +125,21 @@ def posed_images(
         Camera.from_packed(torch.tensor(packed, dtype=torch.float32)),
         Pose.from_4x4mat(torch.tensor(poses, dtype=torch.float32)),
         tuple(names),
-        _straight_points(capture, straight_lenses),
+        _undistorted_points(capture, straight_lenses),
     )
     return posed if load_mask is None else posed.masked(masks)
 
 
-def straight_mask(mask: Tensor, lens: Lens) -> tuple[Tensor, Lens]:
-    """A mask (H, W) undistorted as its photo is; a pixel that mixes with others is left out."""
+def undistorted_mask(mask: Tensor, lens: Lens) -> tuple[Tensor, Lens]:
+    """Undistort a mask (H, W) like its photo; drops pixels interpolated from masked ones."""
     if not lens.is_distorted:
         return mask, lens
     levels = (255 * mask).to(torch.uint8)[..., None].expand(-1, -1, 3)
-    pixels, straight = straighten(np.ascontiguousarray(levels.cpu().numpy()), lens)
+    pixels, straight = undistort(np.ascontiguousarray(levels.cpu().numpy()), lens)
     return torch.from_numpy(pixels[..., 0] == 255), straight
 
 
-def _straight_points(capture: Capture, straight: Sequence[Lens]) -> SparsePoints | None:
+def _undistorted_points(capture: Capture, straight: Sequence[Lens]) -> SparsePoints | None:
     points = capture.points
     if points is None:
         return None
@@ -151,7 +151,7 @@ def _straight_points(capture: Capture, straight: Sequence[Lens]) -> SparsePoints
     for view, photo in enumerate(capture.photos):
         rows = points.views == view
         if rows.any():
-            pixels[rows] = straighten_points(pixels[rows], photo.lens, straight[view])
+            pixels[rows] = undistort_points(pixels[rows], photo.lens, straight[view])
     return SparsePoints(
         points.positions, points.colors, points.errors, points.offsets, points.views, pixels
     )
@@ -160,10 +160,10 @@ def _straight_points(capture: Capture, straight: Sequence[Lens]) -> SparsePoints
 def observed_by_projection(
     points: SparsePoints, lenses: Sequence[Lens], poses: Sequence[FloatArray]
 ) -> SparsePoints:
-    """Points without tracks, as if every view saw all of them that project into it.
+    """Add observations to points without tracks: every view observes what projects into it.
 
-    Files of points alone do not say what sees them. Hidden points count as seen; what uses the
-    observations (ranges of depth, angles between views) takes medians and quantiles.
+    Point clouds without tracks do not say which views see them. Hidden points count as seen, too;
+    users of the observations (depth ranges, angles between views) take medians and quantiles.
 
     Args:
         points: P points.

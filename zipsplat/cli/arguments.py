@@ -10,11 +10,11 @@ from pathlib import Path
 from zipsplat.option_types import count
 
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-FILM_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".gif")
+MOVING_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".gif")
 
 
 def color(text: str) -> tuple[float, float, float]:
-    """RGB in [0, 1] of a colour's name or "#rrggbb"."""
+    """RGB in [0, 1] from a colour name or "#rrggbb"."""
     from zipsplat.images import background_color
 
     try:
@@ -23,18 +23,18 @@ def color(text: str) -> tuple[float, float, float]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def add_pictures(parser: argparse.ArgumentParser) -> None:
-    """The pictures or the video to work on."""
+def add_photos(parser: argparse.ArgumentParser) -> None:
+    """Add the positional argument for images or a video."""
     parser.add_argument(
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="pictures, a folder, a quoted pattern, or one video",
+        help="images, a folder, a quoted pattern, or one video",
     )
 
 
 def add_scene_outputs(parser: argparse.ArgumentParser) -> None:
-    """The scene files to write."""
+    """Add `--output` for scene files."""
     parser.add_argument(
         "-o",
         "--output",
@@ -47,29 +47,29 @@ def add_scene_outputs(parser: argparse.ArgumentParser) -> None:
 
 
 def add_num_frames(parser: argparse._ActionsContainer) -> None:
-    """How many of the frames or pictures to use; to a parser, or to a group of one."""
+    """Add `--num-frames` to a parser or to an argument group."""
     parser.add_argument(
         "--num-frames",
         type=count,
         metavar="N",
-        help="use N frames, evenly spaced (default: 24 of a video, all of pictures)",
+        help="use N evenly spaced frames (default: 24 of a video, all images of a folder)",
     )
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
-    """The permission to replace files."""
+    """Add `--overwrite`."""
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Where to compute."""
+    """Add `--device`."""
     parser.add_argument(
         "--device", default="auto", help="auto (default), cpu, cuda, cuda:1, mps (untested)"
     )
 
 
 def check_outputs(paths: Iterable[Path], *, may_overwrite: bool) -> None:
-    """Refuse, before any work is done, outputs that could not or should not be written.
+    """Reject outputs that cannot or should not be written, before any work is done.
 
     Raises:
         ValueError: a file exists, is named twice, or its folder cannot be written.
@@ -80,16 +80,16 @@ def check_outputs(paths: Iterable[Path], *, may_overwrite: bool) -> None:
             raise ValueError(f"{path}: named as output twice")
         seen.add(path.absolute())
         if path.is_dir():
-            raise ValueError(f"{path}: is a folder; give the name of a file")
+            raise ValueError(f"{path}: is a folder; give a file name")
         if path.exists() and not may_overwrite:
-            raise ValueError(f"{path}: exists already; --overwrite replaces it")
+            raise ValueError(f"{path}: already exists; --overwrite replaces it")
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise ValueError(f"{path}: cannot be written in {folder}")
 
 
 def check_suffix(path: Path, suffixes: Iterable[str]) -> None:
-    """Refuse a file name with another suffix.
+    """Reject a file name with any other suffix.
 
     Raises:
         ValueError: the message lists the suffixes.

@@ -1,4 +1,4 @@
-"""Pictures with cameras, as the commands that refine get them."""
+"""Photos with cameras, for the commands that refine."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PosedPictures:
-    """Pictures with cameras.
+class PosedPhotos:
+    """Undistorted images with cameras, and the lenses of the original photos.
 
     Args:
-        images: V undistorted ones.
-        lenses: V of the pictures as they were given.
+        images: V undistorted images.
+        lenses: V lenses of the original photos.
     """
 
     images: PosedImages
     lenses: tuple[Lens, ...]
 
-    def refined(self, result: RefinedScene) -> PosedPictures:
-        """With the cameras that a refinement gave back."""
+    def refined(self, result: RefinedScene) -> PosedPhotos:
+        """The same photos with the refined cameras."""
         cameras, poses = result.cameras.cpu(), result.poses.cpu()
         return replace(self, images=replace(self.images, cameras=cameras, poses=poses))
 
     def write(self, path: Path) -> None:
-        """Write the cameras of the pictures as they were given, for the next refinement."""
+        """Write the cameras of the original photos, for a later refinement."""
         from zipsplat.camera_estimation.write import write_cameras_json
 
         write_cameras_json(path, self.images, self.lenses)
@@ -52,15 +52,15 @@ class PosedPictures:
 
 def known_cameras(
     options: argparse.Namespace, photos: Sequence[str], console: Console
-) -> PosedPictures:
-    """Pictures with the cameras of the file that was named; as `load_cameras`."""
-    from zipsplat.camera_estimation.load import read_capture, straightened
+) -> PosedPhotos:
+    """Photos with the cameras of the file of `--cameras`; see `load_cameras`."""
+    from zipsplat.camera_estimation.load import read_capture, undistorted
 
     masks = mask_source(options)
-    with console.stage("reading pictures and cameras"):
+    with console.stage("reading images and cameras"):
         capture = read_capture(Path(options.cameras), list(photos) or None)
-        images = straightened(capture, options.refine_size, masks)
-    return PosedPictures(images, tuple(photo.lens for photo in capture.photos))
+        images = undistorted(capture, options.refine_size, masks)
+    return PosedPhotos(images, tuple(photo.lens for photo in capture.photos))
 
 
 def found_cameras(
@@ -68,10 +68,10 @@ def found_cameras(
     photos: Sequence[str] | MaskedViews,
     console: Console,
     model: DepthAnything | None = None,
-) -> PosedPictures:
-    """Pictures with the cameras that structure from motion finds, or else the model.
+) -> PosedPhotos:
+    """Photos with cameras from structure from motion, or from the model if that fails.
 
-    As `estimate_cameras`.
+    See `estimate_cameras`.
     """
     from zipsplat.camera_estimation import estimate_cameras
     from zipsplat.inputs import MaskedViews
@@ -89,24 +89,24 @@ def found_cameras(
         logger.warning("left out %s: %s", photo.name, photo.reason)
     for warning in estimate.warnings:
         logger.warning("cameras: %s", warning)
-    return PosedPictures(estimate.images, estimate.lenses)
+    return PosedPhotos(estimate.images, estimate.lenses)
 
 
 def on_device(photos: PosedImages, device: torch.device) -> PosedImages:
-    """The same pictures elsewhere."""
+    """The same images on another device."""
     masks = photos.masks and tuple(mask.to(device) for mask in photos.masks)
     images = tuple(image.to(device) for image in photos.images)
     return replace(photos, images=images, masks=masks)
 
 
-def pictures_to_match(options: argparse.Namespace, console: Console) -> list[str] | MaskedViews:
-    """What structure from motion is given: names, or pictures where only some are used."""
+def photos_to_match(options: argparse.Namespace, console: Console) -> list[str] | MaskedViews:
+    """The input of structure from motion: names, or loaded images if only some are used."""
     if options.stride is None and not options.skip_bad:
         inputs: list[str] = options.inputs
         return inputs
     from zipsplat.inputs import load_masked_views
 
-    with console.stage("reading pictures", "frame") as report:
+    with console.stage("reading images", "frame") as report:
         return load_masked_views(
             options.inputs,
             mask_source(options),
@@ -121,17 +121,17 @@ def pictures_to_match(options: argparse.Namespace, console: Console) -> list[str
 
 def cameras_or_none(
     options: argparse.Namespace, console: Console, model: DepthAnything | None = None
-) -> PosedPictures | None:
-    """The pictures with cameras; None, after a warning, if none are found."""
+) -> PosedPhotos | None:
+    """The photos with cameras; None, with a warning, if no cameras are found."""
     from zipsplat.camera_estimation import CamerasNotFoundError
 
     if options.cameras != AUTO:
         return known_cameras(options, options.inputs, console)
     try:
-        return found_cameras(options, pictures_to_match(options, console), console, model)
+        return found_cameras(options, photos_to_match(options, console), console, model)
     except (CamerasNotFoundError, ImportError) as error:
         logger.warning(
-            "not refined, as no cameras were found: %s; give --cameras, or more pictures that"
+            "not refined, because no cameras were found: %s; give --cameras, or more images that"
             " overlap, or let Depth Anything 3 estimate them with --weights da3-small",
             " ".join(str(error).split()),
         )

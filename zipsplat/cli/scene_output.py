@@ -1,4 +1,4 @@
-"""Scene files that commands write: the formats of `Gaussians.save`, and pages for browsers."""
+"""Writing of scenes: the formats of `Gaussians.save`, and web pages."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 PAGE_SUFFIXES = (".html", ".htm")
 BLACK = (0.0, 0.0, 0.0)
-"""Behind scenes that were optimised against photos, as 3DGS does it: they are opaque on it."""
+"""Background of scenes optimised against photos, as in 3DGS, where they look opaque."""
 
 
 def check_scene_file(path: Path) -> None:
-    """Raise a `ValueError` unless a scene can be written under this name."""
+    """Raise a `ValueError` unless the suffix is one a scene can be written to."""
     from zipsplat.formats import by_suffix
 
     if not is_page(path):
         try:
             by_suffix(path)
         except ValueError as error:
-            raise ValueError(f"{error}, .html (a page for browsers)") from error
+            raise ValueError(f"{error}, .html (a web page)") from error
 
 
 def write_scene(
@@ -36,15 +36,15 @@ def write_scene(
     photos: SceneCameras | PosedImages | None = None,
     autoplay: bool | str | CameraPath = True,
 ) -> None:
-    """Write a scene in the format that the suffix names.
+    """Write a scene in the format given by the suffix.
 
     Args:
         path: checked by `check_scene_file`.
         scene: one scene (N,).
-        note: about licences; shown on pages, and kept in scene files that have a place for it.
-        title: of pages; the name of the file if not given.
-        photos: with cameras in the world of the scene, which pages start from and fly through.
-        autoplay: of pages; see `zipsplat.webpage.write_page`.
+        note: licence note; shown on pages, and stored in formats that have a place for it.
+        title: heading of a page; default is the file name.
+        photos: their cameras in the world of the scene, which a page starts from and flies through.
+        autoplay: what a page plays; see `zipsplat.webpage.write_page`.
     """
     if not is_page(path):
         scene.save(path, note=note)
@@ -68,5 +68,5 @@ def write_scene(
 
 
 def is_page(path: Path) -> bool:
-    """Whether a name is that of a page for browsers."""
+    """Whether a path names a web page."""
     return path.suffix.lower() in PAGE_SUFFIXES

@@ -1,4 +1,4 @@
-"""Refinement as `reconstruct` and `refine` share it: options, progress, results."""
+"""What `reconstruct` and `refine` share: options, progress and results of a refinement."""
 
 from __future__ import annotations
 
@@ -29,53 +29,53 @@ DEFAULT_SIZE = 640
 
 @dataclass(frozen=True)
 class Amount:
-    """How much to refine: seconds, or a number of steps; the other is None."""
+    """How long to refine: seconds or a number of steps; the other is None."""
 
     seconds: float | None = None
     steps: int | None = None
 
 
 def amount(text: str) -> Amount:
-    """An amount of "45", "45s" or "1500steps"."""
+    """Parse "45", "45s" or "1500steps"."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)s?|(\d+)steps?", text)
     seconds = float(match[1]) if match and match[1] else None
     steps = int(match[2]) if match and match[2] else None
     if not seconds and not steps:
         raise argparse.ArgumentTypeError(
-            f"wanted seconds such as 30 or steps such as 1500steps, got {text!r} (pictures are"
-            " named before this option, or after --)"
+            f"wanted seconds such as 30 or steps such as 1500steps, got {text!r} (name images"
+            " before this option, or after --)"
         )
     return Amount(seconds, steps)
 
 
 def hold_out(text: str) -> int:
-    """0, or a whole number from 2 on."""
+    """0, or an integer of at least 2."""
     if not text.isdecimal() or int(text) == 1:
-        raise argparse.ArgumentTypeError(f"wanted 0 or a whole number from 2 on, got {text!r}")
+        raise argparse.ArgumentTypeError(f"wanted 0 or an integer of at least 2, got {text!r}")
     return int(text)
 
 
 def add_refinement(parser: argparse.ArgumentParser) -> None:
-    """The options of a refinement, but for how long it takes."""
+    """Add the options of a refinement, except its duration."""
     group = parser.add_argument_group("refinement")
     group.add_argument(
         "--cameras",
         default=AUTO,
         metavar="FILE",
-        help="COLMAP folder, transforms.json or cameras.json of the pictures (default: estimated by"
+        help="COLMAP folder, transforms.json or cameras.json of the photos (default: estimated by"
         " structure from motion, which needs zipsplat[cameras])",
     )
     group.add_argument(
         "--save-cameras",
         type=Path,
         metavar="FILE.json",
-        help="where to write the cameras (default: NAME.cameras.json beside the scene NAME)",
+        help="cameras file to write (default: NAME.cameras.json beside the scene NAME)",
     )
     group.add_argument(
         "--hold-out",
         type=hold_out,
         metavar="N",
-        help="hold out every N-th picture for evaluation; 0: none (default: every 8th, if there are"
+        help="hold out every N-th photo for evaluation; 0: none (default: every 8th, if there are"
         " 8 or more)",
     )
     group.add_argument(
@@ -83,28 +83,28 @@ def add_refinement(parser: argparse.ArgumentParser) -> None:
         type=count,
         default=DEFAULT_SIZE,
         metavar="PIXELS",
-        help=f"longer side of the training pictures (default {DEFAULT_SIZE})",
+        help=f"longer side of the training images (default {DEFAULT_SIZE})",
     )
     group.add_argument(
         "--max-gaussians",
         type=count,
         metavar="N",
-        help="cap on the number of Gaussians (default by picture size: 60000 at 640x360)",
+        help="cap on the number of Gaussians (default by image size: 60000 at 640x360)",
     )
     group.add_argument(
-        "--optimize-poses", action="store_true", help="optimise the poses, too, if that fits better"
+        "--optimize-poses", action="store_true", help="also optimise the poses, if that fits better"
     )
     group.add_argument(
         "--optimize-color",
         action="store_true",
-        help="give each picture an affine colour map, for exposure and white balance",
+        help="fit an affine colour map per photo, for exposure and white balance",
     )
 
 
 def settings_of(
     options: argparse.Namespace, chosen: Amount, photos: PosedImages, compression: float = 1.0
 ) -> RefinementSettings:
-    """Settings of the options; `compression` is a share of the default number of Gaussians."""
+    """Settings from the options; `compression` is a share of the default cap on Gaussians."""
     from zipsplat.refinement import RefinementSettings
     from zipsplat.refinement.problem import gaussian_cap
 
@@ -124,10 +124,10 @@ def settings_of(
 
 
 def camera_file(options: argparse.Namespace, scene: Path) -> Path:
-    """Where the cameras go.
+    """The cameras file to write.
 
     Raises:
-        ValueError: if that is no `.json`.
+        ValueError: if it does not end in `.json`.
     """
     path: Path = options.save_cameras or scene.with_name(f"{scene.stem}.cameras.json")
     check_suffix(path, [".json"])
@@ -138,7 +138,7 @@ def camera_file(options: argparse.Namespace, scene: Path) -> Path:
 def compiling_meanwhile(
     options: argparse.Namespace, inputs: Sequence[str], console: Console
 ) -> Iterator[None]:
-    """Have another process compile the kernels while the block runs; at its end they are there."""
+    """Compile the kernels in another process while the block runs, and wait for it at the end."""
     from zipsplat.devices import choose_device
     from zipsplat.inputs import DEFAULT_VIDEO_FRAMES, find_inputs
     from zipsplat.refinement.warm_up import KernelsAhead
@@ -146,8 +146,8 @@ def compiling_meanwhile(
     if choose_device(options.device).type != "cpu":
         yield
         return
-    pictures = find_inputs(list(inputs)).pictures if inputs else ()
-    num_photos = options.num_frames or len(pictures) or DEFAULT_VIDEO_FRAMES
+    images = find_inputs(list(inputs)).images if inputs else ()
+    num_photos = options.num_frames or len(images) or DEFAULT_VIDEO_FRAMES
     with KernelsAhead(num_photos) as kernels:
         yield
         if kernels.is_running:
@@ -158,7 +158,7 @@ def compiling_meanwhile(
 def run_refinement(
     scene: Gaussians | None, photos: PosedImages, settings: RefinementSettings, console: Console
 ) -> RefinedScene:
-    """Refine, with a bar; Ctrl-C keeps the best so far."""
+    """Refine with a progress bar; Ctrl-C keeps the best scene so far."""
     from zipsplat.refinement import refine
 
     with console.share_stage("refining") as report, _until_interrupted() as pressed:
@@ -180,11 +180,11 @@ def run_refinement(
 
 
 def refinement_lines(result: RefinedScene) -> list[str]:
-    """What came out, for people."""
+    """The result as text."""
     start = result.curve[0]
     count = len(result.held_out)
-    by = f"{count} held-out picture{'s' * (count > 1)}" if count else "the pictures"
-    ended = {"converged": ", nothing more to gain", "interrupted": ", interrupted"}
+    by = f"{count} held-out photo{'s' * (count > 1)}" if count else "the photos"
+    ended = {"converged": ", converged", "interrupted": ", interrupted"}
     return [
         f"{by}: PSNR {start.psnr:.2f} -> {result.psnr:.2f} dB,"
         f" SSIM {start.ssim:.3f} -> {result.ssim:.3f}",
@@ -194,7 +194,7 @@ def refinement_lines(result: RefinedScene) -> list[str]:
 
 
 def refinement_data(result: RefinedScene) -> dict[str, Any]:
-    """The same for programs."""
+    """The result for JSON."""
     return {
         "steps": result.num_steps,
         "stopped": result.stopped,
@@ -217,7 +217,7 @@ def refinement_data(result: RefinedScene) -> dict[str, Any]:
 
 
 def _status(progress: RefinementProgress) -> str:
-    """PSNR, Gaussians and the time left, in a few words."""
+    """PSNR, number of Gaussians and time left."""
     held_out = progress.held_out_psnr
     judged = "" if held_out is None else f", held out {held_out:.1f}"
     return (
@@ -228,7 +228,7 @@ def _status(progress: RefinementProgress) -> str:
 
 @contextmanager
 def _until_interrupted() -> Iterator[list[int]]:
-    """A list that Ctrl-C puts something into; a second Ctrl-C interrupts as usual."""
+    """A list that the first Ctrl-C appends to; a second Ctrl-C interrupts as usual."""
     pressed: list[int] = []
     before = signal.getsignal(signal.SIGINT)
 
@@ -236,7 +236,7 @@ def _until_interrupted() -> Iterator[list[int]]:
         del frame
         pressed.append(number)
         signal.signal(signal.SIGINT, before)
-        sys.stderr.write("\nstopping, the best so far is kept (Ctrl-C again gives it up)\n")
+        sys.stderr.write("\nstopping and keeping the best so far (Ctrl-C again discards it)\n")
 
     signal.signal(signal.SIGINT, handle)
     try:

@@ -1,4 +1,4 @@
-"""Write depth maps: 16-bit PNG, arrays, colour maps, cameras, point clouds."""
+"""Write depth maps: 16-bit PNG, arrays, colour images, cameras, point clouds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from zipsplat.depth.predictor import Depth
 from zipsplat.figures import color_depth, depth_legend, to_pixels
-from zipsplat.files import write_atomically
+from zipsplat.files import write_atomically, write_bytes
 from zipsplat.formats._ply_elements import note_lines
 from zipsplat.model.metric_depth import SKY, quantile
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 LEVELS = 65535
 SHOWN = (0.02, 0.98)
-"""Quantiles of the depth of all views that the colours span."""
+"""Quantiles of the depth of all views at the ends of the colour range."""
 CAMERAS_NAME, POINTS_NAME = "cameras.json", "points.ply"
 
 
 def map_names(names: Sequence[str], has_points: bool) -> list[str]:
-    """Names of all files that `write_depth` makes for pictures of these names."""
+    """Names of all files that `write_depth` writes for images with these names."""
     maps = [
         name + suffix for name in names for suffix in (".depth.png", ".depth.npz", ".color.png")
     ]
@@ -34,7 +34,7 @@ def map_names(names: Sequence[str], has_points: bool) -> list[str]:
 
 
 def write_depth(folder: Path, depth: Depth, names: Sequence[str], note: str = "") -> None:
-    """Write depth maps and, if they are known, cameras.
+    """Write depth maps and, if known, cameras.
 
     For each view `NAME.depth.png` (16 bits; 0 is unknown, depth = value · `depth_scale` of
     `cameras.json`), `NAME.depth.npz` (float32 arrays `depth`, and where known `confidence`, `sky`,
@@ -42,10 +42,10 @@ def write_depth(folder: Path, depth: Depth, names: Sequence[str], note: str = ""
     is a camera path that `zipsplat render --path` reads, with the intrinsics beside it.
 
     Args:
-        folder: is made if it is not there.
+        folder: created if it does not exist.
         depth: of V views.
-        names: V names of files, without suffix, all different.
-        note: about the licence of the weights; kept in `cameras.json` and the arrays.
+        names: V unique file names without suffix.
+        note: licence note of the weights; stored in `cameras.json` and the arrays.
     """
     maps: npt.NDArray[np.float32] = depth.depth.float().cpu().numpy()
     scale = float(maps.max()) / LEVELS
@@ -56,7 +56,7 @@ def write_depth(folder: Path, depth: Depth, names: Sequence[str], note: str = ""
         _write_png(folder / f"{name}.depth.png", levels)
         _write_png(folder / f"{name}.color.png", _colored(depth, view, near, far))
     text = json.dumps(_cameras(depth, names, scale, note), indent=1, ensure_ascii=False)
-    _write_bytes(folder / CAMERAS_NAME, text.encode("utf-8"))
+    write_bytes(folder / CAMERAS_NAME, text.encode("utf-8"))
 
 
 def write_points(path: Path, points: ScenePoints, note: str = "") -> None:
@@ -76,7 +76,7 @@ def write_points(path: Path, points: ScenePoints, note: str = "") -> None:
         *(f"property uchar {channel}" for channel in ("red", "green", "blue")),
         "end_header\n",
     ]
-    _write_bytes(path, "\n".join(lines).encode("ascii") + table.tobytes())
+    write_bytes(path, "\n".join(lines).encode("ascii") + table.tobytes())
 
 
 def _arrays(depth: Depth, view: int, note: str) -> dict[str, npt.NDArray[np.generic]]:
@@ -91,13 +91,6 @@ def _arrays(depth: Depth, view: int, note: str) -> dict[str, npt.NDArray[np.gene
     return arrays | ({"note": np.array(note)} if note else {})
 
 
-def _write_bytes(path: Path, content: bytes) -> None:
-    def write(file: BinaryIO) -> None:
-        file.write(content)
-
-    write_atomically(path, write)
-
-
 def _write_npz(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
     def write(file: BinaryIO) -> None:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -108,16 +101,16 @@ def _write_npz(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> Non
 def _write_png(path: Path, pixels: npt.NDArray[np.generic]) -> None:
     from PIL import Image
 
-    picture = Image.fromarray(pixels)
-    write_atomically(path, lambda file: picture.save(file, "PNG"))
+    image = Image.fromarray(pixels)
+    write_atomically(path, lambda file: image.save(file, "PNG"))
 
 
 def _colored(depth: Depth, view: int, near: float, far: float) -> npt.NDArray[np.uint8]:
-    """A map in colours, sky in white, with the legend below."""
+    """A depth map in colour, with white sky and the legend below."""
     alpha = None if depth.sky is None else (depth.sky[view] < SKY).float()
     far = far if near < far else near + 1e-6
-    picture = to_pixels(color_depth(depth.depth[view].float(), near, far, alpha))
-    return np.concatenate((picture, depth_legend(near, far, picture.shape[1])))
+    image = to_pixels(color_depth(depth.depth[view].float(), near, far, alpha))
+    return np.concatenate((image, depth_legend(near, far, image.shape[1])))
 
 
 def _cameras(depth: Depth, names: Sequence[str], scale: float, note: str) -> dict[str, object]:
@@ -126,13 +119,13 @@ def _cameras(depth: Depth, names: Sequence[str], scale: float, note: str) -> dic
         content["note"] = note
     if depth.cameras is None or depth.poses is None:
         return content
-    pictures = depth.picture_cameras
-    assert pictures is not None
+    images = depth.input_cameras
+    assert images is not None
     return content | {
         "world_from_camera": depth.poses.Rt.tolist(),
         "fov_deg": float(depth.cameras.hfov.median().rad2deg()),
-        "K": pictures.K.tolist(),
-        "size": pictures.size.tolist(),
+        "K": images.K.tolist(),
+        "size": images.size.tolist(),
         "depth_K": depth.cameras.K.tolist(),
         "depth_size": depth.cameras.size.tolist(),
     }

@@ -1,4 +1,4 @@
-"""Preprocess pictures, cameras and poses for the networks of Depth Anything 3.
+"""Preprocess images, cameras and poses for the networks of Depth Anything 3.
 
 Letters: V views, H W pixels.
 """
@@ -28,15 +28,15 @@ from zipsplat.preprocess import (
 
 @dataclass(frozen=True)
 class DepthInputs:
-    """What a network expects, and where it is in the pictures as they were given.
+    """Network inputs, and how they map to the input images.
 
     Args:
         images: (V, 3, H, W) float32 in [0, 1].
-        cameras: (V,) of these images, if given.
+        cameras: (V,) of the preprocessed images, if given.
         poses: (V,) camera-to-world, if given.
-        sizes: (V, 2) width and height of the given pictures.
-        scale: (V, 2) pixels of the images per pixel of the pictures, along x and y.
-        corner: (V, 2) the images' top left corner, in pixels of the scaled pictures.
+        sizes: (V, 2) width and height of the input images.
+        scale: (V, 2) preprocessed pixels per input pixel, along x and y.
+        corner: (V, 2) top left corner of the crop, in pixels of the scaled input images.
     """
 
     images: Tensor
@@ -46,17 +46,18 @@ class DepthInputs:
     scale: Tensor
     corner: Tensor
 
-    def in_pictures(self, cameras: Camera) -> Camera:
-        """Cameras (V,) of the images as cameras of the given pictures."""
+    def in_input_pixels(self, cameras: Camera) -> Camera:
+        """Convert cameras (V,) of the preprocessed images to cameras of the input images."""
         scale, corner, sizes = (x.to(cameras.f) for x in (self.scale, self.corner, self.sizes))
         return Camera(sizes, cameras.f / scale, (cameras.c + corner) / scale)
 
 
 class DepthPreprocessor:
-    """Resamples pictures as Depth Anything 3 does, and moves cameras along.
+    """Resamples images as Depth Anything 3 does, and adjusts their cameras.
 
-    With a long side, pictures keep their shape up to the patch size; if they then differ, the
-    middle that all have is cut out. With a (height, width), they are cropped to that shape first.
+    Given a long side, images keep their aspect ratio, rounded to the patch size; if their sizes
+    then differ, they are centre-cropped to the common size. Given (height, width), they are cropped
+    to that aspect ratio first.
 
     Args:
         image_size: long side in pixels, or (height, width); multiples of `multiple`.
@@ -82,12 +83,12 @@ class DepthPreprocessor:
 
         Args:
             images: list of (3, H, W) of any sizes, (V, 3, H, W), or (1, V, 3, H, W); in [0, 1].
-            cameras: of the pictures as given, (V,) or a list of V.
+            cameras: of the input images, (V,) or a list of V.
             poses: camera-to-world, (V,) or a list of V.
 
         Raises:
             TypeError: if the images are not floating-point tensors.
-            ValueError: if shapes, values or numbers do not fit.
+            ValueError: if shapes, values or counts do not match.
         """
         scenes = scenes_of(images)
         if len(scenes) != 1:
@@ -113,11 +114,11 @@ class DepthPreprocessor:
         return _with_poses(inputs, checked_poses(batched(poses, scenes))[0])
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of a picture as the network sees it, if all have its shape."""
+        """(height, width) of the network input for images that all have this size."""
         return self._sizes(height, width)[-1]
 
     def _sizes(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Sizes that a picture is brought to, one after the other."""
+        """Sizes that an image is resized to, in turn."""
         if len(self.sides) == 2:
             return [(self.sides[0], self.sides[1])]
         scaled = scaled_size(height, width, self.sides[0])
@@ -125,7 +126,7 @@ class DepthPreprocessor:
         return [scaled, (rows, columns)]
 
     def _prepare(self, image: Tensor) -> tuple[Tensor, tuple[float, float], tuple[float, float]]:
-        """The resampled picture, its scale along x and y, and the corner of a crop before it."""
+        """The resampled image, its scale along x and y, and the corner of the crop before it."""
         height, width = image.shape[-2:]
         top = left = 0
         if len(self.sides) == 2:
@@ -138,7 +139,7 @@ class DepthPreprocessor:
 
 
 def _resized(image: Tensor, steps: Sequence[tuple[int, int]]) -> Tensor:
-    """A picture at one size after the other; one that has all of them is left as it is."""
+    """Resize an image in steps; an image that already has all sizes is not touched."""
     if all(image.shape[-2:] == step for step in steps):
         return image.to(torch.float32)
     levels = (image.detach() * 255).round().clamp(0, 255).to(torch.uint8)
@@ -150,7 +151,7 @@ def _resized(image: Tensor, steps: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def _middle(image: Tensor, height: int, width: int) -> tuple[Tensor, tuple[float, float]]:
-    """The middle of a picture, and the corner (x, y) where it begins."""
+    """The centre crop of an image, and its corner (x, y)."""
     top, left = (image.shape[-2] - height) // 2, (image.shape[-1] - width) // 2
     return image[..., top : top + height, left : left + width], (float(left), float(top))
 

@@ -1,4 +1,4 @@
-"""Scenes of depth maps: confident pixels unprojected, and merged where views agree.
+"""Scenes from depth maps: unproject confident pixels, and merge them where views agree.
 
 Letters: V views, H W pixels of the maps, N cells of all views together.
 """
@@ -25,19 +25,19 @@ from zipsplat.releases import RELEASES
 from zipsplat.sh_constants import SH_C0
 
 LEAST_SURE = 0.1
-"""Share of the pixels, those of the smallest confidence, that are left out."""
+"""Share of pixels to leave out, the least confident ones."""
 AGREEMENT = 0.03
-"""Views agree if their depths of a point differ by at most this share."""
+"""Views agree if their depths of a point differ by at most this relative amount."""
 EDGE = 0.15
-"""A pixel between a nearer and a farther neighbour, both by more than this share, is on neither."""
+"""A pixel farther than one neighbour and nearer than another, both by this share, is dropped."""
 FOOTPRINT = 0.5
-"""Standard deviation of a Gaussian in cells: neighbours overlap without a gap."""
+"""Standard deviation of a Gaussian in cells, such that neighbours overlap without gaps."""
 OPACITY = 0.9
 
 
 @dataclass(frozen=True)
 class ScenePoints:
-    """Points that depth maps show.
+    """Points unprojected from depth maps.
 
     Args:
         positions: (P, 3) in the frame of the poses.
@@ -51,10 +51,10 @@ class ScenePoints:
 
 
 def is_depth_anything(weights: str | PathLike[str]) -> bool:
-    """Whether weights are those of Depth Anything 3 rather than of ZipSplat.
+    """Whether weights are of Depth Anything 3 rather than of ZipSplat.
 
     Raises:
-        OSError: if they cannot be had.
+        OSError: if they cannot be found or downloaded.
         ValueError: if they cannot be read.
     """
     name = fspath(weights)
@@ -66,18 +66,18 @@ def is_depth_anything(weights: str | PathLike[str]) -> bool:
 def scene_of(
     depth: Depth, compression: float = 1.0, masks: Sequence[Tensor] | None = None
 ) -> Gaussians:
-    """A scene of depth maps: one Gaussian for each point that `points_of` finds.
+    """Make a scene from depth maps: one Gaussian for each point of `points_of`.
 
     Args:
         depth: with cameras and poses.
         compression: share of the pixels to unproject, in (0, 1].
-        masks: V of (H, W) bool of the pictures as they were given; what is masked is left out.
+        masks: V of (H, W) bool at the size of the input images; masked pixels are left out.
 
     Returns:
-        (N,) Gaussians of harmonics degree 0, in the frame of the poses.
+        (N,) Gaussians with SH degree 0, in the frame of the poses.
 
     Raises:
-        ValueError: if there are no cameras, or no pixel can be used.
+        ValueError: if there are no cameras, or no pixel is usable.
     """
     points = points_of(depth, compression, masks)
     scales = (FOOTPRINT * points.spacing)[:, None].expand(-1, 3)
@@ -95,20 +95,20 @@ def scene_of(
 def points_of(
     depth: Depth, compression: float = 1.0, masks: Sequence[Tensor] | None = None
 ) -> ScenePoints:
-    """Unproject depth maps, and merge what several views show.
+    """Unproject depth maps, and merge points seen in several views.
 
-    Maps are sampled in about `compression` · V·H·W cells. Left out are sky, the least confident
-    tenth of the pixels, and pixels at depth discontinuities that belong to neither surface. A
-    point that an earlier view shows at the same depth is merged into that view's: positions and
-    colours are averaged by confidence.
+    Maps are sampled in about `compression` · V·H·W cells, without sky, the least confident tenth of
+    the pixels, and pixels at depth discontinuities that belong to neither surface. A point that an
+    earlier view shows at the same depth is merged into that view's point: positions and colours
+    are averaged by confidence.
 
     Args:
         depth: with cameras and poses.
         compression: share of the pixels to unproject, in (0, 1].
-        masks: V of (H, W) bool of the pictures as they were given; what is masked is left out.
+        masks: V of (H, W) bool at the size of the input images; masked pixels are left out.
 
     Raises:
-        ValueError: if there are no cameras, or no pixel can be used.
+        ValueError: if there are no cameras, or no pixel is usable.
     """
     check_compression(compression)
     if depth.cameras is None or depth.poses is None:
@@ -118,7 +118,7 @@ def points_of(
         )
     cells = _Cells.of(depth, depth.cameras, compression, _usable(depth, masks))
     if not bool(cells.is_kept.any()):
-        raise ValueError("no pixel of the depth maps can be used: all is sky, unsure or masked")
+        raise ValueError("no pixel of the depth maps is usable: all are sky, uncertain or masked")
     owner = _owners(cells, depth.cameras, depth.poses)
     kept = cells.is_kept.flatten()
     weight = torch.where(kept, cells.weight.flatten(), 0.0)
@@ -137,15 +137,15 @@ def points_of(
 
 @dataclass(frozen=True)
 class _Cells:
-    """Depth maps in cells, C of each view, row by row.
+    """Depth maps sampled in C cells per view, row by row.
 
     Args:
         grid: rows and columns.
         depth: (V, C).
-        world: (V, C, 3) places.
+        world: (V, C, 3) world positions.
         colors: (V, C, 3) RGB in [0, 1].
         spacing: (V, C) extent of a cell, world units.
-        weight: (V, C) of a cell among those that are merged, above 0.
+        weight: (V, C) of a cell when merging, above 0.
         is_kept: (V, C).
     """
 
@@ -162,7 +162,7 @@ class _Cells:
         H, W = maps.depth.shape[-2:]
         side = compression**0.5
         rows, columns = (max(1, round(extent * side)) for extent in (H, W))
-        # The pixel in the middle of each cell: between pixels, depth would be a guess.
+        # The centre pixel of each cell; interpolating depth between pixels would be a guess.
         y, x = (
             ((torch.arange(count, device=maps.depth.device) + 0.5) * (extent / count)).floor() + 0.5
             for extent, count in ((H, rows), (W, columns))
@@ -180,7 +180,7 @@ class _Cells:
 
 
 def _usable(maps: Depth, masks: Sequence[Tensor] | None) -> Tensor:
-    """Pixels (V, H, W) that can be trusted and count."""
+    """Usable pixels (V, H, W): confident, not sky and not masked."""
     depth = maps.depth
     usable = depth.isfinite() & (depth > 0)
     if maps.sky is not None:
@@ -200,14 +200,14 @@ def _usable(maps: Depth, masks: Sequence[Tensor] | None) -> Tensor:
 
 
 def _counting(maps: Depth, masks: Sequence[Tensor]) -> Tensor:
-    """Pixels (V, H, W) in whose middle the masks of the pictures count."""
-    if maps.cameras is None or maps.picture_cameras is None:
-        raise ValueError("masks need to know where the maps lie in the pictures")
+    """Pixels (V, H, W) whose centres are not masked in the input images."""
+    if maps.cameras is None or maps.input_cameras is None:
+        raise ValueError("masks need depth maps with cameras and input_cameras")
     H, W = maps.depth.shape[-2:]
     y, x = torch.meshgrid(torch.arange(H) + 0.5, torch.arange(W) + 0.5, indexing="ij")
     found = []
     for view, mask in enumerate(masks):
-        seen, given = maps.cameras[view], maps.picture_cameras[view]
+        seen, given = maps.cameras[view], maps.input_cameras[view]
         scale = (given.f / seen.f).cpu()
         place = (torch.stack((x, y), dim=-1) - seen.c.cpu()) * scale + given.c.cpu()
         column, row = place.floor().long().unbind(-1)
@@ -217,7 +217,7 @@ def _counting(maps: Depth, masks: Sequence[Tensor]) -> Tensor:
 
 
 def _owners(cells: _Cells, cameras: Camera, poses: Pose) -> Tensor:
-    """For each cell (N,) of all views, the cell of the earliest view that shows the same point."""
+    """For each cell (N,), the cell of the earliest view that shows the same point."""
     V, C = cells.depth.shape
     owner = torch.arange(V * C, device=cells.depth.device)
     for view in range(1, V):
@@ -234,7 +234,7 @@ def _owners(cells: _Cells, cameras: Camera, poses: Pose) -> Tensor:
 def _same_point(
     cells: _Cells, cameras: Camera, poses: Pose, view: int, earlier: int
 ) -> tuple[Tensor, Tensor]:
-    """Cells (C,) of an earlier view where points of a view are seen, and whether they agree."""
+    """Cells (C,) of an earlier view that a view's points project to, and whether they agree."""
     local = poses[earlier].inv().transform(cells.world[view])
     z = local[:, 2]
     size = cameras.size[earlier]

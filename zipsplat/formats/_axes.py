@@ -1,7 +1,7 @@
-"""Between our axes (x right, y down, z forward) and those of other formats.
+"""Conversion between our axes (x right, y down, z forward) and those of other formats.
 
-SPZ has x right, y up, z back; glTF has x left, y up, z forward. Each is half a turn of ours, about
-x or about z, and its own inverse. Other sets of axes may also mirror a scene.
+SPZ has x right, y up, z back; glTF has x left, y up, z forward. Each differs from ours by half a
+turn about x or z, which is its own inverse. Other conventions may also mirror a scene.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from zipsplat.formats import Array, SplatArrays
 
-# The variables in which each harmonic is odd, degree 0 to 3.
+# The coordinates in which each harmonic is odd, degree 0 to 3.
 _ODD = ("", "y", "z", "x", "xy", "yz", "", "xz", "", "y", "xyz", "y", "z", "x", "z", "x")
 
 
@@ -31,10 +31,10 @@ def half_turn_about_z(splats: SplatArrays) -> SplatArrays:
 
 
 def with_flipped(splats: SplatArrays, axes: str) -> SplatArrays:
-    """The scene with some of the axes "xyz" pointing the other way; an odd number mirrors it."""
+    """Flip some of the axes "xyz"; an odd number mirrors the scene."""
     shape = splats.sh_coeffs.shape
     signs = flip_signs(axes, shape[1])
-    # As one long row for each Gaussian, because NumPy is slow over rows of three.
+    # One long row per Gaussian, because NumPy is slow on rows of three.
     sh_coeffs = splats.sh_coeffs.reshape(shape[0], 3 * shape[1]) * signs.harmonics
     return replace(
         splats,
@@ -47,8 +47,8 @@ def with_flipped(splats: SplatArrays, axes: str) -> SplatArrays:
 def flip_signs(axes: str, num_coeffs: int) -> Signs:
     """What to multiply a scene with S harmonics by, so that some of "xyz" point the other way.
 
-    The mirrored ellipsoid M Σ M has the axes M R M, whose rotation axis is M times the old one and
-    whose angle has the sign of det M.
+    The mirrored ellipsoid M Σ M has the rotation M R M, whose axis is M times the old one and whose
+    angle has the sign of det M.
     """
     means = _signs(("x", "y", "z"), axes)
     quats = np.concatenate((np.ones(1, np.float32), means * means.prod()))
@@ -56,6 +56,6 @@ def flip_signs(axes: str, num_coeffs: int) -> Signs:
 
 
 def _signs(odd: tuple[str, ...], flipped: str) -> Array:
-    """-1 for what is odd in an odd number of the flipped variables, else 1."""
+    """-1 for harmonics that are odd in an odd number of the flipped coordinates, else 1."""
     counts = [sum(variable in flipped for variable in variables) for variables in odd]
     return np.array([1 - 2 * (count % 2) for count in counts], np.float32)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from zipsplat.formats import Array, SplatArrays
 from zipsplat.formats._blocks import blocks, on_threads
 
-# Morton, "A computer oriented geodetic data base", 1966: the bits of x, y and z, in turns. Each
+# Morton, "A computer oriented geodetic data base", 1966: interleaves the bits of x, y and z. Each
 # step spreads the 10 bits of a coordinate further apart.
 _SPREADS = ((16, 0x030000FF), (8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249))
 _CELLS = 1024  # per axis

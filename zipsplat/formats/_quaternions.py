@@ -17,12 +17,12 @@ REST_MAX = math.sqrt(0.5)
 
 
 def unit(quats: NDArray[np.floating]) -> Floats:
-    """Normalise (N, 4) quaternions wxyz; zero, which is no rotation at all, becomes identity."""
+    """Normalise (N, 4) quaternions wxyz; zero, not a rotation, becomes the identity."""
     return np.asarray(unit_columns(quats).T)
 
 
 def unit_columns(quats: NDArray[np.floating]) -> Floats:
-    """As `unit`, but (4, N) in memory, because NumPy is slow over rows of four."""
+    """As `unit`, but (4, N) in memory, because NumPy is slow on rows of four."""
     columns = np.array(quats.T, np.float64, order="C")
     # By the largest part first, so that neither tiny nor huge quaternions leave the float range.
     largest = np.abs(columns).max(axis=0)

@@ -27,13 +27,13 @@ from zipsplat.formats._ply_elements import (
     read_header,
 )
 
-OPACITY_MARGIN = 1e-6  # logits stay finite
+OPACITY_MARGIN = 1e-6  # keeps logits finite
 SCALE_MIN = 1e-6
 _DEGREES = {0: 0, 9: 1, 24: 2, 45: 3, 72: 4}  # by the number of higher harmonics
 
 
 def property_names(num_coeffs: int) -> list[str]:
-    """Names of the properties of a vertex, in order, for S harmonics."""
+    """Property names of a vertex, in order, for S harmonics."""
     return [
         *"xyz", "nx", "ny", "nz",
         *(f"f_dc_{i}" for i in range(3)),
@@ -79,13 +79,13 @@ def _fill(table: Array, splats: SplatArrays) -> None:
 
 
 def read(file: BinaryIO) -> SplatArrays:
-    """Read a standard file: properties of any numeric type in any order, others are ignored.
+    """Read a standard file: properties of any numeric type in any order; others are ignored.
 
-    Files of 2D Gaussian splatting (Huang et al., 2024) have no third scale: it becomes the
-    smallest that is written, so that the Gaussians are flat.
+    Files of 2D Gaussian splatting (Huang et al., 2024) have no third scale: it is set to the
+    smallest scale that is written, which makes the Gaussians flat.
 
     Raises:
-        ValueError: if it is no binary file with the properties of Gaussians, or it ends too early.
+        ValueError: if it is not a binary file with the properties of Gaussians, or ends too early.
     """
     header = read_header(file)
     vertices = find_rows(file, header).get("vertex")
@@ -94,7 +94,7 @@ def read(file: BinaryIO) -> SplatArrays:
     missing = [name for name in property_names(1) if name not in {*names, *optional}]
     if vertices is None or missing:
         listing = ", ".join(missing) or "vertices"
-        raise ValueError(f"this .ply holds no Gaussians: it has no {listing}")
+        raise ValueError(f"this .ply contains no Gaussians: it has no {listing}")
     num, degree = vertices.count, _degree(names)
     scene = SplatArrays(
         means=np.empty((num, 3), np.float32),
@@ -107,7 +107,7 @@ def read(file: BinaryIO) -> SplatArrays:
         remarks=higher_degree_remarks(degree),
     )
     for rows, records in vertices.read_blocks(file):
-        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is left out later
+        with np.errstate(over="ignore", invalid="ignore"):  # such Gaussians are left out later
             _unpack(_Table(records), scene.select(rows), degree, "scale_2" in names)
     return scene
 
@@ -144,7 +144,7 @@ def sigmoid(logits: Array) -> Array:
 
 
 class _Table:
-    """Properties of vertices as float32 columns, without a copy where all of them are float32."""
+    """Vertex properties as float32 columns, without a copy if all of them are float32."""
 
     def __init__(self, vertices: Records) -> None:
         names = vertices.dtype.names or ()

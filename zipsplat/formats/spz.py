@@ -1,12 +1,11 @@
 """SPZ, Niantic's compressed splats: about 16 bytes per Gaussian at SH degree 1.
 
-Layout after the public description of the format (github.com/nianticlabs/spz, MIT licence): whole
-arrays one after the other (positions, opacities, colours, log-scales, rotations, harmonics), y up.
+The layout follows the public description of the format (github.com/nianticlabs/spz, MIT licence):
+whole arrays in sequence (positions, opacities, colours, log-scales, rotations, harmonics), y up.
 Versions 2 and 3 are one gzip stream; version 4 is a plain header and one zstd stream per array.
-We write version 3, which all the viewers we tried can open, and version 4 on request.
-
-Behind the header (version 4) or the arrays (version 3) may lie extensions: number, length, bytes.
-The one that names the axes of the file is applied, others are remarked on.
+We write version 3, which all viewers we tried can open, and version 4 on request. The header
+(version 4) or the arrays (version 3) may be followed by extensions: number, length, bytes. The one
+for the axes of the file is applied; others give a remark.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from zipsplat.formats._spz_arrays import COLOR_SCALE, Bytes, Layout, pack, unpac
 
 logger = logging.getLogger(__name__)
 
-# Readers of the format refused more for a long time; so we read more, but do not write it.
+# Older readers refuse more, so we read more but do not write more.
 MAX_GAUSSIANS = 10_000_000
 
 _MAGIC = 0x5053474E  # "NGSP"
@@ -42,7 +41,7 @@ _AXES_EXTENSION = 0xADBE0003
 # Where x, y and z point: left or right, down or up, back or forward; ours are RDF.
 _AXES = ("", "LDB", "RDB", "LUB", "RUB", "LDF", "RDF", "LUF", "RUF")
 _FRACTIONAL_BITS = 12
-_STRAYS = 0.05  # share of the Gaussians that may be drawn in for the precision of the others
+_STRAYS = 0.05  # largest share of Gaussians to pull in for the precision of the others
 
 
 class _Packing(NamedTuple):
@@ -89,11 +88,11 @@ class _Header(Layout):
 
 
 def write(file: BinaryIO, splats: SplatArrays) -> None:
-    """Write version 3, neighbours in space next to each other.
+    """Write version 3, in Morton order.
 
-    Values outside the format's ranges are clamped: log-scales to [-10, 5.94], colours to what a
-    DC coefficient of +-3.3 shows, harmonics of higher degree to [-1, 1). Few Gaussians that lie
-    farther out than the others are drawn in; see `_within_range`.
+    Values outside the format's ranges are clamped: log-scales to [-10, 5.94], DC coefficients to
+    +-3.3, harmonics of higher degree to [-1, 1). A few distant Gaussians are pulled in; see
+    `_within_range`.
 
     Raises:
         ValueError: if there are more than `MAX_GAUSSIANS`.
@@ -137,14 +136,14 @@ def _packed(splats: SplatArrays) -> tuple[list[Bytes], int]:
 
 
 def _smallest(ways: tuple[_Packing, ...], data: memoryview) -> _Packing:
-    """The way that packs the first bytes best."""
+    """The strategy that packs the first bytes best."""
     if len(ways) == 1:
         return ways[0]
     return min(ways, key=lambda how: len(_deflated((how, data[:_SAMPLE]))))
 
 
 def _gzip(parts: list[tuple[_Packing, memoryview]]) -> bytes:
-    """One gzip stream (RFC 1952, time zero) of parts that are packed in different ways."""
+    """One gzip stream (RFC 1952, time zero) of parts with different strategies."""
     checksum = length = 0
     for _, data in parts:
         checksum, length = zlib.crc32(data, checksum), length + len(data)
@@ -155,14 +154,14 @@ def _gzip(parts: list[tuple[_Packing, memoryview]]) -> bytes:
 
 
 def _pieces(how: _Packing, data: memoryview) -> Iterator[tuple[_Packing, memoryview]]:
-    """A part as pieces for several threads; whole where repetitions are looked for in it."""
+    """Split a part into pieces for several threads, unless repetitions are searched for."""
     size = len(data) if how.strategy == zlib.Z_DEFAULT_STRATEGY else _DEFLATE_PIECE
     for first in range(0, len(data), size or 1):
         yield how, data[first : first + size]
 
 
 def _deflated(piece: tuple[_Packing, memoryview]) -> bytes:
-    """A piece, flushed so that the next one starts at a byte, and is no end of the stream."""
+    """Deflate a piece, flushed to a byte boundary without ending the stream."""
     how, data = piece
     packer = zlib.compressobj(how.level, zlib.DEFLATED, -15, how.mem_level, how.strategy)
     return packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)
@@ -172,7 +171,7 @@ def read(file: BinaryIO) -> SplatArrays:
     """Read version 2, 3 or 4.
 
     Raises:
-        ValueError: if the file is no SPZ, damaged, or of another version.
+        ValueError: if the file is not an SPZ, is damaged, or has another version.
         ImportError: for version 4, if the package `zstandard` is missing.
     """
     data = file.read()
@@ -190,7 +189,7 @@ def _unpack(contents: _Contents) -> SplatArrays:
 
 
 def _axes_of(contents: _Contents) -> tuple[str, tuple[str, ...]]:
-    """The axes of a file as in `_AXES`, and remarks on extensions that are not known."""
+    """The axes of a file as in `_AXES`, and remarks on unknown extensions."""
     axes, remarks, position = "RUB", [], 0
     data = contents.extensions if contents.header.flags & _HAS_EXTENSIONS else b""
     while position + 8 <= len(data):
@@ -200,7 +199,7 @@ def _axes_of(contents: _Contents) -> tuple[str, tuple[str, ...]]:
         if number == _AXES_EXTENSION and size >= 4 and which < len(_AXES):
             axes = _AXES[which] or axes
         else:
-            remarks.append(f"ignored the extension {number:#010x}, which is not known")
+            remarks.append(f"ignored the unknown extension {number:#010x}")
         position += 8 + size
     return axes, tuple(remarks)
 
@@ -211,7 +210,7 @@ def _read_gzip_stream(data: bytes) -> _Contents:
         header = _parse_header(unpacker.decompress(data, _HEADER.size))
         total = sum(header.sizes())
         require_plausible(total, len(data), "SPZ")
-        # Never asks for more than the header promises, and memory only grows with what comes.
+        # Never requests more than the header promises; memory grows only with the actual data.
         body = unpacker.decompress(unpacker.unconsumed_tail, total) if total else b""
         extensions = _rest(unpacker)
     except zlib.error as error:
@@ -222,7 +221,7 @@ def _read_gzip_stream(data: bytes) -> _Contents:
 
 
 def _rest(unpacker: zlib._Decompress) -> bytes:
-    """Extensions up to the end of the stream, whose checksum is thereby verified."""
+    """Extensions up to the end of the stream, which verifies its checksum."""
     pieces = [b""]
     for _ in range(_MAX_EXTENSION // _PIECE):
         piece = b"" if unpacker.eof else unpacker.decompress(unpacker.unconsumed_tail, _PIECE)
@@ -282,7 +281,7 @@ def _zstd(data: memoryview) -> bytes:
 
 def _unzstd(data: bytes, size: int) -> bytes:
     zstandard = _zstandard()
-    # Frames may ask for a window of gigabytes; no encoder of this format goes beyond 128 MiB.
+    # Frames may request a window of gigabytes; no encoder of this format uses more than 128 MiB.
     unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 27)
     try:
         with unpacker.stream_reader(data) as stream:
@@ -303,11 +302,11 @@ def _split(data: bytes, sizes: list[int]) -> list[Bytes]:
 
 
 def _within_range(splats: SplatArrays) -> tuple[SplatArrays, int]:
-    """The Gaussians within the range of positions, and how many fractional bits it leaves.
+    """Fit the Gaussians into the range of positions; returns the number of fractional bits.
 
-    Twelve bits leave ±2048. If no more than `_STRAYS` of the Gaussians lie farther out, as skies
-    do, these are drawn in towards the origin and shrunk alike, so that from there they look the
-    same. Larger scenes get fewer bits, at most to ±8388607.
+    Twelve bits allow ±2048. If at most `_STRAYS` of the Gaussians lie farther out, as skies do,
+    they are pulled in towards the origin and shrunk by the same factor, so that they look the same
+    from there. Larger scenes get fewer bits, up to ±8388607.
     """
     limit = 2.0 ** (23 - _FRACTIONAL_BITS)
     if np.abs(splats.means).max(initial=0) < limit:
@@ -318,15 +317,17 @@ def _within_range(splats: SplatArrays) -> tuple[SplatArrays, int]:
         usual = float(np.quantile(distances, 1 - _STRAYS))
         bits = min(max(0, 22 - math.floor(math.log2(usual))), _FRACTIONAL_BITS)
         limit = 2.0 ** (23 - bits)
-        logger.warning(".spz: positions keep %d of 12 fractional bits, so large is the scene", bits)
+        logger.warning(
+            ".spz: positions keep %d of 12 fractional bits, because the scene is large", bits
+        )
     else:
         bits = _FRACTIONAL_BITS
     factors = np.minimum(1, (limit - 1) / np.maximum(distances, 1))[:, None].astype(np.float32)
-    num_drawn_in = int((factors < 1).sum())
-    if num_drawn_in:
+    num_shrunk = int((factors < 1).sum())
+    if num_shrunk:
         logger.warning(
-            ".spz: %d of %d Gaussians lie farther out than ±%g and were drawn in to it",
-            num_drawn_in,
+            ".spz: %d of %d Gaussians lie farther out than ±%g and were pulled in to it",
+            num_shrunk,
             len(distances),
             limit,
         )

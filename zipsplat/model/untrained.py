@@ -1,10 +1,10 @@
-"""Weights written down instead of trained: the first picture as a relief in front of the camera.
+"""Hand-written weights: the first image as a relief in front of the camera.
 
 Letters: D width, C colour width, G Gaussians per token, E = D + C width of the head's input.
 
-They run every stage of the network, for demonstrations and tests without a weights file, and
-their result can be judged by eye: each patch of the first view becomes Gaussians at its place in
-the picture plane, in its colours, the brighter the nearer. They know nothing of the scene.
+They exercise every stage of the network, for demonstrations and tests without a weights file, and
+their result can be checked by eye: each patch of the first view becomes Gaussians at its position
+in the image plane, in its colours, brighter ones nearer. They do not know the geometry.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ TINY = ZipSplatConfig(
 PATCHES_ACROSS = 18  # at 252 pixels
 VIEW_CONTRAST = 300.0
 
-# Channels of a token after those of its place: a mark in camera tokens (and negated), and what
-# blocks copy of the mark to the patches.
+# Channels of a token after its position: a mark in camera tokens (and its negative), and the copy
+# of the mark in patches.
 _MARK, _VIEW = 8, 10
 _MIN_DIM = 11
-_OPACITY = 10  # among the numbers of a Gaussian
+_OPACITY = 10  # index among the parameters of a Gaussian
 
 
 def untrained_network(config: ZipSplatConfig = TINY) -> ZipSplatNetwork:
@@ -74,7 +74,7 @@ def init_untrained(network: ZipSplatNetwork) -> ZipSplatNetwork:
     deepest = network.downscale[0]
     assert isinstance(deepest, nn.Linear)
     deepest.weight[_VIEW, _VIEW] = VIEW_CONTRAST
-    network.pre_norm_global.apply(_silence)  # which leaves half of what the positions were
+    network.pre_norm_global.apply(_silence)  # halves the positions
     write_head(
         network.gaussian_head.gaussian_head,
         network.color_embed.proj,

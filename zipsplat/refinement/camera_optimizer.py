@@ -1,4 +1,4 @@
-"""Cameras that are optimised with the scene: poses, and one factor on all focal lengths."""
+"""Camera optimisation alongside the scene: poses, and one factor on all focal lengths."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from zipsplat.alignment import rotation_from_vector
 from zipsplat.pose import Pose
 from zipsplat.refinement.schedule import CAMERA_SHARE
 
-FOCAL_INTERVAL = 5  # steps; a difference quotient takes two more pictures
-_RATE = 2e-3  # radians, and extents of the cameras
+FOCAL_INTERVAL = 5  # steps; each difference quotient renders two more images
+_RATE = 2e-3  # radians for rotation, camera extents for translation
 _FOCAL_RATE = 5e-3  # of the logarithm
-_LEFT_AT_THE_END = 0.1  # share of the rate, which falls in the second half
+_LEFT_AT_THE_END = 0.1  # of the rate; it decays over the second half
 _FOCAL_STEP = 1e-3  # of the logarithm, for the difference quotient
 
 
 class CameraOptimizer:
     """Poses T ← T·[exp(ω) | τ·extent], and a factor on the focal lengths.
 
-    Each photo's six numbers have Adam moments of their own and move only when that photo is drawn;
-    they are folded into the pose after each step.
+    The six parameters of each photo have their own Adam moments and move only when that photo is
+    sampled; they are folded into the pose after each step.
 
     Args:
-        poses: (V,) where to start.
+        poses: (V,) initial poses.
         extent: of the cameras, world units.
 
     Attributes:
-        poses: V of (4, 4) camera-to-world, the present ones.
+        poses: V current poses (4, 4), camera-to-world.
     """
 
     poses: list[Tensor]
@@ -47,28 +47,28 @@ class CameraOptimizer:
         self._adam = torch.optim.Adam(groups, eps=1e-15)
 
     def moving_pose(self, index: int) -> Tensor:
-        """The pose (4, 4) of a photo, differentiable in what `step` changes."""
+        """The pose (4, 4) of a photo, differentiable in its parameters."""
         return _moved(self.poses[index], self._moves[index], self._extent)
 
     @property
     def focal_factor(self) -> float:
-        """What all focal lengths are multiplied by."""
+        """The factor on all focal lengths."""
         return float(self._log_focal.detach().exp())
 
     def observe_focal(self, loss_at: Callable[[float], float]) -> None:
-        """Take the derivative of the loss by the logarithm of the focal factor.
+        """Set the gradient of the log focal factor.
 
         Renderers give no gradient to intrinsics, so it is a central difference quotient.
 
         Args:
-            loss_at: the loss of one picture for a focal factor.
+            loss_at: the loss of one image for a focal factor.
         """
         self._log_focal.grad = self._log_focal.new_tensor(
             focal_derivative(loss_at, self.focal_factor)
         )
 
     def step(self, share: float) -> None:
-        """Move along the gradients there are; `share` is that of the refinement that is done."""
+        """Take an Adam step; `share` of the refinement is done."""
         since = max(0.0, (share - CAMERA_SHARE) / (1 - CAMERA_SHARE))
         for group in self._adam.param_groups:
             group["lr"] = group["rate"] * _LEFT_AT_THE_END**since
@@ -82,7 +82,7 @@ class CameraOptimizer:
 
 
 def focal_derivative(loss_at: Callable[[float], float], factor: float) -> float:
-    """Derivative of a loss by the logarithm of the focal factor, from two losses."""
+    """Derivative of a loss by the log focal factor, as a central difference quotient."""
     larger, smaller = factor * (1 + _FOCAL_STEP), factor / (1 + _FOCAL_STEP)
     quotient: float = (loss_at(larger) - loss_at(smaller)) / (2 * math.log1p(_FOCAL_STEP))
     return quotient

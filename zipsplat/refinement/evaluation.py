@@ -1,4 +1,4 @@
-"""Evaluation of a scene against photos, and the best state so far."""
+"""Evaluation of a scene against photos, and the best scene so far."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from zipsplat.refinement.views import View
 from zipsplat.render import Renderer
 from zipsplat.ssim import WINDOW
 
-_LEAST_GAIN = 0.01  # dB
+_LEAST_GAIN = 0.01  # dB; smaller gains do not count as progress
 _PATIENCE = 0.4  # share of the refinement that may pass without a gain
-_PSNR_MAX = 100.0  # dB, for equal pictures
+_PSNR_MAX = 100.0  # dB, for equal images
 
 
 @dataclass(frozen=True)
 class Score:
-    """Means over some photos.
+    """Mean scores over some photos.
 
     Args:
         psnr: dB, at most 100.
@@ -36,7 +36,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A state that could be the result.
+    """A state of the refinement that may become the result.
 
     Args:
         gaussians: (N,) the scene.
@@ -50,13 +50,13 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Compares drawings of a scene with photos.
+class Evaluator:
+    """Compares rendered views of a scene with photos.
 
     Args:
         views: the photos; at least one.
-        renderer: what draws.
-        corrects_color: first bring each drawing to the photo by the best affine map of colours.
+        renderer: renders the views.
+        corrects_color: first map each rendered view to the photo by the best affine colour map.
     """
 
     views: Sequence[View]
@@ -65,31 +65,31 @@ class Judge:
 
     @torch.no_grad()
     def __call__(self, candidate: Candidate) -> Score:
-        """The score of a scene with its cameras."""
+        """Score a scene with its cameras."""
         splats = candidate.gaussians.splats()
         psnrs, ssims = [], []
         for view in self.views:
             pose = candidate.poses[view.index]
-            drawn = view.draw(self.renderer, splats, pose, candidate.focal_factor).color
-            assert drawn is not None, "the renderer left out the colours"
-            picture = drawn[0]
+            rendered = view.render(self.renderer, splats, pose, candidate.focal_factor).color
+            assert rendered is not None, "the renderer left out the colours"
+            image = rendered[0]
             if self.corrects_color:
-                seen = (picture, view.image)
+                seen = (image, view.image)
                 if view.mask is not None:
-                    seen = (picture[:, view.mask], view.image[:, view.mask])
-                picture = color.apply(color.best_map(*seen), picture)
-            picture = picture.clamp(0, 1)
-            psnrs.append(psnr(view.image, picture, view.mask))
-            ssims.append(ssim(view.image, picture, view.mask))
+                    seen = (image[:, view.mask], view.image[:, view.mask])
+                image = color.apply(color.best_map(*seen), image)
+            image = image.clamp(0, 1)
+            psnrs.append(psnr(view.image, image, view.mask))
+            ssims.append(ssim(view.image, image, view.mask))
         return Score(sum(psnrs) / len(psnrs), sum(ssims) / len(ssims))
 
 
 class Best:
-    """The best candidate so far, and when there was the last gain.
+    """The best candidate so far, and when it last improved.
 
     Args:
         start: the first candidate.
-        score: of the start.
+        score: of the first candidate.
     """
 
     def __init__(self, start: Candidate, score: Score) -> None:
@@ -105,24 +105,24 @@ class Best:
             self._gained_at, self._gained_psnr = share, score.psnr
 
     def is_settled(self, share: float) -> bool:
-        """Whether PSNR has not improved for a long time."""
+        """Whether PSNR has not improved for the last 40 % of the refinement."""
         return share - self._gained_at > _PATIENCE
 
 
-def psnr(true: Tensor, picture: Tensor, mask: Tensor | None = None) -> float:
-    """PSNR in dB of a picture (3, H, W) in [0, 1], over the pixels of a mask (H, W) if given."""
-    error = (picture - true).square()
+def psnr(true: Tensor, image: Tensor, mask: Tensor | None = None) -> float:
+    """PSNR in dB of an image (3, H, W) in [0, 1], over the pixels of a mask (H, W) if given."""
+    error = (image - true).square()
     mean = error.mean() if mask is None else error[:, mask].mean()
     return float(-10 * torch.log10(mean.clamp_min(10 ** (-_PSNR_MAX / 10))))
 
 
-def ssim(true: Tensor, picture: Tensor, mask: Tensor | None = None) -> float:
-    """SSIM of a picture (3, H, W), over the windows that show pixels of a mask (H, W) if given.
+def ssim(true: Tensor, image: Tensor, mask: Tensor | None = None) -> float:
+    """SSIM of an image (3, H, W), over the windows that contain pixels of a mask (H, W) if given.
 
-    Outside of the mask the picture is taken to equal the true one.
+    Outside of the mask the image is assumed to equal the true one.
     """
     if mask is None:
-        return float(fused_ssim(true, picture))
-    similarity = float(fused_ssim(true, torch.where(mask, picture, true)))
-    seen = functional.max_pool2d(mask[None].to(picture.dtype), WINDOW, stride=1).mean()
+        return float(fused_ssim(true, image))
+    similarity = float(fused_ssim(true, torch.where(mask, image, true)))
+    seen = functional.max_pool2d(mask[None].to(image.dtype), WINDOW, stride=1).mean()
     return 1 - (1 - similarity) / float(seen.clamp_min(1e-12))

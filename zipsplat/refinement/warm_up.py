@@ -19,18 +19,18 @@ from zipsplat.render.cpu.compiler import sources_digest
 
 _WIDTH, _HEIGHT = 48, 36
 _FEW, _MANY = 4, 14
-_MOST_OF_FEW = 12  # photos that train with depth, for which there are kernels of their own
+_MOST_OF_FEW = 12  # photos; up to here training renders depth, which needs its own kernels
 _COMMAND = "from zipsplat.refinement.warm_up import compile_kernels; compile_kernels({})"
 
 
 class KernelsAhead:
-    """While entered, another process compiles the kernels of refinement, unless they are cached.
+    """Context in which another process compiles the kernels of refinement, unless cached.
 
-    Python's interpreter lock would let a thread compile only while nothing else runs. The process
-    fills the cache on the disk; where there is no cache, nothing is started.
+    A thread would compete for Python's interpreter lock. The process fills the cache on disk;
+    without a disk cache nothing is started.
 
     Args:
-        num_photos: about how many there will be.
+        num_photos: approximate number of photos.
     """
 
     def __init__(self, num_photos: int) -> None:
@@ -54,27 +54,27 @@ class KernelsAhead:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the process, also if it is not done."""
+        """End the process, even if it has not finished."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     @property
     def is_running(self) -> bool:
-        """Whether there is something to wait for."""
+        """Whether the process is still compiling."""
         return self._process is not None and self._process.poll() is None
 
     def wait(self) -> None:
-        """Wait until the kernels are there; if that failed, they are compiled when needed."""
+        """Wait until the kernels are cached; if that failed, they are compiled at first use."""
         if self._process is not None:
             self._process.wait()
 
 
 def compile_kernels(num_views: int) -> None:
-    """Refine a tiny scene, so that every kernel that refinement needs is in the cache.
+    """Refine a tiny scene, which puts every kernel of refinement into the cache.
 
     Args:
-        num_views: images of the scene; up to 12 need kernels of their own.
+        num_views: images of the scene; up to 12 need additional kernels.
     """
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(num_views, 3, _HEIGHT, _WIDTH, generator=generator)
@@ -88,7 +88,7 @@ def compile_kernels(num_views: int) -> None:
 
 
 def _marker(num_views: int) -> Path:
-    """Says that the kernels of these sources are in the cache."""
+    """The marker file for cached kernels of the present sources."""
     digest = sources_digest(Path(__file__).parent)[:16]
     return cache_directory() / f"{digest}.refinement-{num_views}"
 
@@ -96,6 +96,6 @@ def _marker(num_views: int) -> Path:
 def _can_be_cached() -> bool:
     try:
         cache_directory().mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: a user without a home directory
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home directory
         return False
     return True

@@ -1,4 +1,4 @@
-"""What the command was pointed at: a saved scene, or photos with or without their cameras."""
+"""Inputs of the viewer: a saved scene, or photos with or without cameras."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from zipsplat.scene_files import is_scene_file
 from zipsplat.trajectories import load_camera_path
 from zipsplat.viewer.reconstruction import Photos
 
-_PEEK = 4096  # bytes of a file, to see what it is
-MAX_SIDE = 1008  # of pictures in memory; four times the side that the network was trained with
+_PEEK = 4096  # bytes read to tell what a file is
+MAX_SIDE = 1008  # of images in memory; four times the side that the network was trained with
 
 
 def names_scene_file(path: str) -> bool:
-    """Whether a path is that of a scene file, or would be if there were one."""
+    """Whether a path names a scene file, existing or not."""
     if Path(path).is_dir():
         return False
     if Path(path).exists():
@@ -40,11 +40,11 @@ class PhotoSource:
     """Where photos come from.
 
     Args:
-        inputs: pictures, folders, patterns, or one video.
+        inputs: images, folders, patterns, or one video.
         cameras: a camera path with one pose per view, in order, and a field of view; or a COLMAP
             model, a `transforms.json` or a `cameras.json`, as `load_cameras` reads them.
-        num_frames: how many frames of a video.
-        skip_bad: leave out unreadable pictures.
+        num_frames: frames to take from a video.
+        skip_bad: leave out unreadable images.
     """
 
     inputs: tuple[str, ...]
@@ -54,20 +54,21 @@ class PhotoSource:
 
 
 def load_photos(source: PhotoSource, report: Callable[[int, int], object]) -> Photos:
-    """Load the views of a scene, and their cameras if they are given.
+    """Load photos, and their cameras if given.
 
     Args:
-        source: where from.
-        report: is told (done, total).
+        source: where they come from.
+        report: called with (done, total).
 
     Raises:
         OSError: a file cannot be opened.
-        ValueError: it holds something else, or the cameras are not as many as the views.
+        ValueError: a file is not readable as what it should be, or the numbers of cameras and views
+            differ.
     """
     if source.cameras is not None and not is_camera_path(source.cameras):
         return _with_lenses(source, source.cameras)
     files = find_inputs(source.inputs)
-    pictures = tuple(
+    images = tuple(
         load_views(
             source.inputs,
             num_frames=source.num_frames if files.video is not None else None,
@@ -77,22 +78,22 @@ def load_photos(source: PhotoSource, report: Callable[[int, int], object]) -> Ph
             report=report,
         )
     )
-    photos = Photos(pictures, names=_names(files, len(pictures)))
+    photos = Photos(images, names=_names(files, len(images)))
     if source.cameras is None:
         return photos
     path = load_camera_path(source.cameras)
-    if len(path.poses) != len(pictures) or path.fov_deg is None:
+    if len(path.poses) != len(images) or path.fov_deg is None:
         raise ValueError(
-            f"{source.cameras}: wanted {len(pictures)} poses, one for each view, and a fov_deg;"
+            f"{source.cameras}: wanted {len(images)} poses, one for each view, and a fov_deg;"
             f" got {len(path.poses)} and {path.fov_deg}"
         )
-    height, width = torch.tensor([picture.shape[-2:] for picture in pictures]).float().T
+    height, width = torch.tensor([image.shape[-2:] for image in images]).float().T
     fov = torch.full_like(width, math.radians(path.fov_deg))
     return replace(photos, cameras=Camera.from_fov(fov, w=width, h=height), poses=path.poses)
 
 
 def load_scene_cameras(path: str | None, scene: str) -> Photos:
-    """The cameras of a saved scene: of a file that is named, or lies beside it.
+    """The cameras of a saved scene, from the given file or the one beside the scene.
 
     Raises:
         OSError: the named file cannot be opened.
@@ -105,7 +106,7 @@ def load_scene_cameras(path: str | None, scene: str) -> Photos:
 
 
 def is_camera_path(path: str) -> bool:
-    """Whether a file holds a camera path of `zipsplat.trajectories`, judging by its start."""
+    """Whether a file looks like a camera path of `zipsplat.trajectories`, from its first bytes."""
     if Path(path).is_dir():
         return False
     with Path(path).open("rb") as file:
@@ -113,14 +114,14 @@ def is_camera_path(path: str) -> bool:
 
 
 def _with_lenses(source: PhotoSource, cameras: str) -> Photos:
-    """Photos straightened by the lenses that a file or folder describes."""
+    """Photos undistorted with the lenses of a cameras file or folder."""
     posed = load_cameras(cameras, source.inputs, max_side=MAX_SIDE)
     return Photos(posed.images, posed.cameras, posed.poses, posed.names, posed.points)
 
 
 def _names(files: InputFiles, count: int) -> tuple[str, ...]:
-    """The names of the photos, or their numbers if some were left out or they are frames."""
-    if len(files.pictures) == count:
-        return tuple(path.name for path in files.pictures)
+    """File names of the photos, or numbers if some were left out or they are frames."""
+    if len(files.images) == count:
+        return tuple(path.name for path in files.images)
     kind = "frame" if files.video is not None else "photo"
     return tuple(f"{kind} {number + 1}" for number in range(count))

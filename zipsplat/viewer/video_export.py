@@ -1,4 +1,4 @@
-"""Films of a scene, drawn by our own renderer, as the bytes of an .mp4."""
+"""Videos of a scene, rendered by `Gaussians.render`, as the bytes of an .mp4."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SIZES = {
 
 
 @dataclass(frozen=True)
-class Film:
-    """What to film.
+class VideoSettings:
+    """What the video shows.
 
     Args:
         move: one of `MOVES`.
@@ -48,40 +48,44 @@ class Film:
     is_loop: bool = False
 
 
-def film(scene: Gaussians, order: Film, report: Callable[[int, int], None]) -> bytes:
-    """Draw and encode a film.
+def export_video(
+    scene: Gaussians, settings: VideoSettings, report: Callable[[int, int], None]
+) -> bytes:
+    """Render and encode a video.
 
     Args:
         scene: (N,) at least one Gaussian.
-        order: what to film.
-        report: is told (drawn frames, all frames).
+        settings: what the video shows.
+        report: called with (rendered frames, all frames).
     """
-    red, green, blue = order.background
+    red, green, blue = settings.background
     look = Look(bg=(red / 255, green / 255, blue / 255), chunk=1)
-    frames = render_frames(scene, film_camera(order), film_poses(scene, order), look, report)
+    frames = render_frames(
+        scene, video_camera(settings), video_poses(scene, settings), look, report
+    )
     with TemporaryDirectory(prefix="zipsplat-viewer-") as folder:
-        file = Path(folder) / "film.mp4"
+        file = Path(folder) / "video.mp4"
         write_video(file, frames, FPS)
         return file.read_bytes()
 
 
-def film_camera(order: Film) -> Camera:
-    """The camera of all frames; its field of view is horizontal, as in files of camera paths."""
-    width, height = order.size
-    fov_deg = VIEW_FOV_DEG if order.path is None else order.path.fov_deg or VIEW_FOV_DEG
+def video_camera(settings: VideoSettings) -> Camera:
+    """The camera of all frames; the field of view is horizontal, as in camera path files."""
+    width, height = settings.size
+    fov_deg = VIEW_FOV_DEG if settings.path is None else settings.path.fov_deg or VIEW_FOV_DEG
     return Camera.from_focal(width / 2 / math.tan(math.radians(fov_deg) / 2), w=width, h=height)
 
 
-def film_poses(scene: Gaussians, order: Film) -> Pose:
-    """The camera's places (F,), one for each frame."""
-    num_frames = max(1, round(order.seconds * FPS))
-    if order.path is not None:
-        return interpolate_poses(order.path.poses, num_frames, closed=order.is_loop)
-    camera = film_camera(order)
+def video_poses(scene: Gaussians, settings: VideoSettings) -> Pose:
+    """Camera-to-world poses (F,), one per frame."""
+    num_frames = max(1, round(settings.seconds * FPS))
+    if settings.path is not None:
+        return interpolate_poses(settings.path.poses, num_frames, closed=settings.is_loop)
+    camera = video_camera(settings)
     around = camera_orbit(
-        scene.transform(upright_rotation(order.up_axis).inv()),
+        scene.transform(upright_rotation(settings.up_axis).inv()),
         num_frames,
         fov_deg=math.degrees(min(float(camera.hfov), float(camera.vfov))),
-        sweep_deg=360.0 if order.move == "Orbit" else None,
+        sweep_deg=360.0 if settings.move == "Orbit" else None,
     )
-    return turned(around.cpu(), order.up_axis)
+    return turned(around.cpu(), settings.up_axis)

@@ -1,4 +1,4 @@
-"""A browser's camera and ours, and where to look at a scene from."""
+"""Browser cameras as `Camera` and `Pose`, and good viewpoints on a scene."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ VIEW_FOV_DEG = 60.0
 
 @dataclass(frozen=True)
 class BrowserCamera:
-    """What a browser reports.
+    """A camera as the browser reports it.
 
     Args:
         wxyz: rotation from camera to world, OpenCV axes.
         position: camera centre in world units.
         vfov: vertical field of view in radians.
-        width: of the canvas in pixels.
-        height: of the canvas in pixels.
+        width: of the view in pixels.
+    height: of the view in pixels.
     """
 
     wxyz: Sequence[float]
@@ -52,7 +52,7 @@ class BrowserCamera:
         return torch.tensor([float(value) for value in self.position])
 
     def camera(self, max_pixels: int) -> Camera:
-        """The camera of the whole canvas, with fewer pixels if it has more than `max_pixels`."""
+        """The camera of the whole view, scaled down to at most `max_pixels`."""
         shrink = min(1.0, math.sqrt(max_pixels / (self.width * self.height)))
         width, height = (max(1, round(side * shrink)) for side in (self.width, self.height))
         focal = height / 2 / math.tan(self.vfov / 2)
@@ -66,15 +66,15 @@ class BrowserCamera:
 
 
 @dataclass(frozen=True)
-class StartView:
-    """Where a client's camera starts or flies to.
+class Viewpoint:
+    """Where a browser's camera starts or flies to.
 
     Args:
         position: the camera centre, world units.
-        target: the point it looks at, which it will turn around.
-        up: the direction that points up in the picture.
-        extent: tangents of the half fields of view in x and y that are in the picture whole; None
-            is `VIEW_FOV_DEG` from top to bottom.
+        target: the point it looks at, the pivot of orbiting.
+        up: the world direction that points up in the image.
+        extent: tangents of the half fields of view in x and y that must be visible; None means a
+            vertical field of view of `VIEW_FOV_DEG`.
     """
 
     position: Triple
@@ -83,14 +83,14 @@ class StartView:
     extent: tuple[float, float] | None = None
 
     def vfov(self, aspect: float) -> float:
-        """Vertical field of view in radians, for a canvas of this width / height."""
+        """Vertical field of view in radians for an aspect ratio (width / height)."""
         if self.extent is None:
             return math.radians(VIEW_FOV_DEG)
         return 2 * math.atan(max(self.extent[1], self.extent[0] / aspect))
 
 
-def photo_view(scene: Gaussians, camera: Camera, pose: Pose) -> StartView:
-    """From where a photo was taken, with the whole photo in the picture.
+def photo_view(scene: Gaussians, camera: Camera, pose: Pose) -> Viewpoint:
+    """The viewpoint of a photo, with the whole photo visible.
 
     Args:
         scene: one scene (N,).
@@ -100,44 +100,44 @@ def photo_view(scene: Gaussians, camera: Camera, pose: Pose) -> StartView:
     distance = photo_depth(scene, camera, pose) or 1.0
     x, y = photo_extent(camera).tolist()
     target = pose.t + distance * pose.R[:, 2]
-    return StartView(triple(pose.t), triple(target), triple(-pose.R[:, 1]), (x, y))
+    return Viewpoint(triple(pose.t), triple(target), triple(-pose.R[:, 1]), (x, y))
 
 
-def first_view(scene: Gaussians) -> StartView:
-    """From the camera of the first photo, which is the world's origin, forward."""
+def first_view(scene: Gaussians) -> Viewpoint:
+    """The camera of the first photo: at the world's origin, looking forward."""
     depth = float(scene.means[:, 2].median()) if scene.num_gaussians else 1.0
-    return StartView((0.0, 0.0, 0.0), (0.0, 0.0, depth if depth > 0 else 1.0))
+    return Viewpoint((0.0, 0.0, 0.0), (0.0, 0.0, depth if depth > 0 else 1.0))
 
 
-def overview(scene: Gaussians, up_axis: str, fov_deg: float = VIEW_FOV_DEG) -> StartView:
-    """From where a scene of which only the Gaussians are known is seen best.
+def overview(scene: Gaussians, up_axis: str, fov_deg: float = VIEW_FOV_DEG) -> Viewpoint:
+    """A good viewpoint on a scene without known cameras.
 
-    This is the first camera if the scene seems to surround it, else a place a little above, from
-    where the whole scene is in the picture; see `zipsplat.framing`.
+    This is the world's origin if the scene seems to surround it, else a viewpoint slightly above
+    that shows the whole scene; see `zipsplat.framing`.
 
     Args:
         scene: one scene (N,).
         up_axis: one of `UP_AXES`; in a world with -y up the first camera looks along +z.
-        fov_deg: field of view in the narrower direction.
+        fov_deg: field of view along the shorter side.
     """
     up = UP_AXES[up_axis]
     if not scene.num_gaussians:
-        return StartView((0.0, 0.0, -1.0), (0.0, 0.0, 0.0), up)
+        return Viewpoint((0.0, 0.0, -1.0), (0.0, 0.0, 0.0), up)
     inside = first_image(scene, fov_deg) if up_axis == "-y" else None
     if inside is not None:
-        return StartView((0.0, 0.0, 0.0), triple(inside.center), up)
+        return Viewpoint((0.0, 0.0, 0.0), triple(inside.center), up)
     whole = whole_scene(scene, fov_deg)
     pose = turned(Pose.orbit(torch.zeros(3), whole.distance, [0], 15)[0], up_axis)
-    return StartView(triple(whole.center.cpu() + pose.t), triple(whole.center), up)
+    return Viewpoint(triple(whole.center.cpu() + pose.t), triple(whole.center), up)
 
 
 def turned(pose: Pose, up_axis: str) -> Pose:
-    """Poses made for a world with -y up, in a world with another axis up."""
+    """Rotate poses from a world with -y up to one with another axis up."""
     return upright_rotation(up_axis).compose(pose)
 
 
 def upright_rotation(up_axis: str) -> Pose:
-    """The rotation that takes -y to an axis; an axis that is left in place stays."""
+    """The rotation that takes -y to an axis."""
     up = torch.tensor(UP_AXES[up_axis])
     forward = torch.tensor([0.0, 0.0, 1.0])
     if bool((up.cross(forward, dim=0) == 0).all()):
@@ -146,6 +146,6 @@ def upright_rotation(up_axis: str) -> Pose:
 
 
 def triple(values: Tensor) -> Triple:
-    """Three numbers of a tensor (3,)."""
+    """A tensor (3,) as a tuple."""
     x, y, z = (float(value) for value in values)
     return x, y, z

@@ -185,7 +185,7 @@ def test_photos_are_found_by_name_wherever_they_are(posed: PosedImages, tmp_path
     for name, image in zip(posed.names[:2], posed.images, strict=False):
         pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
         Image.fromarray(pixels).save(elsewhere / f"{Path(name).stem}.png")
-    with pytest.raises(ValueError, match="none of its 3 pictures exist"):
+    with pytest.raises(ValueError, match="none of its 3 images exist"):
         load_cameras(tmp_path / "cameras.json")
     read = load_cameras(tmp_path / "cameras.json", elsewhere)
     same_cameras(read, posed.select([0, 1]))
@@ -240,7 +240,7 @@ def test_transforms_refer_to_photos_with_their_distortion(
 
 def test_frames_and_turned_photos_are_in_no_transforms(posed: PosedImages, tmp_path: Path) -> None:
     estimate = estimate_of(posed, tmp_path, k1=0.0)
-    with pytest.raises(ValueError, match=r"frames of a video are none; give a folder"):
+    with pytest.raises(ValueError, match=r"video frames are not; write to a folder"):
         write_transforms(tmp_path / "transforms.json", replace(estimate, files=(None,) * 3))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -287,7 +287,7 @@ def test_cut_off_models_are_named(posed: PosedImages, tmp_path: Path, part: str)
     whole = file.read_bytes()
     for end in range(0, len(whole), 7):
         file.write_bytes(whole[:end])
-        with pytest.raises(ValueError, match="no readable COLMAP model"):
+        with pytest.raises(ValueError, match="is not a readable COLMAP model"):
             read_model(file.parent)
 
 
@@ -337,7 +337,7 @@ def test_damaged_lists_are_named(tmp_path: Path, content: str, message: str) -> 
 def test_what_holds_no_cameras_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
         load_cameras(tmp_path / "gone")
-    with pytest.raises(ValueError, match=r"holds no COLMAP model and no transforms\.json"):
+    with pytest.raises(ValueError, match=r"contains no COLMAP model and no transforms\.json"):
         load_cameras(tmp_path)
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(ValueError, match="cameras are read from"):
@@ -469,5 +469,5 @@ def test_frames_are_read_again_from_their_video(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"clip\.mp4 has no frame_000012\.png.*another video"):
         load_cameras(path, video)
     cameras_json.write(path, ["house.png"], [lens], poses[:1])
-    with pytest.raises(ValueError, match="none of its 1 pictures exist"):
+    with pytest.raises(ValueError, match="none of its 1 images exist"):
         load_cameras(path, video)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zipsplat.camera import Camera
 from zipsplat.camera_estimation.capture import Lens
-from zipsplat.camera_estimation.colmap import straighten, straighten_points
+from zipsplat.camera_estimation.colmap import undistort, undistort_points
 from zipsplat.camera_estimation.undistortion import shrunk, to_bytes, to_image
 from zipsplat.pose import Pose
 from zipsplat.posed_images import PosedImages
@@ -40,8 +40,8 @@ def center(image: Tensor) -> Tensor:
 def test_straight_images_agree_with_straight_points(place: tuple[float, float]) -> None:
     pytest.importorskip("pycolmap")
     lens = Lens("SIMPLE_RADIAL", WIDTH, HEIGHT, (150.0, WIDTH / 2, HEIGHT / 2, -0.03))
-    pixels, pinhole = straighten(to_bytes(spot(*place)), lens)
-    wanted = straighten_points(np.array([place], np.float32), lens, pinhole)[0]
+    pixels, pinhole = undistort(to_bytes(spot(*place)), lens)
+    wanted = undistort_points(np.array([place], np.float32), lens, pinhole)[0]
     found = center(to_image(pixels))
     np.testing.assert_allclose(found.numpy(), wanted, atol=TOLERANCE)
 

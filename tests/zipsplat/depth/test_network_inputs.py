@@ -53,7 +53,7 @@ def test_golden(index: int, has_opencv: bool) -> None:
         assert (difference > 0).mean() <= 0.001
         assert found.cameras is not None
         np.testing.assert_allclose(found.cameras.K[0], stored[f"K_out{index}"], rtol=1e-6)
-        back = found.in_pictures(found.cameras)
+        back = found.in_input_pixels(found.cameras)
         torch.testing.assert_close(back.packed(), camera.packed())
 
 
@@ -97,7 +97,7 @@ def test_different_shapes_share_their_middle() -> None:
     assert found.cameras is not None
     assert found.cameras.c.tolist() == [[28, 14], [28, 14]]
     assert found.cameras.f.tolist() == [[35, 35], [35, 35]]
-    torch.testing.assert_close(found.in_pictures(found.cameras).packed(), cameras.packed())
+    torch.testing.assert_close(found.in_input_pixels(found.cameras).packed(), cameras.packed())
 
 
 def test_a_given_shape_is_cut_out_first() -> None:
@@ -105,7 +105,7 @@ def test_a_given_shape_is_cut_out_first() -> None:
     found = DepthPreprocessor((28, 28))([torch.rand(3, 80, 100)], cameras, Pose.identity((1,)))
     assert found.cameras is not None
     assert found.cameras.packed().tolist() == [[28, 28, 17.5, 17.5, 14, 14]]
-    torch.testing.assert_close(found.in_pictures(found.cameras).packed(), cameras.packed())
+    torch.testing.assert_close(found.in_input_pixels(found.cameras).packed(), cameras.packed())
 
 
 def test_mistakes() -> None:

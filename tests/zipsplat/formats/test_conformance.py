@@ -181,7 +181,7 @@ def test_pages_are_no_scene_files_and_the_error_says_how_they_come_about(name: s
     with pytest.raises(ValueError, match=r"zipsplat\.webpage\.write_page.*Save \.spz"):
         Gaussians.from_arrays(scene(3, 0)).save(tmp_path / name)
     (tmp_path / name).write_text("<!doctype html>")
-    with pytest.raises(ValueError, match=r"names a page"):
+    with pytest.raises(ValueError, match=r"is an HTML page"):
         Gaussians.load(tmp_path / name)
 
 

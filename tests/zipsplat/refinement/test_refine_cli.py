@@ -59,7 +59,7 @@ def test_a_scene_is_sharpened(scene, photos, cameras, tmp_path, capsys):
     assert refinement["held_out"] == [4]
     assert data["gaussians"] == 60
     stages = set(data["seconds"]) - {"compiling for this processor, once"}  # the first time only
-    assert stages == {"reading pictures and cameras", "refining", "writing"}
+    assert stages == {"reading images and cameras", "refining", "writing"}
     written, note = Gaussians.load_with_note(out)
     assert written.num_gaussians == 60
     assert note == "a note"
@@ -88,7 +88,7 @@ def test_images_alone_become_a_scene(photos, cameras, tmp_path, capsys):
     assert run("refine", photos, *told) == 0
     text = capsys.readouterr().out
     before, after = map(float, re.search(r"PSNR ([\d.]+) -> ([\d.]+) dB", text).groups())
-    assert "1 held-out picture:" in text
+    assert "1 held-out photo:" in text
     assert after > before
     assert 0 < Gaussians.load(out).num_gaussians <= 300
 
@@ -196,8 +196,8 @@ def test_ctrl_c_keeps_the_best_so_far(scene, photos, cameras, tmp_path, capsys, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("-o", "OUT"), "no pictures"),
-        (("SCENE", "PHOTOS", "--cameras", "CAMERAS", "-o", "SCENE"), "exists already"),
+        (("-o", "OUT"), "no images"),
+        (("SCENE", "PHOTOS", "--cameras", "CAMERAS", "-o", "SCENE"), "already exists"),
         (("PHOTOS", "-o", "OUT", "--save-cameras", "x.txt"), "must end in .json"),
         (("PHOTOS", "-o", "OUT.xyz"), "xyz"),
         (("NOWHERE", "--cameras", "CAMERAS", "-o", "OUT"), "no such file"),

@@ -12,7 +12,14 @@ from zipsplat.harmonics import dc_from_rgb
 from zipsplat.pose import Pose
 from zipsplat.trajectories import CameraPath
 from zipsplat.video import load_video
-from zipsplat.viewer.video_export import FPS, MOVES, Film, film, film_camera, film_poses
+from zipsplat.viewer.video_export import (
+    FPS,
+    MOVES,
+    VideoSettings,
+    export_video,
+    video_camera,
+    video_poses,
+)
 from zipsplat.viewer.viewpoints import UP_AXES
 
 CENTER = torch.tensor([1.0, 2.0, 3.0])
@@ -31,16 +38,18 @@ def scene() -> Gaussians:
     )
 
 
-def frames(tmp_path: Path, order: Film) -> tuple[list[torch.Tensor], list[tuple[int, int]]]:
+def frames(
+    tmp_path: Path, settings: VideoSettings
+) -> tuple[list[torch.Tensor], list[tuple[int, int]]]:
     told: list[tuple[int, int]] = []
-    content = film(scene(), order, lambda done, total: told.append((done, total)))
+    content = export_video(scene(), settings, lambda done, total: told.append((done, total)))
     (tmp_path / "film.mp4").write_bytes(content)
     return load_video(tmp_path / "film.mp4", num_frames=1000), told
 
 
 def test_orbit_around_a_scene_with_another_axis_up(tmp_path: Path) -> None:
-    order = Film("Orbit", (48, 32), seconds=0.2, up_axis="+z", background=(0, 0, 255))
-    views, told = frames(tmp_path, order)
+    settings = VideoSettings("Orbit", (48, 32), seconds=0.2, up_axis="+z", background=(0, 0, 255))
+    views, told = frames(tmp_path, settings)
     assert len(views) == 6 == FPS * 0.2
     assert told[-1] == (6, 6)
     for view in views:
@@ -57,7 +66,7 @@ def test_orbit_around_a_scene_with_another_axis_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize("axis", UP_AXES)
 @pytest.mark.parametrize("move", ["Orbit", "Wiggle"])
 def test_moves_look_at_the_scene_upright_and_end_before_their_start(move: str, axis: str) -> None:
-    poses = film_poses(scene(), Film(move, (80, 60), seconds=1, up_axis=axis))
+    poses = video_poses(scene(), VideoSettings(move, (80, 60), seconds=1, up_axis=axis))
     assert len(poses) == FPS
     poses.check()
     forward = torch.nn.functional.normalize(CENTER - poses.t, dim=-1)
@@ -70,15 +79,15 @@ def test_moves_look_at_the_scene_upright_and_end_before_their_start(move: str, a
 
 def test_recorded_path() -> None:
     keys = Pose.orbit(CENTER, 3.0, [0, 40, 80])
-    order = Film("Recorded path", (100, 50), 1.0, path=CameraPath(keys, 90.0))
-    poses = film_poses(scene(), order)
+    settings = VideoSettings("Recorded path", (100, 50), 1.0, path=CameraPath(keys, 90.0))
+    poses = video_poses(scene(), settings)
     torch.testing.assert_close(poses.Rt[0], keys.Rt[0])
     torch.testing.assert_close(poses.Rt[-1], keys.Rt[-1])
-    closed = film_poses(scene(), replace(order, is_loop=True))
+    closed = video_poses(scene(), replace(settings, is_loop=True))
     assert float((closed.t[-1] - keys.t[0]).norm()) < float((keys.t[-1] - keys.t[0]).norm()) / 2
-    camera = film_camera(order)
+    camera = video_camera(settings)
     np.testing.assert_allclose(camera.f, [50, 50], rtol=1e-5)
-    assert float(film_camera(replace(order, path=CameraPath(keys))).hfov) == pytest.approx(
+    assert float(video_camera(replace(settings, path=CameraPath(keys))).hfov) == pytest.approx(
         np.pi / 3
     )
     assert "Recorded path" in MOVES
@@ -91,5 +100,5 @@ def test_stopping_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        film(scene(), Film("Orbit", (32, 32), seconds=1), stop)
+        export_video(scene(), VideoSettings("Orbit", (32, 32), seconds=1), stop)
     assert list(tmp_path.iterdir()) == []

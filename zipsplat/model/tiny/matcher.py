@@ -1,9 +1,8 @@
-"""Where the parts of a view are seen in other views: an input for the transformer.
+"""Feature matches between views as an input of the transformer.
 
-A transformer trained on few scenes does not find out by itself that the same thing seen twice tells
-where the cameras are; given the matches, it learns poses from them. Matching by comparing all
-features of two views is that of Xu et al., "GMFlow" (2022), the extra choice "seen nowhere" that of
-Sarlin et al., "SuperGlue" (2020).
+A transformer trained on few scenes does not learn correspondence by itself; given matches, it
+learns poses from them. Global matching of all features of two views is from Xu et al., "GMFlow"
+(2022), the extra class "unmatched" from Sarlin et al., "SuperGlue" (2020).
 
 Letters: B scenes, V views, R reference views of each view, N cells of a view, T patches, D width.
 """
@@ -20,19 +19,19 @@ from zipsplat.model.layers import without_autocast
 
 DESCRIPTOR_DIM = 48
 NUM_REFERENCES = 3  # the first view, the one before and the one after
-NUMBERS = 5  # of a match: place, shift, certainty
+NUMBERS = 5  # channels of a match: position (2), displacement (2), certainty (1)
 POOLED = 16
 NUM_MOMENTS = 6
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Which cell of a reference view shows what a cell shows.
+    """Matching probabilities from the cells of a view to those of its references.
 
     Args:
         logits: (B, V, R, N, N + 1) unnormalised log-probabilities of the reference's cells, row by
             row; the last one stands for "none of them".
-        references: (V, R) number of the reference view, −1 where there is none.
+        references: (V, R) index of the reference view, −1 where there is none.
         grid: rows and columns of cells.
     """
 
@@ -42,7 +41,7 @@ class Matches:
 
 
 class Matcher(nn.Module):
-    """Features of all views to matches, and these to what tokens should know of them.
+    """Matches features between views, and embeds the matches as tokens.
 
     Args:
         width: channels of the features.
@@ -63,7 +62,7 @@ class Matcher(nn.Module):
         self.pool = nn.Linear(told, POOLED)
         self.to_camera = nn.Linear(POOLED * NUM_MOMENTS, dim)
         for parameter in (*self.to_patch.parameters(), *self.to_camera.parameters()):
-            nn.init.zeros_(parameter)  # a new matcher changes nothing
+            nn.init.zeros_(parameter)  # a new matcher has no effect
 
     def forward(self, features: Tensor) -> Matches:
         """Compare each view with its references.
@@ -83,7 +82,7 @@ class Matcher(nn.Module):
         return Matches(torch.cat((logits, nowhere), dim=-1), references, (rows, columns))
 
     def embed(self, matches: Matches) -> tuple[Tensor, Tensor]:
-        """What to add to the patches (B, V, T, D) and to the camera tokens (B, V, D)."""
+        """Updates of the patches (B, V, T, D) and of the camera tokens (B, V, D)."""
         with without_autocast(matches.logits.device):
             told = self._told(matches).to(self.pool.weight.dtype)
         rows, columns = (side // self.cells for side in matches.grid)
@@ -93,21 +92,21 @@ class Matcher(nn.Module):
         return self.to_patch(told), self.to_camera(pooled.flatten(2))
 
     def _told(self, matches: Matches) -> Tensor:
-        """(B, V, T, cells² · R · 5): for each cell and reference, place, shift, certainty."""
+        """Position, displacement, certainty per cell and reference, (B, V, T, cells² · R · 5)."""
         own = cell_centres(*matches.grid, matches.logits.device)
         probability = matches.logits.softmax(dim=-1)
         seen = (1 - probability[..., -1:]) * (matches.references >= 0)[..., None, None]
         place = probability[..., :-1] @ own / (1 - probability[..., -1:]).clamp(min=1e-6)
         numbers = torch.cat((place * seen, (place - own) * seen, seen), dim=-1)
         rows, columns = (side // self.cells for side in matches.grid)
-        # (B, V, R, rows, cells, columns, cells, 5): what belongs to a patch comes together.
+        # (B, V, R, rows, cells, columns, cells, 5): groups the cells of a patch.
         cells = numbers.unflatten(3, (rows, self.cells, columns, self.cells))
         patches: Tensor = cells.permute(0, 1, 3, 5, 4, 6, 2, 7).flatten(4).flatten(2, 3)
         return patches
 
 
 def reference_views(num_views: int, device: torch.device) -> Tensor:
-    """(V, R) the first view, the one before and the one after each view; −1 for none, or itself."""
+    """References (V, R) of each view: the first, previous and next one; −1 if none or itself."""
     view = torch.arange(num_views, device=device)
     first = torch.where(view > 0, torch.zeros_like(view), -1)
     after = torch.where(view < num_views - 1, view + 1, -1)

@@ -1,7 +1,7 @@
 """A convolutional pyramid beside the patch embedding, for small networks trained from little data.
 
-A patch embedding is one linear map; a transformer needs very many pictures to learn edges, corners
-and textures behind it, convolutions few (Xiao et al., "Early Convolutions Help Transformers See
+A patch embedding is one linear map; a transformer needs many images to learn edges, corners and
+textures on top of it, convolutions need few (Xiao et al., "Early Convolutions Help Transformers See
 Better", 2021).
 """
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 NORM_GROUPS = 8
-CELLS = 2  # features per patch and side: a patch knows which part of it looks how
+CELLS = 2  # features per patch and side, to resolve parts of a patch
 
 
 class Pyramid(nn.Module):
@@ -52,7 +52,7 @@ class Pyramid(nn.Module):
     def tokens(self, features: Tensor) -> Tensor:
         """Tokens (..., T, D) of features as `forward` gives them, patches row by row."""
         cells = features.unflatten(-1, (-1, CELLS)).unflatten(-3, (-1, CELLS))
-        # (..., channels, rows, cells, columns, cells): what belongs to a patch comes together.
+        # (..., channels, rows, cells, columns, cells): groups the cells of a patch.
         patches = cells.movedim((-4, -2), (-5, -4)).flatten(-3).flatten(-3, -2)
         out: Tensor = self.mix(patches)
         return out
@@ -67,7 +67,7 @@ class _Residual(nn.Module):
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.norm2 = nn.GroupNorm(NORM_GROUPS, width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        for parameter in self.conv2.parameters():  # a new block changes nothing
+        for parameter in self.conv2.parameters():  # a new block is the identity
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""The first picture as a relief, written into weights: places and colours of Gaussians.
+"""Weights that make the network return the first image as a relief of Gaussians.
 
 Letters: D width, C colour width, G Gaussians per token, E = D + C width of the head's input.
 
-Used where there are no weights at all (`untrained`), and as a start of training small models.
+Used for untrained networks (`untrained`), and to initialise the training of small models.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from zipsplat.model.layers import Mlp
 from zipsplat.sh_constants import SH_C0
 
 # Positions are written as cos θ, sin θ: their squares sum to one, so LayerNorm keeps them.
-# At this half range, the head's exponential straightens out the sine.
+# At this half range, the head's exponential makes the sine nearly linear.
 HALF_ANGLE = 0.9
-HALF_EXTENT = 0.52  # of the picture at distance 1: a field of view of 55 degrees
+HALF_EXTENT = 0.52  # of the image at distance 1: a field of view of 55 degrees
 RELIEF = 0.2
 
 # Channels of a token: cos, sin of column and row, then the same negated (zero mean).
@@ -28,13 +28,13 @@ NUM_POSITION_CHANNELS = 8
 
 @torch.no_grad()
 def write_positions(pos_embed: Tensor) -> None:
-    """Let the first eight channels of every patch say where it is in its picture.
+    """Write the position of every patch into its first eight channels.
 
-    Their squares sum to D, so a LayerNorm over tokens that are small elsewhere keeps them.
+    Their squares sum to D, so a LayerNorm keeps them if the other channels are small.
 
     Args:
         pos_embed: (1, 1 + side², D) learned positions of a square of patches, after that of the
-            special token; changed in place. What the patches add to the same channels is not.
+            special token; changed in place. The patch embedding of these channels is not changed.
     """
     side, dim = math.isqrt(pos_embed.shape[1] - 1), pos_embed.shape[2]
     angles = HALF_ANGLE * ((torch.arange(side) + 0.5) / side * 2 - 1)
@@ -45,7 +45,7 @@ def write_positions(pos_embed: Tensor) -> None:
 
 
 def grid_of_cells(num_gaussians: int) -> tuple[int, int]:
-    """Rows and columns of the most square grid of so many cells, at least as wide as high."""
+    """Rows and columns of the most square grid of cells, at least as wide as high."""
     rows = next(r for r in range(math.isqrt(num_gaussians), 0, -1) if num_gaussians % r == 0)
     return rows, num_gaussians // rows
 
@@ -58,18 +58,18 @@ def write_head(
     patches_across: int,
     amplitude: float,
 ) -> None:
-    """Let the Gaussians of a token lie side by side in its patch, in the patch's colours.
+    """Make the Gaussians of a token tile its patch, in the patch's colours.
 
-    They stand about one unit in front of the first camera, the brighter the nearer. Opacities,
-    and whatever is not needed for this, are left as they are.
+    They lie about one unit in front of the first camera, brighter ones nearer. Opacities and other
+    unrelated weights are not changed.
 
     Args:
-        head: of the Gaussians: E numbers of a token, positions by `write_positions` first, to the
-            parameters of its Gaussians.
-        color_embedding: patches to colours, the last C numbers of a token.
+        head: of the Gaussians: from E channels of a token, with positions of `write_positions`
+            first, to the parameters of its Gaussians.
+        color_embedding: from patches to colours, the last C channels of a token.
         num_gaussians: G.
-        patches_across: patches along a side of the picture.
-        amplitude: of a position's channels in the tokens that reach the head.
+        patches_across: patches along a side of the image.
+        amplitude: of the position channels in the input of the head.
     """
     mlp, last = head
     assert isinstance(mlp, Mlp)
@@ -103,7 +103,7 @@ def write_head(
 
 
 def _write_colors(embedding: nn.Conv2d, num_gaussians: int) -> tuple[int, int]:
-    """Mean colours of the cells of a patch; returns how many rows and columns of cells."""
+    """Embed the mean colours of the cells of a patch; returns rows and columns of cells."""
     kernels = embedding.weight
     C, _, side, _ = kernels.shape
     rows, columns = grid_of_cells(max(1, min(num_gaussians, C // 3)))

@@ -187,8 +187,8 @@ def _estimated(
     solution = solve(files, focals, Search(is_sequence), say, masks)
     missing = len(solution.left_out)
     lost = [f"{missing} of {len(files)} photos could not be registered: skipped"] if missing else []
-    doubts = [f"WARNING: {doubt}" for doubt in solution.doubts]
-    return replace(solution.capture, notes=(*lost, *doubts))
+    warnings = [f"WARNING: {warning}" for warning in solution.warnings]
+    return replace(solution.capture, notes=(*lost, *warnings))
 
 
 def stored_capture(
@@ -348,7 +348,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--num-frames must be at least 3")
     try:
         given = options.focal_35mm
-        options.focal = None if given is None else Focal.on_film(given)
+        options.focal = None if given is None else Focal.from_35mm(given)
         options.mask_source = mask_source(options)
     except ValueError as error:
         parser.error(str(error))

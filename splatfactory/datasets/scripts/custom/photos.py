@@ -12,12 +12,12 @@ from PIL import Image
 
 from splatfactory.datasets.depth_codec import open_image
 from zipsplat.camera_estimation.capture import Lens, Photo
-from zipsplat.camera_estimation.colmap import straighten
+from zipsplat.camera_estimation.colmap import undistort
 from zipsplat.camera_estimation.undistortion import (
     load_with_lens,
     shows_stored_pixels,
     shrunk,
-    straight_mask,
+    undistorted_mask,
 )
 from zipsplat.images import image_info
 from zipsplat.masks import MaskSource, load_mask, resized
@@ -48,11 +48,11 @@ def encode_photo(
         FileNotFoundError: if the photo's mask is missing.
     """
     pixels, lens = load_with_lens(photo.path, photo.lens)
-    mask = None if masks is None else _straight_mask(photo, lens, pixels.shape[:2], masks)
+    mask = None if masks is None else _undistorted_mask(photo, lens, pixels.shape[:2], masks)
     is_original = image_info(photo.path).orientation == 1 and not lens.is_distorted
     original = (pixels.shape, lens.packed)
     if lens.is_distorted:
-        pixels, lens = straighten(pixels, lens)
+        pixels, lens = undistort(pixels, lens)
     pixels, lens = _centre(pixels, lens)
     pixels = shrunk(pixels, max_side)
     if mask is not None:
@@ -70,14 +70,14 @@ def encode_photo(
     return buffer.getvalue(), row
 
 
-def _straight_mask(
+def _undistorted_mask(
     photo: Photo, lens: Lens, size: tuple[int, int], masks: MaskSource
 ) -> npt.NDArray[np.bool_]:
     """The mask of a photo, undistorted and cropped like its pixels."""
     as_stored = shows_stored_pixels(photo.path, photo.lens)
     mask = load_mask(photo.path, masks, size, as_stored=as_stored)
     if lens.is_distorted:
-        mask, lens = straight_mask(mask, lens)
+        mask, lens = undistorted_mask(mask, lens)
     centred, _ = _centre(mask.numpy(), lens)
     return centred
 

@@ -411,9 +411,9 @@ def test_focal_length_is_read_from_the_notes_of_photos(tmp_path: Path) -> None:
         assert noted_focal(tmp_path / "a.jpg") == expected
     (tmp_path / "text.jpg").write_text("no image")
     assert noted_focal(tmp_path / "text.jpg") == Focal()
-    assert Focal.on_film(24) == Focal(2 / 3, is_certain=True)
+    assert Focal.from_35mm(24) == Focal(2 / 3, is_certain=True)
     with pytest.raises(ValueError, match="between 5 and 2000 mm, got 0"):
-        Focal.on_film(0)
+        Focal.from_35mm(0)
 
 
 def test_names() -> None:

@@ -158,11 +158,11 @@ def test_two_processes_do_not_write_one_directory(tmp_path):
         output.add(make_scene("a"))
         output._finish_shard()
         with (
-            pytest.raises(ValueError, match="another process works"),
+            pytest.raises(ValueError, match="another process is working"),
             ShardOutput(tmp_path, "tool"),
         ):
             pass
-        with pytest.raises(ValueError, match="another process works"):
+        with pytest.raises(ValueError, match="another process is working"):
             ShardOutput(tmp_path, "tool", overwrite=True)
         assert (tmp_path / "shard-000000.tar").exists()
     with ShardOutput(tmp_path, "tool"):
