@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # for plane_sweep, run as a script
-from plane_sweep import draw_scene
+from plane_sweep import render_scene
 
 from zipsplat import Gaussians, estimate_cameras
 from zipsplat.cleaning import decimate, drop_floaters
@@ -78,7 +78,7 @@ def main() -> None:
     print("| scene | cleaning | Gaussians | left | PSNR | after, dB | change | CPU s |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for index in options.scenes:
-        measure(f"gen{index}", draw_scene(index, 16).photos, options.steps)
+        measure(f"gen{index}", render_scene(index, 16).photos, options.steps)
     for path in options.captures:
         measure(path.stem, estimate_cameras(path, num_threads=1).images, options.steps)
 

@@ -110,7 +110,7 @@ def colored(inverse: Tensor, low: float, high: float) -> Tensor:
     return torch.stack([(1.5 - (4 * place - center).abs()).clamp(0, 1) for center in (3, 2, 1)])
 
 
-def save_picture(path: Path, truth: Truth, maps: tuple[DepthMap, ...]) -> None:
+def save_image(path: Path, truth: Truth, maps: tuple[DepthMap, ...]) -> None:
     """A row per view: photo, depth, consistent depth, true depth."""
     rows = []
     for view, found in enumerate(maps[:4]):
@@ -145,7 +145,7 @@ def main() -> None:
             seconds = (time.process_time() - begin) / num_views
             report(f"{num_views} of gen{index}", truth, maps, seconds)
     if arguments.save:
-        save_picture(arguments.save, truth, maps)
+        save_image(arguments.save, truth, maps)
 
 
 if __name__ == "__main__":

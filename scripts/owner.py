@@ -15,6 +15,7 @@ COPIES = (
     ("splatscenes/pyproject.toml", "repository", r'^(Repository = ")(.*)(")$'),
     ("CITATION.cff", "repository", r'^(repository-code: ")(.*)(")$'),
     ("CODE_OF_CONDUCT.md", "contact", r"(Write to <)([^>]*)(>)"),
+    ("SECURITY.md", "contact", r"(write to <)([^>]*)(>)"),
 )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from splatfactory.data_schema import DataConfig
 from splatfactory.options import one_of, option, pair, section
+from zipsplat.model import architecture
 
 
 class Precision(str, Enum):
@@ -38,6 +39,9 @@ class Direction(str, Enum):
     max = "max"
 
 
+_RELEASED = architecture.VARIANTS["vitg"]
+_SIZES, _NETWORK = architecture.BackboneConfig, architecture.ZipSplatConfig
+"""Sizes and their defaults are told there; here are the words of configurations for them."""
 LR_SCHEDULES = ("warmup_cosine", "constant")
 MATMUL_PRECISIONS = ("highest", "high", "medium")
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
@@ -56,28 +60,42 @@ class KnnConfig:
 class BackboneConfig:
     """Image encoder: the vision transformer of Depth Anything 3, or one of your own."""
 
-    name: str = option("dav3", "module of zipsplat.model.backbones, or of your own: my_lab.mine")
-    vit_name: str = option("vitg", "vits, vitb, vitl, vitg, or custom with the sizes below")
-    embed_dim: int = option(1536, "token width")
+    name: str = option(
+        _SIZES.name, "module of zipsplat.model.backbones, or of your own: my_lab.mine"
+    )
+    vit_name: str = option(
+        "vitg", f"{', '.join(architecture.VARIANTS)}, or custom with the sizes below"
+    )
+    embed_dim: int = option(_RELEASED.dim, "token width")
     depth: int | None = option(None, "number of blocks; null: that of vit_name")
-    num_heads: int | None = option(None, "attention heads; null: embed_dim / 64")
+    num_heads: int | None = option(
+        None, f"attention heads; null: embed_dim / {architecture.HEAD_DIM}"
+    )
     ffn: str | None = option(None, "mlp or swiglu; null: that of vit_name, or mlp")
     ffn_hidden: int | None = option(
         None, "hidden width of the blocks; null: the usual ratio to embed_dim"
     )
-    patch_size: int | None = option(None, "patch side in pixels; null: 14")
-    pos_grid: int | None = option(None, "side of the learned position-embedding grid; null: 37")
-    prior_heads: int | None = option(None, "heads of the camera encoder; null: 16")
+    patch_size: int | None = option(None, f"patch side in pixels; null: {_SIZES.patch_size}")
+    pos_grid: int | None = option(
+        None, f"side of the learned position-embedding grid; null: {_SIZES.pos_grid}"
+    )
+    prior_heads: int | None = option(
+        None, f"heads of the camera encoder; null: {_SIZES.prior_heads}"
+    )
     stem_dim: int = option(
-        0, "width of a convolutional feature pyramid added to the patches; 0: none"
+        _SIZES.stem_dim, "width of a convolutional feature pyramid added to the patches; 0: none"
     )
     has_matcher: bool = option(
-        False, "feed tokens the matches of their pyramid features in other views"
+        _SIZES.has_matcher, "feed tokens the matches of their pyramid features in other views"
     )
-    out_layers: list[int] = option([19, 29, 39], "blocks whose tokens are used, ascending")
-    alt_start: int = option(13, "first block that may attend across views")
-    qknorm_start: int = option(13, "first block with normalised queries and keys")
-    rope_start: int = option(13, "first block with rotary positions")
+    out_layers: list[int] = option(
+        list(_RELEASED.out_layers), "blocks whose tokens are used, ascending"
+    )
+    alt_start: int = option(_RELEASED.alt_start, "first block that may attend across views")
+    qknorm_start: int = option(
+        _RELEASED.qknorm_start, "first block with normalised queries and keys"
+    )
+    rope_start: int = option(_RELEASED.rope_start, "first block with rotary positions")
     cat_token: bool = option(True, "emit local and global tokens side by side")
     with_camera_enc: bool = option(True, "include an encoder for camera priors")
     freeze_camera_enc: bool = option(True, "do not train the camera encoder and camera tokens")
@@ -90,7 +108,7 @@ class BackboneConfig:
 class HeadConfig:
     """Gaussian head and losses."""
 
-    sh_degree: int = option(1, "degree of the spherical harmonics")
+    sh_degree: int = option(_NETWORK.sh_degree, "degree of the spherical harmonics")
     max_scale: float = option(0.1, "scales above are penalised")
     min_scale: float = option(1e-6, "scales below are penalised")
     opacity_penalty_threshold: float = option(0.01, "opacities below are penalised")
@@ -135,12 +153,12 @@ class ModelConfig:
     gaussian_head: HeadConfig = section(HeadConfig, "Gaussian head and losses")
     knn: KnnConfig = section(KnnConfig, "token selection")
     img_size: int = option(252, "image side in pixels")
-    gaussians_per_prototype: int = option(32, "Gaussians per scene token")
+    gaussians_per_prototype: int = option(_NETWORK.gaussians_per_token, "Gaussians per scene token")
     clustering_layer: int = option(0, "feature layer used to select tokens; 0 is the deepest")
     scene_init_layer: int = option(0, "feature layer that initialises scene tokens")
     num_heads: int | None = option(None, "heads of the fusion blocks; null: embed_dim / 64")
     color_heads: int | None = option(None, "heads of the colour branch; null: width / 64")
-    mlp_ratio: float = option(4.0, "hidden width of the fusion MLPs over embed_dim")
+    mlp_ratio: float = option(_NETWORK.mlp_ratio, "hidden width of the fusion MLPs over embed_dim")
     relief_init: bool = option(
         False,
         "initialise as a relief before the first camera; for small models from scratch",
@@ -157,7 +175,7 @@ class ModelConfig:
     )
     token_selection_mode: str = option("kmeans", "kmeans, stride or random")
     with_color_skip: bool = option(True, "feed image colours to the head")
-    color_skip_dim: int = option(128, "width of the colour branch")
+    color_skip_dim: int = option(_NETWORK.color_dim, "width of the colour branch")
     prior_probability: float = option(0.2, "probability that a step sees camera priors")
     eval_use_priors: bool = option(False, "feed true context cameras in evaluation")
     use_checkpoint: bool = option(False, "recompute activations of the fusion blocks")

@@ -1,1 +1,1 @@
-"""Generated scenes: endless, seeded places with exact poses and depth, drawn on the CPU."""
+"""Generated scenes: endless, seeded, with exact poses and depth, rendered on the CPU."""

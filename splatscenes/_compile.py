@@ -1,4 +1,4 @@
-"""How the ray caster's inner loops are compiled, and when the compiled form is out of date."""
+"""Compilation of the ray caster's inner loops, and invalidation of the compiled code."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from zipsplat.kernel_cache import keep_compiled
 numba: Any = numba_module  # its annotations differ between versions
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
-# No `fastmath`: it lets the compiler reorder sums, and the same seed must draw the same picture on
-# another machine. `_nrt=False` leaves out the counting of references to arrays.
+# No `fastmath`: it lets the compiler reorder sums, and the same seed must render the same image on
+# every machine. `_nrt=False` disables reference counting of arrays.
 _OPTIONS = {"nogil": True, "error_model": "numpy"}
 _RAY_OPTIONS = {**_OPTIONS, "_nrt": False}
 
 
 def kernel(function: FunctionT) -> FunctionT:
-    """Compile a function to machine code that runs without the interpreter lock."""
+    """Compile a function to machine code that runs without the GIL."""
     return cast(FunctionT, _kept(numba.njit(**_OPTIONS)(function)))
 
 
 def inlined(function: FunctionT) -> FunctionT:
-    """As `per_ray` for what is small or has few callers: copied into them.
+    """Like `per_ray`, for functions that are small or have few callers: inlined into them.
 
-    Counting the references to the arrays of a place took two fifths of a picture's time, and
+    Reference counting of a world's arrays took two fifths of the render time, and
     passing them as arguments as much again.
     """
     return cast(FunctionT, numba.njit(forceinline=True, **_RAY_OPTIONS)(function))
 
 
 def per_ray(function: FunctionT) -> FunctionT:
-    """As `kernel` for what every ray runs through; such functions cannot create arrays."""
+    """Like `kernel`, for functions called per ray; they cannot allocate arrays."""
     return cast(FunctionT, _kept(numba.njit(**_RAY_OPTIONS)(function)))
 
 
 def _kept(dispatcher: Any) -> Any:
-    """Keep the compiled form on disk until any source file changes."""
+    """Cache the compiled code on disk until any source file changes."""
     keep_compiled(dispatcher, sources_digest(_file_of(dispatcher)), "the scene generator")
     return dispatcher
 
@@ -52,7 +52,7 @@ def _file_of(dispatcher: Any) -> Path:
 
 @lru_cache(maxsize=8)
 def sources_digest(file: Path, folder: Path = Path(__file__).parent) -> str:
-    """Digest of all that a kernel is made of: its own file and all source files here."""
+    """Digest of everything a kernel depends on: its own file and all source files here."""
     digest = hashlib.sha256()
     for path in sorted({file, *folder.rglob("*.py")}):
         digest.update(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Putting shapes together into a place."""
+"""Assembles shapes, materials and lights into a world."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ def turn(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> FloatArray:
 
 @dataclass(frozen=True)
 class Sky:
-    """The light from all around.
+    """Sky light.
 
     Colours are linear light, not display values.
 
     Attributes:
-        zenith: light from straight above; also the ambient light on upward surfaces.
-        horizon: at eye level; distant things fade into it.
+        zenith: light from above; also the ambient light on upward surfaces.
+        horizon: light at the horizon; distant objects fade into it.
         sun: glow around the sun.
         bounce: ambient light from below.
-        ambient: strength of the light from all around relative to what the sky shows.
-        cloud_texture: number of a cloud texture, −1 for none.
+        ambient: strength of ambient light relative to the visible sky.
+        cloud_texture: index of a cloud texture, −1 for none.
         cloud_light: brightness of clouds.
-        haze: fading per metre.
+        haze: extinction per metre.
     """
 
     zenith: Triple = (0.5, 0.6, 0.8)
@@ -94,7 +94,7 @@ class SceneBuilder:
     # ------------------------------------------------------------------ looks
 
     def add_texture(self, mips: npt.NDArray[np.uint8]) -> int:
-        """Add a mip chain (TEXELS, 3); returns its number."""
+        """Add a mip chain (TEXELS, 3); returns its index."""
         self.textures.append(mips)
         return len(self.textures) - 1
 
@@ -110,11 +110,11 @@ class SceneBuilder:
         """Add a material.
 
         Args:
-            texture: number of a texture.
-            tile: size of one repeat in metres along u and v; negative: repeats per face.
+            texture: index of a texture.
+            tile: size of one repeat in metres along u and v; negative: number of repeats per face.
             tint: linear factors of the texture's colour.
             gloss: 0 matte … 1 polished.
-            emission: own light as a multiple of the colour.
+            emission: emitted light as a multiple of the colour.
             blotch: strength and size in metres of large stains.
         """
         row = np.array([texture, *tile, *tint, gloss, emission, *blotch], dtype=np.float64)
@@ -128,7 +128,7 @@ class SceneBuilder:
         self._lights.append(np.array([0, *unit, *light, 1.0, float(shadows)]))
 
     def add_lamp(self, position: Triple, light: Triple, reach: float, shadows: bool) -> None:
-        """Add a point light; `reach` is where its light has fallen to about the given one."""
+        """Add a point light; at distance `reach`, its light is about `light`."""
         self._lights.append(np.array([1, *position, *light, reach, float(shadows)]))
 
     # ------------------------------------------------------------------ shapes
@@ -171,16 +171,16 @@ class SceneBuilder:
         Args:
             kind: shape.
             center: world position.
-            half: half extents along the shape's own axes (radii of round shapes at the base).
-            material: of the sides.
-            cap: of top and bottom; the sides' by default.
+            half: half extents along the shape's axes (radii of round shapes at the base).
+            material: material of the sides.
+            cap: material of top and bottom; that of the sides by default.
             rotation: world-from-local (3, 3).
-            taper: of a frustum: 1 − top radius / base radius.
+            taper: taper of a frustum: 1 − top radius / base radius.
             shift: texture offset.
-            loose: keep out of the tree, for things as large as the place.
+            loose: keep out of the BVH, for shapes as large as the world.
 
         Returns:
-            Number of the primitive.
+            Index of the primitive.
         """
         axes = np.eye(3) if rotation is None else rotation
         extent = np.maximum(np.asarray(half, dtype=np.float64), 1e-4)
@@ -208,9 +208,9 @@ class SceneBuilder:
         """Cut a rectangle out of a room's face.
 
         Args:
-            room: number of the room.
+            room: index of the room.
             face: 0–5.
-            span: low and high end along the first, then along the second of the face's other two
+            span: low and high end along the first, then the second of the face's other two
                 axes, in [-1, 1].
         """
         self._openings.append((float(room), float(face), *span))
@@ -218,13 +218,13 @@ class SceneBuilder:
     def add_mesh(
         self, vertices: FloatArray, faces: npt.NDArray[np.int64], material: int, smooth: bool = True
     ) -> None:
-        """Add triangles, textured from above (steep ones from the side).
+        """Add triangles, with texture projected from above (from the side if steep).
 
         Args:
             vertices: (N, 3) world.
             faces: (F, 3), counter-clockwise seen from outside.
-            material: of all faces.
-            smooth: round the edges by vertex normals.
+            material: material of all faces.
+            smooth: interpolate vertex normals.
         """
         corners = vertices[faces]
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -257,7 +257,7 @@ class SceneBuilder:
     # ------------------------------------------------------------------ result
 
     def world(self) -> World:
-        """The arrays of everything added so far."""
+        """Build the arrays of everything added so far."""
         num = len(self._kind)
         loose = np.zeros(num, dtype=np.bool_)
         loose[self._loose] = True
@@ -302,12 +302,12 @@ def _sky_row(sky: Sky) -> FloatArray:
 
 @dataclass(frozen=True)
 class Spot:
-    """A place to put things: shapes are given relative to it.
+    """A local coordinate frame for shapes.
 
     Attributes:
-        scene: where the shapes go.
+        scene: scene that receives the shapes.
         origin: world position.
-        yaw: turn about the vertical, radians.
+        yaw: rotation about the vertical, radians.
     """
 
     scene: SceneBuilder
@@ -335,16 +335,19 @@ class Spot:
         top: int | None = None,
         rotation: FloatArray | None = None,
     ) -> None:
-        """A box by the middle of its base and its size (rotated about its own middle)."""
+        """Add a box, by the centre of its base and its size (rotated about its own centre)."""
         center = self._world((base[0], base[1], base[2] + size[2] / 2))
         half = (size[0] / 2, size[1] / 2, size[2] / 2)
-        shift = (0.37 * base[0] + 0.11, 0.53 * base[1] + 0.29)  # no two alike
+        shift = (
+            0.37 * base[0] + 0.11,
+            0.53 * base[1] + 0.29,
+        )  # different for each box, so repeats do not line up
         self.scene.add_solid(BOX, center, half, material, top, self._rotation(rotation), 0.0, shift)
 
     def ball(
         self, center: Triple, radii: Triple, material: int, rotation: FloatArray | None = None
     ) -> None:
-        """An ellipsoid by its middle and radii."""
+        """Add an ellipsoid, by its centre and radii."""
         turned = self._rotation(rotation)
         self.scene.add_solid(ELLIPSOID, self._world(center), radii, material, None, turned)
 
@@ -358,13 +361,13 @@ class Spot:
         taper: float = 0.0,
         rotation: FloatArray | None = None,
     ) -> None:
-        """A cylinder, or with taper a cone, by the middle of its base."""
+        """Add a cylinder, or with taper a cone, by the centre of its base."""
         center = self._world((base[0], base[1], base[2] + height / 2))
         half = (radius, radius, height / 2)
         turned = self._rotation(rotation)
         self.scene.add_solid(FRUSTUM, center, half, material, cap, turned, taper)
 
     def mesh(self, vertices: FloatArray, faces: npt.NDArray[np.int64], material: int) -> None:
-        """Triangles with sharp edges."""
+        """Add triangles with sharp edges."""
         placed = vertices @ turn(self.yaw).T + np.asarray(self.origin)
         self.scene.add_mesh(placed, faces, material, smooth=False)

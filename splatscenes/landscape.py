@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splatscenes.builder import SceneBuilder, Spot, turn
-from splatscenes.kit import Kit
+from splatscenes.materials import Materials
 from splatscenes.noise import fractal
 
 FloatArray = npt.NDArray[np.float64]
@@ -18,15 +18,15 @@ class Terrain:
     """A height field over a square around the origin, as a smooth mesh.
 
     Args:
-        scene: what it is added to.
-        material: of the ground.
+        scene: scene to add it to.
+        material: material of the ground.
         half: half the side of the square, metres.
         relief: height between the lowest and the highest point, metres.
-        rng: source of the shape.
+        rng: random generator.
         cells: lattice cells of the coarsest hills.
     """
 
-    RESOLUTION = 40
+    RESOLUTION = 40  # cells along each side: 3200 triangles, smooth enough for hills
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Terrain:
         cells: int = 3,
     ) -> None:
         n = self.RESOLUTION
+        # Low gain, 0.35: rolling hills rather than crags.
         field = fractal(64, (cells, cells), 3, rng, 0.35).astype(np.float64)[: n + 1, : n + 1]
         self.heights = (field - field.min()) / np.ptp(field) * relief
         self.half = half
@@ -50,7 +51,7 @@ class Terrain:
         scene.add_mesh(vertices, np.concatenate([first, second]), material)
 
     def height(self, x: float, y: float) -> float:
-        """Height of the ground at a point; beyond the edge that of the edge."""
+        """Height of the ground at a point, clamped to the edge of the terrain."""
         n = self.RESOLUTION
         u = min(max((x / self.half + 1) / 2 * n, 0.0), n - 1e-6)
         v = min(max((y / self.half + 1) / 2 * n, 0.0), n - 1e-6)
@@ -62,12 +63,12 @@ class Terrain:
         return float(low * (1 - fy) + high * fy)
 
 
-def tree(spot: Spot, kit: Kit, rng: np.random.Generator, snowy: bool = False) -> None:
+def tree(spot: Spot, materials: Materials, rng: np.random.Generator, snowy: bool = False) -> None:
     """A leafy tree, a conifer, a palm or a bare trunk with branches."""
-    kind = int(rng.choice([0, 0, 0, 1, 1, 2, 3]))
+    kind = int(rng.choice([0, 0, 0, 1, 1, 2, 3]))  # leafy trees are the most common
     h = rng.uniform(3.0, 8.0)
-    bark = kit("bark")
-    green = kit("snow") if snowy and rng.uniform() < 0.5 else kit("leaves")
+    bark = materials("bark")
+    green = materials("snow") if snowy and rng.uniform() < 0.5 else materials("leaves")
     if kind == 0:
         spot.cylinder((0, 0, 0), 0.035 * h, 0.55 * h, bark, taper=0.4)
         crown = rng.uniform(0.16, 0.28) * h
@@ -100,18 +101,20 @@ def tree(spot: Spot, kit: Kit, rng: np.random.Generator, snowy: bool = False) ->
             )
 
 
-def bush(spot: Spot, kit: Kit, rng: np.random.Generator) -> None:
+def bush(spot: Spot, materials: Materials, rng: np.random.Generator) -> None:
     """A low shrub."""
-    green = kit("leaves")
+    green = materials("leaves")
     for _ in range(int(rng.integers(1, 4))):
         r = rng.uniform(0.3, 0.8)
         spot.ball((rng.normal(0, 0.4), rng.normal(0, 0.4), 0.4 * r), (r, r, 0.8 * r), green)
 
 
-def boulder(spot: Spot, kit: Kit, rng: np.random.Generator, size: float | None = None) -> None:
+def boulder(
+    spot: Spot, materials: Materials, rng: np.random.Generator, size: float | None = None
+) -> None:
     """A rock: a squashed ball, tilted block or knobbly mesh."""
     s = size or rng.uniform(0.3, 1.6)
-    rock = kit("rock")
+    rock = materials("rock")
     kind = int(rng.integers(3))
     tilt = turn(rng.uniform(0, 3), rng.uniform(-0.4, 0.4), rng.uniform(-0.4, 0.4))
     if kind == 0:
@@ -126,7 +129,7 @@ def boulder(spot: Spot, kit: Kit, rng: np.random.Generator, size: float | None =
 
 
 def _knob(rng: np.random.Generator) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """A lumpy ball of 60 triangles around the origin."""
+    """A lumpy ball of 64 triangles around the origin."""
     rings, sides = 4, 8
     points = [(0.0, 0.0, -1.0)]
     for i in range(1, rings + 1):
@@ -149,9 +152,9 @@ def _knob(rng: np.random.Generator) -> tuple[FloatArray, npt.NDArray[np.int64]]:
 
 
 def gable_roof(spot: Spot, material: int, gable: int, size: tuple[float, float, float]) -> None:
-    """A saddle roof over a rectangle: ridge along x, eaves overhanging."""
+    """A gable roof over a rectangle: ridge along x, eaves overhanging."""
     w, d, h = size[0] / 2 + 0.35, size[1] / 2 + 0.45, size[2]
-    low = -0.45 * h / (d - 0.45)
+    low = -0.45 * h / (d - 0.45)  # continues the slope to the eaves
     corners = np.array(
         [[-w, -d, low], [w, -d, low], [w, 0, h], [-w, 0, h], [-w, d, low], [w, d, low]]
     )
@@ -163,58 +166,64 @@ def gable_roof(spot: Spot, material: int, gable: int, size: tuple[float, float, 
     spot.mesh(ends, np.array([[0, 2, 1], [3, 4, 5]]), gable)
 
 
-def house(spot: Spot, kit: Kit, rng: np.random.Generator) -> None:
+def house(spot: Spot, materials: Materials, rng: np.random.Generator) -> None:
     """A small house with a gable, porch or flat roof; front at −y."""
     w, d = rng.uniform(5, 10), rng.uniform(5, 8)
     storeys = int(rng.integers(1, 3))
     h = 2.9 * storeys
-    front, roof = kit("front"), kit("roof")
+    front, roof = materials("front"), materials("roof")
     spot.box((0, 0, 0), (w, d, h), front, roof)
     if rng.uniform() < 0.75:
-        gable_roof(spot.at(0, 0, h), roof, kit("brickwork"), (w, d, rng.uniform(1.5, 3.2)))
-        spot.box((w * 0.25, d * 0.15, h), (0.6, 0.6, rng.uniform(2, 3)), kit("brickwork"))
+        gable_roof(spot.at(0, 0, h), roof, materials("brickwork"), (w, d, rng.uniform(1.5, 3.2)))
+        spot.box((w * 0.25, d * 0.15, h), (0.6, 0.6, rng.uniform(2, 3)), materials("brickwork"))
     else:
-        spot.box((0, 0, h), (w + 0.6, d + 0.6, 0.25), kit("stone"))
+        spot.box((0, 0, h), (w + 0.6, d + 0.6, 0.25), materials("stone"))
     door = rng.uniform(-0.3, 0.3) * w
-    spot.box((door, -d / 2 - 0.03, 0), (1.1, 0.08, 2.1), kit("paint"))
+    spot.box((door, -d / 2 - 0.03, 0), (1.1, 0.08, 2.1), materials("paint"))
     if rng.uniform() < 0.5:
-        spot.box((door, -d / 2 - 0.9, 2.3), (2.4, 1.8, 0.12), kit("roof"))
+        spot.box((door, -d / 2 - 0.9, 2.3), (2.4, 1.8, 0.12), materials("roof"))
         for side in (-1, 1):
-            spot.cylinder((door + side * 1.1, -d / 2 - 1.7, 0), 0.07, 2.3, kit("paint"))
+            spot.cylinder((door + side * 1.1, -d / 2 - 1.7, 0), 0.07, 2.3, materials("paint"))
     if rng.uniform() < 0.5:
-        spot.box((door, -d / 2 - 0.8, 0), (1.8, 1.6, 0.18), kit("stone"))
+        spot.box((door, -d / 2 - 0.8, 0), (1.8, 1.6, 0.18), materials("stone"))
 
 
-def block(spot: Spot, kit: Kit, rng: np.random.Generator, size: tuple[float, float, float]) -> None:
-    """A town house or office block with shop level, ledges and things on the roof."""
+def block(
+    spot: Spot, materials: Materials, rng: np.random.Generator, size: tuple[float, float, float]
+) -> None:
+    """A town house or office block with shops, ledges and rooftop structures."""
     w, d, h = size
     tall = h > 16
-    front = kit("tower" if tall else "front")
-    flat = kit("pavement")
+    front = materials("tower" if tall else "front")
+    flat = materials("pavement")
     spot.box((0, 0, 0), (w, d, h), front, flat)
     if rng.uniform() < 0.6:
-        spot.box((0, 0, 0), (w + 0.1, d + 0.1, 3.4), kit("shop"))
-        spot.box((0, 0, 3.4), (w + 0.5, d + 0.5, 0.25), kit("stone"))
+        spot.box((0, 0, 0), (w + 0.1, d + 0.1, 3.4), materials("shop"))
+        spot.box((0, 0, 3.4), (w + 0.5, d + 0.5, 0.25), materials("stone"))
     if rng.uniform() < 0.6:
-        spot.box((0, 0, h), (w + 0.5, d + 0.5, 0.5), kit("stone"), flat)
+        spot.box((0, 0, h), (w + 0.5, d + 0.5, 0.5), materials("stone"), flat)
     if tall and rng.uniform() < 0.5:
         spot.box((0, 0, h), (w * 0.65, d * 0.65, h * rng.uniform(0.15, 0.5)), front, flat)
     elif not tall and rng.uniform() < 0.35:
-        gable_roof(spot.at(0, 0, h), kit("roof"), kit("brickwork"), (w, d, rng.uniform(2, 4)))
+        gable_roof(
+            spot.at(0, 0, h), materials("roof"), materials("brickwork"), (w, d, rng.uniform(2, 4))
+        )
         return
     for _ in range(int(rng.integers(0, 4))):
         x, y = rng.uniform(-0.35, 0.35) * w, rng.uniform(-0.35, 0.35) * d
         spot.box(
             (x, y, h + 0.4),
             (rng.uniform(0.8, 2), rng.uniform(0.8, 2), rng.uniform(0.6, 1.8)),
-            kit("metal"),
+            materials("metal"),
         )
 
 
-def skyline(scene: SceneBuilder, kit: Kit, rng: np.random.Generator, distance: float) -> None:
-    """Hills or buildings all around, so that the ground does not end at an edge."""
+def skyline(
+    scene: SceneBuilder, materials: Materials, rng: np.random.Generator, distance: float
+) -> None:
+    """Hills or buildings all around, which hide the edge of the ground."""
     hills = rng.uniform() < 0.6
-    material = kit("leaves" if rng.uniform() < 0.6 else "rock") if hills else None
+    material = materials("leaves" if rng.uniform() < 0.6 else "rock") if hills else None
     spot = Spot(scene)
     around = 0.0
     while around < 2 * math.pi:
@@ -227,5 +236,7 @@ def skyline(scene: SceneBuilder, kit: Kit, rng: np.random.Generator, distance: f
         else:
             s = rng.uniform(0.1, 0.25) * r
             tall = rng.uniform(0.1, 0.45) * r
-            spot.at(x, y, 0, around).box((0, 0, 0), (s, s, tall), kit("tower"), kit("stone"))
+            spot.at(x, y, 0, around).box(
+                (0, 0, 0), (s, s, tall), materials("tower"), materials("stone")
+            )
             around += 1.3 * s / r

@@ -1,4 +1,4 @@
-"""Repeatable value noise: the grain of every generated surface."""
+"""Reproducible value noise, the grain of every generated surface."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ FloatArray = npt.NDArray[np.float32]
 
 @inlined
 def lattice_value(x: int, y: int, z: int, seed: int) -> float:
-    """A number in [0, 1) that depends on the four integers only (integer hash, 32 bits)."""
+    """A pseudo-random number in [0, 1) from four integers (32-bit integer hash)."""
+    # Large odd multipliers; all that matters is that neighbouring lattice points decorrelate.
     h = (x * 374761393 + y * 668265263 + z * 1442695041 + seed * 1911520717) & 0xFFFFFFFF
     h = ((h ^ (h >> 15)) * 739982445) & 0xFFFFFFFF
     h = ((h ^ (h >> 12)) * 695872825) & 0xFFFFFFFF
@@ -27,6 +28,7 @@ def noise3(x: float, y: float, z: float, seed: int) -> float:
     x0, y0, z0 = math.floor(x), math.floor(y), math.floor(z)
     i, j, k = int(x0), int(y0), int(z0)
     fx, fy, fz = x - x0, y - y0, z - z0
+    # Smoothstep weights, so that the noise has no creases at cell borders.
     fx, fy, fz = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy), fz * fz * (3 - 2 * fz)
     value = 0.0
     for corner in range(8):
@@ -47,7 +49,7 @@ def _add_smooth(out: FloatArray, table: FloatArray, amplitude: float) -> None:
         cell[column] = int(x)
         fx = x - int(x)
         part[column] = fx * fx * (3 - 2 * fx)
-    line = np.empty(nu + 1, dtype=np.float32)  # one row between two rows of the table
+    line = np.empty(nu + 1, dtype=np.float32)  # the table interpolated to one row of texels
     for row in range(rows):
         y = (row + 0.5) / rows * nv
         j = int(y)
@@ -64,14 +66,14 @@ def _add_smooth(out: FloatArray, table: FloatArray, amplitude: float) -> None:
 def fractal(
     size: int, cells: tuple[int, int], octaves: int, rng: np.random.Generator, gain: float = 0.5
 ) -> FloatArray:
-    """Fractal noise (size, size) in [0, 1] that repeats without a seam.
+    """Fractal noise (size, size) in [0, 1] that tiles seamlessly.
 
     Args:
         size: side in texels.
-        cells: lattice cells along u and v in the coarsest octave; unequal ones give grain.
-        octaves: number of layers, each twice as fine; layers finer than the texels are left out.
-        rng: source of the pattern.
-        gain: amplitude of a layer relative to the one before.
+        cells: lattice cells along u and v in the coarsest octave; unequal numbers give grain.
+        octaves: number of layers, each twice as fine; layers finer than a texel are skipped.
+        rng: random generator.
+        gain: amplitude of a layer relative to the previous one.
     """
     finest = max(1, int(math.log2(size / max(cells))))
     out = np.zeros((size, size), dtype=np.float32)
@@ -87,7 +89,9 @@ def _fill_cells(
     points: FloatArray, side: int, nearest: FloatArray, border: FloatArray, label: FloatArray
 ) -> None:
     size = nearest.shape[0]
-    near = np.empty((9, 3), dtype=np.float32)  # the points around a cell, unwrapped
+    near = np.empty(
+        (9, 3), dtype=np.float32
+    )  # the points of the 3 × 3 neighbourhood, unwrapped across the seam
     for cell in range(side * side):
         i, j = cell % side, cell // side
         for k in range(9):
@@ -99,7 +103,7 @@ def _fill_cells(
         for row in range((j * size + side - 1) // side, ((j + 1) * size + side - 1) // side):
             for column in range((i * size + side - 1) // side, ((i + 1) * size + side - 1) // side):
                 x, y = (column + 0.5) / size, (row + 0.5) / size
-                first, second, mine = 9.0, 9.0, 0
+                first, second, mine = 9.0, 9.0, 0  # beyond any squared distance in the unit square
                 for k in range(9):
                     dx, dy = near[k, 0] - x, near[k, 1] - y
                     distance = dx * dx + dy * dy
@@ -115,14 +119,15 @@ def _fill_cells(
 def cells(
     size: int, side: int, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Cells of side² (at least 9) scattered points, without a seam.
+    """Tileable Worley noise: cells of side² (at least 9) scattered points.
 
     Returns:
-        Distance to the nearest point, distance beyond the cell's border, number of the point;
+        Distance to the nearest point, its difference to the second nearest, index of the point;
         each (size, size), lengths in units of the texture's side.
     """
     side = max(side, 3)  # with fewer, a cell would be its own neighbour
     grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)
+    # 0.05 from the cell's sides: nearly coincident points would make slivers.
     points = ((grid + rng.uniform(0.05, 0.95, grid.shape)) / side).astype(np.float32)
     planes = [np.empty((size, size), dtype=np.float32) for _ in range(3)]
     _fill_cells(points, side, *planes)

@@ -1,4 +1,4 @@
-"""Colours that go together: each place draws its own."""
+"""Harmonious colours: each world samples its own palette."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def hsv(hue: float, saturation: float, value: float) -> Color:
 
 @dataclass(frozen=True)
 class Palette:
-    """A few hues with a common saturation and brightness."""
+    """A few hues with common saturation and brightness."""
 
     hues: tuple[float, ...]
     saturation: float
@@ -27,10 +27,11 @@ class Palette:
 
     @staticmethod
     def sample(rng: np.random.Generator) -> Palette:
-        """A palette by one of the classical harmonies: analogous, complementary, triadic, free."""
-        # Most places are warm or blue; pure chance would paint a third of them green and pink.
+        """Sample a palette with a classical harmony: analogous, complementary, triadic or free."""
+        # Real places are mostly warm or blue; uniform hues would make a third of them green and
+        # pink.
         base = rng.choice([rng.uniform(), rng.normal(0.08, 0.04), rng.normal(0.58, 0.05), 0.1])
-        offsets = {
+        offsets = {  # turns of the colour wheel
             0: (0.0, 0.06, -0.07, 0.1),
             1: (0.0, 0.5, 0.04, 0.46),
             2: (0.0, 1 / 3, 2 / 3, 0.05),
@@ -38,12 +39,12 @@ class Palette:
         }[int(rng.integers(4))]
         return Palette(
             tuple(float(base + offset) % 1.0 for offset in offsets),
-            float(rng.beta(1.6, 2.6) * 0.8),
+            float(rng.beta(1.6, 2.6) * 0.8),  # mostly muted, rarely vivid
             float(rng.uniform(0.65, 1.0)),
         )
 
     def any(self, rng: np.random.Generator) -> Color:
-        """A colour of the palette at its usual strength."""
+        """A palette colour of typical strength."""
         hue = self.hues[int(rng.integers(len(self.hues)))] + rng.normal(0, 0.015)
         value = self.brightness * rng.uniform(0.45, 1.0)
         return hsv(hue, self.saturation * rng.uniform(0.6, 1.15), value)
@@ -64,22 +65,22 @@ class Palette:
         return hsv(hue, rng.uniform(0.2, 0.7), rng.uniform(0.1, 0.32))
 
     def neutral(self, rng: np.random.Generator) -> Color:
-        """A grey with a hint of colour."""
+        """A grey with a slight tint."""
         return hsv(self.hues[0], rng.uniform(0.0, 0.12), rng.uniform(0.25, 0.85))
 
 
 def wood(rng: np.random.Generator) -> Color:
-    """The brown of some timber, from birch to wenge."""
+    """A brown of timber, from birch to wenge."""
     return hsv(rng.uniform(0.045, 0.11), rng.uniform(0.3, 0.65), rng.uniform(0.28, 0.85))
 
 
 def stone(rng: np.random.Generator) -> Color:
-    """The grey, beige or reddish of some rock."""
+    """A grey, beige or reddish rock colour."""
     return hsv(rng.uniform(0.02, 0.14), rng.uniform(0.03, 0.35), rng.uniform(0.35, 0.85))
 
 
 def leaf(rng: np.random.Generator) -> Color:
-    """A green of plants; now and then autumn."""
+    """A green of plants, or sometimes an autumn colour."""
     if rng.uniform() < 0.12:
         return hsv(rng.uniform(0.02, 0.13), rng.uniform(0.6, 0.9), rng.uniform(0.5, 0.85))
     return hsv(rng.uniform(0.19, 0.36), rng.uniform(0.3, 0.68), rng.uniform(0.28, 0.6))

@@ -1,4 +1,4 @@
-"""What a ray finds at its end: normal, texture coordinates and texture colour (compiled)."""
+"""Surface at a ray's end: normal, texture coordinates and texture colour (compiled)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from splatscenes._compile import inlined, per_ray
 from splatscenes.shapes import Vector, face_of, into_cube
 from splatscenes.textures import NUM_LEVELS
-from splatscenes.textures._canvas import TEXTURE_SIZE
+from splatscenes.textures._painting import TEXTURE_SIZE
 from splatscenes.world import (
     BOX,
     ELLIPSOID,
@@ -38,7 +38,7 @@ def _unit(x: float, y: float, z: float) -> Vector:
 
 @inlined
 def _to_world_normal(data: FloatArray, i: int, x: float, y: float, z: float) -> Vector:
-    # Normals go by the transpose of the matrix that takes offsets into the cube.
+    # Normals transform by the transpose of the world-to-cube matrix.
     return _unit(
         data[i, 0] * x + data[i, 3] * y + data[i, 6] * z,
         data[i, 1] * x + data[i, 4] * y + data[i, 7] * z,
@@ -56,7 +56,7 @@ def _tiled(tile: float, coordinate: float, half: float, shift: float) -> tuple[f
 
 @inlined
 def _face_axes(face: int, p: Vector) -> tuple[float, float, int, int]:
-    """Coordinates to the right and downwards on a cube's face, seen from outside."""
+    """Coordinates to the right and down on a cube's face, seen from outside."""
     if face == 0:
         return -p[1], -p[2], 1, 2
     if face == 1:
@@ -99,7 +99,7 @@ def _on_ellipsoid(world: World, i: int, p: Vector) -> Surface:
     up = math.asin(min(max(p[2], -1.0), 1.0)) / (0.5 * math.pi)
     girth, height = math.pi * data[i, HALF], 0.5 * math.pi * data[i, HALF + 2]
     tile = world.materials[material, TILE_U]
-    # A whole number of repeats around, or there would be a seam.
+    # An integer number of repeats around, to avoid a seam.
     repeats = -tile if tile < 0 else max(1.0, round(2 * girth / tile))
     u, size_u = _tiled(-repeats, around, girth, data[i, SHIFT])
     v, size_v = _tiled(world.materials[material, TILE_V], -up, height, data[i, SHIFT + 1])
@@ -111,6 +111,7 @@ def _on_frustum(world: World, i: int, p: Vector) -> Surface:
     data = world.data
     taper = data[i, TAPER]
     radius = 1 - 0.5 * taper * (p[2] + 1)
+    # Tolerances of 1e-6: intersections are computed in float64 but not exact.
     on_cap = abs(p[2]) > 1 - 1e-6 and p[0] * p[0] + p[1] * p[1] < radius * radius * (1 - 1e-6)
     if on_cap:
         material = int(world.material[i, 1])
@@ -121,6 +122,7 @@ def _on_frustum(world: World, i: int, p: Vector) -> Surface:
         normal = _to_world_normal(data, i, 0.0, 0.0, 1.0 if p[2] > 0 else -1.0)
         return normal, (u, v), (size_u, size_v), material, 1
     material = int(world.material[i, 0])
+    # Half the mean circumference; at least a fifth, for cones.
     girth = math.pi * data[i, HALF] * max(1 - 0.5 * taper, 0.2)
     tile = world.materials[material, TILE_U]
     repeats = -tile if tile < 0 else max(1.0, round(2 * girth / tile))
@@ -176,6 +178,7 @@ def surface_at(world: World, i: int, x: float, y: float, z: float) -> Surface:
 @per_ray
 def _level_color(textures: npt.NDArray[np.uint8], k: int, level: int, u: float, v: float) -> Vector:
     size = TEXTURE_SIZE >> level
+    # Finer levels fill (S² − s²) · 4/3 texels, the sum of a geometric series.
     start = (TEXTURE_SIZE * TEXTURE_SIZE - size * size) * 4 // 3
     mask = size - 1
     x, y = u * size - 0.5, v * size - 0.5
@@ -210,24 +213,24 @@ def _level_color(textures: npt.NDArray[np.uint8], k: int, level: int, u: float, 
 def texture_color(
     textures: npt.NDArray[np.uint8], texture: int, u: float, v: float, width: float
 ) -> Vector:
-    """Filtered texture: linear between texels and between mip levels.
+    """Trilinear texture lookup: linear between texels and between mip levels.
 
     Args:
-        textures: of the place.
-        texture: which one.
+        textures: textures of the world.
+        texture: index of the texture.
         u: in repeats, wraps.
         v: in repeats, wraps.
-        width: of the pixel's footprint, in repeats.
+        width: width of the pixel's footprint, in repeats.
 
     Returns:
-        Light (linear), each in [0, 1].
+        Linear colour in [0, 1].
     """
     level = math.log2(max(width * TEXTURE_SIZE, 1.0))
-    level = min(level, NUM_LEVELS - 1.001)
+    level = min(level, NUM_LEVELS - 1.001)  # below the last level, so that low + 1 exists
     low = int(level)
     amount = level - low
     a = _level_color(textures, texture, low, u, v)
-    # Near by, no coarser level can be seen.
+    # Close up, skip the coarser level: its weight would be invisible.
     b = a if amount < 0.02 else _level_color(textures, texture, low + 1, u, v)
     red = (a[0] + amount * (b[0] - a[0])) / 255
     green = (a[1] + amount * (b[1] - a[1])) / 255

@@ -1,7 +1,7 @@
-"""Pictures and exact depth of a place by ray casting on the CPU.
+"""Images and exact depth of a world by ray casting on the CPU.
 
 One ray through the centre of each pixel gives depth and, with filtered textures, colour. Pixels
-that differ from a neighbour in surface, face or shadow are drawn again with four rays.
+that differ from a neighbour in surface, face or shadow are rendered again with four rays.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from splatscenes.shapes import Vector
 from splatscenes.trace import closest, new_stack
 from splatscenes.world import EXPOSURE, FloatArray, IntArray, World
 
-_SKY_KEY = -1
-# Four points of a pixel, no two in a row or column (rotated grid).
+_SKY_KEY = -1  # surface number of the sky
+# Rotated-grid supersampling: four sub-pixel offsets, no two in one row or column.
 _OFFSETS = ((-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125))
 
 
 @dataclass(frozen=True)
 class Pinhole:
-    """Where a picture is taken from.
+    """A pinhole camera.
 
     Attributes:
         world_from_camera: (4, 4) rigid, OpenCV camera axes.
-        K: (3, 3) pixels, origin at the picture's corner.
-        width: pixels.
-        height: pixels.
+        K: (3, 3) pixels, origin at the image's corner.
+        width: width in pixels.
+        height: height in pixels.
     """
 
     world_from_camera: FloatArray
@@ -42,7 +42,7 @@ class Pinhole:
 
 @inlined
 def _tone(light: float, exposure: float) -> float:
-    """Light to display value in [0, 1]: gamma 2, highlights bent over from 0.6."""
+    """Map light to a display value in [0, 1]: gamma 2, with highlights rolled off from 0.6."""
     value = max(light * exposure, 0.0)
     if value > 0.6:
         value = 1.0 - 0.4 * math.exp(-(value - 0.6) / 0.4)
@@ -83,7 +83,7 @@ def _is_edge(keys: npt.NDArray[np.int64], depth: npt.NDArray[np.float32], r: int
             if keys[i, j] != keys[r, c]:
                 return True
             nearer, farther = min(depth[i, j], depth[r, c]), max(depth[i, j], depth[r, c])
-            if farther > 1.15 * nearer and nearer > 0:  # a smooth surface before itself
+            if farther > 1.15 * nearer and nearer > 0:  # a smooth surface that occludes itself
                 return True
     return False
 
@@ -120,24 +120,24 @@ def _render(
                     red += _tone(light[0], exposure)
                     green += _tone(light[1], exposure)
                     blue += _tone(light[2], exposure)
-                color[r, c, 0] = np.uint8(63.75 * red + 0.5)
+                color[r, c, 0] = np.uint8(63.75 * red + 0.5)  # 255 / 4 rays
                 color[r, c, 1] = np.uint8(63.75 * green + 0.5)
                 color[r, c, 2] = np.uint8(63.75 * blue + 0.5)
 
 
 def _memory(world: World) -> tuple[IntArray, IntArray]:
-    """What the last ray met (nothing yet), and the stack for the tree."""
+    """Guesses for the first ray (none), and the traversal stack."""
     return np.full(1 + len(world.lights), -1, dtype=np.int32), new_stack()
 
 
 def render(
     world: World, camera: Pinhole
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Draw one picture; releases the interpreter lock.
+    """Render one image; releases the GIL.
 
     Returns:
         Colour (H, W, 3) uint8, z depth (H, W) of the pixel centres in metres with −1 where the sky
-        is, and surface numbers (H, W): equal for neighbours on one face in one light.
+        is, and surface numbers (H, W), equal for neighbours on one face with equal shadows.
     """
     shape = (camera.height, camera.width)
     color = np.empty((*shape, 3), dtype=np.uint8)
@@ -168,18 +168,20 @@ def _measure(
     rows, columns = out.shape[:2]
     for r in range(rows):
         for c in range(columns):
+            # The principal point is the centre, so 2 c is the size of the image.
             x, y = (c + 0.5) / columns * 2 * K[0, 2], (r + 0.5) / rows * 2 * K[1, 2]
             o, d, cosine = _ray(pose, K, x, y)
             light, t, key = _look(world, o, d, 2 * K[0, 2] / columns / K[0, 0], guesses, stack)
             out[r, c, 0] = t * cosine if t > 0 else -1.0
+            # Rounded Rec. 601 luma weights.
             out[r, c, 1] = 0.3 * light[0] + 0.6 * light[1] + 0.1 * light[2]
-            out[r, c, 2] = key // 16
+            out[r, c, 2] = key // 16  # without the shadow bits; see `shade`
 
 
 def measure(
     world: World, camera: Pinhole, rows: int = 12
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """A coarse look: depth (−1: sky), brightness before exposure, and face numbers, (R, C) each."""
+    """Measure a coarse view: depth (−1: sky), unexposed brightness, face numbers, (R, C) each."""
     columns = max(1, round(rows * camera.width / camera.height))
     out = np.empty((rows, columns, 3))
     pose = np.ascontiguousarray(camera.world_from_camera, dtype=np.float64)

@@ -23,13 +23,13 @@ from splatscenes.world import (
 )
 
 Vector = tuple[float, float, float]
-NO_HIT = 1e30
-_NEAR = 1e-7  # hits nearer than this are the surface the ray starts from
+NO_INTERSECTION = 1e30  # finite, so that arithmetic on it makes no NaN
+_NEAR = 1e-7  # closer intersections are with the surface the ray starts from
 
 
 @inlined
 def into_cube(data: FloatArray, i: int, x: float, y: float, z: float) -> Vector:
-    """Turn and scale a world vector into the axes of the cube of primitive `i`."""
+    """Transform a world vector to the axes of the cube of primitive `i`."""
     return (
         data[i, 0] * x + data[i, 1] * y + data[i, 2] * z,
         data[i, 3] * x + data[i, 4] * y + data[i, 5] * z,
@@ -39,7 +39,7 @@ def into_cube(data: FloatArray, i: int, x: float, y: float, z: float) -> Vector:
 
 @inlined
 def _slabs(ox: float, oy: float, oz: float, dx: float, dy: float, dz: float) -> tuple[float, float]:
-    # Parallel to a slab: a quotient so large that only rays inside it pass.
+    # For rays parallel to a slab, use a reciprocal so large that only rays inside it pass.
     ix = 1.0 / dx if abs(dx) > 1e-14 else 1e14
     iy = 1.0 / dy if abs(dy) > 1e-14 else 1e14
     iz = 1.0 / dz if abs(dz) > 1e-14 else 1e14
@@ -53,7 +53,7 @@ def _ellipsoid(ox: float, oy: float, oz: float, dx: float, dy: float, dz: float)
     b = ox * dx + oy * dy + oz * dz
     root = b * b - a * (ox * ox + oy * oy + oz * oz - 1)
     if root < 0:
-        return NO_HIT
+        return NO_INTERSECTION
     root = math.sqrt(root)
     first = (-b - root) / a
     return first if first > _NEAR else (-b + root) / a
@@ -63,7 +63,7 @@ def _ellipsoid(ox: float, oy: float, oz: float, dx: float, dy: float, dz: float)
 def _frustum(
     ox: float, oy: float, oz: float, dx: float, dy: float, dz: float, taper: float
 ) -> float:
-    best = NO_HIT
+    best = NO_INTERSECTION
     inverse = 1.0 / dz if abs(dz) > 1e-14 else 1e14
     low, high = (-1 - oz) * inverse, (1 - oz) * inverse
     x, y = ox + low * dx, oy + low * dy
@@ -73,11 +73,11 @@ def _frustum(
     if _NEAR < high < best and x * x + y * y <= radius * radius:
         best = high
     slope = 0.5 * taper
-    width = 1 - slope - slope * oz  # radius of the mantle at the ray's start
+    width = 1 - slope - slope * oz  # radius of the lateral surface at the ray's start
     a = dx * dx + dy * dy - slope * slope * dz * dz
     b = ox * dx + oy * dy + slope * width * dz
     root = b * b - a * (ox * ox + oy * oy - width * width)
-    if root >= 0 and abs(a) > 1e-18:
+    if root >= 0 and abs(a) > 1e-18:  # a = 0: the ray is parallel to the lateral surface
         root = math.sqrt(root)
         first, second = (-b - root) / a, (-b + root) / a
         if _NEAR < first < best and abs(oz + first * dz) <= 1:
@@ -95,18 +95,18 @@ def _triangle(
     bx, by, bz = data[i, 6], data[i, 7], data[i, 8]
     px, py, pz = dy * bz - dz * by, dz * bx - dx * bz, dx * by - dy * bx
     det = ax * px + ay * py + az * pz
-    if abs(det) < 1e-16:
-        return NO_HIT
+    if abs(det) < 1e-16:  # parallel to the triangle
+        return NO_INTERSECTION
     sx, sy, sz = ox - data[i, 0], oy - data[i, 1], oz - data[i, 2]
     u = (sx * px + sy * py + sz * pz) / det
     if u < 0 or u > 1:
-        return NO_HIT
+        return NO_INTERSECTION
     qx, qy, qz = sy * az - sz * ay, sz * ax - sx * az, sx * ay - sy * ax
     v = (dx * qx + dy * qy + dz * qz) / det
     if v < 0 or u + v > 1:
-        return NO_HIT
+        return NO_INTERSECTION
     t = (bx * qx + by * qy + bz * qz) / det
-    return t if t > _NEAR else NO_HIT
+    return t if t > _NEAR else NO_INTERSECTION
 
 
 @inlined
@@ -137,8 +137,8 @@ def _is_open(openings: FloatArray, i: int, x: float, y: float, z: float) -> bool
 
 
 @inlined
-def hit(world: World, i: int, o: Vector, d: Vector) -> float:
-    """Distance along the ray (in lengths of `d`) to primitive `i`, `NO_HIT` if it is missed."""
+def intersect(world: World, i: int, o: Vector, d: Vector) -> float:
+    """Ray parameter (in lengths of `d`) of primitive `i`, or `NO_INTERSECTION`."""
     data = world.data
     kind = world.kind[i]
     if kind == TRIANGLE:
@@ -148,7 +148,7 @@ def hit(world: World, i: int, o: Vector, d: Vector) -> float:
     if kind == BOX:
         near, far = _slabs(px, py, pz, qx, qy, qz)
         if near > far or far < _NEAR:
-            return NO_HIT
+            return NO_INTERSECTION
         return near if near > _NEAR else far
     if kind == ELLIPSOID:
         t = _ellipsoid(px, py, pz, qx, qy, qz)
@@ -157,8 +157,8 @@ def hit(world: World, i: int, o: Vector, d: Vector) -> float:
     else:
         near, t = _slabs(px, py, pz, qx, qy, qz)
         if near > t or _is_open(world.openings, i, px + t * qx, py + t * qy, pz + t * qz):
-            return NO_HIT
-    return t if t > _NEAR else NO_HIT
+            return NO_INTERSECTION
+    return t if t > _NEAR else NO_INTERSECTION
 
 
 @inlined
@@ -173,6 +173,7 @@ def _box_distance(data: FloatArray, i: int, x: float, y: float, z: float) -> flo
 
 @inlined
 def _round_distance(data: FloatArray, i: int, x: float, y: float, z: float) -> float:
+    # First-order distance to an ellipsoid: value over gradient length.
     length = math.sqrt(x * x + y * y + z * z)
     x, y, z = x / data[i, HALF], y / data[i, HALF + 1], z / data[i, HALF + 2]
     slope = math.sqrt(x * x + y * y + z * z)
@@ -181,7 +182,7 @@ def _round_distance(data: FloatArray, i: int, x: float, y: float, z: float) -> f
 
 @inlined
 def _frustum_distance(data: FloatArray, i: int, x: float, y: float, z: float) -> float:
-    # The straight cylinder around it: never too far, which is what camera clearance needs.
+    # Distance to the enclosing cylinder: a lower bound, which is safe for camera clearance.
     widest = max(1.0, 1 - data[i, TAPER])
     radial = (math.sqrt(x * x + y * y) - widest) * min(data[i, HALF], data[i, HALF + 1])
     axial = (abs(z) - 1) * data[i, HALF + 2]
@@ -192,8 +193,8 @@ def _frustum_distance(data: FloatArray, i: int, x: float, y: float, z: float) ->
 
 @per_ray
 def _triangle_distance(data: FloatArray, i: int, x: float, y: float, z: float) -> float:
-    # To the point of clamped coordinates: exact above the face, a little long beyond its edges,
-    # where the neighbouring triangle of a surface is nearer.
+    # Distance to the point with clamped coordinates: exact above the face, slightly long beyond
+    # edges, where the neighbouring triangle of a surface is nearer.
     px, py, pz = x - data[i, 0], y - data[i, 1], z - data[i, 2]
     ax, ay, az = data[i, 3], data[i, 4], data[i, 5]
     bx, by, bz = data[i, 6], data[i, 7], data[i, 8]
@@ -202,7 +203,7 @@ def _triangle_distance(data: FloatArray, i: int, x: float, y: float, z: float) -
     pa, pb = px * ax + py * ay + pz * az, px * bx + py * by + pz * bz
     det = aa * bb - ab * ab
     if det <= 0:
-        return NO_HIT
+        return NO_INTERSECTION
     u = min(max((bb * pa - ab * pb) / det, 0.0), 1.0)
     v = min(max((aa * pb - ab * pa) / det, 0.0), 1.0 - u)
     dx, dy, dz = px - u * ax - v * bx, py - u * ay - v * by, pz - u * az - v * bz

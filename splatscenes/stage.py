@@ -1,4 +1,4 @@
-"""What a place tells the camera: where it may be and what is worth looking at."""
+"""What a place tells the camera: where it may go and what is worth looking at."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Stage:
-    """The camera's part of a place.
+    """Constraints on the camera in a place.
 
     Attributes:
-        name: kind of place, for example `library`.
-        low: low corner of the volume the camera stays in, metres.
+        name: kind of place, e.g. `library`.
+        low: low corner of the camera's volume, metres.
         high: high corner.
         focuses: points worth looking at.
-        reach: how far the camera moves along its path, metres (lowest, highest).
-        clearance: least distance from the camera to any surface.
+        reach: minimum and maximum length of the camera path, metres.
+        clearance: minimum distance from the camera to any surface, metres.
         paths: names of the camera paths that suit the place.
     """
 

@@ -1,7 +1,7 @@
-"""Rays through a whole place: nearest hit, occlusion, clearance (compiled).
+"""Rays through a whole world: closest intersection, occlusion, clearance (compiled).
 
-All three visit first the primitives outside the tree, then the leaves of the tree that the ray (or
-ball) reaches. The one loop over both keeps a single copy of the intersection code in each.
+All three first visit the primitives outside the BVH, then the leaves that the ray (or
+ball) reaches. One loop over both keeps a single copy of the inlined intersection code.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from splatscenes._compile import inlined, per_ray
-from splatscenes.shapes import NO_HIT, Vector, distance, hit
+from splatscenes.shapes import NO_INTERSECTION, Vector, distance, intersect
 from splatscenes.world import FloatArray, IntArray, World
 
 STACK_SIZE = 64
@@ -29,7 +29,7 @@ def _enters(bounds: FloatArray, node: int, o: Vector, inverse: Vector, limit: fl
 
 @inlined
 def _inverse(d: Vector) -> Vector:
-    # A component of exactly zero would give 0 × ∞ at a node's face.
+    # A component of exactly zero would give 0 × ∞ = NaN at a node's face.
     x = d[0] if abs(d[0]) > 1e-12 else 1e-12
     y = d[1] if abs(d[1]) > 1e-12 else 1e-12
     z = d[2] if abs(d[2]) > 1e-12 else 1e-12
@@ -38,21 +38,21 @@ def _inverse(d: Vector) -> Vector:
 
 @inlined
 def closest(world: World, o: Vector, d: Vector, guess: int, stack: IntArray) -> tuple[float, int]:
-    """The first surface along a ray: distance in lengths of `d`, and primitive (−1: none).
+    """Closest intersection along a ray: distance in lengths of `d`, and primitive (−1: none).
 
-    `guess` is what the last ray hit, tried first: what lies behind it needs no look.
+    `guess` is the primitive of the previous ray. It is tested first, to skip what is behind it.
     """
-    best, who = NO_HIT, -1
+    best, who = NO_INTERSECTION, -1
     if guess >= 0:
-        best = hit(world, guess, o, d)
-        who = guess if best < NO_HIT else -1
+        best = intersect(world, guess, o, d)
+        who = guess if best < NO_INTERSECTION else -1
     start, end = world.num_in_tree, world.kind.shape[0]
     inverse = _inverse(d)
     stack[0] = 0
     depth = 1 if world.nodes.shape[0] > 0 else 0
     while True:
         for i in range(start, end):
-            t = hit(world, i, o, d)
+            t = intersect(world, i, o, d)
             if t < best:
                 best, who = t, i
         start, end = 0, 0
@@ -78,14 +78,14 @@ def closest(world: World, o: Vector, d: Vector, guess: int, stack: IntArray) -> 
 
 @inlined
 def blocker(world: World, o: Vector, d: Vector, limit: float, guess: int, stack: IntArray) -> int:
-    """Some primitive between a point and a light, −1 if the way is free.
+    """Any primitive between a point and a light, −1 if there is none.
 
     Args:
-        world: the place.
+        world: the world.
         o: start, just off its surface.
-        d: towards the light.
-        limit: length of the way in lengths of `d`.
-        guess: what blocked the last ray, tried first: neighbours share their shadows.
+        d: direction to the light.
+        limit: distance to the light in lengths of `d`.
+        guess: blocker of the previous ray, tested first: neighbours share their shadows.
         stack: working memory.
     """
     start, end = world.num_in_tree, world.kind.shape[0]
@@ -97,7 +97,7 @@ def blocker(world: World, o: Vector, d: Vector, limit: float, guess: int, stack:
         start, end = guess, guess + 1
     while True:
         for i in range(start, end):
-            if hit(world, i, o, d) < limit:
+            if intersect(world, i, o, d) < limit:
                 return i
         if again:
             again = False
@@ -151,7 +151,7 @@ def clearance(world: World, x: float, y: float, z: float, limit: float, stack: I
 
 
 def new_stack() -> IntArray:
-    """Working memory of one ray at a time."""
+    """Traversal stack for one ray at a time."""
     return np.empty(STACK_SIZE, dtype=np.int32)
 
 

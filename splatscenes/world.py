@@ -1,4 +1,4 @@
-"""A place as flat arrays: what the compiled ray caster reads."""
+"""A world as flat arrays, as read by the compiled ray caster."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int32]
 
-# Shapes. All but triangles live in a cube [-1, 1]³ of their own.
+# Shapes. All but triangles are defined in their own cube [-1, 1]³.
 BOX, ELLIPSOID, FRUSTUM, TRIANGLE, ROOM = range(5)
 
 # Columns of `World.data` for everything but triangles.
-LOCAL = 0  # 0–8: rows of the matrix that takes world offsets from the centre into the cube
+LOCAL = 0  # 0–8: rows of the matrix from world offsets (from the centre) to the cube
 CENTER = 9  # 9–11
 HALF = 12  # 12–14: half extents in world units
 TAPER = 15  # of a frustum: 1 − top radius / base radius
@@ -37,20 +37,20 @@ AMBIENT, CLOUD_TEXTURE, CLOUD_LIGHT, HAZE, EXPOSURE = 12, 13, 14, 15, 16
 
 
 class World(NamedTuple):
-    """Shapes in the order of the bounding-volume tree, their materials, lights and sky.
+    """Shapes in BVH order, with their materials, lights and sky.
 
     World axes: x and y on the ground, z up, in metres.
 
     Attributes:
         kind: (P,) shape of each primitive.
-        data: (P, 24) see the column names of this module.
-        material: (P, 2) row in `materials` of the sides and of the caps (top and bottom); a room
-            uses two more, see `faces`.
-        group: (P,) primitives of one smooth surface share a number.
+        data: (P, 24) columns named in this module.
+        material: (P, 2) rows of `materials` for sides and caps (top and bottom); a room
+            has one per face, see `faces`.
+        group: (P,) primitives of one smooth surface share a value.
         faces: (F, 6) materials per face of rooms, row `material[i, 0]` for room `i`.
-        bounds: (N, 6) low and high corner of the tree's nodes.
+        bounds: (N, 6) low and high corner of the BVH nodes.
         nodes: (N, 3) second child or first primitive, number of primitives (0: inner), axis.
-        num_in_tree: primitives from this one on are outside the tree and tried for every ray
+        num_in_tree: primitives from here on are outside the BVH and tested for every ray
             (ground, room shells).
         openings: (O, 6) room primitive, face, and low u, high u, low v, high v in [-1, 1].
         materials: (M, 10).

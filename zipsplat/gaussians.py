@@ -354,9 +354,10 @@ class Gaussians(TensorStruct):
 
     @classmethod
     def from_arrays(cls, arrays: SplatArrays) -> Gaussians:
-        """Make a scene from float32 arrays."""
+        """A scene with the values of float32 arrays, whose memory it shares where it can."""
         values = (arrays.means, arrays.scales, arrays.quats, arrays.opacities, arrays.sh_coeffs)
-        return cls(*(torch.tensor(value) for value in values), antialiased=arrays.antialiased)
+        tensors = (torch.from_numpy(np.require(value, requirements=["C", "W"])) for value in values)
+        return cls(*tensors, antialiased=arrays.antialiased)
 
     def to_bytes(self, format: str, *, note: str = "") -> bytes:
         """The file contents that `save` would write."""

@@ -67,7 +67,7 @@ class GeneratedFrame:
     def __init__(self, scene: GeneratedScene, view: int) -> None:
         self._scene = scene
         self._view = view
-        self._drawn: tuple[Pixels, FloatMap] | None = None
+        self._rendered: tuple[Pixels, FloatMap] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -88,11 +88,11 @@ class GeneratedFrame:
         return None
 
     def _render(self) -> tuple[Pixels, FloatMap]:
-        if self._drawn is None:
+        if self._rendered is None:
             color, depth = self._scene.render(self._view)
             codes, near, far = depth_codec.quantize(depth)
-            self._drawn = color, depth_codec.lookup_table(near, far).take(codes)
-        return self._drawn
+            self._rendered = color, depth_codec.lookup_table(near, far).take(codes)
+        return self._rendered
 
 
 class GeneratedStore:

@@ -1,8 +1,8 @@
 """Sidecar index of a shard: byte offsets that make single frames readable.
 
 The index of `shard-000000.tar` is `shard-000000.offsets.npz` beside it, or in the cache directory
-if the shard's folder is read-only. One pass over the tar headers builds it, and it is rebuilt
-when the shard's size or modification time changes.
+if the shard's folder is read-only, and nowhere if both are. One pass over the tar headers builds
+it, and it is rebuilt when the shard's size or modification time changes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import tarfile
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from splatfactory.datasets.shards import split_member
 from zipsplat.bounded import open_zip, parse_json
 from zipsplat.files import write_atomically
 
+logger = logging.getLogger(__name__)
 VERSION = 1
 MAX_META_BYTES = 1 << 20
 
@@ -96,12 +98,15 @@ def load(shard: Path) -> ShardOffsets:
 
 
 def build(shard: Path) -> ShardOffsets:
-    """Scan a shard and store the index beside it, or in the cache directory."""
+    """Scan a shard and store the index beside it, in the cache directory, or nowhere."""
     index = scan(shard)
-    try:
-        _write(_sidecar(shard), shard, index)
-    except OSError:
-        _write(_cached_sidecar(shard), shard, index)
+    for sidecar in (_sidecar(shard), _cached_sidecar(shard)):
+        try:
+            _write(sidecar, shard, index)
+        except OSError as error:
+            logger.debug("no index of %s is kept in %s: %s", shard, sidecar.parent, error)
+        else:
+            break
     return index
 
 

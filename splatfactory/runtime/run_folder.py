@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from splatfactory import __version__
+from splatfactory._version import __version__
 from splatfactory.config import (
     CONFIG_DIR,
     Config,

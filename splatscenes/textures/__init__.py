@@ -1,7 +1,7 @@
-"""Pictures for generated surfaces: painted from a seed, filtered by mip maps.
+"""Procedural textures: painted from a seed, with mip maps.
 
-Every painter takes a random generator and a palette and returns (S, S, 3) sRGB in [0, 1] that
-repeats without a seam (prints are meant to fit a face once).
+Every painter takes a random generator and a palette and returns a seamless (S, S, 3) texture,
+sRGB in [0, 1] (prints cover a face once and need not tile).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from splatscenes._compile import kernel
 from splatscenes.palette import Palette
 from splatscenes.textures import outdoors, prints, surfaces, tilings
-from splatscenes.textures._canvas import TEXTURE_SIZE, FloatArray, Painter
+from splatscenes.textures._painting import TEXTURE_SIZE, FloatArray, Painter
 
 NUM_LEVELS = 9
 LEVEL_SIZES = tuple(TEXTURE_SIZE >> level for level in range(NUM_LEVELS))
@@ -56,9 +56,9 @@ def _fill_mips(light: FloatArray, out: npt.NDArray[np.uint8]) -> None:
 
 
 def mip_chain(texture: FloatArray) -> npt.NDArray[np.uint8]:
-    """All levels of a texture (S, S, 3) in one array (TEXELS, 3), finest first.
+    """All mip levels of a texture (S, S, 3) in one array (TEXELS, 3), finest first.
 
-    Averages are taken of squared values, that is of light (gamma 2), as a lens would.
+    Levels average squared values, i.e. linear light (gamma 2).
     """
     out = np.empty((TEXELS, 3), dtype=np.uint8)
     _fill_mips(np.square(texture, dtype=np.float32), out)

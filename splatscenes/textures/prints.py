@@ -1,4 +1,4 @@
-"""Printed and framed things: pages, posters, paintings, screens, book spines, labels."""
+"""Prints: pages, posters, paintings, screens, book spines, labels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from splatscenes.noise import fractal
 from splatscenes.palette import Color, Palette, hsv
-from splatscenes.textures._canvas import (
+from splatscenes.textures._painting import (
     TEXTURE_SIZE,
     FloatArray,
     filled,
@@ -17,7 +17,7 @@ from splatscenes.textures._canvas import (
     weathered,
 )
 
-_STROKES = {  # strokes of a made-up alphabet on 7 rows × 5 columns: (rows, columns)
+_STROKES = {  # strokes of an invented alphabet on 7 rows × 5 columns: (rows, columns)
     0: (slice(0, 7), slice(0, 1)),
     1: (slice(0, 7), slice(4, 5)),
     2: (slice(0, 1), slice(0, 5)),
@@ -37,40 +37,44 @@ def _glyph(rng: np.random.Generator) -> npt.NDArray[np.bool_]:
 
 
 def write_line(
-    canvas: FloatArray, rng: np.random.Generator, box: tuple[int, int, int], size: int, color: Color
+    texture: FloatArray,
+    rng: np.random.Generator,
+    box: tuple[int, int, int],
+    size: int,
+    color: Color,
 ) -> None:
-    """Write words of the made-up alphabet into `canvas`, in place.
+    """Write words of an invented alphabet into `texture`, in place.
 
     Args:
-        canvas: (S, S, 3).
-        rng: source of the letters.
+        texture: (S, S, 3).
+        rng: random generator.
         box: first row, first column, end column in texels.
         size: texels per stroke (a letter is 7 × 9 strokes).
-        color: of the ink.
+        color: ink colour.
     """
     row, column, end = box
     while column + 7 * size <= end:
         if rng.uniform() < 0.82:
             letter = np.kron(_glyph(rng), np.ones((size, size), dtype=np.bool_))
-            patch = canvas[row : row + 9 * size, column : column + 7 * size]
+            patch = texture[row : row + 9 * size, column : column + 7 * size]
             patch[letter[: patch.shape[0], : patch.shape[1]]] = color
         column += 7 * size
 
 
 def page(rng: np.random.Generator, palette: Palette) -> FloatArray:
     """A printed page: a heading, lines of text, perhaps a figure."""
-    canvas = filled(hsv(0.12, rng.uniform(0, 0.15), rng.uniform(0.88, 1.0)))
+    texture = filled(hsv(0.12, rng.uniform(0, 0.15), rng.uniform(0.88, 1.0)))
     ink = palette.dark(rng)
-    write_line(canvas, rng, (12, 14, 240), int(rng.integers(3, 5)), palette.any(rng))
+    write_line(texture, rng, (12, 14, 240), int(rng.integers(3, 5)), palette.any(rng))
     figure = rng.uniform() < 0.6
     top = int(rng.integers(60, 160))
     size = int(rng.integers(1, 3))
     for row in range(56, 240, 11 * size):
         if not (figure and top - 18 < row < top + 70):
-            write_line(canvas, rng, (row, 16, int(rng.integers(150, 244))), size, ink)
+            write_line(texture, rng, (row, 16, int(rng.integers(150, 244))), size, ink)
     if figure:
-        canvas[top : top + 64, 40:216] = painting(rng, palette)[::4, :][:64, 40:216]
-    return canvas
+        texture[top : top + 64, 40:216] = painting(rng, palette)[::4, :][:64, 40:216]
+    return texture
 
 
 def poster(rng: np.random.Generator, palette: Palette) -> FloatArray:
@@ -78,7 +82,7 @@ def poster(rng: np.random.Generator, palette: Palette) -> FloatArray:
     u, v = grid()
     angle = rng.uniform(0, 2 * np.pi)
     slope = np.cos(angle) * (u - 0.5) + np.sin(angle) * (v - 0.5) + 0.5
-    canvas = mix(filled(palette.any(rng)), filled(palette.accent(rng)), slope)
+    texture = mix(filled(palette.any(rng)), filled(palette.accent(rng)), slope)
     for _ in range(int(rng.integers(3, 10))):
         x, y, r = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.05, 0.35)
         kind = int(rng.integers(4))
@@ -90,96 +94,96 @@ def poster(rng: np.random.Generator, palette: Palette) -> FloatArray:
             mask = np.abs(np.hypot(u - x, v - y) - r) < 0.2 * r
         else:
             mask = (v - y < r) & (np.abs(u - x) < 0.6 * (v - y))
-        canvas[mask] = palette.accent(rng) if rng.uniform() < 0.7 else palette.pale(rng)
+        texture[mask] = palette.accent(rng) if rng.uniform() < 0.7 else palette.pale(rng)
     ink = palette.pale(rng) if rng.uniform() < 0.5 else palette.dark(rng)
-    write_line(canvas, rng, (int(rng.integers(8, 190)), 12, 250), int(rng.integers(4, 8)), ink)
-    write_line(canvas, rng, (232, 20, 236), 2, ink)
-    return canvas
+    write_line(texture, rng, (int(rng.integers(8, 190)), 12, 250), int(rng.integers(4, 8)), ink)
+    write_line(texture, rng, (232, 20, 236), 2, ink)
+    return texture
 
 
 def painting(rng: np.random.Generator, palette: Palette) -> FloatArray:
     """A landscape in layers under a sky, or broad brush work."""
     u, v = grid()
-    canvas = mix(filled(palette.pale(rng)), filled(palette.any(rng)), v * rng.uniform(0.6, 1.4))
+    texture = mix(filled(palette.pale(rng)), filled(palette.any(rng)), v * rng.uniform(0.6, 1.4))
     if rng.uniform() < 0.35:
         for _ in range(4):
             strokes = fractal(
                 TEXTURE_SIZE, (int(rng.integers(2, 6)), int(rng.integers(2, 14))), 4, rng
             )
-            canvas = mix(canvas, filled(palette.accent(rng)), ramp(strokes, 0.5, 0.6))
-        return weathered(canvas, rng, 0.3)
+            texture = mix(texture, filled(palette.accent(rng)), ramp(strokes, 0.5, 0.6))
+        return weathered(texture, rng, 0.3)
     sun = np.hypot(u - rng.uniform(0.1, 0.9), v - rng.uniform(0.1, 0.4))
-    canvas[sun < rng.uniform(0.04, 0.1)] = palette.pale(rng)
+    texture[sun < rng.uniform(0.04, 0.1)] = palette.pale(rng)
     base = palette.any(rng)
     for layer in range(int(rng.integers(3, 6))):
         ridge = fractal(TEXTURE_SIZE, (3 + layer, 1), 5, rng)[0]
         height = 0.3 + 0.16 * layer + 0.35 * (ridge - 0.5)
-        canvas[v > height[None, :]] = base * (1 - 0.17 * layer) + 0.02 * layer
-    return weathered(canvas.clip(0, 1), rng, 0.35)
+        texture[v > height[None, :]] = base * (1 - 0.17 * layer) + 0.02 * layer
+    return weathered(texture.clip(0, 1), rng, 0.35)
 
 
 def portrait(rng: np.random.Generator, palette: Palette) -> FloatArray:
-    """A bust before a plain ground."""
+    """A bust on a plain background."""
     u, v = grid()
-    canvas = weathered(filled(palette.dark(rng)), rng, 0.8)
+    texture = weathered(filled(palette.dark(rng)), rng, 0.8)
     tone = hsv(rng.uniform(0.03, 0.09), rng.uniform(0.25, 0.6), rng.uniform(0.35, 0.95))
     x = rng.uniform(0.42, 0.58)
     hair, cloth = palette.dark(rng), palette.accent(rng)
-    canvas[np.hypot((u - x) / 1.5, v - 1.02) < 0.32] = cloth
-    canvas[np.hypot((u - x) / 0.95, (v - 0.36) / 1.1) < 0.2] = hair
-    canvas[np.hypot((u - x) / 0.8, (v - 0.42) / 1.15) < 0.17] = tone
-    canvas[(np.abs(u - x) < 0.055) & (v > 0.55) & (v < 0.72)] = tone * 0.85
+    texture[np.hypot((u - x) / 1.5, v - 1.02) < 0.32] = cloth
+    texture[np.hypot((u - x) / 0.95, (v - 0.36) / 1.1) < 0.2] = hair
+    texture[np.hypot((u - x) / 0.8, (v - 0.42) / 1.15) < 0.17] = tone
+    texture[(np.abs(u - x) < 0.055) & (v > 0.55) & (v < 0.72)] = tone * 0.85
     for side in (-1, 1):
-        canvas[np.hypot(u - x - side * 0.055, (v - 0.4) * 1.6) < 0.016] = 0.08
-    canvas[(np.abs(u - x) < 0.05) & (np.abs(v - 0.51) < 0.008)] = tone * 0.5
-    return weathered(canvas, rng, 0.2)
+        texture[np.hypot(u - x - side * 0.055, (v - 0.4) * 1.6) < 0.016] = 0.08
+    texture[(np.abs(u - x) < 0.05) & (np.abs(v - 0.51) < 0.008)] = tone * 0.5
+    return weathered(texture, rng, 0.2)
 
 
 def screen(rng: np.random.Generator, palette: Palette) -> FloatArray:
     """A computer display: windows, code, a chart."""
     u, v = grid()
-    canvas = mix(filled(palette.dark(rng)), filled(palette.any(rng)), 0.6 * u + 0.4 * v)
+    texture = mix(filled(palette.dark(rng)), filled(palette.any(rng)), 0.6 * u + 0.4 * v)
     for _ in range(int(rng.integers(2, 5))):
         x, y = rng.integers(4, 120), rng.integers(4, 120)
         w, h = rng.integers(70, 130), rng.integers(60, 130)
         dark = rng.uniform() < 0.5
-        canvas[y : y + h, x : x + w] = hsv(0.6, 0.1, 0.12 if dark else 0.95)
-        canvas[y : y + 9, x : x + w] = palette.accent(rng)
+        texture[y : y + h, x : x + w] = hsv(0.6, 0.1, 0.12 if dark else 0.95)
+        texture[y : y + 9, x : x + w] = palette.accent(rng)
         for row in range(y + 14, min(y + h - 10, 245), 11):
             end = min(int(x + w * rng.uniform(0.3, 0.95)), 255)
             ink = palette.accent(rng) if dark else palette.dark(rng)
-            write_line(canvas, rng, (row, x + 5, end), 1, ink)
-    canvas[244:] = palette.dark(rng)
-    return canvas
+            write_line(texture, rng, (row, x + 5, end), 1, ink)
+    texture[244:] = palette.dark(rng)
+    return texture
 
 
 def book_spines(rng: np.random.Generator, palette: Palette) -> FloatArray:
-    """A row of standing books, seen from the spines."""
-    canvas = filled(np.full(3, 0.06, dtype=np.float32))
+    """A row of upright books, seen from the spine side."""
+    texture = filled(np.full(3, 0.06, dtype=np.float32))
     column = 0
     while column < TEXTURE_SIZE:
         width = int(rng.integers(7, 24))
         top = int(rng.integers(4, 70))
         color = palette.any(rng) if rng.uniform() < 0.7 else hsv(rng.uniform(), 0.6, 0.6)
-        body = canvas[top:, column : column + width - 1]
+        body = texture[top:, column : column + width - 1]
         body[:] = color
         for _ in range(int(rng.integers(0, 4))):
             row = int(rng.integers(5, 170))
             body[row : row + int(rng.integers(3, 30)), 1:-1] = color * 0.5 + 0.4 * rng.uniform()
         column += width
-    return canvas
+    return texture
 
 
 def label(rng: np.random.Generator, palette: Palette) -> FloatArray:
     """The wrapping of a box, tin or jar."""
     u, v = grid()
-    canvas = filled(palette.accent(rng))
+    texture = filled(palette.accent(rng))
     low, high = rng.uniform(0.1, 0.3), rng.uniform(0.6, 0.9)
-    canvas[(v > low) & (v < high)] = palette.pale(rng)
-    canvas[np.hypot(u % 0.5 - 0.25, v - (low + high) / 2) < 0.12] = palette.any(rng)
-    write_line(canvas, rng, (int(low * 256) + 10, 8, 250), 3, palette.dark(rng))
-    write_line(canvas, rng, (int(high * 256) - 30, 8, 250), 2, palette.dark(rng))
-    return canvas
+    texture[(v > low) & (v < high)] = palette.pale(rng)
+    texture[np.hypot(u % 0.5 - 0.25, v - (low + high) / 2) < 0.12] = palette.any(rng)
+    write_line(texture, rng, (int(low * 256) + 10, 8, 250), 3, palette.dark(rng))
+    write_line(texture, rng, (int(high * 256) - 30, 8, 250), 2, palette.dark(rng))
+    return texture
 
 
 def crate(rng: np.random.Generator, palette: Palette) -> FloatArray:
@@ -187,18 +191,18 @@ def crate(rng: np.random.Generator, palette: Palette) -> FloatArray:
     u, v = grid()
     cardboard = rng.uniform() < 0.45
     base = hsv(rng.uniform(0.06, 0.1), rng.uniform(0.3, 0.55), rng.uniform(0.5, 0.8))
-    canvas = weathered(filled(base), rng, 0.3)
+    texture = weathered(filled(base), rng, 0.3)
     edge = np.minimum(np.minimum(u, 1 - u), np.minimum(v, 1 - v))
     if cardboard:
-        canvas[np.abs(u - 0.5) < 0.06] = base * 1.12
+        texture[np.abs(u - 0.5) < 0.06] = base * 1.12
     else:
         boards = np.abs((v * 5) % 1 - 0.5)
-        canvas = mix(canvas, canvas * 0.4, ramp(boards, 0.45, 0.49))
+        texture = mix(texture, texture * 0.4, ramp(boards, 0.45, 0.49))
         frame = (edge < 0.1) | (np.abs(u - v) < 0.06)
-        canvas[frame] = np.clip(canvas[frame] * 1.2, 0, 1)
-        canvas[(np.abs(edge - 0.1) < 0.008)] *= 0.5
-    write_line(canvas, rng, (int(rng.integers(120, 180)), 36, 220), 3, palette.dark(rng))
-    return canvas.clip(0, 1)
+        texture[frame] = np.clip(texture[frame] * 1.2, 0, 1)
+        texture[(np.abs(edge - 0.1) < 0.008)] *= 0.5
+    write_line(texture, rng, (int(rng.integers(120, 180)), 36, 220), 3, palette.dark(rng))
+    return texture.clip(0, 1)
 
 
 PAINTERS = (

@@ -1,4 +1,4 @@
-"""Laid materials: bricks, tiles, planks, paving, patterned paper and carpets."""
+"""Tiled materials: bricks, tiles, planks, paving, patterned paper and carpets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from splatscenes.noise import cells, fractal
 from splatscenes.palette import Color, Palette, hsv, stone, wood
-from splatscenes.textures._canvas import (
+from splatscenes.textures._painting import (
     TEXTURE_SIZE,
     FloatArray,
     filled,
@@ -21,7 +21,7 @@ from splatscenes.textures._canvas import (
 def _courses(
     rng: np.random.Generator, columns: int, rows: int, shift: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Staggered rectangles: distance to the joint (fraction of a piece's height), piece shade."""
+    """Staggered rectangles: distance to the joint (in piece heights), and shade per piece."""
     u, v = grid()
     row = np.floor(v * rows)
     along = u * columns + shift * (row % 2)
@@ -67,8 +67,8 @@ def planks(rng: np.random.Generator, palette: Palette) -> FloatArray:  # noqa: A
     fibre = fractal(TEXTURE_SIZE, (3, 48), 4, rng, 0.6)
     base = wood(rng)
     tone = 0.75 + 0.5 * (shade - 0.5) * rng.uniform(0.3, 1.2) + 0.7 * (fibre - 0.5)
-    canvas = np.clip(filled(base) * tone[..., None] * 1.2, 0, 1)
-    return mix(filled(base * 0.25), canvas, ramp(distance, 0.01, 0.05))
+    texture = np.clip(filled(base) * tone[..., None] * 1.2, 0, 1)
+    return mix(filled(base * 0.25), texture, ramp(distance, 0.01, 0.05))
 
 
 def checker(rng: np.random.Generator, palette: Palette) -> FloatArray:
@@ -78,19 +78,19 @@ def checker(rng: np.random.Generator, palette: Palette) -> FloatArray:
     a, b = (u, v) if rng.uniform() < 0.6 else (u + v, u - v)
     odd = (np.floor(a * n) + np.floor(b * n)) % 2
     joint = np.minimum(0.5 - np.abs((a * n) % 1 - 0.5), 0.5 - np.abs((b * n) % 1 - 0.5))
-    canvas = mix(filled(palette.pale(rng)), filled(palette.dark(rng)), odd.astype(np.float32))
-    canvas = weathered(canvas, rng, 0.3)
-    return mix(canvas * 0.6, canvas, ramp(joint, 0.01, 0.03))
+    texture = mix(filled(palette.pale(rng)), filled(palette.dark(rng)), odd.astype(np.float32))
+    texture = weathered(texture, rng, 0.3)
+    return mix(texture * 0.6, texture, ramp(joint, 0.01, 0.03))
 
 
 def tiles(rng: np.random.Generator, palette: Palette) -> FloatArray:
     """Square tiles in shades of one colour, a few of another."""
     n = int(rng.integers(2, 9))
     distance, shade = _courses(rng, n, n, 0.0)
-    canvas = filled(palette.any(rng)) * (0.8 + 0.4 * shade)[..., None]
-    canvas[shade > rng.uniform(0.7, 1.0)] = palette.accent(rng)
-    canvas = weathered(np.clip(canvas, 0, 1), rng, 0.2)
-    return mix(filled(palette.pale(rng)), canvas, ramp(distance, 0.02, 0.05))
+    texture = filled(palette.any(rng)) * (0.8 + 0.4 * shade)[..., None]
+    texture[shade > rng.uniform(0.7, 1.0)] = palette.accent(rng)
+    texture = weathered(np.clip(texture, 0, 1), rng, 0.2)
+    return mix(filled(palette.pale(rng)), texture, ramp(distance, 0.02, 0.05))
 
 
 def cobbles(rng: np.random.Generator, palette: Palette) -> FloatArray:
@@ -108,31 +108,31 @@ def stripes(rng: np.random.Generator, palette: Palette) -> FloatArray:
     slant = int(rng.choice([0, 0, 0, 1, -1, 2]))
     n = int(rng.integers(2, 7))
     position = (u * n + slant * v * n) % 1
-    canvas = filled(palette.pale(rng))
+    texture = filled(palette.pale(rng))
     edge = 0.0
     while edge < 0.95:
         width = rng.uniform(0.06, 0.4)
-        canvas[(position >= edge) & (position < edge + width)] = (
+        texture[(position >= edge) & (position < edge + width)] = (
             palette.any(rng) if rng.uniform() < 0.6 else palette.pale(rng)
         )
         edge += width
-    return weathered(canvas, rng, 0.2)
+    return weathered(texture, rng, 0.2)
 
 
 def dots(rng: np.random.Generator, palette: Palette) -> FloatArray:
-    """Dots, rings or diamonds on a ground, staggered."""
+    """Staggered dots, rings or diamonds on a background."""
     u, v = grid()
     n = 2 * int(rng.integers(1, 5))
     row = np.floor(v * n)
     x, y = (u * n + 0.5 * (row % 2)) % 1 - 0.5, (v * n) % 1 - 0.5
     distance = np.hypot(x, y) if rng.uniform() < 0.6 else np.abs(x) + np.abs(y)
-    canvas = filled(palette.pale(rng) if rng.uniform() < 0.6 else palette.dark(rng))
+    texture = filled(palette.pale(rng) if rng.uniform() < 0.6 else palette.dark(rng))
     radius = rng.uniform(0.2, 0.42)
-    canvas = mix(filled(palette.accent(rng)), canvas, ramp(distance, radius - 0.03, radius))
+    texture = mix(filled(palette.accent(rng)), texture, ramp(distance, radius - 0.03, radius))
     if rng.uniform() < 0.5:
         inner = radius * rng.uniform(0.3, 0.7)
-        canvas = mix(filled(palette.pale(rng)), canvas, ramp(distance, inner - 0.03, inner))
-    return weathered(canvas, rng, 0.15)
+        texture = mix(filled(palette.pale(rng)), texture, ramp(distance, inner - 0.03, inner))
+    return weathered(texture, rng, 0.15)
 
 
 def damask(rng: np.random.Generator, palette: Palette) -> FloatArray:
@@ -144,29 +144,29 @@ def damask(rng: np.random.Generator, palette: Palette) -> FloatArray:
     for _ in range(5):
         a, b = rng.integers(1, 7, 2)
         waves += np.cos(np.pi * (a * x + rng.uniform(0, 2))) * np.cos(np.pi * b * y)
-    canvas = filled(palette.any(rng))
+    texture = filled(palette.any(rng))
     colors = (palette.pale(rng), palette.dark(rng), palette.accent(rng))
     for level, color in zip((0.5, 1.3, -1.1), colors, strict=True):
         inside = waves > level if level > 0 else waves < level
-        canvas[inside] = color
-    return weathered(canvas, rng, 0.25)
+        texture[inside] = color
+    return weathered(texture, rng, 0.25)
 
 
 def rug(rng: np.random.Generator, palette: Palette) -> FloatArray:
-    """A carpet with nested borders and a field of ornaments; meant to fit, not to repeat."""
+    """A carpet with nested borders and a field of ornaments; covers a face once."""
     u, v = grid()
     edge = np.minimum(np.minimum(u, 1 - u), np.minimum(v, 1 - v))
-    canvas = damask(rng, palette) if rng.uniform() < 0.7 else dots(rng, palette)
+    texture = damask(rng, palette) if rng.uniform() < 0.7 else dots(rng, palette)
     depth = 0.0
     for _ in range(int(rng.integers(2, 6))):
         width = rng.uniform(0.015, 0.07)
-        canvas[(edge >= depth) & (edge < depth + width)] = palette.any(rng)
+        texture[(edge >= depth) & (edge < depth + width)] = palette.any(rng)
         depth += width
     n = int(rng.integers(10, 24))
     beads = (np.floor(u * n) + np.floor(v * n)) % 2 == 0
-    canvas[beads & (edge > depth) & (edge < depth + 0.03)] = palette.accent(rng)
+    texture[beads & (edge > depth) & (edge < depth + 0.03)] = palette.accent(rng)
     pile = fractal(TEXTURE_SIZE, (64, 64), 2, rng)
-    return np.asarray(np.clip(canvas * (0.75 + 0.5 * pile)[..., None], 0, 1), dtype=np.float32)
+    return np.asarray(np.clip(texture * (0.75 + 0.5 * pile)[..., None], 0, 1), dtype=np.float32)
 
 
 PAINTERS = (

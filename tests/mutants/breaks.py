@@ -132,7 +132,7 @@ TRAINING = _breaks(
     ("tiny/patch_points.py", "points[depth <= 0] = math.nan", "points[depth < -9] = math.nan",
      "splatfactory/tiny/test_surface_loss.py"),
     ("train.py", "1_000_003 * (world.rank + 1)", "1_000_003",
-     f"{WIRING}::test_processes_build_equal_weights_and_draw_different_numbers"),
+     f"{WIRING}::test_processes_build_equal_weights_and_sample_different_numbers"),
     ("train.py", "if head.lpips_weight > 0 else None", "if head.lpips_weight > 1 else None",
      f"{TRAIN}::test_missing_lpips_weights_are_an_error_not_a_switch"),
     ("train.py", "num_steps=steps, log_every_iter=1", "num_steps=2 * steps, log_every_iter=1",

@@ -1,6 +1,7 @@
 """Configuration: every shipped file composes, overrides win, mistakes are named."""
 
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from splatfactory.config import (
     save_yaml,
     to_dict,
 )
-from splatfactory.schema import Precision
+from splatfactory.models import architecture
+from splatfactory.schema import BackboneConfig, ModelConfig, Precision
+from zipsplat.model.architecture import ZipSplatConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "configuration"
 
@@ -217,3 +220,12 @@ def test_help_lists_every_option():
     for key in leaves:
         assert f"  {key}=" in text
     assert "\n      \n" not in text
+
+
+def test_every_size_of_the_network_is_an_option():
+    """Those of Depth Anything 3 alone, which is not trained here, are not."""
+    conf = ZipSplatConfig.variant("vitg").to_conf()["model"]
+    own = {"is_multiview", "picks_reference", "final_norm_eps"}
+    assert conf["backbone"].keys() - {f.name for f in fields(BackboneConfig)} == own
+    assert conf.keys() - {f.name for f in fields(ModelConfig)} == {"has_camera_decoder"}
+    assert architecture(ModelConfig()) == ZipSplatConfig.variant("vitg")

@@ -65,12 +65,12 @@ OF_A_RUN = [
 
 
 @pytest.fixture
-def place(tmp_path: Path, drawn_shards: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, rendered_shards: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with all data sets where the converters put them, and stand-ins for downloads."""
     for name in DATA_SETS:
         folder = tmp_path / "data" / name
         folder.parent.mkdir(parents=True)
-        folder.symlink_to(drawn_shards)
+        folder.symlink_to(rendered_shards)
     monkeypatch.chdir(tmp_path)
     for variable in ("DATA", "WEIGHTS", "OUTPUTS"):
         monkeypatch.delenv(f"SPLATFACTORY_{variable}", raising=False)

@@ -33,13 +33,13 @@ def assert_equal_weights(first: str, second: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained_once(tmp_path_factory, drawn_shards) -> Path:
+def trained_once(tmp_path_factory, rendered_shards) -> Path:
     """A run of the shared settings that nothing interrupts."""
     place = tmp_path_factory.mktemp("whole")
     (place / "conf.yaml").write_text(CONF)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setenv("SPLATFACTORY_DATA", str(drawn_shards.parent))
+        patch.setenv("SPLATFACTORY_DATA", str(rendered_shards.parent))
         assert train.main(["whole", "--conf", "conf.yaml"]) == 0
     return place / OUTPUTS / "whole"
 
@@ -289,7 +289,7 @@ def test_a_signal_during_validation_is_answered_at_the_next_batch(run_training, 
     assert evaluated_steps == [3, 4]
 
 
-def test_without_a_seed_the_system_draws_one_and_it_is_recorded(run_training):
+def test_without_a_seed_one_is_sampled_and_recorded(run_training):
     for name in ("a", "b"):
         assert run_training(name, "train.seed=null", "train.num_steps=1") == 0
     seeds = [read_yaml(OUTPUTS / name / "config.yaml")["train"]["seed"] for name in ("a", "b")]

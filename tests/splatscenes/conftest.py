@@ -1,4 +1,4 @@
-"""A small place made by hand, whose pictures can be worked out on paper."""
+"""A small place made by hand, whose images can be worked out on paper."""
 
 from __future__ import annotations
 

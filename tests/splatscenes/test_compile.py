@@ -46,7 +46,7 @@ def test_a_change_in_a_called_file_is_noticed(tmp_path: Path) -> None:
     assert run(40) == "41 0"  # outer.py is unchanged, yet nothing old is run
 
 
-def test_no_writable_directory_is_no_error(
+def test_a_read_only_cache_is_not_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""Pictures and depth of places whose appearance is known."""
+"""Images and depth of places whose appearance is known."""
 
 from __future__ import annotations
 

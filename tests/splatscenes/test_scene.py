@@ -75,7 +75,7 @@ def test_every_place_has_room_for_a_smooth_path(place: object) -> None:
     assert (depth[depth > 0] > 0.05).all()
 
 
-def test_pictures_differ_from_scene_to_scene() -> None:
+def test_images_differ_from_scene_to_scene() -> None:
     scenes = [generate_scene("train", 2, index, 2, (24, 32)) for index in range(8)]
     assert len({scene.place for scene in scenes}) >= 4
     small = [scene.render(0)[0].reshape(3, 8, 4, 8, 3).mean((1, 3)) for scene in scenes]

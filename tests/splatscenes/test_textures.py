@@ -26,8 +26,8 @@ def _seam(texture: np.ndarray) -> tuple[float, float]:
 
 def test_fractal_noise_repeats_without_a_seam() -> None:
     noise = fractal(64, (3, 5), 3, np.random.default_rng(0))
-    for picture in (noise, noise.T):
-        across, inside = _seam(picture)
+    for image in (noise, noise.T):
+        across, inside = _seam(image)
         assert across < 2 * inside
     assert 0 <= noise.min() < 0.3 < 0.7 < noise.max() <= 1
 
@@ -74,8 +74,8 @@ def test_every_painter_fills_a_repeatable_texture(name: str) -> None:
 def test_laid_textures_have_no_seam(name: str) -> None:
     rng = np.random.default_rng(8)
     texture = paint_texture(name, rng, Palette.sample(rng))
-    for picture in (texture, texture.transpose(1, 0, 2)):
-        across, inside = _seam(picture)
+    for image in (texture, texture.transpose(1, 0, 2)):
+        across, inside = _seam(image)
         assert across < 4 * inside + 0.02
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from splatscenes.builder import SceneBuilder, turn
-from splatscenes.shapes import NO_HIT, distance, hit
+from splatscenes.shapes import NO_INTERSECTION, distance, intersect
 from splatscenes.trace import blocker, clearances, closest, new_stack
 from splatscenes.world import BOX, ELLIPSOID, FRUSTUM, World
 
 
-def _hit(world: World, origin: tuple[float, ...], direction: tuple[float, ...]) -> float:
+def _intersect(world: World, origin: tuple[float, ...], direction: tuple[float, ...]) -> float:
     return closest(world, origin, direction, -1, new_stack())[0]
 
 
@@ -21,7 +21,7 @@ def _hit(world: World, origin: tuple[float, ...], direction: tuple[float, ...]) 
     ("kind", "origin", "direction", "expected"),
     [
         (BOX, (-5, 0.3, 0.2), (1, 0, 0), 4.0),
-        (BOX, (-5, 2.5, 0), (1, 0, 0), NO_HIT),
+        (BOX, (-5, 2.5, 0), (1, 0, 0), NO_INTERSECTION),
         (BOX, (0, 0, 9), (0, 0, -2), 3.0),  # distances count lengths of the direction
         (ELLIPSOID, (-5, 0, 0), (1, 0, 0), 4.0),
         (ELLIPSOID, (0, -6, 0), (0, 1, 0), 4.0),
@@ -42,7 +42,7 @@ def test_distances_worked_out_by_hand(
     half = (1.0, 1.0 if kind == FRUSTUM else 2.0, 3.0)
     grey_builder.add_solid(kind, (0, 0, 0), half, 0, taper=0.5 if kind == FRUSTUM else 0.0)
     floats = tuple(map(float, origin)), tuple(map(float, direction))
-    assert _hit(grey_builder.world(), *floats) == pytest.approx(expected)
+    assert _intersect(grey_builder.world(), *floats) == pytest.approx(expected)
 
 
 def _crowd(builder: SceneBuilder, count: int, seed: int, balls: bool = False) -> World:
@@ -75,22 +75,22 @@ def _rays(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def test_the_tree_finds_what_trying_all_primitives_finds(grey_builder: SceneBuilder) -> None:
     world = _crowd(grey_builder, 90, 1)
     stack = new_stack()
-    hits = 0
+    intersections = 0
     for origin, direction in zip(*_rays(400, 2), strict=True):
         o, d = tuple(origin), tuple(direction)
-        each = [hit(world, i, o, d) for i in range(len(world.kind))]
+        each = [intersect(world, i, o, d) for i in range(len(world.kind))]
         t, who = closest(world, o, d, -1, stack)
-        assert t == min(each) < NO_HIT  # the room is always hit
+        assert t == min(each) < NO_INTERSECTION  # every ray ends on the room
         assert each[who] == t
         assert closest(world, o, d, 7, stack) == (t, who)  # a wrong guess does no harm
         found = blocker(world, o, d, 4.0, -1, stack)
         assert (found >= 0) == (min(each) < 4.0)
         assert found < 0 or each[found] < 4.0
-        hits += who < world.num_in_tree
-    assert 80 < hits < 400
+        intersections += who < world.num_in_tree
+    assert 80 < intersections < 400
 
 
-def test_walking_by_distances_stops_at_the_hit(grey_builder: SceneBuilder) -> None:
+def test_walking_by_distances_stops_at_the_intersection(grey_builder: SceneBuilder) -> None:
     """Distance and intersection code share nothing: a ray may not pass where distance is zero."""
     world = _crowd(grey_builder, 60, 3)
     for origin, direction in zip(*_rays(60, 4), strict=True):
@@ -120,11 +120,11 @@ def test_openings_let_rays_out(grey_builder: SceneBuilder) -> None:
     room = grey_builder.add_room((0.0, 0.0, 1.5), (2.0, 3.0, 1.5), [0] * 6)
     grey_builder.add_opening(room, 1, (-0.5, 0.5, 0.0, 0.5))  # +x: y in ±1.5, z in 1.5 … 2.25
     world = grey_builder.world()
-    assert _hit(world, (0.0, 1.4, 2.0), (1.0, 0.0, 0.0)) == NO_HIT
-    assert _hit(world, (0.0, 1.6, 2.0), (1.0, 0.0, 0.0)) == 2.0
-    assert _hit(world, (0.0, 1.4, 2.3), (1.0, 0.0, 0.0)) == 2.0
-    assert _hit(world, (0.0, 1.4, 2.0), (-1.0, 0.0, 0.0)) == 2.0
+    assert _intersect(world, (0.0, 1.4, 2.0), (1.0, 0.0, 0.0)) == NO_INTERSECTION
+    assert _intersect(world, (0.0, 1.6, 2.0), (1.0, 0.0, 0.0)) == 2.0
+    assert _intersect(world, (0.0, 1.4, 2.3), (1.0, 0.0, 0.0)) == 2.0
+    assert _intersect(world, (0.0, 1.4, 2.0), (-1.0, 0.0, 0.0)) == 2.0
 
 
 def test_an_empty_place_is_all_sky(grey_builder: SceneBuilder) -> None:
-    assert _hit(grey_builder.world(), (0.0, 0.0, 0.0), (0.0, 0.0, 1.0)) == NO_HIT
+    assert _intersect(grey_builder.world(), (0.0, 0.0, 0.0), (0.0, 0.0, 1.0)) == NO_INTERSECTION

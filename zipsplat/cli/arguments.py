@@ -1,56 +1,16 @@
-"""Argument types and checks that several sub-commands share."""
+"""Arguments and checks that several sub-commands share."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from zipsplat.masks import MaskSource
+from zipsplat.option_types import count
 
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MOVING_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".gif")
-
-
-def pixel_size(text: str) -> tuple[int, int]:
-    """(height, width) from "512" or "640x360" (width first, as image sizes are written)."""
-    match = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text)
-    if match is None or int(match[1]) < 1 or int(match[2] or 1) < 1:
-        raise argparse.ArgumentTypeError(f"wanted a size such as 512 or 640x360, got {text!r}")
-    return int(match[2] or match[1]), int(match[1])
-
-
-def share(text: str) -> float:
-    """A number in (0, 1]."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"wanted a number in (0, 1], got {text!r}")
-    return value
-
-
-def count(text: str) -> int:
-    """An integer of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"wanted an integer of at least 1, got {text!r}")
-    return int(text)
-
-
-def positive(text: str) -> float:
-    """A finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"wanted a number above 0, got {text!r}")
-    return value
 
 
 def color(text: str) -> tuple[float, float, float]:
@@ -94,34 +54,6 @@ def add_num_frames(parser: argparse._ActionsContainer) -> None:
         metavar="N",
         help="use N evenly spaced frames (default: 24 of a video, all images of a folder)",
     )
-
-
-def add_masks(parser: argparse.ArgumentParser) -> None:
-    """Add `--masks` and `--invert-masks`."""
-    parser.add_argument(
-        "--masks",
-        metavar="DIR|alpha",
-        help="leave out what is black in the mask of each image (a.png, a.jpg.png or a_mask.png"
-        " for a.jpg in this folder), or what is transparent (alpha): people, sky, a background",
-    )
-    parser.add_argument(
-        "--invert-masks", action="store_true", help="leave out what is white or opaque instead"
-    )
-
-
-def mask_source(options: argparse.Namespace) -> MaskSource | None:
-    """The mask source that the options name, or None.
-
-    Raises:
-        ValueError: if the folder does not exist, or for `--invert-masks` without `--masks`.
-    """
-    from zipsplat.masks import MaskSource
-
-    if options.masks is not None:
-        return MaskSource.from_argument(options.masks, options.invert_masks)
-    if options.invert_masks:
-        raise ValueError("--invert-masks needs --masks DIR|alpha")
-    return None
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:

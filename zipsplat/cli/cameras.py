@@ -7,15 +7,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zipsplat.cli.arguments import (
-    add_num_frames,
-    add_overwrite,
-    add_photos,
-    check_outputs,
-    count,
-    positive,
-)
+from zipsplat.cli.arguments import add_num_frames, add_overwrite, add_photos, check_outputs
 from zipsplat.cli.console import Console, Stages, file_data, file_line
+from zipsplat.option_types import count, positive
 
 if TYPE_CHECKING:
     from zipsplat.camera_estimation import CameraEstimate

@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from zipsplat.cli.arguments import add_overwrite, check_outputs, count, share
+from zipsplat.cli.arguments import add_overwrite, check_outputs
 from zipsplat.cli.carried_cameras import cameras_to_carry
 from zipsplat.cli.console import Console, file_data, file_line
 from zipsplat.cli.scene_output import check_scene_file, is_page, write_scene
+from zipsplat.option_types import count, share
 
 if TYPE_CHECKING:
     from zipsplat.camera_estimation.scene_cameras import SceneCameras

@@ -12,9 +12,9 @@ from zipsplat.cli.arguments import (
     add_overwrite,
     add_photos,
     check_outputs,
-    count,
 )
 from zipsplat.cli.console import Console
+from zipsplat.option_types import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

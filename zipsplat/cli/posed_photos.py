@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zipsplat.cli.arguments import mask_source
 from zipsplat.cli.console import Console, Stages
+from zipsplat.mask_options import mask_source
 
 if TYPE_CHECKING:
     import torch

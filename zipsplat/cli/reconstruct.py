@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from zipsplat.cli.arguments import (
     MOVING_SUFFIXES,
     add_device,
-    add_masks,
     add_num_frames,
     add_overwrite,
     add_photos,
@@ -19,10 +18,6 @@ from zipsplat.cli.arguments import (
     check_outputs,
     check_suffix,
     color,
-    count,
-    mask_source,
-    pixel_size,
-    share,
 )
 from zipsplat.cli.console import Console, Stages, file_data, file_line
 from zipsplat.cli.depth_start import (
@@ -43,6 +38,8 @@ from zipsplat.cli.shared_refinement import (
     run_refinement,
     settings_of,
 )
+from zipsplat.mask_options import add_masks, mask_source
+from zipsplat.option_types import count, pixel_size, share
 
 if TYPE_CHECKING:
     from torch import Tensor

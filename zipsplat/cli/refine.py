@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 from zipsplat.cli.arguments import (
     add_device,
-    add_masks,
     add_num_frames,
     add_overwrite,
     add_scene_outputs,
     check_outputs,
-    mask_source,
 )
 from zipsplat.cli.console import Console, file_data, file_line
 from zipsplat.cli.posed_photos import (
@@ -35,6 +33,7 @@ from zipsplat.cli.shared_refinement import (
     run_refinement,
     settings_of,
 )
+from zipsplat.mask_options import add_masks, mask_source
 
 if TYPE_CHECKING:
     from zipsplat.gaussians import Gaussians

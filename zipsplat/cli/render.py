@@ -15,11 +15,9 @@ from zipsplat.cli.arguments import (
     check_outputs,
     check_suffix,
     color,
-    count,
-    pixel_size,
-    positive,
 )
 from zipsplat.cli.console import Console, file_data, file_line
+from zipsplat.option_types import count, pixel_size, positive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

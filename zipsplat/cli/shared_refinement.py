@@ -13,9 +13,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from zipsplat.cli.arguments import check_suffix, count
+from zipsplat.cli.arguments import check_suffix
 from zipsplat.cli.console import Console
 from zipsplat.cli.posed_photos import AUTO
+from zipsplat.option_types import count
 
 if TYPE_CHECKING:
     from zipsplat.gaussians import Gaussians

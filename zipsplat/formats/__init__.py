@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,12 +80,20 @@ class SplatArrays:
 
     def select(self, which: NDArray[np.bool_] | NDArray[np.integer] | slice) -> SplatArrays:
         """Select Gaussians by a mask (N,), by indices, or (as a view) by a slice."""
-        fields = ("means", "scales", "quats", "opacities", "sh_coeffs")
-        return replace(self, **{name: getattr(self, name)[which] for name in fields})
+        names = ("means", "scales", "quats", "opacities", "sh_coeffs")
+        values = {name: _rows(getattr(self, name), which) for name in names}
+        return replace(self, **values)
 
     def remarked(self, *remarks: str) -> SplatArrays:
         """The same with further remarks."""
         return replace(self, remarks=(*self.remarks, *remarks))
+
+
+def _rows(values: Any, which: NDArray[np.bool_] | NDArray[np.integer] | slice) -> Any:
+    """Select rows; `np.take` takes half the time of indexing by integers."""
+    if isinstance(which, slice) or which.dtype == bool:
+        return values[which]
+    return np.take(values, which, axis=0)
 
 
 @dataclass(frozen=True)
@@ -176,6 +184,11 @@ def up_to_degree_3(sh_coeffs: NDArray[np.floating]) -> tuple[Array, tuple[str, .
     """Truncate harmonics (N, S, 3) to degree 3; returns a remark if any were cut."""
     num = sh_coeffs.shape[1]
     cut = np.asarray(sh_coeffs[:, :MAX_SH_COEFFS], np.float32)
-    if num <= MAX_SH_COEFFS:
-        return cut, ()
-    return cut, (f"left out the harmonics of degree {int(num**0.5) - 1}; 3 is the highest used",)
+    return cut, higher_degree_remarks(round(num**0.5) - 1)
+
+
+def higher_degree_remarks(degree: int) -> tuple[str, ...]:
+    """The remark on truncating harmonics of this degree to degree 3, if necessary."""
+    if degree <= 3:
+        return ()
+    return (f"left out the harmonics of degree {degree}; 3 is the highest used",)

@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 BLOCK_ROWS = 1 << 12
 _MAX_THREADS = 8  # more are limited by memory bandwidth
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def blocks(num_rows: int) -> list[slice]:
@@ -30,6 +34,18 @@ def on_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Re
         return [work(item) for item in todo]
     with ThreadPoolExecutor(num_threads) as pool:
         return list(pool.map(work, todo))
+
+
+def taken(values: NDArray[Scalar], order: NDArray[np.int64]) -> NDArray[Scalar]:
+    """Rows in another order."""
+    result = np.empty((len(order), *values.shape[1:]), values.dtype)
+
+    def work(rows: slice) -> None:
+        # Of the modes only "clip" writes to its place directly.
+        np.take(values, order[rows], axis=0, out=result[rows], mode="clip")
+
+    on_threads(work, blocks(len(order)))
+    return result
 
 
 def _num_threads() -> int:

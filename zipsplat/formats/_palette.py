@@ -70,7 +70,7 @@ def codebook(values: Floats) -> Floats:
 
 def codes_of(values: NDArray[np.floating], codes: Floats) -> NDArray[np.uint8]:
     """Index of the nearest of 256 ascending codes."""
-    return np.searchsorted((codes[1:] + codes[:-1]) / 2, values).astype(np.uint8)
+    return np.searchsorted(codes[1:] / 2 + codes[:-1] / 2, values).astype(np.uint8)
 
 
 def _coarse_cells(rows: Floats, size: int, rng: np.random.Generator) -> Floats:

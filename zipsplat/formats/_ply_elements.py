@@ -1,10 +1,9 @@
 """Headers and elements of binary little-endian `.ply` files.
 
 Source: Greg Turk, "The PLY Polygon File Format", 1994. Elements with list properties, such as the
-    faces of meshes, have rows of varying length and are not read, so they must come last. A note is
-    a comment of
-ours: "note", then the text as a JSON string, which keeps the header ASCII and the note on one line.
-Brush and Splatfacto mark antialiased scenes with the comment "SplatRenderMode: mip".
+faces of meshes, have rows of varying length and are not read, so they must come last. A note is our
+own comment: "note", then the text as a JSON string, which keeps the header ASCII and the note on
+one line. Brush and Splatfacto mark antialiased scenes with the comment "SplatRenderMode: mip".
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipsplat.formats import NOTE_MAX, SplatArrays
+from zipsplat.formats._blocks import blocks
 
 HEADER_MAX_BYTES = 1 << 20
 _NOTE = "comment note"
@@ -54,6 +54,31 @@ class Header:
     elements: list[Element]
     note: str = ""
     antialiased: bool = False
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Offset, count and dtype of the rows of an element."""
+
+    start: int
+    count: int
+    dtype: np.dtype[np.void]
+
+    def read(self, file: BinaryIO) -> Records:
+        """All rows."""
+        return self._read(file, slice(0, self.count))
+
+    def read_blocks(self, file: BinaryIO) -> Iterator[tuple[slice, Records]]:
+        """The rows in cache-sized blocks."""
+        for rows in blocks(self.count):
+            yield rows, self._read(file, slice(rows.start, min(rows.stop, self.count)))
+
+    def _read(self, file: BinaryIO, rows: slice) -> Records:
+        num, size = rows.stop - rows.start, self.dtype.itemsize
+        if not size:  # an element without properties, which takes no bytes
+            return np.empty(num, self.dtype)
+        file.seek(self.start + rows.start * size)
+        return np.frombuffer(file.read(num * size), dtype=self.dtype)
 
 
 def comment_lines(splats: SplatArrays) -> list[str]:
@@ -142,7 +167,12 @@ def _dtype(element: str, fields: list[tuple[str, str | None]]) -> np.dtype[np.vo
 
 
 def read_elements(file: BinaryIO, header: Header) -> dict[str, Records]:
-    """Read the elements up to the first with lists; checks counts against the file size.
+    """Read the elements up to the first with lists; see `find_rows`."""
+    return {name: rows.read(file) for name, rows in find_rows(file, header).items()}
+
+
+def find_rows(file: BinaryIO, header: Header) -> dict[str, Rows]:
+    """Locate the elements up to the first with lists; checks counts against the file size.
 
     Raises:
         ValueError: if the file ends too early, or vertices follow an element with lists.
@@ -154,19 +184,16 @@ def read_elements(file: BinaryIO, header: Header) -> dict[str, Records]:
             f"this .ply has list properties in element {header.elements[num].name!r}, at or before"
             " its vertices, which is not supported"
         )
-    start = file.tell()
+    start = end = file.tell()
+    found = {}
+    for element in header.elements[:num]:
+        if element.dtype is not None:
+            found[element.name] = Rows(end, element.count, element.dtype)
+            end += element.count * element.dtype.itemsize
     available = file.seek(0, 2) - start
-    file.seek(start)
-    plain = [(e.name, e.count, e.dtype) for e in header.elements[:num] if e.dtype is not None]
-    needed = sum(count * dtype.itemsize for _, count, dtype in plain)
-    if needed > available:
+    if end - start > available:
         raise ValueError(
-            f"this .ply ends too early: its header promises {needed} bytes, there are {available}"
+            f"this .ply ends too early: its header promises {end - start} bytes, there are"
+            f" {available}"
         )
-    return {name: _rows(file, count, dtype) for name, count, dtype in plain}
-
-
-def _rows(file: BinaryIO, count: int, dtype: np.dtype[np.void]) -> Records:
-    if not dtype.itemsize:  # an element without properties, which takes no bytes
-        return np.empty(count, dtype)
-    return np.frombuffer(file.read(count * dtype.itemsize), dtype=dtype)
+    return found

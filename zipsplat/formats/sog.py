@@ -23,7 +23,12 @@ from zipsplat.formats import NOTE_MAX, Array, Format, SplatArrays, SplatToleranc
 from zipsplat.formats._expansion import require_plausible
 from zipsplat.formats._morton import in_morton_order
 from zipsplat.formats._palette import codebook, codes_of, palette
-from zipsplat.formats._quaternions import REST_MAX, from_smallest_three, smallest_three, unit
+from zipsplat.formats._quaternions import (
+    REST_MAX,
+    from_smallest_three,
+    smallest_three,
+    unit_columns,
+)
 
 _PALETTE_MAX = 1 << 16
 _PER_ENTRY = 4  # Gaussians per palette entry, on average
@@ -111,9 +116,9 @@ def _webp(image: Bytes) -> bytes:
 
 
 def _pack_rotations(quats: Array) -> Bytes:
-    largest, rest = smallest_three(unit(quats))
+    largest, rest = smallest_three(unit_columns(quats))
     parts = np.rint((rest / REST_MAX * 0.5 + 0.5) * 255).clip(0, 255)
-    return np.hstack((parts, largest[:, None] + _ROTATION_CODE)).astype(np.uint8)
+    return np.stack((*parts, largest + _ROTATION_CODE), axis=1).astype(np.uint8)
 
 
 def _pack_harmonics(splats: SplatArrays, images: dict[str, Bytes]) -> dict[str, Any]:
@@ -235,10 +240,10 @@ def _unpack_means(bundle: _Bundle) -> Array:
 
 def _unpack_rotations(rows: Bytes) -> Array:
     """Unpack quaternions; those without a code become zero and are left out later."""
-    rest = (rows[:, :3] / 255 * 2 - 1) * REST_MAX
+    rest = (rows[:, :3].T / 255 * 2 - 1) * REST_MAX
     code = rows[:, 3].astype(np.int64) - _ROTATION_CODE
     quats = from_smallest_three(np.maximum(code, 0), rest)
-    return np.where(code[:, None] >= 0, quats, 0).astype(np.float32)
+    return np.asarray(np.where(code >= 0, quats, 0).T, np.float32, order="C")
 
 
 def _unpack_harmonics(bundle: _Bundle) -> Array:

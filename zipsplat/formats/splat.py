@@ -29,7 +29,7 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
     records["scale"] = splats.scales[order]
     rgb = splats.sh_coeffs[order, 0] * SH_C0 + 0.5
     rgba = np.concatenate((rgb, splats.opacities[order, None]), axis=1)
-    records["rgba"] = np.rint(rgba * 255).clip(0, 255)
+    records["rgba"] = np.rint(rgba.clip(0, 1) * 255)
     records["quat_wxyz"] = np.rint(unit(splats.quats[order]) * 128 + 128).clip(0, 255)
     file.write(records.tobytes())
 

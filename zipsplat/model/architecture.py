@@ -205,21 +205,14 @@ class ZipSplatConfig:
 
     def to_conf(self) -> dict[str, Any]:
         """Plain containers as checkpoints store them under `conf`, for `from_conf`."""
-        backbone = asdict(self.backbone)
-        backbone["embed_dim"] = backbone.pop("dim")
+        backbone = {_CONF_NAMES.get(key, key): v for key, v in asdict(self.backbone).items()}
         backbone["out_layers"] = list(self.backbone.out_layers)
         backbone["vit_name"] = self.backbone.vit_name
-        model = {
-            "gaussians_per_prototype": self.gaussians_per_token,
-            "color_skip_dim": self.color_dim,
-            "mlp_ratio": self.mlp_ratio,
-            "num_heads": self.num_heads,
-            "color_heads": self.color_heads,
-            "has_camera_decoder": self.has_camera_decoder,
-            "gaussian_head": {"sh_degree": self.sh_degree},
-            "backbone": backbone,
+        model: dict[str, Any] = {
+            _CONF_NAMES.get(name, name): getattr(self, name) for name in _NETWORK_FIELDS
         }
-        return {"model": model}
+        model["gaussian_head"] = {"sh_degree": model.pop("sh_degree")}
+        return {"model": model | {"backbone": backbone}}
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, Any]) -> ZipSplatConfig:
@@ -248,6 +241,13 @@ class ZipSplatConfig:
 
 
 _BACKBONE_FIELDS = frozenset(BackboneConfig.__dataclass_fields__)
+_NETWORK_FIELDS = tuple(name for name in ZipSplatConfig.__dataclass_fields__ if name != "backbone")
+_CONF_NAMES = {  # fields that configurations of released weights name otherwise
+    "dim": "embed_dim",
+    "gaussians_per_token": "gaussians_per_prototype",
+    "color_dim": "color_skip_dim",
+}
+_FIELD_NAMES = {conf: field for field, conf in _CONF_NAMES.items()}
 _RELEASED_NAMES = {"encoders.dav3_encoder": "dav3"}  # as in configurations of released weights
 _REQUIRED_BACKBONE_FIELDS = frozenset(
     {"dim", "depth", "num_heads", "out_layers", "alt_start", "qknorm_start", "rope_start"}
@@ -256,7 +256,7 @@ _REQUIRED_BACKBONE_FIELDS = frozenset(
 
 def backbone_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `BackboneConfig` that the section `model.backbone` of a configuration sets."""
-    named = {("dim" if key == "embed_dim" else key): value for key, value in given.items()}
+    named = {_FIELD_NAMES.get(key, key): value for key, value in given.items()}
     if named.get("name") in _RELEASED_NAMES:
         named["name"] = _RELEASED_NAMES[named["name"]]
     return {
@@ -266,14 +266,6 @@ def backbone_fields(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def network_fields(model: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `ZipSplatConfig`, except the backbone, that the section `model` sets."""
-    head = model.get("gaussian_head") or {}
-    found = {
-        "gaussians_per_token": model.get("gaussians_per_prototype"),
-        "sh_degree": head.get("sh_degree"),
-        "color_dim": model.get("color_skip_dim"),
-        "mlp_ratio": model.get("mlp_ratio"),
-        "num_heads": model.get("num_heads"),
-        "color_heads": model.get("color_heads"),
-        "has_camera_decoder": model.get("has_camera_decoder"),
-    }
-    return {key: value for key, value in found.items() if value is not None}
+    found = {name: model.get(_CONF_NAMES.get(name, name)) for name in _NETWORK_FIELDS}
+    found["sh_degree"] = (model.get("gaussian_head") or {}).get("sh_degree")
+    return {name: value for name, value in found.items() if value is not None}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zipsplat.command_line import CommandParser
+from zipsplat.option_types import count, share
 from zipsplat.terminal import EXPECTED_ERRORS, PrintableFormatter, error_line
 from zipsplat.viewer.guard import is_loopback
 
@@ -79,19 +80,19 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument(
         "--num-frames",
-        type=_count,
+        type=count,
         default=24,
         help="frames to take from a video (default: %(default)s)",
     )
     out.add_argument(
         "--compression",
-        type=_share,
+        type=share,
         default=1.0,
         help="share of tokens to keep, in (0, 1] (default: 1)",
     )
     out.add_argument(
         "--image-size",
-        type=_count,
+        type=count,
         metavar="PIXELS",
         help="input side of the network in pixels (default: the training size of the weights)",
     )
@@ -112,7 +113,10 @@ def parser() -> argparse.ArgumentParser:
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
     out.add_argument(
-        "--max-upload", type=_count, default=512, metavar="MB", help="upload limit (default: 512)"
+        "--max-upload", type=count, default=512, metavar="MB", help="upload limit (default: 512)"
+    )
+    out.add_argument(
+        "--max-upload", type=count, default=512, metavar="MB", help="upload limit (default: 512)"
     )
     out.add_argument("--open", action="store_true", help="open the page in a browser")
     return out
@@ -242,22 +246,7 @@ def _name(sources: Sequence[str]) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in stem).strip("-") or "scene"
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text!r}")
-    return int(text)
-
-
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, got {text!r}")
     return int(text)
-
-
-def _share(text: str) -> float:
-    from zipsplat.model.compression import check_compression
-
-    try:
-        return check_compression(float(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error

@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 PORTS_TRIED = 20
 MAX_NAME_BYTES = 255  # of an uploaded file; the limit of most file systems
 MAX_TRANSFERS = 64  # concurrent uploads of all clients together
-UNFRAMED = {"Content-Security-Policy": "frame-ancestors 'none'", "X-Frame-Options": "DENY"}
+_POLICY = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'; object-src 'none'"
+UNFRAMED = {"Content-Security-Policy": _POLICY, "X-Frame-Options": "DENY"}
 """Headers that keep other sites from embedding the viewer in a frame."""
 _patching = threading.Lock()
 

@@ -67,7 +67,7 @@ def test_the_store_survives_the_way_to_a_worker() -> None:
     assert [scene.key for scene in copy.scenes][:2] == ["test-5-000000", "test-5-000001"]
 
 
-def test_stored_depth_is_the_drawn_depth_within_a_step() -> None:
+def test_stored_depth_is_the_rendered_depth_within_a_step() -> None:
     scene = generate_scene("train", 0, 2, 2, SIZE)
     stored = stored_scene(scene)
     _, depth = scene.render(1)

@@ -337,9 +337,9 @@ def fill_bucket(name: str, folder: Path) -> None:
 
 
 def test_training_from_an_address_is_training_from_a_folder(
-    drawn_shards: Path, run_training: Any, workplace: Path, behaviour: Behaviour
+    rendered_shards: Path, run_training: Any, workplace: Path, behaviour: Behaviour
 ) -> None:
-    with serve(drawn_shards, behaviour) as url:
+    with serve(rendered_shards, behaviour) as url:
         assert run_training("far", f"data.dataset_dir={url}", "train.num_steps=2") == 0
     assert behaviour.data_requests()
     assert run_training("near", "train.num_steps=2") == 0

@@ -10,12 +10,12 @@ from splatfactory.datasets import samplers
 from splatfactory.datasets.samplers import Request, Rng, Split
 
 EXPECTED = Path(__file__).parents[2] / "golden" / "data" / "expected"
-DRAWS = json.loads((EXPECTED / "sampler_draws.json").read_text())
+SAMPLES = json.loads((EXPECTED / "sampler_draws.json").read_text())
 BOUNDED = {"name": "bounded"}
 
 
-@pytest.mark.parametrize("case", DRAWS["numpy_legacy"], ids=lambda c: f"{c['sampler']}-{c['N']}")
-def test_draws_are_those_of_the_reference(case):
+@pytest.mark.parametrize("case", SAMPLES["numpy_legacy"], ids=lambda c: f"{c['sampler']}-{c['N']}")
+def test_samples_are_those_of_the_reference(case):
     sampler = samplers.build(case["conf"])
     assert sampler.min_views == case["min_required"]
     rng = Rng.seeded(case["np_seed"])
@@ -27,8 +27,8 @@ def test_draws_are_those_of_the_reference(case):
         assert len(choice.overlaps) == len(context)
 
 
-def test_ranked_draws_are_those_of_the_reference():
-    case = DRAWS["rank"]
+def test_ranked_samples_are_those_of_the_reference():
+    case = SAMPLES["rank"]
     ranking_file = str(EXPECTED / "ranking.json")
     sampler = samplers.build({"name": "rank", "ranking_file": ranking_file, **case["conf"]})
     assert sampler.keys == {"00000000000003e8", "00000000000003e9"}
@@ -110,10 +110,10 @@ def test_the_index_is_returned_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"a": {"context": []}}', '{"a": 3}'])
-def test_what_is_no_index_is_named(tmp_path, content):
+def test_invalid_indices_are_named(tmp_path, content):
     path = tmp_path / "index.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"index\.json is no evaluation index"):
+    with pytest.raises(ValueError, match=r"index\.json is not an evaluation index"):
         samplers.build({"name": "eval_sampler", "indices_file": str(path)})
 
 

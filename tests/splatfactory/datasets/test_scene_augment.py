@@ -128,7 +128,7 @@ def test_other_orders_are_refused(order):
         scene_augment.reorder_channels(random_views(0), order)
 
 
-def test_without_probability_nothing_is_drawn():
+def test_without_probability_nothing_is_rendered():
     scene, rng = random_scene(0), np.random.RandomState(0)
     assert scene_augment.vary(scene, 0.0, 0.0, rng) is scene
     assert rng.random_sample() == np.random.RandomState(0).random_sample()

@@ -152,6 +152,20 @@ def test_indices_of_read_only_directories_go_to_the_cache(make_scene, tmp_path, 
     assert offsets.load(shard).keys == ("a",)
 
 
+def test_shards_are_read_where_nothing_can_be_written(make_shards, monkeypatch):
+    directory = make_shards(2)
+    for sidecar in directory.glob("*.npz"):
+        sidecar.unlink()
+
+    def refuse(sidecar: Path, *_: object) -> None:
+        raise PermissionError(13, "read-only", str(sidecar))
+
+    monkeypatch.setattr(offsets, "_write", refuse)
+    store = ShardStore(directory)
+    assert [len(store.read(scene).images) > 0 for scene in range(2)] == [True, True]
+    assert not list(directory.glob("*.npz"))
+
+
 @pytest.mark.parametrize("keep", [0.3, 0.55, 0.9])
 def test_a_truncated_shard_loses_only_what_is_cut_off(make_shards, keep):
     directory = make_shards(4)

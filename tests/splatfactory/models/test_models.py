@@ -81,7 +81,7 @@ def test_uncoupled_initialisation_sets_the_biases_alone():
     assert last.bias.view(2, 23)[:, 10].tolist() == [-2.0, -2.0]
 
 
-def test_token_share_is_drawn_within_the_scheduled_bounds():
+def test_token_share_is_rendered_within_the_scheduled_bounds():
     model = model_of("model.query_sample_ratio=[0.25,1]", "model.query_ratio_schedule=1.0")
     model.train()
     model.schedule(10, 10)

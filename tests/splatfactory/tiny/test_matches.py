@@ -20,7 +20,7 @@ DEPTH = 2.0
 
 
 def wall(shifts: list[float]) -> Views:
-    """Views of a wall at depth 2, each camera so many cells to the right of the first."""
+    """Views of a wall at depth 2, each camera some cells to the right of the first."""
     shape = (1, len(shifts))
     camera = Camera.from_fov(1.0, w=SIDE, h=SIDE)
     focal = float(camera.f[0])

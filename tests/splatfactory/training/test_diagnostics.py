@@ -35,7 +35,7 @@ def traced(folder: Path) -> list[str]:
     return sorted({e["name"] for e in events if str(e.get("name")).startswith("work")})
 
 
-def test_a_trace_has_so_many_steps_after_the_third(tmp_path: Path):
+def test_a_trace_has_the_requested_steps_after_the_third(tmp_path: Path):
     work(StepTrace(2, CPU, tmp_path), 7)
     assert traced(tmp_path) == ["work 3", "work 4"]
     assert [path.name for path in tmp_path.iterdir()] == [TRACE]

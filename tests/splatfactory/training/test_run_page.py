@@ -64,6 +64,8 @@ def test_the_page_of_a_running_run(run_training: Train, capsys):
     assert capsys.readouterr().out == "page.html\n"
     assert not (FOLDER / run_page.PAGE).exists()
     text = Path("page.html").read_text()
+    assert "default-src 'none'" in text  # whatever names of data sets hold, nothing runs
+    assert "<script" not in text
     assert "remaining at the current rate" in text
     assert "finished" not in text
     assert cli.main(["report", "b"]) == 1

@@ -159,7 +159,7 @@ def test_a_good_gradient_between_bad_ones_lets_a_run_go_on(run_training, monkeyp
     assert json.loads(lines[1])["training/nonfinite_steps"] == 2
 
 
-def test_processes_build_equal_weights_and_draw_different_numbers(built, monkeypatch):
+def test_processes_build_equal_weights_and_sample_different_numbers(built, monkeypatch):
     seeds: list[int] = []
     monkeypatch.setattr(World, "wrap", lambda _self, model, *_: model)
     monkeypatch.setattr(train, "seed_everything", lambda seed: seeds.append(seed))

@@ -24,7 +24,7 @@ from splatfactory.datasets.samplers import SAMPLERS
 from splatfactory.eval import benchmarks, pipeline
 from splatfactory.schema import BenchmarkConfig
 from tests.splatfactory.conftest import CONF
-from tests.splatfactory.drawn_scenes import write_shards
+from tests.splatfactory.rendered_scenes import write_shards
 from tests.splatfactory.wiring import probes
 from tests.splatfactory.wiring.probes import Place, Probe
 

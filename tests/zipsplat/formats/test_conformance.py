@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -92,6 +93,13 @@ def test_extreme_values_are_clamped_to_what_the_format_holds(name: str):
         # Of two equal parts of a quaternion either may be left out: one more rounding.
         step = np.radians(FORMATS[name].tolerance.rotation_deg) / 2 if key == "quats" else 0
         assert np.abs(a - b).max() <= max(1e-3, step) * max(1, np.abs(a).max()), key
+
+
+@every_format
+def test_colors_near_the_end_of_float32_are_written_without_a_warning(name: str):
+    wanted = scene(40, 3)
+    wanted = replace(wanted, sh_coeffs=wanted.sh_coeffs * np.float32(1e38))
+    assert len(round_trip(FORMATS[name], wanted).means) == 40
 
 
 def reads_or_refuses(chosen: Format, data: bytes) -> bool:

@@ -36,9 +36,9 @@ from zipsplat.camera_estimation.capture import Capture, Photo, files_in
 from zipsplat.camera_estimation.focal import Focal, noted_focal
 from zipsplat.camera_estimation.structure_from_motion import Search, solve
 from zipsplat.camera_estimation.undistortion import Pixels, to_bytes
-from zipsplat.cli.arguments import add_masks, mask_source
 from zipsplat.images import image_info, is_image_file, load_image
 from zipsplat.inputs import natural_key
+from zipsplat.mask_options import add_masks, mask_source
 from zipsplat.masks import MaskSource, check_has_photos, load_mask
 from zipsplat.native_work import exit_process
 from zipsplat.video import is_video_file, load_video

@@ -20,7 +20,7 @@ from splatfactory.datasets.scripts.conversion import run_command, say
 from splatscenes.builder import SceneBuilder
 from splatscenes.exteriors import village
 from splatscenes.interiors import office
-from splatscenes.kit import Kit
+from splatscenes.materials import Materials
 from splatscenes.scene import GeneratedScene, generate_scene
 from splatscenes.stage import Stage
 from zipsplat.files import atomic_path
@@ -31,9 +31,9 @@ OFFICE_INDEX, OFFICE_VIEWS, OFFICE_SIZE = 28, 6, (360, 480)
 FLIGHT_INDEX, FLIGHT_FRAMES, FLIGHT_SIZE, FLIGHT_FPS = 11, 96, (272, 480), 24
 
 
-def flown_over(scene: SceneBuilder, kit: Kit, rng: np.random.Generator) -> Stage:
+def flown_over(scene: SceneBuilder, materials: Materials, rng: np.random.Generator) -> Stage:
     """A village with the camera above its roofs."""
-    ground = village(scene, kit, rng)
+    ground = village(scene, materials, rng)
     low, high = (-16.0, -34.0, 9.0), (16.0, 34.0, 15.0)
     return dataclasses.replace(ground, low=low, high=high, reach=(20.0, 30.0), paths=("fly",))
 

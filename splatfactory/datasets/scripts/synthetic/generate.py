@@ -20,6 +20,7 @@ from splatfactory.datasets.scripts.sharing import Share
 from splatfactory.datasets.shard_output import DEFAULT_SHARD_SIZE_MB, ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from splatscenes.scene import generate_scene, scene_key
+from zipsplat.option_types import count
 
 TOOL = "synthetic.generate"
 _ALONE = Share()
@@ -40,13 +41,6 @@ def image_size(text: str) -> tuple[int, int]:
             f"a size is a side such as 252 or HxW such as 360x640, at least 8 pixels, got {text!r}"
         )
     return sides[0], sides[-1]
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
 
 
 def _in_order(
@@ -132,14 +126,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output-dir", type=Path, default=Path("data/synthetic"))
     parser.add_argument("--split", choices=("train", "test", "all"), default="all")
-    parser.add_argument("--num-scenes", type=_count, default=1000, help="training scenes")
+    parser.add_argument("--num-scenes", type=count, default=1000, help="training scenes")
     parser.add_argument(
         "--num-test-scenes",
-        type=_count,
+        type=count,
         default=None,
         help="test scenes (default: a tenth of the training scenes)",
     )
-    parser.add_argument("--num-views", type=_count, default=24, help="views per scene")
+    parser.add_argument("--num-views", type=count, default=24, help="views per scene")
     parser.add_argument("--size", type=image_size, default=(252, 252), help="S or HxW in pixels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -247,7 +247,7 @@ def test_one_name_of_two_captures_is_an_error(
     assert convert.main([str(one), *out]) == 0
     assert convert.main([str(two), *out]) == 1
     assert "images_undistorted exists already, made from ../../siteA/" in capsys.readouterr().err
-    assert convert.main([str(one), str(one), *out]) == 0  # the same capture again is no other one
+    assert convert.main([str(one), str(one), *out]) == 0  # the same capture twice is one scene
     assert convert.main([str(one), str(two), "--output-dir", str(tmp_path / "both")]) == 1
     assert len(ShardStore(tmp_path / "both" / "test-scenes").scenes) == 1
 

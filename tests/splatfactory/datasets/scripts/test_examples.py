@@ -1,4 +1,4 @@
-"""The example inputs are what the command draws."""
+"""The example inputs are what the command renders."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def test_the_examples_are_there_and_small() -> None:
     assert sum(path.stat().st_size for path in files) < 2_000_000
 
 
-def test_the_images_are_what_the_command_draws() -> None:
-    drawn = examples.office_scene().render(2)[0]
+def test_the_images_are_what_the_command_renders() -> None:
+    rendered = examples.office_scene().render(2)[0]
     stored = load_image(EXAMPLES / "office" / "03.png").permute(1, 2, 0).numpy() * 255
-    assert np.abs(drawn - stored).mean() < 0.5
+    assert np.abs(rendered - stored).mean() < 0.5
     frame = examples.flight_scene().render(0)[0]
     first = load_video(EXAMPLES / "drone.mp4", num_frames=1)[0].permute(1, 2, 0).numpy() * 255
     assert np.abs(frame - first).mean() < 6  # the video is compressed

@@ -83,12 +83,12 @@ def run_generate(output: Path, *options: str) -> int:
 
 def test_a_killed_share_goes_on(tmp_path, monkeypatch):
     assert run_generate(tmp_path / "one") == 0
-    draw = generate.generate_scene
+    original = generate.generate_scene
 
     def interrupted(split, seed, index, *rest):
         if index == 4:
             raise KeyboardInterrupt
-        return draw(split, seed, index, *rest)
+        return original(split, seed, index, *rest)
 
     monkeypatch.setattr(generate, "generate_scene", interrupted)
     assert run_generate(tmp_path / "shared", "--shard", "1/2") == 130
@@ -97,7 +97,7 @@ def test_a_killed_share_goes_on(tmp_path, monkeypatch):
 
     def counted(split, seed, index, *rest):
         made.append(index)
-        return draw(split, seed, index, *rest)
+        return original(split, seed, index, *rest)
 
     monkeypatch.setattr(generate, "generate_scene", counted)
     assert run_generate(tmp_path / "shared", "--shard", "1/2") == 0

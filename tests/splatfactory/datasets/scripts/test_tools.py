@@ -281,7 +281,7 @@ def test_long_scenes_are_shown_in_parts_that_span_the_path(tmp_path):
 
 
 class Random:
-    """An estimator that draws random numbers, as those do that start from noise."""
+    """An estimator that uses random numbers, like diffusion models."""
 
     def estimate(self, images, K, camera_from_world):
         return 1 + torch.rand(len(images), 12, 16).numpy() + np.random.rand()

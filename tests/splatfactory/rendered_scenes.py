@@ -16,7 +16,7 @@ from zipsplat.harmonics import dc_from_rgb
 from zipsplat.pose import Pose
 
 
-def drawn_scene(key: str, num_views: int, size: int) -> StoredScene:
+def rendered_scene(key: str, num_views: int, size: int) -> StoredScene:
     generator = torch.Generator().manual_seed(sum(key.encode()) * 7919 + len(key))
     gaussians = _wall_and_blobs(generator)
     cameras = Camera.from_fov(1.0, w=size, h=size)[None].map(lambda x: x.expand(num_views, -1))
@@ -63,5 +63,5 @@ def write_shards(
     for split, count in (("train", num_train), ("test", num_test)):
         with ShardOutput(root / f"{split}-scenes", "test") as output:
             for number in range(count):
-                output.add(drawn_scene(f"{split}{number}", num_views, size))
+                output.add(rendered_scene(f"{split}{number}", num_views, size))
     return root

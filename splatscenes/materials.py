@@ -1,4 +1,4 @@
-"""The materials of one place: a few textures per role, painted when first asked for."""
+"""Materials of one world: a few textures per role, painted on first use."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from splatscenes.textures import mip_chain, paint_texture
 
 @dataclass(frozen=True)
 class Role:
-    """What a material is for.
+    """The purpose of a material.
 
     Attributes:
-        painters: textures that will do.
-        tile: lowest and highest size of a repeat in metres; negative: fits the face.
+        painters: candidate textures; repeated names are more likely.
+        tile: minimum and maximum size of a repeat in metres; negative: fits the face.
         aspect: height of a repeat relative to its width.
-        variants: textures painted per place at most; further uses tint them.
-        gloss: highest gloss.
-        emission: own light.
-        tint_spread: how far tints may go.
-        blotch: highest strength and size in metres of large stains, which hide the repeats.
+        variants: maximum number of textures painted per world; further uses tint them.
+        gloss: maximum gloss.
+        emission: emitted light as a multiple of the colour.
+        tint_spread: maximum darkening by tints.
+        blotch: maximum strength and size in metres of large stains, which hide the repeats.
     """
 
     painters: tuple[str, ...]
@@ -39,7 +39,7 @@ class Role:
 _PLAIN_WALLS = ("plaster", "plaster", "plaster", "concrete")
 _PAPERED = ("stripes", "damask", "dots", "brick", "planks", "tiles", "masonry", "plaid")
 
-_GROUND = (0.5, 14.0)
+_GROUND = (0.5, 14.0)  # strong, wide stains: repeats show most on large ground
 
 ROLES: dict[str, Role] = {
     "wall": Role(_PLAIN_WALLS + _PAPERED, (1.2, 2.6), variants=2),
@@ -93,8 +93,8 @@ ROLES: dict[str, Role] = {
 
 
 @dataclass
-class Kit:
-    """Materials of one place, drawn from its palette."""
+class Materials:
+    """Makes the materials of one world, coloured by its palette."""
 
     scene: SceneBuilder
     rng: np.random.Generator
@@ -102,7 +102,7 @@ class Kit:
     _painted: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
     def __call__(self, role: str) -> int:
-        """A material for a role: another one each time, of few textures.
+        """Make a material for a role: each is new, but they share a few textures.
 
         Raises:
             ValueError: for an unknown role.
@@ -117,7 +117,7 @@ class Kit:
             texture,
             (tile, tile if tile < 0 else tile * spec.aspect),
             tint,
-            gloss=float(self.rng.uniform(0, 1) ** 2 * spec.gloss),
+            gloss=float(self.rng.uniform(0, 1) ** 2 * spec.gloss),  # squared: mostly matte
             emission=spec.emission,
             blotch=(
                 float(self.rng.uniform(0, spec.blotch[0])),
@@ -126,11 +126,12 @@ class Kit:
         )
 
     def texture(self, painter: str) -> int:
-        """Paint a texture outside the roles; returns its number."""
+        """Paint a texture outside the roles; returns its index."""
         return self.scene.add_texture(mip_chain(paint_texture(painter, self.rng, self.palette)))
 
     def _texture(self, role: str, spec: Role) -> tuple[int, float]:
         pool = self._painted.setdefault(role, [])
+        # 0.6: usually fill the pool early, but not always with all variants.
         if len(pool) < spec.variants and (not pool or self.rng.uniform() < 0.6):
             painter = spec.painters[int(self.rng.integers(len(spec.painters)))]
             pool.append((self.texture(painter), float(self.rng.uniform(*spec.tile))))
