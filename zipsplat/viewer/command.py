@@ -115,9 +115,6 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument(
         "--max-upload", type=count, default=512, metavar="MB", help="upload limit (default: 512)"
     )
-    out.add_argument(
-        "--max-upload", type=count, default=512, metavar="MB", help="upload limit (default: 512)"
-    )
     out.add_argument("--open", action="store_true", help="open the page in a browser")
     return out
 
