@@ -44,17 +44,22 @@ from zipsplat.render.cpu.compiler import kernel
 from zipsplat.render.cpu.layout import (
     INTERSECTION,
     TILE,
+    Culling,
     FloatArray,
     ImageGradients,
+    ImageSize,
     Inputs,
     IntArray,
     Intersections,
-    Limits,
+    RasterSettings,
+    SceneGradients,
+    Shading,
     Slots,
     TileLists,
     Workspace,
+    grid_of,
 )
-from zipsplat.render.cpu.operation import Plan, _cameras
+from zipsplat.render.cpu.operation import _cameras
 from zipsplat.render.cpu.project_backward import _gather
 from zipsplat.render.cpu.simd import (
     aligned_empty,
@@ -66,6 +71,7 @@ from zipsplat.render.cpu.simd import (
     zeros,
 )
 from zipsplat.render.cpu.tile import tile_at
+from zipsplat.render.cpu.view import Plan
 from zipsplat.video import write_video
 
 # Arithmetic of one evaluation (one Gaussian at one pixel), counting a fused multiply-add as two:
@@ -223,19 +229,17 @@ class Stages:
         )
         self.scene = stages.scene_of(self.inputs)
         self.width, self.height = viewpoints.width, viewpoints.height
-        self.limits = Limits(0.01, 1e10, 0.3, 0.0, self.width, self.height, 3, 16)
+        self.plan = _plan(viewpoints)
         self.camera = _camera(viewpoints)
-        self.tiles_x, self.tiles_y = -(-self.width // TILE), -(-self.height // TILE)
+        self.grid = grid_of(self.plan.settings.size)
+        self.tiles_x, self.tiles_y = self.grid
         self.num_tiles = self.tiles_x * self.tiles_y
         self.slots = self.project()
         self.num_slots, self.num_intersections = map(int, stages.number_intersections(self.slots))
-        self.entries, self.starts = stages._bin(
-            self.slots, self.limits, self.num_slots, self.num_intersections, 1
+        self.drawing = stages.bin_slots(
+            self.slots, self.num_slots, self.num_intersections, self.plan
         )
-        self.drawing = TileLists(
-            self.slots.records, self.entries, self.starts, self.width, self.height, 0.999
-        )
-        self.buffers = stages._buffers(self.limits, 3, 0)
+        self.buffers = stages.blend_lists(self.drawing, 0, self.plan)
         size = self.width * self.height
         random = np.random.default_rng(0)
         self.v_image = ImageGradients(
@@ -245,6 +249,7 @@ class Stages:
         self.intersections = Intersections(
             aligned_empty(self.num_intersections * INTERSECTION + 16),
             np.zeros(self.num_intersections, np.uint8),
+            self.plan.num_features,
         )
         self.gradients = Inputs(*(aligned_empty(a.size) for a in self.inputs))
         self.work = stages._workspace()
@@ -255,13 +260,11 @@ class Stages:
 
     def project(self) -> Any:
         """Projection, culling and colour."""
-        return stages._project(self.scene, self.camera, self.limits, 1)
+        return stages.project_scene(self.scene, self.camera, self.plan)
 
     def list_tiles(self) -> None:
         """Tiles of each Gaussian."""
-        self.listed = stages._list(
-            self.slots, self.num_intersections, self.tiles_x, self.tiles_y, 1
-        )
+        self.listed = stages._list(self.slots, self.num_intersections, self.grid, 1)
 
     def sort(self) -> None:
         """Depth order."""
@@ -272,10 +275,8 @@ class Stages:
 
     def fill(self) -> None:
         """Gaussians of each tile."""
-        entries = self.entries.view(np.int64)
-        stages.fill_tiles(
-            self.slots, self.order, self.listed.intersection_tiles, self.starts.copy(), entries
-        )
+        starts, entries = self.drawing.tile_offsets.copy(), self.drawing.entries.view(np.int64)
+        stages.fill_tiles(self.slots, self.order, self.listed.intersection_tiles, starts, entries)
 
     def blend(self) -> None:
         """The picture."""
@@ -295,13 +296,10 @@ class Stages:
         stages.project_backward(
             self.scene,
             self.camera,
-            self.limits,
+            self.plan.settings,
             self.slots,
-            3,
             self.intersections,
-            True,
-            self.gradients,
-            np.zeros(12 * chunks),
+            SceneGradients(self.gradients, True, np.zeros(12 * chunks)),
             0,
             chunks,
             self.work,
@@ -317,13 +315,14 @@ class Stages:
 
 
 def _camera(viewpoints: Viewpoints) -> FloatArray:
-    plan = Plan(viewpoints.K.numpy(), _limits(viewpoints), 3, 0.999, False, 1)
     pose = viewpoints.world_from_camera.numpy()
-    return _cameras(plan, pose[:, :3, :3].transpose(0, 2, 1), pose[:, :3, 3])[0]
+    return _cameras(_plan(viewpoints), pose[:, :3, :3].transpose(0, 2, 1), pose[:, :3, 3])[0]
 
 
-def _limits(viewpoints: Viewpoints) -> Limits:
-    return Limits(0.01, 1e10, 0.3, 0.0, viewpoints.width, viewpoints.height, 3, 16)
+def _plan(viewpoints: Viewpoints, num_threads: int = 1) -> Plan:
+    size = ImageSize(viewpoints.width, viewpoints.height)
+    settings = RasterSettings(size, Culling(0.01, 1e10, 0.0), Shading(3, 16), eps2d=0.3)
+    return Plan(viewpoints.K.numpy(), settings, 3, 0.999, False, num_threads)
 
 
 @kernel

@@ -11,8 +11,9 @@ import pytest
 
 from zipsplat.render.cpu import view
 from zipsplat.render.cpu.bin import number_intersections
+from zipsplat.render.cpu.cache_folder import cache_directory, make_own_folder
 from zipsplat.render.cpu.compiler import kernel
-from zipsplat.render.cpu.kernel_cache import KernelFiles, cache_directory, make_own_folder
+from zipsplat.render.cpu.kernel_cache import KernelFiles
 
 
 class Intruder:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -13,21 +12,34 @@ from typing import Any, TypeVar
 import numba as numba_module
 from numba.core import caching as caching_module
 
-from zipsplat.render.cpu.kernel_cache import KernelFiles, cache_directory, make_own_folder
+from zipsplat.render.cpu.cache_folder import cache_directory, make_own_folder
+from zipsplat.render.cpu.kernel_cache import KernelFiles
+from zipsplat.render.cpu.sources import DEBUG, PACKAGE, sources_digest
 
 numba: Any = numba_module  # its annotations differ between versions
 caching: Any = caching_module
 logger = logging.getLogger(__name__)
-_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
-_HERE = Path(__file__).parent
-_PACKAGE = _HERE.parents[1]
-_CONSTANTS = (_PACKAGE / "render" / "_rules.py", _PACKAGE / "harmonics.py")  # compiled in
+# `_nrt`: without numba's allocator there are no reference counts. `no_cfunc_wrapper`: nothing calls
+# kernels from C, and making those wrappers took time.
+_OPTIONS = {
+    "nogil": True,
+    "error_model": "numpy",
+    "_nrt": False,
+    "no_cfunc_wrapper": True,
+    "boundscheck": DEBUG,
+}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def inline(function: _Function) -> _Function:
-    """Make a function part of every kernel that calls it; it costs no call."""
-    compiled: _Function = numba.njit(forceinline=True, **_OPTIONS)(function)
+    """Make a function part of every kernel that calls it; it costs no call.
+
+    Only compiled code can call it: a wrapper for Python would hold a second copy of its code, and
+    a quarter of the compiling time went into those.
+    """
+    compiled: _Function = numba.njit(forceinline=True, no_cpython_wrapper=True, **_OPTIONS)(
+        function
+    )
     return compiled
 
 
@@ -39,12 +51,11 @@ def kernel(function: _Function) -> _Function:
     caller's thread alone: numba's own threads do not survive a fork, and stop the process when two
     threads start parallel loops at once.
 
-    Only kernels of this package are cached: other programs could not read those of a script. What
-    a kernel calls must lie in this folder or in its own, or the cache would not see it change; so
-    must its constants, or be listed in `_CONSTANTS`.
+    Only kernels of this package are cached: other programs could not read those of a script. A
+    cached kernel is valid as long as no file changes that its own imports; see `sources`.
     """
     dispatcher = numba.njit(**_OPTIONS)(function)
-    if _PACKAGE not in Path(function.__code__.co_filename).parents:
+    if PACKAGE not in Path(function.__code__.co_filename).parents:
         other: _Function = dispatcher
         return other
     try:
@@ -54,15 +65,6 @@ def kernel(function: _Function) -> _Function:
         _announce_compilation(f"nowhere, as it is not safe or not possible there ({error})")
     compiled: _Function = dispatcher
     return compiled
-
-
-@functools.lru_cache(maxsize=8)
-def sources_digest(folder: Path = _HERE) -> str:
-    """Digest of all sources that a kernel is made of: here, in its own folder, the constants."""
-    digest = hashlib.sha256()
-    for path in sorted({*_CONSTANTS, *_HERE.rglob("*.py"), *folder.glob("*.py")}):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=1)
@@ -77,7 +79,7 @@ def _announce_compilation(directory: str) -> None:
 
 def _folder_of(function: Callable[..., Any]) -> Path:
     """Where the compiled forms of a kernel lie."""
-    return cache_directory() / sources_digest(Path(function.__code__.co_filename).parent)[:16]
+    return cache_directory() / sources_digest(Path(function.__code__.co_filename))[:16]
 
 
 class _KernelLocator(caching._CacheLocator):  # type: ignore[misc]
@@ -85,7 +87,7 @@ class _KernelLocator(caching._CacheLocator):  # type: ignore[misc]
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._line = function.__code__.co_firstlineno
-        self._digest = sources_digest(Path(function.__code__.co_filename).parent)
+        self._digest = sources_digest(Path(function.__code__.co_filename))
         self._path = _folder_of(function)
 
     def get_cache_path(self) -> str:
@@ -124,7 +126,7 @@ class _KernelCache(caching.FunctionCache):  # type: ignore[misc]
                 self.flush()
             found = None
         if found is None:
-            _announce_compilation(str(self.cache_path))
+            _announce_compilation(str(Path(self.cache_path).parent))
         return found
 
     def save_overload(self, signature: Any, data: Any) -> None:

@@ -1,8 +1,8 @@
 """Compiled kernels on disk: one file each, of the user's own, with a checksum.
 
 A compiled kernel is machine code, and the pickle around it is a program: whoever can write such a
-file can run what he likes. So files are read only from folders that the user owns and nobody else
-can write to, and one that is not as it was written is compiled again.
+file can run what he likes. So files are read only from folders of the user's own (`cache_folder`),
+and one that is not as it was written is compiled again.
 """
 
 from __future__ import annotations
@@ -11,66 +11,26 @@ import functools
 import glob
 import hashlib
 import logging
-import os
 import pickle
 import platform
-import stat
-import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numba as numba_module
 from numba.core import serialize as serialize_module
 
-from zipsplat.files import user_cache, write_atomically
+from zipsplat.files import write_atomically
 
 serialize: Any = serialize_module  # its annotations differ between versions
 logger = logging.getLogger(__name__)
-CACHE_VARIABLE = "ZIPSPLAT_KERNEL_CACHE"
-_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _DIGEST_BYTES = 32
-
-
-def cache_directory() -> Path:
-    """Where compiled kernels are kept: `$ZIPSPLAT_KERNEL_CACHE`, or the user's cache directory."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        root = Path.home() / "Library/Caches" if sys.platform == "darwin" else user_cache()
-    return root / "zipsplat" / "kernels"
-
-
-def make_own_folder(folder: Path) -> None:
-    """Make a folder for kernels, and refuse one that is not the user's alone.
-
-    Raises:
-        OSError: if it cannot be made or written, or somebody else may write there.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = folder.resolve()
-    if not os.access(folder, os.W_OK):
-        raise OSError(f"{folder} cannot be written")
-    if sys.platform == "win32":  # has no owners of this kind; folders of users are theirs
-        return
-    mine = os.getuid()
-    status = folder.stat()
-    if status.st_uid != mine or status.st_mode & _OTHERS:
-        raise OSError(f"others than you own {folder} or can write there")
-    for parent in folder.parents:  # who may rename a folder can put another in its place
-        status = parent.stat()
-        is_open = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
-        if status.st_uid not in (0, mine) or is_open:
-            raise OSError(f"others than you own {parent} or can write there")
 
 
 class KernelFiles:
     """The compiled forms of one function, by signature and processor.
 
     Args:
-        folder: of the user's own; see `make_own_folder`.
+        folder: of the user's own; see `cache_folder.make_own_folder`.
         base: begin of their names.
     """
 

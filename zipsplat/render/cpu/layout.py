@@ -85,17 +85,47 @@ def group_of(scene: Scene, row: int) -> tuple[Inputs, int]:
     return scene.inputs, row
 
 
-class Limits(NamedTuple):
-    """Image size, culling, and the harmonics in use."""
+class ImageSize(NamedTuple):
+    """Pixels."""
 
-    near: float
-    far: float
-    eps2d: float
-    radius_clip: float
     width: int
     height: int
-    degree: int  # of the harmonics; -1: no colour
-    num_coeffs: int  # harmonics that the scene stores
+
+
+class TileGrid(NamedTuple):
+    """How many tiles cover the image."""
+
+    columns: int
+    rows: int
+
+
+def grid_of(size: ImageSize) -> TileGrid:
+    """The tiles of an image; those at its right and lower edge may reach beyond it."""
+    return TileGrid(-(-size.width // TILE), -(-size.height // TILE))
+
+
+class Culling(NamedTuple):
+    """Which Gaussians are left out."""
+
+    near: float  # world units, along z
+    far: float
+    radius_clip: float  # pixels
+
+
+class Shading(NamedTuple):
+    """The harmonics of the scene, and how many of them are used."""
+
+    degree: int  # that is used; -1: no colour
+    num_coeffs: int  # stored per channel
+
+
+class RasterSettings(NamedTuple):
+    """How a camera turns the scene into an image."""
+
+    size: ImageSize
+    culling: Culling
+    shading: Shading
+    eps2d: float  # pixels², added to the variance of each ellipse
     antialiased: bool = False  # opacities make up for eps2d
 
 
@@ -119,8 +149,7 @@ class TileLists(NamedTuple):
     # All lists: entry i has a slot at 2·i and an intersection at 2·i + 1; see `bin`.
     entries: IntArray
     tile_offsets: LongArray  # where each tile's list begins, with the end behind the last
-    width: int
-    height: int
+    size: ImageSize
     alpha_clamp: float  # largest opacity at a pixel
 
 
@@ -146,3 +175,12 @@ class Intersections(NamedTuple):
 
     sums: FloatArray  # INTERSECTION numbers each
     used: ByteArray  # 1 if the numbers were written; otherwise they are anything and count as zero
+    num_features: int  # 1 (depth), 3 (colour) or 4 (both)
+
+
+class SceneGradients(NamedTuple):
+    """Gradients of the loss with respect to the scene and to one camera."""
+
+    inputs: Inputs  # arrays like those of the scene
+    fresh: bool  # whether `inputs` is written; otherwise it is added to
+    camera_sums: DoubleArray  # 12 numbers per chunk, zero before: by rotation and centre
