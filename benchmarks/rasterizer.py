@@ -3,6 +3,7 @@
     python benchmarks/rasterizer.py                 # stages, throughput and peers
     python benchmarks/rasterizer.py --quick         # one scene, no peers
     python benchmarks/rasterizer.py --plot out.png
+    python benchmarks/rasterizer.py --threads 2     # what two threads gain, and what keeps them
     python benchmarks/rasterizer.py --turntable 2   # frames per second of a film, with two threads
 
 All times but the turntable's are processor time of one thread, the smallest of several runs, so
@@ -20,11 +21,13 @@ one Gaussian in nine is not seen.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
 import tempfile
 import time
+import unittest.mock as mock
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -264,7 +267,7 @@ class Stages:
 
     def list_tiles(self) -> None:
         """Tiles of each Gaussian."""
-        self.listed = stages._list(self.slots, self.num_intersections, self.grid, 1)
+        self.listed = stages.list_slots(self.slots, self.num_intersections, self.plan)
 
     def sort(self) -> None:
         """Depth order."""
@@ -312,6 +315,51 @@ class Stages:
     def evaluations(self) -> int:
         """How often the forward pass computes an opacity: 16 per Gaussian and block it enters."""
         return int(_count_evaluations(self.drawing, self.buffers.stops, self.work))
+
+
+def scaling(scene: Scene, num_threads: int, rounds: int) -> str:
+    """What threads can gain, from processor times alone: other programs do not disturb it.
+
+    The call for several threads runs on one, part by part, and the smallest time of each part is
+    taken. What lies outside of the parts is serial. Threads take the parts in order, as in `pool`.
+    """
+    parts = Stages(scene)
+    one = best(lambda: stages.render_view(parts.scene, parts.camera, parts.plan), rounds)
+    plan = _plan(scene.viewpoints, num_threads)
+    measured: list[list[list[float]]] = []  # by round and stage
+
+    def run_alone(task: Callable[..., Any], ranges: Any, _num_threads: int) -> None:
+        times = []
+        for part in ranges:
+            start = time.thread_time()
+            task(*part)
+            times.append(1e3 * (time.thread_time() - start))
+        measured[-1].append(times)
+
+    with mock.patch.object(stages, "run", run_alone):
+        for _ in range(rounds):
+            measured.append([])
+            start = time.thread_time()
+            stages.render_view(parts.scene, parts.camera, plan)
+            whole = 1e3 * (time.thread_time() - start)
+            measured[-1].append([whole - sum(map(sum, measured[-1]))])
+    smallest = [np.min(stage, axis=0).tolist() for stage in zip(*measured, strict=True)]
+    names = ("project", "list", "sort and fill", "blend", "serial")
+    paths = [_makespan(times, num_threads) for times in smallest]
+    told = ", ".join(f"{name} {path:.1f}" for name, path in zip(names, paths, strict=True))
+    return (
+        f"{scene.name} {len(parts.inputs.opacities)} {parts.width}x{parts.height}, one thread"
+        f" {one:.1f} ms; {num_threads} threads: in all {sum(map(sum, smallest)):.1f} ms, longest"
+        f" path {sum(paths):.1f} ms ({told}): {one / sum(paths):.2f}x"
+    )
+
+
+def _makespan(times: list[float], num_threads: int) -> float:
+    """When the last of some threads ends, each taking the next part when it is free."""
+    ends = [0.0] * num_threads
+    for part in times:
+        ends[ends.index(min(ends))] += part
+    return max(ends)
 
 
 def _camera(viewpoints: Viewpoints) -> FloatArray:
@@ -602,8 +650,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--plot", type=Path, help="where to draw the stages (needs matplotlib)")
     parser.add_argument("--turntable", type=int, metavar="THREADS", help="measure only a film")
+    parser.add_argument("--threads", type=int, help="measure only what so many threads can gain")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.threads:
+        for make, num in itertools.product((scene_a, scene_b), (100_000, 1_000_000)):
+            print(scaling(make(num, 512, 512), arguments.threads, arguments.runs), flush=True)
+        return
     if arguments.turntable:
         print(turntable(arguments.turntable))
         return

@@ -39,7 +39,6 @@ from zipsplat.render.cpu.layout import (
     Scene,
     SceneGradients,
     Slots,
-    TileGrid,
     TileLists,
     Workspace,
     grid_of,
@@ -189,11 +188,16 @@ def bin_slots(slots: Slots, num_slots: int, num_intersections: int, plan: Plan) 
             f"{num_slots} visible Gaussians touch {num_intersections} tiles, more than the CPU "
             f"renderer can list ({_MAX_INTERSECTIONS}); render a smaller image or smaller Gaussians"
         )
-    size = plan.settings.size
-    grid = grid_of(size)
-    listed = _list(slots, num_intersections, grid, plan.num_threads)
+    listed = list_slots(slots, num_intersections, plan)
+    return sort_and_fill(slots, listed, num_slots, num_intersections, plan)
+
+
+def sort_and_fill(
+    slots: Slots, listed: Listed, num_slots: int, num_intersections: int, plan: Plan
+) -> TileLists:
+    """Sort each bucket by depth, and append it to the lists of its tiles."""
     tile_counts = listed.tile_counts.sum(axis=0, dtype=np.int64)  # (buckets, tiles)
-    tile_offsets = np.zeros(grid.columns * grid.rows + 1, np.int64)
+    tile_offsets = np.zeros(tile_counts.shape[1] + 1, np.int64)
     np.cumsum(tile_counts.sum(axis=0), out=tile_offsets[1:])
     cursors = tile_offsets[:-1] + np.cumsum(tile_counts, axis=0) - tile_counts
     piece_starts = listed.part_starts[:, None] + _sums_before(listed.slot_counts.T).T
@@ -214,11 +218,11 @@ def bin_slots(slots: Slots, num_slots: int, num_intersections: int, plan: Plan) 
 
     buckets = range(len(tile_counts))
     run(fill_bucket, [(bucket, bucket + 1) for bucket in buckets], plan.num_threads)
-    return TileLists(slots.records, entries, tile_offsets, size, plan.alpha_clamp)
+    return TileLists(slots.records, entries, tile_offsets, plan.settings.size, plan.alpha_clamp)
 
 
 @dataclass(frozen=True)
-class _Listed:
+class Listed:
     """Tiles of all intersections, and slots split by depth, for each part of the chunks."""
 
     intersection_tiles: IntArray
@@ -228,12 +232,14 @@ class _Listed:
     tile_counts: IntArray  # (parts, buckets, tiles)
 
 
-def _list(slots: Slots, num_intersections: int, grid: TileGrid, num_threads: int) -> _Listed:
-    parts = even_parts(len(slots.chunk_count), num_threads)
+def list_slots(slots: Slots, num_intersections: int, plan: Plan) -> Listed:
+    """List the tiles of all Gaussians."""
+    grid = grid_of(plan.settings.size)
+    parts = even_parts(len(slots.chunk_count), plan.num_threads)
     numbers = {first: number for number, (first, _) in enumerate(parts)}
-    edges = _bucket_edges(slots, num_threads)
+    edges = _bucket_edges(slots, plan.num_threads)
     size = len(slots.chunk_count) * CHUNK
-    listed = _Listed(
+    listed = Listed(
         intersection_tiles=empty(num_intersections + 1, np.int32),
         parted=Sortable(empty(size, np.int32), empty(size, np.int32)),
         part_starts=np.array([first * CHUNK for first, _ in parts], np.int64),
@@ -251,7 +257,7 @@ def _list(slots: Slots, num_intersections: int, grid: TileGrid, num_threads: int
         )
         list_intersections(slots, grid, first, last, edges, listing, _workspace())
 
-    run(list_chunks, parts, num_threads)
+    run(list_chunks, parts, plan.num_threads)
     return listed
 
 
