@@ -30,6 +30,7 @@ from zipsplat.render.cpu.layout import (
     BLOCK,
     FEATURE,
     GROUP,
+    MAX_FEATURES,
     MEAN_X,
     MEAN_Y,
     RECORD,
@@ -69,7 +70,8 @@ from zipsplat.render.cpu.tile import (
     y_in_block,
 )
 
-BLEND_FLOATS = 5 * PLANE + BATCH_SIZE  # of working memory
+_STATE = (1 + MAX_FEATURES) * PLANE  # transmittance and features
+BLEND_FLOATS = _STATE + BATCH_SIZE  # of working memory
 _STOP = np.float32(TRANSMITTANCE_MIN)
 
 
@@ -207,8 +209,8 @@ def blend_kernel(num_features: int, with_masks: bool) -> Callable[..., Any]:
             buffers: receives features, transmittances and masks.
             work: memory to work in.
         """
-        state = State(work.floats[:PLANE], work.floats[PLANE : 5 * PLANE], buffers)
-        batch = batch_in(lists, work.floats[5 * PLANE :], work.ints)
+        state = State(work.floats[:PLANE], work.floats[PLANE:_STATE], buffers)
+        batch = batch_in(lists, work.floats[_STATE:], work.ints)
         for number in range(first_tile, last_tile):
             tile = tile_at(lists, number)
             alive = _begin_tile(tile, state)

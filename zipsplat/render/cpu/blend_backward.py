@@ -39,6 +39,7 @@ from zipsplat.render.cpu.layout import (
     FEATURE,
     GROUP,
     INTERSECTION,
+    MAX_FEATURES,
     MEAN_X,
     MEAN_Y,
     RECORD,
@@ -79,7 +80,8 @@ from zipsplat.render.cpu.tile import (
 )
 
 _PAIR = 2 * GROUP  # per Gaussian and block of a batch: s and w of 16 pixels
-BLEND_BACKWARD_FLOATS = 6 * PLANE + BATCH_SIZE + BATCH * BLOCKS * _PAIR  # of working memory
+_STATE = (2 + MAX_FEATURES) * PLANE  # transmittance, rest, gradients of the features
+BLEND_BACKWARD_FLOATS = _STATE + BATCH_SIZE + BATCH * BLOCKS * _PAIR  # of working memory
 
 
 class BackwardState(NamedTuple):
@@ -301,10 +303,10 @@ def blend_backward_kernel(num_features: int) -> Callable[..., Any]:
         state = BackwardState(
             floats[:PLANE],
             floats[PLANE : 2 * PLANE],
-            floats[2 * PLANE : 6 * PLANE],
-            floats[6 * PLANE + BATCH_SIZE :],
+            floats[2 * PLANE : _STATE],
+            floats[_STATE + BATCH_SIZE :],
         )
-        batch = batch_in(lists, floats[6 * PLANE :], work.ints)
+        batch = batch_in(lists, floats[_STATE:], work.ints)
         longest = work.ints[BATCH_INTS : BATCH_INTS + BLOCKS]
         for number in range(first_tile, last_tile):
             overall = _last_stops(buffers.stops, number, longest)

@@ -19,24 +19,26 @@ import numpy.typing as npt
 
 from zipsplat.render.cpu.compiler import inline
 
-TILE = 16
-BLOCK = 4
-GROUP = 16
-CHUNK = 4096
+TILE = 16  # pixels, as in 3DGS; its 16 block centres are one vector
+BLOCK = 4  # pixels: a block's 16 are one vector
+GROUP = 16  # Gaussians in a vector
+CHUNK = 4096  # Gaussians: some 0.15 ms of projecting, so that handing it to a thread costs little
+MAX_FEATURES = 4  # r, g, b, depth
 
 # A record: 16 float32, one cache line. With d = pixel − mean, alpha at a pixel is
 # 2^(LOG2_OPACITY + a·dx² + b·dx·dy + c·dy²): CONIC_A_LOG2, CONIC_B_LOG2 and CONIC_C_LOG2 hold a, b
 # and c, the conic (inverse 2D covariance) times −½ log2 e (b: −log2 e).
 RECORD = 16
 MEAN_X, MEAN_Y, CONIC_A_LOG2, CONIC_B_LOG2, CONIC_C_LOG2, LOG2_OPACITY = 0, 1, 2, 3, 4, 5
-FEATURE = 6  # up to four numbers that are blended: r, g, b, depth
-DEPTH = 10
-HALF_Y, SLOPE, STEEPEST_Y, HALF_WIDTH = 11, 12, 13, 14  # the ellipse, see `ellipse`
+FEATURE = 6  # the first of MAX_FEATURES numbers that are blended: r, g, b, depth
+DEPTH = FEATURE + MAX_FEATURES
+HALF_Y, SLOPE, STEEPEST_Y, HALF_WIDTH = range(DEPTH + 1, DEPTH + 5)  # the ellipse, see `ellipse`
 
 # What an intersection contributes to gradients: sums over pixels of s = ∂loss/∂alpha · alpha times
-# 1, dx, dy, dx², dx·dy, dy², then the gradients of the features: ten of 16 numbers, so that an
-# intersection is one cache line.
+# 1, dx, dy, dx², dx·dy, dy², then, from V_FEATURE on, the gradients of the features: ten of 16
+# numbers, so that an intersection is one cache line.
 INTERSECTION = 16
+V_FEATURE = 6
 
 # A camera: 20 float32.
 ROTATION = 0  # camera from world, row by row

@@ -19,6 +19,7 @@ from zipsplat.render.cpu.layout import (
     CHUNK,
     GROUP,
     INTERSECTION,
+    V_FEATURE,
     DoubleArray,
     FloatArray,
     Inputs,
@@ -171,8 +172,9 @@ def _project_group_backward(
     bits = slots.group_bits[group]
     visible = unpack(bits)
     sums = _gather(slots, slots.group_slot[group], bits, intersections, memory.small)
-    v_rgb = Vec3(sums[6], sums[7], sums[8])
-    v_depth = sums[6] if intersections.num_features == 1 else sums[9]
+    v_rgb = Vec3(sums[V_FEATURE], sums[V_FEATURE + 1], sums[V_FEATURE + 2])
+    is_alone = intersections.num_features == 1
+    v_depth = sums[V_FEATURE] if is_alone else sums[V_FEATURE + 3]
 
     proj = read_group(source, at, camera, settings.eps2d)
     v = shape_gradient(proj, camera, sums, v_depth, visible, settings.antialiased)

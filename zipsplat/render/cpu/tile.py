@@ -24,7 +24,7 @@ from zipsplat.render.cpu.simd import (
     zeros,
 )
 
-BLOCKS = 16
+BLOCKS = 16  # of 4 × 4 pixels in a tile
 PLANE = BLOCKS * GROUP
 
 
