@@ -4,23 +4,24 @@ CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := zipsplat splatfactory tests benchmarks examples scripts docs/conf.py
+SOURCES := zipsplat splatfactory splatscenes tests benchmarks examples scripts docs/conf.py
+PROJECTS := pyproject.toml splatfactory/pyproject.toml splatscenes/pyproject.toml
 # Tests run one process per core, so each process uses one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-mutants test-lowest fuzz test-browser test-peers check format lint types contracts examples wheels bench tiny tiny-scores clean docs owner resolve
+.PHONY: help setup demo test test-slow test-mutants test-lowest fuzz test-browser test-peers check format lint types contracts examples wheels bench bench-page tiny tiny-scores clean docs owner resolve
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
 
-$(READY): pyproject.toml splatfactory/pyproject.toml $(CONSTRAINTS)
+$(READY): $(PROJECTS) $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 10) else f"Python >= 3.10 is needed, {sys.executable} is {v}; try make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]' -e 'splatfactory/[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]' -e splatscenes/ -e 'splatfactory/[dev]'
 	@touch $@
 
-setup: $(READY)  ## make .venv with both packages and the tools
+setup: $(READY)  ## make .venv with all packages and the tools
 
 demo: $(READY)  ## example video -> cameras, refined scene, page, film
 	$(BIN)/python scripts/demo.py
@@ -75,16 +76,16 @@ docs: $(READY)  ## build the documentation site in docs/_build/html; warnings ar
 	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs docs/_build/html
 
 # Versions that this machine cannot run are resolved at least.
-RESOLVE := $(BIN)/uv pip compile --quiet --no-header --no-annotate pyproject.toml splatfactory/pyproject.toml
+RESOLVE := $(BIN)/uv pip compile --quiet --no-header --no-annotate $(PROJECTS)
 resolve: $(READY)  ## check that the pinned versions exist for every Python and platform
 	set -e; for python in 3.10 3.11 3.12 3.13 3.14; do for platform in x86_64-unknown-linux-gnu aarch64-apple-darwin; do \
 	    echo "Python $$python, $$platform"; \
 	    MACOSX_DEPLOYMENT_TARGET=14.0 $(RESOLVE) --extra dev -c constraints.txt --python-version $$python --python-platform $$platform >/dev/null; \
 	done; done
 
-constraints-minimum.txt: pyproject.toml splatfactory/pyproject.toml
+constraints-minimum.txt: $(PROJECTS)
 	uv pip compile --quiet --resolution lowest-direct --python-version 3.10 --output-file $@ \
-	    --extra cameras --extra viewer --extra heic --extra spz4 pyproject.toml splatfactory/pyproject.toml
+	    --extra cameras --extra viewer --extra heic --extra spz4 $(PROJECTS)
 
 types: $(READY)  ## check the types
 	$(BIN)/mypy
@@ -95,7 +96,7 @@ contracts: $(READY)  ## layers, public names, README commands
 examples: $(READY)  ## run every example
 	set -e; for file in examples/[0-9]*.py; do echo "$$file"; OMP_NUM_THREADS=2 $(BIN)/python $$file; done
 
-wheels: $(READY)  ## build both wheels and test them in a clean environment
+wheels: $(READY)  ## build the wheels and test them in a clean environment
 	bash scripts/try_wheels.sh $(BIN)/python
 
 # Training of the bundled model; a stopped run resumes where it was. PROCESSES=1 on one GPU.
@@ -113,11 +114,16 @@ tiny-scores: $(READY)  ## score zipsplat-tiny on held-out generated scenes; an h
 	$(BIN)/python benchmarks/tiny_model.py --pixel-aligned outputs/training/zipsplat-tiny-pixels/checkpoint_last.safetensors --plot docs/images/tiny-model.webp
 
 # One more, tiny_model.py, takes longest: make tiny-scores.
-WITH_ARGUMENTS := %/tiny_model.py %/refinement.py %/refinement_scenes.py
-bench: $(READY)  ## run every benchmark; takes long, results go to the screen
+WITH_ARGUMENTS := %/tiny_model.py %/refinement.py %/refinement_scenes.py %/records.py
+bench: export BENCHMARK_RESULTS := benchmarks/results
+bench: $(READY)  ## run every benchmark, write docs/benchmarks.md; takes long
 	set -e; for file in $(filter-out $(WITH_ARGUMENTS),$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file; done
 	$(BIN)/python benchmarks/refinement.py assets/examples/drone.mp4
 	set -e; for kind in many few office; do $(BIN)/python benchmarks/refinement_scenes.py $$kind; done
+	$(MAKE) bench-page
+
+bench-page: $(READY)  ## the tables of docs/benchmarks.md from benchmarks/results/
+	$(BIN)/python scripts/benchmark_page.py
 
 clean:  ## remove what the commands made
-	rm -rf $(VENV) outputs build dist docs/_build constraints-minimum.txt *.egg-info splatfactory/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) outputs build dist docs/_build constraints-minimum.txt *.egg-info splatfactory/*.egg-info splatscenes/*.egg-info .mypy_cache .ruff_cache .pytest_cache

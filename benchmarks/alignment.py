@@ -1,10 +1,10 @@
-"""Fast against exact pose alignment: CPU time and PSNR, side by side in one run.
+"""Fast pose alignment against the exact protocol: CPU time and PSNR, side by side in one run.
 
     python benchmarks/alignment.py [--scenes 3] [--size 112] [--views 4]
 
-The scene that is aligned differs from the one the photos show, as a prediction does: every
-Gaussian is moved and recoloured a little. Start poses are off by about one degree and 2 % of the
-distance. Times are CPU seconds of this process, so other load on the machine matters little.
+The aligned scene differs from the photographed one, as a prediction would: every
+Gaussian is moved and recoloured a little. Initial poses are off by about one degree and 2 % of the
+distance. Times are CPU seconds of this process, so other load matters little.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zipsplat.pose import Pose
 
 
 def scene(generator: torch.Generator, count: int) -> Gaussians:
-    """Blobs of many sizes in front of a textured wall."""
+    """Gaussians of many sizes in front of a textured wall."""
     means = torch.rand(count, 3, generator=generator) * torch.tensor([4.0, 4.0, 2.0])
     means = means - torch.tensor([2.0, 2.0, -2.0])
     means[: count // 2, 2] = 4.0
@@ -35,7 +35,7 @@ def scene(generator: torch.Generator, count: int) -> Gaussians:
 
 
 def disturbed(true: Gaussians, generator: torch.Generator) -> Gaussians:
-    """What a model might have predicted of it."""
+    """The scene with the errors of a typical prediction."""
     return dataclasses.replace(
         true,
         means=true.means + 0.01 * torch.randn(true.means.shape, generator=generator),
@@ -44,7 +44,7 @@ def disturbed(true: Gaussians, generator: torch.Generator) -> Gaussians:
 
 
 def poses(num_views: int, generator: torch.Generator) -> tuple[Pose, Pose]:
-    """True cameras on a line, and where the alignment starts."""
+    """True poses along a line, and the initial poses of the alignment."""
     t = torch.zeros(num_views, 3)
     t[:, 0] = torch.linspace(-0.4, 0.4, num_views)
     true = Pose(torch.eye(3).expand(num_views, 3, 3), t)
@@ -52,9 +52,9 @@ def poses(num_views: int, generator: torch.Generator) -> tuple[Pose, Pose]:
     return true, Pose(true.R @ turn, t + 0.04 * torch.randn(num_views, 3, generator=generator))
 
 
-def psnr(images: torch.Tensor, drawn: torch.Tensor) -> float:
+def psnr(images: torch.Tensor, rendered: torch.Tensor) -> float:
     """Mean over views, decibels."""
-    error = (images.clamp(0, 1) - drawn.clamp(0, 1)).square().mean(dim=(1, 2, 3))
+    error = (images.clamp(0, 1) - rendered.clamp(0, 1)).square().mean(dim=(1, 2, 3))
     return float(-10 * torch.log10(error).mean())
 
 
@@ -97,7 +97,7 @@ def main() -> None:
         print(f"  {name}: {value:.3f} dB{cost}")
     for name in list(settings)[:2]:
         ratio, change = seconds[name] / seconds["fast"], means["fast"] - means[name]
-        print(f"  fast against {name}: {ratio:.2f} times less CPU time, {change:+.3f} dB")
+        print(f"  fast against {name}: {ratio:.2f}x less CPU time, {change:+.3f} dB")
 
 
 if __name__ == "__main__":

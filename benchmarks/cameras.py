@@ -1,10 +1,10 @@
-"""Estimated cameras beside true ones: accuracy, warnings and CPU time on generated scenes.
+"""Estimated cameras against ground truth: accuracy, warnings and CPU time on generated scenes.
 
     python benchmarks/cameras.py --photos 6 [--first 0] [--scenes 20]
     python benchmarks/cameras.py --video clip.mp4 [--frames 24]
 
-Scenes are `test-0-i` of the generated collection, 504×378 pixels; the photos are evenly taken from
-16 along the way of the camera. Errors are measured after the best similarity between estimated and
+Scenes are `test-0-i` of the generated collection, 504×378 pixels; the photos are evenly spaced
+among 16 along the camera path. Errors are measured after the best similarity between estimated and
 true cameras. Times are CPU seconds of this process with one thread, so other load matters little.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from splatfactory.datasets.synthetic.scene import GeneratedScene, generate_scene
+from splatscenes.scene import GeneratedScene, generate_scene
 from zipsplat.camera_estimation import CameraEstimate, CamerasNotFoundError, estimate_cameras
 
 SIZE = (378, 504)
@@ -31,9 +31,9 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Result:
-    """How well the cameras of one scene came out; errors are NaN where nothing did."""
+    """Errors of one scene's cameras; NaN where the estimation failed."""
 
-    num_placed: int
+    num_registered: int
     rotations_deg: np.ndarray
     positions: np.ndarray
     focal: float
@@ -49,7 +49,7 @@ class Result:
 
 def photos_of(scene: GeneratedScene, views: list[int]) -> list[torch.Tensor]:
     """Some views as tensors (3, H, W)."""
-    pixels = [torch.from_numpy(scene.draw(view)[0]) for view in views]
+    pixels = [torch.from_numpy(scene.render(view)[0]) for view in views]
     return [image.permute(2, 0, 1).float() / 255 for image in pixels]
 
 
@@ -97,14 +97,15 @@ def measure(index: int, num_photos: int) -> Result:
 
 def summary(results: list[Result], num_photos: int) -> str:
     """One line over all scenes."""
-    whole = [r for r in results if r.num_placed == num_photos]
-    wrong = [r for r in results if r.num_placed and r.rotations_deg.max() > 2]
+    whole = [r for r in results if r.num_registered == num_photos]
+    wrong = [r for r in results if r.num_registered and r.rotations_deg.max() > 2]
     return (
-        f"{len(whole)} of {len(results)} scenes whole; medians over scenes: rotation"
+        f"{len(whole)} of {len(results)} scenes complete; medians over scenes: rotation"
         f" {np.nanmedian([r.rotation_deg for r in results]):.3f}°, position"
         f" {100 * np.nanmedian([np.median(r.positions) for r in results]):.2f} %, focal"
         f" {100 * np.nanmedian([abs(r.focal) for r in results]):.2f} %;"
-        f" {sum(r.rotation_deg <= 0.5 for r in whole)} whole within 0.5°; {len(wrong)} more than 2°"
+        f" {sum(r.rotation_deg <= 0.5 for r in whole)} complete within 0.5°;"
+        f" {len(wrong)} more than 2°"
         f" off, {sum(not r.warnings for r in wrong)} of them without a warning;"
         f" {sum(bool(r.warnings) for r in results)} with a warning;"
         f" CPU median {np.median([r.seconds for r in results]):.1f} s"
@@ -112,7 +113,7 @@ def summary(results: list[Result], num_photos: int) -> str:
 
 
 def video(path: Path, num_frames: int) -> str:
-    """Time and focal length of a real video, whose cameras nobody knows."""
+    """Time and focal length of a real video, without ground truth."""
     start, stages = time.process_time(), {}
 
     def begin(stage: str) -> None:

@@ -1,11 +1,11 @@
-"""What cleaning costs refined scenes, by views that no step saw.
+"""What cleaning costs a refined scene, in PSNR of held-out views.
 
     python benchmarks/cleaning.py [--scenes 0 1 7] [--steps 800] [PHOTOS_OR_VIDEO …]
 
 Generated scenes (16 views of 504×378, true cameras, true sparse points) and captures (cameras by
 structure from motion) are refined at 320 px with every fourth view held out; then floaters are
-dropped, at the usual strength and twice it, and neighbours merged. PSNR in the mean over the
-held-out views, CPU time of this process on one thread.
+dropped, at the default strength and twice that, and neighbours merged. PSNR is the mean over the
+held-out views; CPU time is that of this process on one thread.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # for plane_sweep, run as a script
-from plane_sweep import draw_scene
+from plane_sweep import render_scene
 
 from zipsplat import Gaussians, estimate_cameras
 from zipsplat.cleaning import decimate, drop_floaters
 from zipsplat.posed_images import PosedImages
 from zipsplat.refinement import RefinementSettings, refine
-from zipsplat.refinement.judging import psnr
+from zipsplat.refinement.evaluation import psnr
 from zipsplat.render.cpu import set_num_threads
 
 CLEANINGS: dict[str, Callable[[Gaussians], Gaussians]] = {
@@ -38,7 +38,7 @@ CLEANINGS: dict[str, Callable[[Gaussians], Gaussians]] = {
 
 
 def measure(name: str, photos: PosedImages, steps: int) -> None:
-    """Refine once and print a row for each cleaning."""
+    """Refine once and print one row per cleaning method."""
     settings = RefinementSettings(seconds=None, steps=steps, max_side=320, hold_out=4)
     posed = photos.resized(settings.max_side)
     result = refine(None, posed.images, posed.cameras, posed.poses, posed.points, settings)
@@ -61,8 +61,8 @@ def score(scene: Gaussians, views: PosedImages) -> float:
     """Mean PSNR, dB."""
     values = []
     for view, image in enumerate(views.images):
-        drawn, _ = scene.render(views.cameras[view], views.poses[view])
-        values.append(psnr(image, drawn[0].clamp(0, 1)))
+        rendered, _ = scene.render(views.cameras[view], views.poses[view])
+        values.append(psnr(image, rendered[0].clamp(0, 1)))
     return sum(values) / len(values)
 
 
@@ -78,7 +78,7 @@ def main() -> None:
     print("| scene | cleaning | Gaussians | left | PSNR | after, dB | change | CPU s |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for index in options.scenes:
-        measure(f"gen{index}", draw_scene(index, 16).photos, options.steps)
+        measure(f"gen{index}", render_scene(index, 16).photos, options.steps)
     for path in options.captures:
         measure(path.stem, estimate_cameras(path, num_threads=1).images, options.steps)
 

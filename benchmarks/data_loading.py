@@ -1,15 +1,14 @@
-"""CPU time per view of the data loader, beside a plain one, on the same shards in the same run.
+"""CPU time per view of the data loader and of a plain one, on the same shards in the same run.
 
     python benchmarks/data_loading.py            # prints the table of data_loading.md
 
-The plain loader does what the public description of the ZipSplat training pipeline says, in the
-order it says it: read the whole scene, decode, resize the full frame in floating point, crop,
-expand depth at full resolution, unproject every pixel for the scale, stack float32 batches. It
-decodes with Pillow, ours with OpenCV where that is installed; both use one thread and choose the
-same views. Times are CPU times of this process. Both sides take turns, and the ratio is the median
-of the rounds' ratios: what else the machine does meets both halves of a round alike, while the
-smallest time of each side may come from different moments. A first round, in which code is
-compiled and memory is fetched, is not counted.
+The plain loader follows the public description of the ZipSplat training pipeline step by step: read
+the whole scene, decode, resize the full frame in floating point, crop, expand depth at full
+resolution, unproject every pixel for the scale, stack float32 batches. It decodes with Pillow, ours
+with OpenCV if installed; both use one thread and choose the same views. Times are CPU times of this
+process. The two alternate, and the ratio is the median over rounds: other load affects both halves
+of a round alike, while the smallest times of the two may come from different moments. The first
+round, in which code is compiled and caches are filled, is not counted.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from splatfactory.data_schema import PreprocessingConfig
 from splatfactory.datasets import depth_codec, samplers
-from splatfactory.datasets.batch import Batch
 from splatfactory.datasets.multiview import MultiviewDataset, SampleConfig
-from splatfactory.datasets.preprocessing import PreprocessingConfig
-from splatfactory.datasets.samplers import Choice, Dice, Request, Split
+from splatfactory.datasets.samplers import Choice, Request, Rng, Split
+from splatfactory.datasets.samples import Batch
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene, split_member
 from splatfactory.datasets.store import ShardStore
@@ -50,8 +49,8 @@ CODECS = {
 }
 
 
-def picture(rng: np.random.Generator) -> Image.Image:
-    """A picture that compresses as video frames do: soft shapes, some texture, little noise."""
+def make_image(rng: np.random.Generator) -> Image.Image:
+    """An image that compresses as video frames do: soft shapes, some texture, little noise."""
     layers = np.zeros((HEIGHT, WIDTH, 3))
     for cells, strength in ((4, 90), (12, 45), (60, 9)):
         grid = rng.normal(size=(cells * 9 // 16 + 1, cells, 3)) * 30 + 128
@@ -63,7 +62,7 @@ def picture(rng: np.random.Generator) -> Image.Image:
 
 
 def depth_map(rng: np.random.Generator) -> np.ndarray:
-    """A room with boxes and something curved, so that it compresses as such maps do."""
+    """A room with boxes and a curved object, so that it compresses as real depth maps do."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     below = np.maximum(np.abs(y - HEIGHT / 2), 60)
     depth = np.minimum(500 / below, 6 + rng.uniform(-1, 1) * x / WIDTH)
@@ -81,12 +80,12 @@ def depth_map(rng: np.random.Generator) -> np.ndarray:
 
 
 def make_shards(directory: Path, codec: str, num_scenes: int, num_views: int) -> None:
-    """Scenes whose frames repeat five pictures, so that making them takes seconds."""
+    """Scenes whose frames repeat five images, to keep set-up down to seconds."""
     rng = np.random.default_rng(0)
     images, depths = [], []
     for _ in range(5):
         buffer = io.BytesIO()
-        picture(rng).save(buffer, **CODECS[codec])
+        make_image(rng).save(buffer, **CODECS[codec])
         images.append(buffer.getvalue())
         depths.append(depth_codec.encode(depth_map(rng)))
     camera = [WIDTH, HEIGHT, WIDTH * 0.8, WIDTH * 0.8, WIDTH / 2, HEIGHT / 2]
@@ -115,7 +114,7 @@ class PlainLoader:
         self.bytes_read = 0
 
     def scenes(self) -> Iterator[tuple[str, dict[tuple[str, int], bytes]]]:
-        """Whole scenes, streamed."""
+        """Stream whole scenes."""
         for shard in sorted(self.directory.glob("*.tar")):
             with tarfile.open(shard, "r|") as tar:
                 key, parts = "", {}
@@ -132,15 +131,15 @@ class PlainLoader:
                     yield key, parts
 
     def samples(self, num_context: int) -> Iterator[dict[str, Tensor]]:
-        """One sample after the other."""
+        """Yield samples one by one."""
         for number, (key, parts) in enumerate(self.scenes()):
             T = json.loads(parts["meta.json", -1])["num_views"]
             request = Request(key, T, num_context, TARGETS)
-            choice = self.sampler.sample(request, Dice.seeded(number))
+            choice = self.sampler.sample(request, Rng.seeded(number))
             yield self.sample(parts, choice)
 
     def sample(self, parts: dict[tuple[str, int], bytes], choice: Choice) -> dict[str, Tensor]:
-        """Context and target of one scene, in one tensor per field."""
+        """Context and target views of one scene, stacked into one tensor per field."""
         poses = np.load(io.BytesIO(parts["poses.npy", -1]))
         cameras = np.load(io.BytesIO(parts["cameras.npy", -1]))
         ranges = json.loads(parts["depth_ranges.json", -1])
@@ -228,7 +227,7 @@ def our_batches(dataset: MultiviewDataset, num_context: int) -> int:
 
 
 def open_dataset(directory: Path) -> MultiviewDataset:
-    """The library's side, with the index of the shards read."""
+    """The library's data set, with the shard index already read."""
     config = SampleConfig(num_target_views=TARGETS, preprocessing=PreprocessingConfig(SIZE, 14))
     return MultiviewDataset(
         "set", ShardStore(directory), samplers.build(SAMPLER), config, Split.TRAIN
@@ -236,14 +235,14 @@ def open_dataset(directory: Path) -> MultiviewDataset:
 
 
 def cpu_ms_per_view(run: Callable[[int], int], num_context: int) -> float:
-    """CPU time of one pass."""
+    """CPU milliseconds per view of one pass."""
     begin = time.process_time()
     views = run(num_context)
     return (time.process_time() - begin) * 1000 / views
 
 
 def measure(directory: Path, num_context: int, rounds: int) -> FloatArray:
-    """CPU times per view (rounds, 2) of the plain loader and of ours, which take turns."""
+    """CPU times per view (rounds, 2) of the plain loader and ours, in alternation."""
     loader, dataset = PlainLoader(directory), open_dataset(directory)
     runs = (partial(plain_batches, loader), partial(our_batches, dataset))
     times = [[cpu_ms_per_view(run, num_context) for run in runs] for _ in range(rounds + 1)]
@@ -251,7 +250,7 @@ def measure(directory: Path, num_context: int, rounds: int) -> FloatArray:
 
 
 def row(times: FloatArray) -> str:
-    """Medians of both sides, of the ratio, and the range of the ratio."""
+    """Median times, median ratio, and range of the ratio."""
     plain, ours = np.median(times, axis=0)
     ratios = times[:, 0] / times[:, 1]
     spread = f"{ratios.min():.2f} to {ratios.max():.2f}"

@@ -1,9 +1,10 @@
-"""Size, time and loss of each scene format, on a seeded scene of 100 000 Gaussians of SH degree 1.
+"""Size, speed and loss of each scene format, on a seeded scene of 100 000 Gaussians of SH degree 1.
 
     python benchmarks/formats.py [--num 100000]
 
-Prints a table in Markdown: bytes per Gaussian, smallest CPU time to write and to read, in turns in
-one run on one thread, and the PSNR of a rendering after a round trip against one of the original.
+Prints a table in Markdown: bytes per Gaussian, smallest CPU time to write and to read, interleaved
+in one run on one thread, and the PSNR of renders after a round trip against renders of the
+original.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ REPEATS = 5
 
 
 def render(scene: Gaussians) -> torch.Tensor:
-    """Two of the views that the scene was made of, 256 by 256 pixels."""
+    """Two of the views the scene was made from, 256 × 256 pixels."""
     camera = Camera.from_fov(math.radians(FOV_DEG), w=256, h=256)
     return scene.render(camera, camera_poses()[[1, 4]])[0].clamp(0, 1)
 

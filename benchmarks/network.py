@@ -1,12 +1,12 @@
-"""The network's speed and memory, as ratios to something measured in the same run.
+"""Speed and memory of the network, as ratios to a reference measured in the same run.
 
     python benchmarks/network.py                  # rate, compression, k-means, precision: minutes
     python benchmarks/network.py --depth          # the rate of Depth Anything 3, small
-    python benchmarks/network.py --loading vitg   # peak memory; takes 12 GB of it and 6 of disk
-    python benchmarks/network.py --gpu            # the giant on a CUDA device, eager and compiled
+    python benchmarks/network.py --loading vitg   # peak memory; needs 12 GB, and 6 GB of disk
+    python benchmarks/network.py --gpu            # ViT-g on a CUDA device, eager and compiled
 
-Times on the CPU are thread CPU times with one thread, the smallest of several rounds, so that
-other work on the machine disturbs them little. Results and conditions are in `network.md`.
+Times on the CPU are thread CPU times with one thread, the minimum over several rounds, so
+other load matters little. Results and conditions are in `network.md`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ print(peak() - before, loaded, time.perf_counter() - start)
 
 
 def cpu_seconds(action: Callable[[], object], rounds: int) -> float:
-    """Smallest thread CPU time of an action, after one round of warming up."""
+    """Minimum thread CPU time of an action, after one warm-up call."""
     action()
     times = []
     for _ in range(rounds):
@@ -82,7 +82,7 @@ def cpu_seconds(action: Callable[[], object], rounds: int) -> float:
 
 
 def cdist_kmeans(tokens: Tensor, count: int) -> Tensor:
-    """K-means as one would write it down: all distances at once."""
+    """Textbook k-means: all distances at once."""
     start = torch.linspace(0, tokens.shape[1] - 1, count).round().long()
     centers = tokens[:, start]
     for _ in range(5):
@@ -95,7 +95,7 @@ def cdist_kmeans(tokens: Tensor, count: int) -> Tensor:
 
 @torch.inference_mode()
 def rate(rounds: int) -> None:
-    """The small network's rate beside that of a matrix product, interleaved."""
+    """FLOP rate of ViT-S beside that of a matrix product, interleaved."""
     network = ZipSplatNetwork(ZipSplatConfig.variant("vits")).eval()
     images = torch.rand(1, 6, 3, 252, 252)
     left, right = torch.randn(2, 2048, 2048)
@@ -107,7 +107,7 @@ def rate(rounds: int) -> None:
     forward_rate = FORWARD_TERAFLOP * 1e3 / forward
     print(f"matrix product 2048^3       {product_rate:8.1f} GFLOP/s")
     print(f"vits, 6 views, 252 px       {forward_rate:8.1f} GFLOP/s   {forward:.2f} s")
-    print(f"share                       {forward_rate / product_rate:8.2f}   (wanted: >= 0.65)")
+    print(f"share                       {forward_rate / product_rate:8.2f}   (target: >= 0.65)")
 
 
 def small_depth_network() -> DepthNetwork:
@@ -121,7 +121,7 @@ def small_depth_network() -> DepthNetwork:
 def depth_rate(rounds: int) -> None:
     """Depth and cameras of two views by da3-small, beside a matrix product, interleaved."""
     network, images = small_depth_network(), torch.rand(1, 2, 3, 280, 504)
-    # The fused attention is not counted, so it is written out for the count.
+    # The FLOP counter skips fused attention, so count with the unfused one.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network(images)
     gigaflop = counter.get_total_flops() / 1e9
@@ -137,12 +137,12 @@ def depth_rate(rounds: int) -> None:
         f"{gigaflop:.1f} GFLOP"
     )
     share = gigaflop / forward / product_rate
-    print(f"share                       {share:8.2f}   (wanted: >= 0.60)")
+    print(f"share                       {share:8.2f}   (target: >= 0.60)")
 
 
 @torch.inference_mode()
 def compression(rounds: int) -> None:
-    """What moving the knob costs on encoded features."""
+    """Cost of decoding again at another compression, with features already encoded."""
     network = ZipSplatNetwork(ZipSplatConfig.variant("vits")).eval()
     images = torch.rand(1, 6, 3, 252, 252)
     encode = cpu_seconds(lambda: network.encode(images), rounds)
@@ -157,7 +157,7 @@ def compression(rounds: int) -> None:
 
 @torch.inference_mode()
 def kmeans(rounds: int) -> None:
-    """Token selection beside the version that holds all distances."""
+    """Token selection beside textbook k-means."""
     generator = torch.Generator().manual_seed(0)
     for N, K, D in ((1944, 486, 384), (1944, 486, 1536), (7776, 1944, 1536)):
         tokens = torch.randn(1, N, D, generator=generator)
@@ -167,12 +167,12 @@ def kmeans(rounds: int) -> None:
 
 
 def psnr(first: Tensor, second: Tensor) -> float:
-    """Peak signal-to-noise ratio in decibels of pictures in [0, 1]."""
+    """Peak signal-to-noise ratio in decibels of images in [0, 1]."""
     return -10 * math.log10((first.clamp(0, 1) - second.clamp(0, 1)).square().mean().item())
 
 
 def precision(weights: str | None, files: list[str]) -> None:
-    """What bfloat16 changes in the rendered pictures, and what it costs or gains here."""
+    """What bfloat16 changes in the rendered images, and its speed on this CPU."""
     from zipsplat import load_image
 
     images = [load_image(file) for file in files] or list(torch.rand(2, 3, 252, 252))
@@ -194,7 +194,7 @@ def precision(weights: str | None, files: list[str]) -> None:
 
 
 def write_checkpoint(variant: str, path: Path) -> None:
-    """A checkpoint of zeros, from a sparse file, so that writing it takes little memory."""
+    """Write a checkpoint of zeros through a sparse file, which takes little memory."""
     with torch.device("meta"):
         shapes = ZipSplatNetwork(ZipSplatConfig.variant(variant)).state_dict()
     total = sum(4 * value.numel() for value in shapes.values())
@@ -227,7 +227,7 @@ def loading(variant: str) -> None:
 
 @torch.inference_mode()
 def gpu() -> None:
-    """The giant on a CUDA device: milliseconds and peak memory."""
+    """ViT-g on a CUDA device: milliseconds and peak memory."""
     if not torch.cuda.is_available():
         raise SystemExit("--gpu needs a CUDA device, and none is visible to PyTorch")
     print(torch.cuda.get_device_name())
@@ -244,7 +244,7 @@ def gpu() -> None:
                     f"{str(dtype).removeprefix('torch.'):<9} {mode:<9} {views:>3} views "
                     f"{milliseconds:8.1f} ms  {tera / milliseconds * 1e3:7.1f} TFLOP/s  "
                     f"{torch.cuda.max_memory_allocated() / 1e9:6.2f} GB  "
-                    f"(goal {GIANT_GOAL_MS[views]} ms)"
+                    f"(target {GIANT_GOAL_MS[views]} ms)"
                 )
 
 
@@ -264,14 +264,14 @@ def gpu_milliseconds(action: Callable[[], object], rounds: int = 10) -> float:
 
 
 def main() -> None:
-    """Run what was asked for."""
+    """Run the selected measurements."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="repetitions of each timing")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions of each measurement")
     parser.add_argument("--loading", metavar="VARIANT", help="peak memory of loading: vits … vitg")
-    parser.add_argument("--depth", action="store_true", help="the rate of Depth Anything 3")
-    parser.add_argument("--gpu", action="store_true", help="the giant on a CUDA device")
-    parser.add_argument("--weights", help="for the change by bfloat16; default: untrained ones")
-    parser.add_argument("images", nargs="*", help="pictures for the change by bfloat16")
+    parser.add_argument("--depth", action="store_true", help="FLOP rate of Depth Anything 3")
+    parser.add_argument("--gpu", action="store_true", help="measure ViT-g on a CUDA device")
+    parser.add_argument("--weights", help="weights for the bfloat16 comparison; default: untrained")
+    parser.add_argument("images", nargs="*", help="images for the bfloat16 comparison")
     args = parser.parse_args()
     print(f"torch {torch.__version__}, {platform.machine()}, Python {platform.python_version()}")
     if args.loading or args.gpu:

@@ -1,9 +1,9 @@
-"""Cameras from the reconstruction's own geometry: errors, and what the checks accept.
+"""Cameras recovered from a reconstruction's geometry: errors, and which ones the checks accept.
 
     python benchmarks/network_cameras.py [--first 40] [--scenes 40] [--weights zipsplat-tiny]
 
-Generated test scenes of four views, whose cameras are known. The bounds of
-`zipsplat.camera_estimation.from_network` were chosen on scenes 0 to 39. Times are CPU seconds of
+Generated test scenes of four views with known cameras. The thresholds of
+`zipsplat.camera_estimation.from_network` were tuned on scenes 0 to 39. Times are CPU seconds of
 this process.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from splatfactory.datasets.synthetic.scene import generate_scene
+from splatscenes.scene import generate_scene
 from zipsplat import Pose, ZipSplat
 from zipsplat.camera_estimation.from_network import NetworkCameras, fit_cameras, refined
 
@@ -26,7 +26,7 @@ FAR_OFF = 5.0  # degrees
 
 @dataclass(frozen=True)
 class Errors:
-    """Of the worst view: rotation in degrees, position in shares of the extent; of the focal."""
+    """Worst view's rotation (degrees) and position (share of the extent), and focal error."""
 
     rotation: float
     position: float
@@ -34,16 +34,16 @@ class Errors:
 
 
 def photos_of(index: int) -> tuple[list[Tensor], Pose, float]:
-    """Photos, true poses relative to the first, and focal length by the longer side."""
+    """Photos, true poses relative to the first, and focal length in units of the longer side."""
     scene = generate_scene("test", 0, index, 4, SIZE)
-    photos = [torch.from_numpy(scene.draw(view)[0]).permute(2, 0, 1) / 255 for view in range(4)]
+    photos = [torch.from_numpy(scene.render(view)[0]).permute(2, 0, 1) / 255 for view in range(4)]
     matrices = torch.from_numpy(scene.shot.world_from_camera)
     poses = Pose(matrices[:, :3, :3], matrices[:, :3, 3])
     return photos, poses[:1].inv().compose(poses), float(scene.shot.K[0, 0]) / max(SIZE)
 
 
 def errors_of(found: NetworkCameras, true: Pose, focal: float) -> Errors:
-    """Compare with the truth; positions after the best scale."""
+    """Compare with ground truth; positions after the best scaling."""
     poses = found.images.poses.to(torch.float64)
     scale = (poses.t * true.t).sum() / poses.t.square().sum()
     offsets = (scale * poses.t - true.t).norm(dim=-1).max() / true.t.norm(dim=-1).max()
@@ -78,11 +78,11 @@ def main() -> None:
         found = fit_cameras(model, photos)
         times.append(time.process_time() - start)
         everything.append(errors_of(found, true, focal))
-        if found.doubt is None:
+        if found.rejection is None:
             after = errors_of(refined(model, found), true, focal)
             accepted.append((everything[-1], after))
             turns.append(_angle(torch.eye(3, dtype=torch.float64).expand_as(true.R), true.R))
-        print(f"{index}: {everything[-1]} {found.doubt or 'accepted'}", flush=True)
+        print(f"{index}: {everything[-1]} {found.rejection or 'accepted'}", flush=True)
     far_off = sum(errors.rotation > FAR_OFF for errors in everything)
     wrong = sum(errors.rotation > FAR_OFF for errors, _ in accepted)
     print(

@@ -1,12 +1,11 @@
-"""Depth by plane sweep on generated scenes, beside their true depth: errors and CPU time.
+"""Plane-sweep depth on generated scenes against true depth: errors and CPU time.
 
     python benchmarks/plane_sweep.py                  # 4 and 12 photos of four scenes
     python benchmarks/plane_sweep.py --views 6 --scenes 0 1
     python benchmarks/plane_sweep.py --save out.png   # photo, depth, consistent depth, true depth
 
-The photos are 504 × 378, their cameras and poses the true ones. The range of depths is that of 500
-points of the true surfaces per view, drawn at random. Times are processor time of one thread,
-without compiling.
+Photos are 504 × 378 with true cameras and poses. The depth range comes from 500 points per view,
+sampled from the true surfaces at random. Times are CPU time of one thread, excluding compilation.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from splatfactory.datasets.synthetic.scene import generate_scene
+from splatscenes.scene import generate_scene
 from zipsplat.camera import Camera
 from zipsplat.pose import Pose
 from zipsplat.posed_images import PosedImages, SparsePoints
@@ -36,18 +35,18 @@ QUANTILES = (0.5, 0.9)
 
 @dataclass(frozen=True)
 class Truth:
-    """Photos with their true cameras, and z depth (V, H, W), not above 0 where the sky is."""
+    """Photos with their true cameras, and z depth (V, H, W), ≤ 0 in the sky."""
 
     photos: PosedImages
     depth: Tensor
 
 
-def draw_scene(index: int, num_views: int) -> Truth:
+def render_scene(index: int, num_views: int) -> Truth:
     """Generated scene `index` of the test split."""
     scene = generate_scene("test", 0, index, num_views, SIZE)
-    drawn = [scene.draw(view) for view in range(num_views)]
-    images = tuple(torch.from_numpy(color).permute(2, 0, 1).float() / 255 for color, _ in drawn)
-    depth = torch.from_numpy(np.stack([z for _, z in drawn]))
+    views = [scene.render(view) for view in range(num_views)]
+    images = tuple(torch.from_numpy(color).permute(2, 0, 1).float() / 255 for color, _ in views)
+    depth = torch.from_numpy(np.stack([z for _, z in views]))
     K = torch.as_tensor(np.asarray(scene.shot.K), dtype=torch.float32)
     cameras = Camera.from_K(K.expand(num_views, 3, 3), w=SIZE[1], h=SIZE[0])
     poses = Pose.from_4x4mat(torch.as_tensor(np.asarray(scene.shot.world_from_camera)).float())
@@ -57,7 +56,7 @@ def draw_scene(index: int, num_views: int) -> Truth:
 
 
 def surface_points(depth: Tensor, cameras: Camera, poses: Pose) -> SparsePoints:
-    """Points of the true surfaces, each seen by one view."""
+    """Points on the true surfaces, each observed by one view."""
     generator = torch.Generator().manual_seed(0)
     H, W = SIZE
     positions, pixels = [], []
@@ -89,7 +88,7 @@ def true_at(truth: Truth, view: int, found: DepthMap) -> Tensor:
 
 
 def report(name: str, truth: Truth, maps: tuple[DepthMap, ...], seconds: float) -> None:
-    """One row: share of consistent pixels, and errors of the depth there."""
+    """Print one row: fraction of consistent pixels, and depth errors there."""
     shares, errors = [], []
     for view, found in enumerate(maps):
         true = true_at(truth, view, found)
@@ -106,21 +105,23 @@ def report(name: str, truth: Truth, maps: tuple[DepthMap, ...], seconds: float) 
 
 
 def colored(inverse: Tensor, low: float, high: float) -> Tensor:
-    """Blue for far, red for near, (3, H, W)."""
+    """Colour map (3, H, W): red is near, blue is far."""
     place = ((inverse - low) / max(high - low, 1e-9)).clamp(0, 1)
     return torch.stack([(1.5 - (4 * place - center).abs()).clamp(0, 1) for center in (3, 2, 1)])
 
 
-def save_picture(path: Path, truth: Truth, maps: tuple[DepthMap, ...]) -> None:
+def save_image(path: Path, truth: Truth, maps: tuple[DepthMap, ...]) -> None:
     """A row per view: photo, depth, consistent depth, true depth."""
     rows = []
     for view, found in enumerate(maps[:4]):
         true = true_at(truth, view, found).clamp_min(1e-3)
         low, high = (float((1 / true).quantile(q)) for q in (0.02, 0.98))
-        drawn, expected = (colored(1 / depth, low, high) for depth in (found.depth, true))
+        found_color, expected = (colored(1 / depth, low, high) for depth in (found.depth, true))
         photo = truth.photos.images[view][None]
         small = functional.interpolate(photo, found.depth.shape, mode="area")[0]
-        rows.append(torch.cat((small, drawn, drawn * found.is_consistent, expected), dim=2))
+        rows.append(
+            torch.cat((small, found_color, found_color * found.is_consistent, expected), dim=2)
+        )
     levels = (torch.cat(rows, dim=1) * 255).byte().permute(1, 2, 0).contiguous()
     Image.fromarray(levels.numpy()).save(path)
 
@@ -130,21 +131,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--scenes", type=int, nargs="+", default=[0, 1, 4, 7])
     parser.add_argument("--views", type=int, nargs="+", default=[4, 12])
-    parser.add_argument("--save", type=Path, help="picture of the last scene")
+    parser.add_argument("--save", type=Path, help="write an image of the last scene here")
     arguments = parser.parse_args()
     set_num_threads(1)
     torch.set_num_threads(1)
     print("photos       consistent  median    90 %   > 5 %  s/view")
     for num_views in arguments.views:
         for index in arguments.scenes:
-            truth = draw_scene(index, num_views)
+            truth = render_scene(index, num_views)
             estimate_depth(truth.photos.select([0, 1]), max_side=32)  # compiles
             begin = time.process_time()
             maps = estimate_depth(truth.photos)
             seconds = (time.process_time() - begin) / num_views
             report(f"{num_views} of gen{index}", truth, maps, seconds)
     if arguments.save:
-        save_picture(arguments.save, truth, maps)
+        save_image(arguments.save, truth, maps)
 
 
 if __name__ == "__main__":

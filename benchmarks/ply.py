@@ -1,8 +1,8 @@
-"""Saving and loading a .ply against building one Python tuple per Gaussian.
+"""Saving and loading a .ply against one Python tuple per Gaussian.
 
     python benchmarks/ply.py [--num 250000]
 
-Prints CPU seconds of both ways, measured in turns in one run, and their ratios.
+CPU seconds of both ways, measured in turns in one run, and their ratios.
 """
 
 from __future__ import annotations
@@ -12,25 +12,24 @@ import io
 import math
 import struct
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from records import Record, Row, in_turns
 
 from zipsplat import Gaussians
 from zipsplat.formats.ply import property_names
 
 
 def make_scene(num: int) -> Gaussians:
-    """Random numbers in the ranges of a scene."""
+    """Random Gaussians with plausible value ranges."""
     generator = torch.Generator().manual_seed(0)
     packed = torch.rand(num, 23, generator=generator)
     return Gaussians.from_packed(packed)
 
 
 def save_by_tuples(scene: Gaussians, path: Path) -> None:
-    """The straightforward way: a tuple of numbers per Gaussian, packed one after the other."""
+    """The straightforward way: one tuple of numbers per Gaussian, packed one by one."""
     names = property_names(4)
     record = struct.Struct(f"<{len(names)}f")
     header = "\n".join(
@@ -50,7 +49,7 @@ def save_by_tuples(scene: Gaussians, path: Path) -> None:
 
 
 def load_by_tuples(path: Path) -> Gaussians:
-    """The same way back."""
+    """Read the file back one tuple at a time."""
     data = path.read_bytes()
     body = data[data.index(b"end_header\n") + 11 :]
     rows = []
@@ -62,16 +61,6 @@ def load_by_tuples(path: Path) -> Gaussians:
     return Gaussians.from_packed(torch.tensor(rows))
 
 
-def best_of(function: Callable[[], object], repeats: int = 3) -> float:
-    """Smallest CPU time of a call, in seconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return min(times)
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -79,16 +68,25 @@ def main() -> None:
     num = parser.parse_args().num
     torch.set_num_threads(1)
     scene = make_scene(num)
+    record = Record("ply", f"`.ply`, {num:,} Gaussians of SH degree 1", "benchmarks/ply.py")
     with tempfile.TemporaryDirectory() as folder:
         ours, plain = Path(folder, "ours.ply"), Path(folder, "plain.ply")
-        save = best_of(lambda: scene.save_ply(ours)), best_of(lambda: save_by_tuples(scene, plain))
-        load = best_of(lambda: Gaussians.load(ours)), best_of(lambda: load_by_tuples(plain))
+        times = in_turns(
+            {
+                "save": lambda: scene.save_ply(ours),
+                "save plainly": lambda: save_by_tuples(scene, plain),
+                "load": lambda: Gaussians.load(ours),
+                "load plainly": lambda: load_by_tuples(plain),
+            },
+            rounds=3,
+        )
         assert len(io.FileIO(ours).readall()) == len(io.FileIO(plain).readall())
         difference = (Gaussians.load(ours).packed() - load_by_tuples(plain).packed()).abs().max()
-    print(f"{num} Gaussians, SH 1, best of 3, one thread, CPU time")
-    print(f"save: ours {save[0]:.3f} s, one tuple each {save[1]:.3f} s: {save[1] / save[0]:.1f}x")
-    print(f"load: ours {load[0]:.3f} s, one tuple each {load[1]:.3f} s: {load[1] / load[0]:.1f}x")
-    print(f"largest difference between the two: {difference:.1e}")
+    assert difference < 1e-6, difference
+    for name in ("save", "load"):
+        peer = "one Python tuple a Gaussian"
+        record.add(Row(name, times[name], "s", peer=peer, peer_value=times[f"{name} plainly"]))
+    record.save()
 
 
 if __name__ == "__main__":

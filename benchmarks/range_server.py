@@ -1,4 +1,4 @@
-"""A plain HTTP server of one folder, as a stranger's object store: byte ranges, ETags, faults."""
+"""A plain HTTP server for one folder that acts as an object store: byte ranges, ETags, faults."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from typing import Any
 
 @dataclass
 class Behaviour:
-    """What a server does, and what it has done.
+    """How the server behaves, and what it has served so far.
 
     Args:
         latency: seconds before each answer.
-        error_rate: share of requests that fail: half by status 503, half by an answer that breaks
-            off in the middle.
-        has_etags: whether answers name the version of a file.
+        error_rate: fraction of requests that fail: half with status 503, half with a response that
+            breaks off in the middle.
+        has_etags: whether responses carry an ETag.
         requests: path, range header and status of each request so far.
-        bytes_sent: of all bodies.
+        bytes_sent: bytes of all response bodies.
     """
 
     latency: float = 0.0
@@ -32,22 +32,22 @@ class Behaviour:
     has_etags: bool = True
     requests: list[tuple[str, str, int]] = field(default_factory=list)
     bytes_sent: int = 0
-    dice: random.Random = field(default_factory=lambda: random.Random(0))
+    rng: random.Random = field(default_factory=lambda: random.Random(0))
 
     def data_requests(self) -> list[tuple[str, str, int]]:
-        """Those for ranges."""
+        """Range requests only."""
         return [request for request in self.requests if request[1]]
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # or answers wait 40 ms for the client's receipt of their head
+    disable_nagle_algorithm = True  # Nagle would delay each body by up to 40 ms (delayed ACK)
     folder: Path
     behaviour: Behaviour
 
     def do_GET(self) -> None:
         time.sleep(self.behaviour.latency)
-        chance = self.behaviour.dice.random() / max(self.behaviour.error_rate, 1e-9)
+        chance = self.behaviour.rng.random() / max(self.behaviour.error_rate, 1e-9)
         file = self.folder / self.path.lstrip("/")
         if chance < 0.5:
             self._answer(503, b"")
@@ -100,12 +100,12 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: Any) -> None:
-        """Clients that hang up are no news."""
+        """Ignore clients that hang up."""
 
 
 @contextmanager
 def serve(folder: Path, behaviour: Behaviour) -> Iterator[str]:
-    """Serve a folder at the address that is given while the block runs."""
+    """Serve a folder; yields its address, valid while the block runs."""
     handler = type("Handler", (_Handler,), {"folder": folder, "behaviour": behaviour})
     server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -4,18 +4,18 @@
     python benchmarks/rasterizer.py --quick         # one scene, no peers
     python benchmarks/rasterizer.py --plot out.png
     python benchmarks/rasterizer.py --threads 2     # what two threads gain, and what keeps them
-    python benchmarks/rasterizer.py --turntable 2   # frames per second of a film, with two threads
+    python benchmarks/rasterizer.py --turntable 2   # frames per second of a video, with two threads
 
-All times but the turntable's are processor time of one thread, the smallest of several runs, so
-that other programs disturb them little. The peak is that of fused multiply-adds on 16-lane vectors,
+All times but the turntable's are CPU time of one thread, the minimum of several runs, so
+other load matters little. The peak is that of fused multiply-adds on 16-lane vectors,
 measured in the same run and again between scenes. Scenes:
 
 - A: depths uniform in 2…10, standard deviations of each axis log-uniform in 2…4 pixels, opacities
   uniform in 0.1…1, harmonics of degree 3;
 - B ("surf"): three smooth layers, standard deviations log-uniform in 0.6…2.5 pixels.
 
-In both, centres are uniform over an area 1.1 times as wide and high as the picture, so that about
-one Gaussian in nine is not seen.
+In both, centres are uniform over an area 1.1 times as wide and high as the image, so that about
+one Gaussian in nine is outside the view.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ from zipsplat.video import write_video
 
 # Arithmetic of one evaluation (one Gaussian at one pixel), counting a fused multiply-add as two:
 # exponent 5, exp2 14, alpha and transmittance 5, colour 6 forward; backward again the first two,
-# 18 for alpha, transmittance and the chain rule, 19 for the sums. Adding up lanes is not counted.
+# 18 for alpha, transmittance and the chain rule, 19 for the sums. Horizontal sums are not counted.
 FLOPS_FORWARD = 30
 FLOPS_BACKWARD = 56
 
-AREA = 1.1  # where centres lie, in pictures
+AREA = 1.1  # extent of the centres, in image sizes
 
 SCENES = [
     ("A", 20_000, 252, 252),
@@ -177,7 +177,7 @@ def _tensor(values: np.ndarray) -> Tensor:
 
 
 def best(function: Callable[[], Any], runs: int) -> float:
-    """Smallest processor time of this thread, in milliseconds."""
+    """Minimum CPU time of this thread, in milliseconds."""
     times = []
     for _ in range(runs):
         start = time.thread_time()
@@ -201,7 +201,7 @@ def _multiply_add(values: FloatArray, rounds: int) -> None:
 
 
 def peak_gflops() -> float:
-    """What one core reaches with nothing but fused multiply-adds."""
+    """Peak of one core, on nothing but fused multiply-adds."""
     rounds = 200_000
     values = aligned_empty(32)
 
@@ -266,27 +266,27 @@ class Stages:
         return stages.project_scene(self.scene, self.camera, self.plan)
 
     def list_tiles(self) -> None:
-        """Tiles of each Gaussian."""
+        """Intersect Gaussians with tiles."""
         self.listed = stages.list_slots(self.slots, self.num_intersections, self.plan)
 
     def sort(self) -> None:
-        """Depth order."""
+        """Sort by depth."""
         parted, counts = self.listed.parted, self.listed.slot_counts[:, 0]
         starts = self.listed.part_starts
         in_first = stages.sort_slots(parted, starts, counts, *self.sorted, self.work)
         self.order = self.sorted[0 if in_first else 1].slots
 
     def fill(self) -> None:
-        """Gaussians of each tile."""
+        """Fill the list of each tile."""
         starts, entries = self.drawing.tile_offsets.copy(), self.drawing.entries.view(np.int64)
         stages.fill_tiles(self.slots, self.order, self.listed.intersection_tiles, starts, entries)
 
     def blend(self) -> None:
-        """The picture."""
+        """Blend the image."""
         stages.blend_kernel(3, False)(self.drawing, 0, self.num_tiles, self.buffers, self.work)
 
     def blend_backward(self) -> None:
-        """Gradients of the ellipses and colours."""
+        """Gradients of conics and colours."""
         blend_backward = stages.blend_backward_kernel(3)
         drawing, buffers = self.drawing, self.buffers
         blend_backward(
@@ -308,9 +308,9 @@ class Stages:
             self.work,
         )
 
-    def sum_hits(self) -> None:
-        """Gradients of each Gaussian's record: the part of unprojecting that plain PyTorch has."""
-        _sum_hits(self.slots, self.intersections, self.work)
+    def sum_intersections(self) -> None:
+        """Sum gradients over the intersections of each Gaussian, as the baseline does too."""
+        _sum_intersections(self.slots, self.intersections, self.work)
 
     def evaluations(self) -> int:
         """How often the forward pass computes an opacity: 16 per Gaussian and block it enters."""
@@ -374,7 +374,7 @@ def _plan(viewpoints: Viewpoints, num_threads: int = 1) -> Plan:
 
 
 @kernel
-def _sum_hits(slots: Slots, intersections: Intersections, work: Workspace) -> float:
+def _sum_intersections(slots: Slots, intersections: Intersections, work: Workspace) -> float:
     """Add up the intersections of all Gaussians."""
     total = zeros()
     for group in range(len(slots.group_bits)):
@@ -385,7 +385,7 @@ def _sum_hits(slots: Slots, intersections: Intersections, work: Workspace) -> fl
 
 @kernel
 def _count_evaluations(drawing: TileLists, stops: IntArray, work: Workspace) -> int:
-    """Sixteen for every Gaussian and block that the pixel loop visits."""
+    """Sixteen per Gaussian and block that the pixel loop visits."""
     batch = batch_in(drawing, work.floats, work.ints)
     total = 0
     for number in range(len(drawing.tile_offsets) - 1):
@@ -438,7 +438,7 @@ def measure(scene: Scene, runs: int) -> Result:
 
 
 def _whole(scene: Scene, runs: int) -> tuple[float, float]:
-    """The renderer as users call it: forward, and forward and backward."""
+    """The renderer as users call it: forward, and forward plus backward."""
     leaves = [
         getattr(scene.splats, name).clone().requires_grad_()
         for name in ("means", "quats", "scales", "opacities", "sh_coeffs")
@@ -459,7 +459,7 @@ def _whole(scene: Scene, runs: int) -> tuple[float, float]:
 
 
 def turntable(num_threads: int) -> str:
-    """Frames per second, by the clock, of a ball of 100 000 Gaussians that turns once."""
+    """Wall-clock frames per second of one turn around a ball of 100 000 Gaussians."""
     num, size, num_frames, radius = 100_000, 512, 120, 2.2
     random = np.random.default_rng(0)
     focal = 0.9 * size
@@ -477,33 +477,33 @@ def turntable(num_threads: int) -> str:
     K = torch.tensor([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])[None]
     set_num_threads(num_threads)
 
-    def pictures() -> Iterator[np.ndarray]:
+    def images() -> Iterator[np.ndarray]:
         for pose in poses.Rt:
             color = PLUGIN.render(splats, Viewpoints(pose[None], K, size, size), RenderSettings())
             assert color.color is not None
             yield color.color[0].permute(1, 2, 0).mul(255).clamp(0, 255).byte().numpy()
 
-    next(pictures())
+    next(images())
     start = time.perf_counter()
-    for _ in pictures():
+    for _ in images():
         pass
-    drawn = time.perf_counter()
+    rendered = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        write_video(Path(folder) / "turntable.mp4", pictures())
+        write_video(Path(folder) / "turntable.mp4", images())
     ended = time.perf_counter()
     return (
         f"turntable, 100k {size}x{size}, {num_threads} threads, load {os.getloadavg()[0]:.1f}: "
-        f"{num_frames / (drawn - start):.1f} frames/s drawn, "
-        f"{num_frames / (ended - drawn):.1f} frames/s drawn and encoded"
+        f"{num_frames / (rendered - start):.1f} frames/s rendered, "
+        f"{num_frames / (ended - rendered):.1f} frames/s rendered and encoded"
     )
 
 
 def plain_torch(parts: Stages, runs: int) -> tuple[float, float]:
     """The baseline: the same ellipses sorted, listed by tile and blended by plain PyTorch.
 
-    Within a tile, all its Gaussians at all 256 pixels, with cumulative products. The Gaussians of
-    all tiles are gathered at once: tile by tile, each would get gradients as large as the scene.
-    Projection, harmonics and their gradients are not counted.
+    Each tile evaluates all its Gaussians at all 256 pixels and takes cumulative products. Gaussians
+    of all tiles are gathered at once: a gather per tile would make gradients as large as the scene
+    each time. Projection, harmonics and their gradients are not counted.
     """
     records = parts.slots.records.reshape(-1, 16)
     used = np.concatenate(
@@ -521,14 +521,14 @@ def plain_torch(parts: Stages, runs: int) -> tuple[float, float]:
         by_tile = tiles.argsort(stable=True)
         owners = order[owners[by_tile]]
         counts = torch.bincount(tiles, minlength=parts.num_tiles).tolist()
-        picture = torch.zeros(3, parts.tiles_y * TILE, parts.tiles_x * TILE)
+        image = torch.zeros(3, parts.tiles_y * TILE, parts.tiles_x * TILE)
         squares = []
         for tile, members in enumerate(values[owners].split(counts)):
             corner = (tile % parts.tiles_x * TILE, tile // parts.tiles_x * TILE)
             squares.append(_blend_tile(members, *corner))
         grid = torch.stack(squares).reshape(parts.tiles_y, parts.tiles_x, 3, TILE, TILE)
-        picture = grid.permute(2, 0, 3, 1, 4).reshape(picture.shape)
-        return picture[:, : parts.height, : parts.width]
+        image = grid.permute(2, 0, 3, 1, 4).reshape(image.shape)
+        return image[:, : parts.height, : parts.width]
 
     def only_forward() -> None:
         with torch.no_grad():
@@ -541,12 +541,12 @@ def plain_torch(parts: Stages, runs: int) -> tuple[float, float]:
     difference = (
         forward(table) - torch.from_numpy(parts.buffers.features).reshape(weights.shape)
     ).abs()
-    assert difference.quantile(0.99) < 1e-3, "the baseline draws something else"
+    assert difference.quantile(0.99) < 1e-3, "the baseline renders a different image"
     return best(only_forward, runs), best(both, runs)
 
 
 def _tile_pairs(values: Tensor, parts: Stages) -> tuple[Tensor, Tensor]:
-    """Tiles and Gaussians of all pairs: those of bounding boxes that the ellipse touches."""
+    """Tile and Gaussian of each intersection: the ellipse touches a tile of its bounding box."""
     x, y, half_y = values[:, 0], values[:, 1], values[:, 11]
     half_x = half_y * (values[:, 4] / values[:, 2]).sqrt()
     low_x = ((x - half_x) / TILE).floor().clamp(0, parts.tiles_x - 1).long()
@@ -564,7 +564,7 @@ def _tile_pairs(values: Tensor, parts: Stages) -> tuple[Tensor, Tensor]:
 
 
 def _touches(values: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """Whether a pixel's centre of a tile lies in an ellipse; see `zipsplat.render.cpu.ellipse`."""
+    """Whether any pixel centre of a tile lies in the ellipse; see `zipsplat.render.cpu.ellipse`."""
     x, y = values[:, 0], values[:, 1]
     half_y, slope, steepest_y, half_width = values[:, 11:15].unbind(1)
     top = row * TILE + 0.5 - y
@@ -595,12 +595,12 @@ def _blend_tile(values: Tensor, left: int, top: int) -> Tensor:
 
 
 def against_torch(scene: Scene, result: Result, runs: int) -> str:
-    """Both sides from the projected Gaussians on, and back to them."""
+    """Compare both from projected Gaussians to the image, and back."""
     parts = Stages(scene)
     parts.blend()
     parts.blend_backward()
     forward = result.list_tiles + result.sort + result.fill + result.blend
-    both = forward + result.blend_backward + best(parts.sum_hits, runs)
+    both = forward + result.blend_backward + best(parts.sum_intersections, runs)
     forward_torch, both_torch = plain_torch(parts, 3)
     return (
         f"without projection: forward {forward:.1f}, both {both:.1f} ms; plain PyTorch "
@@ -648,8 +648,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one scene, no peers")
     parser.add_argument("--runs", type=int, default=9, help="times each thing is measured")
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--plot", type=Path, help="where to draw the stages (needs matplotlib)")
-    parser.add_argument("--turntable", type=int, metavar="THREADS", help="measure only a film")
+    parser.add_argument("--plot", type=Path, help="where to plot the stages (needs matplotlib)")
+    parser.add_argument("--turntable", type=int, metavar="THREADS", help="measure only a video")
     parser.add_argument("--threads", type=int, help="measure only what so many threads can gain")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,11 +1,11 @@
-"""Any photographs or videos, end to end: read, reconstruct, write, film; with times and memory.
+"""Photos or videos end to end: read, reconstruct, write, render a video; with times and memory.
 
     python benchmarks/real_input.py [PATH …] [--weights NAME] [--output outputs/real_input]
 
-Each PATH is one scene: a picture, a folder, a quoted pattern, or a video; without one, the drawn
-examples. Without weights a network of the size of the smallest variant (ViT-S, 42 M parameters)
-with made-up weights is used: times are real, scenes mean nothing. The time of each stage is also
-given as a share of the whole, which is what to compare between machines.
+Each PATH is one scene: an image, a folder, a quoted pattern, or a video; the default is the
+rendered examples. Without weights, a network of the size of the smallest variant (ViT-S, 42 M
+parameters) with random weights is used: times are real, scenes are meaningless. The time of each
+stage is also given as a percentage of the total, to compare between machines.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def main(argv: list[str] | None = None) -> int:
     """Run every input; the exit status is 1 if one of them failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("paths", nargs="*", default=EXAMPLES)
-    parser.add_argument("--weights", help="default: made-up weights of ViT-S size")
+    parser.add_argument("--weights", help="default: random weights of ViT-S size")
     parser.add_argument("--output", type=Path, default=Path("outputs/real_input"))
     parser.add_argument("--num-frames", type=int, default=None, help="default: 24 of a video")
-    parser.add_argument("--film-frames", type=int, default=12)
+    parser.add_argument("--video-frames", type=int, default=12)
     options = parser.parse_args(argv)
     if options.weights is None:
-        print("untrained weights: times are real, scenes are the first picture as a relief")
+        print("untrained weights: times are real, each scene is the first image as a relief")
         model = ZipSplat.from_network(untrained_network(ZipSplatConfig.variant("vits")))
     else:
         model = ZipSplat(options.weights)
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     for index, path in enumerate(options.paths):
         folder = options.output / re.sub(r"[^\w-]+", "_", f"{index}-{Path(path).stem}")
         try:
-            run(model, path, folder, options.num_frames, options.film_frames)
+            run(model, path, folder, options.num_frames, options.video_frames)
         except (ValueError, OSError) as error:
             failed += 1
             print(f"{path}: FAILED: {error}", file=sys.stderr)
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(
-    model: ZipSplat, path: str | Path, folder: Path, num_frames: int | None, film_frames: int
+    model: ZipSplat, path: str | Path, folder: Path, num_frames: int | None, video_frames: int
 ) -> None:
     """One scene: every stage timed, files written to a folder."""
     seconds: dict[str, float] = {}
@@ -75,11 +75,11 @@ def run(
     again = Gaussians.load(folder / "scene.ply")
     lap("write and read .ply")
     frames = viz.turntable(
-        again, folder / "wiggle.mp4", render_size=256, num_frames=film_frames, sweep_deg=None
+        again, folder / "wiggle.mp4", render_size=256, num_frames=video_frames, sweep_deg=None
     )
-    lap(f"film {film_frames} frames")
+    lap(f"video of {video_frames} frames")
     inputs = [to_pixels(to_square(view)) for view in views]
-    viz.save_picture(viz.contact_sheet([*inputs, *frames[:4]]), folder / "sheet.png")
+    viz.save_image(viz.contact_sheet([*inputs, *frames[:4]]), folder / "sheet.png")
     total = sum(seconds.values())
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     sizes = sorted({f"{view.shape[-1]}×{view.shape[-2]}" for view in views})

@@ -1,13 +1,13 @@
-"""Quality of refined scenes against steps and CPU seconds, on held-out photos.
+"""Quality of refined scenes over steps and CPU seconds, on held-out photos.
 
     python benchmarks/refinement.py PATH [PATH ...] [--hold-out 4] [--size 640] [--cap 60000]
         [--steps 1110 | --seconds 30] [--threads 1] [--start geometry] [--without PART ...]
         [--judge PATH] [--sheet DIR]
 
 A PATH is a folder of photos, a video, or anything that `zipsplat refine --cameras` takes; cameras
-are found once and kept beside the given cache. Prints a line for each time the scene was judged:
-step, CPU seconds of this process since the first step, Gaussians, PSNR and SSIM of the held-out
-photos. Judging counts. With --sheet, contact sheets of held-out photos beside renderings.
+are estimated once and kept in the cache folder. Prints a line per evaluation: step, CPU seconds of
+this process since the first step, Gaussians, PSNR and SSIM of the held-out photos. Evaluation time
+counts. --sheet writes contact sheets of held-out photos beside renders.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PARTS = ("growth", "dropout", "decay", "smoothness", "depth", "color")
 
 
 def main() -> None:
-    """Run all of it."""
+    """Run all paths."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("paths", nargs="+", type=Path)
     parser.add_argument("--hold-out", type=int, default=4)
@@ -48,8 +48,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", default="geometry", help="geometry, points, or a scene file")
     parser.add_argument("--without", nargs="*", choices=PARTS, default=[])
-    parser.add_argument("--cache", type=Path, help="folder for cameras that are found")
-    parser.add_argument("--sheet", type=Path, help="folder for pictures")
+    parser.add_argument("--cache", type=Path, help="folder for estimated cameras")
+    parser.add_argument("--sheet", type=Path, help="folder for images")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     set_num_threads(options.threads)
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def posed(path: Path, options: argparse.Namespace) -> PosedImages:
-    """Photos with cameras, from a file if there is one."""
+    """Photos with cameras, from the cache if it has them."""
     kept = None if options.cache is None else options.cache / path.stem
     for known in (path, kept):
         if known is not None and (known / "transforms.json").exists():
@@ -108,17 +108,19 @@ def measured(path: Path, photos: PosedImages, options: argparse.Namespace) -> Re
 
 
 def start_of(photos: PosedImages, options: argparse.Namespace) -> Gaussians | None:
-    """The scene to start from; None for geometry of the photos."""
+    """The initial scene; None to initialise from the photos' geometry."""
     if options.start == "geometry":
         return None
     if options.start == "points":
-        assert photos.points is not None, "there are no sparse points"
+        assert photos.points is not None, (
+            "--start points needs sparse points, and these photos have none"
+        )
         return point_gaussians(photos, torch.arange(len(photos.points)))
     return Gaussians.load(options.start)
 
 
 def without(problem: Problem, parts: list[str]) -> Problem:
-    """The problem with parts of the recipe left out."""
+    """The problem with parts of the recipe removed."""
     task = problem.task
     absent = {
         "dropout": {"dropout": 0.0},
@@ -139,14 +141,14 @@ def without(problem: Problem, parts: list[str]) -> Problem:
 
 
 def save_sheet(path: Path, photos: PosedImages, result: RefinedScene) -> None:
-    """Held-out photos beside renderings."""
-    pictures = []
+    """Save held-out photos beside renders."""
+    cells = []
     for index in result.held_out:
         with torch.no_grad():
-            drawn, _ = result.gaussians.render(photos.cameras[index], result.poses[index])
-        pictures += [to_pixels(photos.images[index]), to_pixels(drawn[0])]
+            rendered, _ = result.gaussians.render(photos.cameras[index], result.poses[index])
+        cells += [to_pixels(photos.images[index]), to_pixels(rendered[0])]
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet = contact_sheet(pictures, columns=2, cell_width=640)
+    sheet = contact_sheet(cells, columns=2, cell_width=640)
     Image.fromarray(sheet).save(path)
 
 

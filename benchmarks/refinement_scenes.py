@@ -2,13 +2,13 @@
 
     python benchmarks/refinement_scenes.py many|few|office [--scenes 0 1 …] [--steps 1500]
 
-many: 16 photos of scene `test-0-i` (504×378), every fourth held out, 480 px, 40 000 Gaussians.
-few: 4 of them, cameras of the four alone; six others are placed by the true cameras, moved by the
-similarity between estimated and true cameras of the four, and pose-refined on the fixed scene.
-office: the six example photos and 18 others of the same scene, likewise.
+many: 16 photos of scene `test-0-i` (504×378), every fourth held out, 480 px, 40 000 Gaussians. few:
+4 of them, cameras estimated from these four alone; six more are placed by their true cameras, moved
+by the similarity between estimated and true cameras of the four, and pose-refined on the fixed
+scene. office: the six example photos and 18 others of the same scene, likewise.
 
-PSNR and SSIM in the mean over the views that no step saw. Seconds are CPU time of this process on
-one thread, without finding cameras.
+PSNR and SSIM are means over held-out views. Seconds are CPU time of this process on one thread,
+without camera estimation.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from splatfactory.datasets.generated import camera_rows
 from splatfactory.datasets.scripts.synthetic.examples import office_scene
-from splatfactory.datasets.synthetic.dataset import camera_rows
-from splatfactory.datasets.synthetic.scene import GeneratedScene, generate_scene
+from splatscenes.scene import GeneratedScene, generate_scene
 from zipsplat import Camera, Gaussians, Pose, ZipSplat, estimate_cameras
 from zipsplat.alignment import FAST, refine_poses
 from zipsplat.camera_estimation import CamerasNotFoundError
@@ -47,7 +47,7 @@ CAPS = {"many": 40_000, "few": 30_000, "office": 40_000}
 
 @dataclass(frozen=True)
 class Views:
-    """Views that no step saw."""
+    """Held-out views."""
 
     images: Tensor
     cameras: Camera
@@ -55,13 +55,13 @@ class Views:
 
 
 def main() -> None:
-    """Run one kind of scenes and print a row for each."""
+    """Run one kind of scene and print a row for each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=tuple(STEPS))
     parser.add_argument("--scenes", type=int, nargs="+", default=list(range(8)))
     parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--sheets", type=Path, help="folder for pictures")
+    parser.add_argument("--sheets", type=Path, help="folder for images")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     set_num_threads(options.threads)
@@ -97,7 +97,7 @@ def row(
     sheets: Path | None,
 ) -> str:
     """Refine one scene."""
-    images = [drawn(scene, view) for view in photos]
+    images = [photo(scene, view) for view in photos]
     try:
         found = estimate_cameras(images)
     except CamerasNotFoundError as error:
@@ -127,16 +127,16 @@ def row(
     )
 
 
-def drawn(scene: GeneratedScene, view: int) -> Tensor:
+def photo(scene: GeneratedScene, view: int) -> Tensor:
     """A view (3, H, W)."""
-    pixels = torch.from_numpy(np.ascontiguousarray(scene.draw(view)[0]))
+    pixels = torch.from_numpy(np.ascontiguousarray(scene.render(view)[0]))
     return pixels.permute(2, 0, 1).float() / 255
 
 
 def placed(
     scene: GeneratedScene, photos: list[int], others: list[int], posed: PosedImages
 ) -> Views:
-    """Other views of the scene in the frame of the estimated cameras."""
+    """Place other views of the scene in the frame of the estimated cameras."""
     truth = torch.from_numpy(scene.shot.world_from_camera).double()
     R, t = posed.poses.R.double(), posed.poses.t.double()
     S, s = truth[photos][:, :3, :3], truth[photos][:, :3, 3]
@@ -148,7 +148,7 @@ def placed(
     centres = scale * (other_t - s.mean(0)) @ turn.T + t.mean(0)
     poses = Pose((turn @ other_R).float(), centres.float())
     height, width = posed.images[0].shape[1:]
-    images = torch.stack([resize(drawn(scene, view), height, width) for view in others])
+    images = torch.stack([resize(photo(scene, view), height, width) for view in others])
     rows = torch.from_numpy(camera_rows(scene))[others].float()
     cameras = Camera.from_packed(rows)
     factor = width / float(cameras.size[0, 0])
@@ -159,7 +159,7 @@ def placed(
 
 
 def feed_forward(posed: PosedImages) -> Gaussians:
-    """What zipsplat-tiny makes of up to six of the photos, told their cameras."""
+    """Reconstruct up to six of the photos with zipsplat-tiny, given their cameras."""
     chosen = np.linspace(0, len(posed) - 1, min(6, len(posed))).round().astype(int).tolist()
     some = posed.select(chosen)
     model = ZipSplat("zipsplat-tiny", device="cpu")
@@ -170,7 +170,7 @@ def feed_forward(posed: PosedImages) -> Gaussians:
 def scores(
     scene: Gaussians, views: Views, *, aligns: bool
 ) -> tuple[float, float, Sequence[Tensor]]:
-    """Mean PSNR and SSIM over the views, and the renderings."""
+    """Mean PSNR and SSIM over the views, and the renders."""
     poses = views.poses
     if aligns:
         poses = refine_poses(scene, views.images, views.cameras, poses, settings=FAST).poses
@@ -189,12 +189,12 @@ def scores(
 
 
 def save(path: Path, views: Views, renders: Sequence[Tensor]) -> None:
-    """Truth beside renderings."""
-    pictures = []
+    """Save ground truth beside renders."""
+    cells = []
     for truth, image in list(zip(views.images, renders, strict=True))[:3]:
-        pictures += [to_pixels(truth), to_pixels(image)]
+        cells += [to_pixels(truth), to_pixels(image)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(contact_sheet(pictures, columns=2, cell_width=480)).save(path)
+    Image.fromarray(contact_sheet(cells, columns=2, cell_width=480)).save(path)
 
 
 if __name__ == "__main__":

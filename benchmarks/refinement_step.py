@@ -4,12 +4,12 @@
     python benchmarks/refinement_step.py --quick     # the smallest size
 
 A step activates the parameters (exponential of scales, sigmoid of opacities), renders one view,
-takes 0.8 · L1 + 0.2 · (1 − SSIM) with its gradient, goes back to the parameters, and updates them
-with PyTorch's fused Adam. Steps and forward renders alternate. Times of one thread are CPU
-time, the smallest and the median of the runs. Two threads are measured by the clock, which means
-something on idle cores only; so the share of a step that runs on one thread alone is printed too,
-and what Amdahl's law makes of it. Scene: Gaussians of log-uniform sizes all over the image, at
-depths of 1 to 5, harmonics of degree 1, about 3.6 tiles each.
+computes 0.8 · L1 + 0.2 · (1 − SSIM) and its gradient, backpropagates, and updates the parameters
+with PyTorch's fused Adam. Steps and forward renders alternate. One-thread times are CPU time,
+minimum and median of the runs. Two threads are measured in wall-clock time, which is meaningful on
+idle cores only, so the serial fraction of a step is printed too, with the speed-up that Amdahl's
+law allows. Scene: Gaussians of log-uniform sizes all over the image, at depths of 1 to 5, harmonics
+of degree 1, about 3.6 tiles each.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SIZES = [(424, 237, 30_000), (480, 360, 40_000), (640, 358, 60_000)]
 RATES = {"means": 1e-5, "quats": 1e-4, "log_scales": 1e-4, "logits": 1e-4, "sh": 1e-4}
 STAGES = ("_project", "_bin", "_blend_backward", "project_backward")
 THREADED = (*STAGES, "blend", "loss")
-"""Stages that run on several threads, but for what Python does in them."""
+"""Stages that run on several threads, apart from their Python overhead."""
 
 
 @dataclass
@@ -78,7 +78,7 @@ def problem(width: int, height: int, num: int) -> Problem:
 
 
 def activated(parameters: dict[str, Tensor]) -> Splats:
-    """The scene that parameters stand for."""
+    """Splats from raw parameters."""
     return Splats(
         means=parameters["means"],
         quats=parameters["quats"],
@@ -89,14 +89,14 @@ def activated(parameters: dict[str, Tensor]) -> Splats:
 
 
 class Watch:
-    """Seconds of each run of each stage, by one clock."""
+    """Seconds of each run of each stage."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.seconds: dict[str, list[float]] = defaultdict(list)
 
     def time(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a function and note how long it takes."""
+        """Call a function and record its time."""
         start = self.clock()
         result = function(*args)
         self.seconds[name].append(self.clock() - start)
@@ -115,8 +115,8 @@ class Stepper:
     """Steps on one problem.
 
     Args:
-        given: the problem.
-        watch: receives the times.
+        given: the scene, camera and target.
+        watch: records the times.
     """
 
     def __init__(self, given: Problem, watch: Watch) -> None:
@@ -132,7 +132,7 @@ class Stepper:
         return color
 
     def forward(self) -> Tensor:
-        """What a step is compared with."""
+        """One render without gradients, the baseline of a step."""
         with torch.no_grad():
             return self.render(activated(self.problem.parameters))
 
@@ -148,7 +148,7 @@ class Stepper:
 
 
 def watch_stages(watch: Watch) -> None:
-    """Time the renderer's own stages as well."""
+    """Also time the renderer's stages."""
     for name in STAGES:
         timed = getattr(stages, name)
         setattr(stages, name, lambda *args, n=name, f=timed: watch.time(n, f, *args))
@@ -159,7 +159,7 @@ def watch_stages(watch: Watch) -> None:
 
 
 def measure(size: tuple[int, int, int], runs: int) -> None:
-    """Print one size on one thread."""
+    """Measure and print one size on one thread."""
     width, height, num = size
     set_num_threads(1)
     watch = Watch(time.thread_time)
@@ -198,11 +198,11 @@ def measure(size: tuple[int, int, int], runs: int) -> None:
     print("  " + ", ".join(parts))
     print(f"  loss / forward {watch.best('loss') / plain.best('forward'):.2f}")
     serial = 1 - sum(watch.best(n) for n in THREADED) / watch.best("step")
-    print(f"  on one thread alone {100 * serial:.0f} %: at most {2 / (1 + serial):.2f}x with two")
+    print(f"  serial {100 * serial:.0f} %: at most {2 / (1 + serial):.2f}x with two")
 
 
 def intersections(given: Problem) -> int:
-    """Pairs of a Gaussian and a tile."""
+    """Number of Gaussian-tile intersections."""
     counts: list[int] = []
     number_intersections = stages.number_intersections
 
@@ -219,7 +219,7 @@ def intersections(given: Problem) -> int:
 
 
 def two_threads(size: tuple[int, int, int], runs: int) -> None:
-    """Print steps per second by the clock, one and two threads in turns."""
+    """Print wall-clock step times of one and two threads, interleaved."""
     watch = Watch(time.perf_counter)
     stepper = Stepper(problem(*size), watch)
     whole = Watch(time.perf_counter)
@@ -231,7 +231,7 @@ def two_threads(size: tuple[int, int, int], runs: int) -> None:
     set_num_threads(1)
     torch.set_num_threads(1)
     print(
-        f"  by the clock: 1 thread {whole.best('1'):.1f} ms, 2 threads {whole.best('2'):.1f} ms, "
+        f"  wall clock: 1 thread {whole.best('1'):.1f} ms, 2 threads {whole.best('2'):.1f} ms, "
         f"{whole.best('1') / whole.best('2'):.2f}x (medians "
         f"{whole.median('1') / whole.median('2'):.2f}x), load {os.getloadavg()[0]:.1f}"
     )

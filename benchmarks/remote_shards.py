@@ -1,15 +1,15 @@
-"""Loading from a web server with latency and errors, beside loading from the local disk.
+"""Loading shards from a web server with latency and errors, against the local disk.
 
     python benchmarks/remote_shards.py            # prints the table of remote_shards.md
 
 The same shards are read from a folder and from a plain HTTP server in another process, which waits
-before each answer and fails some requests: half by status 503, half by breaking off in the middle.
-The server has the last core for itself; both loaders have the others (Linux).
-Nothing is kept on the disk. Whole epochs of both sides take turns, after one that is not counted;
-views per second are wall-clock, from the first request for a batch to the end of the epoch, and
-the ratio is the median of the rounds' ratios. CPU times are those of the loader's processes,
-without the server; where cores are shared, they say more. Bytes are those of all bodies that the
-server has sent, and, as used, those of the members of which a delivered batch is made.
+before each response and fails some requests: half with status 503, half by breaking off midway. The
+server has the last core to itself; both loaders share the others (Linux). Nothing is cached on
+disk. Whole epochs of both alternate, after one warm-up epoch; views per second are wall-clock, from
+the first request for a batch to the end of the epoch, and the ratio is the median over rounds. CPU
+times are those of the loader's processes, without the server; on shared cores they are the better
+figure. Bytes sent are those of all bodies from the server; bytes used are those of the tar members
+that end up in a batch.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from data_loading import SAMPLER, SIZE, TARGETS, make_shards
 from range_server import Behaviour, serve
 
 from splatfactory import paths
+from splatfactory.data_schema import PreprocessingConfig
 from splatfactory.datasets import offsets
 from splatfactory.datasets.loader import LoaderConfig, SceneLoader
 from splatfactory.datasets.mixture import Member
 from splatfactory.datasets.multiview import SampleConfig, open_shards
-from splatfactory.datasets.preprocessing import PreprocessingConfig
 
 
 def run_server(folder: Path, behaviour: Behaviour, pipe: Connection) -> None:
-    """Serve, and answer each message with the bytes sent and the requests so far."""
+    """Serve, and reply to each message with the bytes and requests served so far."""
     with serve(folder, behaviour) as url:
         pipe.send(url)
         while pipe.recv():
@@ -48,7 +48,7 @@ def run_server(folder: Path, behaviour: Behaviour, pipe: Connection) -> None:
 
 
 def separate_cores(server_pid: int | None) -> None:
-    """Give the server the last core and both loaders the others, so that they do not compete."""
+    """Pin the server to the last core and the loaders to the others, so they do not compete."""
     if server_pid is None or not hasattr(os, "sched_setaffinity"):
         return
     *others, last = sorted(os.sched_getaffinity(0))
@@ -59,7 +59,7 @@ def separate_cores(server_pid: int | None) -> None:
 
 @contextmanager
 def server(folder: Path, behaviour: Behaviour) -> Iterator[tuple[str, Connection]]:
-    """A server in a process of its own, on a core of its own where Linux lets us choose."""
+    """Run a server in its own process, pinned to its own core on Linux."""
     here, there = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(
         target=run_server, args=(folder, behaviour, there)
@@ -95,7 +95,7 @@ def cpu_seconds(loader: SceneLoader) -> float:
 
 
 def epoch(loader: SceneLoader) -> tuple[float, float, list[tuple[tuple[str, ...], Any]]]:
-    """Views per second of an epoch, CPU ms per view, and which views they are."""
+    """Views per second of an epoch, CPU ms per view, and the views loaded."""
     begin, cpu, count, shown = time.perf_counter(), cpu_seconds(loader), 0, []
     for batch in loader:
         views = torch.cat([batch.context.indices, batch.target.indices], dim=1)
@@ -106,7 +106,7 @@ def epoch(loader: SceneLoader) -> tuple[float, float, list[tuple[tuple[str, ...]
 
 
 def bytes_of(folder: Path, shown: list[tuple[tuple[str, ...], Any]]) -> int:
-    """Bytes of the members that batches are made of."""
+    """Bytes of the tar members used by these views."""
     total = 0
     indices = [offsets.load(path) for path in sorted(folder.glob("*.tar"))]
     places = {key: (index, n) for index in indices for n, key in enumerate(index.keys)}
@@ -121,7 +121,7 @@ def bytes_of(folder: Path, shown: list[tuple[tuple[str, ...], Any]]) -> int:
 
 
 def measure(folder: Path, arguments: argparse.Namespace) -> str:
-    """A row of the table."""
+    """One row of the table."""
     behaviour = Behaviour(arguments.latency_ms / 1000, arguments.errors / 100)
     with server(folder, behaviour) as (url, pipe):
         loaders = [

@@ -1,8 +1,8 @@
-"""A seeded scene like those that feed-forward networks make: one Gaussian per pixel of a few views.
+"""A seeded scene like those of pixel-aligned networks: one Gaussian per pixel of a few views.
 
 Six cameras stand close together in a box-shaped room with three balls; each pixel's ray ends in a
-Gaussian as large as the pixel is there. Views overlap, so many Gaussians lie behind others. As in
-the outputs of the released model, the median distance from the first camera is one.
+Gaussian the size of the pixel's footprint. Views overlap, so Gaussians often hide others. As in
+the released model's outputs, the median distance from the first camera is one.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from zipsplat import Gaussians, Pose
 from zipsplat.harmonics import dc_from_rgb
 from zipsplat.rotations import quat_from_matrix
 
-UNIT = 0.26  # length in the scene of one metre of the room
+UNIT = 0.26  # scene units per metre; makes the median distance about 1
 LOW, HIGH = UNIT * torch.tensor([-3.0, -1.5, -2.0]), UNIT * torch.tensor([3.0, 1.5, 6.0])
 BALLS = (((0.8, 0.6, 3.0), 0.9), ((-1.2, 0.9, 2.2), 0.6), ((0.0, -0.7, 4.5), 0.5))  # metres
 NUM_VIEWS, FOV_DEG = 6, 70.0
 
 
 def camera_poses() -> Pose:
-    """The six views: a small arc around what is in front."""
+    """Six poses on a small arc, facing the room."""
     middle = UNIT * torch.tensor([0.0, 0.0, 3.0])
     azimuths = torch.linspace(-25, 25, NUM_VIEWS)
     return Pose.orbit(middle, 3.5 * UNIT, azimuths, torch.full((NUM_VIEWS,), 5.0))
@@ -59,13 +59,13 @@ def room_scene(num: int = 100_000, seed: int = 0) -> Gaussians:
 
 
 def _depth(origins: Tensor, directions: Tensor) -> Tensor:
-    """Along each ray to the nearest ball or wall, (num, 1) in lengths of the direction."""
+    """Ray parameter (num, 1) of the nearest ball or wall."""
     ends = torch.where(directions > 0, HIGH, LOW)
     depth = ((ends - origins) / directions).amin(dim=-1)
     for center, radius in BALLS:
         offset = origins - UNIT * torch.tensor(center)
         a, b = directions.square().sum(-1), (offset * directions).sum(-1)
         root = b * b - a * (offset.square().sum(-1) - (UNIT * radius) ** 2)
-        hit = (-b - root.clamp_min(0).sqrt()) / a
-        depth = torch.where((root > 0) & (hit > 0) & (hit < depth), hit, depth)
+        distance = (-b - root.clamp_min(0).sqrt()) / a
+        depth = torch.where((root > 0) & (distance > 0) & (distance < depth), distance, depth)
     return depth.unsqueeze(-1)

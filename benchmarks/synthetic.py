@@ -1,10 +1,10 @@
-"""How fast scenes are generated: CPU time per view, by part, and what the tree is worth.
+"""Speed of scene generation: CPU time per view, by part, and the gain from the BVH.
 
     python benchmarks/synthetic.py [--size 252] [--num-scenes 24] [--num-views 24]
 
-Prints a table in Markdown. Times are CPU times of one thread, the smallest of three for each view;
-other work on the machine can lengthen them but not shorten them. The views per second of two
-threads are measured by the clock, and next to them stands what the CPU time allows.
+Prints a table in Markdown. Times are CPU times of one thread, the minimum of three for each view;
+other load can only lengthen them. The views per second of two threads are wall-clock figures,
+printed beside the bound that CPU time gives.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import numpy as np
 from PIL import Image
 
 from splatfactory.datasets import depth_codec
-from splatfactory.datasets.synthetic.dataset import stored_scene
-from splatfactory.datasets.synthetic.raycast import draw
-from splatfactory.datasets.synthetic.scene import GeneratedScene, generate_scene
+from splatfactory.datasets.generated import stored_scene
+from splatscenes.raycast import render
+from splatscenes.scene import GeneratedScene, generate_scene
 
 REPEATS = 3
-FIRST = 5000  # scenes that were not looked at while the generator was written
+FIRST = 5000  # scenes from here on were never looked at during development
 
 
 def cpu_ms(work: Callable[[], object]) -> float:
-    """Smallest CPU time of a call, milliseconds."""
+    """Minimum CPU time of a call, milliseconds."""
     times = []
     for _ in range(REPEATS):
         start = time.thread_time()
@@ -38,14 +38,14 @@ def cpu_ms(work: Callable[[], object]) -> float:
 
 
 def without_tree(scene: GeneratedScene) -> GeneratedScene:
-    """The same scene with every primitive tried for every ray."""
+    """The same scene without the BVH: every ray tests every primitive."""
     world = scene.world
     plain = world._replace(nodes=world.nodes[:0], bounds=world.bounds[:0], num_in_tree=0)
     return GeneratedScene(scene.key, scene.place, plain, scene.shot)
 
 
-def picture_bytes(color: np.ndarray) -> bytes:
-    """A picture as shards hold it."""
+def image_bytes(color: np.ndarray) -> bytes:
+    """Encode an image as in shards."""
     buffer = io.BytesIO()
     Image.fromarray(color).save(buffer, "WEBP", lossless=True, quality=0, method=0)
     return buffer.getvalue()
@@ -61,27 +61,27 @@ def measure(size: int, num_scenes: int, num_views: int) -> dict[str, list[float]
 
         scene = build()
         view = num_views // 2
-        color, depth = scene.draw(view)
+        color, depth = scene.render(view)
         camera = scene.shot.camera(view)
         times = {
             "build (shared by the views)": cpu_ms(build) / num_views,
-            "draw colour and depth": cpu_ms(lambda s=scene, c=camera: draw(s.world, c)),
-            "encode picture": cpu_ms(lambda c=color: picture_bytes(c)),
+            "render colour and depth": cpu_ms(lambda s=scene, c=camera: render(s.world, c)),
+            "encode image": cpu_ms(lambda c=color: image_bytes(c)),
             "encode depth": cpu_ms(lambda d=depth: depth_codec.encode(d, is_quick=True)),
         }
         if index < FIRST + 4:
             plain = without_tree(scene)
-            times["draw without the tree (4 scenes)"] = cpu_ms(
-                lambda s=plain, c=camera: draw(s.world, c)
+            times["render without the BVH (4 scenes)"] = cpu_ms(
+                lambda s=plain, c=camera: render(s.world, c)
             )
-            times["draw with the tree (same 4 scenes)"] = times["draw colour and depth"]
+            times["render with the BVH (same 4 scenes)"] = times["render colour and depth"]
         for name, value in times.items():
             parts.setdefault(name, []).append(value)
     return parts
 
 
 def by_the_clock(size: int, num_scenes: int, num_views: int) -> float:
-    """Views per second of two threads that generate and encode whole scenes."""
+    """Wall-clock views per second of two threads that generate and encode scenes."""
 
     def make(index: int) -> None:
         stored_scene(generate_scene("train", 0, index, num_views, (size, size)))
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--num-scenes", type=int, default=24)
     parser.add_argument("--num-views", type=int, default=24)
     options = parser.parse_args()
-    generate_scene("train", 0, FIRST, 2, (32, 32)).draw(0)  # compile first
+    generate_scene("train", 0, FIRST, 2, (32, 32)).render(0)  # compile first
     parts = measure(options.size, options.num_scenes, options.num_views)
     print("| part | CPU ms per view, mean | median | largest |\n|---|---|---|---|")
     for name, values in parts.items():
@@ -108,7 +108,7 @@ def main() -> None:
     total = sum(float(np.mean(parts[name])) for name in own)
     clock = by_the_clock(options.size, min(options.num_scenes, 12), options.num_views)
     print(f"| sum | {total:.1f} | | |\n")
-    print(f"Two cores: {2e3 / total:.1f} views/s by CPU time, {clock:.1f} by the clock here.")
+    print(f"Two cores: {2e3 / total:.1f} views/s by CPU time, {clock:.1f} wall clock here.")
 
 
 if __name__ == "__main__":

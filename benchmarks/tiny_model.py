@@ -1,4 +1,4 @@
-"""Scores of `zipsplat-tiny` on held-out generated scenes, beside the baselines; all in one command.
+"""Scores of `zipsplat-tiny` on held-out generated scenes, beside baselines, in one command.
 
     python benchmarks/tiny_model.py [--weights FILE] [--pixel-aligned FILE] [--plot FILE]
 
@@ -6,9 +6,9 @@ Generates the test scenes and makes the indices (farthest-point contexts among a
 targets spread over the rest, none of them a context; seed 42), then runs `splatfactory.eval.run`
 for 2, 4 and 8 views and for compressions 1, 0.5, 0.25 and 0.1. Poses are aligned for 4 views at
 compression 1 on all scenes, for the rest on the first `--aligned`; unaligned scores are always of
-all. Beside them: the nearest input view, an untrained network, a pixel-aligned one, what true depth
-and poses give without any learning, the model with its cameras given, and in bfloat16. Prints
-tables in Markdown. A stopped run goes on where it was.
+all. Baselines: the nearest input view, an untrained network, a pixel-aligned one, true depth
+and poses without learning, the model given its cameras, and the model in bfloat16. Prints
+tables in Markdown. A stopped run resumes where it was.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from torch.nn import functional
 
 from splatfactory import paths
 from splatfactory.config import Request, load, to_dict
-from splatfactory.datasets.batch import Views
 from splatfactory.datasets.from_config import evaluation_dataset
+from splatfactory.datasets.samples import Views
 from splatfactory.datasets.scripts.synthetic import generate
 from splatfactory.datasets.store import ShardStore
 from splatfactory.eval import indices, run
 from splatfactory.metrics import psnr, ssim
 from splatfactory.models import build_model
-from splatfactory.training.checkpoints import export
-from splatfactory.training.drawing import draw
-from splatfactory.training.surface import surface_of_tokens
+from splatfactory.runtime.checkpoints import export
+from splatfactory.tiny.patch_points import surface_of_tokens
+from splatfactory.training.drawing import render_views
 from zipsplat import ZipSplat
 from zipsplat.gaussians import Gaussians
 from zipsplat.harmonics import dc_from_rgb
-from zipsplat.model.relief import grid_of_cells
+from zipsplat.model.tiny.relief import grid_of_cells
 from zipsplat.render import choose
 from zipsplat.weights import locate
 
 SIZE, NUM_VIEWS, NUM_SCENES, NUM_TARGETS = 126, 16, 120, 4
 PATCH = 14
-SKY = 100.0  # where the sky is put, in median distances of a scene
+SKY = 100.0  # distance given to sky pixels, in median scene distances
 VIEWS = (2, 4, 8)
 COMPRESSIONS = (1.0, 0.5, 0.25, 0.1)
 DATA = Path("data") / "synthetic" / f"{SIZE}x{SIZE}"
@@ -56,7 +56,7 @@ WORK = Path("outputs") / "tiny_model"
 
 
 def make_data(num_scenes: int) -> None:
-    """Test scenes and indices, as far as they are not there yet."""
+    """Make the test scenes and indices that do not exist yet."""
     size = ["--size", str(SIZE), "--num-views", str(NUM_VIEWS), "--num-workers", "2"]
     _expect(generate.main([*size, "--split", "test", "--num-test-scenes", str(num_scenes)]))
     shards = str(paths.resolve(DATA) / "test-scenes")
@@ -74,13 +74,13 @@ def evaluate(
     is_aligned: bool,
     has_priors: bool = False,
 ) -> dict[str, Any]:
-    """One evaluation by the public command; returns its summary.
+    """Run one evaluation with the public command; returns its summary.
 
     Args:
         checkpoint: weights file.
-        tag: begins the name of the folder of results.
+        tag: prefix of the results folder's name.
         views: context views.
-        compression: kept share of the tokens.
+        compression: fraction of tokens kept.
         num_scenes: how many scenes.
         is_aligned: whether the poses of targets are aligned.
         has_priors: whether the network is given cameras and poses of the context views.
@@ -102,7 +102,7 @@ def evaluate(
 
 
 def nearest_view(views: int, num_scenes: int) -> list[float]:
-    """PSNR and SSIM of showing, for each target, the context view nearest along the path."""
+    """PSNR and SSIM of using the context view nearest along the path for each target."""
     store = ShardStore(paths.resolve(DATA) / "test-scenes")
     numbers = {info.key: number for number, info in enumerate(store.scenes)}
     scores = []
@@ -110,16 +110,16 @@ def nearest_view(views: int, num_scenes: int) -> list[float]:
     for key in sorted(index)[:num_scenes]:
         context, target = np.sort(index[key]["context"]), np.array(index[key]["target"])
         nearest = context[np.abs(context - target[:, None]).argmin(axis=1)]
-        true, shown = (_pictures(store, numbers[key], frames) for frames in (target, nearest))
+        true, shown = (_images(store, numbers[key], frames) for frames in (target, nearest))
         scores.append([float(psnr(true, shown).mean()), float(ssim(true, shown).mean())])
     means: list[float] = np.mean(scores, axis=0).tolist()
     return means
 
 
 def true_surfaces(views: int, num_scenes: int) -> list[float]:
-    """Gaussians, PSNR and SSIM of the patches' cells at their true places in their mean colours.
+    """Gaussians, PSNR and SSIM of one Gaussian per patch cell, at true depth, in its mean colour.
 
-    As many Gaussians as the model has, but true depth and poses: what geometry alone can give.
+    As many Gaussians as the model, but with true depth and poses: what geometry alone achieves.
     """
     group = load(Request("zipsplat-tiny", ())).model.gaussians_per_prototype
     found: list[float] = score(views, num_scenes, partial(_cells, group=group)).mean(0).tolist()
@@ -152,14 +152,14 @@ def score(views: int, num_scenes: int, predict: Callable[[Views], Gaussians]) ->
         scene = dataset.load(number, 1, 1.0, 0)
         gaussians = predict(scene.context[None].as_float())
         targets = scene.target[None].as_float()
-        shown = draw(gaussians, targets, renderer)[0].color
+        shown = render_views(gaussians, targets, renderer)[0].color
         metrics = [float(metric(targets.rgb[0], shown[0]).mean()) for metric in (psnr, ssim)]
         scores.append([gaussians.num_gaussians, *metrics])
     return np.array(scores)
 
 
 def _cells(context: Views, group: int) -> Gaussians:
-    """One Gaussian for each cell of each patch of (1, V) views, scenes (1, N)."""
+    """One Gaussian per cell of each patch of (1, V) views, as a scene (1, N)."""
     rows, columns = grid_of_cells(group)
     sky = torch.where(context.depths > 0, context.depths, SKY)
     context = dataclasses.replace(context, depths=sky)
@@ -167,8 +167,8 @@ def _cells(context: Views, group: int) -> Gaussians:
     tokens = torch.arange(num_patches)[None]
     means = surface_of_tokens(context, tokens, group, PATCH)
     grid = (SIZE // PATCH * rows, SIZE // PATCH * columns)
-    pictures = functional.interpolate(context.rgb.flatten(0, 1), grid, mode="area")
-    cells = pictures.unflatten(2, (-1, rows)).unflatten(4, (-1, columns))
+    images = functional.interpolate(context.rgb.flatten(0, 1), grid, mode="area")
+    cells = images.unflatten(2, (-1, rows)).unflatten(4, (-1, columns))
     colors = cells.permute(0, 2, 4, 3, 5, 1).reshape(1, -1, 3)
     centres = context.poses.t.repeat_interleave(num_patches * group // context.shape[1], dim=1)
     focal = context.cameras.f.mean()
@@ -183,7 +183,7 @@ def _cells(context: Views, group: int) -> Gaussians:
 
 
 def untrained(path: Path) -> Path:
-    """The network that training started from."""
+    """Save the network that training starts from."""
     config = load(Request("zipsplat-tiny", ()))
     torch.manual_seed(config.train.seed or 0)
     network = build_model(config.model, with_initial_weights=True).network
@@ -231,8 +231,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", default="zipsplat-tiny", help="name or file")
     parser.add_argument("--pixel-aligned", type=Path, help="weights of the pixel-aligned baseline")
     parser.add_argument("--scenes", type=int, default=NUM_SCENES)
-    parser.add_argument("--aligned", type=int, default=20, help="scenes of the smaller alignments")
-    parser.add_argument("--plot", type=Path, help="where to draw quality against Gaussians")
+    parser.add_argument("--aligned", type=int, default=20, help="scenes for the other alignments")
+    parser.add_argument(
+        "--plot", type=Path, help="where to plot PSNR against the number of Gaussians"
+    )
     options = parser.parse_args(argv)
     try:
         weights, count = locate(options.weights), options.scenes
@@ -286,7 +288,7 @@ def _index(views: int) -> Path:
     return WORK / f"context-{views}.json"
 
 
-def _pictures(store: ShardStore, scene: int, frames: np.ndarray) -> torch.Tensor:
+def _images(store: ShardStore, scene: int, frames: np.ndarray) -> torch.Tensor:
     pixels = [frame.crop(0, 0, SIZE, SIZE) for frame in store.frames(scene, frames.tolist())]
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).double() / 255
 

@@ -2,11 +2,11 @@
 
     python benchmarks/training.py                # prints the tables of training.md
 
-Generates scenes into a temporary folder, builds a run as `splatfactory.train` does, and makes its
-steps with the trainer's own model, objective, optimizer and data loader. A step is cut into its
-parts by marks in the graph, so that the backward pass counts for what it belongs to: after the mark
-behind the renderer comes the renderer's, after that behind the network comes the network's; what is
-left are the losses. CPU time of this process; the median of the steps counts.
+Generates scenes into a temporary folder, builds a run as `splatfactory.train` does, and takes its
+steps with the trainer's own model, objective, optimizer and data loader. Markers in the autograd
+graph split the backward pass by part: time after the marker behind the renderer is the renderer's,
+after the one behind the network is the network's, and the rest is the losses'. Figures are CPU time
+of this process, the median over steps.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from splatfactory import train
 from splatfactory.config import Request, load
-from splatfactory.datasets.batch import Batch
+from splatfactory.datasets.samples import Batch
 from splatfactory.datasets.scripts.synthetic import generate
-from splatfactory.training import distributed
+from splatfactory.runtime import distributed
 from splatfactory.training.trainer import Trainer
 from zipsplat.render import Rendered, Renderer, RenderSettings, Splats, Viewpoints
 
 CONFIGURATIONS = {"quickstart": 8, "zipsplat-tiny": 16}
-"""Shipped configurations that learn on a CPU, and frames of the scenes that they are made for."""
+"""Shipped configurations that train on a CPU, and the number of frames in their scenes."""
 
 PARTS = ("data", "network", "rendering", "losses", "optimizer")
 
 
 class Clock:
-    """CPU time by part; one part is under way at a time."""
+    """CPU time by part; one part runs at a time."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self._part, self._since = "", time.process_time()
 
     def switch(self, part: str) -> None:
-        """What follows belongs to this part."""
+        """Attribute the time from here on to this part."""
         now = time.process_time()
         self.seconds[self._part] += now - self._since
         self._part, self._since = part, now
 
 
 class Mark(torch.autograd.Function):
-    """Passes tensors on; in the backward pass, what follows belongs to a part."""
+    """Identity; in the backward pass, attributes the time that follows to a part."""
 
     @staticmethod
     def forward(ctx: Any, clock: Clock, part: str, *tensors: Tensor) -> tuple[Tensor, ...]:  # noqa: D102
@@ -70,7 +70,7 @@ class Mark(torch.autograd.Function):
 
 
 def marked(item: Any, clock: Clock, part: str) -> Any:
-    """A dataclass whose tensors with gradients have passed a mark."""
+    """Pass the dataclass's tensors that need gradients through a `Mark`."""
     fields = {f.name: getattr(item, f.name) for f in dataclasses.fields(item)}
     names = [n for n, v in fields.items() if isinstance(v, Tensor) and v.requires_grad]
     if not names:
@@ -80,26 +80,28 @@ def marked(item: Any, clock: Clock, part: str) -> Any:
 
 
 class ClockedRenderer:
-    """A renderer whose time, forwards and backwards, counts as rendering."""
+    """Wraps a renderer and attributes its forward and backward time to rendering."""
 
     def __init__(self, renderer: Renderer, clock: Clock) -> None:
         self._renderer, self._clock = renderer, clock
         self.name = renderer.name
 
     def unavailable(self, device: torch.device) -> str | None:
-        """As the renderer says."""
+        """See `Renderer.unavailable`."""
         return self._renderer.unavailable(device)
 
     def render(self, splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) -> Rendered:
-        """As the renderer does it."""
+        """See `Renderer.render`."""
         self._clock.switch("rendering")
-        drawn = self._renderer.render(marked(splats, self._clock, "losses"), viewpoints, settings)
+        rendered = self._renderer.render(
+            marked(splats, self._clock, "losses"), viewpoints, settings
+        )
         self._clock.switch("losses")
-        return marked(drawn, self._clock, "rendering")  # type: ignore[no-any-return]
+        return marked(rendered, self._clock, "rendering")  # type: ignore[no-any-return]
 
 
 def step(trainer: Trainer, batches: Iterator[Batch]) -> tuple[dict[str, float], int]:
-    """One update; seconds by part, and the pictures that were read or judged."""
+    """Take one step; returns seconds by part, and the number of views read."""
     clock = Clock()
     objective = trainer.parts.objective
     plain = objective.renderer
@@ -125,13 +127,13 @@ def step(trainer: Trainer, batches: Iterator[Batch]) -> tuple[dict[str, float], 
 
 
 def endless(trainer: Trainer) -> Iterator[Batch]:
-    """Epoch after epoch."""
+    """Yield batches, epoch after epoch."""
     while True:
         yield from trainer.parts.source
 
 
 def measure(conf: str, num_views: int, num_steps: int, folder: Path) -> str:
-    """The row of a configuration."""
+    """One table row for a configuration."""
     side = load(Request(conf, ())).data.preprocessing.resize
     options = ["--size", str(side), "--num-scenes", "48", "--split", "train"]
     options += ["--num-views", str(num_views), "--output-dir", str(folder / conf)]
@@ -159,7 +161,7 @@ def measure(conf: str, num_views: int, num_steps: int, folder: Path) -> str:
 
 
 def attention_ms(attend: Callable[..., Tensor], num_tokens: int) -> float:
-    """CPU time of attention of two heads of 32 channels to itself and back, milliseconds."""
+    """CPU milliseconds of self-attention, forward and backward, with two heads of 32 channels."""
     q, k, v = torch.randn(3, 8, 2, num_tokens, 32).requires_grad_().unbind()
     times = []
     for _ in range(8):
@@ -170,7 +172,7 @@ def attention_ms(attend: Callable[..., Tensor], num_tokens: int) -> float:
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """As in the textbook, the whole matrix in memory."""
+    """Textbook attention, with the whole matrix in memory."""
     return torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, dim=-1) @ v
 
 
@@ -189,7 +191,7 @@ def main() -> None:
         "CPU s/step",
         "views/CPU s",
         *PARTS,
-        "GB at most",
+        "peak GB",
     )
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     with tempfile.TemporaryDirectory() as folder:

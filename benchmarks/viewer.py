@@ -1,7 +1,7 @@
-"""How long a move of the viewer's compression slider takes, against running everything again.
+"""Latency of the viewer's compression slider, against a full reconstruction.
 
-Six views at 252 pixels, the network "vits" with made-up weights (times do not depend on them), on
-the CPU. Process time, so that other programs do not count; the smallest of several runs.
+Six views at 252 pixels, the network "vits" with random weights (times do not depend on them), on
+the CPU. Minimum CPU time over several runs, so other load matters little.
 
     python benchmarks/viewer.py [--repeats 3]
 """
@@ -29,20 +29,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats
     generator = torch.Generator().manual_seed(0)
-    pictures = tuple(torch.rand(3, 252, 252, generator=generator) for _ in range(VIEWS))
+    images = tuple(torch.rand(3, 252, 252, generator=generator) for _ in range(VIEWS))
     model = ZipSplat.from_network(untrained_network(ZipSplatConfig.variant("vits")), device="cpu")
     runs = []
     model.model.backbone.register_forward_pre_hook(lambda *_: runs.append(1))
-    scene = reconstruct(model, Photos(pictures), 1.0, no_stage)
+    scene = reconstruct(model, Photos(images), 1.0, no_stage)
 
     print(f"{VIEWS} views, vits, {torch.get_num_threads()} threads; CPU seconds")
-    print(f"{'compression':>12} {'Gaussians':>10} {'everything':>11} {'slider':>8} {'ratio':>6}")
+    print(f"{'compression':>12} {'Gaussians':>10} {'full':>11} {'slider':>8} {'ratio':>6}")
     for compression in COMPRESSIONS:
         before = len(runs)
         moved = smallest(lambda c=compression: recompress(model, scene, c, no_stage), repeats)
         assert len(runs) == before, "a slider move ran the backbone"
         again = smallest(
-            lambda c=compression: reconstruct(model, Photos(pictures), c, no_stage), repeats
+            lambda c=compression: reconstruct(model, Photos(images), c, no_stage), repeats
         )
         num = recompress(model, scene, compression, no_stage).gaussians.num_gaussians
         print(f"{compression:12} {num:10,} {again:11.2f} {moved:8.2f} {again / moved:6.1f}")
@@ -51,7 +51,7 @@ def main() -> None:
     arrays = smallest(lambda: splat_buffers(shown), repeats)
     colors = smallest(lambda: colors_from(shown, torch.zeros(3)), repeats)
     print(f"arrays of {shown.num_gaussians:,} Gaussians for the browser: {arrays:.3f}")
-    print(f"their colours for a camera at rest: {colors:.3f}")
+    print(f"their colours for a fixed camera: {colors:.3f}")
 
 
 def no_stage(_: str) -> Callable[[int, int], None]:
@@ -60,7 +60,7 @@ def no_stage(_: str) -> Callable[[int, int], None]:
 
 
 def smallest(work: Callable[[], object], repeats: int) -> float:
-    """Process time of the fastest run."""
+    """CPU time of the fastest run."""
     times = []
     for _ in range(repeats):
         start = time.process_time()

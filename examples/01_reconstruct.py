@@ -1,6 +1,6 @@
-"""From pictures to a scene file.
+"""From images to a scene file.
 
-    python examples/01_reconstruct.py [PICTURES …] [--weights zipsplat] [-o scene.ply]
+    python examples/01_reconstruct.py [PHOTOS …] [--weights zipsplat] [-o scene.ply]
 
 The small weights that came with the package show what the steps are. With `--weights zipsplat` the
 released ones are fetched (5.8 GB, non-commercial use only).
@@ -17,15 +17,15 @@ ROOT = Path(__file__).parents[1]
 def main() -> None:
     """Reconstruct."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", nargs="*", type=Path)
+    parser.add_argument("images", nargs="*", type=Path)
     parser.add_argument("--weights", default="zipsplat-tiny")
     parser.add_argument("-o", "--output", type=Path, default="outputs/examples/scene.ply")
     options = parser.parse_args()
 
     model = ZipSplat(options.weights)
 
-    # Pictures of any size; they are cropped to squares and resized inside.
-    paths = options.pictures or sorted((ROOT / "assets/examples/office").glob("*.png"))
+    # Images of any size; they are cropped to squares and resized inside.
+    paths = options.images or sorted((ROOT / "assets/examples/office").glob("*.png"))
     images = [load_image(path) for path in paths]
 
     # The heavy part runs once; then any number of scenes, from dense to compact.

@@ -1,8 +1,8 @@
-"""Pictures of a scene from chosen cameras, with depth.
+"""Images of a scene from chosen cameras, with depth.
 
     python examples/02_render_views.py [SCENE] [-o outputs/examples/views.png]
 
-Without a scene file, three coloured balls are drawn.
+Without a scene file, three coloured balls are rendered.
 """
 
 import argparse
@@ -28,14 +28,14 @@ def three_balls() -> Gaussians:
 
 
 def main() -> None:
-    """Draw."""
+    """Render."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scene", nargs="?", type=Path)
     parser.add_argument("-o", "--output", type=Path, default="outputs/examples/views.png")
     options = parser.parse_args()
     gaussians = three_balls() if options.scene is None else Gaussians.load(options.scene)
 
-    # One camera model, four poses around the scene; a batch of views is drawn in one call.
+    # One camera model, four poses around the scene; a batch of views is rendered in one call.
     camera = Camera.from_fov(math.radians(55), w=256, h=192)
     poses = viz.camera_orbit(gaussians, 4, fov_deg=float(camera.vfov.rad2deg()), elevation_deg=15)
     rgbd, info = gaussians.render(camera, poses, mode="RGB+ED", backgrounds=torch.ones(3))
@@ -43,9 +43,9 @@ def main() -> None:
 
     near, far = viz.depth_range(gaussians, poses)
     colored = viz.color_depth(depth, near, far, alpha)
-    pictures = [*to_pixels(rgb), *to_pixels(colored)]
+    images = [*to_pixels(rgb), *to_pixels(colored)]
     labels = [f"{what} {view}" for what in ("colour", "depth") for view in range(4)]
-    viz.save_picture(viz.contact_sheet(pictures, labels, columns=4), options.output)
+    viz.save_image(viz.contact_sheet(images, labels, columns=4), options.output)
     print(f"wrote {options.output}; depth from {near:.2f} (bright) to {far:.2f} (dark)")
 
 

@@ -1,6 +1,6 @@
 """Fit a small scene to photos with known cameras by gradient descent: 03_fit_to_photos.py [steps].
 
-The photos are pictures of a scene made here; put your own in their place. No CUDA is needed.
+The photos are rendered here from a known scene; replace them by your own. No CUDA is needed.
 """
 
 import sys
@@ -46,8 +46,8 @@ def main() -> None:
     sizes = torch.full((NUM_GAUSSIANS, 1), -2.5).requires_grad_()
     optimizer = torch.optim.Adam([means, colors, sizes], lr=0.03)
     for step in range(steps + 1):
-        picture = renderer.render(splats(means, colors, sizes), views, RenderSettings()).color
-        loss = (picture - photos).square().mean()
+        image = renderer.render(splats(means, colors, sizes), views, RenderSettings()).color
+        loss = (image - photos).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,7 +1,7 @@
-"""Checks what two wheels hold: `check_wheels.py DIST ROOT` fails where something is missing.
+"""Check the contents of the wheels: `check_wheels.py DIST ROOT` fails if something is missing.
 
-Each must carry its licence, README, URLs, classifiers and `py.typed`, every module and data file
-of its package in the sources at ROOT, and nothing else.
+Each must carry its licence, README, URLs, classifiers and `py.typed`, and exactly the modules and
+data files of its package in the sources at ROOT.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 
 DATA = (".yaml", ".json", ".js", ".css", ".html", ".glsl", ".safetensors", ".typed")
 NOT_SHIPPED = {"splatfactory/setup.py"}
-PACKAGES = ("zipsplat", "splatfactory")
+PACKAGES = ("zipsplat", "splatscenes", "splatfactory")
 
 
 def shipped(root: Path, package: str) -> set[str]:
-    """What of a package in the sources belongs into its wheel, as paths from the root."""
+    """Files of a package that belong into its wheel, as paths relative to the root."""
     paths = {p for p in (root / package).rglob("*") if p.is_file()}
     names = {
         p.relative_to(root).as_posix()
@@ -29,7 +29,7 @@ def shipped(root: Path, package: str) -> set[str]:
 
 
 def metadata_faults(metadata: Message) -> list[str]:
-    """What the metadata of a wheel lack."""
+    """Required metadata that a wheel lacks."""
     wanted = {
         "Project-URL": "no URL of the repository",
         "Classifier": "no classifiers",
@@ -54,7 +54,9 @@ def faults_of(wheel: Path, root: Path, package: str) -> list[str]:
     faults = metadata_faults(metadata)
     faults += [f"{name} is missing" for name in sorted(expected - code)]
     faults += [
-        f"{name} is no part of {package}" for name in sorted(code) if not name.startswith(package)
+        f"{name} does not belong to {package}"
+        for name in sorted(code)
+        if not name.startswith(package)
     ]
     if not any(n.startswith(info) and n.endswith("LICENSE") for n in names):
         faults.append("the text of the licence is missing")
@@ -64,13 +66,13 @@ def faults_of(wheel: Path, root: Path, package: str) -> list[str]:
 
 
 def main() -> int:
-    """Check both wheels; returns the exit status."""
+    """Check every wheel; returns the exit status."""
     dist, root = Path(sys.argv[1]), Path(sys.argv[2])
     faults = []
     for package in PACKAGES:
         (wheel,) = dist.glob(f"{package}-*.whl")
         faults += faults_of(wheel, root, package)
-    print("\n".join(faults) or "both wheels hold what they should")
+    print("\n".join(faults) or "the wheels hold what they should")
     return int(bool(faults))
 
 

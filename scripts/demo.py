@@ -1,12 +1,12 @@
-"""From photos to a sharp scene on a CPU: `make demo`.
+"""Turn photos into a refined scene on a CPU: `make demo`.
 
     python scripts/demo.py [INPUT …] [--output outputs/demo] [--seconds 25]
 
-Finds the cameras of a drawn flight over a village (or of INPUT: pictures, a folder, a video), makes
-a first scene by the small network that comes with the package, and refines a scene against the
-photos. Every fourth photo is held out: no step ever sees it. Writes the scene in two formats and as
-a page, films it, and draws a contact sheet: held-out photos, the network's scene and the refined
-one from the same places, and depth.
+Estimates the cameras of a rendered flight over a village (or of INPUT: images, a folder, a video),
+reconstructs it with the small network that comes with the package, and refines a scene against the
+photos. Every fourth photo is held out. Writes the scene in two formats and as a web page, renders a
+video, and saves a contact sheet: held-out photos, the network's scene and the refined one from the
+same viewpoints, and depth.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from zipsplat import Gaussians, ZipSplat, estimate_cameras, viz
-from zipsplat.camera_estimation.write import write_viewer_list
+from zipsplat.camera_estimation.write import write_cameras_json
 from zipsplat.figures import to_pixels
 from zipsplat.posed_images import PosedImages
 from zipsplat.progress import progress_bar
@@ -33,21 +33,23 @@ from zipsplat.webpage import write_page
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = 3
-FILM_SIZE = 384
+VIDEO_SIZE = 384
 HOLD_OUT = 4
-BLACK = (0.0, 0.0, 0.0)  # what refinement draws on
+BLACK = (0.0, 0.0, 0.0)  # the background during refinement
 NUM_FRAMES = 24
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("inputs", nargs="*", help="default: the drawn flight")
+    parser.add_argument("inputs", nargs="*", help="default: the example flight")
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "demo")
-    parser.add_argument("--seconds", type=float, default=25.0, help="time for refinement")
-    parser.add_argument("--steps", type=int, help="refine for so many steps instead")
+    parser.add_argument("--seconds", type=float, default=25.0, help="time limit of the refinement")
+    parser.add_argument(
+        "--steps", type=int, help="number of refinement steps, instead of --seconds"
+    )
     parser.add_argument("--size", type=int, default=480, help="longer side of the photos, pixels")
-    parser.add_argument("--frames", type=int, default=60, help="length of the film")
+    parser.add_argument("--frames", type=int, default=60, help="length of the video")
     options = parser.parse_args(argv)
 
     start = time.perf_counter()
@@ -71,13 +73,13 @@ def main(argv: list[str] | None = None) -> int:
         hold_out=HOLD_OUT if len(photos) >= 2 * HOLD_OUT else 0,
     )
     with stage("refinement"):
-        refined = sharpen(photos, settings)
+        refined = run_refinement(photos, settings)
     what = "held-out photos" if refined.held_out else "photos"
     print(f"  {what}: {refined.psnr:.1f} dB, SSIM {refined.ssim:.3f}")
-    print(f"photos to a sharp scene: {time.perf_counter() - start:.0f} s")
+    print(f"photos to refined scene: {time.perf_counter() - start:.0f} s")
     written = write_all(refined, photos, options.output, options.frames)
     sheet = options.output / "contact_sheet.webp"
-    viz.save_picture(contact_sheet(photos, refined, feed_forward), sheet)
+    viz.save_image(contact_sheet(photos, refined, feed_forward), sheet)
     written[sheet] = f"{what}, the network's scene, the refined one, depth"
     print("\nwritten:")
     for path, content in written.items():
@@ -87,14 +89,14 @@ def main(argv: list[str] | None = None) -> int:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Say how long something took."""
+    """Print the duration of a stage."""
     start = time.perf_counter()
     yield
     print(f"{name}: {time.perf_counter() - start:.1f} s", flush=True)
 
 
 def reconstruct(photos: PosedImages) -> Gaussians:
-    """What zipsplat-tiny makes of a few of the photos, told their cameras; in their frame."""
+    """Reconstruct from a few photos with zipsplat-tiny, given their cameras; in their frame."""
     model = ZipSplat("zipsplat-tiny")
     some = photos.select(np.linspace(0, len(photos) - 1, min(6, len(photos))).astype(int).tolist())
     # The median depth of the sparse points is 1: the scale that the network was trained at.
@@ -102,7 +104,7 @@ def reconstruct(photos: PosedImages) -> Gaussians:
     return model.decode(features)[0].cpu()
 
 
-def sharpen(photos: PosedImages, settings: RefinementSettings) -> RefinedScene:
+def run_refinement(photos: PosedImages, settings: RefinementSettings) -> RefinedScene:
     """Refine with a progress bar."""
     with progress_bar("refining", "%") as report:
 
@@ -117,14 +119,14 @@ def sharpen(photos: PosedImages, settings: RefinementSettings) -> RefinedScene:
 def write_all(
     refined: RefinedScene, photos: PosedImages, folder: Path, num_frames: int
 ) -> dict[Path, str]:
-    """Write scene files, cameras, page and film; returns what each file is."""
+    """Write scene files, cameras, page and video; returns what each file is."""
     scene = refined.gaussians
     plain, small = folder / "scene.ply", folder / "scene.spz"
     scene.save(plain)
     scene.save(small)
     cameras = folder / "scene.cameras.json"
-    write_viewer_list(cameras, photos)
-    page, film = folder / "scene.html", folder / "flight.mp4"
+    write_cameras_json(cameras, photos)
+    page, video = folder / "scene.html", folder / "flight.mp4"
     write_page(
         page,
         scene,
@@ -134,12 +136,12 @@ def write_all(
         poses=photos.poses,
         names=photos.names,
     )
-    with progress_bar("filming", "frame") as report:
+    with progress_bar("rendering video", "frame") as report:
         viz.turntable(
             scene,
-            film,
+            video,
             sweep_deg=None,
-            render_size=FILM_SIZE,
+            render_size=VIDEO_SIZE,
             num_frames=num_frames,
             bg=BLACK,
             report=report,
@@ -149,7 +151,7 @@ def write_all(
         small: "the same, compressed",
         cameras: "where the photos were taken",
         page: "the scene as a page: open it in a browser, step through the photos",
-        film: "a film of it from a moving camera",
+        video: "a video of it from a moving camera",
     }
 
 
@@ -161,20 +163,20 @@ def contact_sheet(
     views = (refined.held_out or tuple(range(len(photos))))[1 : COLUMNS + 1]
     shown_photos = photos.select(views)
     what = "held-out photo" if refined.held_out else "photo"
-    pictures = [to_pixels(image) for image in shown_photos.images]
+    cells = [to_pixels(image) for image in shown_photos.images]
     labels = [f"{what} {name}" for name in shown_photos.names]
     for scene, label in ((feed_forward, "zipsplat-tiny"), (refined.gaussians, "refined")):
-        pictures += [to_pixels(image) for image in renders(scene, shown_photos)]
+        cells += [to_pixels(image) for image in renders(scene, shown_photos)]
         labels += [f"{label}: {scene.num_gaussians} Gaussians"] * len(views)
     for view in range(len(views)):
         camera, pose = shown_photos.cameras[view], shown_photos.poses[view : view + 1]
-        pictures += viz.render_frames(refined.gaussians, camera, pose, viz.Look(mode="depth"))
+        cells += viz.render_frames(refined.gaussians, camera, pose, viz.Look(mode="depth"))
     labels += ["depth"] * len(views)
-    return viz.contact_sheet(pictures, labels, columns=len(views), cell_width=320)
+    return viz.contact_sheet(cells, labels, columns=len(views), cell_width=320)
 
 
 def renders(scene: Gaussians, photos: PosedImages) -> Sequence[Tensor]:
-    """A scene as the cameras of the photos see it."""
+    """Render a scene from the cameras of the photos."""
     with torch.no_grad():
         return [
             scene.render(photos.cameras[view], photos.poses[view])[0][0].clamp(0, 1)
@@ -183,7 +185,7 @@ def renders(scene: Gaussians, photos: PosedImages) -> Sequence[Tensor]:
 
 
 def shown(path: Path) -> Path:
-    """The path as one would type it."""
+    """The path relative to the current folder, where possible."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 

@@ -1,10 +1,10 @@
 """Count the modules between the words of a command line and the optimizer.
 
-A module counts if one of its Python frames is entered, by `sys.setprofile`, after the call of
-`splatfactory.train.main` and before PyTorch's constructor of the optimizer; what has been imported
-before then, and what its modules did at import, does not count. Modules of `splatfactory` are what
-somebody reads who follows an option from the command line to its effect; those of `zipsplat`, which
-build the network, are listed as well. Nothing is written: the walk ends at the optimizer.
+A module counts if `sys.setprofile` sees one of its functions called between the call of
+`splatfactory.train.main` and PyTorch's constructor of the optimizer; imports and work done at
+import do not count. The modules of `splatfactory` are those one reads to follow an option from the
+command line to its effect; those of `zipsplat`, which build the network, are listed as well.
+Nothing is written: the walk ends at the optimizer.
 
     python scripts/module_walk.py [--conf quickstart] [key=value …]
 """
@@ -24,7 +24,7 @@ PACKAGES = ("splatfactory", "zipsplat")
 
 
 class _ArrivedError(BaseException):
-    """Ends the walk; no handler of the code that is walked through takes it."""
+    """Ends the walk; no `except Exception` on the way catches it."""
 
 
 def walk(arguments: list[str]) -> dict[str, list[str]]:

@@ -12,8 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 COPIES = (
     ("pyproject.toml", "repository", r'^(Repository = ")(.*)(")$'),
     ("splatfactory/pyproject.toml", "repository", r'^(Repository = ")(.*)(")$'),
+    ("splatscenes/pyproject.toml", "repository", r'^(Repository = ")(.*)(")$'),
     ("CITATION.cff", "repository", r'^(repository-code: ")(.*)(")$'),
     ("CODE_OF_CONDUCT.md", "contact", r"(Write to <)([^>]*)(>)"),
+    ("SECURITY.md", "contact", r"(write to <)([^>]*)(>)"),
 )
 
 

@@ -11,7 +11,7 @@ uv() { "$python" -m uv "$@"; }
 uv pip compile --quiet --python "$python" --resolution lowest-direct --only-binary :all: \
     --no-binary antlr4-python3-runtime --no-annotate --no-header \
     --extra viewer --extra heic --extra spz4 --extra cameras --extra colmap --extra opencv \
-    pyproject.toml splatfactory/pyproject.toml > "$work/all.txt"
+    pyproject.toml splatfactory/pyproject.toml splatscenes/pyproject.toml > "$work/all.txt"
 lowest=$(sed -n 's/^torch==//p' "$work/all.txt")
 pinned=$(sed -n 's/^torch==//p' constraints.txt)
 # What the CUDA build of PyTorch brings is left to the build that is installed.
@@ -21,7 +21,7 @@ pip() { "$work/env/bin/python" -m pip --disable-pip-version-check "$@"; }
 pip install --quiet "torch==$lowest" --index-url https://download.pytorch.org/whl/cpu \
     || pip install --quiet "torch==$pinned"
 pip install --quiet -r "$work/lowest.txt" pytest pytest-timeout pytest-xdist hypothesis
-pip install --quiet --no-deps -e . -e splatfactory/
+pip install --quiet --no-deps -e . -e splatscenes/ -e splatfactory/
 "$work/env/bin/python" - "$lowest" <<'END'
 import sys
 import torch

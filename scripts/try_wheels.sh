@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build both wheels, install them in a clean environment, and walk the README's whole path there:
+# Build the wheels, install them in a clean environment, and walk the README's whole path there:
 # outside the checkout, in a folder whose name holds what names may hold.
 set -euo pipefail
 root=$(pwd)
@@ -8,7 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/source"
 git ls-files -z | tar --null -T - -cf - | tar -xf - -C "$work/source"  # building leaves folders behind
-for source in . splatfactory; do
+for source in . splatscenes splatfactory; do
     "$python" -m build --quiet --wheel --outdir "$work/dist" "$work/source/$source"
 done
 "$python" scripts/check_wheels.py "$work/dist" "$root"
@@ -17,7 +17,7 @@ folder="$work/my scenes (é=1)"
 mkdir "$folder"
 "$python" -m venv "$folder/env"
 "$folder/env/bin/python" -m pip install --quiet --disable-pip-version-check \
-    -c "$root/constraints.txt" "$(echo "$work"/dist/zipsplat-*.whl)[cameras]" "$work"/dist/splatfactory-*.whl
+    -c "$root/constraints.txt" "$(echo "$work"/dist/zipsplat-*.whl)[cameras]" "$work"/dist/splat*.whl
 cp -r assets/examples/office "$folder/photos"
 cd "$folder"
 run() { env/bin/python -m "$@"; }

@@ -3,11 +3,12 @@
 from splatfactory._version import __version__
 
 try:
+    import splatscenes as _splatscenes  # noqa: F401
     import zipsplat as _zipsplat  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        "splatfactory needs the package zipsplat, which lies in the folder above it:"
-        " run `pip install -e .` in the root of the repository"
+        "splatfactory needs the packages zipsplat and splatscenes from the same repository:"
+        " run `pip install -e . -e splatscenes/` in the repository root"
     ) from error
 
 __all__ = ["__version__"]

@@ -1,4 +1,4 @@
-"""`python -m splatfactory` is the command `splatfactory`."""
+"""`python -m splatfactory` runs the command `splatfactory`."""
 
 import sys
 

@@ -1,7 +1,7 @@
 """The command `splatfactory`: train, evaluate, compare, prepare data.
 
-Each sub-command is the `main` of one module, which also runs as `python -m MODULE`; it is imported
-when it runs, so that `--help` is quick. The exit status is that of the sub-command, 2 for an
+Each sub-command is the `main` of one module, which also runs as `python -m MODULE`. It is imported
+only when it runs, so `--help` is quick. The exit status is that of the sub-command, 2 for an
 unknown one, 130 if interrupted.
 """
 
@@ -25,8 +25,8 @@ class Command:
     """One sub-command.
 
     Attributes:
-        module: Whose `main` it is.
-        text: What it does, for the help.
+        module: module whose `main` it runs.
+        text: its line in the help.
     """
 
     module: str
@@ -35,30 +35,33 @@ class Command:
 
 COMMANDS = {
     "train": Command("splatfactory.train", "train a model"),
-    "eval": Command("splatfactory.eval.run", "score a model on a benchmark"),
-    "report": Command("splatfactory.training.run_page", "a page with the curves of a run"),
+    "eval": Command("splatfactory.eval.run", "evaluate a model on a benchmark"),
+    "report": Command("splatfactory.training.run_page", "write a page with the curves of a run"),
     "compare": Command("splatfactory.eval.compare", "compare results, with images side by side"),
-    "index": Command("splatfactory.eval.indices", "make or fetch evaluation indices"),
-    "release": Command("splatfactory.training.release", "small weights of a finished run"),
+    "index": Command("splatfactory.eval.indices", "make or download evaluation indices"),
+    "release": Command("splatfactory.training.release", "export compact weights of a finished run"),
     "weights": Command(
-        "splatfactory.models.encoders.dav3_encoder", "fetch Depth Anything 3 to start from"
+        "splatfactory.models.encoders.dav3_encoder",
+        "download Depth Anything 3, to start training from",
     ),
 }
 DATA_COMMANDS = {
     "generate": Command(f"{SCRIPTS}.synthetic.generate", "generate scenes with exact depth"),
-    "preview": Command(f"{SCRIPTS}.synthetic.sheet", "draw one image of each generated scene"),
-    "convert": Command(f"{SCRIPTS}.custom.convert", "turn your own photos or video into shards"),
-    "convert-re10k": Command(f"{SCRIPTS}.re10k.convert", "turn downloaded RE10K into shards"),
-    "convert-dl3dv": Command(f"{SCRIPTS}.dl3dv.convert", "turn downloaded DL3DV into shards"),
+    "preview": Command(f"{SCRIPTS}.synthetic.sheet", "write a contact sheet of generated scenes"),
+    "convert": Command(f"{SCRIPTS}.custom.convert", "convert your own photos or video into shards"),
+    "convert-re10k": Command(f"{SCRIPTS}.re10k.convert", "convert downloaded RE10K into shards"),
+    "convert-dl3dv": Command(f"{SCRIPTS}.dl3dv.convert", "convert downloaded DL3DV into shards"),
     "convert-mipnerf360": Command(
-        f"{SCRIPTS}.mipnerf360.convert", "turn downloaded Mip-NeRF 360 into shards"
+        f"{SCRIPTS}.mipnerf360.convert", "convert downloaded Mip-NeRF 360 into shards"
     ),
     "download-re10k": Command(f"{SCRIPTS}.re10k.download", "download RE10K"),
     "download-dl3dv": Command(f"{SCRIPTS}.dl3dv.download", "download DL3DV"),
     "download-mipnerf360": Command(f"{SCRIPTS}.mipnerf360.download", "download Mip-NeRF 360"),
-    "extract-depth": Command(f"{SCRIPTS}.extract_depth", "add depth by Depth Anything 3"),
-    "describe": Command(f"{SCRIPTS}.describe", "what a shard folder holds; --check reads it all"),
-    "repack": Command(f"{SCRIPTS}.repack", "write shards anew, e.g. smaller or shuffled"),
+    "extract-depth": Command(
+        f"{SCRIPTS}.extract_depth", "add depth maps predicted by Depth Anything 3"
+    ),
+    "describe": Command(f"{SCRIPTS}.describe", "summarise a shard folder; --check verifies it"),
+    "repack": Command(f"{SCRIPTS}.repack", "rewrite shards, e.g. smaller or shuffled"),
     "resize": Command(f"{SCRIPTS}.resize", "resize the images of a shard folder"),
 }
 
@@ -89,7 +92,7 @@ def _dispatch(program: str, commands: Mapping[str, Command], arguments: Sequence
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted\n")
         return INTERRUPTED
-    except BrokenPipeError:  # who reads the output has seen enough
+    except BrokenPipeError:  # the reader closed the pipe, e.g. `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
@@ -103,7 +106,7 @@ def _help(program: str, commands: Mapping[str, Command]) -> str:
     lines = [f"  {name:{width}}  {text}" for name, text in rows]
     return "\n".join(
         [f"usage: {program} COMMAND …", "", "commands:", *lines, "",
-         f"`{program} COMMAND --help` explains each of them.", ""]
+         f"`{program} COMMAND --help` explains each command.", ""]
     )  # fmt: skip
 
 

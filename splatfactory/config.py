@@ -1,4 +1,4 @@
-"""Configuration: YAML groups and command-line overrides in, one typed `Config` out.
+"""Configuration: turns YAML groups and command-line overrides into one typed `Config`.
 
 Hydra composes the groups (`model/backbone=da3s`), the result is merged into the schema of
 `splatfactory.schema`, `a.b=c` overrides come last, and everything is checked: an unknown key or a
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
+from typing import Any
 
 from splatfactory.foreign_config import (
     check_composed,
@@ -29,25 +29,25 @@ from splatfactory.foreign_config import (
 )
 from splatfactory.schema import Config
 from zipsplat import plugins
-from zipsplat.files import write_atomically
+from zipsplat.files import write_text
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 GROUPS = ("model", "data", "train", "benchmarks")
 DATA_SET_KEYS = ("name", "dataset_dir", "childs")
-"""Options that say which data set is meant, not how it is read."""
+"""Options that identify a data set, as opposed to how it is read."""
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message is one line for the user."""
+    """An invalid configuration; the message is one line for the user."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for, kept in the run's folder so that `--restore` can repeat it.
+    """The user's request, saved in the run's folder so that `--restore` can repeat it.
 
     Attributes:
-        conf: Name of a shipped configuration, a path of one's own, or None.
-        overrides: `key=value` texts in the order given.
+        conf: name of a shipped configuration, the path of a YAML file, or None.
+        overrides: `key=value` strings in the order given.
     """
 
     conf: str | None
@@ -58,7 +58,7 @@ def load(request: Request) -> Config:
     """Compose, merge and check a configuration.
 
     Raises:
-        ConfigError: For unknown names, unknown keys and values of a wrong type.
+        ConfigError: for unknown names, unknown keys and values of a wrong type.
     """
     groups, values = split_overrides(request.overrides)
     if groups and request.conf is None:
@@ -67,7 +67,7 @@ def load(request: Request) -> Config:
 
 
 def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Tell group choices (`model/backbone=da3s`, `data=dl3dv`) from values (`data.seed=3`)."""
+    """Separate group choices (`model/backbone=da3s`, `data=dl3dv`) from values (`data.seed=3`)."""
     groups: list[str] = []
     values: list[str] = []
     for text in overrides:
@@ -82,28 +82,28 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _without_sign(key: str, value: str | None) -> str:
-    """What to write instead of an override of Hydra's that adds or removes a key."""
+    """Error message for Hydra overrides that add or remove a key, with what to write instead."""
     sign, name = key[0], key[1:].lstrip("+~")
     is_group = "/" in name or name in GROUPS
     if not is_group and name not in known_keys():
         return f"unknown option {name}{nearest(name, known_keys())}"
     if sign == "~" and is_group:
-        return f"{key}: a group cannot be left out; choose another one with {name}=<name>"
+        return f"{key}: a group cannot be removed; choose another with {name}=<name>"
     if sign == "~":
-        return f"{key}: nothing can be removed; set it to a value, as {name}=null where it may be"
+        return f"{key}: options cannot be removed; set a value instead, {name}=null if allowed"
     value = "<value>" if value is None else value
-    return f"{key}: every option is there already; leave out the {sign}: {name}={value}"
+    return f"{key}: every option exists already; drop the {sign}: {name}={value}"
 
 
 def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
-    """Lay trees, the later over the earlier, and `a.b=c` texts over the schema's defaults.
+    """Merge trees, later over earlier, and then `a.b=c` overrides into the schema's defaults.
 
     Args:
-        layers: Nested dictionaries as YAML holds them.
-        values: Overrides; they win.
+        layers: nested dictionaries, as read from YAML.
+        values: overrides; they take precedence.
 
     Raises:
-        ConfigError: For unknown keys and values of a wrong type.
+        ConfigError: for unknown keys and values of a wrong type.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -138,13 +138,13 @@ def _parsed(text: str) -> Any:
     if glued is not None:
         key, _, value = glued.partition(":")
         raise ConfigError(
-            f"{text}: a colon needs a blank after it, {{{key}: {value}}} instead of {{{glued}}}"
+            f"{text}: a colon needs a space after it, {{{key}: {value}}} instead of {{{glued}}}"
         )
     return tree
 
 
 def _glued(tree: Any) -> str | None:
-    """The first key that was meant to be key and value, as in `{a:1}`."""
+    """The first key that was meant as key and value, e.g. in `{a:1}`."""
     if not isinstance(tree, dict):
         return None
     for key, value in tree.items():
@@ -157,7 +157,7 @@ def _glued(tree: Any) -> str | None:
 
 
 def _sampler_choice(text: str) -> tuple[str, Any] | None:
-    """Section and name of the view sampler that an override chooses, if it does."""
+    """Section and name of the view sampler that an override selects, if any."""
     from omegaconf import OmegaConf
 
     key = text.partition("=")[0]
@@ -170,10 +170,10 @@ def _sampler_choice(text: str) -> tuple[str, Any] | None:
 
 
 def _forget_other_sampler(tree: Any, text: str, earlier: Sequence[str]) -> list[str]:
-    """Before another view sampler is chosen, drop the options of the one before: it has others.
+    """Drop the options of the previous view sampler when an override selects another.
 
     Returns:
-        Overrides to lay again: what the user said before of the options of the new one.
+        Earlier overrides of options of the new sampler, to apply again.
     """
     from omegaconf import OmegaConf
 
@@ -186,28 +186,23 @@ def _forget_other_sampler(tree: Any, text: str, earlier: Sequence[str]) -> list[
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Plain nested dictionaries, lists, texts and numbers, as stored in YAML and checkpoints."""
+    """Nested dictionaries, lists, strings and numbers, as stored in YAML and checkpoints."""
     plain: dict[str, Any] = _plain(dataclasses.asdict(config))
     return plain
 
 
 def save_yaml(tree: dict[str, Any], path: Path) -> None:
-    """Write a nested dictionary as YAML; the file is either the old one or the whole new one."""
+    """Write a nested dictionary as YAML, atomically."""
     from omegaconf import OmegaConf
 
-    text = OmegaConf.to_yaml(OmegaConf.create(tree))
-
-    def write(file: BinaryIO) -> None:
-        file.write(text.encode())
-
-    write_atomically(path, write)
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(tree)))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        ConfigError: If the file is missing or holds no mapping.
+        ConfigError: if the file is missing or is not a mapping.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -221,7 +216,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, OmegaConfBaseException) as error:
         raise ConfigError(f"cannot read configuration {path}: {_first_line(error)}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path} holds no mapping of options")
+        raise ConfigError(f"{path} is not a mapping of options")
     return {str(key): value for key, value in tree.items()}
 
 
@@ -231,7 +226,7 @@ def available() -> list[str]:
 
 
 def help_lines(kind: type = Config, prefix: str = "") -> Iterator[str]:
-    """One line for every option: key, default and meaning."""
+    """One entry per option: key, default and meaning."""
     for item in dataclasses.fields(kind):
         key = f"{prefix}{item.name}"
         default = _default(item)
@@ -255,22 +250,22 @@ def known_keys(kind: type = Config, prefix: str = "") -> list[str]:
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """`did you mean …?` with a known name of an equal end, or else the closest one, or nothing."""
+    """A hint `did you mean …?` with a name of the same ending, else the closest, or ""."""
     tail = name.rpartition(".")[2]
     of_equal_end = [key for key in names if key.rpartition(".")[2] == tail]
     return plugins.nearest(name, of_equal_end, cutoff=0.0) or plugins.nearest(name, names)
 
 
 def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
-    """The tree of a configuration file with its groups, not yet checked against the schema.
+    """Compose a configuration file with its groups; not yet checked against the schema.
 
     Args:
-        conf: Name of a shipped configuration, or a YAML file.
-        groups: Chosen groups, as `model/backbone=da3s`, or `data=my_lab/scans.yaml` for a file of
-            one's own.
+        conf: name of a shipped configuration, or a YAML file.
+        groups: chosen groups, as `model/backbone=da3s`, or `data=my_lab/scans.yaml` for a file of
+            your own.
 
     Raises:
-        ConfigError: If there is no such file or group.
+        ConfigError: if there is no such file or group.
     """
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -299,7 +294,7 @@ def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
         chosen = f" (with {', '.join(groups)})" if groups else ""
         raise ConfigError(_first_line(error) + chosen) from None
     if not isinstance(plain, dict):
-        raise ConfigError(f"{path} holds no mapping of options")
+        raise ConfigError(f"{path} is not a mapping of options")
     sections = {str(key): value for key, value in plain.items()}
     for choice in groups:
         group, _, name = choice.partition("=")
@@ -318,14 +313,14 @@ def _is_file(name: str) -> bool:
 def _own_groups(
     groups: Sequence[str], folders: Sequence[Path]
 ) -> Iterator[tuple[list[str], Path | None]]:
-    """Group choices as Hydra takes them: files of one's own become names in a folder for a while.
+    """Translate group choices for Hydra: custom files become names in a temporary folder.
 
     Args:
-        groups: As the user wrote them.
-        folders: Where groups are looked for by name.
+        groups: group choices, as the user wrote them.
+        folders: folders in which Hydra looks up groups.
 
     Yields:
-        The choices, and the folder where Hydra finds those files; None without any.
+        The choices, and the temporary folder, or None if not needed.
     """
     with TemporaryDirectory(prefix="splatfactory-") as folder:
         names = []
@@ -336,7 +331,7 @@ def _own_groups(
                 names.append(text)
                 continue
             if not Path(choice).is_file():
-                raise ConfigError(f"{text}: there is no file {choice}")
+                raise ConfigError(f"{text}: file {choice} does not exist")
             check_yaml(Path(choice))
             copy = Path(folder, group, f"own_{number}.yaml")
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -346,24 +341,24 @@ def _own_groups(
 
 
 def _check_choice(group: str, choice: str, folders: Sequence[Path]) -> None:
-    """Refuse a group, or a name in it, that no folder has."""
+    """Reject an unknown group, or an unknown name in a group."""
     if not any((folder / group).is_dir() for folder in folders):
         known = sorted({str(path.parent.relative_to(folder)) for folder in folders
                         for path in folder.glob("*/**/*.yaml")})  # fmt: skip
-        raise ConfigError(f"there is no group {group}{nearest(group, known)}")
+        raise ConfigError(f"unknown group {group}{nearest(group, known)}")
     names = sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
     if choice not in names:
         raise ConfigError(
-            f"{group} has no {choice!r}; there are {', '.join(names)}, or name a YAML file"
+            f"{group} has no {choice!r}; choose from {', '.join(names)}, or name a YAML file"
             + plugins.nearest(choice, names)
         )
 
 
 def _of_data_set(section: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """The section `data` with the identity of a data set that was chosen by name.
+    """The section `data`, with the identity options of a data set selected by name.
 
-    Hydra lays a configuration's own values over its groups, so without this a folder that the
-    configuration names would stay, and training would go on with other data than those asked for.
+    Hydra applies a configuration's own values after its groups, so without this a folder that the
+    configuration names would win, and training would use other data than requested.
     """
     chosen = read_yaml(file)
     kept = {key: value for key, value in section.items() if key not in DATA_SET_KEYS}
@@ -371,7 +366,7 @@ def _of_data_set(section: Mapping[str, Any], file: Path) -> dict[str, Any]:
 
 
 def _search_path(folders: Sequence[Path | None]) -> list[str]:
-    """The override that adds folders, quoted since their names may hold any character.
+    """The override that adds folders, quoted because their names may contain any character.
 
     Source: https://hydra.cc/docs/advanced/override_grammar/basic/#quoted-values
     """
@@ -394,7 +389,7 @@ def _find(conf: str) -> Path:
 
 
 def _explain(error: Exception, values: Sequence[str] = ()) -> str:
-    """The user's one line for an error of the configuration library."""
+    """Turn an error of the configuration library into one line for the user."""
     key = getattr(error, "full_key", None) or ""
     message = str(getattr(error, "msg", None) or error).splitlines()[0].strip()
     if "not in" in message and key:
@@ -403,7 +398,7 @@ def _explain(error: Exception, values: Sequence[str] = ()) -> str:
         given = [text.partition("=")[2] for text in values if text.startswith(f"{key}=")]
         return f"option {key} is a list" + (f"; write {key}=[{given[-1]}]" if given else "")
     if "Incompatible value 'None'" in message:
-        return f"option {key} needs a value; an empty text is {key}=''"
+        return f"option {key} needs a value; write {key}='' for an empty string"
     return f"option {key}: {message}" if key else message
 
 

@@ -1,12 +1,12 @@
-"""Every option of the section `data`: which scenes are read, and how they become batches.
+"""Every option of the section `data`: which scenes to read, and how to make batches of them.
 
-`SampleConfig` is what `MultiviewDataset` takes, `LoaderConfig` what `SceneLoader` takes; a
+`MultiviewDataset` takes a `SampleConfig`, `SceneLoader` a `LoaderConfig`; a
 `DataConfig` is both.
 """
 
 from __future__ import annotations
 
-# ruff: noqa: RUF009 -- `option` and `section` make fresh dataclass fields, no shared defaults
+# ruff: noqa: RUF009 -- `option` and `section` make fresh dataclass fields, so no default is shared
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -17,7 +17,7 @@ RESIZE_METHODS = ("torch_bilinear_aa", "pil_lanczos", "cv2_inter_area")
 
 
 class ScaleRule(str, Enum):
-    """What becomes 1 in a training sample."""
+    """Which distance is scaled to 1 in a training sample."""
 
     DEPTH = "depth"
     START_END = "start_end"
@@ -26,7 +26,7 @@ class ScaleRule(str, Enum):
 
     @staticmethod
     def parse(value: str | bool | None) -> ScaleRule:
-        """The rule behind `normalize_baseline` of a configuration.
+        """Parse `normalize_baseline` of a configuration.
 
         Args:
             value: false or null (the median distance of the visible points), true or `start_end`,
@@ -47,16 +47,16 @@ class ScaleRule(str, Enum):
 
 @dataclass
 class PreprocessingConfig:
-    """Picture sizes of training and evaluation."""
+    """Image sizes of training and evaluation."""
 
     resize: int | None = option(252, "long side in pixels; null: as stored")
-    edge_divisible_by: int | None = option(14, "crop sides to multiples of this; null: do not")
+    edge_divisible_by: int | None = option(14, "crop sides to multiples of this; null: no crop")
     resize_method: str = option(
-        RESIZE_METHODS[0], f"{', '.join(RESIZE_METHODS)} (the last one needs OpenCV)"
+        RESIZE_METHODS[0], f"{', '.join(RESIZE_METHODS)} (the last needs OpenCV)"
     )
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Validate the values."""
         for name in ("resize", "edge_divisible_by"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -66,32 +66,32 @@ class PreprocessingConfig:
 
 @dataclass
 class SampleConfig:
-    """How a clip becomes a sample."""
+    """How a sample is made from a clip."""
 
     num_target_views: int = option(4, "target views per scene")
     preprocessing: PreprocessingConfig = section(
-        lambda: PreprocessingConfig(None, None), "picture sizes"
+        lambda: PreprocessingConfig(None, None), "image sizes"
     )
-    augmentations: str = option("identity", "identity or strong colour changes, in training")
-    mirror_probability: float = option(0.0, "share of training scenes that are mirrored")
+    augmentations: str = option("identity", "colour augmentation in training: identity or strong")
+    mirror_probability: float = option(0.0, "fraction of training scenes that are mirrored")
     color_shuffle_probability: float = option(
-        0.0, "share of training scenes whose colour channels change places, alike in all views"
+        0.0, "fraction of training scenes whose colour channels are permuted, equally in all views"
     )
     random_reference_view: bool = option(True, "shuffle which context view comes first in training")
     use_relative_poses: bool = option(True, "express poses relative to the first context view")
     normalize_baseline: str | bool = option(
         False,
-        "what becomes 1; false: median depth, true or start_end: distance of the first and last "
-        "context camera, max_pairwise_d: the largest between context cameras, none: stored units",
+        "distance scaled to 1; false: median depth, true or start_end: between the first and "
+        "last context camera, max_pairwise_d: largest between context cameras, none: stored units",
     )
     near: float = option(0.1, "near distance, in units of the data")
     far: float = option(100.0, "far distance, in units of the data")
     max_pose_jump_ratio: float = option(
-        10.0, "drop scenes with a camera step of more than so many median steps; 0: keep"
+        10.0, "drop scenes with a camera step longer than this many median steps; 0: keep all"
     )
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Validate the values."""
         ScaleRule.parse(self.normalize_baseline)
         if self.num_target_views < 1:
             raise ValueError(f"num_target_views must be positive, got {self.num_target_views}")
@@ -103,30 +103,32 @@ class SampleConfig:
 
     @property
     def scale_rule(self) -> ScaleRule:
-        """The meaning of `normalize_baseline`."""
+        """The parsed `normalize_baseline`."""
         return ScaleRule.parse(self.normalize_baseline)
 
 
 @dataclass
 class LoaderConfig:
-    """How scenes become batches.
+    """How batches are made of scenes.
 
     A batch of V views holds `batch_size // processes // V` scenes per process, at least one.
     """
 
     batch_size: int = option(1, "context images per step, over all processes")
-    image_num_range: tuple[int, int] = option((2, 24), "fewest and most context views")
-    aspect_ratio_range: tuple[float, float] = option((1.0, 1.0), "width / height of the pictures")
+    image_num_range: tuple[int, int] = option(
+        (2, 24), "minimum and maximum number of context views"
+    )
+    aspect_ratio_range: tuple[float, float] = option((1.0, 1.0), "width / height of the images")
     num_workers: int = option(0, "loader processes per rank; 0: load in the training process")
     prefetch_factor: int = option(2, "batches each loader process prepares ahead")
     seed: int = option(0, "seed of shuffling and view choice")
-    max_samples: int | None = option(None, "use at most so many scenes of each data set")
+    max_samples: int | None = option(None, "maximum number of scenes of each data set")
     max_drop_rate: float = option(
-        0.1, "share of unusable scenes that is an error; clips of too few views do not count"
+        0.1, "fraction of unusable scenes that is an error; clips with too few views do not count"
     )
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Validate the values."""
         self.image_num_range = pair(self.image_num_range, "data.image_num_range")
         self.aspect_ratio_range = pair(self.aspect_ratio_range, "data.aspect_ratio_range")
         low, high = self.image_num_range
@@ -153,10 +155,10 @@ class ChildConfig:
 
     dataset_dir: str = option("", "folder of train-scenes and test-scenes")
     dataset_name: str | None = option(None, "name in logs and result tables")
-    weight: float = option(1.0, "share of the mixture")
+    weight: float = option(1.0, "weight in the mixture")
     view_sampler: dict[str, Any] = option({"name": "bounded"}, "view sampler and its options")
-    preprocessing: PreprocessingConfig | None = option(None, "null: as the mixture")
-    augmentations: str | None = option(None, "null: as the mixture")
+    preprocessing: PreprocessingConfig | None = option(None, "null: as in the mixture")
+    augmentations: str | None = option(None, "null: as in the mixture")
     train_shard_dir: str = option("train-scenes", "folder of training shards")
     test_shard_dir: str = option("test-scenes", "folder of test shards")
 
@@ -182,14 +184,16 @@ class DataConfig(SampleConfig, LoaderConfig):
     train_shard_dir: str = option("train-scenes", "folder of training shards")
     test_shard_dir: str = option("test-scenes", "folder of test shards")
     view_sampler: dict[str, Any] = option({"name": "bounded"}, "view sampler and its options")
-    view_schedule: float | None = option(0.5, "share of training that raises the view count")
+    view_schedule: float | None = option(
+        0.5, "fraction of training over which the view count rises"
+    )
     val_batch_size: int = option(1, "context images per validation batch")
     val_scenes: int = option(32, "training scenes held out for validation")
     num_workers: int = option(8, "loader processes per rank; 0: load in the training process")
-    preprocessing: PreprocessingConfig = section(PreprocessingConfig, "picture sizes")
+    preprocessing: PreprocessingConfig = section(PreprocessingConfig, "image sizes")
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Validate the values."""
         SampleConfig.__post_init__(self)
         LoaderConfig.__post_init__(self)
         if self.val_batch_size < 1:

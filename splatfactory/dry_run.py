@@ -1,4 +1,4 @@
-"""What a run would be, without running it: configuration, parameters, memory, batches."""
+"""Preview of a run without running it: configuration, parameters, memory, batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from splatfactory.config import Config, ConfigError, to_dict
 from splatfactory.datasets.from_config import training_loader
 from splatfactory.models import build_model
 from splatfactory.schema import ModelConfig
-from splatfactory.training.memory import activation_bytes
+from splatfactory.training.activation_memory import activation_bytes
 from splatfactory.training.optim import ParameterGroup, freeze_unmatched, parameter_groups
 from zipsplat.model.compression import select_stride
 from zipsplat.model.network import ZipSplatNetwork
@@ -20,11 +20,11 @@ RECOMPUTING = "model.use_checkpoint=true model.backbone.use_checkpoint=true"
 
 
 def report(config: Config, num_gpus: int) -> str:
-    """A text for people.
+    """Format the preview.
 
     Args:
-        config: Of the run.
-        num_gpus: Processes it would have.
+        config: configuration of the run.
+        num_gpus: number of GPUs, with one process each.
     """
     from omegaconf import OmegaConf
 
@@ -40,7 +40,7 @@ def report(config: Config, num_gpus: int) -> str:
 
 
 def activations(config: Config, num_gpus: int) -> int:
-    """Bytes that the network's forward and backward pass takes on one GPU, for the most views."""
+    """Bytes of the network's forward and backward pass on one GPU, for the most views."""
     scenes, views = _largest_batch(config, num_gpus)
     side = _image_side(config)
 
@@ -80,7 +80,7 @@ def _parameters(config: Config, network: nn.Module, groups: list[ParameterGroup]
 def _memory(config: Config, network: nn.Module, groups: list[ParameterGroup], num_gpus: int) -> str:
     """Weights, gradients, optimizer and activations on one GPU."""
     trained = sum(group.num_values for group in groups)
-    # Muon keeps one number per value of a matrix, the other rules two per value.
+    # Muon keeps one moment per value of a matrix, AdamW two per value.
     moments = sum((4 if group.is_matrix else 8) * group.num_values for group in groups)
     sizes = {"weights": 4 * _num_values(network), "gradients": 4 * trained}
     sizes[config.train.optimizer.name] = moments
@@ -88,12 +88,12 @@ def _memory(config: Config, network: nn.Module, groups: list[ParameterGroup], nu
         sizes["averaged weights"] = 4 * trained
     lines, kept = _activation_lines(config, num_gpus)
     lines = [*(f"  {name}: {_size(size)}" for name, size in sizes.items()), *lines]
-    lines.append(f"  together: {_size(sum(sizes.values()) + kept)}")
-    return "\n".join(["memory per GPU (rendering and losses come on top):", *lines])
+    lines.append(f"  total: {_size(sum(sizes.values()) + kept)}")
+    return "\n".join(["memory per GPU (not counting rendering and losses):", *lines])
 
 
 def _activation_lines(config: Config, num_gpus: int) -> tuple[list[str], int]:
-    """What activations take, with and without recomputing them, and the bytes as configured."""
+    """Lines on activation memory, with and without checkpointing, and the bytes as configured."""
     scenes, views = _largest_batch(config, num_gpus)
     side = _image_side(config)
     name = f"  activations of the network, {scenes} × {views} views of {side} × {side} pixels"
@@ -104,7 +104,7 @@ def _activation_lines(config: Config, num_gpus: int) -> tuple[list[str], int]:
             saving = dataclasses.replace(config, model=_recomputing(config.model))
             less = activations(saving, num_gpus)
             lines.append(f"    with {RECOMPUTING}: {_size(less)}")
-    except RuntimeError as error:  # a network that computes with values, which are not there
+    except RuntimeError as error:  # the network depends on values, which fake tensors lack
         return [f"{name}: unknown ({' '.join(str(error).split())[:200]})"], 0
     return lines, kept
 
@@ -119,7 +119,7 @@ def _recomputing(model: ModelConfig) -> ModelConfig:
 
 
 def _outputs(network: nn.Module, images: Tensor, share: float) -> Tensor:
-    """Everything that losses look at, as one row of numbers; which tokens are kept is the same."""
+    """Flatten all outputs the losses use; the choice of tokens does not affect memory."""
     if isinstance(network, ZipSplatNetwork):
         made = network(images, None, share, select_stride)
     else:

@@ -1,8 +1,8 @@
-"""What a configuration from a file may hold: data, and nothing that reaches outside of it.
+"""Limits on configurations from files: they hold data and cannot reach outside of themselves.
 
-A file of others, or a checkpoint that carries one, could read a secret out of the environment into
-an address or a result, and ten lines of references to references stand for more than any memory
-holds. So the environment is read for the command line only, and trees have limits.
+A file from others, or in a checkpoint, could copy a secret from the environment into a URL or a
+result, and ten lines of nested references can expand to more than any memory holds. So only the
+command line may read the environment, and trees have limits.
 """
 
 from __future__ import annotations
@@ -16,58 +16,58 @@ from typing import Any
 MAX_FILE_BYTES = 256 << 10
 MAX_DEPTH, MAX_PARTS = 50, 10_000
 MAX_REFERENCES = 30
-"""Each may double what refers to it: with so many there are less than a million parts."""
+"""Nested references multiply: 30 can make at most 3 ** 10 = 59 049 copies of a part."""
 _ENVIRONMENT = "oc.env"
 
 
 def check_tree(tree: object, where: str) -> None:
-    """Refuse a tree that is too large, once everything that it shares or refers to is written out.
+    """Reject a tree that is too large once all shared parts and references are expanded.
 
     Args:
-        tree: nested dictionaries, lists and texts.
-        where: its file, for the error.
+        tree: nested dictionaries, lists and strings.
+        where: its file, for the message.
 
     Raises:
-        ValueError: if it is.
+        ValueError: if the tree is too large.
     """
     references = 0
     for parts, (value, depth) in enumerate(_walk(tree), start=1):
         references += value.count("${") if isinstance(value, str) else 0
         if depth > MAX_DEPTH or parts > MAX_PARTS or references > MAX_REFERENCES:
             raise ValueError(
-                f"{where} is no configuration: it is nested more than {MAX_DEPTH} deep, or holds"
+                f"{where} is not a configuration: it is nested more than {MAX_DEPTH} deep, or holds"
                 f" more than {MAX_PARTS} options or {MAX_REFERENCES} references"
             )
 
 
 def check_yaml(path: Path) -> None:
-    """Refuse a YAML file that cannot be meant as a configuration, before it is built.
+    """Reject a YAML file that cannot be a configuration, before building it.
 
     Raises:
         OSError: if it cannot be read.
-        yaml.YAMLError: if it is no YAML.
+        yaml.YAMLError: if it is not valid YAML.
         ValueError: if it is too large or not text.
     """
     import yaml  # type: ignore[import-untyped]
 
     if path.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f"{path} is no configuration: it has more than {MAX_FILE_BYTES} bytes")
+        raise ValueError(f"{path} is not a configuration: it has more than {MAX_FILE_BYTES} bytes")
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except RecursionError:
         raise ValueError(f"{path} is nested too deeply") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text ({error})") from None
+        raise ValueError(f"{path} is not a text file ({error})") from None
     check_tree(node, str(path))
 
 
 def check_composed(path: Path, groups: Sequence[str], chosen: str) -> None:
-    """As `check_yaml`, also for the files beside that this one can name as its parts.
+    """Apply `check_yaml` to a file and to the group files beside it that it can include.
 
     Args:
-        path: of the configuration.
-        groups: folders beside it that hold parts.
-        chosen: names of parts that the command line gives.
+        path: path of the configuration.
+        groups: group folders beside it.
+        chosen: group choices of the command line.
     """
     import yaml
 
@@ -79,13 +79,13 @@ def check_composed(path: Path, groups: Sequence[str], chosen: str) -> None:
     while found := [file for file in waiting if file.stem in texts]:
         waiting = [file for file in waiting if file not in found]
         for file in found:
-            with contextlib.suppress(yaml.YAMLError):  # if it is used, that is told then
+            with contextlib.suppress(yaml.YAMLError):  # reported later if the file is used
                 check_yaml(file)
                 texts += file.read_text(encoding="utf-8")
 
 
 def yaml_problem(error: Exception, path: Path) -> str:
-    """One line on a mistake in YAML, with file and line."""
+    """Describe a YAML error in one line, with file and line number."""
     mark = getattr(error, "problem_mark", None)
     name = getattr(mark, "name", "")
     place = name if name and not name.startswith("<") else str(path)
@@ -96,7 +96,7 @@ def yaml_problem(error: Exception, path: Path) -> str:
 
 @contextmanager
 def without_environment() -> Iterator[None]:
-    """In the block, nothing that is resolved can see the environment."""
+    """Inside the block, resolving a configuration cannot read the environment."""
     from omegaconf import OmegaConf
     from omegaconf.resolvers import oc
 
@@ -113,7 +113,7 @@ def without_environment() -> Iterator[None]:
 
 
 def command_line_tree(text: str) -> Any:
-    """An override `key=value`; only here may a value name a variable of the environment."""
+    """Parse an override `key=value`; only here may a value read an environment variable."""
     from omegaconf import OmegaConf
 
     tree = OmegaConf.from_dotlist([text])
@@ -123,7 +123,7 @@ def command_line_tree(text: str) -> Any:
 
 
 def _walk(tree: object) -> Iterator[tuple[object, int]]:
-    """All parts of a tree or of a YAML node with their depth, shared ones each time."""
+    """Walk all parts of a tree or YAML node with their depth; shared parts are repeated."""
     waiting = [(tree, 0)]
     while waiting:
         value, depth = waiting.pop()

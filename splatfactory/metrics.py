@@ -1,6 +1,6 @@
-"""Picture and pose scores as pure functions: PSNR, SSIM, rotation and position errors.
+"""Image and pose scores as pure functions: PSNR, SSIM, rotation and position errors.
 
-All picture scores take (..., 3, H, W) and return one number per picture. LPIPS is
+All image scores take (..., 3, H, W) and return one number per image. LPIPS is
 `splatfactory.perceptual_network`.
 """
 
@@ -22,7 +22,7 @@ def psnr(truth: Tensor, image: Tensor) -> Tensor:
         image: (..., C, H, W).
 
     Returns:
-        (...), infinite for equal pictures.
+        (...), infinite for equal images.
     """
     check_pair(truth, image)
     error = (truth.clamp(0, 1) - image.clamp(0, 1)).square().mean(dim=(-3, -2, -1))

@@ -1,4 +1,4 @@
-"""How options are declared, and how a plug-in with options is built from what a user wrote."""
+"""Declaration of options, and construction of plug-ins from the options in a configuration."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ T = TypeVar("T")
 
 
 def option(default: Any, text: str) -> Any:
-    """A field with a default and the line `--help` shows."""
+    """A dataclass field with a default and its `--help` text."""
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata={"help": text})
     return field(default=default, metadata={"help": text})
 
 
 def section(kind: Callable[[], Any], text: str) -> Any:
-    """A nested group of options."""
+    """A dataclass field for a nested group of options."""
     return field(default_factory=kind, metadata={"help": text})
 
 
 def one_of(value: str | None, choices: Sequence[str], name: str) -> None:
-    """Refuse a text that is none of the choices; None is always one.
+    """Reject a value that is not one of the choices; None is always valid.
 
     Raises:
-        ValueError: Naming the nearest choice.
+        ValueError: if it is not; suggests the nearest choice.
     """
     if value is not None and value not in choices:
         raise ValueError(
@@ -36,10 +36,10 @@ def one_of(value: str | None, choices: Sequence[str], name: str) -> None:
 
 
 def pair(values: Sequence[Any], name: str) -> tuple[Any, Any]:
-    """Two numbers.
+    """Convert a sequence to two numbers.
 
     Raises:
-        ValueError: If there are more or fewer.
+        ValueError: if it does not have two entries.
     """
     if len(values) != 2:
         raise ValueError(f"{name} must be two numbers, got {values}")
@@ -48,31 +48,31 @@ def pair(values: Sequence[Any], name: str) -> tuple[Any, Any]:
 
 @dataclass(frozen=True)
 class Kind(Generic[T]):
-    """What the module of a loss or a view sampler offers as its `PLUGIN`.
+    """The `PLUGIN` of a module that implements a loss or a view sampler.
 
     Attributes:
-        config: Dataclass of its options, each with a default.
-        create: Makes the object from such options.
+        config: dataclass of its options, all with defaults.
+        create: builds the object from these options.
     """
 
     config: type[Any]
     create: Callable[[Any], T]
 
     def build(self, options: Mapping[str, Any], where: str, name: str) -> T:
-        """The object that some options describe.
+        """Build the object from options.
 
         Args:
-            options: By name, as YAML holds them.
-            where: The section they are written in, for messages.
-            name: Of the plug-in, for messages.
+            options: options by name, as read from YAML.
+            where: section of the options, for messages.
+            name: name of the plug-in, for messages.
 
         Raises:
-            ValueError: If an option is unknown, or its value is of a wrong type or impossible.
+            ValueError: if an option is unknown, or its value has a wrong type or is out of range.
         """
         known = [entry.name for entry in fields(self.config)]
         for key in options:
             if key not in known:
-                listing = ", ".join(known) or "there is none"
+                listing = ", ".join(known) or "none"
                 raise ValueError(
                     f"unknown option {where}.{key} of {name}; known: {listing}{nearest(key, known)}"
                 )
@@ -83,7 +83,7 @@ class Kind(Generic[T]):
         from omegaconf.errors import OmegaConfBaseException
 
         tree = OmegaConf.structured(self.config)
-        OmegaConf.set_readonly(tree, False)  # frozen dataclasses begin as read-only
+        OmegaConf.set_readonly(tree, False)  # frozen dataclasses start read-only
         try:
             return OmegaConf.to_object(OmegaConf.merge(tree, OmegaConf.create(dict(options))))
         except OmegaConfBaseException as error:

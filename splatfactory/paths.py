@@ -1,7 +1,6 @@
-"""Where data, weights, results and downloads live.
+"""Folders of data, weights, results and downloads.
 
-Each place can be moved by an environment variable; by default all but the cache are folders of
-the current directory.
+An environment variable can move each; by default, all but the cache are in the current directory.
 """
 
 from __future__ import annotations
@@ -34,17 +33,17 @@ def outputs_root() -> Path:
 
 
 def cache_root() -> Path:
-    """What can be fetched or made again: `$SPLATFACTORY_CACHE`, or the user's cache directory."""
+    """Reproducible files: `$SPLATFACTORY_CACHE`, or the user's cache directory."""
     if CACHE_VARIABLE in os.environ:
         return Path(os.environ[CACHE_VARIABLE])
     return user_cache() / "splatfactory"
 
 
 def remote_cache_bytes() -> int:
-    """Most bytes of remote shards on the disk: `$SPLATFACTORY_REMOTE_CACHE_GB`, or 20 GB.
+    """Disk cache size of remote shards, in bytes: `$SPLATFACTORY_REMOTE_CACHE_GB`, or 20 GB.
 
     Raises:
-        ValueError: if the variable is no number that is at least 0.
+        ValueError: if the variable is not a number ≥ 0.
     """
     text = os.environ.get(CACHE_SIZE_VARIABLE, "20")
     try:
@@ -57,10 +56,10 @@ def remote_cache_bytes() -> int:
 
 
 def resolve(path: str | os.PathLike[str]) -> Path:
-    """A path as configurations write it; a leading `data`, `weights` or `outputs` may be moved.
+    """Resolve a path of a configuration: a leading `data`, `weights` or `outputs` may be moved.
 
     Args:
-        path: As `data/re10k/360x640`; absolute paths stay as they are.
+        path: E.g. `data/re10k/360x640`; absolute paths are kept.
     """
     given = Path(path)
     roots = {"data": data_root, "weights": weights_root, "outputs": outputs_root}

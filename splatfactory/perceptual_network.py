@@ -1,8 +1,8 @@
-"""LPIPS: how different two pictures look to a network trained to see.
+"""LPIPS: distance of two images in the feature space of VGG-16.
 
 The VGG-16 trunk and the linear heads come from their public weight files, so neither torchvision
 nor the `lpips` package is needed. There is no dropout: the published network uses it only while
-its own heads are trained.
+training its own heads.
 
 Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric",
 CVPR 2018, and the key names of its public weights (v0.1).
@@ -38,14 +38,14 @@ SCALE = (0.458, 0.448, 0.450)
 
 
 class PerceptualNetwork(nn.Module):
-    """VGG-16 trunk and five linear heads; holds buffers only, so nothing in it is ever trained.
+    """VGG-16 trunk and five linear heads; holds only buffers, so none of it is ever trained.
 
     Args:
         trunk: `features.<i>.weight` and `.bias` of VGG-16; other keys are ignored.
         heads: `lin<j>.model.1.weight`, shape (1, C, 1, 1), for the five levels.
 
     Raises:
-        ValueError: If a tensor is missing or has the wrong shape.
+        ValueError: if a tensor is missing or has the wrong shape.
     """
 
     shift: Tensor
@@ -81,7 +81,7 @@ class PerceptualNetwork(nn.Module):
         """Feature maps of unit length over channels, one per level.
 
         Args:
-            images: (B, 3, H, W) in [0, 1]; values outside are taken as they are.
+            images: (B, 3, H, W) in [0, 1]; values outside are not clamped.
 
         Returns:
             Five tensors (B, C, h, w), finest first.
@@ -100,20 +100,20 @@ class PerceptualNetwork(nn.Module):
         return levels
 
     def distance(self, first: list[Tensor], second: list[Tensor]) -> Tensor:
-        """LPIPS from two results of `features`; a fixed picture need be looked at only once.
+        """LPIPS from two results of `features`, so features of a fixed image can be reused.
 
         Returns:
-            (B,) distances, 0 for equal pictures.
+            (B,) distances, 0 for equal images.
         """
         total = first[0].new_zeros(())
         for level, (a, b) in enumerate(zip(first, second, strict=True)):
             head = self.get_buffer(f"head{level}")
-            weighted = (a - b).square() * head  # no convolution: autocast would round it
+            weighted = (a - b).square() * head  # not a convolution, which autocast would round
             total = total + weighted.sum(dim=1).mean(dim=(1, 2))
         return total
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """LPIPS of two batches of pictures.
+        """LPIPS of two batches of images.
 
         Args:
             first: (B, 3, H, W) in [0, 1].
@@ -129,16 +129,16 @@ class PerceptualNetwork(nn.Module):
             )
         if min(first.shape[-2:]) < 16:
             raise ValueError(
-                f"LPIPS needs pictures of at least 16 × 16 pixels, got {tuple(first.shape[-2:])}"
+                f"LPIPS needs images of at least 16 × 16 pixels, got {tuple(first.shape[-2:])}"
             )
         return self.distance(self.features(first), self.features(second))
 
 
 def fetch_perceptual_network() -> PerceptualNetwork:
-    """LPIPS-VGG v0.1 from files of the weights folder, or fetched once and verified.
+    """LPIPS-VGG v0.1 from the weights folder, or downloaded once and verified.
 
     Raises:
-        DownloadError: If the files are neither there nor to be had; nothing takes their place.
+        DownloadError: if the files are missing and cannot be downloaded; there is no substitute.
     """
     paths = []
     for source, name in ((TRUNK, TRUNK_FILE), (HEADS, HEADS_FILE)):
@@ -155,6 +155,6 @@ def load_perceptual_network(trunk: Path, heads: Path) -> PerceptualNetwork:
         heads: LPIPS v0.1 VGG heads, keys `lin<j>.model.1.weight`.
 
     Raises:
-        ValueError: If a file does not hold what is needed.
+        ValueError: if a file lacks required tensors.
     """
     return PerceptualNetwork(read_torch_file(trunk), read_torch_file(heads))

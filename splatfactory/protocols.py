@@ -1,31 +1,33 @@
-"""What training, models, losses and data agree on. Interfaces and plain records only."""
+"""Interfaces between training, models, losses and data: protocols and plain records only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from splatfactory.datasets.batch import Batch, Views
+from splatfactory.datasets.samples import Batch, Views
 from splatfactory.options import Kind
 from splatfactory.schema import HeadConfig
 from zipsplat.gaussians import Gaussians
-from zipsplat.model.matching import Matches
+from zipsplat.model.tiny.matcher import Matches
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model makes of the context views.
+    """A model's prediction from context views.
 
     Attributes:
         gaussians: (B, N) one set per scene, in the frame of the first context view, float32.
-        tokens: (B, M) the patches, counted through all context views, that became the Gaussians.
-        token_group: Consecutive Gaussians that belong to one of them.
-        patch_size: Side of a patch in pixels.
-        metrics: Numbers worth logging, each (B,) or a scalar, without gradient.
-        matches: What the context views have in common, if the network says so.
+        tokens: (B, M) patch indices, counted over all context views, of the tokens behind the
+            Gaussians.
+        token_group: number of consecutive Gaussians per token.
+        patch_size: side of a patch in pixels.
+        metrics: numbers to log, each (B,) or a scalar, detached.
+        matches: matches between context views, if the network predicts them.
     """
 
     gaussians: Gaussians
@@ -37,8 +39,8 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Renderings of a batch of scenes, by the views they belong to.
+class RenderedViews:
+    """Renders of a batch of scenes, one per view.
 
     Attributes:
         color: (B, V, 3, H, W) not clamped above.
@@ -53,12 +55,12 @@ class Drawn:
 
 @dataclass(frozen=True)
 class TrueMatches:
-    """Where each cell's centre is seen in each reference view.
+    """Position of each cell's centre in each reference view.
 
     Attributes:
-        cells: (B, V, R, N, 4) the cells around it, or N four times for "nowhere".
-        shares: (B, V, R, N, 4) their shares, summing to 1; all 0 where nothing is known: no
-            reference, no depth, or hidden behind something.
+        cells: (B, V, R, N, 4) the cells around it, or four times N if unmatched.
+        shares: (B, V, R, N, 4) bilinear weights, summing to 1; all 0 where unknown: no
+            reference, no depth, or occluded.
     """
 
     cells: Tensor
@@ -67,22 +69,22 @@ class TrueMatches:
 
 @dataclass(frozen=True)
 class Supervision:
-    """Everything a loss may look at. V counts the supervised views.
+    """Everything a loss may use. V is the number of supervised views.
 
     Attributes:
         gaussians: (B, N).
-        activated: (B, N) bool, Gaussians that the pictures already constrain.
-        drawn: Renderings of the supervised views.
-        views: The true pictures, depths, cameras and poses of the same views.
-        surface: (B, N, 3) where the part of a context view that a Gaussian came from lies in
-            space, NaN where that is unknown; None if not asked for.
-        match_logits: (B, V, R, N, N + 1) of the network's matches between the context views.
-        matches: What they should say; None if not asked for.
+        activated: (B, N) bool, Gaussians that the images already constrain.
+        rendered: renders of the supervised views.
+        views: the true images, depths, cameras and poses of the same views.
+        surface: (B, N, 3) point map: the true point of the patch part that each Gaussian came
+            from, NaN where unknown; None if not requested.
+        match_logits: (B, V, R, N, N + 1) logits of the network's matches between context views.
+        matches: ground truth of the matches; None if not requested.
     """
 
     gaussians: Gaussians
     activated: Tensor
-    drawn: Drawn
+    rendered: RenderedViews
     views: Views
     surface: Tensor | None = None
     match_logits: Tensor | None = None
@@ -90,18 +92,18 @@ class Supervision:
 
 
 class Loss(Protocol):
-    """One term of what training minimises."""
+    """One term of the training loss."""
 
     def __call__(self, supervision: Supervision) -> Tensor:
         """One number per scene, (B,)."""
 
 
 LossKind = Kind[Loss]
-"""What a module of `splatfactory.losses`, or of one's own package, has as its `PLUGIN`."""
+"""The `PLUGIN` of a loss module, in `splatfactory.losses` or in your own package."""
 
 
 class SceneLoss(Protocol):
-    """All terms of a configuration; see `splatfactory.losses`."""
+    """All loss terms of a configuration; see `splatfactory.losses`."""
 
     config: HeadConfig
 
@@ -109,14 +111,14 @@ class SceneLoss(Protocol):
         """Every term and their weighted sum `total`; each (B,)."""
 
     def describe(self, supervision: Supervision, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Numbers that are logged but not minimised; each (B,)."""
+        """Metrics that are logged but not minimised; each (B,)."""
 
 
 class TrainableModel(Protocol):
-    """An nn.Module that predicts Gaussians; the trainer knows nothing more about it.
+    """An nn.Module that predicts Gaussians; all that the trainer knows of a model.
 
     Attributes:
-        network: The part that is trained, saved and exported.
+        network: the part that is trained, saved and exported.
     """
 
     network: nn.Module
@@ -125,26 +127,30 @@ class TrainableModel(Protocol):
         """Gaussians from context views (B, V)."""
 
     def schedule(self, step: int, num_steps: int | None) -> Mapping[str, float]:
-        """Set what changes during training for update `step`; returns the values for the log."""
+        """Apply the model's own schedules for a step; returns the values to log."""
 
 
 class BatchSource(Protocol):
     """A stream of training batches whose position can be saved."""
 
     def __iter__(self) -> Iterator[Batch]:
-        """The rest of the current epoch."""
+        """Yield the rest of the current epoch."""
 
     def __len__(self) -> int:
-        """Batches in a whole epoch."""
+        """Number of batches in a full epoch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Position after the last batch handed out."""
+        """Position after the last yielded batch."""
 
     def load_state_dict(self, state: Mapping[str, Any], *, accept_changes: bool = False) -> bool:
-        """Continue exactly after a saved position; returns whether its epoch goes on.
+        """Resume exactly after a saved position; returns whether its epoch continues.
 
-        With `accept_changes`, other data than those of the position begin the next epoch.
+        With `accept_changes`, changed data start the next epoch instead of an error.
         """
 
     def set_max_views(self, max_views: int) -> None:
-        """Bound the context views of the next batches."""
+        """Limit the number of context views of the next batches."""
+
+
+Benchmark = Callable[[nn.Module, Path, Callable[[], bool]], Mapping[str, float] | None]
+"""Maps model, folder and a stop check to scores; None if stopped. Finished scenes are kept."""

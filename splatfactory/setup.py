@@ -1,14 +1,14 @@
-"""Maps this folder to the package `splatfactory`; all else is in `pyproject.toml`."""
+"""Maps this folder to the package `splatfactory`; everything else is in `pyproject.toml`."""
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 
 class BuildWithoutSetup(build_py):  # type: ignore[misc]  # setuptools has no types
-    """Leaves this file, which lies in the package's folder, out of the wheel."""
+    """Keeps this file, which is inside the package folder, out of the wheel."""
 
     def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
-        """Modules of one package as (package, module, file)."""
+        """List the modules of a package as (package, module, file)."""
         modules = super().find_package_modules(package, package_dir)
         return [entry for entry in modules if entry[:2] != ("splatfactory", "setup")]
 

@@ -1,6 +1,6 @@
 """`python -m splatfactory.train <experiment> --conf zipsplat key=value …`: train a model.
 
-Under `torchrun` the same command uses all processes that it starts, on one machine or many.
+Under `torchrun`, the same command uses all processes, on one machine or many.
 """
 
 from __future__ import annotations
@@ -33,18 +33,19 @@ from splatfactory.config import (
     split_overrides,
     to_dict,
 )
-from splatfactory.datasets.batch import Batch
 from splatfactory.datasets.from_config import training_loader, validation_loader
 from splatfactory.datasets.loader import DataLossError
+from splatfactory.datasets.samples import Batch
 from splatfactory.losses import TrainingLoss
 from splatfactory.models import build_model
 from splatfactory.models.initialisation import load_strictly
 from splatfactory.perceptual_network import fetch_perceptual_network
 from splatfactory.protocols import BatchSource
-from splatfactory.training import checkpoints, distributed, run_folder, run_page
-from splatfactory.training.checkpoints import CheckpointError
+from splatfactory.runtime import checkpoints, distributed, run_folder
+from splatfactory.runtime.checkpoints import CheckpointError
+from splatfactory.runtime.distributed import World
+from splatfactory.training import run_page
 from splatfactory.training.diagnostics import check_memory_record
-from splatfactory.training.distributed import World
 from splatfactory.training.objective import Objective
 from splatfactory.training.optim import Optimization, build_optimization
 from splatfactory.training.overfitting import FewBatches
@@ -55,7 +56,7 @@ from zipsplat import weights
 from zipsplat.render import choose
 from zipsplat.terminal import error_line
 
-# By its full name: started with `-m`, this module is called `__main__`.
+# Spelled out, because `__name__` is `__main__` under `-m`.
 logger = logging.getLogger("splatfactory.train")
 
 USER_ERRORS = (
@@ -64,7 +65,7 @@ USER_ERRORS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train; returns the exit status: 0 at the end, 128 + signal when stopped, 1 on errors."""
+    """Train; returns the exit status: 0 when finished, 128 + signal when stopped, 1 on errors."""
     options = parse(argv)
     try:
         if options.dry_run:
@@ -92,28 +93,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line; flags and `key=value` may come in any order."""
+    """Parse the command line; flags and `key=value` may come in any order."""
     parser = argparse.ArgumentParser(
-        prog="splatfactory.train",
+        prog="python -m splatfactory.train",
         description="Train a feed-forward Gaussian splatting model.",
-        epilog="options, each as key=value:\n" + "\n".join(help_lines()),
+        epilog="options, given as key=value:\n" + "\n".join(help_lines()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("experiment", help="name of the run, below outputs/training/")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changed options")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="options to override")
     parser.add_argument("--conf", help="name of a shipped configuration, or a YAML file")
     parser.add_argument("--restore", action="store_true", help="continue the run")
-    parser.add_argument("--overwrite", action="store_true", help="begin anew; the old is kept")
-    parser.add_argument("--distributed", action="store_true", help="insist on being in torchrun")
+    parser.add_argument("--overwrite", action="store_true", help="start over; the old run is kept")
+    parser.add_argument(
+        "--distributed", action="store_true", help="fail unless launched by torchrun"
+    )
     parser.add_argument(
         "--dry-run", type=int, metavar="GPUS", default=0,
-        help="print configuration, parameter groups, memory and batches for so many GPUs",
+        help="only print configuration, parameter groups, memory and batches for this many GPUs",
     )  # fmt: skip
     return parser.parse_intermixed_args(argv)
 
 
 def train(options: argparse.Namespace) -> int:
-    """Join the other processes, build everything, train."""
+    """Join the process group, build all components, train."""
     if options.distributed and "WORLD_SIZE" not in os.environ:
         raise ConfigError(
             "--distributed needs torchrun: `torchrun --nproc_per_node=4 -m splatfactory.train …`"
@@ -125,7 +128,7 @@ def train(options: argparse.Namespace) -> int:
     with distributed.join(config.train.ddp_timeout_minutes) as world:
         run_folder.log_to(None, is_main=world.is_main)
         config = _with_seed(config, world)
-        # Nothing is written before everything is ready, so a start that fails leaves no trace.
+        # Write nothing before everything is ready, so a failed start leaves no trace.
         trainer = build(config, world, folder, is_restored=is_restored)
         with _opened(folder, request, config, world, is_restored):
             run_folder.log_to(folder, is_main=world.is_main)
@@ -140,12 +143,12 @@ def train(options: argparse.Namespace) -> int:
             if world.is_main:
                 _write_page(folder)
     if not is_finished:
-        logger.info("stopped at step %d; --restore continues", trainer.progress.step)
+        logger.info("stopped at step %d; resume with --restore", trainer.progress.step)
     return 0 if trainer.signals.signal is None else 128 + trainer.signals.signal
 
 
 def build(config: Config, world: World, folder: Path, *, is_restored: bool) -> Trainer:
-    """Everything a run needs, ready to start or to continue; writes no file."""
+    """Build all components of a run, ready to start or resume; writes no file."""
     prepare_torch(config)
     newest = checkpoints.load_newest(folder) if is_restored else None
     seed_everything(config.train.seed or 0)
@@ -155,7 +158,7 @@ def build(config: Config, world: World, folder: Path, *, is_restored: bool) -> T
     model.to(world.device)
     compile_parts(model.network, config.train.compile)
     optimization = build_optimization(model.network, config.train)
-    # From here on processes differ, so that each draws its own priors and token ratios.
+    # From here on, seeds differ by process, so that each samples its own priors and token ratios.
     seed_everything((config.train.seed or 0) + 1_000_003 * (world.rank + 1))
     check_writers(config.train.writer)
     check_memory_record(config.train.record_memory, world.device)
@@ -163,12 +166,12 @@ def build(config: Config, world: World, folder: Path, *, is_restored: bool) -> T
     if newest is not None:
         state, path = newest
         trainer.restore(state)
-        logger.info("continuing from %s", path)
+        logger.info("resuming from %s", path)
     return trainer
 
 
 def _with_seed(config: Config, world: World) -> Config:
-    """The configuration with a seed: one drawn by the system, equal everywhere, if none is set."""
+    """Fill in a missing seed from system entropy, equal on all processes."""
     if config.train.seed is not None:
         return config
     seed = world.gather(secrets.randbelow(2**31))[0]
@@ -185,15 +188,15 @@ def _writers(
 
 
 def _write_page(folder: Path) -> None:
-    """The run's page; a run that went well is not failed by it."""
+    """Write the run's page; a failure here does not fail the run."""
     try:
-        logger.info("curves are in %s", run_page.write(folder))
+        logger.info("curves written to %s", run_page.write(folder))
     except (ConfigError, OSError, ValueError) as error:
-        logger.warning("the page of the run was not written: %s", error)
+        logger.warning("could not write the page of the run: %s", error)
 
 
 def prepare_torch(config: Config) -> None:
-    """Settings of PyTorch that hold for the whole process."""
+    """Apply process-wide settings of PyTorch."""
     torch.set_float32_matmul_precision(config.train.matmul_precision)
     if config.train.num_threads is not None:
         torch.set_num_threads(config.train.num_threads)
@@ -212,7 +215,7 @@ def seed_everything(seed: int) -> None:
 
 
 def compile_parts(network: nn.Module, mode: str | None) -> None:
-    """Compile the repeated blocks in place, so that names in checkpoints stay as they are."""
+    """Compile the repeated blocks in place, so that names in checkpoints do not change."""
     if mode is None:
         return
     for part in network.modules():
@@ -261,7 +264,7 @@ def _benchmarks(config: Config, world: World) -> dict[str, Any]:
 
 
 def _wanted(options: argparse.Namespace, folder: Path) -> tuple[Request, Config, bool]:
-    """What to run, and whether it continues a run; a restart by torchrun always does."""
+    """What to run, and whether it resumes a run; a restart by torchrun always does."""
     request = _request(options)
     is_restart = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
     has_run = (folder / run_folder.CONFIG).is_file()
@@ -273,9 +276,9 @@ def _wanted(options: argparse.Namespace, folder: Path) -> tuple[Request, Config,
     else:
         config = load(request)
     if request.conf is None and not is_restored:
-        raise ConfigError("--conf is missing; name a configuration, e.g. --conf zipsplat")
+        raise ConfigError("--conf is missing; pass a configuration, e.g. --conf zipsplat")
     groups, _ = split_overrides(options.overrides)
-    # A restored configuration holds the other run's model already, unless it is composed anew.
+    # A restored configuration already has the other run's model, unless it is composed again.
     if options.conf or groups or not is_restored:
         config = _with_reloaded_model(request, config)
     _check(config)
@@ -283,7 +286,7 @@ def _wanted(options: argparse.Namespace, folder: Path) -> tuple[Request, Config,
 
 
 def _with_reloaded_model(request: Request, config: Config) -> Config:
-    """Take the model options of the run that training starts from, if wanted; overrides win."""
+    """Take the model options of `load_experiment` if requested; overrides take precedence."""
     if not config.train.reload_model:
         return config
     if config.train.load_experiment is None:
@@ -293,7 +296,7 @@ def _with_reloaded_model(request: Request, config: Config) -> Config:
     if chosen:
         raise ConfigError(
             f"train.reload_model=true takes the whole model of run {config.train.load_experiment},"
-            f" {chosen[-1]} another one; leave out one of them"
+            f" {chosen[-1]} selects another; drop one of them"
         )
     source = run_folder.existing_run(config.train.load_experiment)
     saved = read_yaml(source / run_folder.CONFIG)["model"]
@@ -310,7 +313,7 @@ def _check(config: Config) -> None:
 
 
 def _shortened(config: Config) -> Config:
-    """A run of a few steps that touches everything, if that is what is wanted."""
+    """With `fast_dev_run`, a run of a few steps that exercises every stage."""
     steps = config.train.fast_dev_run
     if not steps:
         return config
@@ -322,7 +325,7 @@ def _shortened(config: Config) -> Config:
 def _opened(
     folder: Path, request: Request, config: Config, world: World, is_restored: bool
 ) -> Iterator[None]:
-    """The main process opens the folder; the others hear of a failure instead of waiting."""
+    """Open the folder on the main process; tell the others of a failure, so they do not wait."""
     failure, lock = "", None
     if world.is_main:
         try:
@@ -345,7 +348,7 @@ def _given(config: Config) -> bool:
 
 
 def _load_given(network: nn.Module, config: Config) -> None:
-    """Start from the weights of a file, a released model or another run."""
+    """Load initial weights from a file, a released model or another run."""
     source: str | Path | None = config.model.weights
     if config.train.load_experiment is not None:
         source = run_folder.weights_of(config.train.load_experiment)
@@ -368,7 +371,7 @@ def _announce(trainer: Trainer) -> None:
 
 
 def architecture_lines(network: nn.Module, depth: int) -> list[str]:
-    """The modules down to a depth, with their millions of values; none at depth 0."""
+    """List the modules down to a depth, with their number of values; nothing at depth 0."""
     lines = []
     for name, part in network.named_modules():
         level = name.count(".") + 1 if name else 0
@@ -380,13 +383,13 @@ def architecture_lines(network: nn.Module, depth: int) -> list[str]:
 
 
 def _advice(error: RuntimeError) -> str | None:
-    """One line for errors of PyTorch that the user can do something about, else None."""
+    """One line of advice on PyTorch errors that the user can fix, else None."""
     if "can't allocate memory" in str(error):
         return _memory_advice(error)
     if "DataLoader worker" in str(error):
         return (
-            f"a data worker died ({str(error).splitlines()[0]}), most often because memory ran "
-            "out; lower data.num_workers or data.prefetch_factor, then --restore continues"
+            f"a data worker died ({str(error).splitlines()[0]}), most likely because memory ran "
+            "out; lower data.num_workers or data.prefetch_factor, then resume with --restore"
         )
     return None
 

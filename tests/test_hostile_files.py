@@ -51,7 +51,7 @@ def test_checkpoints(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["thin_tall.png", "rgb_400MP.png"])
-def test_pictures(name: str, tmp_path: Path) -> None:
+def test_images(name: str, tmp_path: Path) -> None:
     target = tmp_path / "o.ply"
     command = ["reconstruct", str(FILES / name), "-o", str(target), "--weights", "zipsplat-tiny"]
     check(contained(lambda: zipsplat(command)), name)
@@ -117,8 +117,8 @@ SHARDS: dict[str, Callable[[str, bytes], bytes]] = {
     "header": flipped("cameras.npy", b"'descr'", b"'des(r'"),
     "header_shape": flipped("cameras.npy", b"6), }", b"6)**9"),
     "header_nested": flipped("poses.npy", b"12), }", b"((((("),
-    "picture_400MP": replaced(".img", (FILES / "rgb_400MP.png").read_bytes()),
-    "picture_thin": replaced(".img", (FILES / "thin_tall.png").read_bytes()),
+    "image_400MP": replaced(".img", (FILES / "rgb_400MP.png").read_bytes()),
+    "image_thin": replaced(".img", (FILES / "thin_tall.png").read_bytes()),
     "jpeg_65000": replaced(
         ".img",
         b"\xff\xd8\xff\xc0\0\x11\x08\xfd\xe8\xfd\xe8\x03"

@@ -18,13 +18,13 @@ from splatfactory import config
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.store import ShardStore
-from splatfactory.training import checkpoints
+from splatfactory.runtime import checkpoints
 from tests.zipsplat.tiny_network import tiny_network
 from zipsplat import files, weights
 from zipsplat.file_records import Record
 from zipsplat.gaussians import Gaussians
+from zipsplat.kernel_cache import KernelFiles
 from zipsplat.pose import Pose
-from zipsplat.render.cpu.kernel_cache import KernelFiles
 from zipsplat.trajectories import CameraPath, load_camera_path, save_camera_path
 from zipsplat.webpage import write_page
 

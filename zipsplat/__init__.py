@@ -1,6 +1,6 @@
-"""A few photos or a video to a scene of 3D Gaussians, refined or in one forward pass.
+"""From a few photos or a video to a scene of 3D Gaussians, refined or in one forward pass.
 
-The names below are the public interface; films and contact sheets are in `zipsplat.viz`.
+The names below are the public API; videos and contact sheets are in `zipsplat.viz`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for when it is; so `zipsplat --help` need not wait for PyTorch."""
+    """Import lazily, so that `zipsplat --help` does not wait for PyTorch."""
     if name not in _LAZY:
         raise AttributeError(f"module 'zipsplat' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)

@@ -5,7 +5,7 @@ from zipsplat.native_work import exit_process
 
 
 def run() -> None:
-    """Run the command and end the process with its status."""
+    """Run the command and exit with its status."""
     exit_process(main())
 
 

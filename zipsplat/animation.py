@@ -1,4 +1,4 @@
-"""Animated images: GIF and WebP, for places that play no videos."""
+"""Animated GIF and WebP, for places that cannot play videos."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from zipsplat.files import atomic_path
 
 ANIMATION_SUFFIXES = (".gif", ".webp")
 _GIF_UNIT_MS = 10  # a GIF's times are hundredths of a second
-_GIF_FASTEST_MS = 20  # browsers show faster ones at a tenth of a second for each frame
+_GIF_FASTEST_MS = 20  # browsers slow shorter frames down to a tenth of a second
 _WEBP_QUALITY = 85
 
 
 def write_animation(path: str | Path, frames: Iterable[np.ndarray], fps: float = 30) -> None:
-    """Write images as an animation that loops for ever.
+    """Write images as an animation that loops forever.
 
-    A GIF has 256 colours for each frame, and its speed is rounded to hundredths of a second per
-    frame, at most 50 frames per second; a WebP is smaller and keeps colours. The file appears when
-    it is complete.
+    A GIF has 256 colours per frame, and frame times rounded to hundredths of a second, at most 50
+    frames per second; a WebP is smaller and keeps all colours. The file is written atomically.
 
     Args:
         path: name ending in .gif or .webp.
@@ -28,7 +27,8 @@ def write_animation(path: str | Path, frames: Iterable[np.ndarray], fps: float =
         fps: frames per second.
 
     Raises:
-        ValueError: for another suffix, no frames, or frames of another shape, size or type.
+        ValueError: for an unsupported suffix, no frames, or frames of differing or unsupported
+            shape or dtype.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -51,12 +51,12 @@ def write_animation(path: str | Path, frames: Iterable[np.ndarray], fps: float =
             append_images=images[1:],
             duration=max(1, duration_ms),
             loop=0,
-            quality=_WEBP_QUALITY,  # means nothing to a GIF
+            quality=_WEBP_QUALITY,  # ignored for GIF
         )
 
 
 def _checked(frames: Iterable[np.ndarray], path: Path) -> list[np.ndarray]:
-    """The frames as a list, if they can be written."""
+    """Check the frames and return them as a list."""
     kept = list(frames)
     if not kept:
         raise ValueError(f"{path}: there are no frames to write")

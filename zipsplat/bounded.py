@@ -1,4 +1,4 @@
-"""Reading files of others within limits that hold before memory is taken."""
+"""Reading untrusted JSON and zip files within limits that are checked before allocating memory."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import IO, Any
 
 MAX_JSON_BYTES = 64 << 20
-"""Cameras of 100,000 photos take less."""
+"""Limit for JSON; cameras of 100,000 photos take less."""
 _MAX_DIRECTORY_BYTES = 32 << 20  # of a zip: half a million members
 _END_BYTES, _END64_BYTES, _LOCATOR_BYTES = 22, 56, 20
 _MAX_COMMENT_BYTES = 0xFFFF
 
 
 def parse_json(text: str | bytes) -> Any:
-    """JSON as Python objects.
+    """Parse JSON.
 
     Raises:
-        ValueError: if it is none, too long, or nested so deeply that Python gives up.
+        ValueError: if it is not JSON, too long, or nested too deeply.
     """
     if len(text) > MAX_JSON_BYTES:
-        raise ValueError(f"{len(text) / 1e6:.0f} MB of JSON are more than is read")
+        raise ValueError(f"{len(text) / 1e6:.0f} MB of JSON exceed the limit")
     try:
         return json.loads(text)
     except RecursionError:
@@ -30,7 +30,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """The content of a JSON file.
+    """Read a JSON file.
 
     Raises:
         OSError: if it cannot be read.
@@ -41,10 +41,10 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def open_zip(source: str | os.PathLike[str] | IO[bytes]) -> zipfile.ZipFile:
-    """A zip archive for reading, if the list of its members is no bomb itself.
+    """Open a zip archive, unless its directory itself is a decompression bomb.
 
     Raises:
-        zipfile.BadZipFile: if it is no zip archive, or lists more members than one may hold.
+        zipfile.BadZipFile: if it is not a zip archive, or has too many members.
     """
     if isinstance(source, (str, os.PathLike)):
         with Path(source).open("rb") as file:
@@ -52,30 +52,30 @@ def open_zip(source: str | os.PathLike[str] | IO[bytes]) -> zipfile.ZipFile:
     else:
         num_bytes = _directory_bytes(source)
     if num_bytes > _MAX_DIRECTORY_BYTES:
-        raise zipfile.BadZipFile(f"{num_bytes / 1e6:.0f} MB of names are more than is read")
+        raise zipfile.BadZipFile(f"{num_bytes / 1e6:.0f} MB of names exceed the limit")
     return zipfile.ZipFile(source)
 
 
 def zip_member(archive: zipfile.ZipFile, name: str | zipfile.ZipInfo, max_bytes: int) -> bytes:
-    """The content of a member, which may say of itself how long it is, and lie.
+    """Read a member, whose stated size may be wrong.
 
     Raises:
         KeyError: if there is no such member.
         ValueError: if it is longer than `max_bytes`.
-        zipfile.BadZipFile: if it is damaged or longer than it says.
+        zipfile.BadZipFile: if it is damaged or longer than stated.
     """
     info = archive.getinfo(name) if isinstance(name, str) else name
     if info.file_size > max_bytes:
         raise ValueError(
-            f"{info.filename} unpacks to {info.file_size / 1e6:.0f} MB, at most"
-            f" {max_bytes / 1e6:.0f} MB are read"
+            f"{info.filename} unpacks to {info.file_size / 1e6:.0f} MB, which exceeds the limit of"
+            f" {max_bytes / 1e6:.0f} MB"
         )
     with archive.open(info) as file:
         return file.read(info.file_size)
 
 
 def _directory_bytes(file: IO[bytes]) -> int:
-    """How long a zip's central directory says it is; 0 if the file is no zip.
+    """The stated size of a zip's central directory; 0 if the file is not a zip.
 
     Source: PKWARE, APPNOTE.TXT, 4.3.14 to 4.3.16.
     """

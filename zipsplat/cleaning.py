@@ -1,7 +1,7 @@
-"""Cleaner and smaller scenes: floaters left out, a part cut out, Gaussians merged.
+"""Cleaner and smaller scenes: drop floaters, crop, merge neighbours.
 
-`pruning` leaves out what is hardly seen; here it is what should not be there, and what can be told
-with fewer Gaussians.
+`pruning` removes Gaussians that are hardly visible; this module removes what should not be there,
+and represents the rest with fewer Gaussians.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from zipsplat.neighbors import near_neighbors
 from zipsplat.rotations import matrix_from_quat, quat_from_matrix
 
 _NEIGHBORS = 8
-_ISOLATED, _HUGE = 3.5, 4.0  # robust standard deviations of logarithms
-_GAP = 3.0  # times its own size, beyond which a Gaussian touches no neighbour
-_FAINT = 0.1  # opacity below which a huge Gaussian is taken for haze
-_CANDIDATES = 4  # neighbours that a Gaussian may be merged with
+_ISOLATED, _HUGE = 3.5, 4.0  # limits in robust standard deviations of logarithms
+_GAP = 3.0  # in sizes of a Gaussian; farther neighbours do not touch it
+_FAINT = 0.1  # opacity below which a huge Gaussian counts as haze
+_CANDIDATES = 4  # nearest neighbours to consider for a merge
 
 
 def drop_floaters(g: Gaussians, strength: float = 1.0) -> Gaussians:
-    """Leave out Gaussians that hang alone, and huge ones that are hardly more than haze.
+    """Remove isolated Gaussians, and huge ones that are hardly more than haze.
 
-    Alone is what is unusually far from its neighbours for its size, and farther than that bridges:
-    skies of large Gaussians and far, sparse surfaces stay. The limits are 3.5 (alone) and 4 (huge)
-    robust standard deviations of the logarithms, by the median of absolute deviations. With
-    distances instead of their ratios to the sizes, 72 and 31 Gaussians less cost two refined scenes
-    0.15 and 0.11 dB of held-out PSNR; with the ratios, 68 and 28 less cost nothing.
+    A Gaussian is isolated if it is unusually far from its neighbours relative to its size, and too
+    far to touch them: skies of large Gaussians and far, sparse surfaces are kept. The limits are
+    3.5 (isolated) and 4 (huge) robust standard deviations of the logarithms, by the median absolute
+    deviation. With absolute distances instead of ratios, removing 72 and 31 Gaussians cost two
+    refined scenes 0.15 and 0.11 dB of held-out PSNR; with ratios, removing 68 and 28 cost nothing.
 
     Args:
         g: one scene (N,).
@@ -60,14 +60,14 @@ def crop(g: Gaussians, region: Sequence[float]) -> Gaussians:
         region: x, y, z of two opposite corners, or x, y, z of a centre and the radius.
 
     Raises:
-        ValueError: if these are neither six nor four finite numbers, or the radius is not positive.
+        ValueError: if it does not have six or four finite numbers, or the radius is not positive.
     """
     numbers = g.means.new_tensor(list(region))
     if len(numbers) not in (4, 6) or not bool(numbers.isfinite().all()):
-        raise ValueError(f"a region has 6 numbers (box) or 4 (sphere), got {list(region)}")
+        raise ValueError(f"a region must have 6 numbers (box) or 4 (sphere), got {list(region)}")
     if len(numbers) == 4:
         if numbers[3] <= 0:
-            raise ValueError(f"the radius of a sphere is positive, got {region[3]:g}")
+            raise ValueError(f"the radius of a sphere must be positive, got {region[3]:g}")
         return g.select((g.means - numbers[:3]).norm(dim=-1) <= numbers[3])
     corners = numbers.reshape(2, 3)
     low, high = corners.amin(dim=0), corners.amax(dim=0)
@@ -77,20 +77,19 @@ def crop(g: Gaussians, region: Sequence[float]) -> Gaussians:
 def decimate(g: Gaussians, share: float) -> Gaussians:
     """Merge neighbours until a share of the Gaussians is left.
 
-    In each round every Gaussian looks for the neighbour that it can be merged with at the least
-    cost, and the cheapest pairs that chose each other are merged: mean and covariance are those of
-    the pair as a mixture weighted by what each can cover, colours are averaged, and the opacity
-    makes the merged one cover as much as both.
+    In each round every Gaussian selects its cheapest neighbour to merge with, and the cheapest
+    mutual pairs are merged: mean and covariance are those of the pair as a mixture weighted by
+    coverage, colours are averaged, and the opacity preserves the total coverage.
 
     Args:
         g: one scene (N,).
         share: in (0, 1].
 
     Raises:
-        ValueError: if the share is outside.
+        ValueError: if the share is out of range.
     """
     if not 0 < share <= 1:
-        raise ValueError(f"the share that is kept is in (0, 1], got {share}")
+        raise ValueError(f"the share to keep must be in (0, 1], got {share}")
     wanted = max(1, round(share * g.num_gaussians))
     while g.num_gaussians > wanted:
         pairs = _cheapest_pairs(g)[: g.num_gaussians - wanted]
@@ -102,7 +101,7 @@ def decimate(g: Gaussians, share: float) -> Gaussians:
 
 
 def _deviation(values: Tensor) -> Tensor:
-    """How many robust standard deviations the logarithm of each value is above the median."""
+    """Robust z-score of the logarithm of each value."""
     logs = values.clamp_min(1e-12).log()
     centred = logs - logs.median()
     return centred / (1.4826 * centred.abs().median()).clamp_min(1e-6)
@@ -114,7 +113,7 @@ def _coverage(g: Gaussians) -> Tensor:
 
 
 def _cheapest_pairs(g: Gaussians) -> Tensor:
-    """Pairs (P, 2), cheapest first, none of which shares a Gaussian with another."""
+    """Disjoint pairs (P, 2), cheapest first."""
     num = min(_CANDIDATES, g.num_gaussians - 1)
     distances, others = near_neighbors(g.means, num)
     costs = torch.where(distances.isfinite(), _costs(g, others), torch.inf)
@@ -123,17 +122,17 @@ def _cheapest_pairs(g: Gaussians) -> Tensor:
     index = torch.arange(g.num_gaussians, device=g.device)
     mutual = (chosen[chosen] == index) & (index < chosen)
     first = index[mutual]
-    if not len(first):  # circles of equal costs: the cheapest alone
+    if not len(first):  # cycles of equal costs: take only the cheapest
         first = cost.argmin()[None]
     first = first[cost[first].argsort(stable=True)]
     return torch.stack((first, chosen[first]), dim=1)
 
 
 def _costs(g: Gaussians, others: Tensor) -> Tensor:
-    """What merging each Gaussian with each of its neighbours (N, K) costs.
+    """Cost of merging each Gaussian with each of its neighbours (N, K).
 
-    How far apart they are in units of their sizes, and how different in colour and size, times the
-    smaller coverage of the two, which is about what of the picture changes.
+    The distance in units of their sizes plus the difference in colour and size, times the smaller
+    coverage of the two, which estimates the change of the image.
     """
     size = g.scales.norm(dim=-1)
     coverage = _coverage(g)
@@ -147,7 +146,7 @@ def _costs(g: Gaussians, others: Tensor) -> Tensor:
 
 
 def _merged(a: Gaussians, b: Gaussians) -> Gaussians:
-    """One Gaussian for each pair."""
+    """Merge each pair to one Gaussian."""
     covered = torch.stack((_coverage(a), _coverage(b))).clamp_min(1e-24)
     weight_a, weight_b = covered / covered.sum(dim=0)
     means = _mixed(weight_a, a.means, weight_b, b.means)

@@ -1,8 +1,8 @@
-"""Files fetched on first use: resumable, verified, recorded beside the file.
+"""Downloads on first use: resumable, verified, with a record beside the file.
 
-What is fetched goes to a cache folder, `$ZIPSPLAT_CACHE` if set. A file that stops half-way is
-continued by the next attempt (HTTP range requests, guarded by the server's ETag). Nothing is kept
-of which nobody could say that it is whole.
+Files go to a cache folder, `$ZIPSPLAT_CACHE` if set. An interrupted download is resumed by the next
+attempt (HTTP range requests, guarded by the server's ETag). A file is kept only if it is known to
+be complete.
 """
 
 from __future__ import annotations
@@ -18,26 +18,22 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from zipsplat.answers import Answer, DownloadError, open_within, request_for
-from zipsplat.file_records import (
-    CHUNK_BYTES,
-    Record,
-    public_address,
-    sha256_of,
-    verify,
-)
+from zipsplat.digests import sha256_of
+from zipsplat.file_records import Record, public_address, verify
 from zipsplat.files import user_cache
+from zipsplat.http_responses import DownloadError, Response, open_within, request_for
 
 CACHE_VARIABLE = "ZIPSPLAT_CACHE"
+CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 10
-"""For an answer, or for the next bytes."""
+"""Seconds to wait for a response, or for the next bytes."""
 PATIENCE_S = 30
-"""That may pass without progress, all attempts together."""
+"""Seconds without progress, over all attempts, before giving up."""
 FIRST_PAUSE_S = 0.2
 SLOWEST_RATE = 1000
-"""Bytes per second."""
+"""Minimum bytes per second."""
 MAX_UNKNOWN_BYTES = 2_000_000_000
-"""Of a file that nobody knows the length of."""
+"""Limit for a file of unknown size."""
 
 __all__ = ["DownloadError", "Source", "cache_dir", "fetch"]
 
@@ -46,14 +42,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """Where a file comes from and what is known of it beforehand.
+    """Where a file comes from, and what is known about it beforehand.
 
     Args:
-        url: http or https address.
-        sha256: hexadecimal digest, or the beginning of it.
+        url: http or https URL.
+        sha256: hexadecimal digest, or its beginning.
         size: bytes.
         revision: of the repository the file belongs to.
-        headers: sent to the first host only, not to where it redirects.
+        headers: sent to the first host only, not to redirect targets.
         licence: of the file, recorded beside it.
     """
 
@@ -66,21 +62,21 @@ class Source:
 
     @property
     def address(self) -> str:
-        """The URL without anything secret."""
+        """The URL without credentials and query."""
         return public_address(self.url)
 
 
 def cache_dir() -> Path:
-    """The folder for fetched files: `$ZIPSPLAT_CACHE`, or `zipsplat` in the user's cache folder."""
+    """The folder for downloads: `$ZIPSPLAT_CACHE`, or `zipsplat` in the user's cache folder."""
     if os.environ.get(CACHE_VARIABLE):
         return Path(os.environ[CACHE_VARIABLE]).expanduser()
     return user_cache() / "zipsplat"
 
 
 def fetch(source: Source, destination: Path) -> Path:
-    """Make sure that a file is there and is the right one.
+    """Download a file, unless it exists already, and verify it.
 
-    A file that is there already is only checked, without any connection.
+    An existing file is only checked, without network access.
 
     Args:
         source: where the file comes from.
@@ -90,7 +86,7 @@ def fetch(source: Source, destination: Path) -> Path:
         `destination`.
 
     Raises:
-        DownloadError: if it cannot be fetched, or is not what was announced or recorded.
+        DownloadError: if it cannot be downloaded, or differs from what was announced or recorded.
     """
     if not destination.exists():
         _download_alone(source, destination)
@@ -109,7 +105,7 @@ def _download_alone(source: Source, destination: Path) -> None:
 
 
 def _download(source: Source, destination: Path) -> None:
-    """Fetch into `<name>.part`, check, record, and move into place."""
+    """Download to `<name>.part`, verify, record, and move into place."""
     earlier = Record.read(destination)
     part = destination.with_name(destination.name + ".part")
     logger.info("fetching %s to %s", source.address, destination)
@@ -120,7 +116,7 @@ def _download(source: Source, destination: Path) -> None:
     if wanted_size not in (None, size) or (wanted and not digest.startswith(wanted.lower())):
         _forget(part)
         raise DownloadError(
-            f"{source.address} gave another file than announced for {destination.name}: "
+            f"{source.address} returned another file than announced for {destination.name}: "
             f"wanted {wanted_size} bytes and SHA-256 {wanted}, got {size} bytes and {digest}; "
             "nothing was kept"
         )
@@ -164,13 +160,13 @@ def _size(part: Path) -> int:
 
 def _unreachable(source: Source, destination: Path, reason: str) -> DownloadError:
     return DownloadError(
-        f"cannot fetch {destination.name} from {source.address} ({reason}). Where there is "
-        f"a connection, download it by hand and put it at {destination}"
+        f"cannot download {destination.name} from {source.address} ({reason}). Download it "
+        f"manually on a machine with a connection and put it at {destination}"
     )
 
 
 def _transfer(source: Source, part: Path) -> str | None:
-    """Append what is missing of a file; returns its ETag."""
+    """Append the missing part of a file; returns its ETag."""
     etag_file = part.with_name(part.name + ".etag")
     have = _size(part)
     known = etag_file.read_text(encoding="utf-8") if etag_file.exists() else ""
@@ -185,12 +181,12 @@ def _transfer(source: Source, part: Path) -> str | None:
         if error.code != 416 or not have:
             raise
         error.close()
-        _forget(part)  # the part is as long as the file or longer: begin again
+        _forget(part)  # the partial file is as long as the file or longer: start over
         return _transfer(source, part)
     with response:
-        answer = Answer.of(response, source.address)
+        answer = Response.of(response, source.address)
         if answer.begin is not None and not (have and known_etag):
-            raise DownloadError(f"{source.address} answered with a part of the file, unasked")
+            raise DownloadError(f"{source.address} answered with an unrequested part of the file")
         if answer.begin is None:
             _forget(part)
             have = 0
@@ -198,11 +194,11 @@ def _transfer(source: Source, part: Path) -> str | None:
             etag_file.write_text(f"{strong}\n{answer.total}", encoding="utf-8")
         elif not answer.continues(have, known_etag, known_total):
             _forget(part)
-            raise ConnectionError("the file has changed, or another part came; begun again")
+            raise ConnectionError("the file has changed, or another part came; starting over")
         if answer.total is None and not (source.sha256 or source.size or answer.has_end):
             raise DownloadError(
-                f"{source.address} does not say how long the file is, so that nobody could tell"
-                " whether all of it came"
+                f"{source.address} does not state the size of the file, so a cut-off download could"
+                " not be detected"
             )
         _check_space(part, answer.total, have)
         _copy(response, part, have, answer.total)
@@ -221,10 +217,12 @@ def _copy(response: Any, part: Path, have: int, total: int | None) -> None:
             bar.update(len(chunk))
             count += len(chunk)
             if total is None and file.tell() > MAX_UNKNOWN_BYTES:
-                raise DownloadError(f"{name} does not end after {MAX_UNKNOWN_BYTES / 1e9:.0f} GB")
+                raise DownloadError(
+                    f"{name} is larger than {MAX_UNKNOWN_BYTES / 1e9:.0f} GB, the limit"
+                )
             if time.monotonic() - window > PATIENCE_S:
                 if count < SLOWEST_RATE * PATIENCE_S:
-                    raise ConnectionError(f"only {count} bytes came in {PATIENCE_S} seconds")
+                    raise ConnectionError(f"only {count} bytes in {PATIENCE_S} seconds")
                 window, count = time.monotonic(), 0
         done = file.tell()
     if total is not None and done < total:

@@ -1,4 +1,4 @@
-"""Numbers and pictures arranged for the eye: depth in colours with a legend, contact sheets."""
+"""Depth maps in colour, with a legend, and contact sheets."""
 
 from __future__ import annotations
 
@@ -14,19 +14,26 @@ if TYPE_CHECKING:
     from PIL import Image as PillowImage
     from PIL.ImageDraw import ImageDraw
 
-_GAP = 6  # pixels between the pictures of a contact sheet
+_GAP = 6  # pixels between the images of a contact sheet
 _TEXT_HEIGHT = 14
 _LEGEND_HEIGHT = 26
 
 
-def to_pixels(pictures: Tensor) -> np.ndarray:
-    """Pictures (..., 3, H, W) with RGB in [0, 1] as rounded bytes (..., H, W, 3)."""
-    levels = pictures.detach().clamp(0, 1).mul(255).round().to(torch.uint8)
-    return levels.movedim(-3, -1).cpu().contiguous().numpy()
+def to_pixels(images: Tensor) -> np.ndarray:
+    """Images (..., 3, H, W) with RGB in [0, 1] as rounded bytes (..., H, W, 3)."""
+    *leading, _, height, width = images.shape
+    pixels = torch.empty(
+        (math.prod(leading), height, width, 3), dtype=torch.uint8, device=images.device
+    )
+    planes = images.detach().reshape(-1, 3, height, width)
+    for plane, target in zip(planes, pixels, strict=True):
+        for channel in range(3):  # one by one they stay in a CPU's cache
+            target[..., channel] = plane[channel].clamp(0, 1).mul_(255).round_()
+    return pixels.cpu().numpy().reshape(*leading, height, width, 3)
 
 
 def color_ramp(values: Tensor) -> Tensor:
-    """Colours for numbers in [0, 1] from near (bright) to far (dark), readable in grey as well.
+    """Map [0, 1] to colours from bright (near) to dark (far), also readable in greyscale.
 
     The colours are a cubehelix (D. A. Green, "A colour scheme for the display of astronomical
     intensity images", 2011): brightness falls evenly while the hue turns.
@@ -62,7 +69,7 @@ def color_depth(
         depth: (..., H, W) distances in world units.
         near: distance of the brightest colour.
         far: distance of the darkest colour, more than `near`.
-        alpha: (..., H, W) opacity; what is not covered shows the background.
+        alpha: (..., H, W) opacity; the background shows through where it is below 1.
         background: RGB in [0, 1].
 
     Returns:
@@ -79,65 +86,65 @@ def color_depth(
 
 
 def depth_legend(near: float, far: float, width: int) -> np.ndarray:
-    """A bar (height, width, 3) of bytes that says which colour is which distance."""
+    """A colour bar (height, width, 3) uint8 with the near and far distances below it."""
     ramp = to_pixels(color_ramp(torch.linspace(0, 1, width)).T[:, None, :])
     legend = np.full((_LEGEND_HEIGHT, width, 3), 255, np.uint8)
     legend[: _LEGEND_HEIGHT - _TEXT_HEIGHT] = ramp
-    canvas, draw = _canvas(legend)
+    sheet, pen = _with_pen(legend)
     top = _LEGEND_HEIGHT - _TEXT_HEIGHT + 1
-    draw.text((2, top), f"{near:.3g}", fill=(0, 0, 0))
+    pen.text((2, top), f"{near:.3g}", fill=(0, 0, 0))
     text = f"{far:.3g}"
-    draw.text((width - 2 - draw.textlength(text), top), text, fill=(0, 0, 0))
-    return np.asarray(canvas)
+    pen.text((width - 2 - pen.textlength(text), top), text, fill=(0, 0, 0))
+    return np.asarray(sheet)
 
 
 def contact_sheet(
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     labels: Sequence[str] = (),
     *,
     columns: int | None = None,
     cell_width: int = 192,
 ) -> np.ndarray:
-    """Small pictures side by side in rows, each with its label above.
+    """Thumbnails in rows, each with its label above.
 
     Args:
-        pictures: (H, W, 3) uint8 RGB, sizes may differ; at least one.
-        labels: one for each picture, or none.
-        columns: pictures in a row; about as many as rows if not given.
-        cell_width: width of each picture on the sheet in pixels.
+        images: (H, W, 3) uint8 RGB, sizes may differ; at least one.
+        labels: one for each image, or none.
+        columns: images per row; default is a roughly square sheet.
+        cell_width: width of each thumbnail in pixels.
 
     Returns:
         (height, width, 3) uint8 RGB.
     """
-    if not pictures or (labels and len(labels) != len(pictures)):
+    if not images or (labels and len(labels) != len(images)):
         raise ValueError(
-            f"a sheet needs pictures and as many labels, got {len(pictures)} and {len(labels)}"
+            f"a sheet needs images and as many labels, got {len(images)} and {len(labels)}"
         )
     from PIL import Image
 
     if columns is None:
-        columns = math.ceil(math.sqrt(len(pictures)))
+        columns = math.ceil(math.sqrt(len(images)))
     header = _TEXT_HEIGHT if labels else 0
     small = []
-    for picture in pictures:
-        height = max(1, round(cell_width * picture.shape[0] / picture.shape[1]))
-        small.append(Image.fromarray(picture).resize((cell_width, height)))
+    for image in images:
+        height = max(1, round(cell_width * image.shape[0] / image.shape[1]))
+        small.append(Image.fromarray(image).resize((cell_width, height)))
     cell_height = max(cell.height for cell in small) + header
     rows = math.ceil(len(small) / columns)
     shape = (rows * (cell_height + _GAP) + _GAP, columns * (cell_width + _GAP) + _GAP, 3)
-    sheet, draw = _canvas(np.full(shape, 255, np.uint8))
+    sheet, pen = _with_pen(np.full(shape, 255, np.uint8))
     for index, cell in enumerate(small):
         left = _GAP + index % columns * (cell_width + _GAP)
         top = _GAP + index // columns * (cell_height + _GAP)
         sheet.paste(cell, (left, top + header))
         if labels:
-            draw.text((left, top), labels[index], fill=(0, 0, 0))
+            pen.text((left, top), labels[index], fill=(0, 0, 0))
     return np.asarray(sheet)
 
 
-def _canvas(pixels: np.ndarray) -> tuple[PillowImage.Image, ImageDraw]:
-    """A picture to draw on."""
+def _with_pen(pixels: np.ndarray) -> tuple[PillowImage.Image, ImageDraw]:
+    """A Pillow image, and the pen that writes on it."""
     from PIL import Image, ImageDraw
 
-    canvas = Image.fromarray(pixels)
-    return canvas, ImageDraw.Draw(canvas)
+    image = Image.fromarray(pixels)
+    return image, ImageDraw.Draw(image)

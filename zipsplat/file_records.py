@@ -1,34 +1,32 @@
-"""What is known of a fetched file, kept beside it and checked from then on.
+"""Records of downloaded files, kept beside them and checked from then on.
 
-Beside `<name>` lies `<name>.json` with the source, the revision, the size and the SHA-256 of what
-came, so that neither a changed file nor a changed source goes unnoticed.
+`<name>.json` beside `<name>` stores the source, revision, size and SHA-256 of the download, so that
+neither a changed file nor a changed source goes unnoticed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from zipsplat.answers import DownloadError
 from zipsplat.bounded import read_json
-from zipsplat.files import write_atomically
-
-CHUNK_BYTES = 1 << 20
+from zipsplat.digests import sha256_of
+from zipsplat.files import write_text
+from zipsplat.http_responses import DownloadError
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a file that came; kept beside it as JSON.
+    """The record of a downloaded file, stored beside it as JSON.
 
     Args:
-        url: where it came from, without user names and queries.
+        url: where it came from, without credentials and query.
         size: bytes.
         sha256: hexadecimal digest.
         revision: of the repository, if it has revisions.
@@ -47,7 +45,7 @@ class Record:
 
     @staticmethod
     def path_for(file: Path) -> Path:
-        """Where the record of a file is kept."""
+        """The path of a file's record."""
         return file.with_name(file.name + ".json")
 
     @classmethod
@@ -60,9 +58,9 @@ class Record:
             record = cls(**{key: value for key, value in content.items() if key in known})
             texts = (record.url, record.sha256, *_stated(record))
             if not all(isinstance(text, str) for text in texts):
-                raise ValueError("a text is none")
+                raise ValueError("a text field is not a text")
             if not all(isinstance(n, int) for n in (record.size, record.verified_mtime_ns)):
-                raise ValueError("a number is none")
+                raise ValueError("a number field is not a number")
             return record
         except FileNotFoundError:
             return None
@@ -70,31 +68,27 @@ class Record:
             raise DownloadError(f"{path} is damaged ({error}); delete it") from error
 
     def write(self, file: Path) -> None:
-        """Keep this as the record of a file."""
+        """Write this as the record of a file."""
         text = json.dumps(asdict(self), indent=2) + "\n"
-
-        def write_text(out: BinaryIO) -> None:
-            out.write(text.encode("utf-8"))
-
-        write_atomically(self.path_for(file), write_text)
+        write_text(self.path_for(file), text)
 
 
 def _stated(record: Record) -> list[str]:
-    """The texts that a record may do without, and has."""
+    """The optional texts that a record has."""
     optional = (record.revision, record.etag, record.licence)
     return [text for text in optional if text is not None]
 
 
 def verify(file: Path, url: str = "", size: int | None = None, sha256: str | None = None) -> Record:
-    """Check a file against its record; a file without one, as put there by hand, gets one.
+    """Check a file against its record; a file without one, put there by hand, gets one.
 
     The digest is computed again whenever the file's modification time has changed.
 
     Args:
-        file: that is there.
-        url: where a file without a record is said to come from.
+        file: an existing file.
+        url: the source to record for a file without a record.
         size: its announced size in bytes.
-        sha256: its announced digest, or the beginning of it.
+        sha256: its announced digest, or its beginning.
 
     Raises:
         DownloadError: if size or digest differ.
@@ -112,22 +106,13 @@ def verify(file: Path, url: str = "", size: int | None = None, sha256: str | Non
     checked = replace(known, sha256=digest, verified_mtime_ns=stat.st_mtime_ns)
     try:
         checked.write(file)
-    except OSError as error:  # as in a folder that others look after
+    except OSError as error:  # e.g. in a read-only folder
         logger.info("no record of %s could be written (%s)", file, error)
     return checked
 
 
-def sha256_of(file: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def public_address(url: str) -> str:
-    """The address without user name, password and query, which may hold secrets."""
+    """The URL without user name, password and query, which may contain secrets."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     host = host if parts.port is None else f"{host}:{parts.port}"
@@ -136,6 +121,6 @@ def public_address(url: str) -> str:
 
 def _mismatch(file: Path, wanted: str, got: str) -> DownloadError:
     return DownloadError(
-        f"{file} is not the file that was announced: wanted {wanted}, got {got}; delete it (and "
+        f"{file} is not the announced file: wanted {wanted}, got {got}; delete it (and "
         f"{Record.path_for(file).name}) to fetch it again"
     )

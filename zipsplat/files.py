@@ -15,21 +15,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 logger = logging.getLogger(__name__)
 
 PARTIAL = ".partial-"
-"""Begin of the names of files that are being written."""
+"""Prefix of the names of files being written."""
 LOCK = ".lock"
-"""Name of the file that the only writer of a folder holds."""
+"""Name of the lock file held by the only writer of a folder."""
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def user_cache() -> Path:
-    """The user's folder for what can be made or fetched again.
+    """The user's cache folder.
 
-    A relative `$XDG_CACHE_HOME` is ignored, as the XDG Base Directory Specification demands.
+    A relative `$XDG_CACHE_HOME` is ignored, as the XDG Base Directory Specification requires.
 
     Raises:
         RuntimeError: for a user without a home directory.
@@ -40,17 +43,17 @@ def user_cache() -> Path:
 
 @contextmanager
 def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside `path` that takes its place if the block ends without error.
+    """Yield a temporary path that replaces `path` if the block ends without error.
 
-    The folder is made, and what killed processes left half written in it is removed. The temporary
-    name keeps the suffix, for writers that look at it. A symbolic link stays: the file that it
-    points to is written. A file that is there keeps its permissions.
+    Creates the folder, and removes partial files of killed processes in it. The temporary name
+    keeps the suffix, for writers that depend on it. A symbolic link is kept: its target is
+    replaced. An existing file keeps its permissions.
 
     Args:
         path: the final name.
 
     Raises:
-        OSError: if it cannot be written; a full disk is told with the final name.
+        OSError: if it cannot be written; for a full disk it names `path`.
     """
     final = Path(path).resolve()
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +62,7 @@ def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
     temporary = final.parent / name
     handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        _try_lock(handle)  # says that this process lives, also to those that cannot see it
+        _try_lock(handle)  # shows other processes, even in other containers, that this one is alive
         yield temporary
         if final.exists():
             temporary.chmod(final.stat().st_mode & 0o7777)
@@ -77,33 +80,52 @@ def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
 
 
 def write_atomically(path: str | PathLike[str], write: Callable[[BinaryIO], None]) -> None:
-    """Write a file under a temporary name and rename it when it is complete.
+    """Write a file under a temporary name and rename it when complete.
 
     Args:
-        path: the final name; its folder is made.
+        path: the final name; its folder is created.
         write: writes the contents to an open file.
     """
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         write(file)
 
 
+def write_bytes(path: str | PathLike[str], content: bytes) -> None:
+    """Write a file, completely or not at all; creates its folder."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: str | PathLike[str], text: str) -> None:
+    """Write a text file in UTF-8, completely or not at all; creates its folder."""
+    write_bytes(path, text.encode())
+
+
+def put_aside(folder: Path) -> Path:
+    """Rename a folder to `NAME.old-1`, or to the first such name that is free, and return that."""
+    number = 1
+    while (old := folder.with_name(f"{folder.name}.old-{number}")).exists():
+        number += 1
+    return folder.rename(old)
+
+
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk, where the system can tell."""
+    """Flush a folder's directory entries to disk, where the system supports it."""
     if sys.platform == "win32":
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some file systems cannot
+        with contextlib.suppress(OSError):  # not supported by some file systems
             os.fsync(handle)
     finally:
         os.close(handle)
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what killed processes left half written in a folder and below.
+    """Remove partial files of killed processes, recursively.
 
     Args:
-        folder: one in which no other process writes.
+        folder: no other process may be writing in it.
     """
     for path in folder.rglob(f"{PARTIAL}*"):
         if path.is_file():
@@ -112,35 +134,44 @@ def remove_partial(folder: Path) -> None:
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Keep other processes from working in a folder, which is made.
+    """Lock a folder against other processes while the context is open; see `lock`."""
+    held = lock(folder)
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def lock(folder: Path) -> FileLock:
+    """Lock a folder against other processes; creates it.
+
+    Returns:
+        A lock that holds until it is released or this process ends.
 
     Raises:
-        ValueError: if another one does.
+        ValueError: if another process holds the lock.
     """
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
+    held = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        held.acquire(timeout=0)
     except Timeout:
         raise ValueError(
-            f"another process works in {folder}; wait for its end, or choose another folder"
+            f"another process is working in {folder}; wait for it, or choose another folder"
         ) from None
     except (OSError, NotImplementedError):  # as some network disks and mounted buckets
         logger.warning("%s cannot be locked; let no other process write there", folder)
-    try:
-        yield
-    finally:
-        lock.release()
+    return held
 
 
 @functools.lru_cache(maxsize=256)
 def _sweep_once(folder: Path) -> None:
-    """Remove what dead processes of this machine left half written in a folder, once per process.
+    """Remove partial files of dead processes of this machine in a folder, once per process.
 
-    A process is dead if its number is free here and nobody holds its file: on shared disks and in
-    containers, others may live that this process cannot see.
+    A process is dead if its id is free here and its file is not locked: on shared disks and in
+    containers, there may be live processes that are not visible here.
     """
     for path in folder.glob(f"{PARTIAL}{_this_machine()}-*"):
         number = path.name.removeprefix(f"{PARTIAL}{_this_machine()}-").partition("-")[0]
@@ -159,7 +190,7 @@ def _remove_if_free(path: Path) -> None:
 
 
 def _is_alive(process: int) -> bool:
-    if sys.platform == "win32":  # there, asking a process ends it
+    if sys.platform == "win32":  # on Windows, os.kill would end the process
         return True
     try:
         os.kill(process, 0)
@@ -171,7 +202,7 @@ def _is_alive(process: int) -> bool:
 
 
 def _try_lock(handle: int) -> bool:
-    """Lock an open file until it is closed, unless somebody else has."""
+    """Try to lock an open file until it is closed."""
     if sys.platform == "win32":
         return False
     import fcntl

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from zipsplat import harmonics
 from zipsplat.camera import Camera
-from zipsplat.formats import FORMATS, SplatArrays
+from zipsplat.formats import FORMATS, Array, SplatArrays
 from zipsplat.pose import Pose
 from zipsplat.render import Rendered, RenderMode, RenderSettings, Splats, Viewpoints, choose
 from zipsplat.rotations import multiply_quats, quat_from_matrix
@@ -29,8 +30,8 @@ Path = str | PathLike[str]
 class Gaussians(TensorStruct):
     """Scenes of N Gaussians each; the batch shape includes N: (N,) for one scene, (B, N) for B.
 
-    Indexing counts batch dimensions, so `scenes[0]` of (B, N) is one scene and `scene[mask]` of
-    (N,) are some of its Gaussians. An integer in the place of N keeps that dimension.
+    Indexing acts on batch dimensions, so `scenes[0]` of (B, N) is one scene, and `scene[mask]` of
+    (N,) selects Gaussians. An integer index into N keeps that dimension.
 
     Args:
         means: (..., N, 3) world units.
@@ -38,8 +39,8 @@ class Gaussians(TensorStruct):
         quats: (..., N, 4) wxyz, of any non-zero length; normalised where used, stored as given.
         opacities: (..., N) in [0, 1].
         sh_coeffs: (..., N, S, 3) spherical harmonics, S = (degree + 1)², degree 0 to 3.
-        antialiased: whether `render` makes up for the blur of small Gaussians by lower opacities,
-            as scenes of Mip-Splatting and gsplat's "antialiased" mode need; files keep it.
+        antialiased: whether `render` compensates the blur of small Gaussians by lower opacities, as
+            scenes of Mip-Splatting and gsplat's "antialiased" mode need; stored in files.
     """
 
     means: Tensor
@@ -74,10 +75,10 @@ class Gaussians(TensorStruct):
     def from_parameters(
         cls, means: Tensor, scales: Tensor, quats: Tensor, opacities: Tensor, sh_coeffs: Tensor
     ) -> Gaussians:
-        """Make a scene; all tensors are taken to the dtype and device of `means`.
+        """Make a scene; all tensors are converted to the dtype and device of `means`.
 
         Raises:
-            ValueError: if shapes do not fit, or a value is not finite or outside its range.
+            ValueError: if shapes do not match, or a value is not finite or out of range.
         """
         others = [value.to(means) for value in (scales, quats, opacities, sh_coeffs)]
         scene = cls(means, *others)
@@ -86,7 +87,7 @@ class Gaussians(TensorStruct):
 
     @classmethod
     def from_packed(cls, packed: Tensor) -> Gaussians:
-        """Make scenes from tensors (..., N, 11 + 3S); not checked for ranges.
+        """Make scenes from tensors (..., N, 11 + 3S), without range checks.
 
         The order is mean, scale, quaternion wxyz, opacity, then for each harmonic its RGB.
         """
@@ -105,11 +106,11 @@ class Gaussians(TensorStruct):
         return torch.cat((*parts, self.sh_coeffs.flatten(-2)), dim=-1)
 
     def check(self) -> None:
-        """Raise a `ValueError` if a value is not finite or outside its range."""
+        """Raise a `ValueError` if a value is not finite or out of range."""
         if not self.means.numel():
             return
         for key, value in self._tensors().items():
-            if not bool(value.detach().sum().isfinite()):  # much cheaper than asking each value
+            if not bool(value.detach().sum().isfinite()):  # much cheaper than checking each value
                 num = int((~value.isfinite()).sum())
                 if num:
                     raise ValueError(f"{key} must be finite, got {num} values that are not")
@@ -124,7 +125,7 @@ class Gaussians(TensorStruct):
             raise ValueError("quats must not be zero")
 
     def __repr__(self) -> str:
-        """One line: how many, SH degree, device."""
+        """One line: number, SH degree, device."""
         scenes = f"{tuple(self.shape[:-1])} scenes of " if self.ndim > 1 else ""
         flag = ", antialiased" if self.antialiased else ""
         return (
@@ -133,7 +134,7 @@ class Gaussians(TensorStruct):
         )
 
     def __getitem__(self, index: Any) -> Gaussians:
-        """Index batch dimensions; an integer in the place of N keeps that dimension."""
+        """Index batch dimensions; an integer index into N keeps that dimension."""
         parts = index if isinstance(index, tuple) else (index,)
         dims = sum(part is not None and part is not Ellipsis for part in parts)
         last = parts[-1]
@@ -166,11 +167,11 @@ class Gaussians(TensorStruct):
 
     @property
     def rgb(self) -> Tensor:
-        """Colours (..., N, 3) without the part that depends on the direction; not clamped."""
+        """View-independent colours (..., N, 3), not clamped."""
         return harmonics.rgb_from_dc(self.sh_coeffs[..., 0, :])
 
     def select(self, which: Tensor) -> Gaussians:
-        """Keep some Gaussians of one scene.
+        """Select Gaussians of one scene.
 
         Args:
             which: (N,) bool, or indices.
@@ -180,7 +181,7 @@ class Gaussians(TensorStruct):
         return self[which]
 
     def with_sh_degree(self, degree: int) -> Gaussians:
-        """Drop the harmonics above a degree, or add zeros up to it."""
+        """Truncate the harmonics to a degree, or pad them with zeros."""
         num, have = num_coeffs(degree), self.sh_coeffs.shape[-2]
         degree_of(num)
         if num <= have:
@@ -189,7 +190,7 @@ class Gaussians(TensorStruct):
         return replace(self, sh_coeffs=torch.cat((self.sh_coeffs, zeros), dim=-2))
 
     def scale(self, factor: float | Tensor) -> Gaussians:
-        """Make the scene larger or smaller around the origin.
+        """Scale the scene around the origin.
 
         Args:
             factor: positive; one number, or (B,) for a batch of scenes.
@@ -204,7 +205,7 @@ class Gaussians(TensorStruct):
         return replace(self, means=self.means * factor, scales=self.scales * factor)
 
     def transform(self, pose: Pose, scale: float = 1.0) -> Gaussians:
-        """Scale around the origin, then move rigidly; colours turn with the scene.
+        """Scale around the origin, then transform rigidly, including view-dependent colours.
 
         Args:
             pose: one rigid transform, new world from old world.
@@ -223,7 +224,7 @@ class Gaussians(TensorStruct):
         )
 
     def color_by_group(self, group_size: int, seed: int = 0) -> Gaussians:
-        """Give each run of Gaussians, as those of one scene token, a colour of its own.
+        """Colour each run of consecutive Gaussians (e.g. one scene token) differently.
 
         Args:
             group_size: number of consecutive Gaussians that share a colour; the last group may be
@@ -242,7 +243,7 @@ class Gaussians(TensorStruct):
         return replace(self, sh_coeffs=sh0.expand(*self.shape, 1, 3))
 
     def splats(self) -> Splats:
-        """One scene as the plain tensors that renderers take."""
+        """One scene as plain tensors for renderers."""
         if self.ndim != 1:
             raise ValueError(f"one scene (N,) is needed, got {tuple(self.shape)}; index it first")
         return Splats(self.means, self.quats, self.scales, self.opacities, self.sh_coeffs)
@@ -258,25 +259,25 @@ class Gaussians(TensorStruct):
         renderer: str = "auto",
         **settings: Any,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Draw the scene; differentiable in the Gaussians, the poses and the backgrounds.
+        """Render the scene; differentiable in the Gaussians, the poses and the backgrounds.
 
         Args:
             cameras: () or (V,) for one scene, (B, V) for a batch; one size for all.
-            poses: camera-to-world, of the same batch shape; either may be () and is repeated.
+            poses: camera-to-world, of the same batch shape; either may be () and is broadcast.
             mode: "RGB", "D" (accumulated depth), "ED" (expected depth), "RGB+D" or "RGB+ED".
-            sh_degree: harmonics used, at most `max_sh_degree`, which is the default.
+            sh_degree: SH degree to use, at most `max_sh_degree`, the default.
             backgrounds: (3,), (V, 3) or (B, V, 3) colours behind the scene; black by default.
             renderer: "auto", "cuda", "cpu" or "reference".
-            settings: further fields of `RenderSettings`.
+            settings: other fields of `RenderSettings`.
 
         Returns:
-            pictures (V, C, H, W) or (B, V, C, H, W), depth in the last channel, not clamped from
-            above; and a dictionary with "alphas" (V, 1, H, W) or (B, V, 1, H, W) and, if `masks` is
+            images (V, C, H, W) or (B, V, C, H, W), with depth in the last channel and no upper
+            clamp; and a dictionary with "alphas" (V, 1, H, W) or (B, V, 1, H, W) and, if `masks` is
             set, "contributed" and "centred" (V, N) or (B, V, N).
 
         Raises:
-            ValueError: if shapes, sizes or the mode do not fit.
-            RuntimeError: if the renderer cannot be used here.
+            ValueError: if shapes or sizes do not match, or the mode is unknown.
+            RuntimeError: if the renderer is not available.
         """
         if mode not in {m.value for m in RenderMode}:
             raise ValueError(f"mode must be one of {[m.value for m in RenderMode]}, got {mode!r}")
@@ -287,50 +288,53 @@ class Gaussians(TensorStruct):
             backgrounds = backgrounds.to(self.means).expand(*cameras.shape, 3)
         settings = {"antialiased": self.antialiased, **settings}
         chosen = RenderSettings(mode=RenderMode(mode), sh_degree=sh_degree, **settings)
-        draw = choose(renderer, self.device).render
+        render_views = choose(renderer, self.device).render
         if self.ndim == 1:
-            return _result(draw(self.splats(), _viewpoints(cameras, poses, backgrounds), chosen))
-        drawn = []
+            return _result(
+                render_views(self.splats(), _viewpoints(cameras, poses, backgrounds), chosen)
+            )
+        rendered = []
         for i in range(len(self)):
             background = None if backgrounds is None else backgrounds[i]
             viewpoints = _viewpoints(cameras[i], poses[i], background)
-            drawn.append(_result(draw(self[i].splats(), viewpoints, chosen)))
-        info = {key: torch.stack([one[1][key] for one in drawn]) for key in drawn[0][1]}
-        return torch.stack([one[0] for one in drawn]), info
+            rendered.append(_result(render_views(self[i].splats(), viewpoints, chosen)))
+        info = {key: torch.stack([one[1][key] for one in rendered]) for key in rendered[0][1]}
+        return torch.stack([one[0] for one in rendered]), info
 
     def save(self, path: Path, format: str | None = None, *, note: str = "") -> None:
-        """Write one scene to a file; the folder is made, an old file is replaced at once.
+        """Write one scene to a file, atomically; creates the folder.
 
         Args:
-            path: its suffix names the format, as `.ply`.
-            format: name of the format, whatever the suffix.
-            note: a line about licences, for formats that have a place for it; see `SplatArrays`.
+            path: its suffix selects the format, e.g. `.ply`.
+            format: name of the format, which overrides the suffix.
+            note: a licence note, for formats that store one; see `SplatArrays`.
 
         Raises:
-            ValueError: if a value is not finite or outside its range, or there is no such format.
+            ValueError: if a value is not finite or out of range, or the format is unknown.
         """
         write_scene(path, replace(self.arrays(), note=note), format)
 
     def save_ply(self, path: Path) -> None:
-        """Write one scene as a standard 3DGS `.ply`, whatever the suffix."""
+        """Write one scene as a standard 3DGS `.ply`, regardless of the suffix."""
         self.save(path, format="ply")
 
     @classmethod
     def load(cls, path: Path, format: str | None = None) -> Gaussians:
-        """Read one scene from a file of any format that is known; its content tells which.
+        """Read one scene from a file of any known format, which is detected from its content.
 
-        Gaussians that cannot be drawn are left out. That, and whatever else could not be read as
-        it was meant, is logged as a warning.
+        Gaussians that cannot be rendered are left out. This, and anything else that could not be
+        read as intended, is logged as a warning.
 
         Raises:
-            ValueError: if the file is broken, or holds no usable Gaussian; the message names it.
+            ValueError: if the file is damaged, or contains no usable Gaussian; the message names
+                it.
             OSError: if it cannot be opened.
         """
         return cls.load_with_note(path, format)[0]
 
     @classmethod
     def load_with_note(cls, path: Path, format: str | None = None) -> tuple[Gaussians, str]:
-        """Read one scene and the note it was saved with, empty if there is none; see `load`."""
+        """Read one scene and its note, empty if there is none; see `load`."""
         arrays = load_scene(path, format)
         return cls.from_arrays(arrays), arrays.note
 
@@ -345,32 +349,34 @@ class Gaussians(TensorStruct):
             opacities=splats.opacities.numpy(),
             sh_coeffs=splats.sh_coeffs.numpy(),
             antialiased=self.antialiased,
+            log=_torch_log,
         )
 
     @classmethod
     def from_arrays(cls, arrays: SplatArrays) -> Gaussians:
-        """A scene with the values of float32 arrays."""
+        """Make a scene from float32 arrays, sharing their memory where possible."""
         values = (arrays.means, arrays.scales, arrays.quats, arrays.opacities, arrays.sh_coeffs)
-        return cls(*(torch.tensor(value) for value in values), antialiased=arrays.antialiased)
+        tensors = (torch.from_numpy(np.require(value, requirements=["C", "W"])) for value in values)
+        return cls(*tensors, antialiased=arrays.antialiased)
 
     def to_bytes(self, format: str, *, note: str = "") -> bytes:
-        """The contents of a file of this format, as `save` writes it."""
+        """The file contents that `save` would write."""
         buffer = io.BytesIO()
         FORMATS[format].write(buffer, replace(self.arrays(), note=note))
         return buffer.getvalue()
 
 
 def _views_of(scene: Gaussians, cameras: Camera, poses: Pose) -> tuple[Camera, Pose]:
-    """Bring cameras and poses to (V,) or (B, V), on the device and in the dtype of the scene."""
+    """Expand cameras and poses to (V,) or (B, V), on the device and in the dtype of the scene."""
     given = f"{tuple(cameras.shape)} and {tuple(poses.shape)}"
     cameras, poses = cameras.to(scene.means), poses.to(scene.means)
     if scene.ndim == 1:
         cameras = cameras if cameras.ndim else cameras[None]
         poses = poses if poses.ndim else poses[None]
     try:
-        shape = torch.broadcast_shapes(cameras.shape, poses.shape)
-    except RuntimeError:
-        shape = torch.Size()
+        shape = np.broadcast_shapes(cameras.shape, poses.shape)  # PyTorch's imports sympy
+    except ValueError:
+        shape = ()
     if len(shape) != scene.ndim or shape[:-1] != scene.shape[:-1]:
         wanted = "() or (V,)" if scene.ndim == 1 else f"({scene.shape[0]}, V)"
         raise ValueError(
@@ -390,14 +396,23 @@ def _viewpoints(cameras: Camera, poses: Pose, backgrounds: Tensor | None) -> Vie
         raise ValueError(f"all cameras must have one size, got {sizes.tolist()}")
     width, height = sizes[0].tolist()
     if min(width, height) < 1:
-        raise ValueError(f"pictures must have at least one pixel, got {width}×{height}")
+        raise ValueError(f"images must have at least one pixel, got {width}×{height}")
     return Viewpoints(poses.Rt, cameras.K, width, height, backgrounds)
 
 
-def _result(drawn: Rendered) -> tuple[Tensor, dict[str, Tensor]]:
+def _torch_log(values: Array) -> Array:
+    """Logarithm rounded as in the released model's own files."""
+    return torch.log(torch.tensor(values)).numpy()
+
+
+def _result(rendered: Rendered) -> tuple[Tensor, dict[str, Tensor]]:
     """Colour and depth in one tensor, and the rest."""
-    parts = [part for part in (drawn.color, drawn.depth) if part is not None]
-    info = {"alphas": drawn.alpha, "contributed": drawn.contributed, "centred": drawn.centred}
+    parts = [part for part in (rendered.color, rendered.depth) if part is not None]
+    info = {
+        "alphas": rendered.alpha,
+        "contributed": rendered.contributed,
+        "centred": rendered.centred,
+    }
     present = {key: value for key, value in info.items() if value is not None}
     return torch.cat(parts, dim=1), present
 

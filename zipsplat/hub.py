@@ -1,9 +1,9 @@
-"""Files of Hugging Face model repositories, through `downloads`.
+"""Files of Hugging Face model repositories.
 
-The client library answers what a repository holds and which commit a revision names; the bytes
-come through `downloads`, so that they are resumed, verified and recorded like everything else. The
-commit is resolved once: from then on the record beside the file decides. A file that its owner has
-renamed is found by the other names it is known by, or by its digest if that is known.
+The client library lists repositories and resolves revisions to commits; `downloads` transfers the
+files, so that they are resumed, verified and recorded like all others. The commit is resolved once
+and kept in the record beside the file. A file that its owner has renamed is found by its other
+known names, or by its digest.
 """
 
 from __future__ import annotations
@@ -41,33 +41,33 @@ class HubFile:
 
     @property
     def cached(self) -> Path:
-        """Where the file is or will be.
+        """The path of the file in the cache.
 
         Raises:
-            DownloadError: if its name, as a repository lists it, leaves the cache.
+            DownloadError: if its name, as listed by the repository, leads out of the cache.
         """
         parts = PurePosixPath(self.filename).parts
         if not parts or ".." in parts or re.search(r"^/|[\\:\0]", self.filename):
             raise DownloadError(
-                f"{self.repository} lists a file {self.filename!r}, which is no name of a file in"
-                " the cache; it is not fetched"
+                f"{self.repository} lists a file {self.filename!r}, which is not a valid name in"
+                " the cache; it is not downloaded"
             )
         return _folder(self.repository) / self.filename
 
     @property
     def page(self) -> str:
-        """The address of its newest version."""
+        """The URL of its newest version."""
         return f"{_endpoint()}/{self.repository}/resolve/main/{self.filename}"
 
 
 @dataclass(frozen=True)
 class HubRelease:
-    """One file that somebody released, under the names it has or had.
+    """One released file, under its present and former names.
 
     Args:
         repository: "organisation/repository".
-        filenames: the preferred one first; the first that exists is fetched.
-        licence: as repositories state it, such as "apache-2.0"; None if only they can tell.
+        filenames: preferred one first; the first that exists is downloaded.
+        licence: as repositories state it, such as "apache-2.0"; None to ask the repository.
         size: bytes, if known beforehand.
         sha256: hexadecimal digest, if known beforehand.
     """
@@ -84,25 +84,25 @@ class HubRelease:
         return tuple(HubFile(self.repository, name) for name in self.filenames)
 
     def record(self) -> Record | None:
-        """What is known of the file that was fetched, even if it is lost."""
+        """The record of the downloaded file, even if the file is gone."""
         return next((found for file in self.files if (found := Record.read(file.cached))), None)
 
 
 def fetch_hub_file(hub: HubFile) -> Path:
-    """The local copy of a file, fetched if it is not there.
+    """The local copy of a file, downloaded if necessary.
 
     Raises:
-        DownloadError: if it cannot be fetched; the message says where to put it by hand.
+        DownloadError: if it cannot be downloaded; the message says where to put it manually.
     """
     return fetch_release(HubRelease(hub.repository, (hub.filename,)))
 
 
 def fetch_release(release: HubRelease) -> Path:
-    """The local copy of a released file, fetched if it is not there.
+    """The local copy of a released file, downloaded if necessary.
 
     Raises:
-        DownloadError: if it cannot be fetched; the message lists what its repository holds, or
-            says where to put the file by hand.
+        DownloadError: if it cannot be downloaded; the message lists the files of the repository, or
+            says where to put the file manually.
     """
     for file in release.files:
         if file.cached.exists():
@@ -110,14 +110,14 @@ def fetch_release(release: HubRelease) -> Path:
     recorded = [file for file in release.files if Record.read(file.cached)]
     first = (recorded or release.files)[0]
     hub, source = _ask(first.page, first.cached, lambda: _find(release, first))
-    licence = source.licence or "not stated: take it for non-commercial"
+    licence = source.licence or "not stated: assume non-commercial"
     logger.warning("fetching %s of %s; licence: %s", hub.filename, hub.repository, licence)
     known = hub if hub.filename in release.filenames else first
     return fetch(source, known.cached)
 
 
 def repository_record(repository: str) -> Record | None:
-    """What is known of the one file that was fetched from a repository."""
+    """The record of the one file that was downloaded from a repository."""
     records = sorted(_folder(repository).glob("*.json"))
     return Record.read(records[0].with_suffix("")) if len(records) == 1 else None
 
@@ -130,8 +130,8 @@ def fetch_repository(repository: str, suffixes: Sequence[str]) -> Path:
         suffixes: of weights files, the preferred one first.
 
     Raises:
-        DownloadError: if it cannot be fetched.
-        FileNotFoundError: if the repository holds none or several.
+        DownloadError: if it cannot be downloaded.
+        FileNotFoundError: if the repository contains none or several.
     """
     folder = _folder(repository)
     cached = [path for path in folder.glob("*") if path.suffix in suffixes]
@@ -143,14 +143,14 @@ def fetch_repository(repository: str, suffixes: Sequence[str]) -> Path:
     files = [name for name in files if name.endswith(suffixes[0])] or files
     if len(files) != 1:
         raise FileNotFoundError(
-            f"the repository {repository} holds {len(files)} weights files "
-            f"({', '.join(files[:5])}); give the address of the one you want"
+            f"the repository {repository} contains {len(files)} weights files "
+            f"({', '.join(files[:5])}); give the URL of the one you want"
         )
     return fetch_hub_file(HubFile(repository, files[0]))
 
 
 def _find(release: HubRelease, first: HubFile) -> tuple[HubFile, Source]:
-    """Where the file is now: under its usual name, or under another that the repository lists."""
+    """Locate the file under its usual name, or another that the repository lists."""
     record = release.record()
     revision = record.revision if record else None
     try:
@@ -181,8 +181,8 @@ def _listed(release: HubRelease, info: Any, sha256: str | None) -> HubFile:
             return HubFile(release.repository, name)
     names = ", ".join(name for name in siblings if not name.startswith(".")) or "nothing"
     raise DownloadError(
-        f"{release.repository} holds no file {' or '.join(release.filenames)} at revision "
-        f"{info.sha}, but {names}; give the address of the one you want, as "
+        f"{release.repository} contains no file {' or '.join(release.filenames)} at revision "
+        f"{info.sha}, but {names}; give the URL of the one you want, as "
         f"{_endpoint()}/{release.repository}/resolve/{info.sha}/NAME"
     )
 
@@ -206,7 +206,7 @@ def _resolve(hub: HubFile, revision: str | None) -> Source:
 
 
 def _repository(repository: str, revision: str | None = None) -> Any:
-    """What the hub says of a repository: commit, files with sizes and digests, tags."""
+    """The hub's information on a repository: commit, files with sizes and digests, tags."""
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=_endpoint())
@@ -214,10 +214,10 @@ def _repository(repository: str, revision: str | None = None) -> Any:
 
 
 def _licence(repository: str, revision: str | None) -> str | None:
-    """The licence that a repository states, or None if it states none or cannot be asked."""
+    """The licence that a repository states, or None if it states none or is not reachable."""
     try:
         tags = _repository(repository, revision).tags or []
-    except Exception as error:  # as above; the file is what was asked for
+    except Exception as error:  # as above; the licence is not essential
         logger.info("the licence of %s could not be read (%s)", repository, error)
         return None
     stated = [tag.removeprefix("license:") for tag in tags if tag.startswith("license:")]
@@ -225,7 +225,7 @@ def _licence(repository: str, revision: str | None) -> str | None:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status that an error of the client stands for."""
+    """The HTTP status of a client error."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
@@ -236,7 +236,7 @@ def _is_lost_repository(error: BaseException) -> bool:
 
 
 def _ask(what: str, destination: Path, question: Callable[[], T]) -> T:
-    """Ask Hugging Face; its many ways to fail become one."""
+    """Query Hugging Face, and turn all its errors into one kind."""
     try:
         return question()
     except (ImportError, DownloadError):
@@ -244,13 +244,13 @@ def _ask(what: str, destination: Path, question: Callable[[], T]) -> T:
     except Exception as error:  # the client's errors and those of its HTTP library
         if _is_lost_repository(error):
             raise DownloadError(
-                f"cannot fetch {what}: there is no such repository (any more), or it needs an "
+                f"cannot download {what}: the repository does not exist (any more), or needs an "
                 f"access token. If you have the file, put it at {destination}"
             ) from error
         lines = str(error).strip().splitlines()
         raise DownloadError(
-            f"cannot fetch {what} ({lines[0] if lines else type(error).__name__}). Where there is "
-            f"a connection, download it by hand and put it at {destination}"
+            f"cannot download {what} ({lines[0] if lines else type(error).__name__}). Download it "
+            f"manually on a machine with a connection and put it at {destination}"
         ) from error
 
 

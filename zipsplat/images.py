@@ -1,7 +1,7 @@
-"""Still pictures: any common file to an upright RGB tensor, and the resizing networks expect.
+"""Still images: load any common file as an upright RGB tensor, crop and resize it.
 
-A picture is a float32 tensor (3, H, W) with RGB in [0, 1]. `load_image` turns files into that;
-`crop_to_ar`, `resize`, `to_square` and `aspect_size` bring it to a network's input size.
+An image is a float32 tensor (3, H, W) with RGB in [0, 1]. `load_image` reads files; `crop_to_ar`,
+`resize`, `to_square` and `aspect_size` produce a network's input size.
 Cropping and resampling follow the preparation of the released ZipSplat model: centre crop, then
 Pillow's Lanczos filter on 8-bit RGB.
 """
@@ -20,25 +20,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zipsplat.media_kinds import HEIC_BRANDS, PICTURE, kind_by_suffix
+from zipsplat.media_kinds import HEIC_BRANDS, IMAGE, kind_by_suffix
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
-# Decoders that may read a user's file. Pillow knows more, but some of them start other programs
-# (EPS runs Ghostscript) and none of those holds a photograph.
+# Allowed decoders. Pillow has more, but some of them start other programs (EPS runs Ghostscript)
+# and none of the others is used for photos.
 _FORMATS = (
     *("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF", "HEIF"),
     *("JPEG2000", "PPM", "TGA"),
 )
-_ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # formats whose further frames are shown in time
-_MAX_PIXELS = 500_000_000  # of a picture that is decoded at a reduced size
-_MAX_BYTES = 1 << 30  # that decoding a picture may take
-_MAX_RATIO = 200  # of the longer side to the shorter
-# How often decoders hold a picture, by their sources: libwebp keeps two canvases and its own
-# pixels, OpenJPEG four bytes per value, libtiff whole strips. What is not here holds it twice.
+_ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # formats whose frames are an animation
+_MAX_PIXELS = 500_000_000  # of images decoded at a reduced size
+_MAX_BYTES = 1 << 30  # memory for decoding an image
+_MAX_RATIO = 200  # of the longer side to the shorter; beyond, a file is taken for damaged
+# Copies of an image that decoders keep, according to their sources: libwebp two frame buffers and
+# its own pixels, OpenJPEG four bytes per value, libtiff whole strips. All others keep two.
 _COPIES = {"WEBP": 5, "JPEG2000": 5, "AVIF": 4, "HEIF": 4, "TIFF": 3}
-_LARGE_PIXELS = 50_000_000  # from here on, decoding near the final size is fine enough
+_LARGE_PIXELS = 50_000_000  # from here on, decoding near the final size is accurate enough
 _BAND_PIXELS = 4_000_000
 _ORIENTATION_TAG = 0x0112
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
@@ -47,7 +47,7 @@ Background = str | Sequence[float]
 
 
 class CropBox(NamedTuple):
-    """A rectangle of pixels inside a picture: its size, then its top-left corner."""
+    """A rectangle of pixels inside an image: its size, then its top-left corner."""
 
     height: int
     width: int
@@ -57,18 +57,18 @@ class CropBox(NamedTuple):
 
 @dataclass(frozen=True)
 class InputSize:
-    """How large the pictures are that a network was trained on.
+    """The input size that a network was trained at.
 
     Args:
-        side: in pixels, of a square or, if the shape is kept, of the longer side.
-        keeps_shape: whether pictures keep their aspect ratio.
+        side: in pixels, of a square or, if the aspect ratio is kept, of the longer side.
+        keeps_shape: whether images keep their aspect ratio.
     """
 
     side: int
     keeps_shape: bool = False
 
-    def of_picture(self, height: int, width: int, multiple: int) -> tuple[int, int]:
-        """(height, width) for a picture; sides that keep its shape are rounded to multiples."""
+    def for_image(self, height: int, width: int, multiple: int) -> tuple[int, int]:
+        """(height, width) for an image; if its aspect ratio is kept, rounded to multiples."""
         if not self.keeps_shape:
             return self.side, self.side
         factor = self.side / max(height, width)
@@ -78,11 +78,11 @@ class InputSize:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What a picture file says of itself.
+    """Metadata of an image file.
 
     Args:
-        format: Pillow's name, as "JPEG".
-        mode: Pillow's pixel mode, as "RGB" or "I;16".
+        format: Pillow's name, e.g. "JPEG".
+        mode: Pillow's pixel mode, e.g. "RGB" or "I;16".
         width: in pixels, once upright.
         height: in pixels, once upright.
         orientation: EXIF orientation, 1 (stored upright) to 8.
@@ -104,27 +104,27 @@ def load_image(
     min_side: int | None = None,
     background: Background = "white",
 ) -> Tensor:
-    """Load one picture, upright, as RGB.
+    """Load one image as upright RGB.
 
     The EXIF orientation is applied, transparency is composited on `background`, 16-bit grey is
     scaled (not clipped), palettes, grey, CMYK and animations (first frame) become RGB.
 
     Args:
         path: a JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF, JPEG 2000, PPM or TGA file; HEIC needs the
-            extra `zipsplat[heic]`. The content decides, not the suffix.
+            extra `zipsplat[heic]`. The format is detected from the content.
         max_side: the longer side of the result has at most this many pixels. Large JPEGs are then
             decoded at a reduced size (never below twice the target, or once from 50 million
             pixels on), which is several times faster. None returns every pixel.
-        min_side: if given, what `max_side` leaves of the shorter side is not less than this, as
-            far as the picture has it: wide panoramas keep their rows.
-        background: what shows through transparency: a colour name, "#rrggbb", or RGB in [0, 1].
+        min_side: if given, `max_side` does not shrink the shorter side below this, so that wide
+            panoramas keep their rows.
+        background: colour behind transparency: a colour name, "#rrggbb", or RGB in [0, 1].
 
     Returns:
         (3, H, W) float32 in [0, 1].
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is empty, damaged, not a picture, or absurdly large. It names the file.
+        ValueError: the file is empty, damaged, not an image, or too large. The message names it.
     """
     path = Path(path)
     if max_side is not None and max_side < 1:
@@ -142,7 +142,7 @@ def load_animation(
     min_side: int | None = None,
     background: Background = "white",
 ) -> list[Tensor]:
-    """Load some frames of an animated picture; see `load_image`.
+    """Load some frames of an animation; see `load_image`.
 
     Args:
         path: a GIF, WebP, PNG or AVIF file with several frames.
@@ -161,10 +161,10 @@ def load_animation(
 
 
 def load_alpha(path: str | Path) -> Tensor:
-    """Load how opaque each pixel of a picture is, upright.
+    """Load the opacity of an image, upright.
 
     Returns:
-        (H, W) float32 in [0, 1]; 1 for pictures without transparency.
+        (H, W) float32 in [0, 1]; 1 for images without transparency.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -182,7 +182,7 @@ def load_alpha(path: str | Path) -> Tensor:
 
 
 def reduction(width: float, height: float, max_side: int | None, min_side: int | None) -> float:
-    """The factor, at most 1, by which a picture is scaled down; see `load_image`."""
+    """The factor, at most 1, by which an image is scaled down; see `load_image`."""
     if max_side is None:
         return 1.0
     factor = max_side / max(width, height)
@@ -191,31 +191,33 @@ def reduction(width: float, height: float, max_side: int | None, min_side: int |
     return min(1.0, factor)
 
 
-def _tensor(picture: PillowImage.Image) -> Tensor:
-    pixels = torch.from_numpy(np.array(picture, dtype=np.uint8))
+def _tensor(image: PillowImage.Image) -> Tensor:
+    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
     return pixels.permute(2, 0, 1).contiguous().float() / 255
 
 
 def image_info(path: str | Path) -> ImageInfo:
-    """Look at a picture without decoding all of it.
+    """Read the metadata of an image without decoding its pixels.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a picture.
+        ValueError: it is not an image.
     """
     path = Path(path)
-    with _opened(path) as picture:
-        width, height = picture.size
-        orientation = _orientation(picture)
-        if orientation in _TURNED and picture.format != "TIFF":  # Pillow has turned its size
+    with _opened(path) as image:
+        width, height = image.size
+        orientation = _orientation(image)
+        if (
+            orientation in _TURNED and image.format != "TIFF"
+        ):  # Pillow swaps the size of TIFFs itself
             width, height = height, width
         return ImageInfo(
-            format=picture.format or "unknown",
-            mode=picture.mode,
+            format=image.format or "unknown",
+            mode=image.mode,
             width=width,
             height=height,
             orientation=orientation,
-            num_frames=int(getattr(picture, "n_frames", 1)) if picture.format in _ANIMATED else 1,
+            num_frames=int(getattr(image, "n_frames", 1)) if image.format in _ANIMATED else 1,
         )
 
 
@@ -240,8 +242,8 @@ def background_color(background: Background) -> tuple[float, float, float]:
 def crop_box(height: int, width: int, aspect: float) -> CropBox:
     """The largest centred rectangle of the given aspect ratio (width / height).
 
-    Rounding as in the released model's preparation: sides to the nearest integer (half to even),
-    the corner downwards.
+    Rounds as the released model's preprocessing: sides to the nearest integer (half to even), the
+    corner down.
     """
     if height < 1 or width < 1 or not aspect > 0:
         raise ValueError(
@@ -256,17 +258,16 @@ def crop_box(height: int, width: int, aspect: float) -> CropBox:
 
 
 def crop_to_ar(image: Tensor, aspect: float) -> Tensor:
-    """Centre-crop a picture (..., H, W) to an aspect ratio (width / height)."""
+    """Centre-crop an image (..., H, W) to an aspect ratio (width / height)."""
     box = crop_box(image.shape[-2], image.shape[-1], aspect)
     return image[..., box.top : box.top + box.height, box.left : box.left + box.width]
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:
-    """Resample a picture to a size, as the released model's preparation does.
+    """Resample an image, as the released model's preprocessing does.
 
-    Values are brought to 8 bits by truncation (exact for pictures that were 8-bit, as nearly all
-    are), resampled with Pillow's Lanczos filter and divided by 255. A picture that has the size
-    already is returned untouched.
+    Values are truncated to 8 bits (exact for 8-bit images, as nearly all are), resampled with
+    Pillow's Lanczos filter and divided by 255. An image of the right size is returned as it is.
 
     Args:
         image: (3, H, W), RGB in [0, 1].
@@ -278,7 +279,7 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
     """
     if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
         raise ValueError(
-            "a picture is a floating-point tensor (3, H, W) with RGB in [0, 1], got "
+            "an image is a floating-point tensor (3, H, W) with RGB in [0, 1], got "
             f"{tuple(image.shape)} {image.dtype}"
         )
     if 0 in image.shape or height < 1 or width < 1:
@@ -288,25 +289,25 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
     from PIL import Image
 
     levels = (image.detach() * 255).clamp(0, 255).to(torch.uint8)
-    picture = Image.fromarray(levels.permute(1, 2, 0).cpu().contiguous().numpy())
-    resized = picture.resize((width, height), Image.Resampling.LANCZOS)
+    pillow_image = Image.fromarray(levels.permute(1, 2, 0).cpu().contiguous().numpy())
+    resized = pillow_image.resize((width, height), Image.Resampling.LANCZOS)
     result = torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
     return (result.to(torch.float32) / 255).to(device=image.device, dtype=image.dtype)
 
 
 def to_square(image: Tensor, size: int = 252) -> Tensor:
-    """Centre-crop a picture (3, H, W) to a square and resample it to (3, size, size)."""
+    """Centre-crop an image (3, H, W) to a square and resample it to (3, size, size)."""
     return resize(crop_to_ar(image, 1.0), size, size)
 
 
 def aspect_size(
     height: int, width: int, short_side: int = 252, multiple: int = 14
 ) -> tuple[int, int]:
-    """The network input size that keeps a picture's aspect ratio best.
+    """The network input size closest to an image's aspect ratio.
 
     Args:
-        height: of the picture.
-        width: of the picture.
+        height: of the image.
+        width: of the image.
         short_side: wanted length of the shorter side in pixels.
         multiple: both sides are multiples of this (the patch size of the network).
 
@@ -324,12 +325,12 @@ def aspect_size(
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether the suffix is one of a still picture."""
-    return kind_by_suffix(path) == PICTURE
+    """Whether the suffix is one of a still image."""
+    return kind_by_suffix(path) == IMAGE
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what no decoder needs to see, and register the HEIC decoder if it is wanted."""
+    """Reject empty files, and register the HEIC decoder if needed."""
     with path.open("rb") as file:
         head = file.read(12)
     if not head:
@@ -350,10 +351,10 @@ def _register_heif(path: Path) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[PillowImage.Image]:
-    """Open a picture; whatever its decoder objects to in the block names the file."""
+    """Open an image; decoder errors within the block become a ValueError that names the file."""
     _check_file(path)
     with warnings.catch_warnings(), path.open("rb") as file:
-        # Notes on odd metadata concern the file, not the pixels.
+        # Warnings about odd metadata do not concern the pixels.
         warnings.simplefilter("ignore", UserWarning)
         try:
             with _identified(file, path) as opened:
@@ -362,11 +363,11 @@ def _opened(path: Path) -> Iterator[PillowImage.Image]:
             raise
         except Exception as error:  # decoders of damaged files raise almost anything
             reason = _reason(error)
-            raise ValueError(f"{path}: cannot be read as a picture ({reason})") from error
+            raise ValueError(f"{path}: cannot be read as an image ({reason})") from error
 
 
 def _identified(file: BinaryIO, path: Path) -> PillowImage.Image:
-    """As `Image.open`, whose limit of pixels is a global one and knows no reduced decoding."""
+    """`Image.open` without its pixel limit, which is global and ignores reduced decoding."""
     from PIL import Image, UnidentifiedImageError
 
     Image.init()
@@ -379,7 +380,7 @@ def _identified(file: BinaryIO, path: Path) -> PillowImage.Image:
         try:
             return factory(file, str(path))
         except (SyntaxError, IndexError, TypeError, struct.error):
-            continue  # how Pillow's decoders say that a file is another one's
+            continue  # how Pillow's decoders reject a file of another format
     raise UnidentifiedImageError
 
 
@@ -397,52 +398,52 @@ def _decode(
     if opened.width * opened.height >= _LARGE_PIXELS:
         return _reduced(opened, factor, color)
     ImageOps.exif_transpose(opened, in_place=True)
-    picture = _to_rgb(opened, color)
+    image = _to_rgb(opened, color)
     if factor < 1:
-        width, height = (max(1, round(side * factor)) for side in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-    return picture
+        width, height = (max(1, round(side * factor)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    return image
 
 
 def _reduced(
     opened: PillowImage.Image, factor: float, color: tuple[float, float, float]
 ) -> PillowImage.Image:
-    """Shrink, turn upright and convert to RGB in bands, so that there is no second large copy."""
+    """Shrink, turn upright and convert to RGB in bands, to avoid a second large copy."""
     from PIL import Image, ImageOps
 
     opened.load()
     step = max(1, int(0.5 / factor))
     width, height = opened.size
-    picture = Image.new("RGB", (-(-width // step), -(-height // step)))
+    image = Image.new("RGB", (-(-width // step), -(-height // step)))
     rows = step * max(1, _BAND_PIXELS // (step * width))
     for top in range(0, height, rows):
         part = opened.crop((0, top, width, min(top + rows, height)))
-        picture.paste(_to_rgb(part, color).reduce(step), (0, top // step))
+        image.paste(_to_rgb(part, color).reduce(step), (0, top // step))
     if factor < 1:
         final = (max(1, round(width * factor)), max(1, round(height * factor)))
         box = (0, 0, width / step, height / step)
-        picture = picture.resize(final, Image.Resampling.LANCZOS, box)
-    picture.getexif()[_ORIENTATION_TAG] = _orientation(opened)
-    ImageOps.exif_transpose(picture, in_place=True)
-    return picture
+        image = image.resize(final, Image.Resampling.LANCZOS, box)
+    image.getexif()[_ORIENTATION_TAG] = _orientation(opened)
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
-def _orientation(picture: PillowImage.Image) -> int:
-    """EXIF orientation; Pillow decodes a PNG to look behind its pixels, if there is none before."""
-    if picture.format == "PNG" and "exif" not in picture.info:
+def _orientation(image: PillowImage.Image) -> int:
+    """EXIF orientation; of a PNG it may follow the pixels, so that Pillow has to decode them."""
+    if image.format == "PNG" and "exif" not in image.info:
         try:
-            _draft(picture, 1.0)
-        except ValueError:  # told when it is to be decoded
+            _draft(image, 1.0)
+        except ValueError:  # raised again when it is decoded
             return 1
-    orientation: Any = picture.getexif().get(_ORIENTATION_TAG, 1)
+    orientation: Any = image.getexif().get(_ORIENTATION_TAG, 1)
     return int(orientation)
 
 
 def _draft(opened: PillowImage.Image, factor: float) -> None:
-    """Let the decoder shrink a picture if it can, and check the size that it will decode to.
+    """Let the decoder shrink an image if it can, and check the decoded size.
 
     Raises:
-        ValueError: if that is too large.
+        ValueError: if it is too large.
     """
     width, height = opened.size
     if max(width, height) > _MAX_RATIO * min(width, height):
@@ -469,7 +470,7 @@ def _decoded_bytes(opened: PillowImage.Image) -> int:
 
 
 def _coefficient_bytes(opened: PillowImage.Image, num_pixels: int) -> int:
-    """What libjpeg keeps of a progressive JPEG: two bytes for each sample of the full size."""
+    """Memory of a progressive JPEG in libjpeg: two bytes per sample at full size."""
     if "progressive" not in opened.info:
         return 0
     samples: list[int] = [across * down for _, across, down, *_ in getattr(opened, "layer", ())]
@@ -482,26 +483,26 @@ def _bytes_per_value(mode: str) -> int:
     return 4 if mode in ("I", "F") else 1
 
 
-def _to_rgb(picture: PillowImage.Image, color: tuple[float, float, float]) -> PillowImage.Image:
+def _to_rgb(image: PillowImage.Image, color: tuple[float, float, float]) -> PillowImage.Image:
     """Convert any Pillow mode to RGB without losing highlights, shadows or transparency."""
     from PIL import Image
 
-    if picture.mode.startswith("I") or picture.mode == "F":
-        full = 1.0 if picture.mode == "F" else 65535.0
-        return Image.fromarray(_to_eight_bits(np.asarray(picture), full)).convert("RGB")
-    if not _has_alpha(picture):
-        return picture if picture.mode == "RGB" else picture.convert("RGB")
-    over = picture.convert("RGBA")
+    if image.mode.startswith("I") or image.mode == "F":
+        full = 1.0 if image.mode == "F" else 65535.0
+        return Image.fromarray(_to_eight_bits(np.asarray(image), full)).convert("RGB")
+    if not _has_alpha(image):
+        return image if image.mode == "RGB" else image.convert("RGB")
+    over = image.convert("RGBA")
     under = Image.new("RGBA", over.size, tuple(round(value * 255) for value in color))
     return Image.alpha_composite(under, over).convert("RGB")
 
 
-def _has_alpha(picture: PillowImage.Image) -> bool:
-    return picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info
+def _has_alpha(image: PillowImage.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
 def _to_eight_bits(values: np.ndarray, full: float) -> np.ndarray:
-    """Grey levels 0…full of a deeper picture as uint8, rounded."""
+    """Round grey levels 0…full of a deeper image to uint8."""
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= full):
         raise ValueError(f"grey values span {low:g} to {high:g}, wanted 0 to {full:g}")
@@ -513,5 +514,5 @@ def _reason(error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
-        return "not a picture format that is understood"
+        return "not a supported image format"
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What a user points at - pictures, a folder, a pattern, a video - as a list of views."""
+"""Inputs: images, a folder, a pattern or a video, loaded as a list of views."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from zipsplat.images import Background, image_info, load_animation, load_image
 from zipsplat.masks import MaskSource, check_has_photos, load_masks
-from zipsplat.media_kinds import PICTURE, VIDEO, kind_by_suffix, kind_of
+from zipsplat.media_kinds import IMAGE, VIDEO, kind_by_suffix, kind_of
 from zipsplat.video import SKIP_BAD, Report, frame_indices, load_video
 
 logger = logging.getLogger(__name__)
@@ -28,9 +28,9 @@ Source = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 @dataclass(frozen=True)
 class InputFiles:
-    """Either pictures in their order, or one video, which may be an animated picture."""
+    """Either images in their order, or one video, which may be an animation."""
 
-    pictures: tuple[Path, ...] = ()
+    images: tuple[Path, ...] = ()
     video: Path | None = None
 
 
@@ -46,42 +46,42 @@ class _Reading:
 
 
 def find_inputs(source: Source) -> InputFiles:
-    """Find the files that a source means, looking at no more of them than their kind needs.
+    """Find the files of a source.
 
     Args:
-        source: a picture, a video, a folder, a pattern such as `photos/*.jpg`, or a list of
-            these. Folders and patterns are sorted as people count (img2 before img10) and only
-            give files with the suffix of a picture, or without any; a folder without pictures may
-            hold one video. The part of a pattern that exists is taken as it is, brackets and all.
-            A list keeps its order. A single animated picture is a video.
+        source: an image, a video, a folder, a pattern such as `photos/*.jpg`, or a list of these.
+            Folders and patterns are in natural order (img2 before img10) and only give files with
+            an image suffix or none; a folder without images may contain one video. The existing
+            part of a pattern is taken literally, including brackets. A list keeps its order. A
+            single animated image counts as a video.
 
     Raises:
         FileNotFoundError: a file, or any match of a pattern, does not exist.
-        ValueError: there is nothing to use, several videos, or pictures mixed with a video.
+        ValueError: there are no inputs, several videos, or images mixed with a video.
     """
     entries = [source] if isinstance(source, (str, PathLike)) else list(source)
     if not entries:
-        raise ValueError("there is no input; give pictures, a folder, a pattern or a video")
+        raise ValueError("there is no input; give images, a folder, a pattern or a video")
     found = [path for entry in entries for path in _expand(entry)]
     videos = [path for path in found if kind_of(path) == VIDEO]
     if not videos:
         is_video = len(found) == 1 and _is_animated(found[0])
-        return InputFiles(video=found[0]) if is_video else InputFiles(pictures=tuple(found))
+        return InputFiles(video=found[0]) if is_video else InputFiles(images=tuple(found))
     if len(found) > 1:
         raise ValueError(
-            "give either pictures or one video, got "
-            f"{len(found) - len(videos)} pictures and {len(videos)} videos: {videos[0]}, …"
+            "give either images or one video, got "
+            f"{len(found) - len(videos)} images and {len(videos)} videos: {videos[0]}, …"
         )
     return InputFiles(video=videos[0])
 
 
 @dataclass(frozen=True)
 class MaskedViews:
-    """Views of a scene with the parts of them that count.
+    """Views of a scene with their masks.
 
     Args:
         images: V of (3, H, W) float32, RGB in [0, 1].
-        masks: V of (H, W) bool; None if all of them counts.
+        masks: V of (H, W) bool; None if all pixels count.
     """
 
     images: list[Tensor]
@@ -89,7 +89,7 @@ class MaskedViews:
 
 
 def load_masked_views(source: Source, masks: MaskSource | None, **options: Any) -> MaskedViews:
-    """As `load_views`, with the masks of the photos that were not left out.
+    """As `load_views`, with the masks of the loaded photos.
 
     Args:
         source: as in `find_inputs`.
@@ -98,7 +98,7 @@ def load_masked_views(source: Source, masks: MaskSource | None, **options: Any) 
 
     Raises:
         FileNotFoundError: a file or a mask does not exist.
-        ValueError: as `load_views`; or a mask does not fit its photo, or there is a video.
+        ValueError: as `load_views`; or a mask does not match its photo, or there is a video.
     """
     if masks is None:
         return MaskedViews(load_views(source, **options))
@@ -121,36 +121,35 @@ def load_views(
     report: Report | None = None,
     used: list[Path] | None = None,
 ) -> list[Tensor]:
-    """Load the views of a scene from whatever a user points at.
+    """Load the views of a scene.
 
     Args:
         source: as in `find_inputs`.
-        num_frames: how many frames of a video (24 if not given) or pictures (all if not given) to
-            use, evenly spaced from the first to the last.
-        stride: if given, every `stride`-th frame or picture instead.
-        max_side: pictures are scaled down so that their longer side has at most this many pixels.
-        min_side: if given, `max_side` leaves at least so much of the shorter side; see
-            `load_image`.
-        background: what shows through transparency.
-        skip_bad: leave out unreadable pictures and damaged frames with a warning.
-        report: is told (done, total) from time to time.
-        used: the files of pictures that were not left out are appended to it.
+        num_frames: number of video frames (default 24) or images (default all) to use, evenly
+            spaced from the first to the last.
+        stride: if given, every `stride`-th frame or image instead.
+        max_side: images are scaled down so that their longer side has at most this many pixels.
+        min_side: if given, lower limit on the shorter side when scaling down; see `load_image`.
+        background: colour behind transparency.
+        skip_bad: leave out unreadable images and damaged frames with a warning.
+        report: called with (done, total).
+        used: the files of the loaded images are appended to it.
 
     Returns:
-        Pictures (3, H, W), float32 RGB in [0, 1]; sizes may differ.
+        Images (3, H, W), float32 RGB in [0, 1]; sizes may differ.
 
     Raises:
         FileNotFoundError: a file does not exist.
-        ValueError: a file is unreadable or too small, or nothing is left. It names the file.
+        ValueError: a file is unreadable or too small, or none is left. The message names it.
     """
     files = find_inputs(source)
     reading = _Reading(max_side, min_side, background, skip_bad, report)
     if files.video is not None:
         num_frames = DEFAULT_VIDEO_FRAMES if num_frames is None else num_frames
         return _load_video(files.video, num_frames, stride, reading)
-    count = len(files.pictures)
+    count = len(files.images)
     indices = frame_indices(count, count if num_frames is None else num_frames, stride)
-    return _load_pictures([files.pictures[index] for index in indices], reading, used)
+    return _load_image_files([files.images[index] for index in indices], reading, used)
 
 
 def natural_key(path: str | Path) -> tuple[list[tuple[bool, int, str]], str]:
@@ -163,7 +162,7 @@ def natural_key(path: str | Path) -> tuple[list[tuple[bool, int, str]], str]:
 def _expand(entry: str | PathLike[str]) -> list[Path]:
     """The files that one entry means."""
     if not str(entry).strip():
-        raise ValueError("an input is empty; give pictures, a folder, a pattern or a video")
+        raise ValueError("an input is empty; give images, a folder, a pattern or a video")
     path = Path(entry).expanduser()
     if path.is_dir():
         return _usable(path.iterdir(), f"{path}: this folder")
@@ -176,33 +175,33 @@ def _expand(entry: str | PathLike[str]) -> list[Path]:
     matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
     if not matches:
         raise FileNotFoundError(f"{path}: no file matches this pattern")
-    return _usable(matches, f"what matches {path}")
+    return _usable(matches, f"{path}: this pattern")
 
 
 def _usable(paths: Iterable[Path], place: str) -> list[Path]:
-    """Pictures if there are any, else the video; sorted, without hidden files."""
+    """Images if there are any, else the video; sorted, without hidden files."""
     files = [path for path in paths if path.is_file() and not path.name.startswith(".")]
     files.sort(key=natural_key)
-    # Files with other names may be what a camera puts beside its pictures, as raw ones.
+    # Files with other suffixes may be the raw files that a camera puts beside its images.
     known = [path for path in files if kind_by_suffix(path) or not path.suffix]
     kinds = {path: kind_of(path) for path in known}
-    pictures = [path for path in known if kinds[path] == PICTURE]
+    images = [path for path in known if kinds[path] == IMAGE]
     videos = [path for path in known if kinds[path] == VIDEO]
-    if not pictures and not videos:
-        raise ValueError(f"{place} holds no pictures and no video")
-    return pictures or videos
+    if not images and not videos:
+        raise ValueError(f"{place} contains no images and no video")
+    return images or videos
 
 
 def _is_animated(path: Path) -> bool:
     try:
-        return kind_of(path) == PICTURE and image_info(path).num_frames > 1
-    except ValueError:  # unreadable; said when it is loaded
+        return kind_of(path) == IMAGE and image_info(path).num_frames > 1
+    except ValueError:  # unreadable; raised again when it is loaded
         return False
 
 
 def _load_video(path: Path, num_frames: int, stride: int | None, reading: _Reading) -> list[Tensor]:
-    """Load frames of a video or of an animated picture."""
-    if kind_of(path) == PICTURE:
+    """Load frames of a video or of an animation."""
+    if kind_of(path) == IMAGE:
         info = image_info(path)
         _check_size(path, info.height, info.width)
         return load_animation(
@@ -226,14 +225,14 @@ def _load_video(path: Path, num_frames: int, stride: int | None, reading: _Readi
     return views
 
 
-def _load_pictures(
+def _load_image_files(
     paths: Sequence[Path], reading: _Reading, used: list[Path] | None
 ) -> list[Tensor]:
-    """Load pictures one after the other; those that could be loaded go to `used`."""
+    """Load images in turn; appends the loaded ones to `used`."""
     views: list[Tensor] = []
     for done, path in enumerate(paths, start=1):
         try:
-            views.append(_load_picture(path, reading))
+            views.append(_load_image_file(path, reading))
             if used is not None:
                 used.append(path)
         except ValueError as error:
@@ -243,16 +242,16 @@ def _load_pictures(
         if reading.report is not None:
             reading.report(done, len(paths))
     if not views:
-        raise ValueError(f"none of {len(paths)} pictures could be used, such as {paths[0]}")
+        raise ValueError(f"none of {len(paths)} images could be used, such as {paths[0]}")
     return views
 
 
-def _with_hint(error: ValueError, num_pictures: int) -> ValueError:
-    """The error with what helps if there are other pictures."""
-    return ValueError(f"{error}; {SKIP_BAD} leaves it out") if num_pictures > 1 else error
+def _with_hint(error: ValueError, num_images: int) -> ValueError:
+    """Add a hint on `skip_bad` to an error if there are other images."""
+    return ValueError(f"{error}; {SKIP_BAD} leaves it out") if num_images > 1 else error
 
 
-def _load_picture(path: Path, reading: _Reading) -> Tensor:
+def _load_image_file(path: Path, reading: _Reading) -> Tensor:
     info = image_info(path)
     _check_size(path, info.height, info.width)
     return load_image(
@@ -264,7 +263,7 @@ def _load_picture(path: Path, reading: _Reading) -> Tensor:
 
 
 def _check_size(path: Path, height: int, width: int) -> None:
-    """Refuse what is too small, before it is decoded."""
+    """Reject images that are too small, before they are decoded."""
     if min(height, width) < MIN_SIDE:
         raise ValueError(
             f"{path}: {width}×{height} pixels are too few; at least {MIN_SIDE}×{MIN_SIDE} needed"

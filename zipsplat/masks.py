@@ -1,7 +1,7 @@
-"""Which pixels of photos count: masks from a folder, or the photos' own transparency.
+"""Masks of photos, from a folder or from the photos' own transparency.
 
-A mask is bool (H, W), True where the photo counts. In files white counts and black does not, as in
-COLMAP, nerfstudio and most tools that make masks; `is_inverted` turns that around.
+A mask is bool (H, W), True where the photo counts. In files, white counts and black does not, as in
+COLMAP, nerfstudio and most tools that make masks; `is_inverted` swaps them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from zipsplat.media_kinds import kind_by_suffix
 
 ALPHA = "alpha"
 _THRESHOLD = 0.5  # of white, or of opacity
-_WHOLE = 1 - 1e-3  # share of an area that is all of it, but for rounding
-_LEAST_PATCH = 0.5  # share of a patch; stricter would gnaw at the rims of small objects
+_WHOLE = 1 - 1e-3  # share of an area that counts as all of it, up to rounding
+_LEAST_PATCH = 0.5  # share of a patch; more would erode small objects
 _INVERSES = {6: 8, 8: 6}  # EXIF orientations whose inverse is another one
 _ASPECT_TOLERANCE = 0.02
 
@@ -30,10 +30,10 @@ class MaskSource:
     """Where masks come from.
 
     Args:
-        folder: with one mask for each photo, found by name: that of the photo with another suffix
+        folder: contains one mask per photo, found by name: that of the photo with another suffix
             (`a.png` for `a.jpg`), with one more (`a.jpg.png`), or with `_mask` (`a_mask.png`);
             None for the photos' own alpha.
-        is_inverted: whether what is white or opaque is left out instead.
+        is_inverted: whether white or opaque pixels are left out instead.
     """
 
     folder: Path | None = None
@@ -41,7 +41,7 @@ class MaskSource:
 
     @classmethod
     def from_argument(cls, masks: str, is_inverted: bool = False) -> MaskSource:
-        """What `--masks DIR|alpha` means.
+        """Parse `--masks DIR|alpha`.
 
         Raises:
             ValueError: if it is neither "alpha" nor a folder.
@@ -49,27 +49,27 @@ class MaskSource:
         if masks == ALPHA:
             return cls(None, is_inverted)
         if not Path(masks).is_dir():
-            raise ValueError(f"masks are a folder or {ALPHA!r}, got {masks!r}")
+            raise ValueError(f"masks must be a folder or {ALPHA!r}, got {masks!r}")
         return cls(Path(masks), is_inverted)
 
 
 def load_mask(
     photo: Path, source: MaskSource, size: tuple[int, int], *, as_stored: bool = False
 ) -> Tensor:
-    """The mask of a photo.
+    """Load the mask of a photo.
 
     Args:
         photo: its file.
         source: where masks come from.
-        size: height and width wanted, those of the photo as it was loaded.
-        as_stored: the photo was loaded without the turn that its EXIF data ask for.
+        size: height and width of the loaded photo.
+        as_stored: whether the photo was loaded without its EXIF rotation.
 
     Returns:
         (height, width) bool on the CPU, True where the photo counts.
 
     Raises:
         FileNotFoundError: if the folder has no mask for the photo.
-        ValueError: if the mask is unreadable, of another shape than the photo, or leaves no pixel.
+        ValueError: if the mask is unreadable, has another aspect ratio than the photo, or is empty.
     """
     if source.folder is None:
         shares = load_alpha(photo)
@@ -88,35 +88,35 @@ def load_mask(
 def load_masks(
     photos: Sequence[Path], source: MaskSource, sizes: Sequence[tuple[int, int]]
 ) -> list[Tensor]:
-    """Masks of several photos; see `load_mask`.
+    """Load the masks of several photos; see `load_mask`.
 
     Raises:
-        ValueError: also if none of the photos has the transparency that masks are taken from.
+        ValueError: also if masks come from transparency and none of the photos has any.
     """
     masks = [load_mask(photo, source, size) for photo, size in zip(photos, sizes, strict=True)]
     if source == MaskSource() and all(bool(mask.all()) for mask in masks):
         raise ValueError(
-            f"masks were to be the transparency of the photos, but none of {len(masks)} has any,"
+            f"masks should come from the photos' transparency, but none of {len(masks)} has any,"
             f" such as {photos[0]}"
         )
     return masks
 
 
 def check_has_photos(video: Path | None) -> None:
-    """Refuse masks for a video, whose frames have no names that masks could be found by.
+    """Reject masks for a video, whose frames have no file names to find masks by.
 
     Raises:
-        ValueError: if there is a video; it says what to do.
+        ValueError: if there is a video; the message says what to do.
     """
     if video is not None:
         raise ValueError(
-            f"{video}: masks are for photos, not for a video; write its frames as pictures first,"
+            f"{video}: masks are for photos, not for a video; write its frames as images first,"
             f" as `ffmpeg -i {video.name} frames/%06d.png` does, and give that folder"
         )
 
 
 def resized(mask: Tensor, height: int, width: int) -> Tensor:
-    """A mask at another size; a pixel counts if all of its area does.
+    """Resize a mask; a pixel counts if all of its area does.
 
     Args:
         mask: (H, W) bool.
@@ -132,7 +132,7 @@ def resized(mask: Tensor, height: int, width: int) -> Tensor:
 
 
 def find_mask(photo: Path, folder: Path) -> Path:
-    """The file in a folder that is the mask of a photo; see `MaskSource`.
+    """Find the mask file of a photo; see `MaskSource`.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -155,12 +155,12 @@ def find_mask(photo: Path, folder: Path) -> Path:
 
 
 def prepared(mask: Tensor, height: int, width: int) -> Tensor:
-    """A mask cropped and scaled as `Preprocessor` does with its photo.
+    """Crop and scale a mask as `Preprocessor` does with its photo.
 
     Args:
         mask: (H, W) bool.
-        height: of what the network sees.
-        width: of what the network sees.
+        height: of the network input.
+        width: of the network input.
 
     Returns:
         (height, width) in [0, 1]: the share of each pixel that counts.
@@ -170,10 +170,10 @@ def prepared(mask: Tensor, height: int, width: int) -> Tensor:
 
 
 def patch_shares(mask: Tensor, patch: int = 14) -> Tensor:
-    """The share of each patch of a network that counts.
+    """The share of each network patch that counts.
 
     Args:
-        mask: (..., H, W) as `prepared` gives it; the sides are multiples of `patch`.
+        mask: (..., H, W) from `prepared`; the sides are multiples of `patch`.
         patch: side of a patch in pixels.
 
     Returns:
@@ -185,12 +185,12 @@ def patch_shares(mask: Tensor, patch: int = 14) -> Tensor:
 
 
 def kept_patches(masks: Sequence[Tensor], height: int, width: int, patch: int = 14) -> Tensor:
-    """Which patches of a network's input become Gaussians: those of which at least half counts.
+    """Which patches of the network input become Gaussians: those with at least half unmasked.
 
     Args:
-        masks: V of (H, W) bool, of the photos as they were loaded.
-        height: of what the network sees.
-        width: of what the network sees.
+        masks: V of (H, W) bool, at the size of the loaded photos.
+        height: of the network input.
+        width: of the network input.
         patch: side of a patch in pixels.
 
     Returns:
@@ -203,23 +203,23 @@ def kept_patches(masks: Sequence[Tensor], height: int, width: int, patch: int = 
     kept = patch_shares(seen, patch) >= _LEAST_PATCH
     if not bool(kept.any()):
         raise ValueError(
-            f"the masks leave nothing of the {width}×{height} pixels that the network sees; are"
-            " they inverted?"
+            f"the masks cover all of the {width}×{height} pixels of the network input; are they"
+            " inverted?"
         )
     return kept
 
 
 def _from_file(path: Path, photo: Path) -> Tensor:
-    """Grey levels (H, W) in [0, 1] of a mask, upright as the photo is."""
+    """Load a mask as grey levels (H, W) in [0, 1], upright like the photo."""
     shares = load_image(path, background="black").mean(dim=0)
     info = image_info(photo)
     if _has_shape(shares, info.height, info.width):
         return shares
-    if _has_shape(shares, info.width, info.height):  # made of the photo as it is stored
+    if _has_shape(shares, info.width, info.height):  # made for the photo as stored
         return _turned(shares, info.orientation)
     raise ValueError(
         f"{path}: the mask has {shares.shape[1]}×{shares.shape[0]} pixels, its photo"
-        f" {info.width}×{info.height}; they must have one shape"
+        f" {info.width}×{info.height}; their aspect ratios must be equal"
     )
 
 
@@ -229,7 +229,7 @@ def _has_shape(shares: Tensor, height: int, width: int) -> bool:
 
 
 def _turned(shares: Tensor, orientation: int) -> Tensor:
-    """Turned or mirrored as an EXIF orientation asks for."""
+    """Apply an EXIF orientation."""
     if orientation >= 5:
         shares = shares.T
     flips = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(orientation, ())
@@ -237,7 +237,7 @@ def _turned(shares: Tensor, orientation: int) -> Tensor:
 
 
 def _resampled(shares: Tensor, size: tuple[int, int]) -> Tensor:
-    """Mean of the area of each new pixel."""
+    """Resample by area means."""
     if tuple(shares.shape) == tuple(size):
         return shares
     return functional.interpolate(shares[None, None], size, mode="area")[0, 0]

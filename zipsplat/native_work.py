@@ -1,4 +1,4 @@
-"""Long work of compiled libraries that Ctrl-C abandons instead of waiting for."""
+"""Run long calls into compiled libraries such that Ctrl-C abandons them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _THREAD_NAME = "zipsplat-native-work"
 
 
 def interruptible(work: Callable[[], Any]) -> Any:
-    """Do long work in a thread of its own, so that Ctrl-C need not wait for its end.
+    """Run long work in a separate thread, so that Ctrl-C takes effect at once.
 
-    After an interruption the thread lives on until the work or the process ends.
+    After an interruption the thread continues until the work or the process ends.
 
     Returns:
-        What `work` returns; its errors are raised here.
+        The result of `work`; its exceptions are raised here.
     """
     outcome: list[Any] = []
     errors: list[BaseException] = []
@@ -38,10 +38,10 @@ def interruptible(work: Callable[[], Any]) -> Any:
 
 
 def exit_process(status: int) -> NoReturn:
-    """End the process, also where abandoned work goes on.
+    """Exit the process, even if abandoned work is still running.
 
-    A normal exit destroys what compiled threads still use, which can crash them; then the process
-    ends at once.
+    A normal exit destroys objects that compiled threads still use, which can crash them; in that
+    case the process is ended at once.
     """
     if any(thread.name == _THREAD_NAME for thread in threading.enumerate()):
         sys.stdout.flush()

@@ -1,7 +1,7 @@
-"""How far an image is from a true one: the photometric loss of refinement and training.
+"""The photometric loss of refinement and training.
 
-On a CPU, in float32, value and gradient come from one compiled kernel; elsewhere from the
-definitions in PyTorch, which the kernel is tested against.
+On a CPU, in float32, value and gradient come from one compiled kernel; otherwise from the PyTorch
+definitions that the kernel is tested against.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 class PhotometricLoss:
     """(1 − w) · mean |e| + w · (1 − SSIM) of one image against a fixed truth.
 
-    What depends on the truth alone is computed once, here. SSIM is that of `zipsplat.ssim`, which
-    leaves out a border of five pixels.
+    Statistics of the truth are computed once, here. SSIM is that of `zipsplat.ssim`, which excludes
+    a border of five pixels.
 
     Args:
-        truth: (C, H, W) in [0, 1], sides of at least 11 pixels; not to be changed afterwards.
+        truth: (C, H, W) in [0, 1], sides of at least 11 pixels; must not be changed afterwards.
         ssim_weight: w in [0, 1].
-        mask: (H, W) bool, False where images are taken to equal the truth: there they have no
-            loss and no gradient. None is True everywhere.
+        mask: (H, W) bool, False where images are assumed to equal the truth, without loss and
+            gradient. None is True everywhere.
 
     Raises:
-        ValueError: if a shape or the weight does not fit.
+        ValueError: if a shape does not match or the weight is out of range.
     """
 
     def __init__(self, truth: Tensor, ssim_weight: float = 0.2, mask: Tensor | None = None) -> None:
@@ -49,16 +49,16 @@ class PhotometricLoss:
         self._measured = _measure(self._truth) if _has_kernel(truth) else None
 
     def __call__(self, image: Tensor) -> tuple[float, Tensor]:
-        """The loss, and its gradient by the image.
+        """Compute the loss and its gradient with respect to the image.
 
         Args:
             image: (C, H, W), on the truth's device.
 
         Returns:
-            The loss, and the gradient (C, H, W), as `image.backward` takes it.
+            The loss, and the gradient (C, H, W) for `image.backward`.
 
         Raises:
-            ValueError: if the shape is not the truth's.
+            ValueError: if the shape differs from the truth's.
         """
         check_pair(self._truth, image)
         image = image.detach()
@@ -88,14 +88,14 @@ class PhotometricLoss:
 
 
 def fused_ssim(truth: Tensor, image: Tensor) -> Tensor:
-    """The number of `zipsplat.ssim.ssim`, by the compiled kernel where there is one.
+    """`zipsplat.ssim.ssim`, by the compiled kernel where possible.
 
-    The kernel serves float32 images on a CPU; it computes the gradient together with the value,
-    and is many times as fast as PyTorch's convolutions.
+    The kernel handles float32 images on a CPU; it computes the gradient together with the value,
+    and is many times faster than PyTorch's convolutions.
 
     Args:
         truth: (..., C, H, W), sides of at least 11 pixels.
-        image: (..., C, H, W); only this one gets a gradient.
+        image: (..., C, H, W); only this one is differentiable.
 
     Returns:
         (...), 1 for equal images.
@@ -113,11 +113,11 @@ def fused_ssim(truth: Tensor, image: Tensor) -> Tensor:
 
 
 class _Ssim(torch.autograd.Function):
-    """`fused_ssim` as an operation of PyTorch: (..., C, H, W) twice to (...)."""
+    """`fused_ssim` as an autograd function."""
 
     @staticmethod
     def forward(ctx: Any, truth: Tensor, image: Tensor) -> Tensor:
-        """Values; the gradient is kept for `backward`."""
+        """Compute values, and save the gradient for `backward`."""
         num = _num_windows(image)
         planes = truth.reshape(-1, *truth.shape[-2:])
         outcome = _compare(_measure(planes), image.detach(), 0.0, -1 / num)
@@ -128,7 +128,7 @@ class _Ssim(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_similarity: Tensor) -> tuple[None, Tensor]:
-        """Gradient by the image."""
+        """The gradient with respect to the image."""
         (gradient,) = ctx.saved_tensors
         return None, gradient * v_similarity[..., None, None, None]
 

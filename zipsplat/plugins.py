@@ -24,12 +24,12 @@ class Plugins(Generic[T]):
     """The plug-ins of one kind: every public module of a package, each holding one `PLUGIN`.
 
     `Plugins("zipsplat.formats")["ply"]` imports `zipsplat.formats.ply` and returns its `PLUGIN`.
-    A dotted name, as `my_lab.formats.obj`, reaches a module of somebody else's package. Nothing is
-    imported before it is asked for.
+    A dotted name, such as `my_lab.formats.obj`, names a module of another package. Modules are
+    imported on demand.
 
     Args:
         package: import path of the package whose modules are the plug-ins.
-        kind: what one of them is called in messages, e.g. "scene format".
+        kind: name of the kind in messages, e.g. "scene format".
     """
 
     def __init__(self, package: str, kind: str = "") -> None:
@@ -52,26 +52,26 @@ class Plugins(Generic[T]):
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-                raise  # the plug-in exists; something that it needs does not
+                raise  # the plug-in exists, but something it imports does not
             raise PluginError(self._unknown(name, error.name)) from error
         except (TypeError, ValueError):  # names such as "" and "..x"
             raise PluginError(self._unknown(name, name)) from None
         if not hasattr(module, "PLUGIN"):
             raise PluginError(
-                f"module {module_name} defines no PLUGIN, so it is no {self.kind};"
-                f" see {self.package} for what one looks like"
+                f"module {module_name} defines no PLUGIN, so it is not a {self.kind};"
+                f" see {self.package} for examples"
             )
         return cast(T, module.PLUGIN)
 
     def check_trusted(self, name: str, source: str) -> None:
-        """Refuse a name out of a data file that would import code which nobody asked for.
+        """Reject a name from a data file that would import foreign code.
 
         Args:
-            name: of a plug-in; those of the package, and modules that are imported, are trusted.
-            source: what the name was found in.
+            name: of a plug-in; modules of the package, and modules already imported, are trusted.
+            source: where the name was found, for the message.
 
         Raises:
-            PluginError: if it is neither.
+            PluginError: if the name is not trusted.
         """
         if "." in name and name not in sys.modules:
             raise PluginError(

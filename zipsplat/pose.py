@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,7 +57,7 @@ class Pose(TensorStruct):
         dtype = torch.promote_types(R.dtype, t.dtype)
         dtype = dtype if dtype.is_floating_point else torch.float32
         R, t = R.to(dtype), t.to(dtype)
-        shape = torch.broadcast_shapes(R.shape[:-2], t.shape[:-1])
+        shape = np.broadcast_shapes(R.shape[:-2], t.shape[:-1])
         pose = cls(R.expand(*shape, 3, 3), t.expand(*shape, 3))
         pose.check()
         return pose
@@ -212,5 +213,5 @@ class Pose(TensorStruct):
 
 
 def _broadcast(R: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    shape = torch.broadcast_shapes(R.shape[:-2], t.shape[:-1])
+    shape = np.broadcast_shapes(R.shape[:-2], t.shape[:-1])
     return R.expand(*shape, 3, 3), t.expand(*shape, 3)

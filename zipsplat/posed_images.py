@@ -1,4 +1,4 @@
-"""Photos with known cameras: what camera estimation gives and refinement takes."""
+"""Photos with known cameras: the output of camera estimation and the input of refinement."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zipsplat.pose import Pose
 
 @dataclass(frozen=True)
 class SparsePoints:
-    """Sparse points of structure from motion, with the views that see them.
+    """Sparse points of structure from motion, with their observations.
 
     The observations of point p are rows `offsets[p]` to `offsets[p + 1]` of `views` and `pixels`.
 
@@ -29,7 +29,7 @@ class SparsePoints:
         errors: (P,) float32, mean reprojection error in pixels.
         offsets: (P + 1,) int64, where the observations of each point begin.
         views: (L,) int64, index of the view of each observation.
-        pixels: (L, 2) float32, where that view sees it, pixels of the undistorted image.
+        pixels: (L, 2) float32, position of each observation in the undistorted image.
     """
 
     positions: npt.NDArray[np.float32]
@@ -43,7 +43,7 @@ class SparsePoints:
         return len(self.positions)
 
     def seen_by(self, view: int) -> npt.NDArray[np.int64]:
-        """Indices of the points that a view observes, each once."""
+        """Unique indices of the points that a view observes."""
         observed = self.views == view
         point_of_row = np.repeat(np.arange(len(self)), np.diff(self.offsets))
         return np.unique(point_of_row[observed])
@@ -58,9 +58,9 @@ class PosedImages:
         cameras: (V,) intrinsics in pixels of the images.
         poses: (V,) camera-to-world, OpenCV axes.
         names: V names, of files or video frames.
-        points: sparse points in the same world frame, if there are any.
-        masks: V of (H, W) bool, True where the photo counts; None if all of them do. `masked` also
-            leaves out the points that only masked pixels show.
+        points: sparse points in the same world frame, if any.
+        masks: V of (H, W) bool, True where the photo counts; None if all pixels do. `masked` also
+            removes points observed only at masked pixels.
 
     Raises:
         ValueError: if the counts differ, or an image does not have the size of its camera.
@@ -74,11 +74,11 @@ class PosedImages:
     masks: tuple[Tensor, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Check that the parts fit together."""
+        """Check that counts and sizes match."""
         V = len(self.images)
         if self.cameras.shape != (V,) or self.poses.shape != (V,) or len(self.names) != V:
             raise ValueError(
-                f"{V} images need as many cameras, poses and names, got {tuple(self.cameras.shape)}"
+                f"{V} images need {V} cameras, poses and names, got {tuple(self.cameras.shape)}"
                 f", {tuple(self.poses.shape)} and {len(self.names)}"
             )
         for image, size, name in zip(self.images, self.cameras.size, self.names, strict=True):
@@ -93,7 +93,9 @@ class PosedImages:
 
     def _check_masks(self, masks: tuple[Tensor, ...]) -> None:
         if len(masks) != len(self.images):
-            raise ValueError(f"{len(self.images)} images need as many masks, got {len(masks)}")
+            raise ValueError(
+                f"there must be one mask per image, {len(self.images)}, got {len(masks)}"
+            )
         for mask, image, name in zip(masks, self.images, self.names, strict=True):
             if mask.shape != image.shape[1:] or mask.dtype != torch.bool:
                 raise ValueError(
@@ -107,7 +109,7 @@ class PosedImages:
         return len(self.images)
 
     def select(self, views: Sequence[int]) -> PosedImages:
-        """Some of the views, in the given order; points keep the observations of those views."""
+        """Select views, in the given order; points keep the observations of those views."""
         chosen = list(views)
         index = torch.tensor(chosen, dtype=torch.long)
         points = None if self.points is None else _observed_by(self.points, chosen)
@@ -121,13 +123,13 @@ class PosedImages:
         )
 
     def masked(self, masks: Sequence[Tensor]) -> PosedImages:
-        """The same with masks; points that no pixel shows which counts are left out.
+        """Add masks; removes points observed only at masked pixels.
 
         Args:
             masks: V of (H, W) bool, True where the photo counts.
 
         Raises:
-            ValueError: if they do not fit the images, or one leaves no pixel.
+            ValueError: if they do not match the images, or one masks all pixels.
         """
         masked = replace(self, masks=tuple(masks))
         points = self.points
@@ -142,7 +144,7 @@ class PosedImages:
         return replace(masked, points=_with_rows(points, counts))
 
     def resized(self, max_side: int) -> PosedImages:
-        """Images scaled down so that no side exceeds `max_side` pixels; smaller ones stay."""
+        """Scale images down so that no side exceeds `max_side` pixels; smaller ones are kept."""
         images: list[Tensor] = []
         cameras: list[Camera] = []
         scales: list[tuple[float, float]] = []
@@ -160,7 +162,7 @@ class PosedImages:
             points = SparsePoints(
                 points.positions, points.colors, points.errors, points.offsets, points.views, pixels
             )
-        # torch.stack joins structs, which its annotations cannot say.
+        # torch.stack works on structs, but its annotations do not say so.
         joined: Any = torch.stack(cameras)  # type: ignore[arg-type]
         masks = self.masks and tuple(
             resized(mask, *image.shape[1:]) for mask, image in zip(self.masks, images, strict=True)
@@ -169,14 +171,14 @@ class PosedImages:
 
 
 def _observed_by(points: SparsePoints, chosen: Sequence[int]) -> SparsePoints:
-    """The points that some views observe, with the observations of those views."""
+    """The points observed by some views, with the observations of those views."""
     new_view = {old: new for new, old in enumerate(chosen)}
     kept = _with_rows(points, np.isin(points.views, chosen))
     return replace(kept, views=np.array([new_view[view] for view in kept.views.tolist()], np.int64))
 
 
 def _with_rows(points: SparsePoints, kept: npt.NDArray[np.bool_]) -> SparsePoints:
-    """Some of the observations (L,), and the points that have any left."""
+    """Select observations (L,), and drop points without any."""
     point_of_row = np.repeat(np.arange(len(points)), np.diff(points.offsets))[kept]
     seen, counts = np.unique(point_of_row, return_counts=True)
     return SparsePoints(

@@ -1,4 +1,4 @@
-"""`ZipSplat`: weights, preparation and network in one; the class that users meet."""
+"""`ZipSplat`, the main class: weights, preprocessing and network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["ZipSplat", "choose_device", "choose_dtype"]
 
 
 class ZipSplat(nn.Module):
-    """From a few pictures to a 3D Gaussian scene, in one forward pass.
+    """Reconstructs a 3D Gaussian scene from a few images in one forward pass.
 
     The scene is in the camera frame of the first view: x right, y down, z forward. Its scale is
     arbitrary; the network was trained on scenes scaled so that the median distance from the first
@@ -33,18 +33,18 @@ class ZipSplat(nn.Module):
 
     Args:
         weights: a name ("zipsplat", the released weights of the paper, or "zipsplat-504", the newer
-            ones), a path, an http(s) address, or a Hugging Face repository
-            "organisation/repository". The architecture is read from it.
-        device: where to compute: "auto" takes CUDA, else MPS (untested), else the CPU.
+            ones), a path, an http(s) URL, or a Hugging Face repository "organisation/repository".
+            They define the architecture.
+        device: "auto" selects CUDA, else MPS (untested), else the CPU.
         dtype: "float32" (exact), "bfloat16" (half the memory, and faster on recent GPUs), or
-            "auto": bfloat16 on CUDA devices that have it, else float32.
-        image_size: pictures are cropped and resampled to this: a side in pixels, or (height,
-            width); multiples of 14. None is the size that the weights were trained at: 252 for
-            "zipsplat"; for "zipsplat-504" a long side of 504 in the shape of the first picture.
+            "auto": bfloat16 on CUDA devices that support it, else float32.
+        image_size: size to crop and resize images to: a side in pixels, or (height, width);
+            multiples of 14. None is the training size of the weights: 252 for "zipsplat"; for
+            "zipsplat-504" a long side of 504 with the aspect ratio of the first image.
 
     Attributes:
         model: the network.
-        preprocessor: brings pictures to the network's input size.
+        preprocessor: resizes images to the network's input size.
     """
 
     model: ZipSplatNetwork
@@ -75,9 +75,9 @@ class ZipSplat(nn.Module):
         dtype: str | torch.dtype = "auto",
         image_size: ImageSize = 252,
     ) -> ZipSplat:
-        """Wrap a network that is there already, as one from a training; see the class.
+        """Wrap an existing network, e.g. one just trained; see the class.
 
-        It is this network itself, not a copy, that is moved, cast and set to evaluation mode.
+        The network is moved, cast and set to evaluation mode in place.
         """
         predictor = cls.__new__(cls)
         predictor._assemble(network, device, dtype, image_size)
@@ -98,7 +98,7 @@ class ZipSplat(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return next(self.model.parameters()).device
 
     @torch.no_grad()
@@ -118,24 +118,24 @@ class ZipSplat(nn.Module):
 
         Args:
             images: list of (3, H, W) of any sizes, (V, 3, H, W), or (B, V, 3, H, W); RGB in [0, 1].
-            cameras: of the pictures as given, used with `use_priors`: (V,), a list of V, or (B, V).
+            cameras: of the input images, used with `use_priors`: (V,), a list of V, or (B, V).
             poses: camera-to-world in any common frame; shapes as for `cameras`.
             use_priors: give cameras and poses to the network; both are needed.
             compression: share of the tokens to keep, in (0, 1]; the number of Gaussians follows.
-            relative_priors: take poses relative to the first view, as training did. False passes
-                them as they are.
+            relative_priors: convert poses to be relative to the first view, as in training. False
+                passes them unchanged.
             prior_scale: multiplies the translations of the poses. Training scaled scenes so that
                 the median distance of their points from the first camera is 1; so with metric
                 poses, choose 1 / (typical distance in metres).
-            masks: of one scene, V of (H, W) bool as `zipsplat.masks` loads them. A patch of which
-                less than half counts gives no Gaussians.
+            masks: of one scene, V of (H, W) bool as `zipsplat.masks` loads them. A patch with less
+                than half unmasked gives no Gaussians.
 
         Returns:
             (B, N) Gaussians, B = 1 unless a batch was given.
 
         Raises:
-            TypeError: if the pictures are no floating-point tensors.
-            ValueError: if something does not fit; the message says what was wanted.
+            TypeError: if the images are not floating-point tensors.
+            ValueError: if shapes or values do not match; the message says what was wanted.
         """
         check_compression(compression)
         features = self.encode(
@@ -161,10 +161,10 @@ class ZipSplat(nn.Module):
         prior_scale: float = 1.0,
         masks: Sequence[Tensor] | None = None,
     ) -> Features:
-        """Run all that does not depend on the compression; arguments as for `forward`.
+        """Run everything that does not depend on the compression; arguments as for `forward`.
 
         Returns:
-            What `decode` needs. Decoding again with another compression costs a fraction.
+            The input of `decode`. Decoding again at another compression is cheap.
         """
         if (cameras is not None or poses is not None) != use_priors or (
             (cameras is None) != (poses is None)
@@ -185,7 +185,7 @@ class ZipSplat(nn.Module):
 
     @torch.no_grad()
     def decode(self, features: Features, compression: float = 1.0) -> Gaussians:
-        """Gaussians (B, N) of encoded pictures.
+        """Decode encoded images to Gaussians (B, N).
 
         Args:
             features: from `encode`.
@@ -195,7 +195,7 @@ class ZipSplat(nn.Module):
 
     @torch.no_grad()
     def cameras(self, features: Features) -> tuple[Camera, Pose]:
-        """Cameras of encoded pictures, if the weights hold a camera decoder.
+        """Predict the cameras of encoded images, if the weights have a camera decoder.
 
         Args:
             features: from `encode`.
@@ -205,7 +205,7 @@ class ZipSplat(nn.Module):
             the frame of the first view.
 
         Raises:
-            ValueError: if the weights hold no camera decoder.
+            ValueError: if the weights have no camera decoder.
         """
         cameras, poses = self.model.cameras(features)
         return cameras, poses[:, :1].inv().compose(poses)
@@ -217,14 +217,13 @@ def _check_masks(masks: Sequence[Tensor], scenes: list[list[Tensor]]) -> None:
     wanted = [tuple(image.shape[1:]) for image in scenes[0]]
     given = [tuple(mask.shape) for mask in masks]
     if given != wanted:
-        raise ValueError(f"masks must have the sizes of the pictures, {wanted}, got {given}")
+        raise ValueError(f"masks must have the sizes of the images, {wanted}, got {given}")
 
 
 def _prior_problem(has_cameras: bool, has_poses: bool, use_priors: bool) -> str:
     if not use_priors:
         return (
-            "cameras and poses are used only with use_priors=True; pass that as well, or leave "
-            "them out"
+            "cameras and poses are only used with use_priors=True; pass that as well, or omit them"
         )
     given = "cameras" if has_cameras else "poses" if has_poses else "neither"
     return f"use_priors=True needs both cameras and poses, got {given}"

@@ -1,8 +1,8 @@
-"""Images, cameras and poses, together, to what a network expects.
+"""Preprocessing of images, cameras and poses for the network.
 
 Letters: B scenes, V views, H W pixels.
 
-Here, where users hand in their data, values are checked; further inside only shapes are.
+Values of user data are checked here; inner modules only check shapes.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ Images = Tensor | Sequence[Tensor]
 ImageSize = int | tuple[int, int] | InputSize
 S = TypeVar("S", bound=TensorStruct)
 
-# What resampling may overshoot; beyond, values are taken for a mistake.
+# Overshoot of resampling; values beyond it are an error.
 RANGE_TOLERANCE = 1e-3
-# Pixels; what rounding may do to the size of a camera that was scaled.
+# Pixels; rounding error of the size of a scaled camera.
 SIZE_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a network expects.
+    """Network inputs.
 
     Args:
         images: (B, V, 3, H, W) float32 in [0, 1].
-        cameras: (B, V) of these images, if given.
+        cameras: (B, V) intrinsics of the preprocessed images, if given.
         poses: (B, V) camera-to-world, if given.
     """
 
@@ -45,11 +45,11 @@ class Inputs:
 
 
 class Preprocessor:
-    """Crops images to the network's aspect ratio, resamples them, and moves cameras along.
+    """Crops images to the network's aspect ratio, resamples them, and adjusts cameras.
 
     Args:
-        image_size: side of a square in pixels, (height, width), or a rule; by a rule that keeps
-            shapes, the first image decides.
+        image_size: side of a square in pixels, (height, width), or an `InputSize`; if that keeps
+            aspect ratios, the first image decides.
         multiple: sides must be multiples of this, the network's patch size.
     """
 
@@ -66,11 +66,11 @@ class Preprocessor:
         self.height, self.width = sides
 
     def fitted(self, image: Tensor) -> Preprocessor:
-        """For images of the shape of one (3, H, W); the same unless the rule keeps shapes."""
+        """The preprocessor for images like one (3, H, W); itself unless aspect ratios are kept."""
         if not self.keeps_shape:
             return self
         longest = InputSize(max(self.height, self.width), keeps_shape=True)
-        size = longest.of_picture(image.shape[-2], image.shape[-1], self.multiple)
+        size = longest.for_image(image.shape[-2], image.shape[-1], self.multiple)
         return Preprocessor(size, self.multiple)
 
     def __call__(
@@ -83,12 +83,12 @@ class Preprocessor:
 
         Args:
             images: list of (3, H, W) of any sizes, (V, 3, H, W), or (B, V, 3, H, W); in [0, 1].
-            cameras: of the images as given: (V,), a list of V, or (B, V) for a batch.
+            cameras: of the input images: (V,), a list of V, or (B, V) for a batch.
             poses: camera-to-world; shapes as for `cameras`.
 
         Raises:
             TypeError: if the images are not floating-point tensors.
-            ValueError: if shapes, values or numbers do not fit.
+            ValueError: if shapes, values or counts do not match.
         """
         scenes = scenes_of(images)
         for index, image in enumerate(image for views in scenes for image in views):
@@ -107,7 +107,7 @@ class Preprocessor:
         return resize(cropped, self.height, self.width).to(torch.float32)
 
     def _adjust(self, cameras: Camera, scenes: list[list[Tensor]]) -> Camera:
-        """Cameras of the prepared images: shifted by whole pixels, then scaled."""
+        """Adjust cameras: shift by whole pixels, then scale."""
         check_cameras(cameras, scenes)
         boxes = [
             [crop_box(i.shape[-2], i.shape[-1], self.width / self.height) for i in views]
@@ -124,7 +124,7 @@ def scenes_of(images: Images) -> list[list[Tensor]]:
     if not isinstance(images, (Tensor, list, tuple)):
         raise TypeError(
             f"images must be a list of tensors or a tensor, got {type(images).__name__}; "
-            "load_image makes a tensor of a file"
+            "load_image loads a file as a tensor"
         )
     if isinstance(images, Tensor) and images.ndim not in (4, 5):
         hint = "; for one image, pass a list: [image]" if images.ndim == 3 else ""
@@ -140,11 +140,11 @@ def scenes_of(images: Images) -> list[list[Tensor]]:
 
 
 def check_image(image: Tensor, index: int) -> None:
-    """Refuse what is not an RGB image (3, H, W) in [0, 1], naming its index."""
+    """Check that an image is RGB (3, H, W) in [0, 1]; errors name its index."""
     if not isinstance(image, Tensor):
         raise TypeError(
             f"image {index} must be a tensor (3, H, W), got {type(image).__name__}; load_image "
-            "makes one of a file"
+            "loads a file as one"
         )
     if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
         raise ValueError(
@@ -164,7 +164,7 @@ def check_image(image: Tensor, index: int) -> None:
 
 
 def check_cameras(cameras: Camera, scenes: list[list[Tensor]]) -> None:
-    """Cameras must be usable and of the images as given."""
+    """Check that cameras are valid and match the input images."""
     values = cameras.packed()
     if not bool(values.isfinite().all()) or not bool((cameras.f > 0).all()):
         raise ValueError("cameras must have finite values and positive focal lengths")
@@ -174,7 +174,7 @@ def check_cameras(cameras: Camera, scenes: list[list[Tensor]]) -> None:
     ):
         if any(abs(w - g) > SIZE_TOLERANCE for w, g in zip(wanted, got, strict=True)):
             raise ValueError(
-                f"cameras must describe the images as given: image {index} has "
+                f"cameras must match the input images: image {index} has "
                 f"{wanted[0]}×{wanted[1]} pixels (width×height), its camera says "
                 f"{got[0]:g}×{got[1]:g}; camera.scale converts it"
             )
@@ -195,6 +195,6 @@ def batched(given: S | Sequence[S], scenes: list[list[Tensor]]) -> S:
 
 
 def checked_poses(poses: Pose) -> Pose:
-    """The poses, if they are rotations and centres."""
+    """Check poses and return them."""
     poses.check()
     return poses

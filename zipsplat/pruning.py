@@ -1,4 +1,4 @@
-"""Smaller scenes: leaving out what is hardly seen."""
+"""Smaller scenes: remove Gaussians that are hardly visible."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.sh_constants import SH_C0
 
-_SURVEY_SIZE = 256  # pixels; finer pictures rank the Gaussians no differently
+_SURVEY_SIZE = 256  # pixels; larger images give the same ranking
 _ORBIT_FOV_DEG, _INSIDE_FOV_DEG = 60.0, 90.0
 
 
 def prune_opacity(g: Gaussians, least: float) -> Gaussians:
-    """Leave out Gaussians of one scene whose opacity is below a limit in [0, 1]."""
+    """Remove Gaussians of one scene with opacity below a limit in [0, 1]."""
     if not 0 <= least <= 1:
-        raise ValueError(f"an opacity is in [0, 1], got {least}")
+        raise ValueError(f"an opacity must be in [0, 1], got {least}")
     return g.select(g.opacities >= least)
 
 
 def keep_most_important(
     g: Gaussians, most: int, views: tuple[Camera, Pose] | None = None
 ) -> Gaussians:
-    """Keep at most so many Gaussians of one scene, the most important ones, in their order.
+    """Keep at most `most` Gaussians of one scene, the most important ones, in their order.
 
     Args:
         g: one scene (N,).
-        most: how many may stay, at least one.
-        views: cameras and poses (V,) from which the scene will be seen, as those of the pictures
-            it was made of; what counts then is the `contribution` to these. Otherwise the scene is
-            surveyed from outside and inside; see `importance`.
+        most: number of Gaussians to keep, at least one.
+        views: cameras and poses (V,) to rank by, e.g. those of the photos: Gaussians are ranked by
+            their `contribution` to these views. By default the scene is surveyed from outside and
+            inside; see `importance`.
     """
     if most < 1:
-        raise ValueError(f"at least one Gaussian must stay, got {most}")
+        raise ValueError(f"at least one Gaussian must be kept, got {most}")
     if g.num_gaussians <= most:
         return g
     scores = importance(g) if views is None else contribution(g, *views)
@@ -45,37 +45,38 @@ def keep_most_important(
 
 
 def importance(g: Gaussians) -> Tensor:
-    """How much each Gaussian of a scene shows, wherever one may look from.
+    """How visible each Gaussian of a scene is from any viewpoint.
 
-    The mean of its share in what a survey of pictures shows, group by group, and of its share in
-    all silhouettes, which ranks what no picture has caught. On two test scenes, a room and some
-    objects, keeping a half or a quarter this way gives pictures that are 2 to 11 dB nearer to the
-    original than silhouettes alone, and these up to 5 dB nearer than opacity times volume.
+    The mean of its share of the contribution to a survey of rendered views, group by group, and of
+    its share of all silhouettes, which ranks Gaussians seen in no view. On two test scenes, a room
+    and some objects, keeping a half or a quarter this way gives images that are 2 to 11 dB closer
+    to the original than by silhouettes alone, and these up to 5 dB closer than by opacity times
+    volume.
 
     Args:
         g: one scene (N,).
 
     Returns:
-        (N,) numbers, larger is more important.
+        (N,) values, larger is more important.
     """
     scores = [silhouette(g), *(contribution(g, *views) for views in _survey(g))]
     return torch.stack([score / score.sum().clamp_min(1e-12) for score in scores]).mean(dim=0)
 
 
 def silhouette(g: Gaussians) -> Tensor:
-    """Opacity times the largest area that each ellipsoid can cover, up to a factor, (N,).
+    """Opacity times the largest silhouette of each ellipsoid, up to a factor, (N,).
 
-    That is when seen along its shortest axis: the product of the two longer axes.
+    The silhouette is largest along the shortest axis: the product of the two longer axes.
     """
     longest = g.scales.topk(2, dim=-1).values
     return g.opacities * longest.prod(dim=-1)
 
 
 def contribution(g: Gaussians, cameras: Camera, poses: Pose) -> Tensor:
-    """Sum over all pixels of the weights with which each Gaussian is blended into them, (N,).
+    """Sum (N,) of the blending weights of each Gaussian over all pixels.
 
-    The weight of a Gaussian in a pixel is the derivative of the pixel by the Gaussian's colour, so
-    the gradient of the sum of a picture by the colours is what is wanted, whichever renderer drew.
+    The blending weight is the derivative of a pixel by the Gaussian's colour, so the sum is the
+    gradient of the summed image by the colours, with any renderer.
 
     Args:
         g: one scene (N,).
@@ -87,17 +88,17 @@ def contribution(g: Gaussians, cameras: Camera, poses: Pose) -> Tensor:
         grey = torch.zeros(g.num_gaussians, 1, 3).to(g.means).requires_grad_()
         plain = replace(g.detach(), sh_coeffs=grey)
         with torch.enable_grad():
-            picture, _ = plain.render(cameras[i] if cameras.ndim else cameras, poses[i])
-            picture[:, 0].sum().backward()
+            image, _ = plain.render(cameras[i] if cameras.ndim else cameras, poses[i])
+            image[:, 0].sum().backward()
         if grey.grad is not None:
             total += grey.grad[:, 0, 0] / SH_C0
     return total
 
 
 def _survey(g: Gaussians) -> list[tuple[Camera, Pose]]:
-    """Views all around the scene, from its middle outwards, and from where the first picture was.
+    """Views around the scene, from its centre outwards, and from the first camera.
 
-    That is the origin in reconstructions; from there, views to all sides and an arc to and fro.
+    The first camera is at the origin of reconstructions; from there, views to all sides and an arc.
     """
     means = g.means.detach()
     center = means.median(dim=0).values
@@ -120,6 +121,6 @@ def _survey(g: Gaussians) -> list[tuple[Camera, Pose]]:
 
 
 def _outwards(position: Tensor) -> Pose:
-    """Six cameras at a point, looking to all sides along the ground."""
+    """Six cameras at a point, looking horizontally to all sides."""
     turned = Pose.orbit(position, 1.0, torch.arange(6) * 60.0, torch.zeros(6))
     return Pose(turned.R, position.expand(6, 3))

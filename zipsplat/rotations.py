@@ -16,7 +16,7 @@ def normalize_quat(quat: Tensor) -> Tensor:
         quat: (..., 4), any finite length; an exact zero stays zero.
     """
     largest = quat.detach().abs().amax(dim=-1, keepdim=True)
-    # Of these, squares would overflow or vanish. Others are not touched, to round them once only.
+    # Squares of these would overflow or underflow. All others are not scaled, to round only once.
     is_extreme = (largest > _LONG) | ((largest > 0) & (largest < _SHORT))
     quat = quat / torch.where(is_extreme, largest, torch.ones_like(largest))
     return functional.normalize(quat, dim=-1, eps=1e-12)
@@ -43,7 +43,7 @@ def matrix_from_quat(quat: Tensor) -> Tensor:
 def quat_from_matrix(matrix: Tensor) -> Tensor:
     """Quaternions of rotation matrices, with w ≥ 0.
 
-    The largest of the four components is found from the diagonal and the others are divided by
+    The largest of the four components is computed from the diagonal, and the others by division by
     it, which is accurate for every angle (Shepperd, "Quaternion from Rotation Matrix", 1978).
 
     Args:
@@ -100,8 +100,8 @@ def look_at(position: Tensor, target: Tensor, up: Tensor | None = None) -> Tenso
     Args:
         position: (..., 3) camera centres.
         target: (..., 3) points that the cameras look at.
-        up: (..., 3) world direction that shall point up in the picture; (0, −1, 0) if not given,
-            because y points down here.
+        up: (..., 3) world direction that points up in the image; default (0, −1, 0), since y points
+            down here.
 
     Returns:
         (..., 3, 3) world-from-camera rotations, columns right, down, forward. Where the view is

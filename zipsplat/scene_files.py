@@ -1,7 +1,7 @@
-"""Scene files as they are: any format by its content, without the Gaussians that are none.
+"""Read and write scene files of any format; unusable Gaussians are left out.
 
-What a reader had to leave out, convert or ignore becomes a remark; `Gaussians.load` logs them, the
-command `info` and the viewer show them.
+Remarks tell what a reader left out, converted or ignored; `Gaussians.load` logs them, the command
+`info` and the viewer show them.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _ROWS_NAMED = 5
 
 @dataclass(frozen=True)
 class SceneFile:
-    """What is in a scene file.
+    """The content of a scene file.
 
     Args:
-        arrays: the Gaussians that can be used, with all remarks.
-        format: what it was read as.
-        left_out: number of Gaussians that cannot be used, by what is wrong with them.
+        arrays: the usable Gaussians, with all remarks.
+        format: the format it was read as.
+        left_out: number of unusable Gaussians by reason.
     """
 
     arrays: SplatArrays
@@ -52,10 +52,10 @@ def read_scene(path: Path, format: str | None = None) -> SceneFile:
 
     Args:
         path: of the file.
-        format: name of its format; told by the content if not given, or else by the suffix.
+        format: name of its format; by default detected from the content, or else the suffix.
 
     Raises:
-        ValueError: if the file is broken, or none of its Gaussians can be used; the message names
+        ValueError: if the file is damaged, or none of its Gaussians is usable; the message names
             it.
         OSError: if it cannot be opened.
     """
@@ -78,38 +78,38 @@ def load_scene(path: Path, format: str | None = None) -> SplatArrays:
 
 
 def write_scene(path: Path, arrays: SplatArrays, format: str | None = None) -> None:
-    """Write a scene file; its folder is made, an old file is replaced at once.
+    """Write a scene file, atomically; creates its folder.
 
-    What the format cannot keep is logged as a warning.
+    A warning tells what the format cannot store.
 
     Args:
-        path: its suffix names the format, as `.ply`.
-        arrays: finite values in their ranges.
-        format: name of the format, whatever the suffix.
+        path: its suffix selects the format, e.g. `.ply`.
+        arrays: finite values in range.
+        format: name of the format, which overrides the suffix.
 
     Raises:
-        ValueError: if there is no such format.
+        ValueError: if the format is unknown.
         OSError: if it cannot be written.
     """
     chosen = by_suffix(path) if format is None else format_named(format)
     suffix, limit = chosen.suffixes[0], chosen.tolerance.max_sh_degree
     if arrays.sh_degree > limit:
         logger.warning(
-            "%s keeps spherical harmonics up to degree %d only; this scene has degree %d",
+            "%s stores spherical harmonics up to degree %d only; this scene has degree %d",
             suffix,
             limit,
             arrays.sh_degree,
         )
     if arrays.antialiased and not chosen.has_antialiased:
-        logger.warning("%s cannot say that this scene is to be drawn antialiased", suffix)
+        logger.warning("%s cannot store that this scene should be rendered antialiased", suffix)
     write_atomically(path, lambda file: chosen.write(file, arrays))
 
 
 def find_format(path: Path) -> Format:
-    """The format of a file: by its content, or by its suffix if that does not tell.
+    """The format of a file, from its content, or else from its suffix.
 
     Raises:
-        ValueError: if neither tells.
+        ValueError: if neither is known.
         OSError: if the file cannot be opened.
     """
     with open(path, "rb") as file:
@@ -117,7 +117,7 @@ def find_format(path: Path) -> Format:
 
 
 def is_scene_file(path: Path) -> bool:
-    """Whether a file is a scene, by its content, or by its suffix if that does not tell.
+    """Whether a file is a scene, by its content, or else by its suffix.
 
     Raises:
         OSError: if the file cannot be opened.
@@ -139,9 +139,9 @@ def format_named(name: str) -> Format:
 
 
 def unusable(arrays: SplatArrays) -> dict[str, Mask]:
-    """Which Gaussians cannot be drawn, (N,) for each thing that may be wrong with them.
+    """Masks (N,) of Gaussians that cannot be rendered, by reason.
 
-    Opacities of 0 and 1 and scales of 0 are no mistakes: they are logits and logarithms of ±inf.
+    Opacities of 0 and 1 and scales of 0 are valid: their logits and logarithms are ±inf.
     """
     checks: dict[str, Mask] = {
         "a position that is not finite": _not_finite(arrays.means),
@@ -158,7 +158,7 @@ def unusable(arrays: SplatArrays) -> dict[str, Mask]:
 
 def _not_finite(values: Array) -> Mask:
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(values.sum()):  # much cheaper than asking each value
+        if np.isfinite(values.sum()):  # much cheaper than checking each value
             return np.zeros(len(values), bool)
     return np.asarray(~np.isfinite(values).reshape(len(values), -1).all(axis=1), bool)
 
@@ -171,20 +171,20 @@ def _rows_where(values: Array, below: float, above: float = np.inf) -> Mask:
 
 
 def _zero(quats: Array) -> Mask:
-    """As in `Gaussians.check`: so short that the square of the length vanishes."""
+    """Quaternions so short that their squared length underflows, as in `Gaussians.check`."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(np.einsum("ni,ni->n", quats, quats) == 0)
 
 
 def _without(arrays: SplatArrays, wrong: dict[str, Mask]) -> SplatArrays:
-    """The others, and a remark that says what was left out."""
+    """The usable Gaussians, with a remark on those left out."""
     if not wrong:
         return arrays
     bad = np.logical_or.reduce(list(wrong.values()))
     num, total = int(bad.sum()), len(bad)
     listing = "; ".join(_descriptions(wrong))
     if num == total:
-        raise ValueError(f"none of the {total} Gaussians in this file can be used: {listing}")
+        raise ValueError(f"none of the {total} Gaussians in this file is usable: {listing}")
     return arrays.select(~bad).remarked(f"left out {num} of {total} Gaussians: {listing}")
 
 

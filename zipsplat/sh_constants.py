@@ -1,4 +1,4 @@
-"""Constants of real spherical harmonics, and their number of coefficients; needs no PyTorch."""
+"""Constants of real spherical harmonics, and coefficient counts, without PyTorch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def degree_of(num: int) -> int:
     """Degree that has this number of coefficients.
 
     Raises:
-        ValueError: if the number is none of 1, 4, 9, 16.
+        ValueError: if the number is not 1, 4, 9 or 16.
     """
     degree = math.isqrt(num) - 1 if num > 0 else -1
     if num_coeffs(degree) != num or not 0 <= degree <= MAX_DEGREE:

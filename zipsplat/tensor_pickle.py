@@ -1,12 +1,12 @@
-"""Unpickling of tensors and plain data, and of nothing else.
+"""Unpickling restricted to tensors and plain data.
 
-A pickle is a program; read naively it may call any function. Here it can reach only the short list
-below: tensors, plain containers and NumPy scalars. Whatever else it names becomes an `Opaque`
-object, which remembers that name and nothing more; the module it belongs to is not even imported.
+A pickle is a program; read naively, it may call any function. Here it can use only tensors, plain
+containers and NumPy scalars. Everything else it names becomes an `Opaque` object, which stores only
+that name; its module is not imported.
 
-A few bytes of a pickle can also ask for gigabytes or for years, by copying what it has, or by
-nesting what it shares. So the program is looked through before it runs, what it copies is counted,
-and keys are never nested: the time to hash a tuple that holds another one twice doubles per level.
+A few bytes of a pickle can also cost gigabytes or years, by copying or nesting shared objects. So
+the program is scanned before it runs, copies are counted, and keys are never nested: the time to
+hash a tuple that contains another one twice doubles per level.
 
 Format: PEP 307 and PEP 3154 for pickles; the notes on serialization in PyTorch's
 documentation for tensors.
@@ -41,18 +41,18 @@ _STORAGE_DTYPES = {
     "UntypedStorage": torch.uint8,
 }
 MAX_PROGRAM_BYTES = 64 << 20
-_MAX_OPERATIONS = 1_000_000  # those of the largest released network are some 50,000
-_MAX_COPIED = 16_000_000  # elements and characters that calls are given, all together
+_MAX_OPERATIONS = 1_000_000  # the largest released network needs about 50,000
+_MAX_COPIED = 16_000_000  # elements and characters passed to calls in total
 _MAX_CLASSES = 10_000
 _MAX_DIMENSIONS = 64
-_MAX_DTYPE_LETTERS = 8  # as "float64" has; NumPy also reads programs here, of records in records
+_MAX_DTYPE_LETTERS = 8  # enough for "float64"; longer codes may be nested record dtypes
 
 
 class Opaque:
-    """Stands for an object of a class that is not built; takes and forgets everything.
+    """Stand-in for an object of a foreign class; discards all its contents.
 
     Attributes:
-        qualified_name: module and name of the class or function that the file asked for.
+        qualified_name: module and name of the class or function in the file.
     """
 
     qualified_name = ""
@@ -69,26 +69,26 @@ class Opaque:
         return self
 
     def __setstate__(self, state: object) -> None:
-        """Forget the state."""
+        """Discard the state."""
 
     def __setitem__(self, key: object, value: object) -> None:
-        """Forget an entry."""
+        """Discard an entry."""
 
     def append(self, value: object) -> None:
-        """Forget an element."""
+        """Discard an element."""
 
     def extend(self, values: object) -> None:
-        """Forget elements."""
+        """Discard elements."""
 
     def add(self, value: object) -> None:
-        """Forget an element."""
+        """Discard an element."""
 
     def __repr__(self) -> str:
         return f"<{self.qualified_name}, not built>"
 
 
 class _StorageType:
-    """Stands for a typed storage class; knows its dtype only."""
+    """Stand-in for a typed storage class; stores only its dtype."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
@@ -119,32 +119,32 @@ class _Callable:
 
 
 def next_program(stream: IO[bytes]) -> bytes:
-    """The next pickle of a stream, looked through but not run; the stream stands behind it.
+    """Scan the next pickle of a stream without running it; the stream is left at its end.
 
     Raises:
-        ValueError: if it is damaged, too long, or does too much.
+        ValueError: if it is damaged, too long, or has too many operations.
     """
     begin = stream.tell()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         if count > _MAX_OPERATIONS or stream.tell() - begin > MAX_PROGRAM_BYTES:
             raise ValueError(f"its pickle takes more than {_MAX_OPERATIONS} steps")
         if opcode.name.endswith("PUT") and int(argument or 0) > count:
-            raise ValueError("its pickle numbers more objects than it has")
+            raise ValueError("its pickle memoizes more objects than it has")
     end = stream.tell()
     stream.seek(begin)
     return stream.read(end - begin)
 
 
-# The variant in Python, since that in C cannot be told which keys to refuse.
+# The Python implementation, because the one in C does not let us reject keys.
 _Unpickler: Any = pickle._Unpickler
 
 
 class TensorUnpickler(_Unpickler):  # type: ignore[misc]
-    """An unpickler that can name nothing but what is listed here.
+    """An unpickler limited to the functions listed here.
 
     Args:
-        program: the pickle, as from `next_program`.
-        storage: the bytes of the storage with a given key, at least so many.
+        program: the pickle, from `next_program`.
+        storage: returns the bytes of the storage with a given key, at least `num_bytes`.
     """
 
     dispatch: ClassVar[dict[int, Any]] = dict(_Unpickler.dispatch)
@@ -157,7 +157,7 @@ class TensorUnpickler(_Unpickler):  # type: ignore[misc]
         self._copied = 0
 
     def find_class(self, module: str, name: str) -> Any:
-        """What the pickle may use under a name."""
+        """Resolve a name in the pickle."""
         if (module, name) in _ALLOWED:
             return _Callable(_ALLOWED[module, name], self._spend)
         if module in ("torch", "torch.storage") and name in _STORAGE_DTYPES:
@@ -169,10 +169,10 @@ class TensorUnpickler(_Unpickler):  # type: ignore[misc]
         return self._class(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> _Storage:
-        """A storage beside the pickle."""
+        """Resolve a storage beside the pickle."""
         kind, storage_type, key, _, num_elements, *view = pid
         if not (isinstance(kind, str) and kind == "storage") or any(view):
-            raise ValueError("a stored object is no storage of tensors")
+            raise ValueError("a stored object is not a tensor storage")
         if not isinstance(storage_type, _StorageType) or not isinstance(key, (str, int)):
             raise ValueError("a storage has no type or no key")
         if key not in self._storages:
@@ -189,7 +189,7 @@ class TensorUnpickler(_Unpickler):  # type: ignore[misc]
         return self._classes[name]
 
     def _spend(self, value: object) -> None:
-        """Count what a call may copy."""
+        """Count the elements that a call may copy."""
         self._copied += len(value) if isinstance(value, Sized) else 1
         if self._copied > _MAX_COPIED:
             raise ValueError("its pickle copies its parts too often")
@@ -203,7 +203,7 @@ class TensorUnpickler(_Unpickler):  # type: ignore[misc]
         _put(self.stack[-1], list(zip(items[::2], items[1::2], strict=True)))
 
     def _dict(self) -> None:
-        items = self.pop_mark()  # first, as it changes what `append` appends to
+        items = self.pop_mark()  # first, because it changes the target of `append`
         self.append(_dict_of(zip(items[::2], items[1::2], strict=True)))
 
     def _add_items(self) -> None:
@@ -211,7 +211,7 @@ class TensorUnpickler(_Unpickler):  # type: ignore[misc]
         if isinstance(self.stack[-1], set):
             self.stack[-1].update(_set_of(items))
         elif not isinstance(self.stack[-1], Opaque):
-            raise ValueError("elements are added to what is no set")
+            raise ValueError("elements are added to an object that is not a set")
 
     def _frozen_set(self) -> None:
         items = self.pop_mark()
@@ -225,15 +225,15 @@ class TensorUnpickler(_Unpickler):  # type: ignore[misc]
 
 
 def _put(container: Any, items: list[tuple[Any, Any]]) -> None:
-    """Set entries of a dictionary; a foreign object forgets them."""
+    """Set entries of a dictionary; an opaque object discards them."""
     if isinstance(container, dict):
         container.update(_dict_of(items))
     elif not isinstance(container, Opaque):
-        raise ValueError("entries are set in what is no dictionary")
+        raise ValueError("entries are set in an object that is not a dictionary")
 
 
 def _is_flat(key: object) -> bool:
-    """Whether a key can be hashed at once."""
+    """Whether a key is not nested, so that hashing it is fast."""
     if isinstance(key, tuple):
         return not any(isinstance(part, (tuple, frozenset)) for part in key)
     return not isinstance(key, frozenset)
@@ -271,16 +271,16 @@ def _tuple_of(items: object = ()) -> tuple[Any, ...]:
 
 
 def _container(items: object) -> Iterable[Any]:
-    """What may be iterated over; a tensor may have as many elements as the file has bytes."""
+    """Check that an object may be iterated over; a tensor may have very many elements."""
     if not isinstance(items, (list, tuple, set, frozenset, dict)):
-        raise ValueError(f"a sequence is made of {type(items).__name__}")
+        raise ValueError(f"a sequence is built from {type(items).__name__}")
     return items
 
 
 def _text_of(value: object = "") -> str:
-    """`str` of a scalar; that of nested containers may have any length."""
+    """`str` of a scalar; of nested containers it could be arbitrarily long."""
     if not isinstance(value, (str, int, float)):
-        raise ValueError(f"a text is made of {type(value).__name__}")
+        raise ValueError(f"a text is built from {type(value).__name__}")
     return str(value)
 
 
@@ -301,7 +301,7 @@ def _typed_tensor(
     dtype: torch.dtype,
     *_: object,
 ) -> Tensor:
-    """`_rebuild_tensor_v3` of PyTorch: the dtype comes with the tensor."""
+    """`_rebuild_tensor_v3` of PyTorch: the tensor has its own dtype."""
     return _tensor(storage, offset, size, stride, dtype)
 
 
@@ -312,10 +312,10 @@ def _tensor(
     stride: tuple[int, ...],
     dtype: torch.dtype,
 ) -> Tensor:
-    """A view of a storage, if it lies inside and shows no byte twice."""
+    """A view of a storage; it must lie inside and not overlap itself."""
     numbers = (offset, *size, *stride)
     if len(size) > _MAX_DIMENSIONS or not all(isinstance(number, int) for number in numbers):
-        raise ValueError("a tensor's size, stride or offset is no whole number")
+        raise ValueError("a tensor's size, stride or offset is not an integer")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if min(numbers) < 0:
         raise ValueError("a tensor has a negative size, stride or offset")
@@ -331,7 +331,7 @@ def _parameter(data: Tensor, *_: object) -> Tensor:
 
 
 class _NumpyDtype:
-    """The dtype of a NumPy scalar, of which only plain numbers are read."""
+    """The dtype of a NumPy scalar; only plain numbers are supported."""
 
     def __init__(self, code: object, *_: object) -> None:
         self.code = code if isinstance(code, str) and len(code) <= _MAX_DTYPE_LETTERS else "V"
@@ -342,7 +342,7 @@ class _NumpyDtype:
 
 
 def _numpy_scalar(dtype: object, data: object = None) -> Any:
-    """A NumPy scalar as a Python number; anything else is left unread."""
+    """Convert a NumPy scalar to a Python number; anything else is ignored."""
     if isinstance(dtype, _NumpyDtype) and isinstance(data, bytes):
         found = np.dtype(dtype.code)
         if found.kind in "biufc" and found.itemsize == len(data):
@@ -352,7 +352,7 @@ def _numpy_scalar(dtype: object, data: object = None) -> Any:
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """How pickles of protocol 2 write bytes."""
+    """Bytes as pickles of protocol 2 write them."""
     return text.encode("latin1") if encoding == "latin1" else b""
 
 

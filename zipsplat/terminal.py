@@ -1,7 +1,7 @@
-"""What commands write to a terminal: errors on one line, and no control characters of others.
+"""Safe terminal output: errors on one line, and no foreign control characters.
 
-Names, notes and messages come from files that anybody may have made; written as they are, they
-could set the terminal's title, clear it, or show a line that no command wrote.
+Names, notes and messages come from untrusted files; unescaped, they could set the terminal's title,
+clear it, or fake a line of output.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import logging
 import unicodedata
 
 EXPECTED_ERRORS = (ValueError, OSError, RuntimeError, ImportError, MemoryError)
-"""What a command answers with one line and a status; anything else is a fault of the program."""
-_UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode: control, format, half a character, line ends
+"""Errors that a command reports in one line; all others are bugs and show a traceback."""
+_LONGEST = 2000
+"""Characters of an error message; the middle of a longer one, which quotes a file, is cut out."""
+# Unicode: control, format, surrogates, line and paragraph separators
+_UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 class PrintableFormatter(logging.Formatter):
-    """A formatter whose records hold no control characters but their line ends."""
+    """A formatter that escapes control characters other than line ends."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The text of a record."""
@@ -23,7 +26,7 @@ class PrintableFormatter(logging.Formatter):
 
 
 def printable(text: str) -> str:
-    """A text whose control characters are shown as escapes; line ends stay."""
+    """Escape control characters; line ends stay."""
     return "".join(
         repr(letter)[1:-1] if letter != "\n" and unicodedata.category(letter) in _UNSAFE else letter
         for letter in text
@@ -31,10 +34,13 @@ def printable(text: str) -> str:
 
 
 def error_line(error: BaseException) -> str:
-    """What went wrong, on one line, with the name of the file."""
+    """An error on one line, with the name of the file."""
     if isinstance(error, MemoryError):
         reason = " ".join(str(error).split())
         return printable(f"there is not enough memory{f' ({reason})' if reason else ''}")
     if isinstance(error, OSError) and error.strerror and error.filename:
         return printable(f"{error.filename}: {error.strerror}")
-    return printable(" ".join(str(error).split())) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+    return printable(text)

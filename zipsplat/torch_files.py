@@ -1,9 +1,9 @@
-"""Reading PyTorch's checkpoint files without running anything they contain.
+"""Read PyTorch checkpoints without executing anything in them.
 
 `torch.save` writes a zip archive: a pickle (`data.pkl`) that describes the objects, and one
-uncompressed record per tensor storage. Before 1.6 it wrote pickles in a row, then the storages.
-Pickles are read by `tensor_pickle`; tensors are views of the memory-mapped file, so that reading
-costs neither time nor memory.
+uncompressed record per tensor storage. Before version 1.6 it wrote a sequence of pickles, then the
+storages. Pickles are read by `tensor_pickle`; tensors are views of the memory-mapped file, so
+reading is fast and needs no memory.
 
 Formats: the notes on serialization in PyTorch's documentation; of the older one, what
 `torch.save(…, _use_new_zipfile_serialization=False)` writes.
@@ -31,15 +31,15 @@ _COUNT_BYTES = 8
 
 
 def read_torch_file(path: Path) -> Any:
-    """What `torch.save` wrote, as plain containers and memory-mapped CPU tensors.
+    """Read a `torch.save` file as plain containers and memory-mapped CPU tensors.
 
     Objects of unknown classes are `Opaque`.
 
     Args:
-        path: a checkpoint in the zip format, or in the older one of PyTorch before 1.6.
+        path: a checkpoint in the zip format, or in the legacy format of PyTorch before 1.6.
 
     Raises:
-        ValueError: if the file is damaged or is no checkpoint. It names the file.
+        ValueError: if the file is damaged or not a checkpoint. The message names it.
     """
     with path.open("rb") as file:
         size = path.stat().st_size
@@ -50,11 +50,11 @@ def read_torch_file(path: Path) -> Any:
 
 
 def read_torch_bytes(content: bytes, name: str) -> Any:
-    """As `read_torch_file`, of a file in memory.
+    """As `read_torch_file`, from memory.
 
     Args:
-        content: of the file.
-        name: for errors.
+        content: the bytes of the file.
+        name: for error messages.
     """
     if not content:
         raise ValueError(f"{name}: not a readable PyTorch checkpoint (the file is empty)")
@@ -119,7 +119,7 @@ class _Reader:
 
 
 def _part(mapped: torch.UntypedStorage, begin: int, num_bytes: int) -> torch.UntypedStorage:
-    """Some bytes of a file; copied only where numbers would lie across words."""
+    """A byte range of a file; copied only if it is not aligned."""
     if num_bytes < 0 or begin + num_bytes > mapped.nbytes():
         raise ValueError("a storage lies outside the file")
     part: torch.UntypedStorage = mapped[begin : begin + num_bytes]
@@ -127,11 +127,11 @@ def _part(mapped: torch.UntypedStorage, begin: int, num_bytes: int) -> torch.Unt
 
 
 def _read_legacy(file: IO[bytes], mapped: torch.UntypedStorage) -> Any:
-    """Pickles of magic, protocol, machine, content and storage keys; then the storages."""
+    """Read pickles of magic, protocol, machine, content and storage keys; then the storages."""
     file.seek(0)
     magic, protocol, machine = (_plain_value(file) for _ in range(3))
     if (magic, protocol) != (_LEGACY_MAGIC, _LEGACY_PROTOCOL) or not isinstance(machine, dict):
-        raise ValueError("neither a zip archive nor the format before it")
+        raise ValueError("neither a zip archive nor the legacy format")
     if machine.get("little_endian") is not (sys.byteorder == "little"):
         raise ValueError("its numbers have the byte order of another machine")
     program = next_program(file)
@@ -144,7 +144,7 @@ def _read_legacy(file: IO[bytes], mapped: torch.UntypedStorage) -> Any:
 
     TensorUnpickler(program, noted).load()
     begins, begin = {}, file.tell()
-    for key in keys:  # each with the number of its elements before it
+    for key in keys:  # each storage is preceded by its element count
         begins[key] = begin + _COUNT_BYTES
         begin = begins[key] + sizes.get(key, 0)
 
@@ -155,7 +155,7 @@ def _read_legacy(file: IO[bytes], mapped: torch.UntypedStorage) -> Any:
 
 
 def _plain_value(file: IO[bytes]) -> Any:
-    """The next pickle, which has no tensors."""
+    """Read the next pickle, which must not contain tensors."""
 
     def refuse(key: str, _num_bytes: int) -> torch.UntypedStorage:
         raise ValueError(f"storage {key} where there should be none")

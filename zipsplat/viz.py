@@ -1,7 +1,6 @@
-"""Films of a scene: turntables, wiggles and camera paths as pictures and H.264 videos.
+"""Visualization: turntables, wiggles and camera paths as images and H.264 videos.
 
-`color_depth`, `depth_legend`, `contact_sheet`, the camera paths and the rules for where to film a
-scene from are offered here as well.
+Also re-exports `color_depth`, `depth_legend`, `contact_sheet`, camera paths and framing.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ __all__ = [
     "orbit_poses",
     "render_frames",
     "render_video",
-    "save_picture",
+    "save_image",
     "save_video",
     "scene_center_radius",
     "turntable",
@@ -51,14 +50,14 @@ FOV_DEG = 55.0
 
 @dataclass(frozen=True)
 class Look:
-    """How the frames of a film are drawn.
+    """How the frames of a video are rendered.
 
     Args:
-        mode: "rgb", or "depth" in colours.
+        mode: "rgb", or "depth" as colours.
         bg: colour behind the scene, RGB in [0, 1].
-        chunk: frames drawn at once; 16 on a GPU and 4 on a CPU if not given.
+        chunk: frames rendered at once; default 16 on a GPU and 4 on a CPU.
         renderer: as in `Gaussians.render`.
-        depth_range: nearest and farthest distance in colours; from the scene if not given.
+        depth_range: distances of the first and last colour; default from the scene.
     """
 
     mode: str = "rgb"
@@ -78,7 +77,7 @@ class Look:
 
 
 def depth_range(g: Gaussians, poses: Pose) -> tuple[float, float]:
-    """Distances (nearest, farthest) between which the scene's body lies, seen from these poses."""
+    """Nearest and farthest distance of the scene's body from these poses."""
     body = scene_body(g)
     distances = (poses.t.to(body.center) - body.center).norm(dim=-1)
     near = max(float(distances.min()) - body.radius, 0.0)
@@ -93,14 +92,14 @@ def render_frames(
     look: Look | None = None,
     report: Report | None = None,
 ) -> Iterator[np.ndarray]:
-    """Draw the frames of a film, a few at a time.
+    """Render the frames of a video, a few at a time.
 
     Args:
         g: one scene (N,).
         cameras: () or (T,), of one size.
         poses: (T,) camera-to-world.
-        look: how to draw; colours on white if not given.
-        report: is told (drawn frames, all frames).
+        look: how to render; default colours on white.
+        report: called with (rendered frames, all frames).
 
     Yields:
         (H, W, 3) uint8 RGB, rounded.
@@ -110,15 +109,15 @@ def render_frames(
     if poses.ndim != 1 or not len(poses):
         raise ValueError(f"poses must be (T,), at least one, got {tuple(poses.shape)}")
     limits = look.depth_range or depth_range(g, poses)
-    # Pictures of more frames leave the caches of a CPU (benchmarks/films.md).
+    # Images of more frames do not fit CPU caches (benchmarks/videos.md).
     chunk = look.chunk or (4 if g.device.type == "cpu" else 16)
     for start in range(0, len(poses), chunk):
         part = slice(start, start + chunk)
         with torch.no_grad():
-            pictures = _draw(
+            images = _render(
                 g, cameras[part] if cameras.ndim else cameras, poses[part], look, limits
             )
-        yield from to_pixels(pictures)
+        yield from to_pixels(images)
         if report is not None:
             report(min(start + chunk, len(poses)), len(poses))
 
@@ -126,14 +125,14 @@ def render_frames(
 def render_video(
     g: Gaussians, cameras: Camera, poses: Pose, *, bg: RGB = WHITE, chunk: int | None = None
 ) -> np.ndarray:
-    """Draw a scene from every pose of a path.
+    """Render a scene from every pose of a path.
 
     Args:
         g: one scene (N,).
         cameras: () or (T,), of one size.
         poses: (T,) camera-to-world.
         bg: colour behind the scene, RGB in [0, 1].
-        chunk: frames drawn at once; see `Look`.
+        chunk: frames rendered at once; see `Look`.
 
     Returns:
         (T, H, W, 3) uint8 RGB.
@@ -150,8 +149,8 @@ def save_video(frames: Iterable[np.ndarray], path: str | Path, fps: float = 30) 
     (write_animation if is_animation else write_video)(path, frames, fps)
 
 
-def save_picture(pixels: np.ndarray, path: str | Path) -> None:
-    """Write one picture (H, W, 3) uint8; the suffix names the format, as `.png`."""
+def save_image(pixels: np.ndarray, path: str | Path) -> None:
+    """Write one image (H, W, 3) uint8; the suffix selects the format, e.g. `.png`."""
     from PIL import Image
 
     from zipsplat.files import atomic_path
@@ -174,20 +173,20 @@ def turntable(
     chunk: int | None = None,
     report: Report | None = None,
 ) -> np.ndarray:
-    """Film a scene as `turntable_frames` does, and write an H.264 video.
+    """Render a scene with `turntable_frames`, and write an H.264 video.
 
     Args:
         g: one scene (N,).
-        path: name of the video, ending in .mp4, or of an animation: .gif or .webp.
+        path: a video ending in .mp4, or an animation ending in .gif or .webp.
         fov_deg: field of view, horizontal and vertical.
         render_size: width and height in pixels.
-        num_frames: length in frames.
+        num_frames: number of frames.
         fps: frames per second.
-        sweep_deg: angle to go around; None wiggles in front of the scene.
-        elevation_deg: height of the camera; positive is above.
+        sweep_deg: angle of the orbit; None wiggles in front of the scene.
+        elevation_deg: elevation of the camera; positive is above.
         bg: colour behind the scene, RGB in [0, 1].
-        chunk: frames drawn at once; see `Look`.
-        report: is told (drawn frames, all frames).
+        chunk: frames rendered at once; see `Look`.
+        report: called with (rendered frames, all frames).
 
     Returns:
         (T, H, W, 3) uint8 RGB, the frames of the video.
@@ -224,11 +223,11 @@ def turntable_frames(
     look: Look | None = None,
     report: Report | None = None,
 ) -> Iterator[np.ndarray]:
-    """Draw a scene from a camera that circles or wiggles around it, a few frames at a time.
+    """Render a scene from a camera that circles or wiggles around it, a few frames at a time.
 
-    The body of the scene is whole in every frame of a turn (see `zipsplat.framing`); scenes that
-    surround the first camera, as rooms do, look better in a wiggle. The film loops. Arguments as
-    `turntable` and `render_frames`.
+    The whole body of the scene is visible in every frame of an orbit (see `zipsplat.framing`);
+    scenes that surround the first camera, as rooms do, look better in a wiggle. The video loops.
+    Arguments as `turntable` and `render_frames`.
     """
     camera = Camera.from_fov(math.radians(fov_deg), w=render_size, h=render_size)
     poses = camera_orbit(
@@ -237,13 +236,13 @@ def turntable_frames(
     return render_frames(g, camera, poses, look, report)
 
 
-def _draw(
+def _render(
     g: Gaussians, cameras: Camera, poses: Pose, look: Look, limits: tuple[float, float]
 ) -> Tensor:
-    """Pictures (T, 3, H, W) of a few frames."""
+    """Images (T, 3, H, W) of a few frames."""
     if look.mode == "rgb":
         background = torch.tensor(look.bg, dtype=g.dtype, device=g.device)
-        pictures, _ = g.render(cameras, poses, backgrounds=background, renderer=look.renderer)
-        return pictures
+        images, _ = g.render(cameras, poses, backgrounds=background, renderer=look.renderer)
+        return images
     depth, info = g.render(cameras, poses, mode="ED", renderer=look.renderer)
     return color_depth(depth[:, 0], *limits, alpha=info["alphas"][:, 0], background=look.bg)

@@ -1,10 +1,10 @@
-"""From a name, path, address or repository to a checked state dict.
+"""Load weights by name, path, URL or repository as a checked state dict.
 
-Accepted are PyTorch checkpoints (`.tar`, `.pth`, `.pt`, `.ckpt`: zip archives of `torch.save`,
+Supports PyTorch checkpoints (`.tar`, `.pth`, `.pt`, `.ckpt`: zip archives of `torch.save`,
 with the weights bare or under `model` or `state_dict`) and `.safetensors` files. Nothing in them
 is executed (see `tensor_pickle`); all tensors are views of the memory-mapped file.
 
-Names are those of `releases.RELEASES` and of the files that come with the package.
+Names are those of `releases.RELEASES` and of the files bundled with the package.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from zipsplat.torch_files import read_torch_file
 BUNDLED_FOLDER = Path(__file__).parent / "checkpoints"
 SUFFIXES = (".safetensors", ".tar", ".pth", ".pt", ".ckpt")
 WRAPPERS = ("model", "state_dict")
-# The training head used to own a perceptual network; it is no part of the model.
+# Older training heads contained a perceptual network, which is not part of the model.
 IGNORED_PREFIX = "gaussian_head.lpips."
 DEFAULT_SIZE = InputSize(252)
 MAX_CONF_DEPTH, MAX_CONF_PARTS = 50, 100_000
-MAX_SHARING = 2  # times the file's size that its tensors may fill; tied layers share memory
+MAX_SHARING = 2  # limit on the tensors' total size relative to the file; tied layers share memory
 CONF_KEYS = ("out_layers", "alt_start", "qknorm_start", "rope_start")
 
 logger = logging.getLogger(__name__)
@@ -54,13 +54,13 @@ LICENCE_NOTES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a weights file holds.
+    """The content of a weights file.
 
     Args:
         path: the file.
-        tensors: name to tensor, names as in the network's state dict.
-        conf: configuration it was trained with, as plain containers; empty if there is none.
-        extras: what else a training checkpoint holds: epoch, eval, optimizer, ...
+        tensors: by name, as in the network's state dict.
+        conf: training configuration, as plain containers; empty if there is none.
+        extras: other contents of a training checkpoint: epoch, eval, optimizer, ...
     """
 
     path: Path
@@ -70,22 +70,22 @@ class Checkpoint:
 
 
 def load(weights: str | PathLike[str]) -> Checkpoint:
-    """Find a weights file, fetching it if need be, and read it.
+    """Find a weights file, downloading it if necessary, and read it.
 
     Args:
-        weights: a name (see `names`), a path, an http(s) address, or a Hugging Face repository
+        weights: a name (see `names`), a path, an http(s) URL, or a Hugging Face repository
             "organisation/repository".
 
     Raises:
         FileNotFoundError: there is no such file or name.
-        DownloadError: the file cannot be fetched.
-        ValueError: the file is damaged, or is no checkpoint.
+        DownloadError: the file cannot be downloaded.
+        ValueError: the file is damaged, or not a checkpoint.
     """
     return read(locate(weights))
 
 
 def licence_note(weights: str | PathLike[str]) -> str:
-    """A sentence about the licence of weights with a name or from a repository; else empty."""
+    """A sentence on the licence of named weights or those of a repository; else empty."""
     name = os.fspath(weights)
     if name in LICENCE_NOTES:
         return LICENCE_NOTES[name]
@@ -96,24 +96,24 @@ def licence_note(weights: str | PathLike[str]) -> str:
 
 
 def usual_size(weights: str | PathLike[str]) -> InputSize:
-    """Size of the pictures that weights are usually for, if their file does not say."""
+    """The usual input size of weights, if their file does not state it."""
     name = os.fspath(weights)
     return RELEASES[name].size if name in RELEASES else DEFAULT_SIZE
 
 
 def names() -> list[str]:
-    """Names that `locate` knows: the released weights and those that came with the package."""
+    """Names that `locate` knows: released and bundled weights."""
     return [*RELEASES, *bundled()]
 
 
 def bundled() -> dict[str, Path]:
-    """Weights that travel with the package, which need no download."""
+    """Weights bundled with the package, which need no download."""
     files = sorted(BUNDLED_FOLDER.glob("*.safetensors")) if BUNDLED_FOLDER.is_dir() else []
     return {file.stem: file for file in files}
 
 
 def locate(weights: str | PathLike[str]) -> Path:
-    """The local file of some weights, fetched into the cache if need be; see `load`."""
+    """The local file of weights, downloaded to the cache if necessary; see `load`."""
     text = os.fspath(weights)
     if not isinstance(weights, str):
         return _existing(Path(text))
@@ -136,12 +136,12 @@ def read(path: Path) -> Checkpoint:
         found, conf, extras = _read_torch(path)
     tensors = _named_as_in_network(path, found)
     if not tensors:
-        raise ValueError(f"{path}: holds no weights")
+        raise ValueError(f"{path}: contains no weights")
     num_bytes = sum(value.numel() * value.element_size() for value in tensors.values())
     if num_bytes > MAX_SHARING * path.stat().st_size:
         raise ValueError(
-            f"{path}: its tensors show the same bytes again and again, {num_bytes / 1e6:.0f} MB in"
-            f" a file of {path.stat().st_size / 1e6:.0f} MB"
+            f"{path}: its tensors repeat the same bytes, {num_bytes / 1e6:.0f} MB in a file of"
+            f" {path.stat().st_size / 1e6:.0f} MB"
         )
     return Checkpoint(path, tensors, conf, extras)
 
@@ -157,7 +157,7 @@ def save(path: str | PathLike[str], tensors: Mapping[str, Tensor], conf: Mapping
     from safetensors.torch import save_file
 
     if Path(path).suffix != ".safetensors":
-        raise ValueError(f"weights are written as .safetensors, got {path}")
+        raise ValueError(f"weights must be written as .safetensors, got {path}")
     contents = {name: value.detach().contiguous() for name, value in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(contents, temporary, metadata={"format": "pt", "conf": json.dumps(conf)})
@@ -176,7 +176,7 @@ def _read_safetensors(path: Path) -> tuple[dict[Any, Any], dict[str, Any], dict[
 
 
 def _conf_from_metadata(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The JSON under `conf`, or the single settings in a file that others wrote."""
+    """The JSON under `conf`, or the separate settings of files written by others."""
     try:
         if "conf" in metadata:
             conf = parse_json(metadata["conf"])
@@ -197,17 +197,16 @@ def _read_torch(path: Path) -> tuple[dict[Any, Any], dict[str, Any], dict[str, A
     conf = _Plain(path).of(content.get("conf"))
     if not isinstance(conf, dict):
         if content.get("conf") is not None:
-            logger.warning("%s: its conf is no plain dict and is ignored", path)
+            logger.warning("%s: its conf is not a plain dict and is ignored", path)
         conf = {}
     extras = {key: value for key, value in content.items() if key not in (wrapper, "conf")}
     return content[wrapper], conf, extras
 
 
 class _Plain:
-    """Copies containers without what was not built.
+    """Copies containers without opaque objects.
 
-    Parts that a file shares are copied anew each time, so a few bytes could stand for years of
-    work; hence the limits.
+    Shared parts are copied each time they occur, so a few bytes could cost years; hence the limits.
     """
 
     def __init__(self, path: Path) -> None:
@@ -234,7 +233,7 @@ class _Plain:
 
 
 def _named_as_in_network(path: Path, found: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Undo what wrappers of training did to the names; refuse what is no tensor."""
+    """Strip prefixes of training wrappers from names; reject entries that are not tensors."""
     strange = {k: v for k, v in found.items() if not (isinstance(k, str) and isinstance(v, Tensor))}
     if strange:
         key, value = next(iter(strange.items()))
@@ -256,7 +255,7 @@ def _named_as_in_network(path: Path, found: Mapping[Any, Any]) -> dict[str, Tens
 
 
 def _shown(value: object) -> str:
-    """A value for an error; all of nested containers could be endless."""
+    """A short form of a value for an error message; nested containers could be endless."""
     text = repr(value) if isinstance(value, Opaque) else reprlib.repr(value)
     return text[:100]
 
@@ -267,22 +266,22 @@ def _existing(path: Path) -> Path:
         return path
     if path.is_dir():
         raise FileNotFoundError(
-            f"{path} is a folder; weights are one file, as {path}/….safetensors"
+            f"{path} is a folder; give the weights file, e.g. {path}/….safetensors"
         )
     raise FileNotFoundError(
-        f"no weights at {path}; give a file, an http(s) address, a Hugging Face repository "
+        f"no weights at {path}; give a file, an http(s) URL, a Hugging Face repository "
         f"'organisation/repository', or one of the names {', '.join(names())}"
     )
 
 
 def _is_repository(text: str) -> bool:
-    """Whether this is an "organisation/repository" and no file."""
+    """Whether this is an "organisation/repository" rather than a file."""
     is_pair = re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None
     return is_pair and not text.endswith(SUFFIXES) and not Path(text).exists()
 
 
 def _with_hint(text: str, fetch_it: Callable[[str], Path]) -> Path:
-    """Fetch; where that fails, name the weights that need no download."""
+    """Download; if that fails, name the weights that need no download."""
     try:
         return fetch_it(text)
     except DownloadError as error:
@@ -299,6 +298,6 @@ def _fetch_url(url: str) -> Path:
     if record is not None and record.url != public_address(url):
         raise DownloadError(
             f"{path} came from {record.url}, not from {public_address(url)}; delete it (and"
-            f" {Record.path_for(path).name}) to fetch it again"
+            f" {Record.path_for(path).name}) to download it again"
         )
     return path

@@ -1,6 +1,6 @@
-"""Random colour changes of training pictures; shapes and places stay.
+"""Random colour augmentation of training images; geometry is unchanged.
 
-`identity` leaves pictures alone. `strong` is a chain in which every step happens with its own
+`identity` leaves images alone. `strong` is a chain in which every step has its own
 probability, after the public training recipe of ZipSplat: channel gains, noise, blur, local
 contrast or sharpening, brightness, gamma, hue and saturation, tone curve, soft shade. It needs
 OpenCV.
@@ -21,7 +21,7 @@ _TOTAL_PROBABILITY = 0.95
 
 
 def build(name: str) -> Augmentation | None:
-    """The augmentation of a name; None for `identity`.
+    """Look up an augmentation by name; None for `identity`.
 
     Raises:
         ValueError: if the name is unknown.
@@ -36,7 +36,7 @@ def build(name: str) -> Augmentation | None:
 
 
 def strong(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Change the colours of a picture (H, W, 3) at random."""
+    """Augment the colours of an image (H, W, 3)."""
     if rng.random() >= _TOTAL_PROBABILITY:
         return image
     for probability, step in _STEPS:
@@ -61,7 +61,7 @@ def _to_uint8(values: npt.NDArray[Any]) -> Pixels:
 
 
 def _lookup(image: Pixels, curve: npt.NDArray[Any]) -> Pixels:
-    """Map levels by a curve of 256 values in [0, 1]."""
+    """Map levels through a curve of 256 values in [0, 1]."""
     mapped: Pixels = _to_uint8(255 * np.clip(curve, 0, 1))[image]
     return mapped
 
@@ -142,7 +142,7 @@ def _tone_curve(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _shade(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Soft dark, sometimes bright, patches."""
+    """Soft patches, mostly dark, sometimes bright."""
     cv2 = _opencv()
     height, width = image.shape[:2]
     mask = np.zeros((height, width), np.float32)

@@ -1,4 +1,4 @@
-"""Depth maps as 8-bit logarithmic WebP pictures, the depth members of shards."""
+"""Depth maps as 8-bit logarithmic WebP images, as stored in shards."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from PIL import Image
 from splatfactory.datasets import pixel_loops
 
 MAX_PIXELS = 64_000_000
-"""Of a picture in a shard or an archive; those of 8K have half of it."""
+"""Limit on images in shards and archives; twice the pixels of an 8K image."""
 
 INVALID = -1.0
 """Depth of a pixel whose depth is unknown."""
 
 FLAT_RANGE = 1e-6
-"""Maps that span less than this are stored as one value."""
+"""Maps with a smaller log range are stored as one value."""
 
 _STEPS = 254
 _POSITIONS = np.arange(-1, 255, dtype=np.float32) / np.float32(_STEPS)
 _FLAT_CODE = 128
-# In float32, as in the released data: with few pixels the position between two of them matters.
+# In float32, as in the released data: with few pixels, interpolation of quantiles matters.
 _QUANTILES = np.array([0.001, 0.999], dtype=np.float32)
 
 FloatMap = npt.NDArray[np.float32]
@@ -41,7 +41,7 @@ class EncodedDepth:
 
     Attributes:
         data: Lossless WebP whose channels all hold the codes: 0 for unknown, 1 … 255 from `near`
-            to `far` in equal steps of the logarithm.
+            to `far` in equal steps of log depth.
         near: Depth of code 1.
         far: Depth of code 255.
     """
@@ -52,17 +52,17 @@ class EncodedDepth:
 
 
 def quantize(depth: npt.NDArray[Any]) -> tuple[CodeMap, float, float]:
-    """Codes of a depth map and the range that they span.
+    """Quantize a depth map; returns codes and their range.
 
-    The range runs from the 0.1st to the 99.9th percentile of the known depths; what lies outside
-    becomes unknown, as it does in the released data. Zero, negative and non-finite depths are
+    The range runs from the 0.1st to the 99.9th percentile of the known depths; depths outside
+    become unknown, as in the released data. Zero, negative and non-finite depths are
     unknown.
 
     Args:
         depth: (H, W) z depth.
 
     Returns:
-        (H, W) codes, nearest and farthest depth; both 0.0 if nothing is known.
+        (H, W) codes, nearest and farthest depth; both 0.0 if no depth is known.
     """
     depth = np.asarray(depth, dtype=np.float32)
     known = np.isfinite(depth) & (depth > 0)
@@ -80,11 +80,11 @@ def quantize(depth: npt.NDArray[Any]) -> tuple[CodeMap, float, float]:
 
 
 def encode(depth: npt.NDArray[Any], is_quick: bool = False) -> EncodedDepth:
-    """Store a depth map.
+    """Encode a depth map.
 
     Args:
         depth: (H, W) z depth; zero, negative and non-finite values count as unknown.
-        is_quick: compress in about a tenth of the time to about twice the bytes.
+        is_quick: compress about ten times faster, to about twice the size.
 
     Raises:
         ValueError: if it is not two-dimensional.
@@ -102,7 +102,7 @@ def lookup_table(near: float, far: float) -> FloatMap:
     """Depth of each of the 256 codes.
 
     Raises:
-        ValueError: if the range is not finite, or spans more than one value without being positive.
+        ValueError: if the range is not finite, or not positive unless it is a single value.
     """
     if not (math.isfinite(near) and math.isfinite(far)):
         raise ValueError(f"a depth range must be finite, got [{near}, {far}]")
@@ -121,96 +121,98 @@ def decode_codes(data: bytes) -> CodeMap:
     """The codes (H, W) of a stored depth map.
 
     Raises:
-        OSError: if the bytes are no picture.
+        OSError: if the bytes are not an image.
     """
-    # Any channel will do; grey pictures of other writers have one only.
-    return _decode_picture(data)[..., 0]
+    # Any channel will do; grey images from other writers have only one.
+    return _decode_image(data)[..., 0]
 
 
 def sample(depth: EncodedDepth, size: tuple[int, int], rows: Indices, columns: Indices) -> FloatMap:
-    """Depth (len(rows), len(columns)) at whole pixels, `INVALID` where it is unknown.
+    """Depth (len(rows), len(columns)) at integer pixels, `INVALID` where unknown.
 
     Args:
         depth: the stored map.
-        size: height and width that it must have.
-        rows: whole numbers in [0, height).
-        columns: whole numbers in [0, width).
+        size: expected height and width.
+        rows: integers in [0, height).
+        columns: integers in [0, width).
 
     Raises:
-        OSError: if the bytes are no picture.
-        ValueError: if it has another size, or pixels lie outside of it.
+        OSError: if the bytes are not an image.
+        ValueError: if the map has another size, or pixels are out of bounds.
     """
-    picture = _decode_picture(depth.data)
-    height, width = picture.shape[:2]
+    image = _decode_image(depth.data)
+    height, width = image.shape[:2]
     if (height, width) != size:
-        raise ValueError(f"the map has size {(height, width)}, its picture {size}")
+        raise ValueError(f"the map has size {(height, width)}, its image {size}")
     for indices, count in ((rows, height), (columns, width)):
         if indices.size and not 0 <= indices.min() <= indices.max() < count:
-            raise ValueError(f"pixels outside of a map of size {size}")
+            raise ValueError(f"pixels outside a map of size {size}")
     depths = np.empty((rows.size, columns.size), np.float32)
-    pixel_loops.look_up(picture, lookup_table(depth.near, depth.far), rows, columns, depths)
+    pixel_loops.look_up(image, lookup_table(depth.near, depth.far), rows, columns, depths)
     return depths
 
 
-def _decode_picture(data: bytes) -> CodeMap:
-    """The picture (H, W, C) of a depth map, C equal channels.
+def _decode_image(data: bytes) -> CodeMap:
+    """Decode the image (H, W, C) of a depth map, with C equal channels.
 
-    OpenCV, where it is installed, takes half of Pillow's time; the maps are lossless, so both give
-    the same.
+    OpenCV, if installed, takes half of Pillow's time. Maps are lossless, so both agree
+    exactly.
     """
     cv2 = opencv()
     if cv2 is None:
         return _decode_by_pillow(data)[..., None]
-    picture = by_opencv(cv2, data, cv2.IMREAD_UNCHANGED)
-    if picture is None:
-        raise OSError("the depth map is no picture")
-    return picture if picture.ndim == 3 else picture[..., None]
+    image = by_opencv(cv2, data, cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise OSError("the depth map is not an image")
+    return image if image.ndim == 3 else image[..., None]
 
 
 def _decode_by_pillow(data: bytes) -> CodeMap:
-    with open_picture(data) as picture:
-        picture.load()
-        return np.asarray(picture if picture.mode == "L" else picture.getchannel(0))
+    with open_image(data) as image:
+        image.load()
+        return np.asarray(image if image.mode == "L" else image.getchannel(0))
 
 
 def by_opencv(cv2: Any, data: bytes, flags: int) -> npt.NDArray[Any] | None:
-    """What OpenCV makes of a picture; None if nothing."""
+    """Decode an image with OpenCV; None if that fails."""
     if not data:
         return None
     try:
         pixels: npt.NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         return pixels
-    except cv2.error:  # such as too many pixels
+    except cv2.error:  # e.g. too many pixels
         return None
 
 
-def open_picture(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Image:
-    """A picture in memory that is not decoded yet.
+def open_image(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """Open an image in memory without decoding it.
 
     Raises:
-        OSError: if it is none, or has more than `MAX_PIXELS`.
+        OSError: if it is not an image, or has more than `MAX_PIXELS`.
     """
     try:
-        picture = Image.open(io.BytesIO(data), formats=formats)
+        image = Image.open(io.BytesIO(data), formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise OSError(str(error)) from error
-    if picture.width * picture.height > MAX_PIXELS:
-        raise OSError(f"{picture.width}×{picture.height} pixels are more than is read")
-    return picture
+    if image.width * image.height > MAX_PIXELS:
+        raise OSError(f"{image.width}×{image.height} pixels exceed the limit of {MAX_PIXELS}")
+    return image
 
 
 @lru_cache(maxsize=1)
 def opencv() -> Any:
-    """The module, or None where it is not installed."""
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # read when it is loaded
+    """The OpenCV module, or None if not installed."""
+    os.environ.setdefault(
+        "OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS)
+    )  # OpenCV reads it on import
     try:
         import cv2
     except ImportError:
         return None
-    cv2.setNumThreads(0)  # loader processes share the cores already
+    cv2.setNumThreads(0)  # loader processes already use all cores
     return cv2
 
 
 def decode(depth: EncodedDepth) -> FloatMap:
-    """The depth map (H, W) float32, `INVALID` where it is unknown."""
+    """The depth map (H, W) float32, `INVALID` where unknown."""
     return lookup_table(depth.near, depth.far)[decode_codes(depth.data)]

@@ -1,4 +1,4 @@
-"""One picture with its depth map, decoded no further than it is needed."""
+"""One image with its depth map, decoded lazily."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ _FORMATS = ("JPEG", "PNG", "WEBP")
 
 
 MAX_DEPTH_RATIO = 1e6
-"""Farthest by nearest depth of a map; beyond, a step of the codec is more than 5.6 %."""
+"""Largest far / near of a map; beyond it, one step of the codec exceeds 5.6 %."""
 
 
 class Frame(Protocol):
-    """A picture of a scene, wherever it comes from."""
+    """An image of a scene, from any source."""
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the picture, pixels."""
+        """Height and width of the image, pixels."""
 
     def crop(self, top: int, left: int, bottom: int, right: int) -> Pixels:
         """The pixels (h, w, 3) of a rectangle."""
 
     def sample_depth(self, rows: Indices, columns: Indices) -> FloatMap | None:
-        """Depth (len(rows), len(columns)) at whole pixels, −1 where unknown; None without depth."""
+        """Depth (len(rows), len(columns)) at integer pixels, −1 if unknown; None without depth."""
 
     def sample_mask(self, rows: Indices, columns: Indices) -> BoolMap | None:
-        """Whether whole pixels (len(rows), len(columns)) count; None if all of them do."""
+        """Mask (len(rows), len(columns)) of the pixels losses use; None for all."""
 
 
 class FrameError(ValueError):
-    """A stored picture or depth map that cannot be decoded."""
+    """A stored image or depth map that cannot be decoded."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class EncodedFrame:
 
     Args:
         data: JPEG, PNG or WebP bytes.
-        depth: the depth map, if there is one.
+        depth: the depth map, if any.
     """
 
     data: bytes
@@ -60,7 +60,7 @@ class EncodedFrame:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the picture, pixels.
+        """Height and width of the image, pixels.
 
         Raises:
             FrameError: if the bytes are damaged.
@@ -69,7 +69,7 @@ class EncodedFrame:
         return height, width
 
     def crop(self, top: int, left: int, bottom: int, right: int) -> Pixels:
-        """The pixels (h, w, 3) of a rectangle; grey and transparent pictures become RGB.
+        """The pixels (h, w, 3) of a rectangle; grey and transparent images become RGB.
 
         Raises:
             FrameError: if the bytes are damaged.
@@ -81,14 +81,14 @@ class EncodedFrame:
         try:
             return decode_pixels(self.data)
         except (OSError, ValueError, SyntaxError) as error:
-            raise FrameError(f"the picture cannot be decoded: {_cause(error)}") from error
+            raise FrameError(f"the image cannot be decoded: {_cause(error)}") from error
 
     def sample_depth(self, rows: Indices, columns: Indices) -> FloatMap | None:
-        """Depth (len(rows), len(columns)) at whole pixels, −1 where unknown; None without depth.
+        """Depth (len(rows), len(columns)) at integer pixels, −1 where unknown; None without depth.
 
         Raises:
-            FrameError: if the bytes are damaged, the map is smaller than the picture, or its range
-                cannot be meant.
+            FrameError: if the bytes are damaged, the map is smaller than the image, or its range
+                is implausible.
         """
         if self.depth is None:
             return None
@@ -99,10 +99,10 @@ class EncodedFrame:
             raise FrameError(f"the depth map cannot be decoded: {_cause(error)}") from error
 
     def sample_mask(self, rows: Indices, columns: Indices) -> BoolMap | None:
-        """Where the picture is opaque, at whole pixels (len(rows), len(columns)).
+        """Where the image is opaque, at integer pixels (len(rows), len(columns)).
 
         Returns:
-            None for pictures without transparency, and for others than WebP, as which
+            None for images without transparency and for formats other than WebP, in which
             `custom.convert` stores masks.
 
         Raises:
@@ -111,16 +111,16 @@ class EncodedFrame:
         if not _has_alpha(self.data):
             return None
         try:
-            with depth_codec.open_picture(self.data, ("WEBP",)) as picture:
-                alpha = np.asarray(picture.getchannel("A"))
+            with depth_codec.open_image(self.data, ("WEBP",)) as image:
+                alpha = np.asarray(image.getchannel("A"))
         except (OSError, ValueError, SyntaxError) as error:
-            raise FrameError(f"the picture cannot be decoded: {_cause(error)}") from error
+            raise FrameError(f"the image cannot be decoded: {_cause(error)}") from error
         opaque: BoolMap = alpha[rows[:, None], columns] > 127
         return opaque
 
 
 def _has_alpha(data: bytes) -> bool:
-    """Whether a WebP picture has an alpha channel, by the flags of its header.
+    """Whether a WebP image has an alpha channel, by the flags of its header.
 
     Source: https://developers.google.com/speed/webp/docs/riff_container
     """
@@ -133,27 +133,27 @@ def _has_alpha(data: bytes) -> bool:
 def _check_range(depth: EncodedDepth) -> None:
     near, far = depth.near, depth.far
     is_empty = near == 0 and far == 0
-    if not (is_empty or 0 < near <= far <= MAX_DEPTH_RATIO * near):  # NaN fails, too
+    if not (is_empty or 0 < near <= far <= MAX_DEPTH_RATIO * near):  # NaN fails too
         raise FrameError(f"the depth map reaches from {near:g} to {far:g}")
 
 
 def _cause(error: Exception) -> str:
-    """What went wrong; Pillow's own words name a Python object where no format was recognised."""
+    """The cause of an error; Pillow's message for unknown formats only names a Python object."""
     if isinstance(error, UnidentifiedImageError):
-        return "it begins like no picture format"
+        return "its format is unknown"
     return str(error)
 
 
 def decode_pixels(data: bytes) -> Pixels:
-    """The pixels (H, W, 3) of a JPEG, PNG or WebP picture as stored, orientation notes ignored.
+    """The pixels (H, W, 3) of a JPEG, PNG or WebP image as stored, ignoring EXIF orientation.
 
-    JPEG and WebP go to OpenCV where it is installed: the same libraries decode, but Pillow copies
-    the picture three times on its way to NumPy (0.2 of 0.9 ms for a JPEG of 640×360).
+    OpenCV, if installed, decodes JPEG and WebP: it uses the same libraries, but Pillow copies
+    the image three times on its way to NumPy (0.2 of 0.9 ms for a JPEG of 640×360).
 
     Raises:
-        OSError: if the bytes are no such picture, or end too early.
+        OSError: if the bytes are not such an image, or are truncated.
     """
-    # Of a JPEG without its end marker OpenCV makes grey pixels, where Pillow complains.
+    # OpenCV fills a JPEG without end marker with grey; Pillow reports the truncation.
     is_whole_jpeg = data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9")
     if is_whole_jpeg or data.startswith(b"RIFF"):
         cv2 = depth_codec.opencv()
@@ -162,17 +162,17 @@ def decode_pixels(data: bytes) -> Pixels:
             pixels = depth_codec.by_opencv(cv2, data, flags)
             if pixels is not None:
                 return pixels
-    with depth_codec.open_picture(data, _FORMATS) as picture:
-        return np.array(picture.convert("RGB"))
+    with depth_codec.open_image(data, _FORMATS) as image:
+        return np.array(image.convert("RGB"))
 
 
 @dataclass(frozen=True)
 class ArrayFrame:
-    """A frame that is in memory already.
+    """A frame in memory.
 
     Attributes:
         pixels: (H, W, 3).
-        depth: (H, W) z depth, not positive where unknown; or None.
+        depth: (H, W) z depth, ≤ 0 where unknown; or None.
     """
 
     pixels: Pixels
@@ -180,7 +180,7 @@ class ArrayFrame:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the picture, pixels."""
+        """Height and width of the image, pixels."""
         height, width = self.pixels.shape[:2]
         return height, width
 
@@ -189,13 +189,13 @@ class ArrayFrame:
         return self.pixels[top:bottom, left:right]
 
     def sample_depth(self, rows: Indices, columns: Indices) -> FloatMap | None:
-        """Depth (len(rows), len(columns)) at whole pixels, −1 where unknown; None without depth."""
+        """Depth (len(rows), len(columns)) at integer pixels, −1 if unknown; None without depth."""
         if self.depth is None:
             return None
         depth = self.depth[rows[:, None], columns]
         return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(depth_codec.INVALID))
 
     def sample_mask(self, rows: Indices, columns: Indices) -> BoolMap | None:
-        """All pixels count."""
+        """None: all pixels count."""
         del rows, columns
         return None

@@ -1,4 +1,4 @@
-"""From the `data` section of a configuration to loaders of training and validation."""
+"""Builds the loaders of training and validation from the `data` section."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from splatfactory import paths
 from splatfactory.data_schema import ChildConfig, DataConfig, SampleConfig
 from splatfactory.datasets import samplers
+from splatfactory.datasets.generated import GeneratedStore
 from splatfactory.datasets.loader import SceneLoader
 from splatfactory.datasets.mixture import Member
 from splatfactory.datasets.multiview import MultiviewDataset, held_out
 from splatfactory.datasets.remote_files import is_remote
 from splatfactory.datasets.samplers import Split
 from splatfactory.datasets.store import SceneStore, ShardStore
-from splatfactory.datasets.synthetic.dataset import GeneratedStore
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class _Part:
 def training_loader(
     config: DataConfig, rank: int = 0, world_size: int = 1, *, pin_memory: bool = False
 ) -> SceneLoader:
-    """Batches to train on, without the scenes that are held out for validation.
+    """Training batches, without the scenes held out for validation.
 
     Raises:
-        ValueError: If an option does not fit the data.
-        FileNotFoundError: If there are no shards where the configuration says.
+        ValueError: if an option does not match the data.
+        FileNotFoundError: if the configured folder has no shards.
     """
     members = [
         Member(_dataset(part, Split.TRAIN, without=_held_out(part, config)), part.weight)
@@ -47,7 +47,7 @@ def training_loader(
 
 
 def validation_loader(config: DataConfig, rank: int = 0, world_size: int = 1) -> SceneLoader | None:
-    """Batches of the held-out training scenes, the same in every pass; None if there are none."""
+    """Batches of the held-out training scenes, identical in every pass; None if there are none."""
     members = []
     for part in _parts(config, Split.TRAIN):
         keys = _held_out(part, config)
@@ -62,10 +62,10 @@ def validation_loader(config: DataConfig, rank: int = 0, world_size: int = 1) ->
 
 
 def evaluation_dataset(config: DataConfig, view_sampler: Mapping[str, Any]) -> MultiviewDataset:
-    """The test scenes that a view sampler with a fixed index names.
+    """The test scenes listed by a view sampler with a fixed index.
 
     Raises:
-        ValueError: If one of them cannot be used, or the configuration names several data sets.
+        ValueError: if one of them cannot be used, or the configuration names several data sets.
     """
     parts = _parts(config, Split.TEST)
     if len(parts) != 1:
@@ -123,7 +123,9 @@ def _store(
             kind, options.num_scenes, options.num_views, (height, width), options.seed
         )
     if not directory:
-        raise ValueError(f"data.dataset_dir of {config.name} is empty; name the converted folder")
+        raise ValueError(
+            f"data.dataset_dir of {config.name} is empty; set it to the converted folder"
+        )
     part = test_dir if split is Split.TEST else train_dir
     if is_remote(directory):
         return ShardStore(f"{directory.rstrip('/')}/{part}", show_progress=True)
@@ -131,6 +133,6 @@ def _store(
 
 
 def _held_out(part: _Part, config: DataConfig) -> frozenset[str]:
-    """Keys of the scenes of one data set that validation keeps, an equal number of each set."""
+    """Keys of one data set's validation scenes; each data set holds out equally many."""
     count = -(-config.val_scenes // max(1, len(config.childs)))
     return held_out([info.key for info in part.store.scenes], count)

@@ -1,4 +1,4 @@
-"""Batches from one or several data sets: reproducible, resumable, equal in number on all ranks."""
+"""Batches from one or several data sets: reproducible, resumable, and equally many on all ranks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from splatfactory.data_schema import LoaderConfig
-from splatfactory.datasets.batch import Batch, Scene
 from splatfactory.datasets.mixture import Member, epoch_order
 from splatfactory.datasets.multiview import TOO_FEW_VIEWS
 from splatfactory.datasets.plan import BatchPlan, BatchRules, EpochPlan, Pick, Position, spares
+from splatfactory.datasets.samples import Batch, Scene
 from splatfactory.datasets.store import SceneError
 from splatfactory.datasets.worker_processes import end_with_parent, start_context
 
@@ -30,16 +30,16 @@ logger = logging.getLogger(__name__)
 _STATE_FORMAT = 1
 _MIN_SEEN = 100
 _AHEAD = 3
-"""Batches whose pictures each worker fetches ahead, if they are not on the disk."""
+"""Number of batches each worker prefetches images for, if shards are remote."""
 
 
 class DataLossError(RuntimeError):
-    """More scenes were dropped than is allowed."""
+    """More scenes were dropped than allowed."""
 
 
 @dataclass(frozen=True)
 class _Loaded:
-    """What a worker returns."""
+    """The result of a worker."""
 
     batch: Batch
     drops: tuple[tuple[str, SceneError], ...]
@@ -52,16 +52,16 @@ class _Loaded:
 class SceneLoader:
     """An endless sequence of epochs of batches; iterate once per epoch.
 
-    The sequence depends on the data, the seed and the number of ranks only. Iterating again after
+    The sequence depends only on the data, the seed and the number of ranks. Iterating again after
     leaving a loop early continues the epoch with the next batch.
 
     Args:
-        members: data sets with their shares.
-        config: how scenes become batches.
+        members: data sets with their weights.
+        config: options of the loader.
         rank: number of this process.
         world_size: number of processes.
-        shuffle: False shows the scenes in stored order, and every epoch is the first.
-        pin_memory: put batches into page-locked memory.
+        shuffle: False keeps scenes in stored order and repeats the first epoch.
+        pin_memory: copy batches to page-locked memory.
 
     Attributes:
         epoch: number of the current epoch.
@@ -70,7 +70,7 @@ class SceneLoader:
 
     Raises:
         ValueError: if there are fewer scenes than ranks, or no clip has enough views.
-        DataLossError: if too many scenes cannot be used at all.
+        DataLossError: if too many scenes are unusable.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class SceneLoader:
         self._loader = self._make_loader()
 
     def __len__(self) -> int:
-        """Batches in the whole current epoch, with the present bound of the view count."""
+        """Number of batches in the current epoch, at the current limit of the view count."""
         case = (self.epoch, self._max_views)
         if case not in self._lengths:
             plan = self._plan(Position())
@@ -123,7 +123,7 @@ class SceneLoader:
         return self._lengths[case]
 
     def __iter__(self) -> Iterator[Batch]:
-        """The rest of the current epoch."""
+        """Yield the rest of the current epoch."""
         while True:
             self._is_stale = False
             for loaded in self._loader:
@@ -131,18 +131,18 @@ class SceneLoader:
                 self._count(loaded)
                 yield loaded.batch
                 if self._is_stale:
-                    break  # what workers prepared ahead is by outdated rules
+                    break  # batches prepared by workers follow outdated rules
             if not self._is_stale:
                 break
         self._finish_epoch()
 
     @property
     def num_scenes(self) -> int:
-        """Different scenes that an epoch shows, over all ranks."""
+        """Number of distinct scenes in an epoch, over all ranks."""
         return sum(len(clips) for clips in self._clips)
 
     def set_max_views(self, max_views: int) -> None:
-        """Bound the context views, from the next batch on, however far workers are ahead.
+        """Limit the context views from the next batch on, even if workers are ahead.
 
         Args:
             max_views: within `image_num_range`.
@@ -155,7 +155,7 @@ class SceneLoader:
             self._is_stale = True
 
     def state_dict(self) -> dict[str, Any]:
-        """Position after the last batch handed out, as plain numbers and text."""
+        """Position after the last yielded batch, as plain numbers and strings."""
         return {
             "format": _STATE_FORMAT,
             "data": self._fingerprint(),
@@ -168,19 +168,19 @@ class SceneLoader:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, accept_changes: bool = False) -> bool:
-        """Continue exactly after a saved position.
+        """Resume exactly after a saved position.
 
-        With another number of ranks the epoch goes on with the scenes that were not shown yet.
+        With a different number of ranks, the epoch continues with the scenes not yet shown.
 
         Args:
-            state: of `state_dict`.
-            accept_changes: if data or seed differ, begin the next epoch instead of refusing.
+            state: result of `state_dict`.
+            accept_changes: if data or seed differ, start the next epoch instead of raising.
 
         Returns:
-            Whether the saved epoch goes on; otherwise the next one begins.
+            Whether the saved epoch continues; otherwise the next one starts.
 
         Raises:
-            ValueError: if the data or the seed are not those of the saved run.
+            ValueError: if data or seed differ from the saved run.
         """
         expected = {
             "format": _STATE_FORMAT,
@@ -189,7 +189,7 @@ class SceneLoader:
         }
         changed = [name for name, value in expected.items() if state.get(name) != value]
         if changed and accept_changes and "format" not in changed:
-            logger.warning("the data have changed; going on at the begin of the next epoch")
+            logger.warning("the data have changed; continuing at the start of the next epoch")
             self.epoch = int(state["epoch"]) + 1
             self._max_views = int(state["max_views"])
             self._is_stale = True
@@ -197,7 +197,7 @@ class SceneLoader:
         for name in changed:
             raise ValueError(
                 f"the saved position has {name} {state.get(name)}, these data have"
-                f" {expected[name]}; continue with the same data and seed, start anew, or go on"
+                f" {expected[name]}; resume with the same data and seed, start over, or continue"
                 " at the next epoch with train.accept_changed_data=true"
             )
         self.epoch = int(state["epoch"])
@@ -208,7 +208,7 @@ class SceneLoader:
         return True
 
     def plans(self) -> Iterator[BatchPlan]:
-        """The batches of this rank from the current position on, for the workers."""
+        """Plan the batches of this rank from the current position on, for the workers."""
         plan = self._plan(self._position)
         while True:
             batch = plan.next(self._max_views)
@@ -217,7 +217,7 @@ class SceneLoader:
             yield batch
 
     def _usable(self, member: Member) -> list[int]:
-        """Clips that have enough views for the smallest batch."""
+        """Clips with enough views for the smallest batch."""
         dataset, fewest = member.dataset, self._rules.views[0]
         clips = [clip for clip in range(len(dataset)) if dataset.capacities[clip] >= fewest]
         self.drops.update(error.reason for _, error in dataset.excluded)
@@ -230,34 +230,34 @@ class SceneLoader:
         return clips[: self.config.max_samples]
 
     def _check_losses(self) -> None:
-        self.drops += Counter()  # forget reasons that did not occur
+        self.drops += Counter()  # drop zero counts
         world_size = self._rules.world_size
         if self.num_scenes < world_size:
             raise ValueError(
-                f"{self.num_scenes} scenes cannot feed {world_size} ranks; use fewer processes"
+                f"{self.num_scenes} scenes are too few for {world_size} ranks; use fewer processes"
             )
         if self.drops:
-            logger.warning("Scenes that cannot be used: %s", dict(self.drops))
+            logger.warning("unusable scenes: %s", dict(self.drops))
         lost = sum(self.drops.values()) - self.drops[TOO_FEW_VIEWS]
         self._check_rate(lost, lost + self.num_scenes)
 
     def _check_rate(self, lost: int, seen: int) -> None:
         if lost > self.config.max_drop_rate * seen:
             raise DataLossError(
-                f"{lost} of {seen} scenes were dropped, more than the share"
+                f"{lost} of {seen} scenes were dropped, more than"
                 f" max_drop_rate={self.config.max_drop_rate} allows; by reason: {dict(self.drops)}"
             )
 
     def _count(self, loaded: _Loaded) -> None:
         for name, error in loaded.drops:
             if error.reason not in self.drops:
-                logger.warning("Dropping scenes; first of its kind is %s: %s", name, error)
+                logger.warning("dropping scenes; the first for this reason is %s: %s", name, error)
             self.drops[error.reason] += 1
         self.num_delivered += len(loaded.batch)
         if loaded.drops:
             lost = sum(self.drops.values()) - self.drops[TOO_FEW_VIEWS]
             seen = lost + self.num_delivered
-            # Early on a single scene is a large share; judge when enough have been seen.
+            # Early on, a single scene is a large fraction; check once enough have been seen.
             self._check_rate(lost, max(seen, min(_MIN_SEEN, self.num_scenes)))
 
     def _finish_epoch(self) -> None:
@@ -298,31 +298,31 @@ class SceneLoader:
             sampler=_Plans(self),
             num_workers=workers,
             pin_memory=self.pin_memory,
-            generator=torch.Generator(),  # so that the global one is left alone
+            generator=torch.Generator(),  # keeps the global generator untouched
             **options,
         )
 
 
 @dataclass(frozen=True)
 class _Task:
-    """One batch to make, and those that the same worker makes after it, to fetch ahead."""
+    """One batch to load, and the same worker's next ones, to prefetch."""
 
     plan: BatchPlan
     later: tuple[BatchPlan, ...]
 
 
 class _Plans(Sampler[_Task]):
-    """What the loader is to make next, in the form PyTorch asks for."""
+    """The planned batches, as the sampler PyTorch expects."""
 
     def __init__(self, loader: SceneLoader) -> None:
-        # A cycle of references would be taken apart in any order, and workers that wait for a
-        # queue that is gone are only ended after five seconds each.
+        # A reference cycle would be collected in arbitrary order, and workers waiting on a
+        # closed queue take five seconds each to end.
         self.loader = weakref.ref(loader)
 
     def __iter__(self) -> Iterator[_Task]:
         loader = self.loader()
         assert loader is not None
-        distance = max(1, loader.config.num_workers)  # workers take turns
+        distance = max(1, loader.config.num_workers)  # batches go to workers round-robin
         waiting: deque[BatchPlan] = deque()
         plans = loader.plans()
         waiting.extend(islice(plans, distance * _AHEAD))
@@ -333,7 +333,7 @@ class _Plans(Sampler[_Task]):
 
 
 class _Workshop(Dataset[_Loaded]):
-    """Makes the batches that are planned; lives in the workers."""
+    """Loads planned batches; runs in the workers."""
 
     def __init__(
         self,
@@ -357,7 +357,7 @@ class _Workshop(Dataset[_Loaded]):
         return _Loaded(Batch.collate(scenes), tuple(drops), plan.after)
 
     def _hold(self, plans: Sequence[BatchPlan]) -> None:
-        """Have the data sets fetch what these batches need."""
+        """Have the data sets prefetch what these batches need."""
         for member, dataset in enumerate(self.datasets):
             dataset.hold(
                 (self.clips[member][pick.clip], plan.num_context, pick.seed)
@@ -381,7 +381,7 @@ class _Workshop(Dataset[_Loaded]):
             return None
 
     def _substitute(self, plan: BatchPlan, drops: list[tuple[str, SceneError]]) -> Scene:
-        """Another scene, as every rank needs a batch at every step."""
+        """Load a substitute scene, as every rank needs a batch at every step."""
         tried = {(pick.member, pick.clip) for pick in plan.picks}
         for pick in spares(
             plan.spare_seed,
@@ -394,13 +394,13 @@ class _Workshop(Dataset[_Loaded]):
             if scene is not None:
                 return scene
         reasons = Counter(error.reason for _, error in drops)
-        raise DataLossError(f"{len(drops)} scenes in a row cannot be used: {dict(reasons)}")
+        raise DataLossError(f"{len(drops)} scenes in a row are unusable: {dict(reasons)}")
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep PyTorch to one thread; pictures are too small to be worth sharing out."""
-    if get_worker_info() is not None:  # PyTorch has done it
+    """Restrict PyTorch to one thread; images are too small to parallelise."""
+    if get_worker_info() is not None:  # PyTorch already does that in workers
         yield
         return
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""One stream of scenes from several data sets, in the wanted proportion in every stretch of it."""
+"""Mixes several data sets into one stream of scenes, in proportion within every stretch."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import numpy.typing as npt
 from splatfactory.datasets.multiview import MultiviewDataset
 
 Order = npt.NDArray[np.int64]
-"""(E, 3) rows of an epoch: number of the data set, clip in it, how often it came before."""
+"""(E, 3) rows of an epoch: data set, clip, number of earlier showings of the clip."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A data set and its share of the stream.
+    """A data set with its weight in the mixture.
 
     Attributes:
-        dataset: The clips.
-        weight: Share relative to the other members' weights.
+        dataset: the data set.
+        weight: weight relative to the other members.
     """
 
     dataset: MultiviewDataset
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the weight."""
+        """Validate the weight."""
         if not self.weight > 0:
             raise ValueError(
                 f"the weight of data set {self.dataset.name} must be positive, got {self.weight}"
@@ -37,18 +37,18 @@ class Member:
 def epoch_order(
     sizes: Sequence[int], weights: Sequence[float], seed: int, epoch: int, shuffle: bool = True
 ) -> Order:
-    """Which clips an epoch shows, one after the other.
+    """The sequence of clips in an epoch.
 
-    Every clip comes at least once. The data set that is largest for its weight is shown exactly
+    Every clip occurs at least once. The data set that is largest for its weight is shown exactly
     once; the others are repeated, each time in a new order, so that among the first k clips data
-    set i holds k · share_i, give or take one, whatever k is.
+    set i holds k · share_i ± 1, for every k.
 
     Args:
-        sizes: clips of each data set.
-        weights: share of each, in any unit.
+        sizes: number of clips of each data set.
+        weights: weight of each, in any unit.
         seed: seed of the training.
         epoch: number of the epoch.
-        shuffle: False keeps the clips of each data set in their order.
+        shuffle: False keeps the clips of each data set in order.
 
     Returns:
         (E, 3) rows: data set, clip, number of earlier showings in this epoch.
@@ -73,7 +73,7 @@ def _pass(size: int, seed: tuple[int, ...], shuffle: bool) -> npt.NDArray[np.int
 
 
 def _interleave(sizes: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]) -> Order:
-    """The sequence of data set numbers: always the one that is furthest behind its share."""
+    """The sequence of data set numbers: always the one furthest behind its share."""
     if len(sizes) == 1:
         return np.zeros(int(sizes[0]), dtype=np.int64)
     # A small slack keeps 0.1 · 30 = 3.0000000000000004 from asking for one more.

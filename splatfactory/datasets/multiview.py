@@ -1,4 +1,4 @@
-"""From a store of clips to training samples: choose views, decode, bring to one frame and scale."""
+"""From a store of clips to training samples: choose views, decode, normalise frame and scale."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from splatfactory.datasets import (
     depth_codec,
     normalize,
     pixel_loops,
-    preprocessing,
+    resizing,
     samplers,
     scene_augment,
 )
-from splatfactory.datasets.batch import Scene, Views
 from splatfactory.datasets.depth_codec import INVALID
 from splatfactory.datasets.frames import Frame, FrameError
-from splatfactory.datasets.preprocessing import Geometry
 from splatfactory.datasets.remote_files import is_remote
-from splatfactory.datasets.samplers import Choice, Dice, Request, Split, ViewSampler
+from splatfactory.datasets.resizing import Geometry
+from splatfactory.datasets.samplers import Choice, Request, Rng, Split, ViewSampler
+from splatfactory.datasets.samples import Scene, Views
 from splatfactory.datasets.store import SceneError, SceneStore, ShardStore
 from splatfactory.datasets.view_checks import MIN_BASELINE, check_size, check_view
 from zipsplat.camera import Camera
@@ -45,31 +45,31 @@ NO_DEPTH_ADVICE = (
 TOO_FEW_VIEWS = "too few views"
 
 _ANY = 2**31
-"""Capacity of clips whose views are fixed: whatever is requested, they have it."""
+"""Capacity of clips with fixed views: unlimited, as requests do not matter."""
 
 Pixels = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 
 
 class MultiviewDataset:
-    """The clips of one data set as samples.
+    """Training samples from the clips of one data set.
 
     Args:
         name: data set name; sample names are `<name>-<key>`.
-        store: where the clips are.
+        store: source of the clips.
         sampler: chooses the views.
-        config: how samples are made.
-        split: what they are for.
-        only: keys that may be used; None allows all.
-        without: keys that may not be used.
+        config: options of the samples.
+        split: split of the samples.
+        only: keys to use; None uses all.
+        without: keys not to use.
 
     Attributes:
-        scenes: numbers, in the store, of the clips that can be used.
-        capacities: for each of them, the largest number of context views.
-        excluded: clips that cannot be used, with the reason.
+        scenes: indices in the store of the usable clips.
+        capacities: maximum number of context views of each.
+        excluded: unusable clips, with the reason.
 
     Raises:
-        ValueError: if no clip is left, or one that an evaluation index names is missing.
+        ValueError: if no clip is usable, or one listed in an evaluation index is missing.
     """
 
     def __init__(
@@ -106,15 +106,15 @@ class MultiviewDataset:
         Args:
             index: position in `scenes`.
             num_context: context views, at most the capacity of the clip.
-            aspect: width / height of the pictures.
-            seed: decides everything random, in [0, 2³²).
+            aspect: width / height of the images.
+            seed: seed of everything random, in [0, 2³²).
 
         Raises:
             SceneError: if the clip is damaged or unsuitable.
         """
         scene = self.scenes[index]
-        dice = Dice.seeded(seed)
-        choice = self._choose(scene, num_context, dice)
+        rng = Rng.seeded(seed)
+        choice = self._choose(scene, num_context, rng)
         poses = self.store.poses(scene)
         order = choice.context + choice.target
         cameras = self.store.cameras(scene)
@@ -122,17 +122,17 @@ class MultiviewDataset:
             check_view(cameras[view], poses[view], f"view {view}")
         if normalize.has_jump(poses[:, 9:], order, self.config.max_pose_jump_ratio):
             raise SceneError("pose jump")
-        pictures = self._decode(scene, order, aspect, dice)
-        sample = self._assemble(scene, choice, pictures, poses)
+        buffers = self._decode(scene, order, aspect, rng)
+        sample = self._assemble(scene, choice, buffers, poses)
         if self.split != Split.TRAIN:
             return sample
         config = self.config
         return scene_augment.vary(
-            sample, config.mirror_probability, config.color_shuffle_probability, dice.numpy
+            sample, config.mirror_probability, config.color_shuffle_probability, rng.numpy
         )
 
     def hold(self, samples: Iterable[tuple[int, int, int]]) -> None:
-        """Begin to fetch what `load` will need; let go of all else that was fetched ahead.
+        """Start prefetching what `load` will need; drop everything else prefetched.
 
         Args:
             samples: index, number of context views and seed of each.
@@ -142,8 +142,8 @@ class MultiviewDataset:
         views: dict[int, set[int]] = {}
         for index, num_context, seed in samples:
             scene = self.scenes[index]
-            with suppress(SceneError):  # said when the sample is made
-                choice = self._choose(scene, num_context, Dice.seeded(seed))
+            with suppress(SceneError):  # reported when the sample is loaded
+                choice = self._choose(scene, num_context, Rng.seeded(seed))
                 views.setdefault(scene, set()).update(choice.context, choice.target)
         self.store.hold({scene: sorted(chosen) for scene, chosen in views.items()})
 
@@ -184,14 +184,14 @@ class MultiviewDataset:
                 advice += f"; {self._views_advice()}"
             raise ValueError(
                 f"{self.name}: no usable scene for split {self.split.value}:"
-                f" {_listing(self.excluded) or 'there is none'}{advice}"
+                f" {_listing(self.excluded) or 'the directory is empty'}{advice}"
             )
 
     def _views_advice(self) -> str:
         needed = max(self.sampler.min_views, self.config.num_target_views + 1)
         return (
             f"the view sampler and {self.config.num_target_views} targets need {needed} views:"
-            " change the distances of the sampler (or use `random`), or take fewer targets"
+            " change the distances of the sampler (or use `random`), or use fewer targets"
         )
 
     def _lacks_depth(self) -> bool:
@@ -210,56 +210,56 @@ class MultiviewDataset:
             return _ANY
         return num_views - self.config.num_target_views
 
-    def _choose(self, scene: int, num_context: int, dice: Dice) -> Choice:
-        """Context and target frames; in training the reference is shuffled to the front."""
+    def _choose(self, scene: int, num_context: int, rng: Rng) -> Choice:
+        """Context and target frames; in training, a random one becomes the reference."""
         info = self.store.scenes[scene]
         request = Request(
             info.key, info.num_views, num_context, self.config.num_target_views, self.split
         )
-        choice = self.sampler.sample(request, dice)
+        choice = self.sampler.sample(request, rng)
         if self.split != Split.TRAIN or not self.config.random_reference_view:
             return choice
-        order = dice.numpy.permutation(len(choice.context))
+        order = rng.numpy.permutation(len(choice.context))
         return Choice(
             tuple(choice.context[place] for place in order),
             choice.target,
             tuple(choice.overlaps[place] for place in order),
         )
 
-    def _decode(self, scene: int, order: tuple[int, ...], aspect: float, dice: Dice) -> _Pictures:
-        """Pictures, depth maps and cameras at their final size; views may repeat in `order`."""
+    def _decode(self, scene: int, order: tuple[int, ...], aspect: float, rng: Rng) -> _ViewBuffers:
+        """Decode images, depth maps and cameras at final size; views may repeat in `order`."""
         cameras = self.store.cameras(scene)
         views = tuple(dict.fromkeys(order))
         frames = dict(zip(views, self.store.frames(scene, views), strict=True))
-        pictures: _Pictures | None = None
+        buffers: _ViewBuffers | None = None
         for view in views:
-            # A frame is let go when it is used, so that the next is decoded into memory still hot.
+            # Release each frame after use, so that the next one is decoded into cached memory.
             frame = frames.pop(view)
             pixels, depth, geometry = self._fit(view, frame, aspect)
             mask = frame.sample_mask(*geometry.nearest)
             if self._augment is not None:
-                pixels = self._augment(pixels, dice.fresh_generator())
-            if pictures is None:
-                pictures = _Pictures.empty(len(order), *pixels.shape[:2])
+                pixels = self._augment(pixels, rng.fresh_generator())
+            if buffers is None:
+                buffers = _ViewBuffers.empty(len(order), *pixels.shape[:2])
             places = [place for place, other in enumerate(order) if other == view]
-            pictures.put(places, pixels, depth, geometry.camera(cameras[view]))
+            buffers.put(places, pixels, depth, geometry.camera(cameras[view]))
             check_size(cameras[view], frame.size, f"view {view}")
             if mask is not None:
-                pictures.mask(places, mask)
-        assert pictures is not None
-        return pictures
+                buffers.mask(places, mask)
+        assert buffers is not None
+        return buffers
 
     def _fit(
         self, view: int, frame: Frame, aspect: float
     ) -> tuple[Pixels, FloatArray | None, Geometry]:
-        """A picture and its depth map, decoded, resized and cropped."""
+        """Decode, resize and crop an image and its depth map."""
         config = self.config.preprocessing
         try:
-            geometry = preprocessing.plan(frame.size, aspect, config)
-            pixels = preprocessing.apply(frame, geometry, config.resize_method)
+            geometry = resizing.plan(frame.size, aspect, config)
+            pixels = resizing.apply(frame, geometry, config.resize_method)
             return pixels, frame.sample_depth(*geometry.nearest), geometry
         except FrameError as error:
-            raise SceneError("corrupt image", f"picture {view}, {error}") from error
+            raise SceneError("corrupt image", f"image {view}, {error}") from error
         except ValueError as error:
             raise SceneError("unfit image", str(error)) from error
 
@@ -267,7 +267,7 @@ class MultiviewDataset:
         self,
         scene: int,
         choice: Choice,
-        pictures: _Pictures,
+        buffers: _ViewBuffers,
         rows: FloatArray,
     ) -> Scene:
         """Bring everything into the frame and scale of the sample."""
@@ -276,19 +276,19 @@ class MultiviewDataset:
         if self.config.use_relative_poses:
             poses = poses[0].inv().compose(poses)
         N = len(choice.context)
-        scale = self._scale(pictures, N, poses.packed().numpy())
-        depths = pictures.depths
+        scale = self._scale(buffers, N, poses.packed().numpy())
+        depths = buffers.depths
         pixel_loops.rescale(depths.reshape(-1), np.float32(1 / scale), np.float32(INVALID))
         V = len(order)
         views = Views(
-            images=torch.from_numpy(pictures.images),
-            cameras=Camera.from_packed(torch.from_numpy(pictures.cameras)),
+            images=torch.from_numpy(buffers.images),
+            cameras=Camera.from_packed(torch.from_numpy(buffers.cameras)),
             poses=Pose(poses.R, poses.t * (1 / scale)),
             depths=torch.from_numpy(depths),
             near=torch.full((V,), self.config.near / scale),
             far=torch.full((V,), self.config.far / scale),
             indices=torch.tensor(order),
-            masks=torch.from_numpy(pictures.masks) if pictures.is_masked else None,
+            masks=torch.from_numpy(buffers.masks) if buffers.is_masked else None,
         )
         return Scene(
             name=f"{self.name}-{self.store.scenes[scene].key}",
@@ -299,13 +299,11 @@ class MultiviewDataset:
             scale=torch.tensor(scale, dtype=torch.float32),
         )
 
-    def _scale(self, pictures: _Pictures, N: int, poses: FloatArray) -> float:
-        """Length of the scene's unit, by its N context views, which come first."""
+    def _scale(self, buffers: _ViewBuffers, N: int, poses: FloatArray) -> float:
+        """Length of the scene's unit, from its first N views, the context."""
         rule = self.config.scale_rule
         if rule == ScaleRule.DEPTH:
-            distance = normalize.median_distance(
-                pictures.depths[:N], pictures.cameras[:N], poses[:N]
-            )
+            distance = normalize.median_distance(buffers.depths[:N], buffers.cameras[:N], poses[:N])
             if distance is None:
                 raise SceneError("no valid depth", NO_DEPTH_ADVICE)
             return distance
@@ -318,14 +316,14 @@ class MultiviewDataset:
 
 
 @dataclass(frozen=True)
-class _Pictures:
-    """Decoded views of one clip.
+class _ViewBuffers:
+    """Buffers of the decoded views of one clip.
 
     Attributes:
         images: (V, 3, H, W).
         depths: (V, H, W).
         cameras: (V, 6) rows.
-        masks: (V, H, W), where losses look.
+        masks: (V, H, W), pixels that losses use.
     """
 
     images: Pixels
@@ -335,13 +333,13 @@ class _Pictures:
 
     @property
     def is_masked(self) -> bool:
-        """Whether there is a place where losses do not look."""
+        """Whether any pixel is masked out."""
         return not self.masks.all()
 
     @staticmethod
-    def empty(V: int, height: int, width: int) -> _Pictures:
-        """Room for V views."""
-        return _Pictures(
+    def empty(V: int, height: int, width: int) -> _ViewBuffers:
+        """Allocate buffers for V views."""
+        return _ViewBuffers(
             np.empty((V, 3, height, width), np.uint8),
             np.empty((V, height, width), np.float32),
             np.empty((V, 6), np.float32),
@@ -355,30 +353,30 @@ class _Pictures:
         depth: FloatArray | None,
         camera: FloatArray,
     ) -> None:
-        """Fill in one view wherever it occurs.
+        """Store one view at all its positions.
 
         Args:
-            places: among the V views.
+            places: positions among the V views.
             pixels: (H, W, 3).
-            depth: (H, W) z depth; None if there is none.
+            depth: (H, W) z depth; None without depth.
             camera: (6,) row.
         """
         if pixels.shape[:2] != self.depths.shape[1:]:
-            raise SceneError("mixed sizes", "set preprocessing.resize to bring them to one")
+            raise SceneError("mixed sizes", "set preprocessing.resize to unify them")
         for place in places:
             _separate(pixels, self.images[place])
             self.depths[place] = INVALID if depth is None else depth
             self.cameras[place] = camera
 
     def mask(self, places: Sequence[int], mask: npt.NDArray[np.bool_]) -> None:
-        """Leave out of one view, wherever it occurs, what does not count: its depth is unknown."""
+        """Mask out pixels of one view at all its positions; their depth becomes unknown."""
         for place in places:
             self.masks[place] = mask
             self.depths[place][~mask] = INVALID
 
 
 def _separate(pixels: Pixels, planes: Pixels) -> None:
-    """Copy a picture (H, W, 3) to planes (3, H, W); OpenCV takes a quarter of NumPy's time."""
+    """Copy an image (H, W, 3) to planes (3, H, W); OpenCV takes a quarter of NumPy's time."""
     cv2 = depth_codec.opencv()
     if cv2 is None:
         planes[:] = pixels.transpose(2, 0, 1)
@@ -393,7 +391,7 @@ def _both(only: Collection[str] | None, known: frozenset[str] | None) -> frozens
 
 
 def _listing(entries: Sequence[tuple[str, SceneError]], shown: int = 3) -> str:
-    """Counts by reason with a few examples."""
+    """Format counts by reason, with a few examples."""
     counts = Counter(error.reason for _, error in entries)
     parts = []
     for reason, count in counts.most_common():
@@ -403,14 +401,14 @@ def _listing(entries: Sequence[tuple[str, SceneError]], shown: int = 3) -> str:
 
 
 def held_out(keys: Sequence[str], count: int) -> frozenset[str]:
-    """A fixed choice of scenes that training leaves to validation.
+    """A fixed choice of training scenes held out for validation.
 
-    The choice depends on the keys alone, so it stays when scenes are added or shards repacked,
-    up to the scenes that the new ones displace.
+    The choice depends only on the keys, so it is stable when shards are repacked; added scenes
+    change it only where they displace others.
 
     Args:
         keys: scene keys of a training directory.
-        count: scenes to hold out; at most half of them are.
+        count: scenes to hold out; at most half of all.
     """
     by_digest = sorted(keys, key=lambda key: hashlib.sha256(key.encode()).digest())
     return frozenset(by_digest[: min(count, len(keys) // 2)])
@@ -424,15 +422,15 @@ def open_shards(
     split: Split = Split.TRAIN,
     **selection: Any,
 ) -> MultiviewDataset:
-    """A data set in a shard directory.
+    """Open a data set in a shard directory.
 
     Args:
         name: data set name.
         directory: folder of `*.tar` shards, where a leading `data` follows `$SPLATFACTORY_DATA`; or
-            an address such as `s3://bucket/folder`.
+            a URL such as `s3://bucket/folder`.
         view_sampler: `name` and options of a sampler.
-        config: how samples are made.
-        split: what they are for.
+        config: options of the samples.
+        split: split of the samples.
         **selection: `only` and `without` of `MultiviewDataset`.
     """
     place = directory if is_remote(directory) else paths.resolve(directory)

@@ -1,4 +1,4 @@
-"""Frame and scale of a scene: where its origin is, how long its unit is, whether its path jumps."""
+"""Normalisation of a scene: unit length, and detection of jumps in the camera path."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from splatfactory.datasets import pixel_loops
 FloatArray = npt.NDArray[np.float32]
 
 SCALE_LIMITS = (1e-3, 1e3)
-"""The unit of a scene by its depth stays within these, stored units."""
+"""Bounds of a scene's unit when it comes from depth, stored units."""
 
 _SAMPLE_STRIDE = 16
 
 
 def baseline(rule: ScaleRule, centres: npt.NDArray[Any]) -> float:
-    """Unit of a scene by the camera centres (V, 3) of its context views; 0 if they coincide."""
+    """Unit of a scene from the camera centres (V, 3) of its context views; 0 if they coincide."""
     if rule == ScaleRule.NONE or len(centres) == 1:
         return 1.0
     if rule == ScaleRule.START_END:
@@ -31,12 +31,12 @@ def baseline(rule: ScaleRule, centres: npt.NDArray[Any]) -> float:
 def median_distance(depths: FloatArray, cameras: FloatArray, poses: FloatArray) -> float | None:
     """Median distance of the visible points from the origin of the poses.
 
-    Pixels stand at whole coordinates, half a pixel off their centres: the unit of the released
-    training data is defined so.
+    Pixels are at integer coordinates, half a pixel off their centres: the unit of the released
+    training data is defined this way.
 
     Args:
-        depths: (V, H, W) z depth, not positive where unknown.
-        cameras: (V, 6) rows w, h, fx, fy, cx, cy of the same pictures.
+        depths: (V, H, W) z depth, ≤ 0 where unknown.
+        cameras: (V, 6) rows w, h, fx, fy, cx, cy of the same images.
         poses: (V, 12) camera-to-world rows.
 
     Returns:
@@ -48,7 +48,7 @@ def median_distance(depths: FloatArray, cameras: FloatArray, poses: FloatArray) 
         num_known += _squared_distances(depths[view], cameras[view], poses[view], squares[view])
     if num_known == 0:
         return None
-    # Unknown pixels are at the end of the order, which is cheaper than to leave them out.
+    # Unknown pixels sort last, which is cheaper than filtering them out.
     square = lower_median(squares.reshape(-1), num_known)
     return float(np.clip(np.sqrt(square), *SCALE_LIMITS))
 
@@ -58,7 +58,7 @@ def _squared_distances(
 ) -> int:
     """|R (d r) + t|² = d² |r|² + 2 d (Rᵀt · r) + |t|² of each pixel, r the ray at depth 1.
 
-    Infinite where the depth is unknown; returns the number of the other pixels.
+    Infinite where the depth is unknown; also returns the number of known pixels.
     """
     height, width = depth.shape
     _, _, fx, fy, cx, cy = camera.astype(np.float64)
@@ -74,8 +74,8 @@ def _squared_distances(
 def lower_median(values: FloatArray, count: int | None = None) -> float:
     """The element at position (n − 1) // 2 of the n smallest values in order, exactly.
 
-    A sample brackets the median, so that only a tenth of the values has to be partitioned: 0.15 ms
-    instead of 0.5 ms per picture of 252² pixels.
+    A random subset brackets the median, so only a tenth of the values is partitioned: 0.15 ms
+    instead of 0.5 ms per image of 252² pixels.
 
     Args:
         values: (m,) without NaN.
@@ -97,12 +97,12 @@ def lower_median(values: FloatArray, count: int | None = None) -> float:
 
 
 def has_jump(centres: npt.NDArray[Any], views: Sequence[int], ratio: float) -> bool:
-    """Whether the camera path leaps somewhere between the first and the last of some frames.
+    """Whether the camera path jumps between the first and the last of some frames.
 
     Args:
         centres: (N, 3) camera centres of the whole clip.
         views: frame numbers in use.
-        ratio: a step longer than this many median steps is a jump; 0 means that none is.
+        ratio: a step longer than this many median steps is a jump; 0 disables the check.
     """
     path = centres[min(views) : max(views) + 1].astype(np.float64)
     if ratio <= 0 or len(path) < 3:

@@ -1,8 +1,8 @@
-"""Where in a shard each picture lies: the sidecar index that makes single frames readable.
+"""Sidecar index of a shard: byte offsets that make single frames readable.
 
 The index of `shard-000000.tar` is `shard-000000.offsets.npz` beside it, or in the cache directory
-where the shard's own is read-only. It is built by one pass over the tar headers, and built anew
-when size or modification time of the shard have changed.
+if the shard's folder is read-only, and nowhere if both are. One pass over the tar headers builds
+it, and it is rebuilt when the shard's size or modification time changes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import tarfile
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from splatfactory.datasets.shards import split_member
 from zipsplat.bounded import open_zip, parse_json
 from zipsplat.files import write_atomically
 
+logger = logging.getLogger(__name__)
 VERSION = 1
 MAX_META_BYTES = 1 << 20
 
@@ -36,17 +38,17 @@ _ABSENT: Span = (0, 0)
 
 @dataclass(frozen=True)
 class ShardOffsets:
-    """The scenes of one shard and where their members lie.
+    """The scenes of one shard and the byte spans of their members.
 
     Attributes:
         keys: S scene keys in file order.
-        num_views: (S,) pictures per scene.
-        has_depth: (S,) bool, whether every picture has a depth map.
+        num_views: (S,) images per scene.
+        has_depth: (S,) bool, whether every image has a depth map.
         first: (S + 1,) row of each scene's first span.
         spans: (M, 2) offsets and sizes in bytes. Per scene: cameras, poses, depth ranges, all
-            pictures, then, if there are any, all depth maps.
-        broken: Keys of the scenes that cannot be used, each with the reason.
-        damage: What is wrong with the file itself, or an empty string.
+            images, then all depth maps, if any.
+        broken: keys of unusable scenes, with the reason.
+        damage: damage of the file itself, or an empty string.
     """
 
     keys: tuple[str, ...]
@@ -70,7 +72,7 @@ class ShardOffsets:
         return self._span(scene, 2)
 
     def image(self, scene: int, view: int) -> Span:
-        """Span of a picture."""
+        """Span of an image."""
         return self._span(scene, 3 + view)
 
     def depth(self, scene: int, view: int) -> Span:
@@ -83,7 +85,7 @@ class ShardOffsets:
 
 
 def load(shard: Path) -> ShardOffsets:
-    """The index of a shard, read from its sidecar or, if that is missing or stale, built.
+    """Load the index of a shard from its sidecar; build it if missing or stale.
 
     Raises:
         OSError: if the shard cannot be read.
@@ -96,23 +98,26 @@ def load(shard: Path) -> ShardOffsets:
 
 
 def build(shard: Path) -> ShardOffsets:
-    """Scan a shard and leave the index beside it, or in the cache directory."""
+    """Scan a shard and store the index beside it, in the cache directory, or nowhere."""
     index = scan(shard)
-    try:
-        _write(_sidecar(shard), shard, index)
-    except OSError:
-        _write(_cached_sidecar(shard), shard, index)
+    for sidecar in (_sidecar(shard), _cached_sidecar(shard)):
+        try:
+            _write(sidecar, shard, index)
+        except OSError as error:
+            logger.debug("no index of %s is kept in %s: %s", shard, sidecar.parent, error)
+        else:
+            break
     return index
 
 
 def remove(shard: Path) -> None:
-    """Delete the sidecar of a shard that is about to go."""
+    """Delete the sidecar of a shard about to be deleted."""
     _sidecar(shard).unlink(missing_ok=True)
 
 
 @dataclass
 class _Found:
-    """Members of one key, while a shard is scanned."""
+    """Members of one key, collected while scanning."""
 
     key: str
     parts: dict[str, Span] = field(default_factory=dict)
@@ -120,7 +125,7 @@ class _Found:
     meta: Any = None
 
     def fault(self) -> str:
-        """Why the scene cannot be used; empty if it can."""
+        """Why the scene is unusable; empty if it is not."""
         for part in ("meta.json", "cameras.npy", "poses.npy"):
             if part not in self.parts:
                 return f"no {part}"
@@ -166,7 +171,7 @@ def scan(shard: Path) -> ShardOffsets:
 
 
 class _Scan:
-    """Walks over tar headers and notices where a file ends too early."""
+    """Iterates over tar headers and detects truncation."""
 
     damage = ""
 
@@ -184,11 +189,11 @@ class _Scan:
                         yield header
                 stop = tar.offset
         except (tarfile.TarError, ArithmeticError, LookupError, ValueError, MemoryError) as error:
-            # Damaged headers also raise what Python's own reader did not think of.
+            # Damaged headers make tarfile raise other exceptions too.
             self.damage = f"not a tar file after byte {end}: {error}"
             return
         file.seek(stop)
-        # tarfile takes an unreadable header for the end; a true end is a block of zeros.
+        # tarfile treats an unreadable header as the end; a real end is a block of zeros.
         if file.read(tarfile.BLOCKSIZE) != b"\0" * tarfile.BLOCKSIZE:
             file.seek(max(0, stop - tarfile.BLOCKSIZE))
             if file.read(tarfile.BLOCKSIZE) != b"\0" * tarfile.BLOCKSIZE:
@@ -257,23 +262,23 @@ def _write(sidecar: Path, shard: Path, index: ShardOffsets) -> None:
 
 
 def _read(sidecar: Path, shard: Path) -> ShardOffsets | None:
-    """The index in a sidecar, or None if there is none for the shard as it is now."""
+    """The index in a sidecar, or None if it is missing or stale."""
     try:
         _check_stored(sidecar)
         index = _parse(sidecar, _stamp(shard))
         if index is not None:
             _check_index(index, shard.stat().st_size)
         return index
-    except Exception:  # NumPy's reader fails in many ways
-        return None  # a damaged sidecar is rebuilt; the shard is the truth
+    except Exception:  # NumPy's reader raises many exception types
+        return None  # a damaged sidecar is rebuilt from the shard
 
 
 def from_bytes(content: bytes, size: int | None) -> ShardOffsets | None:
-    """The index in the content of a sidecar, or None if it is damaged or of another shard.
+    """Parse the content of a sidecar; None if it is damaged or belongs to another shard.
 
     Args:
-        content: of the sidecar.
-        size: bytes of the shard, if they are known. When it was modified says nothing of a copy.
+        content: bytes of the sidecar.
+        size: bytes of the shard, if known. Modification times differ between copies.
     """
     wanted = {"version": VERSION} if size is None else {"version": VERSION, "size": size}
     try:
@@ -287,7 +292,7 @@ def from_bytes(content: bytes, size: int | None) -> ShardOffsets | None:
 
 
 def _parse(sidecar: Path | io.BytesIO, stamp: dict[str, Any]) -> ShardOffsets | None:
-    """The index in a sidecar; None if its stamp has other values than these."""
+    """The index in a sidecar; None if its stamp differs."""
     with np.load(sidecar, allow_pickle=False) as arrays:
         text = parse_json(arrays["text"].tobytes())
         if {name: text["stamp"][name] for name in stamp} != stamp:
@@ -304,17 +309,17 @@ def _parse(sidecar: Path | io.BytesIO, stamp: dict[str, Any]) -> ShardOffsets | 
 
 
 def _check_stored(sidecar: Path | io.BytesIO) -> None:
-    """Refuse a compressed sidecar: ours are not, and it could unpack to any size."""
+    """Reject a compressed sidecar: ours are not, and it could unpack to any size."""
     with open_zip(sidecar) as archive:
         if any(member.compress_size != member.file_size for member in archive.infolist()):
-            raise ValueError("a sidecar that is compressed")
+            raise ValueError("the sidecar is compressed")
 
 
 def _check_index(index: ShardOffsets, size: int | None) -> None:
-    """Refuse an index that does not fit together or leaves its shard.
+    """Reject an index that is inconsistent or exceeds its shard.
 
     Raises:
-        ValueError: if it is so.
+        ValueError: if the index is invalid.
     """
     S, first, spans = len(index.keys), index.first, index.spans
     lengths = 3 + index.num_views.astype(np.int64) * (1 + index.has_depth)
@@ -328,4 +333,4 @@ def _check_index(index: ShardOffsets, size: int | None) -> None:
     )
     texts = (*index.keys, *index.broken, *index.broken.values(), index.damage)
     if not is_index or not all(isinstance(text, str) for text in texts):
-        raise ValueError("the parts of the index do not fit together")
+        raise ValueError("the index is inconsistent")

@@ -1,7 +1,7 @@
-"""Which scenes, how many views and what picture shape each batch of an epoch has.
+"""Plan of an epoch: scenes, view count and image shape of each batch.
 
-The plan is made before anything is read and depends on seed, epoch and number of ranks only, so
-worker processes, threads and machines cannot change it. Each rank follows the plan of all.
+The plan is made before anything is read and depends only on seed, epoch and number of ranks, so
+workers, threads and machines cannot change it. All ranks follow the same plan.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Pick(NamedTuple):
 
 @dataclass(frozen=True)
 class Position:
-    """Where in an epoch the next batch begins.
+    """Position of the next batch in an epoch.
 
     Attributes:
-        step: Number of the batch.
-        cursor: Rows of the epoch's order that have been looked at.
-        waiting: Rows that were looked at and put off, as their clips were too short at the time.
+        step: number of the batch.
+        cursor: number of rows of the epoch's order consumed so far.
+        waiting: consumed rows that were deferred, because their clips were too short at the time.
     """
 
     step: int = 0
@@ -46,11 +46,11 @@ class BatchPlan:
     """One batch of one rank.
 
     Attributes:
-        num_context: Context views of every scene.
-        aspect: Width / height of the pictures.
-        picks: The scenes.
-        spare_seed: Decides which scenes step in if none of these can be read.
-        after: Where the epoch continues.
+        num_context: context views of every scene.
+        aspect: width / height of the images.
+        picks: the scenes.
+        spare_seed: seed of the substitutes if none of these can be read.
+        after: where the epoch continues.
     """
 
     num_context: int
@@ -62,14 +62,14 @@ class BatchPlan:
 
 @dataclass(frozen=True)
 class BatchRules:
-    """What batches look like.
+    """Size and shape of batches.
 
     Attributes:
-        budget: Context pictures per rank and batch.
-        views: Fewest and most context views.
-        aspects: Smallest and largest width / height; drawn per batch and rounded to hundredths.
-        world_size: Number of ranks.
-        seed: Seed of the training.
+        budget: context images per rank and batch.
+        views: minimum and maximum number of context views.
+        aspects: smallest and largest width / height; sampled per batch and rounded to hundredths.
+        world_size: number of ranks.
+        seed: seed of the run.
     """
 
     budget: int
@@ -79,7 +79,7 @@ class BatchRules:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Validate the values."""
         if self.budget < 1 or self.world_size < 1:
             raise ValueError(
                 f"budget and world size must be positive: {self.budget}, {self.world_size}"
@@ -92,19 +92,19 @@ class BatchRules:
 
 @dataclass
 class EpochPlan:
-    """Goes through the batches of an epoch as one rank sees them.
+    """Yields the batches of one rank in an epoch.
 
-    Scenes too short for the view count of a batch wait for one with fewer views. The last batch of
-    an epoch takes what is left, one scene more than usual on some ranks if it has to be, so that
-    all ranks have the same number of batches, and no scene is lost or shown twice.
+    Scenes too short for the view count of a batch are deferred to one with fewer views. The last
+    batch of an epoch takes the remaining scenes, if necessary one more than usual on some ranks, so
+    that all ranks have equally many batches, and no scene is lost or repeated.
 
     Args:
         order: the scenes of the epoch.
-        capacities: per data set, the most context views of each clip.
-        rules: what batches look like.
+        capacities: per data set, maximum number of context views of each clip.
+        rules: size and shape of batches.
         epoch: number of the epoch.
-        rank: whose batches to hand out.
-        position: where to begin.
+        rank: rank whose batches to yield.
+        position: where to start.
     """
 
     order: Order
@@ -118,7 +118,7 @@ class EpochPlan:
         """The next batch; None at the end of the epoch.
 
         Args:
-            max_views: bound of the view count, within the range of the rules.
+            max_views: limit of the view count, within the range of the rules.
         """
         if self._num_left() == 0:
             return None
@@ -146,13 +146,13 @@ class EpochPlan:
         whole = per_rank * world
         if left <= whole or left >= whole + world:
             return min(left, whole), num_context
-        # What this batch leaves would not reach all ranks.
+        # The scenes left after this batch would not be enough for all ranks.
         if per_rank > 1:
             return left - world, num_context
         return left, max(self.rules.views[0], min(num_context, budget // 2))
 
     def _take(self, wanted: int, num_context: int) -> tuple[list[int], int]:
-        """Rows of the order for this batch, and its view count; moves the position on."""
+        """Rows of the order for this batch, and its view count; advances the position."""
         chosen: list[int] = []
         waiting: list[int] = []
         cursor = self.position.cursor
@@ -163,7 +163,7 @@ class EpochPlan:
             fits = len(chosen) < wanted and self._capacity(row) >= num_context
             (chosen if fits else waiting).append(row)
         if len(chosen) < wanted:
-            # Only short clips are left: take the longest and show as many views as they have.
+            # Only short clips are left: take the longest, with as many views as they have.
             waiting.sort(key=lambda row: (-self._capacity(row), row))
             missing = wanted - len(chosen)
             chosen, waiting = chosen + waiting[:missing], sorted(waiting[missing:])
@@ -193,14 +193,14 @@ def spares(
     is_tried: Callable[[int, int], bool],
     tries: int = 100,
 ) -> Iterator[Pick]:
-    """Scenes that may step in for a batch of which nothing could be read.
+    """Candidate substitutes for a batch of which nothing could be read.
 
     Args:
-        seed: of the batch.
-        capacities: per data set, the most context views of each clip.
-        num_context: context views that a scene must have.
-        is_tried: whether a clip of a data set has failed already.
-        tries: how many are proposed at most.
+        seed: spare seed of the batch.
+        capacities: per data set, maximum number of context views of each clip.
+        num_context: context views a scene must have.
+        is_tried: whether a clip of a data set has already failed.
+        tries: maximum number of candidates.
     """
     rng = np.random.default_rng(seed)
     for _ in range(tries):

@@ -1,8 +1,8 @@
 """Shard directories in object stores and on web servers, read by byte ranges.
 
-Opened are `manifest.json` or `index.json`, which name the shards, and the sidecars that the
-converters leave beside them; so no store needs to list a folder. These small files are fetched
-once, and again only when their ETag has changed. Of a shard come the members that are used.
+It reads `manifest.json` or `index.json`, which list the shards, and the sidecars that the
+converters write beside them, so the store need not support listing. These small files are fetched
+once, and again only when their ETag changes. Of a shard, only the members in use are fetched.
 
 The package `obstore` is optional (`splatfactory[remote]`), and imported here at first use.
 """
@@ -25,51 +25,51 @@ from splatfactory.datasets import offsets
 from splatfactory.datasets.offsets import ShardOffsets, Span
 from splatfactory.datasets.shard_files import LocalFiles, ShardFiles
 from splatfactory.datasets.span_cache import SpanCache
-from zipsplat.files import write_atomically
+from zipsplat.files import write_bytes, write_text
 
 SCHEMES = ("s3", "gs", "hf", "https", "http")
 
 _GAP = 2048
-"""Members this close are fetched by one request: between neighbours lies a tar header and padding,
+"""Members this close are fetched in one request: between neighbours are a tar header and padding,
 512 to 1023 bytes."""
-# Per process: so many threads that fetch ahead, each so many members at a time. One alone would
-# wait for the latency of a picture, and for the second try of another.
+# Per process: number of prefetch threads, and members per request. A single thread would
+# wait for the latency of each image and for every retry.
 _THREADS, _GROUP = 8, 8
 _TRIES = 5
 _FIRST_WAIT = 0.2
-# Of requests that a server refuses or does not answer; waits double up to 15 s.
+# Retries of failed or unanswered requests; delays double up to 15 s.
 _RETRIES: Any = {"max_retries": 8}
 
 R = TypeVar("R")
 
 
 def is_remote(directory: str | os.PathLike[str]) -> bool:
-    """Whether a directory is given by an address as `s3://bucket/folder`."""
+    """Whether a directory is a URL such as `s3://bucket/folder`."""
     return str(directory).partition("://")[0] in SCHEMES and "://" in str(directory)
 
 
 def open_files(directory: str, only: Path | None = None) -> ShardFiles:
-    """The files of a folder or of an address.
+    """Open the files of a folder or URL.
 
     Args:
-        directory: either.
-        only: a single file of a folder.
+        directory: a folder or URL.
+        only: restrict to a single file of a folder.
     """
     return RemoteFiles(directory) if is_remote(directory) else LocalFiles(Path(directory), only)
 
 
 class RemoteFiles:
-    """A shard directory at an address.
+    """A shard directory at a URL.
 
-    `s3://` and `gs://` take their keys, region and endpoint from the environment, as the tools of
-    their makers do (AWS_…, GOOGLE_…); `hf://datasets/<owner>/<name>[@<revision>]/<folder>` takes
+    `s3://` and `gs://` take keys, region and endpoint from the environment, like the vendors'
+    own tools (AWS_…, GOOGLE_…); `hf://datasets/<owner>/<name>[@<revision>]/<folder>` takes
     the token of `hf auth login`.
 
     Args:
         address: `s3://`, `gs://`, `hf://`, `https://` or `http://`.
 
     Attributes:
-        bytes_read: bytes of members that this process has fetched, without those from the cache.
+        bytes_read: bytes of members this process has fetched, not counting the cache.
     """
 
     reads_ahead = True
@@ -87,12 +87,12 @@ class RemoteFiles:
         self._ahead: dict[tuple[str, Span], Future[dict[Span, bytes]]] = {}
 
     def names(self) -> Sequence[str]:
-        """Names of the shards, sorted, by `manifest.json` or `index.json`.
+        """Names of the shards, sorted, from `manifest.json` or `index.json`.
 
         Raises:
-            FileNotFoundError: if neither is there.
-            ValueError: if what is there is damaged.
-            OSError: if the address cannot be reached.
+            FileNotFoundError: if neither exists.
+            ValueError: if it is damaged.
+            OSError: if the URL cannot be reached.
         """
         shards = self._json("manifest.json").get("shards", {})
         if shards:
@@ -104,29 +104,31 @@ class RemoteFiles:
         listing = self._json("index.json")
         if not listing:
             raise FileNotFoundError(
-                f"{self.address} has neither manifest.json nor index.json, which name its shards;"
+                f"{self.address} has neither manifest.json nor index.json, which list its shards;"
                 " copy them there with the shards"
             )
         return self._checked(map(str, listing.values()))
 
     def _checked(self, shards: Iterable[str]) -> list[str]:
-        """Names of shards, sorted; they become parts of addresses and of files in the cache."""
+        """Validated shard names, sorted; they become parts of URLs and of cache files."""
         names = sorted(set(shards))
         for name in names:
             if not re.fullmatch(r"[^/\\\0.][^/\\\0]*\.tar", name):
-                raise ValueError(f"{self.address} names a shard {name!r}; want a name as a.tar")
+                raise ValueError(
+                    f"{self.address} lists a shard {name!r}; expected a file name such as a.tar"
+                )
         return names
 
     def listing(self) -> bytes | None:
-        """The content of `index.json`, if there is one."""
+        """The content of `index.json`, if it exists."""
         return self._fetch_small("index.json")
 
     def offsets(self, shards: Sequence[str]) -> Iterable[ShardOffsets]:
-        """The indices of some shards, by the sidecars beside them.
+        """The indices of some shards, from the sidecars beside them.
 
         Raises:
             FileNotFoundError: if a sidecar is missing.
-            ValueError: if one is damaged, or of another version of its shard.
+            ValueError: if one is damaged, or belongs to another version of its shard.
         """
         names = [offsets.sidecar_name(shard) for shard in shards]
         fetched = self._threads().map(self._fetch_small, names)
@@ -136,7 +138,8 @@ class RemoteFiles:
             index = offsets.from_bytes(content, self._sizes.get(shard))
             if index is None:
                 raise ValueError(
-                    f"{self.address}/{name} is damaged or of another {shard}; {_SIDECAR_ADVICE}"
+                    f"{self.address}/{name} is damaged or belongs to another {shard}; "
+                    f"{_SIDECAR_ADVICE}"
                 )
             yield index
 
@@ -151,7 +154,7 @@ class RemoteFiles:
         """The bytes of some members.
 
         Raises:
-            OSError: if they cannot be fetched, after several tries.
+            OSError: if they cannot be fetched, after several retries.
         """
         found: dict[Span, bytes] = {}
         for span in spans:
@@ -164,7 +167,7 @@ class RemoteFiles:
         return [found[span] for span in spans]
 
     def hold(self, wanted: Mapping[str, Sequence[Span]]) -> None:
-        """Begin to fetch what will be read next, by shard; let go of all else fetched ahead."""
+        """Start prefetching what will be read next, by shard; drop everything else prefetched."""
         ahead: dict[tuple[str, Span], Future[dict[Span, bytes]]] = {}
         for shard, spans in wanted.items():
             keys = [(shard, span) for span in sorted(set(spans))]
@@ -177,7 +180,7 @@ class RemoteFiles:
         self._ahead = ahead
 
     def close(self) -> None:
-        """End the threads; they are started again when they are needed."""
+        """Stop the threads; they restart on demand."""
         self._ahead = {}
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
@@ -188,7 +191,7 @@ class RemoteFiles:
         return {**self.__dict__, **nothing}
 
     def _fetch(self, shard: str, spans: Sequence[Span]) -> dict[Span, bytes]:
-        """Members from the cache or the store; neighbours come by one request."""
+        """Fetch members from the cache or the store; neighbours share one request."""
         version = self._small.get(offsets.sidecar_name(shard)) or ""
         names = {span: f"{version[:24]}-{shard}-{span[0]}-{span[1]}" for span in spans}
         found = {span: b"" if span[1] == 0 else self._cache.get(names[span]) for span in spans}
@@ -208,7 +211,7 @@ class RemoteFiles:
         return {span: content for span, content in found.items() if content is not None}
 
     def _fetch_small(self, name: str) -> bytes | None:
-        """A small file: once per process from the store, and only if it has changed since."""
+        """Fetch a small file: at most once per process, and only if it has changed."""
         if name not in self._small:
             self._small[name] = self._renew(name)
         digest = self._small[name]
@@ -220,7 +223,7 @@ class RemoteFiles:
         return path.read_bytes()
 
     def _renew(self, name: str) -> str | None:
-        """Bring the kept copy of a small file up to date; the digest of its content."""
+        """Update the cached copy of a small file; returns the digest of its content."""
         note = self._folder / f"{name}.etag"
         known: dict[str, str] = {}
         with contextlib.suppress(OSError, ValueError):
@@ -235,13 +238,12 @@ class RemoteFiles:
             return known["sha256"]
         content, etag = answer
         digest = hashlib.sha256(content).hexdigest()
-        write_atomically(self._folder / digest, lambda file: _write(file, content))
-        text = json.dumps({"etag": etag, "sha256": digest}).encode()
-        write_atomically(note, lambda file: _write(file, text))
+        write_bytes(self._folder / digest, content)
+        write_text(note, json.dumps({"etag": etag, "sha256": digest}))
         return digest
 
     def _json(self, name: str) -> dict[str, Any]:
-        """The content of a JSON file; nothing if it is missing.
+        """The content of a JSON file; {} if it is missing.
 
         Raises:
             ValueError: if it is damaged.
@@ -252,11 +254,11 @@ class RemoteFiles:
         except ValueError as error:
             raise ValueError(f"{self.address}/{name} is not valid JSON: {error}") from error
         if not isinstance(found, dict):
-            raise ValueError(f"{self.address}/{name} holds no JSON object")
+            raise ValueError(f"{self.address}/{name} is not a JSON object")
         return found
 
     def _ask(self, name: str, request: Callable[[Any, str], R]) -> R:
-        """Send a request; the library repeats what a server refuses, this what breaks off."""
+        """Send a request. The library retries refused requests, this retries broken-off ones."""
         if self._store is None:
             self._store = _open_store(self.address)
         for attempt in range(_TRIES):
@@ -285,7 +287,7 @@ _SIDECAR_ADVICE = (
 
 
 def _whole(store: Any, name: str, options: dict[str, str]) -> tuple[bytes, str | None] | None:
-    """Content and ETag of a file; None if it is the one that the options name."""
+    """Content and ETag of a file; None if its ETag matches the options."""
     try:
         answer = _obstore().get(store, name, options=options)
     except _obstore().exceptions.NotModifiedError:
@@ -299,11 +301,11 @@ def _open_store(address: str) -> Any:
     if scheme == "hf":
         address, options = _hub_address(address)
     stores = _obstore().store
-    # By its class: to the library, some web addresses mean buckets, which want keys.
+    # Choose the class explicitly: the library takes some web URLs for buckets that need keys.
     kind = stores.HTTPStore.from_url if address.startswith("http") else stores.from_url
     try:
         return kind(
-            # Not an empty dictionary, which would replace what the environment says.
+            # Not an empty dictionary, which would override the environment.
             address,
             client_options=options or None,
             retry_config=_RETRIES,
@@ -313,13 +315,13 @@ def _open_store(address: str) -> Any:
 
 
 def _hub_address(address: str) -> tuple[str, dict[str, Any]]:
-    """Where the Hugging Face Hub serves the files of a repository, and how to ask for them."""
+    """URL of a repository's files on the Hugging Face Hub, and the request options."""
     from huggingface_hub import constants, get_token
 
     match = re.fullmatch(r"hf://datasets/([^/]+/[^/@]+)(?:@([^/]+))?(/.*)?", address)
     if match is None:
         raise ValueError(
-            f"{address}: want hf://datasets/<owner>/<name>[@<revision>]/<folder of the shards>"
+            f"{address}: expected hf://datasets/<owner>/<name>[@<revision>]/<folder of the shards>"
         )
     token, endpoint = get_token(), constants.ENDPOINT
     options: dict[str, Any] = {"allow_http": endpoint.startswith("http://")}
@@ -333,16 +335,12 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _write(file: Any, content: bytes) -> None:
-    file.write(content)
-
-
 def _obstore() -> Any:
     try:
         import obstore
         import obstore.store
     except ImportError as error:
         raise ImportError(
-            "shards at an address need Python 3.11 and obstore: pip install 'obstore>=0.12'"
+            "remote shards need Python 3.11 and obstore: pip install 'obstore>=0.12'"
         ) from error
     return obstore

@@ -1,4 +1,4 @@
-"""Random changes of whole training scenes, alike in all their views."""
+"""Random augmentation of whole training scenes, equal in all views."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from splatfactory.datasets.batch import Scene, Views
+from splatfactory.datasets.samples import Scene, Views
 from zipsplat.camera import Camera
 from zipsplat.pose import Pose
 
@@ -19,14 +19,14 @@ def vary(
     color_shuffle_probability: float,
     rng: np.random.RandomState,
 ) -> Scene:
-    """Perhaps mirror a scene, perhaps put its colour channels in another order.
+    """Randomly mirror a scene and permute its colour channels.
 
     Args:
-        scene: as the data set holds it.
+        scene: the scene.
         mirror_probability: in [0, 1].
-        color_shuffle_probability: in [0, 1]; all six orders are equally likely then, the present
-            one among them.
-        rng: where chance comes from; nothing is drawn for a probability of 0.
+        color_shuffle_probability: in [0, 1]; all six permutations are equally likely, the identity
+            included.
+        rng: random generator; not advanced for a probability of 0.
     """
     if mirror_probability > 0 and rng.random_sample() < mirror_probability:
         scene = _map_views(scene, mirror)
@@ -37,10 +37,10 @@ def vary(
 
 
 def mirror(views: Views) -> Views:
-    """Views of the world with left and right exchanged.
+    """Mirror the world left to right.
 
     The world is reflected by M = diag(−1, 1, 1), and so is every camera: R becomes M R M, which is
-    a rotation again, and t becomes M t. Points then project to x = W − x of before.
+    a rotation again, and t becomes M t. Points then project to W − x.
 
     Args:
         views: (...) views with images (..., 3, H, W) and depths (..., H, W), W pixels wide.
@@ -61,14 +61,14 @@ def mirror(views: Views) -> Views:
 
 
 def reorder_channels(views: Views, order: Sequence[int]) -> Views:
-    """Views whose channel i is channel `order[i]` of before.
+    """Permute channels: new channel i is old channel `order[i]`.
 
     Args:
         views: (...) views with images (..., 3, H, W).
         order: a permutation of 0, 1, 2.
 
     Raises:
-        ValueError: if the order is no permutation.
+        ValueError: if `order` is not a permutation.
     """
     if sorted(order) != [0, 1, 2]:
         raise ValueError(f"order must be a permutation of 0, 1, 2, got {list(order)}")

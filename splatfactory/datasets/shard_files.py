@@ -1,4 +1,4 @@
-"""The files of a shard directory, wherever they are: names, indices, and the bytes of members."""
+"""Files of a shard directory, local or remote: names, indices, and the bytes of members."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _MAX_OPEN_FILES = 64
 
 
 class ShardFiles(Protocol):
-    """The files of one shard directory. It can be pickled, and used by several threads.
+    """The files of one shard directory. Picklable and thread-safe.
 
     Attributes:
-        bytes_read: bytes of tar members that this process has read.
-        reads_ahead: whether `hold` does something.
+        bytes_read: bytes of tar members this process has read.
+        reads_ahead: whether `hold` has an effect.
     """
 
     bytes_read: int
@@ -30,34 +30,34 @@ class ShardFiles(Protocol):
         """Names of the shards, sorted.
 
         Raises:
-            FileNotFoundError: if there is no such directory, or no shard in it.
+            FileNotFoundError: if the directory does not exist or has no shards.
         """
 
     def listing(self) -> bytes | None:
-        """The content of `index.json`, if there is one."""
+        """The content of `index.json`, if it exists."""
 
     def offsets(self, shards: Sequence[str]) -> Iterable[ShardOffsets]:
-        """Where the members of some shards lie."""
+        """The indices of some shards."""
 
     def size(self, shard: str) -> int:
         """Bytes of a shard."""
 
     def read(self, shard: str, spans: Sequence[Span]) -> list[bytes]:
-        """The bytes of some members; fewer where a shard ends too early."""
+        """The bytes of some members; fewer if a shard is truncated."""
 
     def hold(self, wanted: Mapping[str, Sequence[Span]]) -> None:
-        """Begin to fetch what will be read next, by shard; let go of all else fetched ahead."""
+        """Start prefetching what will be read next, by shard; drop everything else prefetched."""
 
     def close(self) -> None:
-        """Give back what is open; it is opened again when it is needed."""
+        """Release open files; they are reopened on demand."""
 
 
 class LocalFiles:
-    """A folder. Files are read at positions, so any number of processes may share them.
+    """A local folder. Reads are positional, so any number of processes may share it.
 
     Args:
-        directory: holds `*.tar`.
-        only: a single file of the directory to be looked at.
+        directory: folder with `*.tar`.
+        only: restrict to a single file of the directory.
     """
 
     reads_ahead = False
@@ -71,13 +71,13 @@ class LocalFiles:
         self._pid = os.getpid()
 
     def names(self) -> Sequence[str]:
-        """Names of the shards, sorted; errors as `ShardFiles`."""
+        """Names of the shards, sorted; raises as in `ShardFiles`."""
         if self._only is not None:
             return [self._only.name]
         if not self.directory.is_dir():
             raise FileNotFoundError(
-                f"no shard directory {self.directory}; convert or generate a data set first, see"
-                " `python -m splatfactory.datasets.scripts.<data set>.convert --help`"
+                f"shard directory {self.directory} does not exist; convert or generate a data set"
+                " first, see `python -m splatfactory.datasets.scripts.<data set>.convert --help`"
             )
         shards = sorted(path.name for path in self.directory.glob("*.tar"))
         shards = [name for name in shards if not name.startswith(".")]
@@ -86,12 +86,12 @@ class LocalFiles:
         return shards
 
     def listing(self) -> bytes | None:
-        """The content of `index.json`, if there is one; of a single file nobody asks for others."""
+        """The content of `index.json`, if it exists; none for a single file."""
         path = self.directory / "index.json"
         return path.read_bytes() if self._only is None and path.exists() else None
 
     def offsets(self, shards: Sequence[str]) -> Iterable[ShardOffsets]:
-        """The indices of some shards; those that are missing are built."""
+        """The indices of some shards; missing ones are built."""
         return (load_offsets(self.directory / shard) for shard in shards)
 
     def size(self, shard: str) -> int:
@@ -107,7 +107,7 @@ class LocalFiles:
         return found
 
     def hold(self, wanted: Mapping[str, Sequence[Span]]) -> None:
-        """Nothing: the system reads ahead."""
+        """Do nothing: the operating system reads ahead."""
 
     def close(self) -> None:
         """Close the files."""
@@ -126,7 +126,7 @@ class LocalFiles:
         self.__init__(state["directory"], state["_only"])  # type: ignore[misc]
 
     def _descriptor(self, shard: str) -> int:
-        if self._pid != os.getpid():  # after a fork, files of the parent are left alone
+        if self._pid != os.getpid():  # after a fork, do not use the parent's files
             self._open, self._pid = OrderedDict(), os.getpid()
         if shard not in self._open:
             self._open[shard] = os.open(self.directory / shard, os.O_RDONLY)

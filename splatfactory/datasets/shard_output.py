@@ -1,21 +1,21 @@
-"""A shard directory in the making: rotation, index, manifest, and continuing after a kill."""
+"""Writer of a shard directory: rotation, index, manifest, and resuming after a kill."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
-from splatfactory import __version__
+from splatfactory._version import __version__
 from splatfactory.datasets import offsets
 from splatfactory.datasets.shards import PARTIAL_SUFFIX, ShardWriter, StoredScene
 from zipsplat.bounded import read_json
-from zipsplat.files import only_writer, write_atomically
+from zipsplat.digests import sha256_of
+from zipsplat.files import only_writer, write_text
 
 INDEX_NAME = "index.json"
 MANIFEST_NAME = "manifest.json"
@@ -26,7 +26,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What the manifest keeps of one shard."""
+    """Manifest entry of one shard."""
 
     scenes: int
     views: int
@@ -36,16 +36,16 @@ class ShardRecord:
 
 @dataclass
 class Manifest:
-    """What is in a shard directory and how it came there.
+    """Content and origin of a shard directory.
 
     Attributes:
-        tool: Command that made it.
-        settings: Options that decide what is in the scenes.
-        version: Version of the package that wrote last.
-        is_complete: Whether the command reached its end.
-        shards: Record of each finished shard.
-        failures: Scenes that could not be made, by reason.
-        sources: What a scene was made from, where a name of its own does not say so.
+        tool: command that made it.
+        settings: options that determine the scenes.
+        version: version of the package at the last write.
+        is_complete: whether the command finished.
+        shards: entry of each finished shard.
+        failures: scenes that could not be made, by reason.
+        sources: sources of scenes whose name does not show them.
     """
 
     tool: str
@@ -62,7 +62,7 @@ class Manifest:
 
     @staticmethod
     def load(directory: Path) -> Manifest | None:
-        """Read `manifest.json`; None if there is none.
+        """Read `manifest.json`; None if it does not exist.
 
         Raises:
             ValueError: if it is damaged.
@@ -77,34 +77,34 @@ class Manifest:
             shards = {name: ShardRecord(**entry) for name, entry in content.pop("shards").items()}
             return Manifest(shards=shards, **content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{path} is damaged ({error}); start anew with --overwrite") from error
+            raise ValueError(f"{path} is damaged ({error}); start over with --overwrite") from error
 
 
 class ShardOutput:
     """Writes scenes into the shards of one directory; use as a context manager.
 
-    Finished shards are on record at once. When the block ends by an exception or the process is
-    killed, the shard under way is lost, and the next run continues behind the finished ones:
-    `done` names the scenes that need not be made again.
+    Finished shards are recorded at once. When the block raises or the process is
+    killed, the unfinished shard is lost, and the next run continues after the finished ones:
+    `done` holds the scenes that need not be made again.
 
     Args:
-        directory: made if missing.
+        directory: created if missing.
         tool: name of the command, for the manifest.
-        settings: options that decide what is in the scenes; a run may only be continued with the
+        settings: options that determine the scenes; a run can only be resumed with the
             same ones.
-        shard_size_mb: a shard is closed when it has reached this size, MiB.
-        overwrite: delete the shards that are there first.
+        shard_size_mb: a shard is closed once it reaches this size, MiB.
+        overwrite: delete existing shards first.
         one_scene_per_shard: name each shard after its only scene.
-        made_elsewhere: keys of scenes that another directory holds.
+        made_elsewhere: keys of scenes stored in another directory.
 
     Attributes:
-        done: scenes that need not be made.
-        root: the directory, or that of which this makes a part.
-        is_finished: whether an earlier run made all it was to make.
+        done: scenes that need not be made again.
+        root: the directory, or the one that this is a part of.
+        is_finished: whether an earlier run finished.
 
     Raises:
-        ValueError: if the directory holds shards of another making, or, when the block begins or
-            shards are to be deleted, another process works there.
+        ValueError: if the directory holds shards made differently; or, on entering the block or
+            deleting shards, if another process works there.
     """
 
     def __init__(
@@ -139,11 +139,11 @@ class ShardOutput:
         return sum(len(items) for items in self.manifest.failures.values())
 
     def holds(self, key: str) -> bool:
-        """Whether a scene of this key is there, finished or not."""
+        """Whether a scene with this key exists, finished or not."""
         return key in self._index or key in self.done
 
     def part(self, folder: Path, settings: Mapping[str, Any]) -> ShardOutput:
-        """The output for some of the scenes that are to come here, in a folder of its own."""
+        """An output for some of these scenes, in a folder of its own."""
         part = ShardOutput(
             folder,
             self.manifest.tool,
@@ -157,7 +157,7 @@ class ShardOutput:
         return part
 
     def reopened(self) -> ShardOutput:
-        """The same output as it is on the disk now."""
+        """The same output, as it now is on disk."""
         manifest, size = self.manifest, self.limit / 2**20
         single = self.one_scene_per_shard
         return ShardOutput(
@@ -168,7 +168,7 @@ class ShardOutput:
         """Append a scene.
 
         Raises:
-            ValueError: if a scene of this key is there already.
+            ValueError: if a scene with this key already exists.
             OSError: if the disk is full.
         """
         if scene.key in self._index:
@@ -181,7 +181,7 @@ class ShardOutput:
             self._finish_shard()
 
     def fail(self, item: str, reason: str) -> None:
-        """Put on record that a scene could not be made."""
+        """Record that a scene could not be made."""
         self.manifest.failures.setdefault(reason, []).append(item)
 
     def finish(self) -> None:
@@ -231,32 +231,28 @@ class ShardOutput:
         return f"shard-{max(numbers, default=-1) + 1:06d}.tar"
 
     def _known_scenes(self) -> dict[str, str]:
-        """Scenes of the finished shards, each with its shard's name."""
+        """Scenes of the finished shards, with the name of their shard."""
         index: dict[str, str] = {}
         for name, record in self.manifest.shards.items():
             size = (self.directory / name).stat().st_size
             if size != record.bytes:
                 raise ValueError(
-                    f"{self.directory / name} has {size} bytes where {MANIFEST_NAME} says"
-                    f" {record.bytes}; delete it to have its scenes made again"
+                    f"{self.directory / name} has {size} bytes, but {MANIFEST_NAME} says"
+                    f" {record.bytes}; delete it to make its scenes again"
                 )
             index.update(dict.fromkeys(offsets.load(self.directory / name).keys, name))
         return index
 
 
 def record_of(shard: Path) -> ShardRecord:
-    """The record of a shard that is there, by reading it."""
+    """Make the record of an existing shard by reading it."""
     index = offsets.load(shard)
-    digest = hashlib.sha256()
-    with shard.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
     size = shard.stat().st_size
-    return ShardRecord(len(index.keys), int(index.num_views.sum()), size, digest.hexdigest())
+    return ShardRecord(len(index.keys), int(index.num_views.sum()), size, sha256_of(shard))
 
 
 def clear(directory: Path) -> None:
-    """Delete shards and what goes with them; other files stay."""
+    """Delete shards and their sidecars, manifest and index; other files stay."""
     for shard in directory.glob("*.tar"):
         offsets.remove(shard)
         shard.unlink()
@@ -266,18 +262,13 @@ def clear(directory: Path) -> None:
 
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
     """Write a JSON file atomically."""
-    text = json.dumps(content, indent=indent).encode()
-
-    def write(file: BinaryIO) -> None:
-        file.write(text)
-
-    write_atomically(path, write)
+    write_text(path, json.dumps(content, indent=indent))
 
 
 def _continue(
     directory: Path, tool: str, settings: dict[str, Any], old: Manifest | None
 ) -> Manifest:
-    """The manifest to go on with: that of an earlier run, or a new one."""
+    """The manifest of the run to resume, or a new one."""
     if old is None:
         if directory.is_dir() and any(directory.glob("*.tar")):
             raise ValueError(
@@ -285,7 +276,7 @@ def _continue(
                 " use them as they are, choose another folder, or replace them with --overwrite"
             )
         return Manifest(tool, settings)
-    # Through JSON, so that tuples compare with what the file can hold.
+    # Round-trip through JSON, so that tuples compare equal to lists.
     if (old.tool, old.settings) != (tool, json.loads(json.dumps(settings))):
         raise ValueError(
             f"{directory} was made by {old.tool} with {old.settings}, not by {tool} with"

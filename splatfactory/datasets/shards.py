@@ -1,15 +1,14 @@
-"""The tar-shard format: scenes as runs of tar members, many scenes to a file.
+"""The tar-shard format: scenes as runs of tar members, many scenes per file.
 
-An uncompressed POSIX tar. The members of a scene share a key, follow each other, and are named
+An uncompressed POSIX tar. The members of a scene share a key, are contiguous, and are named
 `<key>.meta.json`, `.cameras.npy`, `.poses.npy`, `.img<i>.<ext>`, then, with depth, `.dep<i>.webp`
-and `.depth_ranges.json`. This is the public format of the ZipSplat training data; files written
-here and there can be exchanged.
+and `.depth_ranges.json`. This is the public format of the ZipSplat training data; files
+are interchangeable.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -25,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splatfactory.datasets.depth_codec import EncodedDepth
+from zipsplat.digests import HashedFile
 from zipsplat.files import sync_folder
 
 PARTIAL_SUFFIX = ".partial"
@@ -40,13 +40,13 @@ _MEMBER = re.compile(
 
 @dataclass(frozen=True)
 class StoredScene:
-    """A scene as its shard holds it.
+    """A scene as stored in a shard.
 
     Attributes:
-        key: Unique name; no dot, no slash.
+        key: unique name; no dot, no slash.
         cameras: (N, 6) float32 rows w, h, fx, fy, cx, cy in pixels.
         poses: (N, 12) float32 rows, camera-to-world: R row by row, then t.
-        images: N encoded pictures (JPEG, PNG or WebP).
+        images: N encoded images (JPEG, PNG or WebP).
         depths: N encoded depth maps, or None.
     """
 
@@ -57,7 +57,7 @@ class StoredScene:
     depths: tuple[EncodedDepth, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Check that the parts belong together."""
+        """Validate the parts against each other."""
         if not self.key or any(character in self.key for character in "./\\\0"):
             raise ValueError(f"a scene key must be a name without dots and slashes: {self.key!r}")
         N = len(self.images)
@@ -75,12 +75,12 @@ class StoredScene:
 
     @property
     def num_views(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.images)
 
 
 def image_extension(data: bytes) -> str:
-    """File name extension of an encoded picture, by its first bytes."""
+    """File name extension of an encoded image, from its first bytes."""
     for magic, extension in _MAGIC:
         if data.startswith(magic):
             return extension
@@ -92,7 +92,7 @@ def split_member(name: str) -> tuple[str, str, int]:
 
     Returns:
         The key; one of `meta.json`, `cameras.npy`, `poses.npy`, `depth_ranges.json`, `img`, `dep`,
-        or an empty string for a name that belongs to no part; the view number, or −1.
+        or an empty string for other names; the view number, or −1.
     """
     key, dot, rest = name.partition(".")
     match = _MEMBER.match(dot + rest)
@@ -127,12 +127,12 @@ def array_bytes(array: npt.NDArray[Any]) -> bytes:
 
 
 class ShardWriter:
-    """Writes one shard under a temporary name and gives it its own name when it is complete.
+    """Writes one shard under a temporary name and renames it when it is complete.
 
-    Use as a context manager; an exception inside removes what was written.
+    Use as a context manager; an exception inside discards the file.
 
     Args:
-        path: Final path of the shard.
+        path: final path of the shard.
     """
 
     def __init__(self, path: Path) -> None:
@@ -140,7 +140,8 @@ class ShardWriter:
         self.keys: list[str] = []
         self.num_views = 0
         self._partial = path.with_name(path.name + PARTIAL_SUFFIX)
-        self._file = _HashedFile(self._partial)
+        self._opened = self._partial.open("wb")
+        self._file = HashedFile(self._opened)
         self._tar = tarfile.open(fileobj=self._file, mode="w")  # noqa: SIM115
 
     @property
@@ -151,13 +152,13 @@ class ShardWriter:
     @property
     def sha256(self) -> str:
         """Hexadecimal digest of the bytes written so far."""
-        return self._file.digest.hexdigest()
+        return self._file.sha256
 
     def add(self, scene: StoredScene) -> None:
         """Append a scene.
 
         Raises:
-            ValueError: if the shard already has a scene of this key.
+            ValueError: if the shard already has a scene with this key.
         """
         self.add_members(scene.key, members(scene))
 
@@ -165,7 +166,7 @@ class ShardWriter:
         """Append a scene as names and contents of tar members.
 
         Raises:
-            ValueError: if the shard already has a scene of this key.
+            ValueError: if the shard already has a scene with this key.
         """
         if key in self.keys:
             raise ValueError(f"{self.path.name} already has a scene {key}")
@@ -177,15 +178,19 @@ class ShardWriter:
         self.keys.append(key)
 
     def commit(self) -> None:
-        """Finish the file and give it its name; an older file of that name is replaced."""
+        """Finish and rename the file, replacing an older one."""
         self._tar.close()
-        self._file.close()
+        with self._opened as file:
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(self._partial, self.path)
         sync_folder(self.path.parent)
 
     def discard(self) -> None:
-        """Remove what was written."""
-        self._file.abandon()
+        """Delete the unfinished file."""
+        # On a full disk, flushing on close fails again; the file is deleted anyway.
+        with contextlib.suppress(OSError):
+            self._opened.close()
         self._partial.unlink(missing_ok=True)
 
     def __enter__(self) -> ShardWriter:
@@ -203,35 +208,3 @@ class ShardWriter:
         finally:
             if self._partial.exists():
                 self.discard()
-
-
-class _HashedFile(io.RawIOBase):
-    """A new file that is digested while it is written."""
-
-    def __init__(self, path: Path) -> None:
-        self.digest = hashlib.sha256()
-        self._file = path.open("wb")
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes, /) -> int:  # type: ignore[override]
-        self.digest.update(data)
-        return self._file.write(data)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def close(self) -> None:
-        if not self._file.closed:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-        super().close()
-
-    def abandon(self) -> None:
-        """Close without waiting for the disk."""
-        # A full disk fails again when buffered bytes are flushed on closing; the file goes anyway.
-        with contextlib.suppress(OSError):
-            self._file.close()
-        super().close()

@@ -1,4 +1,4 @@
-"""A bounded folder of pieces of remote files, shared by all processes of a machine."""
+"""A size-bounded disk cache of byte spans of remote files, shared by all processes."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ import zlib
 from pathlib import Path
 
 _SWEEP_SHARE = 0.02
-"""A process looks how full the folder is each time it has written this share of the bound."""
+"""A process checks the size of the folder each time it has written this fraction of the limit."""
 _FILLED_SHARE = 0.8
-"""What is left of the bound after the pieces that were not used for longest are deleted."""
+"""Fraction of the limit that remains after the least recently used spans are evicted."""
 _CHECKSUM_BYTES = 4
 
 
 class SpanCache:
-    """Pieces by name, each a file with its checksum in front; a damaged one is as good as none.
+    """Spans by name, each a file with a leading checksum; damaged ones count as missing.
 
     Args:
-        folder: made when something is kept.
-        limit: bytes in it, exceeded by at most 2 % per process; 0 keeps nothing.
+        folder: created on first use.
+        limit: maximum bytes, exceeded by at most 2 % per process; 0 disables the cache.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder = folder
         self.limit = limit
-        self._unswept = limit  # so that the first piece kept finds what earlier runs have left
+        self._unswept = limit  # so that the first put also evicts files of earlier runs
 
     def get(self, name: str) -> bytes | None:
-        """The piece of this name, if it is kept."""
+        """The span with this name, if cached."""
         path = self.folder / name
         try:
             content = path.read_bytes()
-            os.utime(path)  # used now
+            os.utime(path)  # mark as recently used
         except OSError:
             return None
         data = content[_CHECKSUM_BYTES:]
         return data if content[:_CHECKSUM_BYTES] == _checksum(data) else None
 
     def put(self, name: str, data: bytes) -> None:
-        """Keep a piece; a disk that is full or read-only keeps none."""
+        """Cache a span; ignored on a full or read-only disk."""
         if len(data) > self.limit * _SWEEP_SHARE:
             return
         temporary = self.folder / f"{name}.{os.getpid()}.partial"
@@ -58,10 +58,10 @@ class SpanCache:
                 self._sweep()
 
     def _sweep(self) -> None:
-        """Delete the pieces that were not used for longest, if there are too many."""
+        """Evict the least recently used spans if the cache is over its limit."""
         pieces = []
         for entry in os.scandir(self.folder):
-            with contextlib.suppress(OSError):  # another process sweeps, too
+            with contextlib.suppress(OSError):  # another process may evict at the same time
                 status = entry.stat()
                 pieces.append((status.st_mtime_ns, status.st_size, entry.path))
         total = sum(size for _, size, _ in pieces)

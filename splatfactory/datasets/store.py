@@ -1,4 +1,4 @@
-"""Random access to the scenes of a shard directory, reading only the bytes that are used."""
+"""Random access to the scenes of a shard directory, reading only the bytes in use."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MAX_LOADED_INDICES = 64
 
 @dataclass(frozen=True)
 class SceneInfo:
-    """What is known of a scene before it is read."""
+    """Facts about a scene known before it is read."""
 
     key: str
     num_views: int
@@ -41,11 +41,11 @@ class SceneInfo:
 
 
 class SceneError(ValueError):
-    """A scene that cannot be used.
+    """An unusable scene.
 
     Args:
-        reason: short and the same for all scenes with this fault, so that they can be counted.
-        detail: what exactly is wrong here.
+        reason: short and equal for all scenes with this fault, so they can be counted.
+        detail: details of this case.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -66,7 +66,7 @@ class SceneStore(Protocol):
 
     @property
     def faults(self) -> Sequence[tuple[str, SceneError]]:
-        """Scenes that should be there and are not usable, with the reason."""
+        """Missing or unusable scenes, with the reason."""
 
     def cameras(self, scene: int) -> FloatArray:
         """Camera rows (N, 6) of a scene: w, h, fx, fy, cx, cy."""
@@ -75,23 +75,23 @@ class SceneStore(Protocol):
         """Pose rows (N, 12) of a scene: camera-to-world R, row by row, then t."""
 
     def frames(self, scene: int, views: Sequence[int]) -> Sequence[Frame]:
-        """Some pictures of a scene."""
+        """Frames of a scene."""
 
 
 class ShardStore:
     """The scenes of all shards in a directory.
 
-    Opening it reads one small index per shard, and builds those that are missing. Files are read at
-    positions, so any number of processes and threads may share them.
+    Opening it reads one small index per shard, and builds missing ones. Reads are
+    positional, so any number of processes and threads may share the files.
 
     Args:
-        directory: holds `*.tar`, and perhaps `index.json` of the scenes that ought to be there: a
-            folder, or an address as `RemoteFiles` takes them.
-        show_progress: show a bar while indices are built.
-        only: open a single file of the directory; what else ought to be there does not matter.
+        directory: holds `*.tar`, and optionally `index.json` with the expected scenes: a
+            folder, or a URL for `RemoteFiles`.
+        show_progress: show a progress bar while building indices.
+        only: open a single file of the directory, and ignore what else is expected.
 
     Raises:
-        FileNotFoundError: if there is no such directory, or no shard in it.
+        FileNotFoundError: if the directory does not exist or has no shards.
         OSError: if it cannot be reached.
     """
 
@@ -110,7 +110,7 @@ class ShardStore:
         self._places: list[tuple[int, int]] = []
         self._faults: dict[str, SceneError] = {}
         self._indices: OrderedDict[int, ShardOffsets] = OrderedDict()
-        # None: only where someone is looking, at a terminal.
+        # None: only on a terminal.
         is_hidden = None if show_progress else True
         indices = self._files.offsets(self._shards)
         total = len(self._shards)
@@ -126,7 +126,7 @@ class ShardStore:
 
     @property
     def faults(self) -> Sequence[tuple[str, SceneError]]:
-        """Scenes that should be there and are not usable, with the reason."""
+        """Missing or unusable scenes, with the reason."""
         return list(self._faults.items())
 
     @property
@@ -134,15 +134,15 @@ class ShardStore:
         """The folder.
 
         Raises:
-            ValueError: if it is not on this machine.
+            ValueError: if the shards are remote.
         """
         if not isinstance(self._files, LocalFiles):
-            raise ValueError(f"{self.name} is not on this machine; copy it here for this")
+            raise ValueError(f"{self.name} is remote; copy it to this machine first")
         return self._files.directory
 
     @property
     def shards(self) -> list[Path]:
-        """The files; errors as `directory`."""
+        """The files; raises as `directory`."""
         return [self.directory / name for name in self._shards]
 
     @property
@@ -156,7 +156,7 @@ class ShardStore:
         return self._files.bytes_read
 
     def shard_of(self, scene: int) -> Path:
-        """The shard that holds a scene; errors as `directory`."""
+        """The shard that holds a scene; raises as `directory`."""
         return self.directory / self._shards[self._places[scene][0]]
 
     def cameras(self, scene: int) -> FloatArray:
@@ -178,10 +178,10 @@ class ShardStore:
         return self._array(scene, index.poses(local), "poses.npy", 12)
 
     def frames(self, scene: int, views: Sequence[int]) -> Sequence[EncodedFrame]:
-        """Some pictures of a scene with their depth maps, still encoded.
+        """Frames of a scene, still encoded.
 
         Raises:
-            SceneError: if the depth ranges are damaged; pictures are decoded later.
+            SceneError: if the depth ranges are damaged; images are decoded later.
         """
         index, local = self._locate(scene)
         depths = self._depths(scene, views)
@@ -190,11 +190,11 @@ class ShardStore:
 
     @property
     def reads_ahead(self) -> bool:
-        """Whether it helps to say what will be read next."""
+        """Whether `hold` has an effect."""
         return self._files.reads_ahead
 
     def hold(self, views: Mapping[int, Sequence[int]]) -> None:
-        """Begin to fetch the views, by scene, that will be read next; let go of all others."""
+        """Start prefetching the views, by scene, that will be read next; drop all others."""
         wanted: dict[str, list[Span]] = {}
         for scene, chosen in views.items():
             index, local = self._locate(scene)
@@ -207,10 +207,10 @@ class ShardStore:
         self._files.hold(wanted)
 
     def read(self, scene: int) -> StoredScene:
-        """Everything that is stored of a scene.
+        """Read a complete scene.
 
         Raises:
-            SceneError: if arrays or depth ranges are damaged; pictures are not decoded.
+            SceneError: if arrays or depth ranges are damaged; images are not decoded.
         """
         index, local = self._locate(scene)
         views = range(self._scenes[scene].num_views)
@@ -225,7 +225,7 @@ class ShardStore:
         )
 
     def close(self) -> None:
-        """Close the files; they are opened again when they are needed."""
+        """Close the files; they are reopened on demand."""
         self._files.close()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -249,7 +249,7 @@ class ShardStore:
             self._places.append((number, local))
 
     def _compare_with_list(self) -> None:
-        """Count scenes that `index.json` promises and no shard holds."""
+        """Record scenes that `index.json` lists and no shard holds."""
         listing = self._files.listing()
         if listing is None:
             return
@@ -258,7 +258,7 @@ class ShardStore:
         except ValueError:
             promised = None
         if not isinstance(promised, dict):
-            warning = "%s/index.json is not valid JSON of scenes; the shards decide"
+            warning = "%s/index.json is not a valid JSON list of scenes and is ignored"
             logger.warning(warning, self.name)
             return
         for key in promised.keys() - self._keys - self._faults.keys():
@@ -283,7 +283,8 @@ class ShardStore:
         shape = (self._scenes[scene].num_views, columns)
         if array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all():
             raise SceneError(
-                "corrupt member", f"{name} must hold finite floats {shape}, is {array.shape}"
+                "corrupt member",
+                f"{name} must hold finite floats of shape {shape}, has {array.shape}",
             )
         return np.array(array, dtype=np.float32)
 
@@ -307,7 +308,7 @@ class ShardStore:
     def _read(self, scene: int, spans: Sequence[Span]) -> list[bytes]:
         largest = max((size for _, size in spans), default=0)
         if largest > MAX_MEMBER_BYTES:
-            raise SceneError("corrupt member", f"{largest / 1e6:.0f} MB are more than is read")
+            raise SceneError("corrupt member", f"{largest / 1e6:.0f} MB exceed the limit")
         shard = self._shards[self._places[scene][0]]
         found = self._files.read(shard, spans)
         if [len(data) for data in found] != [size for _, size in spans]:
@@ -325,18 +326,18 @@ def read_array(data: bytes) -> npt.NDArray[Any]:
     shape, is_fortran, dtype = _parse_header(data[:start])
     count = math.prod(shape)
     if dtype.hasobject or is_fortran or len(data) - start < count * dtype.itemsize:
-        raise ValueError("no plain C-ordered array, or cut off")
+        raise ValueError("not a plain C-ordered array, or truncated")
     return np.frombuffer(data, dtype, count, start).reshape(shape)
 
 
 @lru_cache(maxsize=1024)
 def _parse_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, order and type; NumPy takes 0.3 ms for it, and most scenes share their headers."""
+    """Shape, order and dtype; cached, as NumPy takes 0.3 ms and most scenes share their headers."""
     file = io.BytesIO(head)
     if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("an NPY file of another version")
+        raise ValueError("an NPY file of an unsupported version")
     try:
         shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    except Exception as error:  # Python's own parser reads it, and fails in many ways
+    except Exception as error:  # NumPy uses Python's parser, which raises many exception types
         raise ValueError(f"an unreadable NPY header ({error})") from error
     return shape, is_fortran, dtype

@@ -1,4 +1,4 @@
-"""What makes the cameras or poses of a stored scene unusable."""
+"""Checks of the cameras and poses of a stored scene."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ ORTHONORMAL_TOLERANCE = 1e-2
 """Largest deviation of RᵀR from the identity; float32 poses of real data are within 1e-3."""
 
 MIN_BASELINE = 1e-3
-"""Least distance of cameras that may become the unit of a scene, in nearest distances worth
-drawing (`near`): below it, even the nearest thing moves by less than a tenth of a percent."""
+"""Minimum camera distance that may become the unit of a scene, as a fraction of the near plane
+(`near`): below it, even the nearest point moves by less than a tenth of a percent."""
 
 SIZE_TOLERANCE = 0.01
-"""Largest share by which a camera's sides may differ from its picture's: published data round the
-sides of smaller pictures, and keep the focal lengths that they would have unrounded."""
+"""Largest relative difference of a camera's size from its image's: published data round the
+size of downscaled images, but keep the unrounded focal lengths."""
 
 
 def check_view(camera: FloatArray, pose: FloatArray, what: str) -> None:
-    """Refuse a camera or pose that nothing can be drawn with.
+    """Reject a camera or pose that cannot be rendered.
 
     Args:
         camera: (6,) row w, h, fx, fy, cx, cy in pixels.
@@ -39,15 +39,15 @@ def check_view(camera: FloatArray, pose: FloatArray, what: str) -> None:
         raise SceneError("bad pose", f"{what}: not finite")
     deviation = np.abs(R.T @ R - np.eye(3)).max()
     if deviation > ORTHONORMAL_TOLERANCE or np.linalg.det(R) < 0:
-        raise SceneError("bad pose", f"{what}: no rotation, {R.round(3).tolist()}")
+        raise SceneError("bad pose", f"{what}: not a rotation, {R.round(3).tolist()}")
 
 
 def check_size(camera: FloatArray, size: tuple[int, int], what: str) -> None:
-    """Refuse a camera that was written for a picture of another size.
+    """Reject a camera that belongs to an image of another size.
 
     Args:
         camera: (6,) row w, h, fx, fy, cx, cy in pixels.
-        size: height and width of the picture.
+        size: height and width of the image.
         what: name of the view for the message.
 
     Raises:
@@ -55,5 +55,5 @@ def check_size(camera: FloatArray, size: tuple[int, int], what: str) -> None:
     """
     for given, real in zip(camera[:2].tolist(), size[::-1], strict=True):
         if abs(given - real) > max(1.0, SIZE_TOLERANCE * real):
-            sizes = f"{camera[:2].tolist()} for a picture of {size[1]} x {size[0]}"
+            sizes = f"{camera[:2].tolist()} for an image of {size[1]} x {size[0]}"
             raise SceneError("camera of another size", f"{what}: {sizes}")

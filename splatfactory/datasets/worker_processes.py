@@ -1,4 +1,4 @@
-"""How worker processes are started, and how they end with the process that started them."""
+"""Start of worker processes, and their end with the parent process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 def start_context(preload: Sequence[str] = ()) -> Any:
     """The multiprocessing context of all workers.
 
-    They inherit neither threads nor an open GPU, which forks do not survive.
+    Workers inherit no threads and no CUDA context, neither of which survives a fork.
 
     Args:
-        preload: modules that the fork server imports once, instead of each worker for seconds.
+        preload: modules that the fork server imports once, saving seconds per worker.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
@@ -26,10 +26,10 @@ def start_context(preload: Sequence[str] = ()) -> Any:
 
 
 def end_with_parent(*_: object) -> None:
-    """End this worker as soon as the process that started it is gone; arguments are ignored.
+    """Exit this worker as soon as its parent process is gone; arguments are ignored.
 
-    A killed process cannot end its workers, and under a fork server `getppid`, which PyTorch
-    watches, is the server's number: the server waits for the workers, and they for it.
+    A killed process cannot stop its workers, and under a fork server `getppid`, which PyTorch
+    watches, is the server's pid: the server waits for the workers, and they for it.
     """
     parent = multiprocessing.parent_process()
     if parent is None:

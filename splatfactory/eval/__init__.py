@@ -1,1 +1,1 @@
-"""Judging models on held-out views: protocol, reports, comparison."""
+"""Evaluation on held-out views: protocol, reports, comparison."""

@@ -1,4 +1,4 @@
-"""What is evaluated: benchmarks as data, and the configuration of one evaluation."""
+"""Benchmarks as data, and the configuration of one evaluation."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from splatfactory.config import (
     split_overrides,
 )
 from splatfactory.datasets.samplers.eval_sampler import load_index
-from splatfactory.eval.indices import PUBLISHED, published_index
 from splatfactory.paths import resolve
+from splatfactory.published_indices import PUBLISHED, published_index
 
 FOLDER = CONFIG_DIR / "eval"
 KEYS = ("data", "index", "index_set", "published")
@@ -29,14 +29,14 @@ USED = ("model", "data", "eval")
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One protocol on one data set; `configs/eval/<name>.yaml`, or a YAML file of one's own.
+    """One protocol on one data set; `configs/eval/<name>.yaml`, or a YAML file of your own.
 
     Attributes:
-        name: Of the file.
-        data: Changed data options.
-        index_set: Set of published indices, or None.
-        index: An index file of its own, or None.
-        published: Method → context views → (PSNR, SSIM, LPIPS).
+        name: stem of the file.
+        data: data options it overrides.
+        index_set: name of its set of published indices, or None.
+        index: an index file of its own, or None.
+        published: method → context views → (PSNR, SSIM, LPIPS).
     """
 
     name: str
@@ -47,7 +47,7 @@ class Benchmark:
 
     @property
     def view_counts(self) -> list[int]:
-        """Numbers of context views that there is a published index for, ascending."""
+        """Numbers of context views with a published index, ascending."""
         return sorted(views for name, views in PUBLISHED if name == self.index_set)
 
 
@@ -56,10 +56,10 @@ class Evaluation:
     """One run of one benchmark.
 
     Attributes:
-        benchmark: What is judged on.
-        config: How.
-        index: The frames.
-        label: Name of the result folder: view count, or index, and priors.
+        benchmark: the benchmark.
+        config: its configuration.
+        index: file with the context and target frames of each scene.
+        label: name of the result folder: view count or index name, and priors.
     """
 
     benchmark: Benchmark
@@ -69,7 +69,7 @@ class Evaluation:
 
 
 def names() -> list[str]:
-    """Benchmarks that are there."""
+    """Names of the shipped benchmarks."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
@@ -77,16 +77,17 @@ def load_benchmark(name: str) -> Benchmark:
     """Read a benchmark.
 
     Args:
-        name: Of one of the package, or a YAML file with the keys `data`, `index` (a file beside it)
+        name: a shipped benchmark, or a YAML file with the keys `data`, `index` (a file beside it)
             or `index_set`, and `published`.
 
     Raises:
-        ConfigError: If there is none, with the nearest name, or it has other keys.
+        ConfigError: if it does not exist (the message suggests the nearest name) or has unknown
+            keys.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file():
         raise ConfigError(
-            f"no benchmark {name!r}; there are {', '.join(names())}, or name a YAML file"
+            f"no benchmark {name!r}; choose from {', '.join(names())}, or name a YAML file"
             + nearest(name, names())
         )
     tree = read_yaml(path)
@@ -114,16 +115,16 @@ def configure(
     model: Mapping[str, Any] | None,
     overrides: Sequence[str],
 ) -> Evaluation:
-    """The evaluation that is asked for.
+    """Configure an evaluation.
 
     Args:
-        benchmark: What is judged on.
-        conf: Name of a shipped configuration, or a file, or None.
-        model: Model section of a training run, or None.
-        overrides: `key=value` texts; they win over `conf`, that over `model`.
+        benchmark: the benchmark to run.
+        conf: name of a shipped configuration, a file, or None.
+        model: model section of a training run, or None.
+        overrides: `key=value` strings. They take precedence over `conf`, which does over `model`.
 
     Raises:
-        ConfigError: If options are wrong or there is no such index.
+        ConfigError: if options are invalid or the index does not exist.
     """
     groups, values = split_overrides(overrides)
     if groups and conf is None:
@@ -142,11 +143,11 @@ def configure(
 
 
 def _index(benchmark: Benchmark, config: Config) -> tuple[Path, str]:
-    """The index file, and the name its results go by."""
+    """The index file, and the label of its results."""
     path = benchmark.index if config.eval.index is None else resolve(config.eval.index)
     if path is not None:
         if not path.is_file():
-            raise ConfigError(f"there is no index {path}")
+            raise ConfigError(f"index {path} does not exist")
         _check_views(path, config.eval.num_views)
         return path, path.stem
     if benchmark.index_set is None:
@@ -160,11 +161,11 @@ def _index(benchmark: Benchmark, config: Config) -> tuple[Path, str]:
 
 
 def _check_views(index: Path, num_views: int | None) -> None:
-    """Refuse a number of context views that an index of one's own does not have."""
+    """Reject a number of context views that a custom index does not have."""
     found = {len(choice.context) for choice in load_index(index).values()}
     if num_views is not None and found != {num_views}:
         counts = " or ".join(str(count) for count in sorted(found))
         raise ConfigError(
-            f"eval.num_views={num_views} cannot apply: {index} has {counts} context views a scene; "
-            "leave the option out, or make another index"
+            f"eval.num_views={num_views} cannot apply: {index} has {counts} context views per "
+            "scene; leave the option out, or make another index"
         )

@@ -1,6 +1,6 @@
-"""`python -m splatfactory.eval.compare A B … [-o PAGE]`: results side by side, and what differs.
+"""`python -m splatfactory.eval.compare A B … [-o PAGE]`: compare results side by side.
 
-The page also shows the images of the scenes that changed most.
+With `-o`, also writes a page with the images of the scenes that changed most.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from splatfactory.eval.results import scene_mean, sheet_path
 from splatfactory.eval.scoring import METRICS, SceneScores
 from splatfactory.paths import outputs_root
 from splatfactory.visualization import pages
+from zipsplat.files import write_text
 from zipsplat.terminal import EXPECTED_ERRORS, error_line
 
 ROWS = ("target", "target_leak_free", "target_unaligned")
@@ -42,10 +43,10 @@ class Result:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the comparison; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="splatfactory.eval.compare")
+    parser = argparse.ArgumentParser(prog="python -m splatfactory.eval.compare")
     parser.description = "Compare two or more results of the same benchmark."
     parser.add_argument("folders", nargs="+", type=Path, help="folders below outputs/results/")
-    parser.add_argument("-o", "--output", type=Path, help="a page with images, ends in .html")
+    parser.add_argument("-o", "--output", type=Path, help="also write a page with images (.html)")
     options = parser.parse_args(argv)
     if len(options.folders) < 2:
         parser.error("two or more result folders are needed")
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = [read(folder) for folder in options.folders]
         text = compare(found)
         if options.output is not None:
-            results.write_text(options.output, page(found))
+            write_text(options.output, page(found))
             text += f"\npage: {options.output}\n"
     except EXPECTED_ERRORS as error:
         sys.stderr.write(f"error: {error_line(error)}\n")
@@ -65,10 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def read(folder: Path) -> Result:
-    """Read a result folder, given as a path or by its name below outputs/results.
+    """Read a result folder, given as a path or relative to outputs/results.
 
     Raises:
-        ValueError: If it holds no finished result.
+        ValueError: if it does not hold a finished result.
     """
     for place in (folder, outputs_root() / "results" / folder):
         if (place / results.SUMMARY).is_file():
@@ -87,7 +88,7 @@ def read(folder: Path) -> Result:
 
 
 def compare(found: Sequence[Result]) -> str:
-    """The comparison as Markdown: means, paired differences, scenes that changed most."""
+    """Format the comparison as Markdown: means, paired differences, scenes that changed most."""
     parts = [markdown_table(_means(found))]
     for pair in _pairs(found):
         parts.append(f"## {pair.title}")
@@ -96,7 +97,7 @@ def compare(found: Sequence[Result]) -> str:
 
 
 def page(found: Sequence[Result]) -> str:
-    """The comparison as a page in one file, with the images of the scenes that changed most."""
+    """Format the comparison as a self-contained page, with images of the most changed scenes."""
     body = [pages.table(_means(found))]
     shown: dict[str, str] = {}
     for pair in _pairs(found):
@@ -111,13 +112,13 @@ def page(found: Sequence[Result]) -> str:
     if any(figures):
         body.append(pages.section("Scenes that changed most", *figures))
     else:
-        body.append("<p>There are no images: eval.save_images was off.</p>")
+        body.append("<p>No images: eval.save_images was off.</p>")
     return pages.page(" and ".join(result.name for result in found), body)
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """A result against the first one: what differs, tables, PSNR changes of some scenes."""
+    """A result against the first one: differing settings, tables, PSNR changes of some scenes."""
 
     title: str
     other: Result
@@ -135,7 +136,7 @@ def _pairs(found: Sequence[Result]) -> list[_Pair]:
         shared = sorted(set(first.scenes) & set(other.scenes))
         alone = len(first.scenes) + len(other.scenes) - 2 * len(shared)
         if alone:
-            notes.append(f"{alone} scenes are in one of them only and are left out below.")
+            notes.append(f"{alone} scenes are in only one of them and are left out below.")
         extremes = _extremes(first, other, shared)
         rows = [["Scene", "PSNR change"], *([name, f"{value:+.2f}"] for name, value in extremes)]
         tables = [_paired(first, other, shared), rows] if shared else []
@@ -171,7 +172,7 @@ def _paired(first: Result, other: Result, shared: Sequence[str]) -> Table:
 
 
 def _extremes(first: Result, other: Result, shared: Sequence[str]) -> list[tuple[str, float]]:
-    """Scenes with the greatest losses and gains of PSNR, in ascending order of the change."""
+    """Scenes with the largest drops and gains in PSNR, in ascending order of the change."""
     changes = _changes(first, other, shared, "psnr")
     ranked = sorted(zip(changes, shared, strict=True))
     if len(ranked) > 2 * SHOWN_SCENES:

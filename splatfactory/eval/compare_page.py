@@ -23,8 +23,8 @@ class SceneImages:
     """The comparison sheets of one scene.
 
     Attributes:
-        title: What the scene is, and how its scores changed.
-        sheets: Result name and file, in the order of the results; files may be missing.
+        title: name of the scene and change of its scores.
+        sheets: result name and file, in the order of the results; files may be missing.
     """
 
     title: str
@@ -32,7 +32,7 @@ class SceneImages:
 
 
 def scene_figures(scene: SceneImages) -> str:
-    """Photos once, then the renderings of all results side by side, then their errors."""
+    """Photos once, then the renders of all results side by side, then their errors."""
     sheets = [(name, _bands(path)) for name, path in scene.sheets if path.is_file()]
     if not sheets:
         return ""

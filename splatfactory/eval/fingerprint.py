@@ -1,4 +1,4 @@
-"""What a result depends on, as digests: it may be used again only if all of them are the same."""
+"""Digests of everything a result depends on: a result is reused only if all of them match."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ IRRELEVANT = {
     "data": {"num_workers", "prefetch_factor", "batch_size", "val_batch_size", "val_scenes"},
     "eval": {"save_images", "save_gaussians", "num_worst", "index"},
 }
-"""Options that change no number."""
+"""Options that do not affect the scores."""
 
 
 def fingerprint(evaluation: Evaluation, weights: str, dataset: MultiviewDataset) -> dict[str, str]:
     """Digests of settings, weights, index, data and code.
 
     Args:
-        evaluation: What is run.
-        weights: Digest of the weights.
-        dataset: The scenes.
+        evaluation: the evaluation.
+        weights: digest of the weights.
+        dataset: the scenes.
     """
     return {
         "settings": digest_of(_settings(evaluation)),
@@ -41,12 +41,12 @@ def fingerprint(evaluation: Evaluation, weights: str, dataset: MultiviewDataset)
 
 
 def differences(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
-    """Names of the parts that differ."""
+    """Names of the digests that differ."""
     return [part for part in sorted({*first, *second}) if first.get(part) != second.get(part)]
 
 
 def digest_of(value: Any) -> str:
-    """SHA-256 of plain data, whatever the order of keys."""
+    """SHA-256 of plain data, independent of key order."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Benchmarks that a training run asks for now and then."""
+"""Benchmarks that run during training."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from splatfactory.config import Config, to_dict
 from splatfactory.eval.benchmarks import configure, load_benchmark
 from splatfactory.eval.fingerprint import digest_of_tensors
 from splatfactory.eval.pipeline import evaluate
-from splatfactory.training.distributed import World
-from splatfactory.training.trainer import Benchmark
+from splatfactory.protocols import Benchmark
+from splatfactory.runtime.distributed import World
 
 
 def benchmark(name: str, config: Config, world: World) -> Benchmark:
-    """An evaluation of the model being trained; all processes share its scenes.
+    """Evaluates the model being trained; processes share the scenes.
 
     Args:
-        name: Of the benchmark, or its YAML file; `benchmarks.<name>` of the configuration, without
-            folder and suffix, changes its options.
-        config: Of the training run.
-        world: Its processes.
+        name: a benchmark, or its YAML file; `benchmarks.<name>` of the configuration, without
+            folder and suffix, overrides its options.
+        config: configuration of the training run.
+        world: process group of the run.
 
     Raises:
-        ConfigError: If there is no such benchmark, or its options are wrong.
+        ConfigError: if the benchmark does not exist, or its options are invalid.
     """
     changes = config.benchmarks.get(Path(name).stem)
     tree = to_dict(config)

@@ -1,19 +1,17 @@
-"""Evaluation indices: which views a benchmark shows and which it asks for.
+"""Evaluation indices: the context and target views of each scene in a benchmark.
 
-An index is JSON: scene key → {"context": [frames], "target": [frames]}, or null for a scene that
-is left out. The published ones are fetched once from the repository of the reference, pinned and
-verified. `python -m splatfactory.eval.indices make` makes one for any shard directory by the same
-family of rules: context views by farthest points of the camera path (as pixelSplat's generator
-does), targets among the frames that are left.
+An index is JSON: scene key → {"context": [frames], "target": [frames]}, or null for a scene that is
+skipped. `python -m splatfactory.eval.indices make` makes one for any shard directory by the family
+of rules of the published ones: context views by farthest-point sampling of the camera path (as
+pixelSplat's generator does), targets among the remaining frames.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -25,91 +23,14 @@ import numpy.typing as npt
 from splatfactory import paths
 from splatfactory.datasets.shard_output import write_json
 from splatfactory.datasets.store import SceneError, ShardStore
-from zipsplat.downloads import Source, fetch
+from splatfactory.published_indices import DL3DV_SPLIT, PUBLISHED
+from zipsplat.downloads import fetch
 from zipsplat.terminal import EXPECTED_ERRORS, error_line
 
-REPOSITORY = "cvg/ZipSplat"
-COMMIT = "e1b592da0105e5c8c93ff47750c909cbe4634a1d"
 SEED = 42
 
 Entry = dict[str, list[int]]
 Index = dict[str, Entry | None]
-
-
-@dataclass(frozen=True)
-class PublishedFile:
-    """A file of the reference's repository.
-
-    Attributes:
-        path: In the repository.
-        size: Bytes.
-        sha256: Of its bytes.
-    """
-
-    path: str
-    size: int
-    sha256: str
-
-    @property
-    def source(self) -> Source:
-        """Where it comes from."""
-        url = f"https://raw.githubusercontent.com/{REPOSITORY}/{COMMIT}/{self.path}"
-        return Source(url, self.sha256, self.size, COMMIT)
-
-    @property
-    def cached(self) -> Path:
-        """Where it is kept, or is to be put by hand where there is no connection."""
-        return paths.cache_root() / "reference" / COMMIT[:12] / self.path
-
-
-def _index(path: str, size: int, sha256: str) -> PublishedFile:
-    return PublishedFile(f"splatfactory/eval/indices/{path}", size, sha256)
-
-
-PUBLISHED: Mapping[tuple[str, int], PublishedFile] = {
-    ("re10k", 6): _index(
-        "re10k/ctx_6v_tgt_8v.json",
-        352459,
-        "1cc0e14c8040c64040256adb008cc99821f52f0eb7e7a8fc50bb43381e06d221",
-    ),
-    ("dl3dv", 6): _index(
-        "dl3dv/ctx_6v_tgt_8v.json",
-        20696,
-        "602d0b38e7f003ccfac8b634fb48d5f853004dd0481c307fd61af2ff90b770b9",
-    ),
-    ("dl3dv", 12): _index(
-        "dl3dv/ctx_12v_tgt_8v.json",
-        44677,
-        "4e191e1feb32a340ec4ec8fa77e7859bf8f44591fda0c1c3ea250619acd562fa",
-    ),
-    ("dl3dv", 24): _index(
-        "dl3dv/ctx_24v_tgt_8v.json",
-        32254,
-        "56fffdf63eff167d264a1683e2b17c0ef79ec83e9c1e5a4f681209b9bd3ec219",
-    ),
-    ("mipnerf360", 32): _index(
-        "mipnerf360/ctx_32v.json",
-        2905,
-        "72ae7ed2246a79abd3206f5a8ce3d4e28ebeb9f51bcd83644ab1f77c95f418f6",
-    ),
-    ("mipnerf360", 64): _index(
-        "mipnerf360/ctx_64v.json",
-        4934,
-        "99d92f43bf1a0078e9b77b5cd910317bbc818061153e7984082d25a709ff4708",
-    ),
-    ("mipnerf360", 128): _index(
-        "mipnerf360/ctx_128v.json",
-        8977,
-        "4eae7b6f6caad82f2c4fc4fae0e1aa658d6efe9e21ca62780005a16d6d050415",
-    ),
-}
-"""The seven published indices, by data set and number of context views."""
-
-DL3DV_SPLIT = PublishedFile(
-    "splatfactory/datasets/scripts/dl3dv/split.json",
-    10170,
-    "fc1e914170eee125d2d424ad2fdb8a7f854d67df606070bfc221bc2d4741ab55",
-)
 
 
 class ContextRule(str, Enum):
@@ -118,6 +39,8 @@ class ContextRule(str, Enum):
     FARTHEST = "farthest"
     EVEN = "even"
 
+    __str__ = str.__str__  # `--help` lists the values
+
 
 class TargetRule(str, Enum):
     """How targets are chosen."""
@@ -125,19 +48,21 @@ class TargetRule(str, Enum):
     SPREAD = "spread"
     RANDOM = "random"
 
+    __str__ = str.__str__  # `--help` lists the values
+
 
 @dataclass(frozen=True)
 class IndexRules:
-    """How an index is made.
+    """Rules that make an index.
 
     Attributes:
-        num_context: Context views per scene.
-        num_target: Target views per scene.
-        window: Only the first so many frames of a clip are used; None uses all.
-        context: How context views are chosen.
-        target: How targets are chosen.
-        allow_leak: Let targets be context views, as some published indices do.
-        seed: Of the random choice.
+        num_context: context views per scene.
+        num_target: target views per scene.
+        window: number of frames used from the start of a clip; None uses all.
+        context: how context views are chosen.
+        target: how targets are chosen.
+        allow_leak: let targets be context views, as some published indices do.
+        seed: seed of random choices.
     """
 
     num_context: int
@@ -149,7 +74,7 @@ class IndexRules:
     seed: int = SEED
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Validate the values."""
         if self.num_context < 1 or self.num_target < 1:
             raise ValueError("an index needs at least one context and one target view")
         if self.window is not None and self.window < self.num_needed:
@@ -160,48 +85,10 @@ class IndexRules:
 
     @property
     def num_needed(self) -> int:
-        """Frames that a clip must have."""
+        """Minimum number of frames in a clip."""
         if self.allow_leak:
             return max(self.num_context, self.num_target)
         return self.num_context + self.num_target
-
-
-def published_index(benchmark: str, num_views: int) -> Path:
-    """The published index of a benchmark, fetched if it is not there yet.
-
-    Raises:
-        ValueError: if there is none for this number of context views.
-        DownloadError: if it cannot be fetched, or is not the pinned file.
-    """
-    if (benchmark, num_views) not in PUBLISHED:
-        known = [views for name, views in PUBLISHED if name == benchmark]
-        names = sorted({name for name, _ in PUBLISHED})
-        choices = f"choose from {known}" if known else f"known benchmarks: {', '.join(names)}"
-        raise ValueError(f"no published index {benchmark} with {num_views} views; {choices}")
-    file = PUBLISHED[benchmark, num_views]
-    return fetch(file.source, file.cached)
-
-
-def dl3dv_test_ids(path: Path | None = None) -> frozenset[str]:
-    """Keys of the DL3DV test scenes.
-
-    Args:
-        path: JSON list, JSON {"test": [...]}, or one key per line; None takes the published split.
-
-    Raises:
-        ValueError: if the file names no scenes.
-    """
-    path = fetch(DL3DV_SPLIT.source, DL3DV_SPLIT.cached) if path is None else path
-    text = path.read_text()
-    try:
-        content: Any = json.loads(text)
-    except ValueError:
-        content = text.split()
-    if isinstance(content, dict):
-        content = content.get("test")
-    if not isinstance(content, list) or not all(isinstance(key, str) for key in content):
-        raise ValueError(f'{path} must hold scene keys: a JSON list, {{"test": [...]}}, or lines')
-    return frozenset(content)
 
 
 def evenly_spaced(num_frames: int, count: int) -> list[int]:
@@ -212,19 +99,19 @@ def evenly_spaced(num_frames: int, count: int) -> list[int]:
 
 
 def farthest_points(centres: npt.NDArray[Any], count: int, start: int = 0) -> list[int]:
-    """Positions that each time are farthest from those chosen before, ascending.
+    """Farthest-point sampling: indices of the chosen centres, ascending.
 
     Args:
         centres: (N, 3) camera centres.
-        count: how many, at most N.
-        start: the first one.
+        count: number of points to choose, at most N.
+        start: index of the first point.
     """
     chosen = [start]
     distance = np.full(len(centres), np.inf)
     for _ in range(count - 1):
         gap = np.linalg.norm(centres - centres[chosen[-1]], axis=1)
         distance = np.minimum(distance, gap)
-        distance[chosen] = -1.0  # so that cameras at one place are not chosen twice
+        distance[chosen] = -1.0  # never choose one twice, even among coincident cameras
         chosen.append(int(distance.argmax()))
     return sorted(chosen)
 
@@ -235,40 +122,18 @@ def spread(frames: Sequence[int], count: int) -> list[int]:
     return [frames[i * step] for i in range(count)]
 
 
-def re10k_index(
-    frame_counts: Mapping[str, int], num_context: int = 6, num_target: int = 8
-) -> Index:
-    """The RE10K index by its rule, as a check of the published one.
-
-    One generator serves all scenes, in ascending order of their keys.
-
-    Args:
-        frame_counts: frames of each clip.
-        num_context: context views.
-        num_target: target views.
-    """
-    rng = random.Random(SEED)
-    return {
-        key: {
-            "context": evenly_spaced(frame_counts[key], num_context),
-            "target": sorted(rng.sample(range(frame_counts[key]), num_target)),
-        }
-        for key in sorted(frame_counts)
-    }
-
-
 def make_index(store: ShardStore, rules: IndexRules) -> tuple[Index, dict[str, str]]:
-    """An index for the scenes of a shard directory.
+    """Make an index for the scenes of a shard directory.
 
     Returns:
-        The index, in ascending order of keys; and the scenes that are not in it, with the reason.
+        The index, in ascending key order; and the skipped scenes, with the reason.
     """
     rng = random.Random(rules.seed)
     index: Index = {}
     skipped = {key: str(error) for key, error in store.faults}
     for number, info in sorted(enumerate(store.scenes), key=lambda item: item[1].key):
         if info.num_views < max(rules.num_needed, rules.window or 0):
-            skipped[info.key] = f"has {info.num_views} frames only"
+            skipped[info.key] = f"has only {info.num_views} frames"
             continue
         try:
             centres = store.poses(number)[: rules.window, 9:]
@@ -296,10 +161,13 @@ def choose_views(centres: npt.NDArray[Any], rules: IndexRules, rng: random.Rando
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fetch the published indices, or make a new one; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Evaluation indices.")
+    """Download the published indices, or make a new one; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.eval.indices",
+        description="Download or make evaluation indices.",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("fetch", help="fetch and verify the published indices")
+    commands.add_parser("fetch", help="download and verify the published indices")
     _add_make_options(commands.add_parser("make", help="make an index for a shard directory"))
     arguments = parser.parse_args(argv)
     try:
@@ -312,17 +180,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _add_make_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", type=Path, help="folder of *.tar shards")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
-    parser.add_argument("--num-context", type=int, default=6)
-    parser.add_argument("--num-target", type=int, default=8)
-    parser.add_argument("--window", type=int, help="use the first so many frames only")
     parser.add_argument(
-        "--context-rule", type=ContextRule, choices=list(ContextRule), default=ContextRule.FARTHEST
+        "--num-context", type=int, default=6, help="context views per scene (default: %(default)s)"
     )
     parser.add_argument(
-        "--target-rule", type=TargetRule, choices=list(TargetRule), default=TargetRule.SPREAD
+        "--num-target", type=int, default=8, help="target views per scene (default: %(default)s)"
     )
-    parser.add_argument("--allow-leak", action="store_true", help="targets may be context views")
-    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--window", type=int, help="use only the first WINDOW frames of a clip")
+    parser.add_argument(
+        "--context-rule",
+        type=ContextRule,
+        choices=list(ContextRule),
+        default=ContextRule.FARTHEST,
+        help="how to choose context views (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--target-rule",
+        type=TargetRule,
+        choices=list(TargetRule),
+        default=TargetRule.SPREAD,
+        help="how to choose targets (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--allow-leak", action="store_true", help="allow targets that are context views"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=SEED, help="seed of random choices (default: %(default)s)"
+    )
 
 
 def _fetch_all() -> int:
@@ -344,11 +228,11 @@ def _make(arguments: argparse.Namespace) -> int:
     store = ShardStore(paths.resolve(arguments.directory), show_progress=True)
     index, skipped = make_index(store, rules)
     for key, reason in skipped.items():
-        sys.stderr.write(f"left out: {key}: {reason}\n")
+        sys.stderr.write(f"skipped: {key}: {reason}\n")
     if not index:
         raise ValueError(f"no scene of {arguments.directory} is long enough")
     write_json(arguments.output, index, indent=2)
-    sys.stderr.write(f"{arguments.output}: {len(index)} scenes, {len(skipped)} left out\n")
+    sys.stderr.write(f"{arguments.output}: {len(index)} scenes, {len(skipped)} skipped\n")
     return 0
 
 

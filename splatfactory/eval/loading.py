@@ -1,4 +1,4 @@
-"""The model that is judged: a released one, a file, or a training run's best."""
+"""The model to evaluate: a released one, a file, or the best of a training run."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from splatfactory.config import Config, ConfigError, read_yaml
 from splatfactory.models import build_model
 from splatfactory.models.initialisation import load_strictly
 from splatfactory.paths import outputs_root
-from splatfactory.training import checkpoints, run_folder
+from splatfactory.runtime import run_folder
 from zipsplat import weights
+from zipsplat.digests import sha256_of
 from zipsplat.model.backbones import BACKBONES
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Where the model to be judged comes from.
+class ModelSource:
+    """Where the model to evaluate comes from.
 
     Attributes:
-        tag: Name of the results, unless another is given.
-        weights: Name, path or address.
-        model: Its model options, or None where the configuration has them.
+        tag: default name of the results.
+        weights: name, path or URL.
+        model: its model options, or None if the configuration has them.
     """
 
     tag: str
@@ -34,21 +35,21 @@ class Judged:
     model: Mapping[str, Any] | None
 
 
-def from_checkpoint(name: str, overrides: Sequence[str] = ()) -> Judged:
-    """A training run by its name, a run's folder, or a weights file.
+def from_checkpoint(name: str, overrides: Sequence[str] = ()) -> ModelSource:
+    """Find a training run by name or folder, or a weights file.
 
     Args:
-        name: Of one of these.
-        overrides: Of the command line; a file's own backbone has to be named there, too.
+        name: name of the run, its folder, or the file.
+        overrides: command-line overrides; a file's custom backbone must be named there too.
 
     Raises:
-        ConfigError: If there is no such thing.
+        ConfigError: if nothing is found under this name.
     """
     path = Path(name)
     if path.is_file():
         conf = weights.load(path).conf
         _check_backbone(conf, path, overrides)
-        return Judged(path.stem, str(path), conf.get("model"))
+        return ModelSource(path.stem, str(path), conf.get("model"))
     root = outputs_root() / "training"
     experiment = name
     if path.is_dir() and root.resolve() in path.resolve().parents:
@@ -57,14 +58,14 @@ def from_checkpoint(name: str, overrides: Sequence[str] = ()) -> Judged:
     model = read_yaml(folder / run_folder.CONFIG).get("model")
     if not isinstance(model, dict):
         raise ConfigError(f"{folder / run_folder.CONFIG} has no model section")
-    # The run's own start is not needed, and may not be on this machine.
+    # The weights the run started from are not needed, and may not exist on this machine.
     model = {**model, "weights": None}
     tag = experiment.replace("/", "-")
-    return Judged(tag, str(run_folder.weights_of(experiment)), model)
+    return ModelSource(tag, str(run_folder.weights_of(experiment)), model)
 
 
 def _check_backbone(conf: Mapping[str, Any], path: Path, overrides: Sequence[str]) -> None:
-    """A file of weights alone does not decide what code is imported."""
+    """Never let a weights file alone decide what code is imported."""
     backbone = (conf.get("model") or {}).get("backbone") or {}
     override = f"model.backbone.name={backbone.get('name')}"
     if override in overrides:
@@ -76,14 +77,14 @@ def _check_backbone(conf: Mapping[str, Any], path: Path, overrides: Sequence[str
 
 
 def load_model(config: Config, source: str) -> tuple[nn.Module, str]:
-    """Build the model on the CPU with its weights, and the digest of their file.
+    """Build the model on the CPU with its weights; also returns the digest of their file.
 
     Raises:
-        ValueError: If the weights do not fit the configuration.
-        OSError: If they cannot be had.
+        ValueError: if the weights do not fit the configuration.
+        OSError: if they cannot be read or downloaded.
     """
     checkpoint = weights.load(source)
-    with torch.device("meta"):  # no memory and no time for values that are replaced at once
+    with torch.device("meta"):  # skip initialising values that are replaced anyway
         model = build_model(config.model, with_initial_weights=False)
     load_strictly(model.network, checkpoint.tensors, str(checkpoint.path), assign=True)
-    return model.eval(), checkpoints.sha256(checkpoint.path)
+    return model.eval(), sha256_of(checkpoint.path)

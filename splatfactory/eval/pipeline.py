@@ -1,4 +1,4 @@
-"""Run one evaluation: every scene of the index once, on one process or many, then the report."""
+"""Run one evaluation: score every scene of the index, on one or many processes, then report."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from torch import nn
 from tqdm import tqdm
 
 from splatfactory.config import save_yaml, to_dict
-from splatfactory.datasets.batch import Scene
 from splatfactory.datasets.from_config import evaluation_dataset
 from splatfactory.datasets.multiview import MultiviewDataset
+from splatfactory.datasets.samples import Scene
 from splatfactory.eval import report, results
 from splatfactory.eval.benchmarks import Evaluation
 from splatfactory.eval.fingerprint import fingerprint
-from splatfactory.eval.scoring import Judge, SceneResult, SceneScores
+from splatfactory.eval.scoring import SceneResult, SceneScores, Scorer
 from splatfactory.perceptual_network import PerceptualNetwork, fetch_perceptual_network
-from splatfactory.training.distributed import World
-from splatfactory.training.validation import fixed_randomness
+from splatfactory.runtime.distributed import World
+from splatfactory.runtime.randomness import fixed_randomness
 from splatfactory.visualization.evaluation_figures import comparison_sheet
-from zipsplat.viz import save_picture
+from zipsplat.viz import save_image
 
 logger = logging.getLogger(__name__)
 
 
 class EvaluationError(RuntimeError):
-    """An evaluation that cannot be trusted or finished; the message is one line for the user."""
+    """An evaluation that is incomplete or invalid; the message is one line for the user."""
 
 
 def evaluate(
@@ -42,24 +42,24 @@ def evaluate(
     overwrite_eval: bool = False,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """Score all scenes and write the report; scenes that are done are not done again.
+    """Score all scenes and write the report; finished scenes are not repeated.
 
     Args:
-        evaluation: Benchmark, settings, index.
-        model: On its device, in evaluation mode.
-        weights: Digest of the weights.
-        folder: Where results go.
-        world: The processes that share the scenes.
-        overwrite: Replace results of something else.
-        overwrite_eval: Replace results that differ in settings or code only.
-        is_stopping: Asked before each scene; scenes that are done stay done.
+        evaluation: benchmark, settings, index.
+        model: on its device, in evaluation mode.
+        weights: digest of the weights.
+        folder: result folder.
+        world: process group that shares the scenes.
+        overwrite: replace results with any other fingerprint.
+        overwrite_eval: replace results that differ only in settings or code.
+        is_stopping: checked before each scene; finished scenes are kept.
 
     Returns:
-        The summary; None if a process was stopped.
+        The summary; None if any process was stopped.
 
     Raises:
-        EvaluationError: If a scene of the index could not be scored.
-        ValueError: If data or settings do not fit.
+        EvaluationError: if a scene of the index could not be scored.
+        ValueError: if data or settings do not fit.
     """
     dataset = evaluation_dataset(
         evaluation.config.data, {"name": "eval_sampler", "indices_file": str(evaluation.index)}
@@ -86,10 +86,10 @@ def evaluate(
 
 
 def perceptual_network(name: str) -> PerceptualNetwork | None:
-    """LPIPS as chosen by `eval.lpips`.
+    """The LPIPS network that `eval.lpips` selects.
 
     Raises:
-        ValueError: If the choice is not known, or the weights cannot be had.
+        ValueError: if the choice is unknown, or the weights cannot be downloaded.
     """
     if name == "none":
         return None
@@ -98,7 +98,7 @@ def perceptual_network(name: str) -> PerceptualNetwork | None:
     try:
         return fetch_perceptual_network()
     except OSError as error:
-        raise ValueError(f"{error}; or do without LPIPS by eval.lpips=none") from error
+        raise ValueError(f"{error}; or set eval.lpips=none to skip LPIPS") from error
 
 
 def _score(
@@ -117,7 +117,7 @@ def _score(
     perceptual = perceptual_network(options.lpips)
     if perceptual is not None:
         perceptual = perceptual.to(world.device)
-    judge = Judge(model, options, perceptual, world.device)
+    scorer = Scorer(model, options, perceptual, world.device)
     bar = tqdm(
         _ahead(dataset, open_scenes), total=len(open_scenes), unit="scene", disable=None,
         desc=evaluation.label, position=world.local_rank,
@@ -126,14 +126,14 @@ def _score(
         if is_stopping():
             return
         with fixed_randomness(options.seed, world.device):
-            result = judge(scene)
-        # Pictures first: a scene counts as done when its scores are there.
-        _keep_pictures(evaluation, result, folder)
+            result = scorer(scene)
+        # Images first: a scene counts as finished once its scores exist.
+        _keep_images(evaluation, result, folder)
         results.write_scene(folder, result.scores)
 
 
 def _ahead(dataset: MultiviewDataset, scenes: list[int]) -> Iterator[Scene]:
-    """Load the next scene while one is being judged."""
+    """Load the next scene while the current one is scored."""
     with ThreadPoolExecutor(1) as pool:
         waiting = None
         for index in scenes:
@@ -145,18 +145,18 @@ def _ahead(dataset: MultiviewDataset, scenes: list[int]) -> Iterator[Scene]:
             yield waiting.result()
 
 
-def _keep_pictures(evaluation: Evaluation, result: SceneResult, folder: Path) -> None:
+def _keep_images(evaluation: Evaluation, result: SceneResult, folder: Path) -> None:
     options, name = evaluation.config.eval, result.scores.name
     if options.save_gaussians:
         result.gaussians.save_ply(folder / "gaussians" / f"{name}.ply")
     if options.save_images:
         sheet = comparison_sheet(
             result.true,
-            result.drawn,
+            result.rendered,
             [view.view for view in result.scores.views],
             [view.aligned["psnr"] for view in result.scores.views],
         )
-        save_picture(sheet, folder / results.sheet_path(name))
+        save_image(sheet, folder / results.sheet_path(name))
 
 
 def _conclude(evaluation: Evaluation, names: list[str], folder: Path) -> dict[str, float]:
@@ -176,7 +176,7 @@ def _conclude(evaluation: Evaluation, names: list[str], folder: Path) -> dict[st
 
 
 def _chosen(dataset: MultiviewDataset, max_samples: int | None) -> list[int]:
-    """Scenes in order of their keys, so that the first few are the same everywhere."""
+    """Scenes sorted by key, so that the first few are the same everywhere."""
     order = sorted(range(len(dataset)), key=dataset.key)
     return order[:max_samples]
 

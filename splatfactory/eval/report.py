@@ -1,4 +1,4 @@
-"""`report.md` and `report.html`: the result beside the published numbers, scene by scene."""
+"""`report.md` and `report.html`: the result beside published numbers, and scene by scene."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from splatfactory.eval.benchmarks import Evaluation
-from splatfactory.eval.results import scene_mean, sheet_path, write_text
+from splatfactory.eval.results import scene_mean, sheet_path
 from splatfactory.eval.scoring import METRICS, SceneScores
 from splatfactory.visualization import pages
+from zipsplat.files import write_text
 
 Table = list[list[str]]
 
 KINDS = {
     "target": "all targets, poses aligned (the protocol)",
-    "target_leak_free": "targets that are no context views, poses aligned",
+    "target_leak_free": "targets that are not context views, poses aligned",
     "target_unaligned": "all targets, given poses",
     "target_refined": "all targets, scene refined against the context views",
     "context": "context views, poses aligned",
@@ -44,21 +45,21 @@ def write(
 
 
 def worst(scenes: Sequence[SceneScores], count: int) -> list[SceneScores]:
-    """Scenes of lowest PSNR, the lowest first."""
+    """Scenes with the lowest PSNR, worst first."""
     return sorted(scenes, key=lambda scene: (scene_mean(scene.views, "psnr") or 0.0, scene.name))[
         :count
     ]
 
 
 def markdown_table(table: Table) -> str:
-    """A GitHub table; the first row is its head."""
+    """A GitHub table; the first row is the header."""
     head, *rows = table
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def number(value: Any, metric: str) -> str:
-    """A score as tables show it: two digits for decibels, three for the others, – if missing."""
+    """Format a score: two digits for decibels, three for others, – if missing."""
     if value is None:
         return "–"
     return f"{float(value):.2f}" if metric == "psnr" else f"{float(value):.3f}"
@@ -67,8 +68,8 @@ def number(value: Any, metric: str) -> str:
 def _notes(evaluation: Evaluation, summary: Mapping[str, Any]) -> list[str]:
     options = evaluation.config.eval
     estimator = options.pose_estimator
-    lpips = "LPIPS-VGG v0.1" if options.lpips == "vgg" else "none: eval.lpips=none was chosen"
-    loss = "masked L1" + (" and LPIPS" if options.lpips == "vgg" else " alone, without LPIPS")
+    lpips = "LPIPS-VGG v0.1" if options.lpips == "vgg" else "off (eval.lpips=none)"
+    loss = "masked L1" + (" and LPIPS" if options.lpips == "vgg" else " without LPIPS")
     steps = "the fast settings" if estimator.fast else f"{estimator.num_steps} steps at most"
     aligned = f"{steps}, {loss}" if options.align_poses else "no"
     notes = [
@@ -83,9 +84,9 @@ def _notes(evaluation: Evaluation, summary: Mapping[str, Any]) -> list[str]:
             "protocol counts them, the leak-free row does not"
         )
     if options.clip_metrics:
-        notes.append("Renderings were clipped before SSIM and LPIPS, unlike in published tables")
+        notes.append("Renders were clipped before SSIM and LPIPS, unlike in the published tables")
     if options.render_resize:
-        notes.append(f"Aligned, drawn and scored at {options.render_resize} pixels")
+        notes.append(f"Aligned, rendered and scored at {options.render_resize} pixels")
     return notes
 
 
@@ -136,7 +137,7 @@ def _cost_table(summary: Mapping[str, Any]) -> Table:
         "seconds_predict": ("seconds to predict a scene", "{:.3f}"),
         "seconds_align": ("seconds to align its poses", "{:.3f}"),
         "seconds_refine": ("seconds to refine a scene", "{:.1f}"),
-        "seconds_draw": ("seconds to draw its targets", "{:.3f}"),
+        "seconds_render": ("seconds to render its targets", "{:.3f}"),
         "memory_gib": ("peak memory, GiB", "{:.2f}"),
     }
     rows = [
@@ -170,7 +171,7 @@ def _html(
     body = [f"<ul>{items}</ul>"]
     body += [pages.section(name, pages.table(table)) for name, table in tables.items()]
     figures = [
-        pages.figure(image.as_posix(), f"{image.stem}: targets, renderings, errors")
+        pages.figure(image.as_posix(), f"{image.stem}: targets, renders, errors")
         for image in images
     ]
     body.append(pages.gallery(figures))

@@ -1,4 +1,4 @@
-"""A result folder: one file per scene as it is done, the summary and tables at the end."""
+"""A result folder: one file per finished scene, the summary and tables at the end."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from splatfactory.config import ConfigError
 from splatfactory.eval.fingerprint import differences
 from splatfactory.eval.scoring import METRICS, SceneScores, ViewScores
-from zipsplat.files import write_atomically
+from zipsplat.files import put_aside, write_text
 
 FINGERPRINT, SUMMARY, CONFIG = "fingerprint.json", "results.json", "conf.yaml"
 SCENES, TABLE, EVERYTHING = "scenes", "scenes.csv", "scenes.json"
 CONFIDENCE = 1.96
-"""Standard errors on each side of a mean that hold 95 % of a normal distribution."""
+"""Half width of a 95 % confidence interval of a normal distribution, in standard errors."""
 
 
 def open_results(
     folder: Path, fingerprint: Mapping[str, str], *, overwrite: bool, overwrite_eval: bool
 ) -> None:
-    """Make a result folder, or go on with one that has the same fingerprint.
+    """Create a result folder, or continue one with the same fingerprint.
 
     Raises:
-        ConfigError: If results of something else are there and may not be replaced.
+        ConfigError: if it holds results with another fingerprint that may not be replaced.
     """
     path = folder / FINGERPRINT
     if path.is_file():
@@ -36,40 +36,34 @@ def open_results(
         only_settings = set(changed) <= {"settings", "code"}
         if changed and not overwrite and not (overwrite_eval and only_settings):
             raise ConfigError(
-                f"{folder} holds results of other {' and '.join(changed)}; add --overwrite to "
-                "evaluate again (the old folder is kept as <name>.old-1, …), or --tag NAME"
+                f"{folder} holds results with different {' and '.join(changed)}; add "
+                "--overwrite to evaluate again (the old folder is kept as <name>.old-1, …), "
+                "or --tag NAME"
             )
         if changed or overwrite or overwrite_eval:
-            _put_aside(folder)
+            put_aside(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(dict(fingerprint), indent=1))
 
 
-def _put_aside(folder: Path) -> None:
-    number = 1
-    while (old := folder.with_name(f"{folder.name}.old-{number}")).exists():
-        number += 1
-    folder.rename(old)
-
-
 def scene_path(folder: Path, name: str) -> Path:
-    """Where the scores of a scene lie."""
+    """File with the scores of a scene."""
     return folder / SCENES / f"{name}.json"
 
 
 def sheet_path(name: str) -> Path:
-    """Where the images of a scene lie below its result folder."""
+    """File with the images of a scene, relative to the result folder."""
     return Path("images") / f"{name}.png"
 
 
 def write_scene(folder: Path, scores: SceneScores) -> None:
-    """Keep the scores of one scene; a run that is killed goes on after it."""
+    """Save the scores of one scene; a killed run resumes after it."""
     text = json.dumps(_finite(dataclasses.asdict(scores)))
     write_text(scene_path(folder, scores.name), text)
 
 
 def read_scene(folder: Path, name: str) -> SceneScores | None:
-    """Scores of a scene, or None if it is not done."""
+    """Scores of a scene, or None if it is not finished."""
     path = scene_path(folder, name)
     if not path.is_file():
         return None
@@ -80,10 +74,10 @@ def read_scene(folder: Path, name: str) -> SceneScores | None:
 
 
 def summarise(scenes: Sequence[SceneScores]) -> dict[str, Any]:
-    """Means over scenes of the means over each scene's targets, not rounded.
+    """Means over scenes of per-scene means over targets, not rounded.
 
-    Beside the protocol's numbers stand those without targets that the model saw as context, and
-    those at the given poses; `ci95` is the half width of the 95 % confidence interval.
+    Besides the protocol's numbers: those without targets that the model saw as context, and
+    those at the given poses. `ci95` is the half width of the 95 % confidence interval.
     """
     summary: dict[str, Any] = {"scenes": len(scenes)}
     kinds = {
@@ -98,7 +92,7 @@ def summarise(scenes: Sequence[SceneScores]) -> dict[str, Any]:
     summary["leaked_targets"] = sum(view.is_context for s in scenes for view in s.views)
     for key in ("total_gaussians", "activated_gaussians", "memory_gib"):
         summary[key] = _mean([float(getattr(scene, key)) for scene in scenes])
-    for part in ("predict", "align", "draw", "refine"):
+    for part in ("predict", "align", "render", "refine"):
         values = [scene.seconds[part] for scene in scenes if part in scene.seconds]
         if values:
             summary[f"seconds_{part}"] = _mean(values)
@@ -106,7 +100,7 @@ def summarise(scenes: Sequence[SceneScores]) -> dict[str, Any]:
 
 
 def overlap_class(overlap: float) -> str:
-    """Class of an overlap: small from 0.05, medium above 0.3, large above 0.55 up to 0.8."""
+    """Overlap class: small from 0.05, medium above 0.3, large above 0.55 up to 0.8."""
     if not 0.05 <= overlap <= 0.8:
         return "ignore"
     return "small" if overlap <= 0.3 else "medium" if overlap <= 0.55 else "large"
@@ -137,15 +131,6 @@ def scene_mean(views: Iterable[ViewScores], metric: str, kind: str = "aligned") 
     return _mean(values) if values else None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-
-    def write(file: BinaryIO) -> None:
-        file.write(text.encode())
-
-    write_atomically(path, write)
-
-
 def _means(kind: str, groups: Sequence[Sequence[ViewScores]], which: str) -> dict[str, float]:
     numbers = {}
     for metric in METRICS:
@@ -158,7 +143,7 @@ def _means(kind: str, groups: Sequence[Sequence[ViewScores]], which: str) -> dic
 
 
 def _by_overlap(scenes: Sequence[SceneScores]) -> dict[str, float]:
-    """Means by class of overlap, where the index knows it."""
+    """Means by overlap class, if the index has overlaps."""
     numbers: dict[str, float] = {}
     classes = {overlap_class(scene.overlap) for scene in scenes if scene.overlap >= 0}
     for kind in sorted(classes):
@@ -181,7 +166,7 @@ def _half_width(values: Sequence[float]) -> float:
 
 
 def _finite(value: Any) -> Any:
-    """Plain data without numbers that JSON does not know; infinity becomes the text "inf"."""
+    """Plain data that JSON can hold; infinities and NaN become strings."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

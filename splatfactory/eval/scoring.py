@@ -1,4 +1,4 @@
-"""The protocol for one scene: predict, align the poses, draw, compare."""
+"""The protocol for one scene: predict, align poses, render, compare."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from splatfactory.datasets.batch import Batch, Scene, Views
+from splatfactory.datasets.samples import Batch, Scene, Views
 from splatfactory.metrics import psnr, ssim
 from splatfactory.perceptual_network import PerceptualNetwork
 from splatfactory.protocols import Prediction
+from splatfactory.runtime.peak_memory import memory_gib
 from splatfactory.schema import EvalConfig, PoseEstimatorConfig
-from splatfactory.training.meters import memory_gib
 from zipsplat.alignment import (
     FAST,
     Refined,
@@ -39,11 +39,11 @@ class ViewScores:
     """Scores of one target view.
 
     Attributes:
-        view: Frame number in the scene.
-        is_context: Whether the model saw this very frame.
-        aligned: PSNR, SSIM, LPIPS after pose alignment; the first ones where there was none.
-        unaligned: The same at the given pose.
-        refined: As `aligned`, of the refined scene; empty unless that was asked for.
+        view: frame number in the scene.
+        is_context: whether the frame is also a context view.
+        aligned: PSNR, SSIM, LPIPS after pose alignment; same as `unaligned` without alignment.
+        unaligned: the same at the given pose.
+        refined: as `aligned`, of the refined scene; empty unless requested.
     """
 
     view: int
@@ -59,13 +59,13 @@ class SceneScores:
 
     Attributes:
         name: `<dataset>-<key>`.
-        views: One entry per target.
-        context: One entry per context view, if those were asked for.
+        views: one entry per target.
+        context: one entry per context view, if requested.
         total_gaussians: Gaussians predicted.
-        activated_gaussians: Those that any target view blends at their own centre.
-        overlap: Of the context views, as the index says; −1 if it does not.
-        seconds: Time of prediction, alignment and drawing.
-        memory_gib: Peak memory of the process so far.
+        activated_gaussians: Gaussians that any target view blends at their own centre.
+        overlap: overlap of the context views from the index; −1 if unknown.
+        seconds: seconds of prediction, alignment, refinement and rendering, by stage.
+        memory_gib: peak memory of the process so far.
     """
 
     name: str
@@ -80,29 +80,29 @@ class SceneScores:
 
 @dataclass(frozen=True)
 class SceneResult:
-    """Scores, and what pictures and files are made of.
+    """Scores of one scene, with its Gaussians and images.
 
     Attributes:
-        scores: Numbers.
+        scores: the scores.
         gaussians: (N,) the scene.
-        true: (V, 3, H, W) target pictures.
-        drawn: (V, 3, H, W) renderings that were scored.
+        true: (V, 3, H, W) target images.
+        rendered: (V, 3, H, W) scored renders.
     """
 
     scores: SceneScores
     gaussians: Gaussians
     true: Tensor
-    drawn: Tensor
+    rendered: Tensor
 
 
-class Judge:
-    """Applies the protocol to scenes, one after the other.
+class Scorer:
+    """Applies the protocol to scenes, one at a time.
 
     Args:
-        model: Context views to a `Prediction`, in evaluation mode and float32.
-        options: The protocol's settings.
-        perceptual: LPIPS, or None where it was chosen to do without.
-        device: Where to compute.
+        model: maps context views to a `Prediction`; in evaluation mode and float32.
+        options: settings of the protocol.
+        perceptual: LPIPS, or None to skip it.
+        device: device to compute on.
     """
 
     def __init__(
@@ -125,12 +125,12 @@ class Judge:
         gaussians = prediction.gaussians[0].to(torch.float32)
         seen = {int(index) for index in scene.context.indices}
         target = self._sized(batch.target[0])
-        views, drawn, activated = self._judge_views(gaussians, target, seen, seconds)
+        views, rendered, activated = self._score_views(gaussians, target, seen, seconds)
         if self.options.refine:
             views = self._add_refined(views, gaussians, batch.context[0], target, seconds)
         context: list[ViewScores] = []
         if self.options.align_context:
-            context, _, _ = self._judge_views(gaussians, self._sized(batch.context[0]), seen, {})
+            context, _, _ = self._score_views(gaussians, self._sized(batch.context[0]), seen, {})
         scores = SceneScores(
             name=scene.name,
             views=views,
@@ -141,7 +141,7 @@ class Judge:
             seconds=seconds,
             memory_gib=memory_gib(self.device),
         )
-        return SceneResult(scores, gaussians, target.rgb, drawn)
+        return SceneResult(scores, gaussians, target.rgb, rendered)
 
     def _add_refined(
         self,
@@ -151,7 +151,7 @@ class Judge:
         target: Views,
         seconds: dict[str, float],
     ) -> list[ViewScores]:
-        """The scores of the target views with those of the scene refined against the context."""
+        """Add the target scores of the scene refined against its context views."""
         settings = RefinementSettings(
             seconds=None,
             steps=self.options.refine,
@@ -168,7 +168,7 @@ class Judge:
                     gaussians, context.rgb, context.cameras, context.poses, None, settings
                 ),
             )
-        refined, _, _ = self._judge_views(result.gaussians, target, set(), {})
+        refined, _, _ = self._score_views(result.gaussians, target, set(), {})
         return [
             dataclasses.replace(view, refined=after.aligned)
             for view, after in zip(views, refined, strict=True)
@@ -179,17 +179,17 @@ class Judge:
         made: Prediction = self.model(batch.context, compression)
         return made
 
-    def _judge_views(
+    def _score_views(
         self, gaussians: Gaussians, views: Views, seen: set[int], seconds: dict[str, float]
     ) -> tuple[list[ViewScores], Tensor, Tensor]:
-        """Scores per view, the pictures they belong to, and which Gaussians are activated."""
-        plain, info = self._timed(seconds, "draw", lambda: self._draw(gaussians, views))
+        """Scores per view, the scored renders, and which Gaussians are activated."""
+        plain, info = self._timed(seconds, "render", lambda: self._render(gaussians, views))
         unaligned = self._scores(views.rgb, plain)
         aligned = unaligned
         if self.options.align_poses:
             refined = self._timed(seconds, "align", lambda: self._align(gaussians, views))
             moved = dataclasses.replace(views, poses=refined.poses)
-            plain, info = self._draw(gaussians, moved)
+            plain, info = self._render(gaussians, moved)
             aligned = self._scores(views.rgb, plain)
         scores = [
             ViewScores(int(view), int(view) in seen, after, before)
@@ -197,7 +197,7 @@ class Judge:
         ]
         return scores, plain, info["centred"].any(dim=0)
 
-    def _draw(self, gaussians: Gaussians, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
+    def _render(self, gaussians: Gaussians, views: Views) -> tuple[Tensor, dict[str, Tensor]]:
         return gaussians.render(
             views.cameras, views.poses, renderer=self.options.renderer, masks=True
         )
@@ -214,19 +214,21 @@ class Judge:
             renderer=self.renderer,
         )
 
-    def _scores(self, true: Tensor, drawn: Tensor) -> list[dict[str, float]]:
+    def _scores(self, true: Tensor, rendered: Tensor) -> list[dict[str, float]]:
         """Scores of each view; SSIM in float64, LPIPS in batches of one to bound memory."""
         if self.options.clip_metrics:
-            drawn = drawn.clamp(0, 1)
-        columns = {"psnr": psnr(true, drawn), "ssim": ssim(true.double(), drawn.double())}
+            rendered = rendered.clamp(0, 1)
+        columns = {"psnr": psnr(true, rendered), "ssim": ssim(true.double(), rendered.double())}
         if self.perceptual is not None:
-            values = [self.perceptual(a[None], b[None]) for a, b in zip(true, drawn, strict=True)]
+            values = [
+                self.perceptual(a[None], b[None]) for a, b in zip(true, rendered, strict=True)
+            ]
             columns["lpips"] = torch.cat(values)
         rows = zip(*(column.tolist() for column in columns.values()), strict=True)
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def _sized(self, views: Views) -> Views:
-        """The views at the size at which alignment, drawing and scoring happen."""
+        """The views at the size used for alignment, rendering and scoring."""
         size = self.options.render_resize
         if size is None:
             return views
@@ -249,20 +251,20 @@ class Judge:
 
 
 def alignment_loss(perceptual: PerceptualNetwork | None, weight: float) -> ViewLoss:
-    """Masked absolute error, and LPIPS of the masked pictures where there is a network for it."""
+    """Masked L1, plus LPIPS of the masked images if a network is given."""
     if perceptual is None or weight == 0:
         return masked_absolute_error
 
-    def loss(drawn: Tensor, alpha: Tensor, true: Tensor) -> Tensor:
-        masked = (alpha * true).clamp(0, 1), (alpha * drawn).clamp(0, 1)
+    def loss(rendered: Tensor, alpha: Tensor, true: Tensor) -> Tensor:
+        masked = (alpha * true).clamp(0, 1), (alpha * rendered).clamp(0, 1)
         distance: Tensor = perceptual(*masked)
-        return masked_absolute_error(drawn, alpha, true) + weight * distance
+        return masked_absolute_error(rendered, alpha, true) + weight * distance
 
     return loss
 
 
 def refine_settings(options: PoseEstimatorConfig) -> RefineSettings:
-    """The protocol's steps, or the faster ones."""
+    """The protocol's steps, or the fast preset."""
     if options.fast:
         return dataclasses.replace(FAST, batch_size=options.batch_size)
     return RefineSettings(

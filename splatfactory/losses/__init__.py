@@ -1,8 +1,9 @@
-"""What training minimises: every term per scene, weighed and summed.
+"""The training loss: every term per scene, weighted and summed.
 
-Each module of this package is one loss, found by its name like those of anybody else; see
-docs/extending.md. The names of the built-in terms are those of the released training logs. Geometry
-is computed in float32 whatever the precision of the network.
+Each module of this package is one loss, found by name like third-party ones; see
+docs/extending.md. Two more, for small networks, are in `splatfactory.tiny`. The names of
+the built-in terms are those of the released training logs. Geometry is computed in float32 whatever
+the precision of the network.
 """
 
 from __future__ import annotations
@@ -32,37 +33,37 @@ RENDERING = {
     "location_penalty": ("location_penalty", None),
     "ssim_loss": ("structural", "ssim_weight"),
 }
-"""Terms of `rendering_loss` in the order of their sum: the loss, and the option that weighs it."""
+"""Terms of `rendering_loss` in summation order: the loss, and the option with its weight."""
 GEOMETRY = {
     "location_loss": ("chamfer", "chamfer_weight"),
     "depth_loss": ("depth", "depth_weight"),
-    "surface_loss": ("surface", "surface_weight"),
-    "match_loss": ("matching", "match_weight"),
+    "surface_loss": ("splatfactory.tiny.surface_loss", "surface_weight"),
+    "match_loss": ("splatfactory.tiny.match_loss", "match_weight"),
 }
-"""Terms of `geometry_loss`, likewise."""
+"""Terms of `geometry_loss`, in the same form."""
 BUILT_IN = dict([*RENDERING.values(), *GEOMETRY.values()])
 ONLY_IF_WEIGHED = ("lpips_loss", "ssim_loss", "location_loss")
-"""Terms that cost too much to be computed for the log alone; the others cost next to nothing."""
+"""Terms too expensive to compute only for the log; the others cost next to nothing."""
 SCALED = ("location_loss", "depth_loss")
-"""Terms that are logged with their weights as well, as `<term>_scaled`."""
+"""Terms that are also logged with their weights, as `<term>_scaled`."""
 
 
 class Term(NamedTuple):
-    """A loss with its weight; None stands for a term that is 0 since nothing weighs it."""
+    """A loss and its weight; a loss of None is 0, because its weight is 0."""
 
     loss: Loss | None
     weight: float
 
 
 class TrainingLoss:
-    """All terms of one configuration.
+    """All loss terms of one configuration.
 
     Args:
-        config: Weights and thresholds.
+        config: weights and thresholds.
         perceptual: LPIPS; needed if its weight is not 0.
 
     Raises:
-        ValueError: If LPIPS has a weight but no network, or an extra loss is not known or cannot
+        ValueError: if LPIPS has a weight but no network, or an extra loss is unknown or cannot
             be built.
     """
 
@@ -70,7 +71,8 @@ class TrainingLoss:
         if config.lpips_weight > 0 and perceptual is None:
             raise ValueError(
                 "model.gaussian_head.lpips_weight is "
-                f"{config.lpips_weight} but there are no LPIPS weights; set it to 0 to do without"
+                f"{config.lpips_weight} but there are no LPIPS weights; "
+                "set it to 0 to train without LPIPS"
             )
         self.config = config
         given = {} if perceptual is None else {"perceptual": PerceptualLoss(perceptual)}
@@ -97,11 +99,11 @@ class TrainingLoss:
 
     @torch.no_grad()
     def describe(self, supervision: Supervision, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Numbers that are logged but not minimised; each (B,)."""
+        """Metrics that are logged but not minimised; each (B,)."""
         gaussians = supervision.gaussians
-        drawn, true = supervision.drawn.color, supervision.views.rgb
+        rendered, true = supervision.rendered.color, supervision.views.rgb
         numbers = {
-            "psnr": psnr(true, drawn).mean(dim=1),
+            "psnr": psnr(true, rendered).mean(dim=1),
             "lpips": terms["lpips_loss"],
             "activated_gaussians": supervision.activated.float().sum(dim=1),
             "activated_pct": supervision.activated.float().mean(dim=1),
@@ -119,14 +121,14 @@ class TrainingLoss:
 
 
 def extra_term(name: str, said: Any) -> Term:
-    """A loss of `extra_losses`.
+    """Build a loss of `extra_losses`.
 
     Args:
-        name: Of a module of this package, or dotted of one's own.
-        said: Its weight; or a mapping with `weight` (1 if missing) and the loss's own options.
+        name: a module of this package, or the dotted name of your own.
+        said: its weight, or a mapping with `weight` (default 1) and the loss's own options.
 
     Raises:
-        ValueError: If there is no such loss, or an option or the weight is wrong.
+        ValueError: if the loss is unknown, or an option or the weight is invalid.
     """
     options = dict(said) if isinstance(said, Mapping) else {"weight": said}
     weight = options.pop("weight", 1.0)
@@ -134,7 +136,9 @@ def extra_term(name: str, said: Any) -> Term:
         raise ValueError(f"extra_losses maps names to weights, got {weight!r} for {name}")
     if name in BUILT_IN:
         own = BUILT_IN[name]
-        advice = f"weigh it with model.gaussian_head.{own}" if own else "it is always part of it"
+        advice = (
+            f"set its weight with model.gaussian_head.{own}" if own else "it is always part of it"
+        )
         raise ValueError(f"{name} is a built-in term of the loss, not an extra one; {advice}")
     plugin = LOSSES[name]
     if isinstance(plugin, Kind):
@@ -166,7 +170,7 @@ def _built_in(module: str, config: HeadConfig) -> Loss:
 def _evaluate(
     terms: Mapping[str, Term], supervision: Supervision
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The terms, and their weighted sum in the order of the table; each (B,)."""
+    """Evaluate the terms, and their weighted sum in table order; each (B,)."""
     values: dict[str, Tensor] = {}
     total: Tensor | None = None
     means = supervision.gaussians.means

@@ -1,4 +1,4 @@
-"""Pull Gaussians towards known surfaces: one-directional chamfer distance."""
+"""One-directional chamfer distance from Gaussians to known surfaces."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from splatfactory.protocols import LossKind, Supervision
 from splatfactory.schema import HeadConfig
 
 RANGE = 10.0
-"""Coordinates are clamped to ±RANGE, in units of the scene scale, before distances are taken."""
+"""Coordinates are clamped to ±RANGE, in units of the scene scale, before distances are computed."""
 CUDA_CHUNK = 4096
 """Points per block of the distance matrix on a GPU."""
 
 
 class ChamferLoss:
-    """Pulls the Gaussians of a scene to what its depth maps show; 0 where there are none.
+    """Pulls Gaussians to the surfaces of the scene's depth maps; 0 without depth.
 
     Args:
-        config: `use_chamfer`, or else a pull to (0, 0, 1); `detach_activated_gaussians` spares
-            those that the images constrain already.
+        config: without `use_chamfer`, pulls to (0, 0, 1); `detach_activated_gaussians` exempts
+            Gaussians that the images already constrain.
     """
 
     def __init__(self, config: HeadConfig) -> None:
@@ -49,17 +49,17 @@ class ChamferLoss:
 
 
 def chamfer_error(points: Tensor, surface: Tensor) -> Tensor:
-    """Mean squared distance of points to their nearest surface point, and a penalty for leaving.
+    """Mean squared distance of points to their nearest surface point, plus a range penalty.
 
-    Both sets are clamped to ±10 per coordinate, so a point outside feels the penalty
-    0.1·mean sqrt(relu(|p| − 10 + 1e-6) + 1e-8) alone.
+    Both sets are clamped to ±10 per coordinate, so a point outside only sees the penalty
+    0.1·mean sqrt(relu(|p| − 10 + 1e-6) + 1e-8).
 
     Args:
         points: (N, 3), carries gradients.
         surface: (Q, 3), at least one point.
 
     Returns:
-        A number.
+        A scalar.
     """
     with torch.autocast(points.device.type, enabled=False):
         points, surface = points.float(), surface.float()
@@ -74,7 +74,7 @@ def chamfer_error(points: Tensor, surface: Tensor) -> Tensor:
 def nearest_indices(points: Tensor, surface: Tensor) -> Tensor:
     """Index of the nearest surface point, (N, 3) and (Q, 3) → (N,); a k-d tree on a CPU."""
     if not bool(torch.isfinite(points).all()):
-        # A tree refuses NaN; distances to it are NaN anyway, and the step is thrown away.
+        # The tree rejects NaN; distances to it are NaN anyway, and the step is skipped.
         return torch.zeros(len(points), dtype=torch.long, device=points.device)
     if points.device.type == "cpu":
         from scipy.spatial import cKDTree
@@ -86,7 +86,7 @@ def nearest_indices(points: Tensor, surface: Tensor) -> Tensor:
 
 
 def anchor_error(points: Tensor) -> Tensor:
-    """Mean |p − (0, 0, 1)| over points and axes: the stand-in where chamfer is switched off."""
+    """Mean |p − (0, 0, 1)| over points and axes: the substitute when chamfer is off."""
     return (points - points.new_tensor([0.0, 0.0, 1.0])).abs().mean()
 
 

@@ -1,4 +1,4 @@
-"""Depth supervision, and true depth as points in space."""
+"""Depth supervision, and point maps from depth."""
 
 from __future__ import annotations
 
@@ -11,31 +11,35 @@ from splatfactory.schema import HeadConfig
 
 def depth_loss(supervision: Supervision) -> Tensor:
     """`depth_error` of the rendered depth, (B,); 0 in a batch without any depth."""
-    drawn, true = supervision.drawn.depth, supervision.views.depths
-    return depth_error(drawn, true) if bool((true >= 0).any()) else drawn.new_zeros(len(drawn))
+    rendered, true = supervision.rendered.depth, supervision.views.depths
+    return (
+        depth_error(rendered, true)
+        if bool((true >= 0).any())
+        else rendered.new_zeros(len(rendered))
+    )
 
 
-def depth_error(drawn: Tensor, true: Tensor) -> Tensor:
+def depth_error(rendered: Tensor, true: Tensor) -> Tensor:
     """Mean |D̂ − D| over the valid pixels of all views, 0 for a scene without any.
 
     Args:
-        drawn: (B, V, H, W) depth Σ w·z of the rendering, not divided by its alpha.
+        rendered: (B, V, H, W) rendered depth Σ w·z, not divided by alpha.
         true: (B, V, H, W) depth; negative where it is unknown.
 
     Returns:
         (B,).
     """
     is_valid = true >= 0
-    # An unknown depth must not reach the gradient, not even as 0 · NaN.
-    error = torch.where(is_valid, drawn - true, 0.0).abs().flatten(1).sum(dim=1)
+    # Mask before multiplying: 0 · NaN would still poison the gradient.
+    error = torch.where(is_valid, rendered - true, 0.0).abs().flatten(1).sum(dim=1)
     return error / is_valid.flatten(1).sum(dim=1).clamp(min=1)
 
 
 def points_from_depth(depth: Tensor, K: Tensor, world_from_camera: Tensor) -> Tensor:
     """Unproject every pixel, in float32.
 
-    Pixels stand at whole coordinates u = 0 … W−1, v = 0 … H−1, half a pixel off the renderer's
-    centres: the released model was trained so, and the scale of every scene is defined so.
+    Pixels are at integer coordinates u = 0 … W−1, v = 0 … H−1, half a pixel off the renderer's
+    centres: the released model was trained this way, and so is the scale of every scene defined.
 
     Args:
         depth: (..., H, W) z depth.

@@ -1,4 +1,4 @@
-"""Keep Gaussians from flying away."""
+"""Keeps Gaussians from drifting far away."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class LocationPenalty:
     """Mean relu(|μ| − location_penalty_range)² over Gaussians and coordinates.
 
     Args:
-        config: The range.
+        config: holds `location_penalty_range`.
     """
 
     def __init__(self, config: HeadConfig) -> None:

@@ -1,4 +1,4 @@
-"""Keep Gaussians from fading, where no image could bring them back."""
+"""Keeps Gaussians from fading out, where they would get no gradient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class OpacityPenalty:
     """Mean relu(opacity_penalty_threshold − o)² over the Gaussians.
 
     Args:
-        config: The threshold.
+        config: holds `opacity_penalty_threshold`.
     """
 
     def __init__(self, config: HeadConfig) -> None:

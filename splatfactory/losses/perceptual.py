@@ -13,7 +13,7 @@ class PerceptualLoss:
     """LPIPS of the clipped images, averaged over the views.
 
     Args:
-        network: What compares them; moved to the device of the images.
+        network: the LPIPS network; moved to the device of the images.
     """
 
     def __init__(self, network: PerceptualNetwork) -> None:
@@ -21,10 +21,10 @@ class PerceptualLoss:
 
     def __call__(self, supervision: Supervision) -> Tensor:
         """One number per scene, (B,)."""
-        drawn, true = supervision.drawn.color, supervision.views.rgb
-        network = self.network.to(drawn.device)
-        B, V = drawn.shape[:2]
-        values: Tensor = network(true.flatten(0, 1).clamp(0, 1), drawn.flatten(0, 1).clamp(0, 1))
+        rendered, true = supervision.rendered.color, supervision.views.rgb
+        network = self.network.to(rendered.device)
+        B, V = rendered.shape[:2]
+        values: Tensor = network(true.flatten(0, 1).clamp(0, 1), rendered.flatten(0, 1).clamp(0, 1))
         return values.view(B, V).mean(dim=1)
 
 

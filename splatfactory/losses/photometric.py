@@ -1,4 +1,4 @@
-"""How far rendered images are from true ones, pixel by pixel."""
+"""Per-pixel error of rendered images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class PhotometricLoss:
     """Mean absolute error, or squared error, of the colours.
 
     Args:
-        config: `use_l1_loss` says which.
+        config: `use_l1_loss` selects which.
     """
 
     def __init__(self, config: HeadConfig) -> None:
@@ -20,17 +20,17 @@ class PhotometricLoss:
 
     def __call__(self, supervision: Supervision) -> Tensor:
         """One number per scene, (B,)."""
-        return self.error(supervision.drawn.color, supervision.views.rgb)
+        return self.error(supervision.rendered.color, supervision.views.rgb)
 
 
-def absolute_error(drawn: Tensor, true: Tensor) -> Tensor:
+def absolute_error(rendered: Tensor, true: Tensor) -> Tensor:
     """Mean |Î − I| over everything but the first dimension: (B, …) → (B,)."""
-    return (drawn - true).abs().flatten(1).mean(dim=1)
+    return (rendered - true).abs().flatten(1).mean(dim=1)
 
 
-def squared_error(drawn: Tensor, true: Tensor) -> Tensor:
+def squared_error(rendered: Tensor, true: Tensor) -> Tensor:
     """Mean (Î − I)² over everything but the first dimension: (B, …) → (B,)."""
-    return (drawn - true).square().flatten(1).mean(dim=1)
+    return (rendered - true).square().flatten(1).mean(dim=1)
 
 
 PLUGIN = LossKind(HeadConfig, PhotometricLoss)

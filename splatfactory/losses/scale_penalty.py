@@ -1,4 +1,4 @@
-"""Keep Gaussians from growing or shrinking without bounds."""
+"""Keeps Gaussians from growing or shrinking without bounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ScalePenalty:
     """Mean relu(s − max_scale)² + mean relu(min_scale − s)² over Gaussians and axes.
 
     Args:
-        config: The bounds.
+        config: holds `max_scale` and `min_scale`.
     """
 
     def __init__(self, config: HeadConfig) -> None:

@@ -11,7 +11,7 @@ from zipsplat.photometric import fused_ssim
 
 def structural_loss(supervision: Supervision) -> Tensor:
     """1 − SSIM, averaged over the views, (B,)."""
-    return 1 - fused_ssim(supervision.views.rgb, supervision.drawn.color).mean(dim=1)
+    return 1 - fused_ssim(supervision.views.rgb, supervision.rendered.color).mean(dim=1)
 
 
 PLUGIN = LossKind(HeadConfig, lambda _: structural_loss)

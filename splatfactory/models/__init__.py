@@ -20,12 +20,12 @@ def build_model(config: ModelConfig, *, with_initial_weights: bool) -> Model:
     """Build a model on the CPU.
 
     Args:
-        config: What to build.
-        with_initial_weights: Whether to load or draw the weights training starts from; False
-            where others are loaded anyway.
+        config: configuration of the model.
+        with_initial_weights: whether to load or sample initial weights; False if others are loaded
+            afterwards.
 
     Raises:
-        ValueError: If the name is unknown or sizes do not fit together.
+        ValueError: if the name is unknown or sizes are inconsistent.
     """
     sizes = architecture(config)
     network: ZipSplatNetwork | PixelAlignedNetwork
@@ -48,10 +48,10 @@ def build_model(config: ModelConfig, *, with_initial_weights: bool) -> Model:
 
 
 def architecture(config: ModelConfig) -> ZipSplatConfig:
-    """Sizes of the network that a configuration describes.
+    """Architecture of the network in a configuration.
 
     Raises:
-        ValueError: If the backbone is neither a known one nor fully described.
+        ValueError: if the backbone is neither a known variant nor fully specified.
     """
     backbone = config.backbone
     if backbone.vit_name not in VARIANTS:
@@ -66,7 +66,7 @@ def architecture(config: ModelConfig) -> ZipSplatConfig:
         raise ValueError(
             f"model.backbone.embed_dim of {backbone.vit_name} is "
             f"{VARIANTS[backbone.vit_name].dim}, got {backbone.embed_dim}; "
-            "choose the backbone by model/backbone=da3s, or set vit_name=custom"
+            "choose the backbone with model/backbone=da3s, or set vit_name=custom"
         )
     conf: dict[str, Any] = dataclasses.asdict(dataclasses.replace(config, backbone=backbone))
     return ZipSplatConfig.from_conf({"model": conf})

@@ -1,9 +1,8 @@
-"""First weights of a network: random ones, those of a published backbone, those of another run."""
+"""Initial weights of a network: random, or from a published backbone."""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,33 +11,29 @@ from torch import Tensor, nn
 
 from splatfactory.models.encoders.dav3_encoder import read_backbone
 from splatfactory.schema import BackboneConfig, HeadConfig, ModelConfig
-from zipsplat.model.backbones.dav3 import DepthAnything3
+from splatfactory.tiny.relief_start import initialise_relief
 from zipsplat.model.head import GaussianHead
 from zipsplat.model.layers import LayerScale
 from zipsplat.model.network import ZipSplatNetwork
-from zipsplat.model.relief import NUM_POSITION_CHANNELS, write_head, write_positions
 
 logger = logging.getLogger(__name__)
 
 TOKEN_STD = 0.02
 HEAD_STD = 0.02
-RELIEF_STD = 0.002
-QUIET = 0.2
-"""Factor of random weights that would drown the places and colours of the relief."""
 Z, SCALES, OPACITY = 2, slice(3, 6), 10
-"""Places of these parameters among the raw numbers of one Gaussian."""
+"""Indices of these parameters among the raw outputs of one Gaussian."""
 
 
 def initialise(network: nn.Module, config: ModelConfig) -> None:
-    """Give a freshly built network the weights that training starts from.
+    """Initialise a freshly built network for training.
 
     Args:
-        network: With parts `backbone` and `gaussian_head`; everything else keeps PyTorch's own
-            initialisation but for its layer scales.
-        config: Which weights the backbone gets, and the biases of the head.
+        network: network with `backbone` and `gaussian_head`; other parts keep PyTorch's
+            initialisation except for layer scales.
+        config: weights of the backbone, and biases of the head.
 
     Raises:
-        ValueError: If the backbone's weights are missing or do not fit.
+        ValueError: if the backbone's weights are missing or do not match.
     """
     for name, part in network.named_children():
         if name not in ("backbone", "gaussian_head"):
@@ -61,7 +56,7 @@ def initialise(network: nn.Module, config: ModelConfig) -> None:
 
 
 def initialise_backbone(backbone: nn.Module, config: BackboneConfig) -> None:
-    """Random tokens and positions, and layer scales that let a new network learn."""
+    """Initialise tokens and position embeddings randomly, and set trainable layer scales."""
     set_layer_scale(backbone, config.init_layer_scale)
     for name, parameter in backbone.named_parameters():
         if name.rpartition(".")[2] in ("cls_token", "camera_token", "pos_embed"):
@@ -70,12 +65,12 @@ def initialise_backbone(backbone: nn.Module, config: BackboneConfig) -> None:
 
 @torch.no_grad()
 def initialise_head(last: nn.Linear, num_parameters: int, config: HeadConfig) -> None:
-    """Start every Gaussian of a token alike (coupled) or each by itself, with chosen biases.
+    """Initialise the Gaussians of a token with equal (coupled) or separate weights, and set biases.
 
     Args:
-        last: Final layer, G·P outputs.
-        num_parameters: P, numbers of one Gaussian.
-        config: Biases, and whether the Gaussians are coupled.
+        last: final layer, G·P outputs.
+        num_parameters: P, number of outputs per Gaussian.
+        config: biases, and whether Gaussians are coupled.
     """
     num_gaussians = last.out_features // num_parameters
     if config.coupled_init:
@@ -86,43 +81,6 @@ def initialise_head(last: nn.Linear, num_parameters: int, config: HeadConfig) ->
     bias[:, Z] = config.init_position_z_bias
     bias[:, SCALES] = config.init_scale_bias
     bias[:, OPACITY] = config.init_opacity_bias
-
-
-@torch.no_grad()
-def initialise_relief(network: ZipSplatNetwork, config: ModelConfig) -> None:
-    """Start as pictures that stand in front of the first camera, in their colours.
-
-    A small network needs thousands of steps to find out that tokens have places and colours; this
-    tells it. The layer scales should be small, so that the blocks do not drown the places.
-
-    Args:
-        network: Freshly initialised, with the backbone of Depth Anything 3.
-        config: Picture size, and the bias of the opacities.
-    """
-    backbone = network.backbone
-    if not isinstance(backbone, DepthAnything3) or config.backbone.weights is not None:
-        raise ValueError(
-            "model.relief_init needs a backbone of random weights; set model.relief_init=false"
-        )
-    positions = slice(NUM_POSITION_CHANNELS)
-    write_positions(backbone.backbone)
-    backbone.backbone.patch_embed.proj.weight[positions] = 0
-    bias = backbone.backbone.patch_embed.proj.bias
-    assert bias is not None
-    bias[positions] = 0
-    if backbone.backbone.stem is not None:
-        backbone.backbone.stem.mix.weight[positions] = 0
-        backbone.backbone.stem.mix.bias[positions] = 0
-    network.color_embed.proj.weight.mul_(QUIET)
-    for mix in network.downscale:
-        assert isinstance(mix, nn.Linear)
-        mix.weight.mul_(QUIET)
-        mix.bias.zero_()
-    last = network.gaussian_head.gaussian_head[-1]
-    assert isinstance(last, nn.Linear)
-    nn.init.normal_(last.weight, std=RELIEF_STD)
-    amplitude = math.sqrt(network.config.backbone.dim) / 2
-    write_head(network, max(1, config.img_size // backbone.patch_size), amplitude)
 
 
 @torch.no_grad()
@@ -137,25 +95,25 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
     """Copy Depth-Anything-3 weights into a backbone.
 
     Raises:
-        ValueError: If the file is missing, or tensors are missing or of another shape.
+        ValueError: if the file or tensors are missing, or shapes differ.
     """
     load_strictly(backbone, read_backbone(path), str(path))
-    logger.info("backbone starts from %s", path)
+    logger.info("initialised the backbone from %s", path)
 
 
 def load_strictly(
     module: nn.Module, state: Mapping[str, Tensor], source: str, *, assign: bool = False
 ) -> None:
-    """Load a state dict; every tensor must be there and fit, none may be left over.
+    """Load a state dict; names and shapes must match exactly.
 
     Args:
-        module: What gets the tensors.
-        state: By name.
-        source: Where they come from, for the error.
-        assign: Take the tensors themselves, as float32, instead of copying their values.
+        module: module to load into.
+        state: tensors by name.
+        source: their source, for the error message.
+        assign: use the tensors themselves, as float32, instead of copying values.
 
     Raises:
-        ValueError: Naming the first tensors that do not fit.
+        ValueError: if they do not match; names the first tensors that differ.
     """
     wanted = module.state_dict()
     missing = sorted(set(wanted) - set(state))
@@ -171,7 +129,7 @@ def load_strictly(
         if names
     ]
     if problems:
-        raise ValueError(f"{source} does not fit this network ({'; '.join(problems)})")
+        raise ValueError(f"{source} does not match this network ({'; '.join(problems)})")
     if assign:
         state = {name: value.to(wanted[name].dtype) for name, value in state.items()}
     module.load_state_dict(dict(state), assign=assign)

@@ -1,8 +1,8 @@
-"""The baseline to be measured against: one Gaussian per pixel on the same backbone.
+"""Pixel-aligned baseline: one Gaussian per pixel on the same backbone.
 
 The deepest tokens of every patch become its patch_size² Gaussians, with no compression and no
-exchange between tokens after the backbone; colours start from the pixel's own, as in the
-pixel-aligned models of the field. Means are predicted in the frame of the first view.
+attention after the backbone; colours are predicted relative to the pixel's, as in other
+pixel-aligned models. Means are predicted in the frame of the first view.
 
 Letters: B scenes, V views, T patches per view, D width, P numbers per Gaussian.
 """
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from splatfactory.datasets.batch import Views
-from splatfactory.models.recording import recorded_matches
+from splatfactory.datasets.samples import Views
 from splatfactory.protocols import Prediction
 from splatfactory.schema import ModelConfig
+from splatfactory.tiny.recorded_matches import recorded_matches
 from zipsplat.gaussians import Gaussians
 from zipsplat.harmonics import dc_from_rgb
 from zipsplat.model.architecture import ZipSplatConfig
@@ -31,10 +31,10 @@ FIRST_HARMONIC = slice(11, 14)
 
 
 class PixelAlignedNetwork(nn.Module):
-    """Images to one Gaussian per pixel.
+    """Predicts one Gaussian per pixel.
 
     Args:
-        config: Sizes; the number of Gaussians per token is that of pixels in a patch.
+        config: architecture; the number of Gaussians per token is the number of pixels in a patch.
     """
 
     def __init__(self, config: ZipSplatConfig) -> None:
@@ -66,7 +66,7 @@ class PixelAlignedNetwork(nn.Module):
         return decode((raw + own).flatten(1, 2))
 
     def _pixels(self, images: Tensor) -> Tensor:
-        """Colours in the order of the Gaussians: (B, V·T, patch², 3)."""
+        """Pixel colours in the order of the Gaussians: (B, V·T, patch², 3)."""
         patch = self.config.backbone.patch_size
         B, V, _, H, W = images.shape
         grid = images.float().view(B, V, 3, H // patch, patch, W // patch, patch)
@@ -82,9 +82,9 @@ class PixelAlignedModel(nn.Module):
         self.network = network
 
     def forward(self, context: Views, compression: float | None = None) -> Prediction:
-        """Predict Gaussians; there is nothing to compress."""
+        """Predict Gaussians; `compression` must be None or 1."""
         if compression not in (None, 1.0):
-            raise ValueError(f"a pixel-aligned model keeps every pixel, got {compression}")
+            raise ValueError(f"a pixel-aligned model cannot compress, got {compression}")
         if self.training:
             has_priors = float(torch.rand(())) < self.config.prior_probability
         else:
@@ -98,6 +98,6 @@ class PixelAlignedModel(nn.Module):
         return Prediction(gaussians, tokens, side**2, side, {}, next(iter(matches), None))
 
     def schedule(self, step: int, num_steps: int | None) -> Mapping[str, float]:
-        """Nothing changes during training."""
+        """No schedules."""
         del step, num_steps
         return {}

@@ -1,4 +1,4 @@
-"""ZipSplat as training sees it: how many tokens are kept, when priors are shown, what is frozen."""
+"""ZipSplat in training: sampling of token ratios and camera priors, and frozen parameters."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from splatfactory.datasets.batch import Views
-from splatfactory.models.recording import recorded_matches
+from splatfactory.datasets.samples import Views
 from splatfactory.protocols import Prediction
 from splatfactory.schema import ModelConfig
+from splatfactory.tiny.recorded_matches import recorded_matches
 from zipsplat.model.compression import SELECTORS, num_kept
 from zipsplat.model.network import ZipSplatNetwork
 from zipsplat.model.priors import Priors
 
 
 class ZipSplatModel(nn.Module):
-    """A `TrainableModel`: context views in, Gaussians out.
+    """A `TrainableModel` around the ZipSplat network.
 
     Args:
-        config: Sampling of tokens and priors.
-        network: What is trained and saved.
+        config: options of token and prior sampling.
+        network: the network to train and save.
 
     Raises:
-        ValueError: If there is no such token selection.
+        ValueError: if the token selection is unknown.
     """
 
     def __init__(self, config: ModelConfig, network: ZipSplatNetwork) -> None:
@@ -46,8 +46,8 @@ class ZipSplatModel(nn.Module):
 
         Args:
             context: (B, V) views, poses relative to the first.
-            compression: Kept share of the tokens; None draws it in training and takes the
-                largest of the configuration in evaluation.
+            compression: fraction of tokens to keep; None samples it in training and uses the
+                configured maximum in evaluation.
         """
         with recorded_matches(self.network) as matches:
             features = self.network.encode(context.rgb, self._priors(context))
@@ -63,7 +63,7 @@ class ZipSplatModel(nn.Module):
         return Prediction(gaussians, tokens, group, side, metrics, next(iter(matches), None))
 
     def schedule(self, step: int, num_steps: int | None) -> Mapping[str, float]:
-        """Lower the smallest kept share of tokens over the first part of training."""
+        """Lower the minimum fraction of tokens over the first part of training."""
         lowest = float(self.config.query_sample_ratio[0])
         if num_steps is None:
             self.min_ratio = lowest
@@ -73,7 +73,7 @@ class ZipSplatModel(nn.Module):
         return {"query_ratio_min": self.min_ratio}
 
     def _ratio(self, num_views: int) -> float:
-        """Kept share of the tokens: one for the whole batch, fewer of many views."""
+        """Fraction of tokens to keep: one for the whole batch, lower for more views."""
         largest = float(self.config.query_sample_ratio[1])
         if not self.training:
             return largest
@@ -83,9 +83,9 @@ class ZipSplatModel(nn.Module):
         return smallest + (largest - smallest) * float(torch.rand(()))
 
     def _priors(self, context: Views) -> Priors | None:
-        """True cameras of the context, in a share of training steps or where asked for."""
+        """True context cameras, in a fraction of training steps, or if enabled in evaluation."""
         if self.training:
-            # Drawn even where it decides nothing, so that the option does not shift other draws.
+            # Sample even if unused, so that the option does not change later random numbers.
             is_shown = float(torch.rand(())) < self.config.prior_probability
         else:
             is_shown = self.config.eval_use_priors
@@ -93,13 +93,13 @@ class ZipSplatModel(nn.Module):
 
 
 def min_query_ratio(step: int, num_steps: int, fraction: float, lowest: float) -> float:
-    """Smallest share of tokens that is kept: falls from 1 to `lowest` along half a cosine.
+    """Minimum fraction of tokens to keep: falls from 1 to `lowest` along half a cosine.
 
     Args:
-        step: Number of the update.
-        num_steps: All updates.
-        fraction: Share of the steps after which `lowest` is reached; 0: from the start.
-        lowest: Share at the end, in (0, 1].
+        step: step, starting at 0.
+        num_steps: total number of steps.
+        fraction: fraction of the steps after which `lowest` is reached; 0: from the start.
+        lowest: final fraction, in (0, 1].
     """
     span = int(num_steps * fraction)
     phase = 1.0 if span == 0 else min(step, span) / span
@@ -107,7 +107,7 @@ def min_query_ratio(step: int, num_steps: int, fraction: float, lowest: float) -
 
 
 def freeze_camera_encoder(network: nn.Module) -> None:
-    """Stop training the camera encoder and the camera tokens it replaces."""
+    """Freeze the camera encoder and the camera tokens it replaces."""
     for name, parameter in network.named_parameters():
         if ".cam_enc." in f".{name}" or name.endswith("camera_token"):
             parameter.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Looking into a run: where the time of a step goes, and what holds the memory of the GPU."""
+"""Profiling of a run: a trace of its steps, and a record of its GPU memory."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pathlib import Path
 import torch
 from torch.profiler import profile, schedule, supported_activities
 
-from splatfactory.training.distributed import World
+from splatfactory.runtime.distributed import World
 
 logger = logging.getLogger(__name__)
 
 STEPS_BEFORE_TRACE = 3
-"""Compilation, caches and first allocations; the profiler itself starts in the last of them."""
+"""Steps skipped for compilation, caches and first allocations; the last warms up the profiler."""
 
 
 class StepTrace:
-    """Traces some steps of this process into `profile_rank<r>.pt.trace.json.gz`.
+    """Profiles some steps of this process into `profile_rank<r>.pt.trace.json.gz`.
 
     The file opens in Perfetto, chrome://tracing and TensorBoard's profiler.
 
     Args:
-        num_steps: Steps to trace, after the first three of this process; 0: none.
-        world: This process among all; each writes its own file.
-        folder: Where the file goes.
+        num_steps: number of steps to trace, after the first three of this process; 0 disables it.
+        world: process group; each process writes its own file.
+        folder: folder of the file.
     """
 
     def __init__(self, num_steps: int, world: World, folder: Path) -> None:
@@ -35,24 +35,24 @@ class StepTrace:
         self._profile = self._profiler(num_steps) if num_steps > 0 else None
 
     def __enter__(self) -> StepTrace:
-        """Begin to count steps."""
+        """Start counting steps."""
         if self._profile is not None:
             self._profile.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Write what was traced, if the run ends before all steps are."""
+        """Write the partial trace if the run ends early."""
         if self._profile is None:
             return
         self._profile.stop()
         if self._profile.step_num < STEPS_BEFORE_TRACE:
             logger.warning(
-                "nothing was traced: train.profile begins after %d steps, the run made %d",
+                "no trace: train.profile starts after %d steps, but the run made %d",
                 STEPS_BEFORE_TRACE, self._profile.step_num,
             )  # fmt: skip
 
     def step(self) -> None:
-        """To be called after each step."""
+        """Call after each step."""
         if self._profile is not None:
             self._profile.step()
 
@@ -65,34 +65,36 @@ class StepTrace:
         )
 
     def _write(self, traced: profile) -> None:
-        part = self.path.with_name(f".{self.path.name}.part.gz")  # compressed by its suffix
+        part = self.path.with_name(
+            f".{self.path.name}.part.gz"
+        )  # the suffix makes the profiler compress
         traced.export_chrome_trace(str(part))
         os.replace(part, self.path)
-        logger.info("a trace is in %s", self.path)
+        logger.info("trace written to %s", self.path)
 
 
 def check_memory_record(is_wanted: bool, device: torch.device) -> None:
-    """Raise a `ValueError` if memory is to be recorded on anything but a GPU."""
+    """Raise a `ValueError` if memory recording is requested without a CUDA device."""
     if is_wanted and device.type != "cuda":
         raise ValueError(
-            f"train.record_memory=true needs a CUDA device, this run is on {device}; "
-            "the log has the peak memory of a run anywhere, as memory/peak_gib"
+            f"train.record_memory=true needs a CUDA device, but this run is on {device}; "
+            "the log has peak memory on any device as memory/peak_gib"
         )
 
 
 @contextmanager
 def memory_record(is_wanted: bool, world: World, folder: Path) -> Iterator[None]:
-    """Record allocations of the GPU; at the end, or when memory runs out, write a snapshot.
+    """Record GPU allocations; write a snapshot at the end or when memory runs out.
 
-    `memory_snapshot_rank<r>.pickle` is what https://pytorch.org/memory_viz shows.
+    View `memory_snapshot_rank<r>.pickle` at https://pytorch.org/memory_viz.
 
     Args:
-        is_wanted: Whether to do anything.
-        world: This process among all; each writes its own file.
-        folder: Where the file goes.
+        is_wanted: whether to record at all.
+        world: process group; each process writes its own file.
+        folder: folder of the file.
 
     Raises:
-        ValueError: If this process does not compute on a GPU.
+        ValueError: if this process does not run on a CUDA device.
     """
     check_memory_record(is_wanted, world.device)
     if not is_wanted:
@@ -107,4 +109,4 @@ def memory_record(is_wanted: bool, world: World, folder: Path) -> Iterator[None]
         torch.cuda.memory._dump_snapshot(str(part))
         os.replace(part, path)
         torch.cuda.memory._record_memory_history(enabled=None)
-        logger.info("a memory snapshot is in %s", path)
+        logger.info("memory snapshot written to %s", path)

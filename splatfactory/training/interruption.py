@@ -1,4 +1,4 @@
-"""Signals that ask a run to save, or to save and stop, at the end of the step."""
+"""Signals that make a run save, or save and stop, after the current step."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ logger = logging.getLogger(__name__)
 
 
 class Interruption:
-    """While entered, SIGTERM and SIGINT ask to stop, SIGUSR1 asks to save and go on.
+    """While entered, SIGTERM and SIGINT request a stop, SIGUSR1 requests a save.
 
-    A second SIGINT interrupts at once. Cluster schedulers send SIGUSR1 or SIGTERM ahead of the
+    A second SIGINT interrupts immediately. Cluster schedulers send SIGUSR1 or SIGTERM before the
     end of a job.
 
     Attributes:
-        signal: Number of the signal that asked to stop; None if none did.
-        wants_save: Whether a save was asked for since the last `saved`.
+        signal: the signal that requested the stop, or None.
+        wants_save: whether a save was requested since the last `saved`.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Interruption:
 
     @property
     def wants_stop(self) -> bool:
-        """Whether the run was asked to stop."""
+        """Whether a stop was requested."""
         return self.signal is not None
 
     def __enter__(self) -> Interruption:
@@ -49,7 +49,7 @@ class Interruption:
             signal.signal(number, handler)
 
     def saved(self) -> None:
-        """Forget the wish to save."""
+        """Clear the save request."""
         self.wants_save = False
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:

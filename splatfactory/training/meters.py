@@ -1,10 +1,8 @@
-"""Averages, times and memory of a stretch of steps."""
+"""Averages and times over an interval of steps."""
 
 from __future__ import annotations
 
 import math
-import resource
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -17,14 +15,14 @@ from torch import Tensor
 
 
 class Averages:
-    """Means over scenes, kept on the device until they are asked for: one transfer, not forty."""
+    """Means over scenes, kept on the device until read: one transfer instead of forty."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
 
     def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add numbers of one batch, each (B,) or a scalar; values that are NaN count as absent."""
+        """Add numbers of one batch, each (B,) or a scalar; NaN values are ignored."""
         for key, value in values.items():
             flat = value.detach().float().reshape(-1)
             zero = flat.new_zeros(())
@@ -43,18 +41,18 @@ class Averages:
         return names, sums, counts
 
     def means(self) -> dict[str, float]:
-        """Mean of each; NaN where nothing but NaN was added."""
+        """Mean of each; NaN if only NaN was added."""
         names, sums, counts = self.totals()
         return {n: s / c if c else math.nan for n, s, c in zip(names, sums, counts, strict=True)}
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Reset."""
         self._sums.clear()
         self._counts.clear()
 
 
 class Stopwatch:
-    """Wall time spent in named parts since the last `clear`."""
+    """Wall-clock time spent in named parts since the last `clear`."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -62,7 +60,7 @@ class Stopwatch:
 
     @contextmanager
     def measure(self, name: str) -> Iterator[None]:
-        """Add the time of a block to a part."""
+        """Add the duration of a block to a part."""
         begin = time.monotonic()
         try:
             yield
@@ -75,16 +73,16 @@ class Stopwatch:
         return time.monotonic() - self.start
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Reset."""
         self.seconds.clear()
         self.start = time.monotonic()
 
 
 class FirstSteps:
-    """Times of the first steps, from which the duration of a run is estimated.
+    """Estimates the duration of a run from its first steps.
 
-    The first of them compile, read ahead and fill caches, so they do not count; a validation or a
-    save in between does not change a median.
+    The very first steps compile, prefetch and fill caches, so they do not count; a validation or
+    save in between does not change the median.
     """
 
     WARM_UP, MEASURED = 3, 7
@@ -93,7 +91,7 @@ class FirstSteps:
         self._ends: list[float] = []
 
     def passed(self, now: float) -> float | None:
-        """Note the end of a step; once enough have passed, returns the seconds of a step, once.
+        """Record the end of a step; after enough steps, returns their median duration once.
 
         Args:
             now: seconds on any clock.
@@ -102,14 +100,6 @@ class FirstSteps:
         if len(self._ends) != self.WARM_UP + self.MEASURED:
             return None
         return median(b - a for a, b in pairwise(self._ends[self.WARM_UP - 1 :]))
-
-
-def memory_gib(device: torch.device) -> float:
-    """Peak memory so far: of the GPU, or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Muon for the matrices of a transformer, AdamW for everything else, as one optimizer.
 
-Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the length of
-its steps is that of AdamW's (Liu et al. 2025, "Muon is Scalable for LLM Training"), so that
+Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the update is
+scaled to match AdamW's (Liu et al. 2025, "Muon is Scalable for LLM Training"), so that
 both take the same learning rate and weight decay.
 """
 
@@ -22,9 +22,9 @@ HIDDEN = re.compile(
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether a parameter is the weight of a linear layer between others.
+    """Whether a parameter is the weight matrix of a hidden linear layer.
 
-    Embeddings, tokens, the camera encoder and the last layer of the Gaussian head are not.
+    Embeddings, tokens, the camera encoder and the last layer of the Gaussian head do not count.
     """
     return parameter.ndim == 2 and HIDDEN.search(name) is not None
 
@@ -32,16 +32,16 @@ def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
 class MuonWithAdamW(torch.optim.Optimizer):
     """Updates groups marked `is_matrix` by Muon with Nesterov momentum, the others by AdamW.
 
-    The groups and the state belong to this optimizer, the two inner ones only work on them; its
-    state dict is therefore complete.
+    This optimizer owns groups and state, the two inner ones only operate on them, so its
+    state dict is complete.
 
     Args:
-        groups: Parameters with `lr`, `weight_decay` and `is_matrix`; matrices are 2-D.
-        betas: Decay rates of AdamW's moments.
-        eps: Floor of AdamW's denominator.
+        groups: parameters with `lr`, `weight_decay` and `is_matrix`; matrices are 2-D.
+        betas: decay rates of AdamW's moments.
+        eps: floor of AdamW's denominator.
 
     Raises:
-        ValueError: If this version of PyTorch has no Muon.
+        ValueError: if this version of PyTorch has no Muon.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class MuonWithAdamW(torch.optim.Optimizer):
     ) -> None:
         if not hasattr(torch.optim, "Muon"):
             raise ValueError(
-                f"train.optimizer.name=Muon needs torch >= 2.9, this is {torch.__version__}; "
+                f"train.optimizer.name=Muon needs torch >= 2.9, got {torch.__version__}; "
                 "update torch or use AdamW"
             )
         groups = [dict(group) for group in groups]
         matrices = [group for group in groups if group["is_matrix"]]
         others = [group for group in groups if not group["is_matrix"]]
-        # The inner optimizers complete the dictionaries of their groups with their own options.
+        # The inner optimizers add their own options to the group dictionaries.
         self._inner: dict[bool, torch.optim.Optimizer] = {}
         if matrices:
             self._inner[True] = torch.optim.Muon(
@@ -69,13 +69,13 @@ class MuonWithAdamW(torch.optim.Optimizer):
         """Update every parameter that has a gradient.
 
         Args:
-            closure: Evaluates the model again and returns the loss, which is returned.
+            closure: re-evaluates the model and returns the loss; its result is returned.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        # Loading a state dict makes new groups and a new state.
+        # Loading a state dict replaces groups and state.
         for is_matrix, inner in self._inner.items():
             inner.param_groups = [g for g in self.param_groups if g["is_matrix"] == is_matrix]
             inner.state = self.state

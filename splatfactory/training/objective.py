@@ -1,4 +1,4 @@
-"""From a prediction to numbers to minimise: draw the views, judge them."""
+"""The training objective: render the views of a prediction and evaluate the losses."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from splatfactory.datasets.batch import Batch, Views
-from splatfactory.protocols import Drawn, Prediction, SceneLoss, Supervision
+from splatfactory.datasets.samples import Batch, Views
+from splatfactory.protocols import Prediction, RenderedViews, SceneLoss, Supervision
 from splatfactory.schema import HeadConfig
-from splatfactory.training.drawing import activated, draw
-from splatfactory.training.matching import true_matches
-from splatfactory.training.surface import surface_of_tokens
+from splatfactory.tiny.patch_points import surface_of_tokens
+from splatfactory.tiny.true_matches import true_matches
+from splatfactory.training.drawing import activated, render_views
 from zipsplat.render import Renderer
 
 
 class Objective:
-    """Draws what a loss needs and no more.
+    """Renders only what the loss needs.
 
-    Context views are drawn only for the activated mask, without gradients, and only if the
-    chamfer term asks which Gaussians to spare.
+    Context views are rendered only for the activated mask, without gradients, and only if the
+    chamfer term needs to know which Gaussians to exempt.
 
     Args:
-        loss: The terms and their weights.
-        renderer: What draws.
+        loss: the terms and their weights.
+        renderer: the renderer.
     """
 
     def __init__(self, loss: SceneLoss, renderer: Renderer) -> None:
@@ -36,24 +36,24 @@ class Objective:
     def __call__(
         self, prediction: Prediction, batch: Batch, *, is_training: bool
     ) -> tuple[dict[str, Tensor], Supervision]:
-        """Every term per scene, and what it was computed from.
+        """Every term per scene, and the supervision it was computed from.
 
         Args:
             prediction: Gaussians (B, N).
-            batch: The scenes they were predicted from.
-            is_training: Whether a random background may be used.
+            batch: the batch they were predicted from.
+            is_training: whether random backgrounds may be used.
         """
         config = self.loss.config
         gaussians = prediction.gaussians.to(torch.float32)
         views = supervised_views(batch, config)
-        drawn, mask = draw(gaussians, views, self.renderer, config.activated)
+        rendered, mask = render_views(gaussians, views, self.renderer, config.activated)
         assert mask is not None
         if _needs_context_mask(config) and not config.loss_on_context:
             mask = mask | activated(gaussians, batch.context, self.renderer, config.activated)
         if is_training and config.random_background:
-            drawn = over_random_colors(drawn)
+            rendered = over_random_colors(rendered)
         if views.masks is not None:
-            drawn = over_truth(drawn, views, views.masks)
+            rendered = over_truth(rendered, views, views.masks)
         surface = None
         if config.surface_weight > 0:
             surface = surface_of_tokens(
@@ -63,7 +63,7 @@ class Objective:
         if config.match_weight > 0 and prediction.matches is not None:
             logits = prediction.matches.logits
             matches = true_matches(batch.context, prediction.matches)
-        supervision = Supervision(gaussians, mask, drawn, views, surface, logits, matches)
+        supervision = Supervision(gaussians, mask, rendered, views, surface, logits, matches)
         return self.loss(supervision), supervision
 
     def describe(self, supervision: Supervision, terms: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -73,7 +73,7 @@ class Objective:
         return numbers | self.named(terms)
 
     def named(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Losses as the log names them, without gradient; what is not measured is left out."""
+        """Detached losses under their log names; unmeasured ones are left out."""
         return {
             f"loss/{name}": value.detach()
             for name, value in terms.items()
@@ -82,22 +82,24 @@ class Objective:
 
 
 def supervised_views(batch: Batch, config: HeadConfig) -> Views:
-    """Target views, after the context views if those are supervised as well."""
+    """Target views, preceded by the context views if those are supervised too."""
     if not config.loss_on_context:
         return batch.target
     return Views.cat([batch.context, batch.target], dim=1)
 
 
-def over_random_colors(drawn: Drawn) -> Drawn:
-    """Put a colour of its own behind each view; the true picture has none, so holes cost."""
-    colors = torch.rand(*drawn.color.shape[:3], 1, 1).to(drawn.color)
-    color = drawn.color + colors * (1 - drawn.alpha.unsqueeze(2))
-    return dataclasses.replace(drawn, color=color)
+def over_random_colors(rendered: RenderedViews) -> RenderedViews:
+    """Composite each view over a random colour, which the true image lacks, so holes cost."""
+    colors = torch.rand(*rendered.color.shape[:3], 1, 1).to(rendered.color)
+    color = rendered.color + colors * (1 - rendered.alpha.unsqueeze(2))
+    return dataclasses.replace(rendered, color=color)
 
 
-def over_truth(drawn: Drawn, views: Views, masks: Tensor) -> Drawn:
-    """Put the true colours where masks (B, V, H, W) are False: no loss and no gradient there."""
-    return dataclasses.replace(drawn, color=torch.where(masks.unsqueeze(2), drawn.color, views.rgb))
+def over_truth(rendered: RenderedViews, views: Views, masks: Tensor) -> RenderedViews:
+    """Insert true colours where masks (B, V, H, W) are False: no loss, no gradient there."""
+    return dataclasses.replace(
+        rendered, color=torch.where(masks.unsqueeze(2), rendered.color, views.rgb)
+    )
 
 
 def _needs_context_mask(config: HeadConfig) -> bool:

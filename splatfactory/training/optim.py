@@ -36,18 +36,18 @@ class ParameterGroup:
 
     @property
     def num_values(self) -> int:
-        """Numbers in all parameters of the group."""
+        """Total number of values in the group."""
         return sum(parameter.numel() for parameter in self.parameters)
 
 
 @dataclass(frozen=True)
 class Optimization:
-    """What updates a network.
+    """The optimizer of a network, with its parameter groups.
 
     Attributes:
-        groups: Its trainable parameters.
-        optimizer: Over these groups.
-        average: The average of the weights, if one is kept.
+        groups: its trainable parameters.
+        optimizer: the optimizer over these groups.
+        average: the moving average of the weights, if enabled.
     """
 
     groups: list[ParameterGroup]
@@ -56,10 +56,10 @@ class Optimization:
 
 
 def build_optimization(network: nn.Module, options: TrainConfig) -> Optimization:
-    """Freeze what is not to be trained, and make the optimizer of the rest.
+    """Freeze parameters as configured, and build the optimizer of the others.
 
     Raises:
-        ValueError: If nothing is trainable, or there is no such optimizer.
+        ValueError: if nothing is trainable, or the optimizer is unknown.
     """
     freeze_unmatched(network, options.opt_regexp)
     groups = parameter_groups(network, options.lr_scaling, options.optimizer)
@@ -69,10 +69,10 @@ def build_optimization(network: nn.Module, options: TrainConfig) -> Optimization
 
 
 def freeze_unmatched(model: nn.Module, pattern: str | None) -> None:
-    """Leave only parameters trainable whose name matches a regular expression.
+    """Freeze all parameters whose name does not match a regular expression.
 
     Raises:
-        ValueError: If none matches.
+        ValueError: if none matches.
     """
     if pattern is None:
         return
@@ -88,10 +88,10 @@ def parameter_groups(
     """Sort trainable parameters by learning-rate factor and weight decay, for Muon also by kind.
 
     A parameter takes the factor of the first pattern that is part of its name; `a+b` stands for
-    either. Groups come in the order of their first parameter.
+    either. Groups are in the order of their first parameter.
 
     Raises:
-        ValueError: If nothing is trainable.
+        ValueError: if nothing is trainable.
     """
     members: dict[tuple[float, float, bool], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in model.named_parameters():
@@ -120,10 +120,10 @@ def lr_scale_of(name: str, lr_scaling: Mapping[str, float]) -> float:
 def build_optimizer(
     groups: Sequence[ParameterGroup], lr: float, config: OptimizerConfig
 ) -> torch.optim.Optimizer:
-    """An optimizer over the groups; the learning rate is set before each step.
+    """Build an optimizer over the groups; the learning rate is set before each step.
 
     Raises:
-        ValueError: If there is no optimizer of that name, or not in this version of PyTorch.
+        ValueError: if the optimizer is unknown, or missing in this version of PyTorch.
     """
     if config.name not in OPTIMIZERS:
         raise ValueError(
@@ -147,13 +147,13 @@ def build_optimizer(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group its share of a learning rate."""
+    """Set the learning rate of every group, times its factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Euclidean norm of all gradients together, a scalar on their device."""
+    """Global L2 norm of all gradients, a scalar on their device."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return nn.utils.get_total_norm(gradients)
 
@@ -162,8 +162,8 @@ class AveragedWeights:
     """Exponential moving average of the trainable parameters, in float32.
 
     Args:
-        model: Where the parameters are read from.
-        decay: Share of the old average that is kept per step, in (0, 1).
+        model: the model to average.
+        decay: fraction of the old average kept per step, in (0, 1).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -176,14 +176,14 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Move the average towards the model; early on it follows faster, as (1+t)/(10+t)."""
+        """Update the average; early on, a decay of (1 + t) / (10 + t) makes it follow faster."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, parameter in model.named_parameters():
             if name in self.values:
                 self.values[name].lerp_(parameter.detach().float(), 1 - decay)
 
     def state(self, model: nn.Module) -> dict[str, Tensor]:
-        """The model's state dict with averages in place of the trained values."""
+        """The model's state dict with averaged values in place of the trained ones."""
         return {
             name: self.values[name].to(value.dtype) if name in self.values else value
             for name, value in model.state_dict().items()
@@ -192,7 +192,7 @@ class AveragedWeights:
 
 @contextmanager
 def swapped(model: nn.Module, average: AveragedWeights) -> Iterator[None]:
-    """Put averaged weights into the model for a while."""
+    """Use the averaged weights inside the block."""
     own = {name: value.detach().clone() for name, value in model.state_dict().items()}
     model.load_state_dict(average.state(model))
     try:

@@ -1,4 +1,4 @@
-"""Train on the same few batches over and over, to see whether a model can learn at all."""
+"""Train on the same few batches repeatedly, to check that a model can overfit them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from splatfactory.datasets.batch import Batch
+from splatfactory.datasets.samples import Batch
 from splatfactory.protocols import BatchSource
 
 
 class FewBatches:
-    """The first batches of a source as a `BatchSource` of their own.
+    """A `BatchSource` that repeats the first batches of another.
 
     Args:
-        source: Where the batches come from; read once.
-        count: How many to keep.
+        source: the source; read once.
+        count: number of batches to keep.
     """
 
     def __init__(self, source: BatchSource, count: int) -> None:
@@ -23,7 +23,7 @@ class FewBatches:
         self.position = 0
 
     def __iter__(self) -> Iterator[Batch]:
-        """The rest of the current round."""
+        """Yield the rest of the current round."""
         while self.position < len(self.batches):
             self.position += 1
             yield self.batches[self.position - 1]
@@ -33,15 +33,15 @@ class FewBatches:
         return len(self.batches)
 
     def state_dict(self) -> dict[str, Any]:
-        """Batches handed out in this round."""
+        """Number of batches yielded in this round."""
         return {"position": self.position}
 
     def load_state_dict(self, state: Mapping[str, Any], *, accept_changes: bool = False) -> bool:
-        """Continue after a saved position."""
-        del accept_changes  # the batches are whatever the source gave
+        """Resume at a saved position."""
+        del accept_changes  # the batches are fixed
         self.position = int(state["position"])
         return True
 
     def set_max_views(self, max_views: int) -> None:
-        """Ignored: the batches are there already."""
+        """Ignored: the batches are loaded already."""
         del max_views

@@ -1,11 +1,10 @@
-"""`python -m splatfactory.training.release RUN -o FILE`: small weights of a finished run.
+"""`python -m splatfactory.training.release RUN -o FILE`: export compact weights of a finished run.
 
-Keeps what inference needs and nothing else: tensors in float16, the architecture, the picture size,
-no paths of the machine that trained. `ZipSplat(weights="FILE.safetensors")` loads the file.
+Keeps only what inference needs: tensors in float16, the architecture and the image size, without
+paths of the training machine. `ZipSplat(weights="FILE.safetensors")` loads the file.
 
-`--blend OTHER SHARE` averages with the run that this one started from: fine-tuned weights lose some
-of what they started with, and the mean of both often has the best of each (Wortsman et al., "Robust
-fine-tuning of zero-shot models", 2022).
+`--blend OTHER SHARE` averages with the run that this one started from, as `zipsplat-tiny` does; see
+`splatfactory.tiny.blending`.
 """
 
 from __future__ import annotations
@@ -20,17 +19,18 @@ import torch
 from torch import Tensor
 
 from splatfactory.config import ConfigError
-from splatfactory.training import run_folder
-from splatfactory.training.checkpoints import CheckpointError, export
+from splatfactory.runtime import run_folder
+from splatfactory.runtime.checkpoints import CheckpointError, export
+from splatfactory.tiny.blending import blend
 from zipsplat import weights
 from zipsplat.model.checkpoint_layout import network_from_tensors
 
 
 def released_conf(conf: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The part of a training's configuration that says what the model is, without file names.
+    """The part of a training configuration that defines the model, without file names.
 
     Raises:
-        ValueError: if the tensors are not those of a ZipSplat network.
+        ValueError: if the tensors do not belong to a ZipSplat network.
     """
     network_from_tensors(tensors, conf)
     model = {**conf["model"], "weights": None}
@@ -38,48 +38,31 @@ def released_conf(conf: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dic
     return {"model": model}
 
 
-def blend(
-    tensors: Mapping[str, Tensor], others: Mapping[str, Tensor], share: float
-) -> dict[str, Tensor]:
-    """Weighted means, tensor by tensor.
-
-    Args:
-        tensors: by name.
-        others: of the same names and shapes.
-        share: of the others, in [0, 1].
-
-    Raises:
-        ValueError: if they are not of one network, or the share is out of range.
-    """
-    if not 0 <= share <= 1:
-        raise ValueError(f"the share must be in [0, 1], got {share:g}")
-    shapes, other_shapes = ({n: t.shape for n, t in part.items()} for part in (tensors, others))
-    if shapes != other_shapes:
-        name, _ = min(shapes.items() ^ other_shapes.items())
-        raise ValueError(f"{name} differs between the two; only weights of one network can blend")
-    return {name: (1 - share) * values + share * others[name] for name, values in tensors.items()}
-
-
 def to_half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors in float16.
+    """Convert tensors to float16.
 
     Raises:
-        ValueError: if a value does not fit, which would turn it into infinity.
+        ValueError: if a value would overflow to infinity.
     """
     limit = torch.finfo(torch.float16).max
     for name, values in tensors.items():
         if not bool((values.abs() <= limit).all()):
-            raise ValueError(f"{name} has values beyond ±{limit:g} or not finite; no float16")
+            raise ValueError(
+                f"{name} does not fit float16: it has values beyond ±{limit:g} or not finite"
+            )
     return {name: values.to(torch.float16) for name, values in tensors.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the file; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="splatfactory.training.release", description="Small weights of a finished run."
+        prog="python -m splatfactory.training.release",
+        description="Export compact weights of a finished run.",
     )
     parser.add_argument("run", help="name of a training run (its best weights), or a weights file")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="ends in .safetensors")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="output file (.safetensors)"
+    )
     parser.add_argument(
         "--blend", nargs=2, metavar=("OTHER", "SHARE"), help="average with another run, e.g. 0.4"
     )

@@ -1,4 +1,4 @@
-"""What a run says: numbers to the writers, a line to the console, figures now and then."""
+"""Progress reports: numbers for the writers, log lines, and figures at intervals."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from splatfactory.datasets.batch import Batch
+from splatfactory.datasets.samples import Batch
 from splatfactory.protocols import Prediction, Supervision
+from splatfactory.runtime.distributed import World
+from splatfactory.runtime.peak_memory import memory_gib
 from splatfactory.schema import TrainConfig
-from splatfactory.training.distributed import World
-from splatfactory.training.meters import Averages, FirstSteps, Stopwatch, duration, memory_gib
+from splatfactory.training.meters import Averages, FirstSteps, Stopwatch, duration
 from splatfactory.training.writers import Writer
 
 logger = logging.getLogger(__name__)
@@ -22,18 +23,18 @@ Figures = Callable[[Batch, Prediction, Supervision], Mapping[str, Tensor]]
 
 
 class Reporter:
-    """Collects numbers between two lines of the log and writes them.
+    """Collects numbers between two log lines and writes them.
 
     Args:
-        options: How often, and which.
-        world: This process among all; only the main one writes.
-        figures: Pictures of one batch, or None.
+        options: intervals and metrics to report.
+        world: process group; only the main process writes.
+        figures: makes the figures of one batch, or None.
 
     Attributes:
-        averages: Means over the steps since the last line.
-        writers: Where numbers and pictures go; none until the run starts.
-        latest: Numbers of the last step alone, each (B,) or a scalar.
-        watch: Time spent since the last line.
+        averages: means over the steps since the last log line.
+        writers: destinations of numbers and images; empty until the run starts.
+        latest: numbers of the last step only, each (B,) or a scalar.
+        watch: time spent since the last log line.
     """
 
     def __init__(
@@ -51,12 +52,12 @@ class Reporter:
         self._first_steps = FirstSteps()
 
     def count(self, step: int, batches: Sequence[Batch], num_scenes: int) -> None:
-        """Add one step to the rates; after the first few, say how long the run will take.
+        """Add one step to the rates; after the first few, log an estimate of the run's duration.
 
         Args:
-            step: Updates made.
-            batches: Those of this process.
-            num_scenes: Scenes of all processes.
+            step: number of updates so far.
+            batches: batches of this process.
+            num_scenes: number of scenes over all processes.
         """
         self._steps += 1
         self._scenes += num_scenes
@@ -72,18 +73,18 @@ class Reporter:
             )  # fmt: skip
 
     def is_due(self, step: int, every: int | None) -> bool:
-        """Whether update number `step`, counted from 1, is one of every so many, or the last."""
+        """Whether update `step`, counted from 1, is a multiple of `every` or the last."""
         return bool(every) and (step % (every or 1) == 0 or step == self.options.num_steps)
 
     def log(
         self, step: int, state: Mapping[str, float], parameters: Sequence[nn.Parameter]
     ) -> None:
-        """Write a line if one is due, and begin anew.
+        """Write a log line if one is due, and reset.
 
         Args:
-            step: Updates made.
-            state: Numbers that are not metrics of the model: rates, schedules, counts.
-            parameters: What the norm of the weights is taken of.
+            step: number of updates so far.
+            state: numbers other than model metrics: learning rate, schedules, counts.
+            parameters: parameters for the weight norm.
         """
         if not self.is_due(step, self.options.log_every_iter):
             return
@@ -100,7 +101,7 @@ class Reporter:
         self._steps = self._scenes = self._views = 0
 
     def report(self, kind: str, step: int, values: Mapping[str, float], head: str = "") -> None:
-        """Write numbers to all writers and the wanted ones to the console."""
+        """Write numbers to all writers, and the selected ones to the console."""
         if not self.world.is_main:
             return
         for writer in self.writers:
@@ -110,7 +111,7 @@ class Reporter:
         text = "  ".join(f"{key} {values[key]:.4g}" for key in shown or values)
         logger.info("%s  %s", head or f"{kind} at step {step}", text)
 
-    def draw(
+    def write_figures(
         self,
         kind: str,
         step: int,
@@ -122,10 +123,10 @@ class Reporter:
         if self.figures is None or not self.world.is_main:
             return
         with torch.no_grad():
-            pictures = self.figures(batch, prediction, supervision)
+            figures = self.figures(batch, prediction, supervision)
         for writer in self.writers:
-            for name, picture in pictures.items():
-                writer.image(step, f"{kind}/{name}", picture)
+            for name, figure in figures.items():
+                writer.image(step, f"{kind}/{name}", figure)
 
     def _rates(self) -> dict[str, float]:
         seconds = max(self.watch.elapsed, 1e-9)

@@ -1,6 +1,6 @@
-"""`python -m splatfactory.training.run_page RUN`: one page that shows how a run goes, or went.
+"""`python -m splatfactory.training.run_page RUN`: write a page that shows the progress of a run.
 
-`report.html` holds everything it shows: curves of losses, scores, rates and memory, the newest
+`report.html` is self-contained: curves of losses, scores, rates and memory, the latest
 validation images, configuration, machine and log. A run writes it when it ends or stops; the
 command writes it at any time.
 """
@@ -15,17 +15,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from splatfactory.config import ConfigError, read_yaml
-from splatfactory.training import checkpoints, run_folder
+from splatfactory.runtime import checkpoints, run_folder
 from splatfactory.training.meters import duration
 from splatfactory.training.writers import JSONL
 from splatfactory.visualization import pages
 from splatfactory.visualization.curves import chart, short
-from zipsplat.files import write_atomically
+from zipsplat.files import write_text
 
 PAGE = "report.html"
 LOG_LINES, LOG_BYTES = 60, 1 << 16
@@ -41,19 +41,19 @@ GROUPS = {
 }
 OTHERS = "Gaussians and other numbers"
 FIRST = ("loss/total", "psnr", "lr", "rate/views_per_s")
-"""Charts that come first in their group."""
-IMAGES = {"context_and_target": "context and target views, renderings, errors", "depth": "depth"}
+"""Charts shown first in their group."""
+IMAGES = {"context_and_target": "context and target views, renders, errors", "depth": "depth"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run has written so far.
+    """The output of a run so far.
 
     Attributes:
-        folder: Of the run.
-        series: Values by name and step, each curve in ascending order of steps.
-        config: The configuration, as nested dictionaries.
-        environment: Machine and versions.
+        folder: folder of the run.
+        series: values by name and step, in ascending order of steps.
+        config: the configuration, as nested dictionaries.
+        environment: machine and package versions.
     """
 
     folder: Path
@@ -62,20 +62,20 @@ class Run:
     environment: Mapping[str, Any]
 
     def last(self, name: str) -> float | None:
-        """The newest value of a curve."""
+        """The latest value of a curve."""
         return self.series[name][-1][1] if self.series.get(name) else None
 
     @property
     def step(self) -> int:
-        """Updates made, as far as the log says."""
+        """Number of updates in the log."""
         return int(max((points[-1][0] for points in self.series.values()), default=0))
 
 
 def read(folder: Path) -> Run:
-    """Read a run's folder; the run may be under way.
+    """Read a run's folder; the run may still be running.
 
     Raises:
-        ConfigError: If there is no configuration in it.
+        ConfigError: if the folder has no configuration.
     """
     path = folder / run_folder.ENVIRONMENT
     environment = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -84,19 +84,14 @@ def read(folder: Path) -> Run:
 
 
 def write(folder: Path, output: Path | None = None) -> Path:
-    """Write the page of a run, whole or not at all; returns where.
+    """Write the page of a run atomically; returns its path.
 
     Raises:
-        ConfigError: If the folder is not that of a run.
-        OSError: If it cannot be written.
+        ConfigError: if the folder does not hold a run.
+        OSError: if it cannot be written.
     """
-    text = render(read(folder))
     path = output or folder / PAGE
-
-    def put(file: BinaryIO) -> None:
-        file.write(text.encode())
-
-    write_atomically(path, put)
+    write_text(path, render(read(folder)))
     return path
 
 
@@ -118,14 +113,14 @@ def render(run: Run) -> str:
 
 
 def _series(path: Path) -> Series:
-    """Curves of `metrics.jsonl`; where a resumed run repeats steps, its later lines count."""
+    """Curves of `metrics.jsonl`; if a resumed run repeats steps, later lines win."""
     series: Series = {}
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     for line in text.splitlines():
         try:
             values = json.loads(line)
         except ValueError:
-            continue  # the end of a line that is being written
+            continue  # a line that is still being written
         step = float(values.pop("step"))
         for name, value in values.items():
             points = series.setdefault(name, [])
@@ -143,7 +138,7 @@ def _tiles(run: Run) -> list[tuple[str, str]]:
     progress = f"{step} of {total}" if total else str(step)
     tiles = [("steps" + (", finished" if is_done else ""), progress)]
     if total and rate and not is_done:
-        tiles.append(("left at the present rate", duration((total - step) / rate)))
+        tiles.append(("remaining at the current rate", duration((total - step) / rate)))
     key = options.get("best_key", "loss/total")
     tiles += _best(run, key)
     for name, text in (
@@ -151,7 +146,7 @@ def _tiles(run: Run) -> list[tuple[str, str]]:
         (f"{EVAL}psnr", "validation PSNR, dB"),
         (f"{TRAINING}rate/views_per_s", "views per second"),
         (f"{TRAINING}memory/peak_gib", "peak memory, GiB"),
-        (f"{TRAINING}nonfinite_steps", "unusable gradients"),
+        (f"{TRAINING}nonfinite_steps", "non-finite gradients"),
     ):
         value = run.last(name)
         if value is not None:
@@ -168,15 +163,15 @@ def _best(run: Run, key: str) -> list[tuple[str, str]]:
 
 
 def _curves(run: Run) -> list[str]:
-    """Charts by group, those of losses and image quality first.
+    """Charts by group, losses and image quality first.
 
-    Training and validation of one number share a chart.
+    Training and validation curves of a number share a chart.
     """
     charts: dict[str, dict[str, Sequence[tuple[float, float]]]] = {}
     benchmarks: dict[str, dict[str, Sequence[tuple[float, float]]]] = {}
     for name, points in run.series.items():
         if not any(value for _, value in points):
-            continue  # a loss without a weight
+            continue  # a loss with weight 0
         for prefix, label in ((TRAINING, "training"), (EVAL, "validation")):
             if name.startswith(prefix):
                 charts.setdefault(name.removeprefix(prefix), {})[label] = points
@@ -207,10 +202,10 @@ def _group(name: str) -> str:
 
 
 def _images(folder: Path) -> list[str]:
-    """The newest figures: of validation, or of training where there are none."""
+    """The latest figures: of validation if there are any, else of training."""
     from PIL import Image
 
-    for kind, title in (("eval/*", "Newest validation images"), ("training", "Newest images")):
+    for kind, title in (("eval/*", "Latest validation images"), ("training", "Latest images")):
         figures = []
         for name, text in IMAGES.items():
             places = sorted(folder.glob(f"figures/{kind}/{name}"))[:MAX_IMAGES]
@@ -242,7 +237,8 @@ def _text(value: object) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="splatfactory.training.run_page", description="One page that shows how a run goes."
+        prog="python -m splatfactory.training.run_page",
+        description="Write a page that shows the progress of a run.",
     )
     parser.add_argument("run", help="name of a training run")
     parser.add_argument("-o", "--output", type=Path, help=f"default: {PAGE} in the run's folder")

@@ -1,7 +1,7 @@
-"""The loop: fetch, step, log, validate, save. It knows nothing of the model or the data.
+"""The training loop: fetch, step, log, validate, save; independent of model and data.
 
-A step is one update of the weights from `gradient_accumulation_steps` batches of every process;
-everything that counts, schedules, logs or saves counts steps.
+A step is one update of the weights from `gradient_accumulation_steps` batches per process;
+all counts, schedules and intervals are in steps.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from splatfactory.config import to_dict
-from splatfactory.datasets.batch import Batch
-from splatfactory.protocols import BatchSource, Prediction, Supervision
+from splatfactory.datasets.samples import Batch
+from splatfactory.protocols import BatchSource, Benchmark, Prediction, Supervision
+from splatfactory.runtime import checkpoints
+from splatfactory.runtime.checkpoints import BestModels, CheckpointError
+from splatfactory.runtime.distributed import World, mean_over_scenes, without_sync
 from splatfactory.schema import Config, Precision
-from splatfactory.training import checkpoints
-from splatfactory.training.checkpoints import BestModels, CheckpointError
 from splatfactory.training.diagnostics import StepTrace, memory_record
-from splatfactory.training.distributed import World, mean_over_scenes, without_sync
 from splatfactory.training.interruption import Interruption
 from splatfactory.training.objective import Objective
 from splatfactory.training.optim import (
@@ -41,26 +41,23 @@ from splatfactory.training.writers import Writer
 
 logger = logging.getLogger(__name__)
 
-Benchmark = Callable[[nn.Module, Path, Callable[[], bool]], Mapping[str, float] | None]
-"""Model, folder, whether to stop → scores; None if it was stopped. Finished scenes are kept."""
-
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; the message is one line for the user."""
+    """Training cannot continue; the message is one line for the user."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What the trainer is given.
+    """The components that a trainer combines.
 
     Attributes:
-        model: A `TrainableModel`, on its device.
-        optimization: What updates its network.
-        objective: Draws and judges predictions.
-        source: Training batches of this process.
-        validation: This process's share of the held-out batches; the same at every call.
-        figures: Pictures of one batch.
-        benchmarks: Evaluations to run during training, by name.
+        model: a `TrainableModel`, on its device.
+        optimization: optimizer of its network.
+        objective: renders predictions and computes losses.
+        source: training batches of this process.
+        validation: this process's share of the held-out batches; identical at every call.
+        figures: makes the figures of one batch.
+        benchmarks: evaluations to run during training, by name.
     """
 
     model: nn.Module
@@ -74,7 +71,7 @@ class Parts:
 
 @dataclass
 class Progress:
-    """How far a run has come; all of it is in the checkpoint."""
+    """Progress of a run; part of the checkpoint."""
 
     step: int = 0
     epoch: int = 0
@@ -85,13 +82,13 @@ class Progress:
 
 
 class Trainer:
-    """One training run in one process.
+    """One training run, seen from one process.
 
     Args:
-        config: Everything the user chose.
-        parts: What to train, on what, judged how.
-        world: This process among all.
-        folder: The run's folder.
+        config: the configuration.
+        parts: model, data, optimizer and objective.
+        world: process group.
+        folder: the run's folder.
     """
 
     def __init__(self, config: Config, parts: Parts, world: World, folder: Path) -> None:
@@ -123,10 +120,10 @@ class Trainer:
         """Train to the end.
 
         Args:
-            writers: Where numbers and pictures go; of the main process only.
+            writers: destinations of numbers and images; only the main process has any.
 
         Returns:
-            Whether the end was reached rather than a request to stop.
+            True if training finished, False if it was stopped.
         """
         self.reporter.writers = writers
         self.model.train()
@@ -135,7 +132,7 @@ class Trainer:
             if self.options.eval_init and self.progress.step == 0:
                 self._validate()
             elif self.progress.step > 0:
-                self._validate_if_due()  # a stop may have come between saving and judging
+                self._validate_if_due()  # the run may have stopped between saving and validation
             is_stopped = self._wants_stop()
             while not is_stopped and not self._is_done():
                 is_stopped = self._run_epoch()
@@ -146,7 +143,7 @@ class Trainer:
         return not is_stopped
 
     def _run_epoch(self) -> bool:
-        """Train on the rest of an epoch; returns whether the run is to stop."""
+        """Train on the rest of an epoch; returns whether to stop."""
         self._apply_schedules()
         for batches in self._groups():
             is_stopped = self._step(batches)
@@ -164,7 +161,7 @@ class Trainer:
         return False
 
     def _groups(self) -> Iterator[list[Batch]]:
-        """Batches of one step at a time; the last group of an epoch may be smaller."""
+        """Yield the batches of one step at a time; the last group of an epoch may be smaller."""
         source = iter(self.parts.source)
         while True:
             with self.watch.measure("data"):
@@ -174,7 +171,7 @@ class Trainer:
             yield batches
 
     def _step(self, batches: list[Batch]) -> bool:
-        """One update and what follows from it; returns whether the run is to stop."""
+        """Make one update, then log, validate and save as due; returns whether to stop."""
         stop, save, num_scenes = self.world.sum(
             [
                 float(self.signals.wants_stop or self._is_time_up()),
@@ -197,7 +194,7 @@ class Trainer:
         return is_stopped
 
     def _update(self, batches: list[Batch], num_scenes: float) -> None:
-        """Gradients of the mean loss over all scenes of the step, then the optimizer."""
+        """Backpropagate the mean loss over all scenes of the step, and step the optimizer."""
         for number, batch in enumerate(batches):
             with without_sync(self.model, is_last=number == len(batches) - 1):
                 self._backward(batch.to(self.world.device, non_blocking=True), num_scenes)
@@ -226,10 +223,10 @@ class Trainer:
             report.latest = self.parts.objective.describe(supervision, detached)
             report.latest |= prediction.metrics
         if report.is_due(coming, self.options.plot_every_iter):
-            report.draw("training", coming, batch, prediction, supervision)
+            report.write_figures("training", coming, batch, prediction, supervision)
 
     def _is_usable(self, norm: Tensor, batches: list[Batch]) -> bool:
-        """Whether all gradients are finite; counts those that are not, and gives up in the end."""
+        """Whether all gradients are finite; too many failures in a row abort the run."""
         progress = self.progress
         if bool(torch.isfinite(norm)):
             progress.nonfinite_in_a_row = 0
@@ -237,22 +234,22 @@ class Trainer:
         progress.nonfinite += 1
         progress.nonfinite_in_a_row += 1
         names = ", ".join(name for batch in batches for name in batch.names[:4])
-        step = progress.step + 1  # the number that this update has in the log
+        step = progress.step + 1  # the step number of this update in the log
         logger.warning(
-            "step %d: the gradient is not finite, weights stay as they are (%d so far; scenes %s)",
+            "step %d: the gradient is not finite, skipping the update (%d so far; scenes %s)",
             step, progress.nonfinite, names,
         )  # fmt: skip
         if progress.nonfinite_in_a_row >= self.options.max_nonfinite_steps:
             raise TrainingError(
                 f"{progress.nonfinite_in_a_row} gradients in a row were not finite at step "
-                f"{step}; lower train.lr, or look with train.detect_anomaly=true"
+                f"{step}; lower train.lr, or debug with train.detect_anomaly=true"
             )
         return False
 
     # --- schedules and limits ---------------------------------------------------------------
 
     def _apply_schedules(self) -> None:
-        """Bring model and data to the difficulty of the coming step."""
+        """Apply the schedules of the coming step to model and data."""
         step, num_steps = self.progress.step, self.options.num_steps
         model: Any = self.parts.model
         self.schedule = {key: float(v) for key, v in model.schedule(step, num_steps).items()}
@@ -264,7 +261,7 @@ class Trainer:
         self.schedule["max_views"] = float(bound)
 
     def _learning_rate(self, step: int) -> float:
-        """Rate of the parameters with factor 1 at an update."""
+        """Learning rate of parameters with factor 1 at a step."""
         options, num_steps = self.options, self.options.num_steps
         warmup = options.warmup_steps
         if options.lr_schedule == "constant" or num_steps is None:
@@ -273,7 +270,7 @@ class Trainer:
         return options.lr * warmup_cosine(step, num_steps, warmup)
 
     def _state_numbers(self) -> dict[str, float]:
-        """What is not a metric of the model."""
+        """Numbers other than model metrics."""
         numbers = {
             "lr": self._learning_rate(self.progress.step - 1),
             "epoch": float(self.progress.epoch),
@@ -293,7 +290,7 @@ class Trainer:
         return limit is not None and time.monotonic() - self.began >= 60 * limit
 
     def _is_interval_over(self) -> bool:
-        """Whether the last save of this process is too long ago."""
+        """Whether `save_every_minutes` have passed since the last save."""
         limit = self.options.save_every_minutes
         return limit is not None and time.monotonic() - self.saved_at >= 60 * limit
 
@@ -301,29 +298,32 @@ class Trainer:
         """Whether any process was asked to stop."""
         return bool(self.world.max([float(self.signals.wants_stop)])[0])
 
-    # --- judging ----------------------------------------------------------------------------
+    # --- validation ----------------------------------------------------------------------------
 
     def _validate_if_due(self) -> bool:
         every = self.options.eval_every_iter
         return not every or self.progress.step % every != 0 or self._validate()
 
     def _validate(self) -> bool:
-        """Judge the weights, once a step; returns whether no request to stop came between."""
+        """Validate the weights, at most once per step; returns False if stopped in between."""
         if self.validated_step == self.progress.step:
             return True
         self.validated_step = self.progress.step
 
-        def draw(number: int, batch: Batch, made: Prediction, judged: Supervision) -> None:
+        def write_figures(number: int, batch: Batch, made: Prediction, judged: Supervision) -> None:
             if number < self.options.num_eval_plots:
-                self.reporter.draw(f"eval/{number}", self.progress.step, batch, made, judged)
+                self.reporter.write_figures(
+                    f"eval/{number}", self.progress.step, batch, made, judged
+                )
 
         with self.watch.measure("eval"), self._averaged_weights():
             values = validate(
                 self.parts.model, self.parts.objective, self.parts.validation(), self.world,
-                self.options.seed or 0, draw, self.options.median_metrics, self._is_stopping,
+                self.options.seed or 0, write_figures, self.options.median_metrics,
+                self._is_stopping,
             )  # fmt: skip
         if values is None:
-            logger.info("validation was interrupted; --restore begins it again")
+            logger.info("validation was interrupted; --restore repeats it")
             return False
         if not values:
             logger.warning("there is nothing to validate on; data.val_scenes is 0")
@@ -337,7 +337,8 @@ class Trainer:
         key = self.options.best_key
         if key not in values:
             raise TrainingError(
-                f"train.best_key={key} is no validation metric; known: {', '.join(sorted(values))}"
+                f"train.best_key={key} is not a validation metric; known: "
+                f"{', '.join(sorted(values))}"
             )
         if self.world.is_main and not self.options.fast_dev_run:
             self.best.offer(values[key], self.progress.step, self._export_state(), self.conf)
@@ -361,11 +362,11 @@ class Trainer:
         return nullcontext() if self.ema is None else swapped(self.network, self.ema)
 
     def _conclude(self) -> None:
-        """At the end of training: the weights alone, then validation and benchmarks."""
+        """At the end of training: export the weights, validate, and run benchmarks."""
         if self.world.is_main and not self.options.fast_dev_run:
             path = self.folder / checkpoints.LAST
             checkpoints.export(self._export_state(), self.conf, path)
-            logger.info("weights are in %s", path)
+            logger.info("weights written to %s", path)
         self._validate()
         if not self._wants_stop():
             self._run_benchmarks()
@@ -415,10 +416,10 @@ class Trainer:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a full checkpoint, exactly if the number of processes is the same.
+        """Continue from a full checkpoint, bit for bit if the number of processes is the same.
 
         Raises:
-            TrainingError: If it does not fit the model, the optimizer or the data.
+            TrainingError: if it does not match the model, the optimizer or the data.
         """
         try:
             self.network.load_state_dict(state["model"])
@@ -431,7 +432,7 @@ class Trainer:
             )
         except (KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:400]
-            raise TrainingError(f"the checkpoint does not fit this run: {reason}") from error
+            raise TrainingError(f"the checkpoint does not match this run: {reason}") from error
         if self.ema is not None and state.get("ema"):
             self.ema.values = {k: v.to(self.world.device) for k, v in state["ema"].items()}
         if rank < len(generators):
@@ -447,7 +448,7 @@ class Trainer:
         self.saved_step = self.progress.step
 
     def _export_state(self) -> dict[str, Tensor]:
-        """Weights to judge and to give away: the averaged ones where there are such."""
+        """Weights to evaluate and export: the averaged ones if enabled."""
         weights = self.network.state_dict() if self.ema is None else self.ema.state(self.network)
         dtype = getattr(torch, self.options.export_dtype.value)
         return {

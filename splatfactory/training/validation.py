@@ -1,22 +1,22 @@
-"""Judge a model on scenes that training does not see, the same way every time."""
+"""Evaluate a model on held-out scenes, identically every time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
 import torch
 from torch import nn
 
-from splatfactory.datasets.batch import Batch
+from splatfactory.datasets.samples import Batch
 from splatfactory.protocols import Prediction, Supervision
-from splatfactory.training.distributed import World
+from splatfactory.runtime.distributed import World
+from splatfactory.runtime.randomness import fixed_randomness
 from splatfactory.training.meters import Averages
 from splatfactory.training.objective import Objective
 
-Picture = Callable[[int, Batch, Prediction, Supervision], None]
+OnBatch = Callable[[int, Batch, Prediction, Supervision], None]
 
 
 @torch.no_grad()
@@ -26,30 +26,30 @@ def validate(
     batches: Iterable[Batch],
     world: World,
     seed: int,
-    on_batch: Picture | None = None,
+    on_batch: OnBatch | None = None,
     medians: Sequence[str] = (),
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
     """Means over all scenes of all processes: metrics, and losses as `loss/<name>`.
 
-    In evaluation mode and float32, with random generators of its own, so that validating more or
-    less often changes nothing in training.
+    Runs in evaluation mode and float32, with its own random generators, so validating more or
+    less often does not change training.
 
     Args:
-        model: Context views to a prediction.
-        objective: Draws and judges.
-        batches: This process's share.
-        world: The other processes.
-        seed: Of anything random.
-        on_batch: Called with each batch and what became of it.
-        medians: Metrics whose median over all scenes is returned too, as `<name>_median`.
-        is_stopping: Asked before each batch; if any process says so, there is no result.
+        model: maps context views to a prediction.
+        objective: renders predictions and computes losses.
+        batches: this process's share of the held-out batches.
+        world: process group.
+        seed: seed of everything random.
+        on_batch: called with each batch and its results.
+        medians: metrics whose median over all scenes is also returned, as `<name>_median`.
+        is_stopping: checked before each batch; if true on any process, there is no result.
 
     Returns:
-        The means; empty if there are no scenes, None if it was stopped.
+        The means; empty if there are no scenes, None if stopped.
 
     Raises:
-        ValueError: If one of `medians` is no metric.
+        ValueError: if one of `medians` is not a metric.
     """
     averages = Averages()
     single: dict[str, list[float]] = {name: [] for name in medians}
@@ -76,7 +76,7 @@ def validate(
 
 
 def combined(averages: Averages, world: World) -> dict[str, float]:
-    """Means over the scenes of all processes; the keys of any process are kept."""
+    """Means over the scenes of all processes, for the union of their keys."""
     parts = world.gather(averages.totals())
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
@@ -88,11 +88,11 @@ def combined(averages: Averages, world: World) -> dict[str, float]:
 
 
 def _medians(parts: list[dict[str, list[float]]], means: dict[str, float]) -> dict[str, float]:
-    """Medians over the scenes of all processes; values that are NaN count as absent."""
+    """Medians over the scenes of all processes; NaN values are ignored."""
     for name in parts[0]:
         if name not in means:
             raise ValueError(
-                f"train.median_metrics: {name} is no validation metric; "
+                f"train.median_metrics: {name} is not a validation metric; "
                 f"known: {', '.join(sorted(means))}"
             )
     present = {
@@ -102,12 +102,3 @@ def _medians(parts: list[dict[str, list[float]]], means: dict[str, float]) -> di
     return {
         f"{name}_median": median(values) if values else math.nan for name, values in present.items()
     }
-
-
-@contextmanager
-def fixed_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch inside a block and put its generators back afterwards."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield

@@ -1,4 +1,4 @@
-"""Where numbers and pictures of a run go: JSON lines always, TensorBoard or W&B on request."""
+"""Writers of a run's numbers and images: JSON lines always, TensorBoard or W&B on request."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ JSONL = "metrics.jsonl"
 
 
 class Writer(Protocol):
-    """Takes numbers and pictures of one step."""
+    """Writes numbers and images of a step."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write numbers."""
 
-    def image(self, step: int, name: str, picture: Tensor) -> None:
-        """Write a picture (3, H, W) in [0, 1]."""
+    def image(self, step: int, name: str, pixels: Tensor) -> None:
+        """Write an image (3, H, W) in [0, 1]."""
 
     def close(self) -> None:
         """Finish writing."""
 
 
 class JsonLines:
-    """One JSON object per line in `metrics.jsonl`; pictures as PNG files.
+    """One JSON object per line in `metrics.jsonl`; images as PNG files.
 
-    Values that are not finite become null, as JSON knows no other. After a resume, lines of steps
-    that are repeated follow the earlier ones; the later line counts.
+    Non-finite values become null, as JSON has no NaN. After a resume, lines of repeated steps
+    follow the earlier ones; the later line wins.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,13 +45,13 @@ class JsonLines:
         self.file.write(json.dumps({"step": step, **finite}) + "\n")
         self.file.flush()
 
-    def image(self, step: int, name: str, picture: Tensor) -> None:
+    def image(self, step: int, name: str, pixels: Tensor) -> None:
         """Write `figures/<name>/<step>.png`."""
         from PIL import Image
 
         path = self.folder / "figures" / name / f"{step:08d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = (picture.detach().float().cpu().clamp(0, 1) * 255).round().byte()
+        pixels = (pixels.detach().float().cpu().clamp(0, 1) * 255).round().byte()
         Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(path)
 
     def close(self) -> None:
@@ -63,9 +63,9 @@ class TensorBoard:
     """Event files for TensorBoard.
 
     Args:
-        folder: Of the run.
-        step: Where the run continues; later steps of earlier files are hidden, since they come
-            again.
+        folder: folder of the run.
+        step: step at which the run resumes; later steps in earlier files are hidden, since they are
+            repeated.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -78,9 +78,9 @@ class TensorBoard:
         for key, value in values.items():
             self.writer.add_scalar(key, value, step)
 
-    def image(self, step: int, name: str, picture: Tensor) -> None:
-        """Add a picture."""
-        self.writer.add_image(name, picture.detach().float().cpu().clamp(0, 1), step)
+    def image(self, step: int, name: str, pixels: Tensor) -> None:
+        """Add an image."""
+        self.writer.add_image(name, pixels.detach().float().cpu().clamp(0, 1), step)
 
     def close(self) -> None:
         """Write what is pending."""
@@ -88,13 +88,13 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run on wandb.ai, or offline as its own environment variables say."""
+    """A run on wandb.ai, or offline, as wandb's environment variables say."""
 
     def __init__(self, folder: Path, project: str, name: str, conf: Mapping[str, Any]) -> None:
         import wandb
 
         self.wandb: Any = wandb
-        # The run's name is its identity, so that a resumed run continues its curves.
+        # The run's name serves as its id, so a resumed run continues its curves.
         self.run: Any = wandb.init(
             project=project, id=name.replace("/", "-"), name=name, dir=str(folder),
             config=dict(conf), resume="allow",
@@ -104,10 +104,10 @@ class WeightsAndBiases:
         """Log numbers."""
         self.run.log(dict(values), step=step)
 
-    def image(self, step: int, name: str, picture: Tensor) -> None:
-        """Log a picture."""
-        pixels = picture.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
-        self.run.log({name: self.wandb.Image(pixels)}, step=step)
+    def image(self, step: int, name: str, pixels: Tensor) -> None:
+        """Log an image."""
+        array = pixels.detach().float().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
+        self.run.log({name: self.wandb.Image(array)}, step=step)
 
     def close(self) -> None:
         """Finish the run."""
@@ -115,10 +115,10 @@ class WeightsAndBiases:
 
 
 def check_writers(names: str | None) -> list[str]:
-    """The writers besides JSON lines that `train.writer` names.
+    """Validate `train.writer`; returns the writers it names besides JSON lines.
 
     Raises:
-        ValueError: For an unknown writer, or one whose package is missing.
+        ValueError: if a writer is unknown or its package is missing.
     """
     wanted = [part for part in re.split(r"[+,;\s]+", names or "") if part]
     for name in wanted:
@@ -134,18 +134,18 @@ def check_writers(names: str | None) -> list[str]:
 def build_writers(
     names: str | None, folder: Path, project: str, name: str, conf: Mapping[str, Any], step: int
 ) -> list[Writer]:
-    """JSON lines and the writers whose names occur in `names`.
+    """Build the JSON-lines writer and those listed in `names`.
 
     Args:
-        names: As `train.writer` has them.
-        folder: Of the run.
-        project: On wandb.ai.
-        name: Of the run.
-        conf: Its configuration.
-        step: Where it continues; 0 for a new run.
+        names: value of `train.writer`.
+        folder: folder of the run.
+        project: project on wandb.ai.
+        name: name of the run.
+        conf: configuration of the run.
+        step: step at which it resumes; 0 for a new run.
 
     Raises:
-        ValueError: For an unknown writer, or one whose package is missing.
+        ValueError: if a writer is unknown or its package is missing.
     """
     wanted = check_writers(names)
     writers: list[Writer] = []

@@ -1,4 +1,4 @@
-"""Line charts as inline SVG, drawn without a plotting library."""
+"""Line charts as inline SVG, without a plotting library."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ LOG_FROM = 30.0
 
 
 def chart(title: str, series: Mapping[str, Points], x_label: str = "step") -> str:
-    """Values over steps.
+    """Plot values over steps.
 
     Args:
-        title: of the chart.
-        series: name of each line and its points in ascending order of x; values that are not finite
-            are left out.
+        title: title of the chart.
+        series: name and points of each line, in ascending order of x; non-finite values
+            are skipped.
         x_label: what x counts.
 
     Returns:
-        HTML, empty if there is nothing to draw.
+        HTML, empty if there is nothing to plot.
     """
     finite = {name: _thinned([p for p in points if math.isfinite(p[1])])
               for name, points in series.items()}  # fmt: skip
@@ -51,7 +51,7 @@ def chart(title: str, series: Mapping[str, Points], x_label: str = "step") -> st
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round numbers in [low, high], about so many, in steps of 1, 2 or 5 times a power of ten."""
+    """About `count` round numbers in [low, high], in steps of 1, 2 or 5 times a power of ten."""
     if not high > low:
         return [low]
     rough = (high - low) / count
@@ -63,11 +63,11 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def short(value: float, step: float | None = None) -> str:
-    """A number in few characters: 12000 is 12k.
+    """Format a number briefly: 12000 becomes 12k.
 
     Args:
         value: the number.
-        step: what its neighbours differ by; as many digits are shown as this needs.
+        step: spacing of neighbouring ticks, which sets the number of digits.
     """
     for least, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(value) >= least:
@@ -80,7 +80,7 @@ def short(value: float, step: float | None = None) -> str:
 
 
 class _Axes:
-    """From values to places on the chart."""
+    """Maps values to positions on the chart."""
 
     def __init__(self, points: Points) -> None:
         xs, ys = zip(*points, strict=True)
@@ -97,7 +97,7 @@ class _Axes:
         return LEFT + share_x * right, TOP + (1 - share_y) * down
 
     def grid(self, x_label: str) -> str:
-        """Lines and numbers of both axes."""
+        """Grid lines and labels of both axes."""
         parts = []
         levels = self._levels()
         step = levels[1] - levels[0] if len(levels) > 1 else None
@@ -149,7 +149,7 @@ def _line(axes: _Axes, points: Points, number: int) -> str:
 
 
 def _thinned(points: Points) -> Points:
-    """At most `MAX_POINTS` of many points, each the mean of its neighbours; the last one stays."""
+    """Reduce a curve to `MAX_POINTS` means of neighbouring points; keeps the last point."""
     if len(points) <= MAX_POINTS:
         return points
     size = math.ceil(len(points) / MAX_POINTS)

@@ -1,4 +1,4 @@
-"""Bar charts of two groups of numbers, drawn without a plotting library."""
+"""Histograms of two groups of numbers, without a plotting library."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ NUM_BINS = 32
 def histogram(
     first: Tensor, second: Tensor, low: float, high: float, size: tuple[int, int] = (192, 288)
 ) -> npt.NDArray[np.uint8]:
-    """Shares of numbers per bin: blue what is activated, orange what is not.
+    """Fraction of numbers per bin: activated in blue, others in orange.
 
     Args:
         first: (P,) activated numbers.
         second: (Q,) the others.
-        low: Left end of the axis; numbers beyond the ends count in the outermost bins.
-        high: Right end.
-        size: Height and width in pixels.
+        low: left end of the axis; numbers outside count in the outermost bins.
+        high: right end.
+        size: height and width in pixels.
 
     Returns:
         (height, width, 3) uint8 RGB.
@@ -28,8 +28,8 @@ def histogram(
     from PIL import Image, ImageDraw
 
     height, width = size
-    canvas = Image.new("RGB", (width, height), (255, 255, 255))
-    draw = ImageDraw.Draw(canvas)
+    image = Image.new("RGB", (width, height), (255, 255, 255))
+    painter = ImageDraw.Draw(image)
     floor = height - 16
     step = width / NUM_BINS
     groups = [(_shares(values, low, high), color) for values, color in
@@ -39,13 +39,13 @@ def histogram(
         for place, share in enumerate(shares):
             left = int(place * step + offset * step / 2)
             bar = int((floor - 16) * share / top)
-            draw.rectangle((left, floor - bar, int(left + step / 2) - 1, floor), fill=color)
-    draw.line((0, floor, width, floor), fill=GREY)
-    draw.text((2, floor + 2), f"{low:g}", fill=GREY)
-    draw.text((width - 30, floor + 2), f"{high:g}", fill=GREY)
-    draw.text((2, 2), f"activated {len(first)}", fill=BLUE)
-    draw.text((width // 2, 2), f"other {len(second)}", fill=ORANGE)
-    return np.asarray(canvas)
+            painter.rectangle((left, floor - bar, int(left + step / 2) - 1, floor), fill=color)
+    painter.line((0, floor, width, floor), fill=GREY)
+    painter.text((2, floor + 2), f"{low:g}", fill=GREY)
+    painter.text((width - 30, floor + 2), f"{high:g}", fill=GREY)
+    painter.text((2, 2), f"activated {len(first)}", fill=BLUE)
+    painter.text((width // 2, 2), f"other {len(second)}", fill=ORANGE)
+    return np.asarray(image)
 
 
 def _shares(values: Tensor, low: float, high: float) -> npt.NDArray[np.float64]:

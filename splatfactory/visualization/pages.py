@@ -1,6 +1,6 @@
-"""Pages of HTML in one file: headings, tables, images, line charts; they need no network.
+"""Self-contained HTML pages: headings, tables, images and line charts.
 
-Light or dark as the reader's system; nothing is executed.
+They follow the system's light or dark theme and contain no scripts.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ from html import escape
 import numpy as np
 import numpy.typing as npt
 
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' file: data:; "
+    "base-uri 'none'; form-action 'none'"
+)
+"""Nothing but styles and pictures: names in a page come from data sets that anybody made."""
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2430; --soft: #667085; --line: #e2e6ec; --page: #fff;
   --panel: #f7f8fa; --first: #2563c9; --second: #e07b1a; --third: #12886a; --fourth: #a23bb0 }
@@ -54,15 +59,16 @@ Table = Sequence[Sequence[str]]
 
 
 def page(title: str, body: Iterable[str], note: str = "") -> str:
-    """A whole page.
+    """A complete page.
 
     Args:
-        title: as text.
-        body: pieces of HTML, one below the other.
+        title: title, as plain text.
+        body: HTML fragments, in order.
         note: a line of text below the title.
     """
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f"<title>{escape(title)}</title><style>{STYLE}</style>"
     )
     lead = f'<p class="note">{escape(note)}</p>' if note else ""
@@ -74,22 +80,22 @@ def page(title: str, body: Iterable[str], note: str = "") -> str:
 
 
 def section(title: str, *parts: str) -> str:
-    """A heading and what is below it."""
+    """A heading with its content."""
     return f"<h2>{escape(title)}</h2>" + "".join(parts)
 
 
 def folded(title: str, content: str) -> str:
-    """Content that shows when its title is clicked."""
+    """Content that unfolds when its title is clicked."""
     return f"<details><summary>{escape(title)}</summary>{content}</details>"
 
 
 def preformatted(text: str) -> str:
-    """Text as it is, in columns."""
+    """Preformatted, monospaced text."""
     return f"<pre>{escape(text)}</pre>"
 
 
 def table(rows: Table) -> str:
-    """A table of texts; the first row is its head."""
+    """A table of strings; the first row is the header."""
     head, *rest = rows
     cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     lines = "".join(
@@ -99,7 +105,7 @@ def table(rows: Table) -> str:
 
 
 def tiles(values: Iterable[tuple[str, str]]) -> str:
-    """Names with large values, side by side."""
+    """Tiles with a large value above its name."""
     cells = (
         f'<div class="tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>'
         for name, value in values
@@ -108,7 +114,7 @@ def tiles(values: Iterable[tuple[str, str]]) -> str:
 
 
 def figure(source: str, caption: str) -> str:
-    """An image with its caption above; the source is an address or from `embedded`."""
+    """An image with its caption above; the source is a URL or comes from `embedded`."""
     return (
         f"<figure><figcaption>{escape(caption)}</figcaption>"
         f'<img src="{escape(source, quote=True)}" alt=""></figure>'
@@ -116,16 +122,16 @@ def figure(source: str, caption: str) -> str:
 
 
 def gallery(figures: Iterable[str]) -> str:
-    """Figures side by side where there is room."""
+    """Figures side by side, as space permits."""
     return f'<div class="gallery">{"".join(figures)}</div>'
 
 
 def embedded(pixels: npt.NDArray[np.uint8], max_width: int = 1600) -> str:
-    """An image as an address that holds it.
+    """Encode an image as a data URL.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
-        max_width: wider ones are made smaller.
+        max_width: wider images are scaled down.
     """
     from PIL import Image
 

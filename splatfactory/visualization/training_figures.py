@@ -1,4 +1,4 @@
-"""Pictures of the first scene of a batch: what was seen, what was made of it, where it is wrong."""
+"""Figures of the first scene of a batch: inputs, renders and errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from splatfactory.datasets.batch import Batch, Views
+from splatfactory.datasets.samples import Batch, Views
 from splatfactory.metrics import psnr
 from splatfactory.protocols import Prediction, Supervision
 from splatfactory.visualization.histograms import histogram
@@ -42,8 +42,8 @@ def training_figures(
         f"{'context' if place < batch.context.shape[1] else 'target'} {int(index)}"
         for place, index in zip(keep, views.indices.tolist(), strict=True)
     ]
-    drawn, info = scene.render(views.cameras, views.poses, mode="RGB+D", renderer=renderer)
-    color, depth = drawn[:, :3], drawn[:, 3]
+    rendered, info = scene.render(views.cameras, views.poses, mode="RGB+D", renderer=renderer)
+    color, depth = rendered[:, :3], rendered[:, 3]
     by_token = scene.color_by_group(prediction.token_group)
     tokens = by_token.render(views.cameras, views.poses, renderer=renderer)[0]
     return {
@@ -90,8 +90,8 @@ def _orbit(scene: Gaussians, renderer: str) -> Pixels:
     azimuths, elevations = zip(*ORBIT.values(), strict=True)
     poses = Pose.orbit(center, max(radius, 1e-3), azimuths, torch.tensor(elevations).to(center))
     camera = Camera.from_fov(torch.pi / 2, w=ORBIT_SIZE, h=ORBIT_SIZE)
-    drawn = scene.render(camera, poses, renderer=renderer)[0]
-    return contact_sheet([*to_pixels(drawn)], list(ORBIT), columns=len(ORBIT))
+    rendered = scene.render(camera, poses, renderer=renderer)[0]
+    return contact_sheet([*to_pixels(rendered)], list(ORBIT), columns=len(ORBIT))
 
 
 def _statistics(scene: Gaussians, activated: Tensor) -> Pixels:
@@ -104,7 +104,7 @@ def _statistics(scene: Gaussians, activated: Tensor) -> Pixels:
 
 
 def _range(depth: Tensor) -> tuple[float, float]:
-    """Nearest known depth, and one that 95 % of the pixels do not exceed."""
+    """Smallest known depth, and the 95 % quantile."""
     known = depth[depth > 0].flatten().float()
     if not len(known):
         return 0.0, 1.0

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-PROJECTS = ("pyproject.toml", "splatfactory/pyproject.toml")
+PROJECTS = ("pyproject.toml", "splatfactory/pyproject.toml", "splatscenes/pyproject.toml")
 SOURCE_ONLY = "antlr4-python3-runtime"  # of hydra; it has no wheel and is Python alone
 
 

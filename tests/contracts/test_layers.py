@@ -1,71 +1,170 @@
-"""Imports go downwards only; the tables are those of docs/architecture.md."""
+"""Imports go downwards only, by the tables of docs/architecture.md, and never in a circle."""
 
 from __future__ import annotations
 
 import ast
+import re
+import sys
+from dataclasses import dataclass
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = ("zipsplat", "splatfactory", "splatscenes")
+DOCUMENT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
-# Level of each module or package of `zipsplat`; a module may import what is on a lower level, and
-# modules of its own package.
-ZIPSPLAT = {
-    "sh_constants": -1,
-    "_version": 0, "plugins": 0, "structs": 0, "rotations": 0, "harmonics": 0, "files": 0,
-    "progress": 0, "ssim": 0, "tensor_pickle": 0, "similarity": 0, "media_kinds": 0, "hdr": 0,
-    "orientation": 0, "devices": 0, "command_line": 0, "neighbors": 0, "native_work": 0,
-    "bounded": 0, "terminal": 0, "answers": 0,
-    "animation": 1, "images": 1, "video": 2, "file_records": 1, "torch_files": 1, "formats": 1,
-    "inputs": 3, "masks": 2, "downloads": 2, "camera": 2, "pose": 2, "render": 2, "scene_files": 2,
-    "gaussians": 3, "hub": 3, "figures": 3, "photometric": 3, "posed_images": 3,
-    "model": 4, "preprocess": 4, "trajectories": 4, "releases": 4, "checkpoints": 4, "pruning": 4,
-    "cleaning": 4,
-    "weights": 5, "framing": 5, "predictor": 6, "viz": 6, "webpage": 6, "alignment": 6,
-    "depth": 6, "refinement": 7, "camera_estimation": 7,
-    "viewer": 8, "cli": 9, "__main__": 10,
-}  # fmt: skip
 
-# What each part of `splatfactory` may import of it, besides parts of its own package.
-_BELOW_MODELS = {
-    "protocols",
-    "datasets.batch",
-    "config",
-    "foreign_config",
-    "schema",
-    "data_schema",
-    "options",
-    "metrics",
-    "perceptual_network",
-    "paths",
-    "_version",
-}
-_ALL = {"training", "models", "losses", "datasets", "visualization", "eval", *_BELOW_MODELS}
-SPLATFACTORY = {
-    "_version": set(),
-    "paths": {"_version"},
-    "perceptual_network": {"paths", "_version"},
-    "datasets.batch": {"paths", "perceptual_network"},
-    "metrics": {"paths", "perceptual_network"},
-    "options": set(),
-    "data_schema": {"options"},
-    "schema": {"data_schema", "options"},
-    "foreign_config": set(),
-    "config": {"foreign_config", "options", "paths", "schema"},
-    "protocols": {"datasets.batch", "options", "schema", "data_schema"},
-    "models": _BELOW_MODELS,
-    "losses": _BELOW_MODELS,
-    "datasets": _BELOW_MODELS,
-    "visualization": _BELOW_MODELS,
-    "training": {"visualization", *_BELOW_MODELS},
-    "eval": _ALL,
-    "datasets.scripts": _ALL,
-    "dry_run": _ALL,
-    "train": {"dry_run", *_ALL},
-    "cli": {"_version"},  # imports what it runs by name
-    "__main__": {"cli"},
-}  # fmt: skip
+@dataclass(frozen=True)
+class Part:
+    """A module or folder that has a row in a table.
+
+    Attributes:
+        name: dotted, from its package on.
+        level: its floor.
+        levels: of the same package that it may import.
+        names: parts and packages that it may import besides.
+    """
+
+    name: str
+    level: int
+    levels: frozenset[int]
+    names: frozenset[str]
+
+
+def names_in(cell: str) -> list[str]:
+    return [name.strip("/").replace("/", ".") for name in re.findall(r"`([^`]+)`", cell)]
+
+
+def levels_in(cell: str) -> frozenset[int]:
+    spans = re.findall(r"\d+(?:–\d+)?", re.sub(r"`[^`]*`", "", cell))
+    ends = [[int(end) for end in span.split("–")] for span in spans]
+    return frozenset(level for pair in ends for level in range(pair[0], pair[-1] + 1))
+
+
+@cache
+def parts(package: str) -> dict[str, Part]:
+    """The rows of a package's table in the document."""
+    header = f"| level | {package} | may import |\n|---|---|---|\n"
+    rows = DOCUMENT.partition(header)[2].partition("\n\n")[0].splitlines()
+    found = {}
+    for row in rows:
+        level, members, allowed = row.strip("|").split("|")
+        for name in names_in(members):
+            assert name not in found, f"{name} has two rows in docs/architecture.md"
+            may = levels_in(allowed), frozenset(names_in(allowed))
+            found[name] = Part(name, int(level), *may)
+    return found
+
+
+def part_of(package: str, dotted: str) -> Part | None:
+    """The part with the longest name that a module of a package belongs to."""
+    table = parts(package)
+    names = [name for name in table if dotted == name or dotted.startswith(name + ".")]
+    return table[max(names, key=len)] if names else None
+
+
+def dotted_name(path: Path) -> str:
+    """Of a module in its package; that of a folder for its `__init__`, unless it is the root."""
+    names = path.relative_to(ROOT).with_suffix("").parts[1:]
+    return ".".join(names[:-1] if names[-1] == "__init__" and len(names) > 1 else names)
+
+
+def imports_of(path: Path) -> set[str]:
+    """Full names of all that a file imports, wherever in the file and for whatever reason."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the direction"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def files_of(package: str) -> list[Path]:
+    return sorted(p for p in (ROOT / package).rglob("*.py") if p.name != "setup.py")
+
+
+def faults_of(path: Path) -> list[str]:
+    """The imports of a module that its row does not allow."""
+    package = path.relative_to(ROOT).parts[0]
+    own = part_of(package, dotted_name(path))
+    assert own is not None, f"give {path.relative_to(ROOT)} a row in docs/architecture.md"
+    faults = []
+    for name in sorted(imports_of(path)):
+        top, _, rest = name.partition(".")
+        if top not in PACKAGES:
+            continue
+        if top == package:
+            target = part_of(package, rest or "__init__")
+            assert target is not None, f"{path}: import {name} from the module that defines it"
+            allowed = target == own or target.level in own.levels or target.name in own.names
+        else:
+            allowed = may_import_package(own, package, top, rest)
+        if not allowed:
+            faults.append(f"{own.name} may not import {name}")
+    return faults
+
+
+def may_import_package(own: Part, package: str, other: str, rest: str) -> bool:
+    """Whether a part may import a module of another package."""
+    if package == "splatfactory" and other == "zipsplat":
+        sentence = re.search(r"`splatfactory` may import levels (\S+) of `zipsplat`", DOCUMENT)
+        assert sentence is not None
+        target = part_of("zipsplat", rest)
+        return target is None or target.level in levels_in(sentence[1])  # None: a public name
+    return other in own.names
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*files_of("zipsplat"), *files_of("splatfactory")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_imports_go_downwards(path: Path) -> None:
+    assert faults_of(path) == []
+
+
+@pytest.mark.parametrize("package", ["zipsplat", "splatfactory"])
+def test_rows_stand_for_something_and_allow_lower_levels_only(package: str) -> None:
+    modules = [dotted_name(path) for path in files_of(package)]
+    table = parts(package)
+    assert table
+    for part in table.values():
+        assert any(m == part.name or m.startswith(part.name + ".") for m in modules), part.name
+        assert all(level < part.level for level in part.levels), part.name
+        own = part.names & table.keys()
+        assert all(table[name].level < part.level for name in own), part.name
+        assert part.names <= {*table, "splatscenes"}, part.name
+
+
+def test_generated_scenes_need_little() -> None:
+    sentence = re.search(r"`splatscenes` may import (.*?) of `zipsplat`", DOCUMENT)
+    assert sentence is not None
+    allowed = [f"zipsplat.{name}" for name in names_in(sentence[1])]
+    known = {"splatscenes", "numpy", "numba", *sys.stdlib_module_names}
+    for path in files_of("splatscenes"):
+        for name in imports_of(path):
+            is_known = name.split(".")[0] in known or name.rpartition(".")[0] in allowed
+            assert is_known, f"{path}: {name}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
+    modules = {f"{package}.{dotted_name(path)}": path for path in files_of(package)}
+    graph = {}
+    for name, path in modules.items():
+        found = imports_of(path)  # of modules, or of names in them
+        targets = {t if t in modules else t.rpartition(".")[0] for t in found}
+        graph[name] = (targets & modules.keys()) - {name}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"modules import each other: {' <- '.join(error.args[1])}")
+
 
 OPTIONAL = {  # the one place that may import each optional package
     "gsplat": {"zipsplat/render/cuda.py"},
@@ -84,72 +183,6 @@ OPTIONAL = {  # the one place that may import each optional package
     "torchvision": set(),
     "lpips": set(),
 }  # fmt: skip
-
-
-def imports_of(path: Path) -> set[str]:
-    """Full names of all that a file imports, wherever in the file it does so."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports hide the direction"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
-def files_of(package: str) -> list[Path]:
-    return sorted(p for p in (ROOT / package).rglob("*.py") if p.name != "setup.py")
-
-
-def type_checking_only(path: Path) -> set[str]:
-    names = set()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
-            for child in node.body:
-                if isinstance(child, ast.ImportFrom):
-                    names |= {f"{child.module}.{alias.name}" for alias in child.names}
-    return names
-
-
-@pytest.mark.parametrize("path", files_of("zipsplat"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_zipsplat(path: Path) -> None:
-    parts = path.relative_to(ROOT / "zipsplat").with_suffix("").parts
-    own = parts[0]
-    if own == "__init__":
-        return  # the public names come from everywhere
-    assert own in ZIPSPLAT, f"give {own} a level here and in docs/architecture.md"
-    for name in imports_of(path) - type_checking_only(path):
-        top, _, rest = name.partition(".")
-        assert top != "splatfactory", f"{path}: zipsplat never imports splatfactory"
-        target = rest.split(".")[0]
-        if top != "zipsplat" or target == own or target not in ZIPSPLAT:
-            continue
-        assert ZIPSPLAT[target] < ZIPSPLAT[own], f"{path}: {own} may not import {target}"
-
-
-def part_of(dotted: str) -> str | None:
-    """The longest name of the table that a module of splatfactory belongs to."""
-    names = [n for n in SPLATFACTORY if dotted == n or dotted.startswith(n + ".")]
-    return max(names, key=len) if names else None
-
-
-@pytest.mark.parametrize("path", files_of("splatfactory"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_splatfactory(path: Path) -> None:
-    relative = path.relative_to(ROOT / "splatfactory").with_suffix("")
-    if relative.parts == ("__init__",):
-        return
-    dotted = ".".join(part for part in relative.parts if part != "__init__")
-    own = part_of(dotted)
-    assert own is not None, f"give {dotted} a row here and in docs/architecture.md"
-    for name in imports_of(path):
-        top, _, rest = name.partition(".")
-        target = part_of(rest)
-        if top != "splatfactory" or target is None or target == own:
-            continue
-        same_package = target.split(".")[0] == own.split(".")[0]
-        allowed = target in SPLATFACTORY[own] or target.split(".")[0] in SPLATFACTORY[own]
-        assert allowed or same_package, f"{path}: {own} may not import {target}"
 
 
 @pytest.mark.parametrize("package", sorted(OPTIONAL))

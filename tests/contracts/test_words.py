@@ -42,7 +42,7 @@ def is_text(token: tokenize.TokenInfo) -> bool:
 def texts_of(source: str) -> Iterator[tuple[int, str]]:
     """Line and text of each name, string and comment."""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.NAME:
+        if token.type == tokenize.NAME and token.string not in LISTS["exceptions"]:
             yield token.start[0], words_of(token.string)
         elif is_text(token):
             yield token.start[0], " ".join(token.string.split())

@@ -1,8 +1,8 @@
 """Every Python block of the README and of docs/ runs, page by page, as a reader would type it.
 
-What a reader has and a test has not is stood in for, here and nowhere else: small random weights
-answer to the released names, photos of a drawn scene to `estimate_cameras`, drawn shards to RE10K,
-and videos and refinements are short. Statements that name CUDA run where there is a CUDA device.
+Stand-ins replace what a reader has and a test has not: small random weights answer to the released
+names, photos of a rendered scene to `estimate_cameras`, rendered shards to RE10K, and videos and
+refinements are short. Statements that name CUDA run where there is a CUDA device.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 import zipsplat.camera_estimation
 import zipsplat.refinement
 import zipsplat.weights
-from tests.splatfactory.drawn_scenes import write_shards
+from tests.splatfactory.rendered_scenes import write_shards
 from tests.zipsplat.depth.tiny_depth import write_tiny
 from tests.zipsplat.refinement.small_scene import around, photos_of, small_scene
 from tests.zipsplat.tiny_network import tiny_network
@@ -90,7 +90,7 @@ def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def found_cameras(*_args: object, **_kwargs: object) -> CameraEstimate:
-    """The cameras from which photos of a small scene were drawn."""
+    """The cameras from which photos of a small scene were rendered."""
     posed = photos_of(small_scene(), NUM_PHOTOS, poses=around(NUM_PHOTOS))
     return CameraEstimate(posed, tuple(pinholes(posed)), (None,) * NUM_PHOTOS, (), (), "sfm")
 

@@ -108,6 +108,7 @@ def _in_child(
     for number in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(number, signal.SIG_DFL)
     warnings.simplefilter("ignore")
+    warnings.simplefilter("error", RuntimeWarning)  # of NumPy, for numbers that users would see
     with open("/proc/self/statm", encoding="ascii") as file:
         limit = int(file.read().split()[0]) * resource.getpagesize() + _SPARE
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -79,9 +79,9 @@ def _read_checkpoint(path: Path) -> object:
     return network_from_tensors(checkpoint.tensors, checkpoint.conf)
 
 
-def _pictures() -> dict[str, bytes]:
+def _images() -> dict[str, bytes]:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 4), dtype=np.uint8)
-    picture, seeds = Image.fromarray(pixels), {}
+    image, seeds = Image.fromarray(pixels), {}
     exif = Image.Exif()
     exif[0x0112] = 6
     for suffix, mode, options in (
@@ -90,10 +90,10 @@ def _pictures() -> dict[str, bytes]:
         ("webp", "RGB", {"lossless": True}), ("tif", "RGB", {"compression": "tiff_lzw"}),
         ("tif", "I;16", {}), ("bmp", "RGB", {}), ("gif", "P", {}), ("tga", "RGB", {}),
         ("ppm", "RGB", {}), ("jp2", "RGB", {}), ("avif", "RGB", {}),
-        ("gif", "P", {"save_all": True, "append_images": [picture.convert("P")]}),
+        ("gif", "P", {"save_all": True, "append_images": [image.convert("P")]}),
     ):  # fmt: skip
         buffer = io.BytesIO()
-        converted = picture.convert("L").convert(mode) if mode == "I;16" else picture.convert(mode)
+        converted = image.convert("L").convert(mode) if mode == "I;16" else image.convert(mode)
         kind = {"jpg": "jpeg", "tif": "tiff", "jp2": "jpeg2000"}.get(suffix, suffix)
         converted.save(buffer, kind, **options)  # type: ignore[arg-type]
         seeds[f"{len(seeds)}.{suffix}"] = buffer.getvalue()
@@ -103,7 +103,7 @@ def _pictures() -> dict[str, bytes]:
 def _uploads() -> dict[str, bytes]:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in _pictures().items():
+        for name, data in _images().items():
             archive.writestr(name, data)
     return {"x.zip": buffer.getvalue()}
 
@@ -168,7 +168,7 @@ def _transforms() -> dict[str, bytes]:
 
 
 def _read_transforms(path: Path) -> None:
-    (path.parent / "a.png").write_bytes(_pictures()["2.png"])
+    (path.parent / "a.png").write_bytes(_images()["2.png"])
     for read in (list_cameras, nerfstudio.read):
         try:
             read(path)
@@ -249,7 +249,7 @@ def _records() -> dict[str, bytes]:
 READERS: dict[str, Reader] = {
     "scenes": Reader(_scenes, read_scene),
     "checkpoints": Reader(_checkpoints, _read_checkpoint),
-    "pictures": Reader(_pictures, lambda path: load_views(path, max_side=64)),
+    "images": Reader(_images, lambda path: load_views(path, max_side=64)),
     "uploads": Reader(
         _uploads, lambda path: load_upload(Upload(path.name, path.read_bytes()), 2, 64, 10**8)
     ),

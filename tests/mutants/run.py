@@ -25,7 +25,15 @@ from tests.mutants.breaks import BREAKS, Break
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("zipsplat", "splatfactory")
-COPIED = (*PACKAGES, "tests", "pyproject.toml", "constraints.txt", "README.md", "docs")
+COPIED = (
+    *PACKAGES,
+    "splatscenes",
+    "tests",
+    "pyproject.toml",
+    "constraints.txt",
+    "README.md",
+    "docs",
+)
 LINKED = ("assets",)
 MAX_SURVIVING = 0.05
 TIMEOUT_SECONDS = 600

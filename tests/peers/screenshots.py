@@ -1,4 +1,4 @@
-"""The pictures of docs/formats.md: one scene in each viewer.
+"""The images of docs/formats.md: one scene in each viewer.
 
 ZIPSPLAT_PEERS=FOLDER python -m tests.peers.screenshots docs/images
 """

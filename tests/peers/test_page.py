@@ -36,8 +36,8 @@ def rendered(scene: Gaussians, pose: Pose) -> np.ndarray:
     width, height = SIZE
     focal = height / 2 / math.tan(math.radians(FOV_DEG) / 2)
     camera = Camera.from_focal(focal, w=width, h=height)
-    picture, _ = scene.render(camera, pose, backgrounds=torch.ones(3))
-    return picture[0].clamp(0, 1).permute(1, 2, 0).numpy()
+    image, _ = scene.render(camera, pose, backgrounds=torch.ones(3))
+    return image[0].clamp(0, 1).permute(1, 2, 0).numpy()
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -54,7 +54,7 @@ def views() -> Pose:
 
 
 def shots_of(browser: Browser, scene: Gaussians, folder: Path) -> list[np.ndarray]:
-    """The page's pictures of `views()`."""
+    """The page's images of `views()`."""
     write_page(folder / "page.html", scene)
     steps, paths = [READY, PLAIN], [folder / f"view{i}.png" for i in range(len(views()))]
     for pose, path in zip(views(), paths, strict=True):
@@ -65,13 +65,13 @@ def shots_of(browser: Browser, scene: Gaussians, folder: Path) -> list[np.ndarra
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
-def test_the_picture_is_that_of_our_renderer(browser: Browser, tmp_path: Path, degree: int):
+def test_the_image_is_that_of_our_renderer(browser: Browser, tmp_path: Path, degree: int):
     scene = axes_scene(10_000, degree)
     for shot, pose in zip(shots_of(browser, scene, tmp_path), views(), strict=True):
         assert psnr(shot, rendered(scene, pose)) >= 35
 
 
-def test_antialiased_scenes_are_drawn_as_by_our_renderer(browser: Browser, tmp_path: Path):
+def test_antialiased_scenes_are_rendered_as_by_our_renderer(browser: Browser, tmp_path: Path):
     """Gaussians of a fifth of a pixel, which are far too bright without the correction."""
     scene = axes_scene(10_000)
     fine = replace(scene, scales=scene.scales * 0.05, antialiased=True)
@@ -146,10 +146,10 @@ def test_buttons_mouse_and_download(browser: Browser, tmp_path: Path):
         size=(640, 400),
     )
     assert not seen.errors
-    pictures = {name: pixels(path) for name, path in shots.items() if path.exists()}
-    assert psnr(pictures["start"], pictures["reset"]) > 45
-    assert psnr(pictures["start"], pictures["dragged"]) < 25
-    assert psnr(pictures["reset"], pictures["played"]) < 35
+    images = {name: pixels(path) for name, path in shots.items() if path.exists()}
+    assert psnr(images["start"], images["reset"]) > 45
+    assert psnr(images["start"], images["dragged"]) < 25
+    assert psnr(images["reset"], images["played"]) < 35
     assert seen.values[-4] == "true"
     assert "2,000 Gaussians" in seen.values[-1]
     assert "CC BY-NC 4.0" in seen.values[-1]
@@ -176,14 +176,14 @@ def test_the_whole_scene_is_in_windows_of_any_shape(
         steps += [{"wait": 1500}, {"shot": str(path)}]
     seen = browser.visit((tmp_path / "page.html").as_uri(), steps, size=size)
     assert not seen.errors
-    pictures = [pixels(path) for path in paths]
-    for picture in pictures:
-        edges = (picture[0], picture[-1], picture[:, 0], picture[:, -1])
+    images = [pixels(path) for path in paths]
+    for image in images:
+        edges = (image[0], image[-1], image[:, 0], image[:, -1])
         assert min(edge.min() for edge in edges) > 0.97
-        assert (picture < 0.3).all(-1).any()
-    widest = max(np.ptp(np.argwhere((p < 0.5).all(-1))[:, 1]) for p in pictures)
-    assert widest > 0.4 * min(size), "it fills the picture"
-    assert not np.array_equal(pictures[0], pictures[-1]), "it turns"
+        assert (image < 0.3).all(-1).any()
+    widest = max(np.ptp(np.argwhere((p < 0.5).all(-1))[:, 1]) for p in images)
+    assert widest > 0.4 * min(size), "it fills the image"
+    assert not np.array_equal(images[0], images[-1]), "it turns"
 
 
 @pytest.mark.parametrize("size", [(240, 420), (300, 260), (480, 200)])
@@ -200,7 +200,7 @@ def test_the_poster_and_the_first_frame_show_the_same(
     assert psnr(*map(pixels, paths)) > 25
 
 
-def test_a_page_without_webgl_keeps_its_picture_and_says_so(browser: Browser, tmp_path: Path):
+def test_a_page_without_webgl_keeps_its_image_and_says_so(browser: Browser, tmp_path: Path):
     write_page(tmp_path / "page.html", axes_scene(500))
     seen = browser.visit(
         (tmp_path / "page.html").as_uri(),

@@ -36,25 +36,25 @@ def pose_of_view() -> Pose:
     return Pose(look_at(position, torch.zeros(3), torch.tensor([0.0, -1.0, 0.0])), position)
 
 
-def places_of_balls(picture: np.ndarray) -> list[np.ndarray]:
+def places_of_balls(image: np.ndarray) -> list[np.ndarray]:
     """Middle of the pixels of each ball's colour, (x, y)."""
     places = []
     for color in BALLS:
-        near = np.linalg.norm(picture - np.array(color), axis=-1) < 0.25
+        near = np.linalg.norm(image - np.array(color), axis=-1) < 0.25
         assert near.sum() > 100, f"nothing is {color}"
         places.append(np.argwhere(near).mean(axis=0)[::-1])
     return places
 
 
 def assert_shows_the_scene(
-    picture: np.ndarray, wanted: np.ndarray, pixels_off: float, least_psnr: float
+    image: np.ndarray, wanted: np.ndarray, pixels_off: float, least_psnr: float
 ) -> None:
-    for place, expected in zip(places_of_balls(picture), places_of_balls(wanted), strict=True):
+    for place, expected in zip(places_of_balls(image), places_of_balls(wanted), strict=True):
         assert np.abs(place - expected).max() < pixels_off
-    assert psnr(picture, wanted) > least_psnr
+    assert psnr(image, wanted) > least_psnr
 
 
-def test_the_picture_to_compare_with_is_right():
+def test_the_image_to_compare_with_is_right():
     """Red to the right, green above, blue behind: seen from the front right, from above."""
     red, green, blue = places_of_balls(rendered(axes_scene(2000), pose_of_view()))
     assert red[0] > blue[0] > green[0] - 1

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-ASPECT = 4 / 3  # of the pictures
+ASPECT = 4 / 3  # of the images
 
 _IMPORTS = {
     "three": "/node_modules/three/build/three.module.js",

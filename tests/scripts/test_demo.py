@@ -61,8 +61,8 @@ def test_examples_run(tmp_path, run, capsys, script, arguments, output):
 
 def test_real_input_reports_each_path_and_failures(tmp_path, run, capsys):
     (tmp_path / "bad.jpg").write_bytes(b"nothing")
-    picture = ROOT / "assets/examples/office/01.png"
-    assert run("benchmarks/real_input.py", picture, "bad.jpg", "--film-frames", 2) == 1
+    image = ROOT / "assets/examples/office/01.png"
+    assert run("benchmarks/real_input.py", image, "bad.jpg", "--video-frames", 2) == 1
     told = capsys.readouterr()
     assert "1 views (480×360), 10368 Gaussians" in told.out
     assert "bad.jpg: FAILED" in told.err

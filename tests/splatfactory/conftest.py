@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from splatfactory import train
-from tests.splatfactory.drawn_scenes import write_shards
+from tests.splatfactory.rendered_scenes import write_shards
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,8 +29,8 @@ model:
   fuse_layer_scale: 1.0
   gaussian_head: {lpips_weight: 0.0}
 data:
-  name: drawn
-  dataset_dir: data/drawn
+  name: rendered
+  dataset_dir: data/rendered
   batch_size: 4
   val_scenes: 2
   num_workers: 0
@@ -63,17 +63,17 @@ eval:
 
 
 @pytest.fixture(scope="session")
-def drawn_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`train-scenes` and `test-scenes` of small drawn scenes."""
-    return write_shards(tmp_path_factory.mktemp("data") / "drawn")
+def rendered_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`train-scenes` and `test-scenes` of small rendered scenes."""
+    return write_shards(tmp_path_factory.mktemp("data") / "rendered")
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, drawn_shards: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory with the drawn scenes as `data/drawn` and `conf.yaml`."""
+def workplace(tmp_path: Path, rendered_shards: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory with the rendered scenes as `data/rendered` and `conf.yaml`."""
     (tmp_path / "conf.yaml").write_text(CONF)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SPLATFACTORY_DATA", str(drawn_shards.parent))
+    monkeypatch.setenv("SPLATFACTORY_DATA", str(rendered_shards.parent))
     monkeypatch.setenv("SPLATFACTORY_CACHE", str(tmp_path / "cache"))
     return tmp_path
 

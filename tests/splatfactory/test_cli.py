@@ -36,7 +36,7 @@ def test_every_command_explains_itself(capsys, name: str):
 
 
 def test_every_module_with_a_main_is_a_command():
-    """Those that need no command: the entry itself, and what draws the repository's examples."""
+    """Modules without a sub-command: the entry point, and the renderer of the examples."""
     known = {c.module for c in (*cli.COMMANDS.values(), *cli.DATA_COMMANDS.values())}
     left_out = {"splatfactory.cli", "splatfactory.datasets.scripts.synthetic.examples"}
     for path in sorted((ROOT / "splatfactory").rglob("*.py")):

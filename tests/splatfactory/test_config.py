@@ -1,6 +1,7 @@
 """Configuration: every shipped file composes, overrides win, mistakes are named."""
 
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from splatfactory.config import (
     save_yaml,
     to_dict,
 )
-from splatfactory.schema import Precision
+from splatfactory.models import architecture
+from splatfactory.schema import BackboneConfig, ModelConfig, Precision
+from zipsplat.model.architecture import ZipSplatConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "configuration"
 
@@ -68,8 +71,8 @@ def test_released_values():
     assert small.data.batch_size == 96
     assert small.model.use_checkpoint
     assert small.model.backbone.use_checkpoint
-    judged = compose("zipsplat_eval")
-    assert (judged.model.weights, judged.model.backbone.weights) == ("zipsplat", None)
+    evaluated = compose("zipsplat_eval")
+    assert (evaluated.model.weights, evaluated.model.backbone.weights) == ("zipsplat", None)
 
 
 def test_group_and_value_overrides_of_the_seed():
@@ -87,10 +90,10 @@ def test_group_and_value_overrides_of_the_seed():
         ("batch_size=4", "data.batch_size?"),
         ("model.gaussian_head.lpips_wieght=0", "model.gaussian_head.lpips_weight?"),
         ("+train.foo=3", "train?"),
-        ("+train.seed=3", "leave out the +: train.seed=3"),
+        ("+train.seed=3", "drop the +: train.seed=3"),
         ("~train.seed", "train.seed=null"),
         ("~data.sede", "data.seed?"),
-        ("~model/backbone", "choose another one with model/backbone=<name>"),
+        ("~model/backbone", "choose another with model/backbone=<name>"),
         ("data.image_num_range=2,4", "write data.image_num_range=[2,4]"),
         ("model.gaussian_head.extra_losses={a:1.0}", "{a: 1.0} instead of {a:1.0}"),
         ("train.matmul_precision=hi", "did you mean high?"),
@@ -217,3 +220,12 @@ def test_help_lists_every_option():
     for key in leaves:
         assert f"  {key}=" in text
     assert "\n      \n" not in text
+
+
+def test_every_size_of_the_network_is_an_option():
+    """Those of Depth Anything 3 alone, which is not trained here, are not."""
+    conf = ZipSplatConfig.variant("vitg").to_conf()["model"]
+    own = {"is_multiview", "picks_reference", "final_norm_eps"}
+    assert conf["backbone"].keys() - {f.name for f in fields(BackboneConfig)} == own
+    assert conf.keys() - {f.name for f in fields(ModelConfig)} == {"has_camera_decoder"}
+    assert architecture(ModelConfig()) == ZipSplatConfig.variant("vitg")

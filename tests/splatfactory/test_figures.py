@@ -7,9 +7,9 @@ from splatfactory.visualization.histograms import BLUE, ORANGE, histogram
 
 
 def test_histogram_shows_both_groups():
-    picture = histogram(torch.zeros(10), torch.ones(5), 0.0, 1.0)
-    assert picture.shape == (192, 288, 3)
-    left, right = picture[60:150, :9].reshape(-1, 3), picture[60:150, -9:].reshape(-1, 3)
+    image = histogram(torch.zeros(10), torch.ones(5), 0.0, 1.0)
+    assert image.shape == (192, 288, 3)
+    left, right = image[60:150, :9].reshape(-1, 3), image[60:150, -9:].reshape(-1, 3)
     assert (left == BLUE).all(axis=1).any()
     assert not (left == ORANGE).all(axis=1).any()
     assert (right == ORANGE).all(axis=1).any()

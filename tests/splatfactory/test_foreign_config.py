@@ -64,10 +64,10 @@ def test_a_bomb_in_a_group_beside_it(tmp_path: Path) -> None:
     (tmp_path / "model" / "mine.yaml").write_text(TEXTS["laughs.yaml"])
     (tmp_path / "other.yaml").write_text("\t")
     (tmp_path / "x.yaml").write_text("defaults:\n  - model: mine\n")
-    with pytest.raises(ConfigError, match=r"mine\.yaml is no configuration"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml is not a configuration"):
         config.load(Request(str(tmp_path / "x.yaml"), ()))
     (tmp_path / "y.yaml").write_text("data:\n  seed: 3\n")
-    with pytest.raises(ConfigError, match=r"mine\.yaml is no configuration"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml is not a configuration"):
         config.load(Request(str(tmp_path / "y.yaml"), ("model=mine",)))
     assert config.load(Request(str(tmp_path / "y.yaml"), ())).data.seed == 3
 

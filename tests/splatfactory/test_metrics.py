@@ -50,7 +50,7 @@ def test_psnr_by_hand():
     assert torch.isinf(psnr(torch.ones(3, 4, 4), torch.full((3, 4, 4), 7.0)))
 
 
-def test_pictures_of_different_shape_are_refused():
+def test_images_of_different_shape_are_refused():
     with pytest.raises(ValueError, match="equal shape"):
         psnr(torch.zeros(3, 4, 4), torch.zeros(3, 4, 5))
     with pytest.raises(ValueError, match="11 pixels"):

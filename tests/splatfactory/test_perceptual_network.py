@@ -69,7 +69,7 @@ def test_training_mode_changes_nothing(network: PerceptualNetwork):
     assert not network.state_dict()
 
 
-def test_features_of_a_fixed_picture_can_be_reused(network: PerceptualNetwork):
+def test_features_of_a_fixed_image_can_be_reused(network: PerceptualNetwork):
     data = load("lpips_detweights")
     reused = network.distance(network.features(data["gt"]), network.features(data["pred"]))
     assert torch.equal(reused, network(data["gt"], data["pred"]))
@@ -85,7 +85,7 @@ def test_files_load_and_wrong_ones_are_refused(tmp_path):
         load_perceptual_network(heads, heads)
 
 
-def test_wrong_pictures_are_refused(network: PerceptualNetwork):
+def test_wrong_images_are_refused(network: PerceptualNetwork):
     with pytest.raises(ValueError, match="equal shape"):
         network(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 33))
     with pytest.raises(ValueError, match="16"):

@@ -1,7 +1,7 @@
 """The published commands of training and evaluation, end to end in their smallest form.
 
-Words are those that users were promised; what follows SMALL keeps the network, the pictures and
-the number of steps small. Scenes are drawn, weights and indices are stand-ins.
+Words are those that users were promised; what follows SMALL keeps the network, the images and
+the number of steps small. Scenes are rendered, weights and indices are stand-ins.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from splatfactory.config import Request, load, to_dict
 from splatfactory.eval import benchmarks, run
 from splatfactory.models import build_model
 from splatfactory.models.encoders import dav3_encoder
-from splatfactory.training import checkpoints
+from splatfactory.runtime import checkpoints
 from tests.splatfactory.conftest import start
 from zipsplat import weights
 
@@ -65,12 +65,12 @@ OF_A_RUN = [
 
 
 @pytest.fixture
-def place(tmp_path: Path, drawn_shards: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, rendered_shards: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with all data sets where the converters put them, and stand-ins for downloads."""
     for name in DATA_SETS:
         folder = tmp_path / "data" / name
         folder.parent.mkdir(parents=True)
-        folder.symlink_to(drawn_shards)
+        folder.symlink_to(rendered_shards)
     monkeypatch.chdir(tmp_path)
     for variable in ("DATA", "WEIGHTS", "OUTPUTS"):
         monkeypatch.delenv(f"SPLATFACTORY_{variable}", raising=False)
@@ -101,7 +101,7 @@ def published_backbone(path: Path, *overrides: str) -> None:
     save_file(published, path)
 
 
-def test_weights_of_depth_anything_train_and_the_run_is_judged(place: Path):
+def test_weights_of_depth_anything_train_and_the_run_is_evaluated(place: Path):
     published_backbone(place / "weights" / "da3-giant.safetensor", *SMALL_BACKBONE)
     assert dav3_encoder.main(["--size", "giant"]) == 0
     small = (*SMALL_BACKBONE, *SMALL_MODEL, *SMALL_TRAINING)

@@ -1,4 +1,4 @@
-"""`splatfactory.train` end to end on drawn scenes."""
+"""`splatfactory.train` end to end on rendered scenes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from splatfactory import train
 from splatfactory.config import read_yaml
-from splatfactory.training import checkpoints, run_folder
+from splatfactory.runtime import checkpoints, run_folder
 from splatfactory.training.trainer import Trainer
 from tests.splatfactory.conftest import CONF
 from zipsplat import ZipSplat
@@ -33,13 +33,13 @@ def assert_equal_weights(first: str, second: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained_once(tmp_path_factory, drawn_shards) -> Path:
+def trained_once(tmp_path_factory, rendered_shards) -> Path:
     """A run of the shared settings that nothing interrupts."""
     place = tmp_path_factory.mktemp("whole")
     (place / "conf.yaml").write_text(CONF)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setenv("SPLATFACTORY_DATA", str(drawn_shards.parent))
+        patch.setenv("SPLATFACTORY_DATA", str(rendered_shards.parent))
         assert train.main(["whole", "--conf", "conf.yaml"]) == 0
     return place / OUTPUTS / "whole"
 
@@ -75,9 +75,9 @@ def test_a_run_leaves_what_it_promises(run_training):
     assert "step 4/4" in (folder / "log.log").read_text()
     lines = log_of("a")
     trained = [line for line in lines if "training/loss/total" in line]
-    judged = [line for line in lines if "eval/psnr" in line]
+    evaluated = [line for line in lines if "eval/psnr" in line]
     assert [line["step"] for line in trained] == [2, 4]
-    assert [line["step"] for line in judged] == [2, 4]
+    assert [line["step"] for line in evaluated] == [2, 4]
     for key in ("training/lr", "training/l2/grad_norm", "training/rate/views_per_s",
                 "training/schedule/query_ratio_min", "training/memory/peak_gib"):  # fmt: skip
         assert key in trained[0]
@@ -175,7 +175,7 @@ def test_the_model_options_of_another_run_can_be_taken_too(run_training, capsys)
     model = read_yaml(OUTPUTS / "taken" / "config.yaml")["model"]
     assert (model["gaussians_per_prototype"], model["prior_probability"]) == (4, 0.5)
     assert_equal_weights("other", "taken")
-    # Composed anew by a group, the continued run still has the other run's model.
+    # Composed again by a group, the continued run still has the other run's model.
     assert run_training("taken", "--restore", "train=zipsplat", "train.num_steps=2") == 0
     model = read_yaml(OUTPUTS / "taken" / "config.yaml")["model"]
     assert (model["gaussians_per_prototype"], model["prior_probability"]) == (4, 0.5)
@@ -234,7 +234,7 @@ def test_mistakes_are_one_clear_line(run_training, capsys, arguments: list[str],
     assert (OUTPUTS / "bad").exists() == is_known_late
 
 
-def test_weights_are_saved_before_they_are_judged(run_training):
+def test_weights_are_saved_before_they_are_evaluated(run_training):
     assert run_training("a", "train.best_key=psnrr", "train.num_steps=3") == 1
     assert checkpoints.full_checkpoints(OUTPUTS / "a")
     assert final_weights("a")
@@ -269,11 +269,11 @@ def test_changed_data_are_accepted_when_asked(run_training, whole, capsys):
 def test_a_signal_during_validation_is_answered_at_the_next_batch(run_training, monkeypatch):
     from splatfactory.training.objective import Objective
 
-    judge, judged = Objective.__call__, []
+    judge, evaluated = Objective.__call__, []
 
     def call(self, prediction, batch, *, is_training):
         if not is_training:
-            judged.append(batch)
+            evaluated.append(batch)
             os.kill(os.getpid(), signal.SIGTERM)
         return judge(self, prediction, batch, is_training=is_training)
 
@@ -281,15 +281,15 @@ def test_a_signal_during_validation_is_answered_at_the_next_batch(run_training, 
     common = ("train.num_steps=4", "train.eval_every_iter=3", "data.val_scenes=4",
               "data.batch_size=2")  # fmt: skip
     assert run_training("a", *common) == 128 + signal.SIGTERM
-    assert len(judged) == 1
+    assert len(evaluated) == 1
     assert not any("eval/psnr" in line for line in log_of("a"))
     monkeypatch.setattr(Objective, "__call__", judge)
     assert run_training("a", "--restore", conf=None) == 0
-    judged_steps = [line["step"] for line in log_of("a") if "eval/psnr" in line]
-    assert judged_steps == [3, 4]
+    evaluated_steps = [line["step"] for line in log_of("a") if "eval/psnr" in line]
+    assert evaluated_steps == [3, 4]
 
 
-def test_without_a_seed_the_system_draws_one_and_it_is_recorded(run_training):
+def test_without_a_seed_one_is_sampled_and_recorded(run_training):
     for name in ("a", "b"):
         assert run_training(name, "train.seed=null", "train.num_steps=1") == 0
     seeds = [read_yaml(OUTPUTS / name / "config.yaml")["train"]["seed"] for name in ("a", "b")]

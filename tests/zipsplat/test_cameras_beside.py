@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from zipsplat import Gaussians, Pose
-from zipsplat.camera_estimation import viewer_list
+from zipsplat.camera_estimation import cameras_json
 from zipsplat.camera_estimation.capture import Lens
 from zipsplat.camera_estimation.scene_cameras import cameras_beside, read_scene_cameras
 from zipsplat.cli import main
@@ -31,7 +31,7 @@ def poses() -> Pose:
 def write_cameras(folder: Path) -> Path:
     path = folder / "cameras.json"
     matrices = [np.asarray(matrix, float) for matrix in poses().Rt]
-    viewer_list.write(path, ["photos/a.jpg", "<b>.jpg"], LENSES, matrices)
+    cameras_json.write(path, ["photos/a.jpg", "<b>.jpg"], LENSES, matrices)
     return path
 
 
@@ -55,7 +55,7 @@ def test_they_lie_beside_the_scene_or_in_the_folder_of_the_run(tmp_path: Path) -
     assert len(found.names) == 2
     assert cameras_beside(tmp_path / "scene.ply") is not None
     own = tmp_path / "other.cameras.json"
-    viewer_list.write(own, ["only.jpg"], LENSES[:1], [np.eye(4)])
+    cameras_json.write(own, ["only.jpg"], LENSES[:1], [np.eye(4)])
     assert cameras_beside(tmp_path / "other.compressed.ply").names == ("only.jpg",)  # type: ignore[union-attr]
     assert cameras_beside(tmp_path / "point_cloud" / "scene.ply") is None
 

@@ -1,4 +1,4 @@
-"""Floaters, crops and merges: by hand, and in pictures."""
+"""Floaters, crops and merges: by hand, and in images."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_box_and_a_sphere_are_cut_out():
     inside = ((wall.means - torch.tensor([0.0, 0, 4])).norm(dim=-1) <= 0.5).sum()
     assert ball.num_gaussians == inside
     for wrong in ((1, 2, 3), (0, 0, 0, -1), (0, 0, 0, math.nan)):
-        with pytest.raises(ValueError, match=r"region has|radius"):
+        with pytest.raises(ValueError, match=r"region must have|radius"):
             crop(wall, wrong)
 
 

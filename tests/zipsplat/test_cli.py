@@ -80,7 +80,7 @@ def small(photos, tiny, *more):
     return ("reconstruct", photos, "--weights", tiny, "--image-size", 28, "--device", "cpu", *more)
 
 
-def test_pictures_become_scene_files(photos, tiny, tmp_path, capsys):
+def test_images_become_scene_files(photos, tiny, tmp_path, capsys):
     ply, splat = tmp_path / "new" / "scene.ply", tmp_path / "scene.splat"
     assert run(*small(photos, tiny, "-o", ply, "-o", splat, "--json")) == 0
     data = result(capsys)
@@ -89,7 +89,7 @@ def test_pictures_become_scene_files(photos, tiny, tmp_path, capsys):
     assert [item["path"] for item in data["files"]] == [str(ply), str(splat)]
     assert data["files"][0]["bytes"] == ply.stat().st_size
     assert set(data["seconds"]) == {
-        "reading pictures",
+        "reading images",
         "loading weights",
         "reconstructing",
         "writing",
@@ -124,7 +124,7 @@ def test_other_image_sizes(photos, tiny, tmp_path, capsys, size, tokens):
     assert result(capsys)["gaussians"] == tokens * 32
 
 
-def test_a_video_becomes_a_scene_and_a_film(tiny, tmp_path, capsys, monkeypatch):
+def test_a_video_becomes_a_scene_and_a_turntable(tiny, tmp_path, capsys, monkeypatch):
     short = functools.partial(viz.turntable_frames, render_size=32, num_frames=6)
     monkeypatch.setattr(viz, "turntable_frames", short)
     rng = np.random.default_rng(0)
@@ -140,7 +140,7 @@ def test_a_video_becomes_a_scene_and_a_film(tiny, tmp_path, capsys, monkeypatch)
     assert re.search(r"reconstructing: \d", captured.err)
 
 
-def test_bad_pictures_stop_it_or_are_left_out(photos, tiny, tmp_path, capsys, caplog):
+def test_bad_images_stop_it_or_are_left_out(photos, tiny, tmp_path, capsys, caplog):
     (photos / "img3.png").write_bytes(b"broken")
     out = tmp_path / "scene.ply"
     assert run(*small(photos, tiny, "-o", out)) == 1
@@ -287,7 +287,7 @@ def test_a_camera_path_from_a_file(scene, tmp_path, capsys):
         (["-o", "a.mp4", "--elevation", "100"], "elevation"),
     ],
 )
-def test_films_that_cannot_be_made(scene, tmp_path, monkeypatch, capsys, arguments, words):
+def test_videos_that_cannot_be_made(scene, tmp_path, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
     assert run("render", scene, *arguments, "--size", 16, "--frames", 2) == 1
     assert re.search(words, capsys.readouterr().err)
@@ -347,7 +347,7 @@ def test_scenes_are_pruned_on_the_way(scene, tmp_path, capsys):
     data = result(capsys)
     assert (data["gaussians_before"], data["gaussians"], data["sh_degree"]) == (3, 1, 0)
     assert run("convert", scene, tmp_path / "b.ply", "--prune-opacity", 0.99) == 1
-    assert "--prune-opacity leaves no Gaussian of 3" in capsys.readouterr().err
+    assert "--prune-opacity removes all 3 Gaussians" in capsys.readouterr().err
 
 
 def test_scenes_are_turned_on_the_way(scene, tmp_path):
@@ -388,7 +388,7 @@ def test_info_on_every_kind_of_file(scene, photos, tiny, tmp_path, capsys):
     wanted = {
         scene: {"kind": "scene", "gaussians": 3, "sh_degree": 1, "left_out": {}},
         tiny: {"kind": "checkpoint", "gaussians_per_token": 32, "network": "width 64, depth 4"},
-        photos / "img1.png": {"kind": "picture", "width": 80, "height": 60, "format": "PNG"},
+        photos / "img1.png": {"kind": "image", "width": 80, "height": 60, "format": "PNG"},
         clip: {"kind": "video", "frames": 3, "width": 20, "codec": "h264"},
     }
     for path, facts in wanted.items():
@@ -437,7 +437,7 @@ def test_what_was_left_out_is_said_once(tmp_path, capsys, caplog):
     assert "p17_one_zero_quat.ply: left out 1 of 40 Gaussians" in messages[0]
 
 
-def test_an_empty_scene_is_told_as_what_it_is(tmp_path, capsys):
+def test_an_empty_scene_is_described_as_empty(tmp_path, capsys):
     assert run("convert", PEOPLE / "p19_zero_vertices.ply", tmp_path / "a.ply") == 1
     words = capsys.readouterr().err
     assert "p19_zero_vertices.ply: there are no Gaussians in this file" in words
@@ -455,7 +455,7 @@ def test_scenes_are_cleaned_on_the_way_and_each_step_is_counted(tmp_path, capsys
     assert (Gaussians.load(out).means.norm(dim=-1) <= 1.5).all()
     assert "--crop: 40 → " in capsys.readouterr().out
     assert run("convert", base, tmp_path / "b.ply", "--crop", "90,90,90,1") == 1
-    assert "--crop leaves no Gaussian of 40" in capsys.readouterr().err
+    assert "--crop removes all 40 Gaussians" in capsys.readouterr().err
 
 
 def test_cameras_beside_a_scene_go_with_it_and_move_with_it(scene, tmp_path, capsys, caplog):
@@ -475,7 +475,7 @@ def test_cameras_beside_a_scene_go_with_it_and_move_with_it(scene, tmp_path, cap
     assert moved["position"] == pytest.approx([-4 + 5, 2, 6])
     np.testing.assert_allclose(moved["rotation"], [[0, -1, 0], [1, 0, 0], [0, 0, 1]], atol=1e-12)
     assert run("convert", scene, tmp_path / "new" / "b.spz") == 1  # other cameras are not replaced
-    assert "cameras.json: exists already" in capsys.readouterr().err
+    assert "cameras.json: already exists" in capsys.readouterr().err
     assert not (tmp_path / "new" / "b.spz").exists()
     (tmp_path / "cameras.json").write_text("[1]")
     assert run("convert", scene, tmp_path / "third" / "b.spz") == 0
@@ -630,7 +630,7 @@ def test_help_has_examples_that_parse(command, capsys):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="pipes close differently here")
-def test_a_reader_that_has_seen_enough_is_no_error(scene):
+def test_a_closed_pipe_is_not_an_error(scene):
     code = "import sys; from zipsplat.cli import main; sys.exit(main(['info', sys.argv[1]]))"
     reading, writing = os.pipe()
     os.close(reading)

@@ -11,16 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.zipsplat.depth.test_scene import wall
+from tests.zipsplat.depth.test_unprojection import wall
 from tests.zipsplat.refinement.small_scene import disturbed, photos_of, small_scene
 from tests.zipsplat.tiny_network import tiny_network
 from zipsplat import ZipSplat, weights
 from zipsplat.camera_estimation import estimate_cameras, load_cameras
 from zipsplat.camera_estimation.capture import Lens
-from zipsplat.camera_estimation.colmap import straighten
-from zipsplat.camera_estimation.write import write_viewer_list
+from zipsplat.camera_estimation.colmap import undistort
+from zipsplat.camera_estimation.write import write_cameras_json
 from zipsplat.cli import main
-from zipsplat.depth.scene import points_of
+from zipsplat.depth.unprojection import points_of
 from zipsplat.figures import to_pixels
 from zipsplat.images import load_image
 from zipsplat.inputs import load_masked_views
@@ -50,7 +50,7 @@ def painted(tmp_path: Path) -> Path:
         pixels = pixels.copy()
         pixels[:, 16:] = 255
         Image.fromarray(pixels).save(tmp_path / "painted" / name)
-    write_viewer_list(tmp_path / "cameras.json", posed)
+    write_cameras_json(tmp_path / "cameras.json", posed)
     disturbed(small_scene()).save(tmp_path / "scene.ply")
     return tmp_path
 
@@ -90,14 +90,14 @@ def test_reconstruct_with_refinement_takes_masks(painted, capsys):
 
 
 @pytest.mark.parametrize("refine", [False, True])
-def test_mistakes_are_told_before_any_work(painted, capsys, refine):
+def test_mistakes_are_reported_before_any_work(painted, capsys, refine):
     def said(*more: object) -> str:
         told = ("refine", painted / "scene.ply") if refine else ("reconstruct",)
         assert run(*told, *more, "-o", painted / "out.ply") == 1
         return capsys.readouterr().err
 
     photos = painted / "photos"
-    assert "--invert-masks inverts --masks" in said(photos, "--invert-masks")
+    assert "--invert-masks needs --masks" in said(photos, "--invert-masks")
     assert "a folder or 'alpha'" in said(photos, "--masks", painted / "nowhere")
     video = ASSETS / "drone.mp4"
     assert "masks are for photos, not for a video" in said(video, "--masks", painted / "masks")
@@ -138,9 +138,9 @@ def test_masks_of_a_forward_pass():
     assert fewer.num_gaussians == plain.num_gaussians * 2 // 3
     half = model(images, masks=part, compression=0.5)
     assert half.num_gaussians == fewer.num_gaussians // 2
-    with pytest.raises(ValueError, match="leave nothing"):
+    with pytest.raises(ValueError, match="masks cover all"):
         model(images, masks=[~mask for mask in everything])
-    with pytest.raises(ValueError, match="sizes of the pictures"):
+    with pytest.raises(ValueError, match="sizes of the images"):
         model(images, masks=everything[:2])
     with pytest.raises(ValueError, match="one scene at a time, got 2"):
         model(torch.rand(2, 3, 3, 28, 28), masks=everything)
@@ -153,12 +153,12 @@ def test_depth_of_masked_pixels_is_not_unprojected():
     assert len(points_of(maps, 1.0, [mask]).positions) == int(mask.sum())
     left = points_of(maps).positions[:, 0].min()
     assert points_of(maps, 1.0, [mask]).positions[:, 0].min() > left
-    # A mask of the picture, which is twice the size of the map and cropped to its right part.
+    # A mask of the image, which is twice the size of the map and cropped to its right part.
     camera = maps.cameras
     given = replace(camera, size=camera.size * 2 + 8, f=camera.f * 2, c=camera.c * 2 + 8)
     wide = torch.ones(56, 72, dtype=torch.bool)
     wide[:, : 8 + 20] = False
-    shifted = replace(maps, picture_cameras=given)
+    shifted = replace(maps, input_cameras=given)
     again = points_of(shifted, 1.0, [wide])
     assert torch.equal(again.positions, points_of(maps, 1.0, [mask]).positions)
 
@@ -199,7 +199,7 @@ def test_masks_follow_photos_that_exif_turns_and_lenses_bend(tmp_path, orientati
     mask = posed.masks[0]
     assert bright[mask].min() > 0.99
     assert 0.85 < int(mask.sum()) / int((bright > 0.5).sum()) <= 1
-    bent, _ = straighten(pixels, Lens("SIMPLE_RADIAL", 80, 60, (60.0, 40.0, 30.0, -0.2)))
+    bent, _ = undistort(pixels, Lens("SIMPLE_RADIAL", 80, 60, (60.0, 40.0, 30.0, -0.2)))
     assert abs(int((bright > 0.5).sum()) / (bent[..., 0] > 127).sum() - 1) < 0.02
 
 
@@ -222,7 +222,7 @@ def test_no_features_are_found_where_photos_are_masked(tmp_path):
 def test_masks_of_tensors_are_tensors_and_of_files_files(tmp_path):
     images = list(torch.rand(2, 3, 80, 80))
     masks = [torch.ones(80, 80, dtype=torch.bool)] * 2
-    with pytest.raises(TypeError, match="masks of tensors are tensors"):
+    with pytest.raises(TypeError, match="need masks as tensors"):
         estimate_cameras(images, masks=MaskSource(tmp_path))
-    with pytest.raises(TypeError, match="masks of files are a MaskSource"):
+    with pytest.raises(TypeError, match="files need a MaskSource"):
         estimate_cameras(OFFICE[:2], masks=masks)

@@ -1,4 +1,4 @@
-"""Pictures and videos after bug reports; see tests/files_of_people/README.md."""
+"""Images and videos after bug reports; see tests/files_of_people/README.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from zipsplat.hdr import tone_map
 from zipsplat.images import image_info, load_image
 from zipsplat.inputs import find_inputs, load_views
-from zipsplat.media_kinds import PICTURE, VIDEO, kind_of
+from zipsplat.media_kinds import IMAGE, VIDEO, kind_of
 from zipsplat.orientation import Orientation
 from zipsplat.video import load_video, video_info
 
@@ -141,7 +141,7 @@ def test_alpha_of_videos_shows_the_background(name):
     assert (small - halved).abs().mean() < 0.02
 
 
-def test_sound_that_is_longer_than_the_picture_is_no_damage():
+def test_sound_that_is_longer_than_the_video_is_not_damage():
     assert video_info(FOLDER / "audio_longer.wmv").num_frames == 50
 
 
@@ -151,7 +151,7 @@ def test_damage_in_the_middle_names_the_way_out():
     assert len(load_video(FOLDER / "damaged_middle.mp4", skip_bad=True)) > 1
 
 
-# --- K5, K8, K9: pictures ---
+# --- K5, K8, K9: images ---
 
 
 def test_a_turned_tiff_has_the_size_that_it_is_shown_in():
@@ -160,7 +160,7 @@ def test_a_turned_tiff_has_the_size_that_it_is_shown_in():
     assert info.orientation == 6
 
 
-def test_a_picture_that_is_too_small_is_told_with_its_own_size(tmp_path):
+def test_an_image_that_is_too_small_is_reported_with_its_own_size(tmp_path):
     Image.new("RGB", (10, 3000)).save(tmp_path / "thin.png")
     with pytest.raises(ValueError, match=r"10×3000 pixels are too few"):
         load_views(tmp_path / "thin.png", max_side=1008)
@@ -185,7 +185,7 @@ def large(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_picture_of_200_million_pixels_is_read_scaled_down(large):
+def test_an_image_of_200_million_pixels_is_read_scaled_down(large):
     view = load_image(large, max_side=2016, min_side=1008)
     assert view.shape == (3, 1512, 2016)
     np.testing.assert_allclose(levels(view)[1400, 1900], (200, 30, 30), atol=4)
@@ -215,15 +215,15 @@ def test_brackets_in_a_folder_are_no_pattern(tmp_path):
     folder.mkdir()
     for index in range(3):
         Image.new("RGB", (20, 20)).save(folder / f"{index}.jpg")
-    assert len(find_inputs(f"{folder}/*.jpg").pictures) == 3
-    assert len(find_inputs(f"{folder}/[01].jpg").pictures) == 2
+    assert len(find_inputs(f"{folder}/*.jpg").images) == 3
+    assert len(find_inputs(f"{folder}/[01].jpg").images) == 2
 
 
 def test_other_and_missing_suffixes(tmp_path):
     Image.new("RGB", (20, 20)).save(tmp_path / "1.jfif", "JPEG")
     Image.new("RGB", (20, 20)).save(tmp_path / "2", "PNG")
     Image.new("RGB", (20, 20)).save(tmp_path / "3.dng", "TIFF")  # beside its JPEG, not instead
-    assert [path.name for path in find_inputs(tmp_path).pictures] == ["1.jfif", "2"]
+    assert [path.name for path in find_inputs(tmp_path).images] == ["1.jfif", "2"]
     shutil.copy(FOLDER / "noext_video", tmp_path / "film.bin")
     shutil.copy(FOLDER / "noext_video", tmp_path / "film.jpg")
     for name in ("film.bin", "film.jpg"):
@@ -241,7 +241,7 @@ def test_an_empty_argument_is_an_error(entry, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
-def test_a_lone_animated_picture_is_a_video(suffix, tmp_path):
+def test_a_lone_animated_image_is_a_video(suffix, tmp_path):
     frames = [Image.new("RGB", (32, 32), (5 * i, 0, 0)) for i in range(50)]
     path = tmp_path / f"moving{suffix}"
     lossless = {"lossless": True} if suffix == ".webp" else {}
@@ -252,7 +252,7 @@ def test_a_lone_animated_picture_is_a_video(suffix, tmp_path):
     reds = [float(view[0].mean()) * 51 for view in load_views(path, num_frames=3)]
     assert reds == pytest.approx([0, 24, 49], abs=1.5)
     Image.new("RGB", (32, 32)).save(tmp_path / "still.png")
-    assert len(find_inputs([path, tmp_path / "still.png"]).pictures) == 2
+    assert len(find_inputs([path, tmp_path / "still.png"]).images) == 2
 
 
 def test_kinds_of_files(tmp_path):
@@ -262,9 +262,9 @@ def test_kinds_of_files(tmp_path):
         if suffix in (".mp4", ".mov", ".webm", ".wmv") or name == "noext_video":
             assert kind == VIDEO, name
         else:
-            assert kind == (PICTURE if suffix in (".png", ".tif") else None), name
+            assert kind == (IMAGE if suffix in (".png", ".tif") else None), name
     stream = tmp_path / "any"
     stream.write_bytes((b"G" + bytes(187)) * 6)
     assert kind_of(stream) == VIDEO
     stream.write_bytes(b"GIF89a" + bytes(500))
-    assert kind_of(stream) == PICTURE
+    assert kind_of(stream) == IMAGE

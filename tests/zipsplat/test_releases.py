@@ -97,13 +97,13 @@ def test_a_file_that_is_gone_names_what_is_there(server: FileServer) -> None:
     with pytest.raises(DownloadError) as caught:
         weights.locate("zipsplat")
     message = str(caught.value)
-    assert f"holds no file {FIRST} or {SECOND} at revision {COMMIT}" in message
+    assert f"contains no file {FIRST} or {SECOND} at revision {COMMIT}" in message
     assert "README.md, zipsplat-v3.tar" in message
     assert f"{server.url}/{REPOSITORY}/resolve/{COMMIT}/NAME" in message
 
 
 def test_a_repository_that_is_gone(server: FileServer, cache: Path) -> None:
-    with pytest.raises(DownloadError, match=r"no such repository.*put it at") as caught:
+    with pytest.raises(DownloadError, match=r"repository does not exist.*put it at") as caught:
         weights.locate("zipsplat")
     assert str(cache / "veichta--zipsplat" / FIRST) in str(caught.value)
 
@@ -169,8 +169,8 @@ def test_what_the_registry_says() -> None:
     assert RELEASES["zipsplat"].file.filenames == (FIRST, SECOND)
     assert not RELEASES["zipsplat"].size.keeps_shape
     newer = RELEASES["zipsplat-504"].size
-    assert newer.of_picture(1080, 1920, 14) == (280, 504)
-    assert newer.of_picture(1920, 1080, 14) == (504, 280)
+    assert newer.for_image(1080, 1920, 14) == (280, 504)
+    assert newer.for_image(1920, 1080, 14) == (504, 280)
     free = [name for name in RELEASES if "Apache-2.0" in weights.licence_note(name)]
     assert free == ["da3-small", "da3-base"]
     for name in set(RELEASES) - set(free):

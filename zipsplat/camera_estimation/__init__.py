@@ -1,4 +1,4 @@
-"""Cameras of photos: found by structure from motion, read from files, written to files."""
+"""Cameras of photos: estimated by structure from motion, read from files, written to files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for when it is; files beside scenes are found without PyTorch."""
+    """Import lazily, so that cameras files beside scenes are found without PyTorch."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -1,9 +1,9 @@
 """Robust poses and a common focal length from 2D-3D correspondences.
 
-Letters: V views, T points of a view, F focal lengths, H hypotheses. Image points ("places") are
-relative to the principal point, in units of the photos' longer side, so a point (x, y, z) in camera
-coordinates projects to f·(x, y) / z with a focal length f in the same unit. Everything is float64
-on the CPU.
+Letters: V views, T points of a view, F focal lengths, H hypotheses. Image points are relative to
+    the principal point, in units of the photos' longer side, so a point (x, y, z) in camera
+    coordinates projects to f·(x, y) / z with a focal length f in the same unit. Everything is
+    float64 on the CPU.
 
 RANSAC over P3P (Fischler and Bolles, 1981) with the truncated cost of MSAC (Torr and Zisserman,
 2000) finds a pose of each view for each focal length tried; Gauss-Newton steps then move all poses
@@ -26,36 +26,36 @@ FOCALS = 13
 FOCAL_RANGE = (0.4, 2.5)
 NUM_SAMPLES = 48
 HUBER_STEPS, TUKEY_STEPS = 10, 8
-TUKEY_REACH = 3.0  # tolerances beyond which points have no weight
+TUKEY_REACH = 3.0  # in tolerances; residuals beyond it have no weight
 DAMPING = 1e-4
 MIN_DEPTH = 1e-6
 
 
 @dataclass(frozen=True)
-class Sightings:
-    """Where the views see points; each view has its own.
+class Correspondences:
+    """2D-3D correspondences; each view has its own points.
 
     Args:
         points: (V, T, 3) world coordinates.
-        places: (V, T, 2) where the view sees them.
-        weights: (V, T) how much they count, not negative.
-        tolerance: (V,) distance up to which a point counts as seen at its place.
+        image_points: (V, T, 2) where the view sees them.
+        weights: (V, T) non-negative weights.
+        tolerance: (V,) largest reprojection error of an inlier.
     """
 
     points: Tensor
-    places: Tensor
+    image_points: Tensor
     weights: Tensor
     tolerance: Tensor
 
 
 @dataclass(frozen=True)
 class Views:
-    """One focal length and the poses of all views; the first view is the world's frame.
+    """A common focal length and the poses of all views; the first view is the world frame.
 
     Args:
         focal: (...) focal length.
         R: (..., V, 3, 3) rotations from world to camera coordinates.
-        t: (..., V, 3) translations likewise.
+        t: (..., V, 3) translations from world to camera coordinates.
     """
 
     focal: Tensor
@@ -67,44 +67,44 @@ class Views:
         return Pose(self.R, self.t).inv()
 
 
-def find_views(sightings: Sightings, seed: int = 0) -> tuple[Views, Tensor]:
-    """The common focal length and the pose of each view that explain best what is seen where.
+def estimate_views(correspondences: Correspondences, seed: int = 0) -> tuple[Views, Tensor]:
+    """Estimate the common focal length and the pose of each view from correspondences.
 
     Args:
-        sightings: of V views; the points are in the camera frame of the first.
-        seed: of the samples.
+        correspondences: of V views; the points are in the camera frame of the first.
+        seed: of the random samples.
 
     Returns:
-        The views, and for each (V,) the share of its points, by weight, within the tolerance.
+        The views, and their inlier shares (V,) by weight.
     """
     low, high = FOCAL_RANGE
     focals = torch.logspace(0, 1, FOCALS, base=high / low, dtype=torch.float64) * low
-    start = _hypotheses(sightings, focals, seed)
-    refined = _refined(sightings, start)
-    costs = _truncated_costs(sightings, refined).sum(dim=-1)
+    start = _hypotheses(correspondences, focals, seed)
+    refined = _refined(correspondences, start)
+    costs = _truncated_costs(correspondences, refined).sum(dim=-1)
     best = int(costs.argmin())
     views = Views(refined.focal[best], refined.R[best], refined.t[best])
-    return views, inlier_shares(sightings, views)
+    return views, inlier_shares(correspondences, views)
 
 
-def inlier_shares(sightings: Sightings, views: Views) -> Tensor:
-    """Share (V,) of each view's points, by weight, that it sees within the tolerance."""
-    errors = _residuals(sightings, views)[0].norm(dim=-1)
-    is_near = errors <= sightings.tolerance[:, None]
-    return _weighted_mean(is_near, sightings.weights)
+def inlier_shares(correspondences: Correspondences, views: Views) -> Tensor:
+    """Inlier share (V,) of each view's points, by weight."""
+    errors = _residuals(correspondences, views)[0].norm(dim=-1)
+    is_near = errors <= correspondences.tolerance[:, None]
+    return _weighted_mean(is_near, correspondences.weights)
 
 
-def _hypotheses(sightings: Sightings, focals: Tensor, seed: int) -> Views:
-    """The best of random P3P solutions of each view for each focal length, (F, V)."""
-    V, T = sightings.weights.shape
+def _hypotheses(correspondences: Correspondences, focals: Tensor, seed: int) -> Views:
+    """The best P3P solution of random triples for each focal length and view, (F, V)."""
+    V, T = correspondences.weights.shape
     generator = torch.Generator().manual_seed(seed)
-    chances = sightings.weights.clamp_min(MIN_DEPTH)[:, None].expand(V, NUM_SAMPLES, T)
+    chances = correspondences.weights.clamp_min(MIN_DEPTH)[:, None].expand(V, NUM_SAMPLES, T)
     triples = torch.multinomial(chances.flatten(0, 1), 3, generator=generator)
     triples = triples.unflatten(0, (V, NUM_SAMPLES))
-    points = _taken(sightings.points, triples)
-    places = _taken(sightings.places, triples)
-    rays = torch.cat((places, torch.ones_like(places[..., :1])), dim=-1).expand(
-        len(focals), *places.shape[:-1], 3
+    points = _taken(correspondences.points, triples)
+    image_points = _taken(correspondences.image_points, triples)
+    rays = torch.cat((image_points, torch.ones_like(image_points[..., :1])), dim=-1).expand(
+        len(focals), *image_points.shape[:-1], 3
     )
     scale = torch.ones(len(focals), 3, dtype=focals.dtype)
     scale[:, 2] = focals
@@ -113,7 +113,7 @@ def _hypotheses(sightings: Sightings, focals: Tensor, seed: int) -> Views:
     kept_R = torch.eye(3, dtype=R.dtype).repeat(len(focals), V, 1, 1)
     kept_t = torch.zeros(len(focals), V, 3, dtype=t.dtype)
     for view in range(1, V):  # the first is the identity
-        one = _of_view(sightings, view)
+        one = _of_view(correspondences, view)
         candidates = Views(focals[:, None], R[:, view, :, None], t[:, view, :, None])
         costs = _truncated_costs(one, candidates)[..., 0]
         best = costs.nan_to_num(torch.inf).argmin(dim=1)
@@ -124,13 +124,13 @@ def _hypotheses(sightings: Sightings, focals: Tensor, seed: int) -> Views:
     return Views(focals, kept_R, torch.where(is_usable[..., None], kept_t, 0.0))
 
 
-def _of_view(sightings: Sightings, view: int) -> Sightings:
+def _of_view(correspondences: Correspondences, view: int) -> Correspondences:
     which = slice(view, view + 1)
-    return Sightings(
-        sightings.points[which],
-        sightings.places[which],
-        sightings.weights[which],
-        sightings.tolerance[which],
+    return Correspondences(
+        correspondences.points[which],
+        correspondences.image_points[which],
+        correspondences.weights[which],
+        correspondences.tolerance[which],
     )
 
 
@@ -141,20 +141,20 @@ def _taken(values: Tensor, indices: Tensor) -> Tensor:
     return taken
 
 
-def _residuals(sightings: Sightings, views: Views) -> tuple[Tensor, Tensor]:
-    """Place by the camera less place in the photo (..., V, T, 2), and points in its frame."""
-    seen = sightings.points @ views.R.mT + views.t.unsqueeze(-2)
+def _residuals(correspondences: Correspondences, views: Views) -> tuple[Tensor, Tensor]:
+    """Reprojection errors (..., V, T, 2), and points in camera coordinates."""
+    seen = correspondences.points @ views.R.mT + views.t.unsqueeze(-2)
     depth = seen[..., 2:]
     place = views.focal[..., None, None, None] * seen[..., :2] / depth
     is_behind = depth < MIN_DEPTH
-    return torch.where(is_behind, 1e3, place - sightings.places), seen
+    return torch.where(is_behind, 1e3, place - correspondences.image_points), seen
 
 
-def _truncated_costs(sightings: Sightings, views: Views) -> Tensor:
-    """Weighted mean of the squared errors, in tolerances, none above 1: (..., V)."""
-    errors = _residuals(sightings, views)[0].square().sum(-1)
-    errors = (errors / sightings.tolerance[:, None].square()).clamp_max(1.0)
-    return _weighted_mean(errors, sightings.weights)
+def _truncated_costs(correspondences: Correspondences, views: Views) -> Tensor:
+    """Weighted mean of squared errors in tolerances, each clamped to 1: (..., V)."""
+    errors = _residuals(correspondences, views)[0].square().sum(-1)
+    errors = (errors / correspondences.tolerance[:, None].square()).clamp_max(1.0)
+    return _weighted_mean(errors, correspondences.weights)
 
 
 def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
@@ -162,17 +162,17 @@ def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     return mean
 
 
-def _refined(sightings: Sightings, views: Views) -> Views:
-    """Gauss-Newton on all poses but the first and the focal length together, for each start."""
+def _refined(correspondences: Correspondences, views: Views) -> Views:
+    """Gauss-Newton on the focal length and all poses except the first, for each start."""
     low, high = FOCAL_RANGE
     for step in range(HUBER_STEPS + TUKEY_STEPS):
-        residuals, seen = _residuals(sightings, views)
-        errors = residuals.norm(dim=-1) / sightings.tolerance[:, None]
+        residuals, seen = _residuals(correspondences, views)
+        errors = residuals.norm(dim=-1) / correspondences.tolerance[:, None]
         if step < HUBER_STEPS:
             trust = (1 / errors.clamp_min(MIN_DEPTH)).clamp_max(1.0)
         else:
             trust = (1 - (errors / TUKEY_REACH).square()).clamp_min(0).square()
-        weights = sightings.weights * trust * (seen[..., 2] >= MIN_DEPTH)
+        weights = correspondences.weights * trust * (seen[..., 2] >= MIN_DEPTH)
         moves, log_focal = _step(residuals, seen, weights, views.focal)
         turn = rotation_from_vector(moves[..., :3])
         focal = (views.focal * log_focal.clamp(-0.2, 0.2).exp()).clamp(0.8 * low, 1.25 * high)
@@ -186,7 +186,7 @@ def _refined(sightings: Sightings, views: Views) -> Views:
 
 
 def _step(residuals: Tensor, seen: Tensor, weights: Tensor, focal: Tensor) -> tuple[Tensor, Tensor]:
-    """Moves (..., V, 6) of the poses, rotation first, and of the focal length's logarithm (...).
+    """Steps (..., V, 6) of the poses, rotation first, and of the log focal length (...).
 
     The poses are eliminated by the Schur complement, view by view.
     """
@@ -209,7 +209,7 @@ def _step(residuals: Tensor, seen: Tensor, weights: Tensor, focal: Tensor) -> tu
 
 
 def _jacobians(seen: Tensor, focal: Tensor) -> tuple[Tensor, Tensor]:
-    """Of places by a left move of the pose (..., T, 2, 6) and by the focal's logarithm (..., 2)."""
+    """Jacobians of image points by a left pose step (..., T, 2, 6) and the log focal (..., 2)."""
     x, y, z = seen.unbind(-1)
     z = z.clamp_min(MIN_DEPTH)
     zero = torch.zeros_like(z)

@@ -1,4 +1,4 @@
-"""Which files of cameras belong to a scene file; needs no PyTorch."""
+"""Which cameras file belongs to a scene file. Does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def own_file(scene: Path) -> Path:
 
 
 def file_beside(scene: Path) -> Path | None:
-    """The file with the cameras of a scene, if there is one."""
+    """The cameras file of a scene, if there is one."""
     folder = scene.parent
     run = folder.parent.parent if folder.name.startswith("iteration_") else folder
     places = (own_file(scene), folder / NAME, run / NAME)

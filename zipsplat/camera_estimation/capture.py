@@ -1,4 +1,4 @@
-"""Photos with known lenses and poses, wherever they come from."""
+"""Photos with known lenses and poses, independent of the file format they came from."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from zipsplat.posed_images import SparsePoints
 
 FloatArray = npt.NDArray[np.float64]
 Find = Callable[[str], Path | None]
-"""Where the photo of a name is, if it is anywhere."""
+"""Maps the name of a photo to its path, or None if it does not exist."""
 
 # OpenGL's camera axes (y up, z backwards) to OpenCV's (y down, z forward), and back.
 FLIP_YZ = np.diag([1.0, -1.0, -1.0, 1.0])
 
-# Camera models of COLMAP, with the places of fx, fy, cx, cy among their parameters; all others
-# are distortion (https://colmap.github.io/cameras.html).
+# COLMAP's camera models, with the indices of fx, fy, cx, cy among their parameters; all other
+# parameters are distortion (https://colmap.github.io/cameras.html).
 _LAYOUTS = {
     "SIMPLE_PINHOLE": (0, 0, 1, 2),
     "PINHOLE": (0, 1, 2, 3),
@@ -32,8 +32,8 @@ _LAYOUTS = {
     "RADIAL_FISHEYE": (0, 0, 1, 2),
     "THIN_PRISM_FISHEYE": (0, 1, 2, 3),
 }
-# An origin is far away beyond so many extents and steps of the cameras, where float32 loses more
-# than 6e-5 of a step. Below _NEAR units it is left alone in any case.
+# An origin counts as far away beyond this many extents and steps of the cameras, where float32
+# loses more than 6e-5 of a step. Closer than _NEAR units it is always kept.
 _FAR_IN_EXTENTS, _FAR_IN_STEPS, _NEAR = 10, 1000, 1000
 _FISHEYES = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "THIN_PRISM_FISHEYE")
 
@@ -55,7 +55,7 @@ class Lens:
     params: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Check that the model is known and the numbers are usable."""
+        """Check that the model is known and its parameters are usable."""
         if self.model not in _LAYOUTS:
             raise ValueError(
                 f"camera model {self.model} is not supported; use one of {', '.join(_LAYOUTS)}"
@@ -78,13 +78,13 @@ class Lens:
 
     @property
     def distortion(self) -> tuple[float, ...]:
-        """The other parameters, in the order of the model."""
+        """The distortion parameters, in the order of the model."""
         used = set(_LAYOUTS[self.model])
         return tuple(value for place, value in enumerate(self.params) if place not in used)
 
     @property
     def is_distorted(self) -> bool:
-        """Whether straight lines are bent by more than nothing."""
+        """Whether any distortion parameter is not zero."""
         return self.model in _FISHEYES or any(value != 0 for value in self.distortion)
 
     @property
@@ -93,7 +93,7 @@ class Lens:
         return self.packed[0] / max(self.width, self.height)
 
     def resized(self, width: int, height: int) -> Lens:
-        """The lens of the same picture at another size."""
+        """The lens of the same image at another size."""
         sx, sy = width / self.width, height / self.height
         factors = dict(zip(_LAYOUTS[self.model], (sx, sy, sx, sy), strict=True))
         params = tuple(value * factors.get(k, 1.0) for k, value in enumerate(self.params))
@@ -102,7 +102,7 @@ class Lens:
 
 @dataclass(frozen=True)
 class Photo:
-    """One picture of a capture.
+    """One image of a capture.
 
     Attributes:
         path: of the file.
@@ -117,15 +117,15 @@ class Photo:
 
 @dataclass(frozen=True)
 class Capture:
-    """Photos of one place in the order in which they were taken.
+    """Photos of one scene in the order they were taken.
 
     Attributes:
         photos: at least one.
-        points: sparse points if there are any; their pixels are those of the photos as taken, at
-            the size of the lens.
-        notes: what a person should know, for example photos left out.
-        origin: (3,) where the origin of photos and points is in the world of the file; not zero
-            only where that is too far away for float32 (`far_origin`).
+        points: sparse points, if any; their pixels refer to the distorted photos at the size of the
+            lens.
+        notes: remarks for the user, for example photos left out.
+        origin: (3,) origin of photos and points in the world of the file; zero unless that is too
+            far away for float32 (`far_origin`).
     """
 
     photos: tuple[Photo, ...]
@@ -135,10 +135,10 @@ class Capture:
 
 
 def far_origin(photos: Sequence[Photo]) -> FloatArray:
-    """The origin (3,) that cameras need for float32 to keep their places relative to each other.
+    """The origin (3,) at which float32 can represent the camera positions.
 
     Geo-referenced cameras are millions of units away from zero, where float32 has steps of half a
-    unit. Then it is the first camera; otherwise zero, so that the world of a file stays.
+    unit. For them it is the first camera; otherwise zero, which keeps the world of the file.
     """
     centers = np.array([photo.world_from_camera[:3, 3] for photo in photos])
     distance = float(np.abs(centers).max())
@@ -150,14 +150,14 @@ def far_origin(photos: Sequence[Photo]) -> FloatArray:
 
 
 def moved_to(origin: FloatArray, photos: Sequence[Photo]) -> tuple[Photo, ...]:
-    """The photos in a world whose origin is there."""
+    """The photos in a world with this origin."""
     shift = np.eye(4)
     shift[:3, 3] = -origin
     return tuple(replace(p, world_from_camera=shift @ p.world_from_camera) for p in photos)
 
 
 def origin_notes(origin: FloatArray) -> tuple[str, ...]:
-    """What a person should know of an origin that was moved."""
+    """A note to the user if the origin was moved."""
     if not origin.any():
         return ()
     place = ", ".join(f"{value:.3f}" for value in origin)
@@ -165,7 +165,7 @@ def origin_notes(origin: FloatArray) -> tuple[str, ...]:
 
 
 def files_in(folders: Sequence[Path], suffixes: Sequence[str] = ("",)) -> Find:
-    """Finds names, perhaps with a suffix added, in the first folder that has them."""
+    """Find names, optionally with a suffix added, in the first folder that has them."""
 
     def find(name: str) -> Path | None:
         candidates = (folder / (name + suffix) for folder in folders for suffix in suffixes)
@@ -178,7 +178,7 @@ def rigid(matrix: Sequence[Sequence[float]] | FloatArray, what: str) -> FloatArr
     """A 4 × 4 rigid transform, with its rotation made exactly orthonormal.
 
     Raises:
-        ValueError: if it is not 3 × 4 or 4 × 4, not finite, or no rotation and translation.
+        ValueError: if it is not 3 × 4 or 4 × 4, not finite, or not a rotation and translation.
     """
     try:
         values = np.asarray(matrix, dtype=np.float64)

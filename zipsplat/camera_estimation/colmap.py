@@ -1,4 +1,4 @@
-"""The package `pycolmap`: optional (`zipsplat[cameras]`), imported here at first use."""
+"""Adapter of the optional package `pycolmap` (`zipsplat[cameras]`), imported at first use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def require() -> Any:
-    """The module `pycolmap`, quiet.
+    """The module `pycolmap`, with its logging off.
 
     Raises:
         ImportError: if it is not installed, or is too old.
@@ -24,10 +24,10 @@ def require() -> Any:
         raise ImportError("this needs COLMAP: pip install 'pycolmap>=4.1.1'") from error
     if not hasattr(pycolmap, "global_mapping"):
         raise ImportError(
-            f"this needs pycolmap 4.1.1 or newer, here is {pycolmap.__version__}:"
+            f"this needs pycolmap 4.1.1 or newer, got {pycolmap.__version__}:"
             " pip install --upgrade pycolmap"
         )
-    pycolmap.logging.minloglevel = 3  # failures are reported by our own errors
+    pycolmap.logging.minloglevel = 3  # failures raise our own errors
     return pycolmap
 
 
@@ -44,15 +44,15 @@ def camera_of(lens: Lens) -> Any:
     )
 
 
-def straighten(pixels: Pixels, lens: Lens) -> tuple[Pixels, Lens]:
-    """Take the lens distortion out of a picture.
+def undistort(pixels: Pixels, lens: Lens) -> tuple[Pixels, Lens]:
+    """Undistort an image.
 
     Args:
         pixels: (H, W, 3).
-        lens: that took it, of the same size.
+        lens: intrinsics and distortion, of the same size.
 
     Returns:
-        The picture without blank borders, of about the same size, and its pinhole lens.
+        The undistorted image without blank borders, of about the same size, and its pinhole lens.
     """
     pycolmap = require()
     options = pycolmap.UndistortCameraOptions(blank_pixels=0.0)
@@ -61,10 +61,10 @@ def straighten(pixels: Pixels, lens: Lens) -> tuple[Pixels, Lens]:
     return np.asarray(straight.to_array(), dtype=np.uint8), lens_of(pinhole)
 
 
-def straighten_points(
+def undistort_points(
     points: npt.NDArray[np.float32], lens: Lens, pinhole: Lens
 ) -> npt.NDArray[np.float32]:
-    """Where points (N, 2) of a distorted picture lie in the straight one."""
+    """Map points (N, 2) of a distorted image to the undistorted one."""
     if not lens.is_distorted:
         scale = np.array([pinhole.width / lens.width, pinhole.height / lens.height], np.float32)
         return points * scale

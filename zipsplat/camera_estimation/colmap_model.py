@@ -1,4 +1,4 @@
-"""Models of COLMAP as files, read and written without COLMAP.
+"""COLMAP models as files, read and written without COLMAP.
 
 The layouts are those of https://colmap.github.io/format.html: `cameras`, `images` and `points3D`,
 either binary (little-endian, `.bin`) or text (`.txt`). Poses are stored as camera-from-world
@@ -34,7 +34,7 @@ from zipsplat.rotations import matrix_from_quat, quat_from_matrix
 
 PARTS = ("cameras", "images", "points3D")
 _MODEL_FOLDERS = ("sparse", "colmap/sparse", "colmap", ".")
-# Number in binary files, and number of parameters.
+# Model id in binary files, and number of parameters.
 _MODELS = {
     "SIMPLE_PINHOLE": (0, 3),
     "PINHOLE": (1, 4),
@@ -51,7 +51,7 @@ _MODELS = {
 _POINT_2D = np.dtype([("pixel", "<f8", 2), ("point", "<i8")])
 _TRACK = np.dtype([("image", "<u4"), ("feature", "<u4")])
 _LONGEST_NAME = 4096
-_FARTHEST = 1e30  # float32 ends at 3e38
+_FARTHEST = 1e30  # larger coordinates count as damaged; float32 ends at 3e38
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class ModelImage:
 
     Attributes:
         name: of its file, relative to the folder of images.
-        camera: number of its camera.
+        camera: id of its camera.
         world_from_camera: (4, 4) rigid, OpenCV axes.
         pixels: (N, 2) float64 features.
-        point_ids: (N,) int64 points that they see, −1 for none.
+        point_ids: (N,) int64 ids of the points they observe, −1 for none.
     """
 
     name: str
@@ -92,7 +92,7 @@ class ModelPoint:
 
 @dataclass(frozen=True)
 class Model:
-    """All of a model, by the numbers it uses itself."""
+    """A whole model, keyed by COLMAP's ids."""
 
     cameras: Mapping[int, Lens]
     images: Mapping[int, ModelImage]
@@ -102,7 +102,7 @@ class Model:
 def find_model(folder: Path) -> Path | None:
     """The folder of a COLMAP model (`cameras` and `images`, .bin or .txt) in a capture.
 
-    Of several that COLMAP could not connect (`sparse/0`, `sparse/1`, …), the one of most images.
+    Of several disconnected models (`sparse/0`, `sparse/1`, …) the one with most images.
     """
     for name in _MODEL_FOLDERS:
         numbered = _numbered_models(folder / name)
@@ -128,7 +128,7 @@ def _is_model(folder: Path) -> bool:
 
 
 def _num_images(model: Path) -> int:
-    """Images of a model, by the first number of its file; 0 if that is damaged."""
+    """Number of images of a model from the header of its file; 0 if that is damaged."""
     binary = model / "images.bin"
     if not binary.is_file():
         return len(_text_lines(model / "images.txt")) // 2
@@ -137,7 +137,7 @@ def _num_images(model: Path) -> int:
 
 
 def _other_models(model: Path) -> tuple[str, ...]:
-    """A note on models beside this one, of which nothing is used."""
+    """A note on the other models beside this one, which are ignored."""
     others = [path for path in _numbered_models(model.parent) if path != model]
     if not model.name.isdecimal() or not others:
         return ()
@@ -146,10 +146,10 @@ def _other_models(model: Path) -> tuple[str, ...]:
 
 
 def read_model(folder: Path) -> Model:
-    """Read the files of a model, binary ones if there are both kinds.
+    """Read the files of a model; prefers binary ones.
 
     Raises:
-        ValueError: if it is damaged or has a camera that is not supported.
+        ValueError: if it is damaged or has an unsupported camera model.
     """
     suffix = ".bin" if (folder / "cameras.bin").is_file() else ".txt"
     try:
@@ -163,15 +163,15 @@ def read_model(folder: Path) -> Model:
             dict(map(_point_of_line, lines[2])),
         )
     except (ValueError, IndexError, struct.error, OSError) as error:
-        raise ValueError(f"{folder} is no readable COLMAP model: {error}") from error
+        raise ValueError(f"{folder} is not a readable COLMAP model: {error}") from error
 
 
 def read(model: Path, find: Find) -> Capture:
-    """Read a model with the photos that it is about.
+    """Read a model with its photos.
 
     Args:
         model: folder of the model.
-        find: where the photo of a name is.
+        find: maps the name of a photo to its path.
 
     Raises:
         ValueError: if it is damaged or none of its photos exist.
@@ -190,25 +190,25 @@ def read(model: Path, find: Find) -> Capture:
             kept.append((number, Photo(file, lens, image.world_from_camera)))
     if not kept:
         raise ValueError(
-            f"{model}: none of the model's {len(missing)} pictures exist, e.g. {missing[:1]};"
+            f"{model}: none of the model's {len(missing)} images exist, e.g. {missing[:1]};"
             " they are expected in the folder `images`"
         )
     kept.sort(key=lambda item: natural_key(item[1].path))
     photos = [photo for _, photo in kept]
     origin = far_origin(photos)
-    lost = (f"{len(missing)} pictures do not exist, e.g. {missing[0]}",) if missing else ()
+    lost = (f"{len(missing)} images do not exist, e.g. {missing[0]}",) if missing else ()
     notes = (*_other_models(model), *lost, *origin_notes(origin))
     points = _sparse_points(content, [number for number, _ in kept], origin)
     return Capture(moved_to(origin, photos), points, notes, origin)
 
 
 def _sparse_points(model: Model, order: Sequence[int], origin: FloatArray) -> SparsePoints | None:
-    """The points with the observations of some images, which become views in that order.
+    """The points with their observations by some images, which become views in that order.
 
     Args:
         model: that they belong to.
-        order: numbers of the images.
-        origin: (3,) place in the model that becomes the origin.
+        order: ids of the images.
+        origin: (3,) position in the model that becomes the origin.
     """
     view_of = {number: view for view, number in enumerate(order)}
     rows, counts = [], []
@@ -238,7 +238,7 @@ def _sparse_points(model: Model, order: Sequence[int], origin: FloatArray) -> Sp
 
 
 class _Bytes:
-    """A file read from front to back; every count is checked against what is left of it."""
+    """A binary reader; every count is checked against the bytes that are left."""
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
@@ -246,7 +246,7 @@ class _Bytes:
         self.place = 0
 
     def take(self, layout: str) -> tuple[float, ...]:
-        """Values of a `struct` layout."""
+        """Read the values of a `struct` layout."""
         size = struct.calcsize(layout)
         self.need(size)
         values = struct.unpack_from(layout, self.data, self.place)
@@ -254,20 +254,20 @@ class _Bytes:
         return values
 
     def records(self, dtype: np.dtype[np.void]) -> npt.NDArray[np.void]:
-        """Records behind their number, uint64."""
+        """Read a uint64 count and that many records."""
         count = self.count(dtype.itemsize)
         found = np.frombuffer(self.data, dtype, count, self.place)
         self.place += count * dtype.itemsize
         return found
 
     def count(self, smallest: int) -> int:
-        """A number, uint64, of things of at least so many bytes that follow."""
+        """Read a uint64 count of items, each at least `smallest` bytes long."""
         (count,) = self.take("<Q")
         self.need(int(count) * smallest)
         return int(count)
 
     def text(self) -> str:
-        """A string that ends in a zero byte."""
+        """Read a zero-terminated string."""
         end = self.data.find(b"\0", self.place, self.place + _LONGEST_NAME)
         if end < 0:
             raise ValueError(f"{self.name} is damaged: a name is not terminated")
@@ -276,7 +276,7 @@ class _Bytes:
         return text
 
     def need(self, size: int) -> None:
-        """Refuse to go beyond the end."""
+        """Raise unless `size` bytes are left."""
         if size > len(self.data) - self.place:
             raise ValueError(f"{self.name} is cut off or damaged")
 
@@ -325,7 +325,7 @@ def _text_lines(path: Path) -> list[str]:
         return [line for line in lines if line]
     while lines and not lines[0]:
         lines.pop(0)
-    return lines if len(lines) % 2 == 0 else [*lines, ""]  # the last image may see nothing
+    return lines if len(lines) % 2 == 0 else [*lines, ""]  # the last image may have no features
 
 
 def _camera_of_line(line: str) -> tuple[int, Lens]:
@@ -353,7 +353,7 @@ def _point_of_line(line: str) -> tuple[int, ModelPoint]:
 
 def _world_from_camera(values: Sequence[float], name: str) -> FloatArray:
     quat, t = np.array(values[:4]), np.array(values[4:])
-    is_usable = np.abs(values).max() < _FARTHEST  # which NaN is not either
+    is_usable = np.abs(values).max() < _FARTHEST  # False for NaN, too
     norm = float(np.linalg.norm(quat)) if is_usable else 0.0
     if not 0.5 < norm < 2:
         raise ValueError(f"{name} has no usable pose")
@@ -369,7 +369,7 @@ def model_of(
     poses: Sequence[FloatArray],
     points: SparsePoints | None,
 ) -> Model:
-    """A model of views in their order; equal lenses share a camera, numbers begin at 1."""
+    """Make a model of views; equal lenses share a camera, ids start at 1."""
     distinct = list(dict.fromkeys(lenses))
     images = {}
     tracks = [] if points is None else _tracks(points)
@@ -390,7 +390,7 @@ def _point_of_row(points: SparsePoints) -> npt.NDArray[np.int64]:
 
 
 def _tracks(points: SparsePoints) -> list[ModelPoint]:
-    """The points; the features of an image are its observations in their order."""
+    """The points with their tracks; the features of an image are its observations in order."""
     feature = np.zeros(len(points.views), np.uint32)
     for view in np.unique(points.views):
         rows = np.flatnonzero(points.views == view)
@@ -411,9 +411,9 @@ def write_model(folder: Path, model: Model, *, as_text: bool = False) -> None:
     """Write the three files of a model.
 
     Args:
-        folder: that gets them; it is made.
-        model: to be written.
-        as_text: `.txt` instead of `.bin`.
+        folder: to write to; it is created.
+        model: the model to write.
+        as_text: write `.txt` instead of `.bin`.
     """
     writers = zip(PARTS, _TEXT_WRITERS if as_text else _BINARY_WRITERS, strict=True)
     for part, pieces in writers:

@@ -1,4 +1,4 @@
-"""Estimate the cameras of photos or of a video."""
+"""Estimate the cameras of photos or a video."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from zipsplat.camera_estimation.camera_checks import median_depth
 from zipsplat.camera_estimation.capture import Capture, Lens
-from zipsplat.camera_estimation.doubts import median_depth
 from zipsplat.camera_estimation.focal import Focal, noted_focal
 from zipsplat.camera_estimation.from_depth_anything import cameras_from_depth_anything
 from zipsplat.camera_estimation.from_network import cameras_from_network
-from zipsplat.camera_estimation.straightening import Pixels, fitted, posed_images, shrunk, to_bytes
 from zipsplat.camera_estimation.structure_from_motion import (
     CamerasNotFoundError,
     Search,
     Solution,
     solve,
 )
+from zipsplat.camera_estimation.undistortion import Pixels, fitted, posed_images, shrunk, to_bytes
 from zipsplat.depth.predictor import DepthAnything
 from zipsplat.images import load_image
 from zipsplat.inputs import DEFAULT_VIDEO_FRAMES, find_inputs
@@ -37,19 +37,23 @@ from zipsplat.video import frame_indices, frame_name, numbered_frames
 
 METHODS = ("auto", "sfm", "network")
 ORDERS = ("any", "sequence")
-LEAST_SIDE = 64  # pixels of the longer side; rounding distorts the shape of smaller pictures
-MATCHED_SIDE = 960  # pixels of the longer side for matching; fewer cost accuracy of the focal
+LEAST_SIDE = (
+    64  # pixels of the longer side; rounding changes the aspect ratio of smaller images too much
+)
+MATCHED_SIDE = (
+    960  # pixels of the longer side for matching; smaller images give a less accurate focal length
+)
 
 Source = str | PathLike[str] | Sequence[str | PathLike[str]] | Sequence[Tensor]
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A photo that could not be placed.
+    """A photo that could not be registered.
 
     Args:
         name: of the photo.
-        reason: why.
+        reason: why it could not.
     """
 
     name: str
@@ -58,21 +62,21 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class CameraEstimate:
-    """Cameras that were found.
+    """Estimated cameras.
 
-    The first placed camera is the identity, and the median depth of the points, over all photos
-    that see them, is 1.
+    The first registered camera is the identity, and the median depth of the points, over all
+    photos that see them, is 1.
 
     Args:
-        images: V placed photos, undistorted, with pinhole cameras, poses and sparse points.
-        lenses: V intrinsics of the photos as taken, upright, with their distortion, at the size
-            that was matched (longer side at most 960).
+        images: V registered photos, undistorted, with pinhole cameras, poses and sparse points.
+        lenses: V intrinsics of the original upright photos, with distortion, at the size used for
+            matching (longer side at most 960).
         files: V files, None for frames and tensors.
-        left_out: photos that could not be placed.
+        left_out: photos that could not be registered.
         warnings: signs that the result may be wrong, one line each.
-        method: that found them, "sfm" or "network".
-        mapper: of structure from motion, "global" or "incremental"; None of a network.
-        reprojection_error: mean in pixels of the matched pictures; None of a network.
+        method: "sfm" or "network".
+        mapper: of structure from motion, "global" or "incremental"; None for a network.
+        reprojection_error: mean, in pixels of the matched images; None for a network.
     """
 
     images: PosedImages
@@ -87,7 +91,7 @@ class CameraEstimate:
 
 @dataclass(frozen=True)
 class _View:
-    """A photo, before anything is known of its camera."""
+    """A photo with unknown camera."""
 
     name: str
     pixels: Pixels
@@ -110,34 +114,34 @@ def estimate_cameras(
     on_stage: Callable[[str], None] | None = None,
     masks: MaskSource | Sequence[Tensor] | None = None,
 ) -> CameraEstimate:
-    """Find the cameras of photos or of a video, by structure from motion or by a network.
+    """Estimate the cameras of photos or a video, by structure from motion or by a network.
 
-    Structure from motion needs the extra `zipsplat[cameras]`. The result repeats bit for bit for
-    equal seeds, whatever the number of threads.
+    Structure from motion needs the extra `zipsplat[cameras]`. Results are bit-identical for equal
+    seeds and any number of threads.
 
     Args:
         source: photos, a folder, a pattern or a video as `zipsplat.inputs.find_inputs` takes them,
-            or tensors (3, H, W) with RGB in [0, 1]. Sizes may differ; photos of one size and one
-            noted focal length share a camera.
-        method: "sfm"; "network" for the cameras that `model` sees; "auto" is structure from
-            motion, and if that fails the network, if there is a model.
+            or tensors (3, H, W) with RGB in [0, 1]. Sizes may differ; photos of equal size and EXIF
+            focal length share a camera.
+        method: "sfm"; "network" for the cameras predicted by `model`; "auto" for structure from
+            motion, and `model`, if given, where that fails.
         model: Depth Anything 3 with a camera decoder, or a ZipSplat, whose predicted geometry
             must pass checks.
-        order: "sequence" if neighbours see the same things; videos always do.
-        focal_35mm: focal length on 35 mm film in mm, kept fixed. If not given, EXIF is the
+        order: "sequence" if neighbouring photos overlap; videos are always a sequence.
+        focal_35mm: 35 mm equivalent focal length in mm, kept fixed. If not given, EXIF is the
             initial value.
-        num_frames: how many frames of a video (24 if not given) or photos (all) to use.
+        num_frames: number of video frames (default 24) or photos (default all) to use.
         max_side: the images of the result have at most this many pixels on their longer side.
         seed: of all random choices.
-        num_threads: for features and matches; all processors if not given.
+        num_threads: for features and matches; default is all processors.
         on_stage: called with a description of each stage.
-        masks: where the masks of photos come from, or, of tensors, the masks (H, W) themselves,
-            bool, True where a pixel counts. No features are looked for elsewhere, and the images of
+        masks: where the masks of photos come from, or for tensors the masks (H, W) themselves:
+            bool, True where a pixel counts. Features are extracted only there, and the images of
             the result carry the masks.
 
     Raises:
-        CamerasNotFoundError: a `ValueError`; too few photos could be placed, or the network's
-            cameras cannot be trusted. It says how many.
+        CamerasNotFoundError: a `ValueError`; too few photos could be registered, or the network's
+            cameras failed the checks.
         ValueError: an argument or a tensor is out of range, or a photo is unreadable.
         TypeError: a tensor is not floating point, or tensors and files are mixed.
         FileNotFoundError: a file does not exist.
@@ -149,12 +153,12 @@ def estimate_cameras(
         raise ValueError(f"max_side must be at least {LEAST_SIDE} pixels, got {max_side}")
     on_stage = on_stage or _ignore
     on_stage("reading photos")
-    given = None if focal_35mm is None else Focal.on_film(focal_35mm)
+    given = None if focal_35mm is None else Focal.from_35mm(focal_35mm)
     views, is_video = _views(source, num_frames, max(max_side, MATCHED_SIDE), masks)
     if method == "network":
         if model is None:
             raise ValueError("method='network' needs a model")
-        on_stage("asking the network")
+        on_stage("predicting cameras")
         return _asked(views, model, max_side)
     search = Search(is_video or order == "sequence", seed, num_threads or -1)
     focals = [given or view.focal for view in views]
@@ -163,11 +167,11 @@ def estimate_cameras(
     except (CamerasNotFoundError, ImportError) as error:
         if method == "sfm" or model is None:
             raise
-        on_stage("asking the network")
+        on_stage("predicting cameras")
         estimate = _asked(views, model, max_side)
-        reason = f"structure from motion found no cameras ({error}); these are the network's"
+        reason = f"structure from motion failed ({error}); these cameras are the network's"
         return replace(estimate, warnings=(reason, *estimate.warnings))
-    on_stage("straightening")
+    on_stage("undistorting")
     return _estimate(views, solution, focals, max_side)
 
 
@@ -191,7 +195,7 @@ def _solved(
 def _asked(
     views: Sequence[_View], model: ZipSplat | DepthAnything, max_side: int
 ) -> CameraEstimate:
-    """The cameras that a network sees; the photos count as undistorted."""
+    """Predict cameras with a network; the photos count as undistorted."""
     pixels = [torch.from_numpy(shrunk(view.pixels, max_side)) for view in views]
     images = tuple(one.permute(2, 0, 1).float() / 255 for one in pixels)
     names = tuple(view.name for view in views)
@@ -242,7 +246,7 @@ def _estimate(
         lenses=tuple(photo.lens for photo in capture.photos),
         files=tuple(view.file for view in placed),
         left_out=tuple(LeftOut(views[view].name, why) for view, why in solution.left_out),
-        warnings=(*solution.doubts, *_two_photos(len(views), focals)),
+        warnings=(*solution.warnings, *_two_photos(len(views), focals)),
         method="sfm",
         mapper=solution.mapper,
         reprojection_error=solution.mean_error,
@@ -252,12 +256,12 @@ def _estimate(
 def _two_photos(count: int, focals: Sequence[Focal]) -> tuple[str, ...]:
     if count > 2:
         return ()
-    known = "that of EXIF" if all(focal.factor for focal in focals) else "assumed"
-    return (f"two photos do not determine the focal length, it is {known}; three or more do",)
+    known = "taken from EXIF" if all(focal.factor for focal in focals) else "assumed"
+    return (f"two photos do not determine the focal length, so it is {known}; three or more do",)
 
 
 def normalized(capture: Capture) -> Capture:
-    """The capture with its first camera as the identity and 1 as median depth of the points."""
+    """The capture with the first camera as identity and a median depth of 1."""
     first = np.linalg.inv(capture.photos[0].world_from_camera)
     scale = 1 / median_depth(capture)
     photos = []
@@ -283,10 +287,10 @@ def _views(
     images = [] if isinstance(source, (str, PathLike)) else list(source)
     if any(isinstance(image, Tensor) for image in images):
         if isinstance(masks, MaskSource):
-            raise TypeError("the masks of tensors are tensors, not files")
+            raise TypeError("photos given as tensors need masks as tensors, got a MaskSource")
         return _tensor_views(images, masks, max_side), False
     if masks is not None and not isinstance(masks, MaskSource):
-        raise TypeError("masks of files are a MaskSource, not tensors")
+        raise TypeError("photos given as files need a MaskSource, got masks as tensors")
     files = find_inputs(source)  # type: ignore[arg-type]
     if masks is not None:
         check_has_photos(files.video)
@@ -294,8 +298,8 @@ def _views(
         count = num_frames or DEFAULT_VIDEO_FRAMES
         frames = numbered_frames(files.video, count, max_side=max_side)
         return [_View(frame_name(n), to_bytes(frame)) for n, frame in frames.items()], True
-    count = len(files.pictures)
-    chosen = [files.pictures[n] for n in frame_indices(count, num_frames or count)]
+    count = len(files.images)
+    chosen = [files.images[n] for n in frame_indices(count, num_frames or count)]
     names = _distinct_names(chosen)
     views = [
         _View(name, to_bytes(load_image(path, max_side=max_side)), path, noted_focal(path))
@@ -324,7 +328,7 @@ def _tensor_views(
 
 
 def _distinct_names(paths: Sequence[Path]) -> list[str]:
-    """File names; with a number in front where two are equal."""
+    """File names, made unique by a number in front."""
     names = [path.name for path in paths]
     if len({name.casefold() for name in names}) == len(names):
         return names
@@ -337,7 +341,7 @@ def _matched_copy(view: _View, path: Path) -> Path:
 
 
 def _matched_mask(view: _View, path: Path) -> None:
-    """The mask as COLMAP wants it: features lie where it is not black."""
+    """Write the mask for COLMAP, which extracts features where it is not black."""
     assert view.mask is not None
     size = shrunk(view.pixels, MATCHED_SIDE).shape[:2]
     levels = 255 * resized(view.mask, *size).cpu().numpy().astype(np.uint8)
@@ -350,4 +354,4 @@ def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 
 def _ignore(stage: str) -> None:
-    """Without a listener."""
+    """The default `on_stage`: do nothing."""

@@ -1,4 +1,4 @@
-"""Cameras predicted by Depth Anything 3, for photos on which structure from motion fails."""
+"""Cameras from Depth Anything 3, for photos on which structure from motion fails."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from zipsplat.pose import Pose
 def cameras_from_depth_anything(
     model: DepthAnything, images: Sequence[Tensor]
 ) -> tuple[Camera, Pose]:
-    """Predict the cameras of pictures.
+    """Predict the cameras of images.
 
     Args:
-        model: with weights that predict cameras, such as da3-small.
-        images: V pictures (3, H, W) of any sizes, RGB in [0, 1].
+        model: its weights must predict cameras, as da3-small does.
+        images: V images (3, H, W) of any sizes, RGB in [0, 1].
 
     Returns:
-        (V,) cameras in pixels of the pictures, principal points in the middle; and (V,)
-        camera-to-world poses in the frame of the first, whose scale is arbitrary (with
-        da3nested-giant-large, metres).
+        Cameras (V,) in pixels of the images with centred principal points, and camera-to-world
+        poses (V,) in the frame of the first, in arbitrary scale (metres for
+        da3nested-giant-large).
 
     Raises:
         ValueError: if the weights predict depth only.
     """
     found = model(images)
-    if found.picture_cameras is None or found.poses is None:
+    if found.input_cameras is None or found.poses is None:
         raise ValueError(
-            "these weights predict depth only; take some that predict cameras, such as da3-small"
+            "these weights predict depth only; use weights that predict cameras, such as da3-small"
         )
-    return found.picture_cameras, found.poses
+    return found.input_cameras, found.poses

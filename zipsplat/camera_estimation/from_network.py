@@ -1,17 +1,16 @@
-"""Cameras from the reconstruction's own geometry, where structure from motion finds none.
+"""Cameras from the network's own geometry, where structure from motion fails.
 
 The network reconstructs photos without knowing their cameras, and at compression 1 each scene
 token belongs to one patch of one photo. So the mean of a token's Gaussians, in the frame of the
-first camera, is seen at the centre of that patch: enough for a pose of every photo and a focal
-length. Poses that pass the checks are then refined by comparing renderings with the photos; the
-checks come first, because refinement makes the photos look better at wrong poses, too.
+first camera, corresponds to the centre of that patch: enough for a pose of every photo and a focal
+length. Poses that pass the checks are then refined photometrically; the checks come first, because
+refinement improves the PSNR at wrong poses, too.
 
-Whether the result can be used is judged without the truth: by the share of tokens that lie where
-they should, by the photos, and by a second reconstruction from the photos in reverse order, whose
-errors are other ones. The bounds were chosen on 40 generated scenes with `zipsplat-tiny`
-(`benchmarks/network_cameras.py`, figures in docs/network_cameras.md): nine scenes of ten are
-refused, and one of eight that were accepted was wrong by 13°. The released weights could not be
-tried.
+The checks need no ground truth: they use the inlier share of the tokens, the photos, and a second
+reconstruction from the photos in reverse order, which makes different errors. The bounds were
+chosen on 40 generated scenes with `zipsplat-tiny` (`benchmarks/network_cameras.py`, figures in
+docs/network_cameras.md): nine scenes in ten are rejected, and one of the eight accepted was wrong
+by 13°. The released weights were not tested.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from zipsplat.alignment import FAST, refine_poses
 from zipsplat.camera import Camera
-from zipsplat.camera_estimation.absolute_pose import Sightings, find_views
+from zipsplat.camera_estimation.absolute_pose import Correspondences, estimate_views
 from zipsplat.camera_estimation.structure_from_motion import CamerasNotFoundError
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
@@ -40,19 +39,18 @@ MIN_GAIN = 0.2  # dB
 class NetworkCameras:
     """Cameras that fit the network's own reconstruction.
 
-    The first camera is the identity and the scene's frame; the scale is that of the scene.
+    The first camera is the identity, in the scale of the scene.
 
     Args:
-        images: V photos as given, with cameras of one common focal length (in shares of the longer
-            side) and poses.
+        images: V input photos with poses and with cameras of one common focal length, relative to
+            the longer side.
         gaussians: (N,) the reconstruction at compression 1 that they belong to.
-        inlier_shares: V shares of a photo's tokens that project into their own patch.
-        gain: PSNR in dB by which the scene drawn at the poses is closer to the photos than the
-            better of the scene drawn at the first pose and the mean colour; of the worst photo
-            after the first.
-        disagreement: degrees by which the rotation between the first and another photo differs in
-            a second reconstruction, from the photos in reverse order; of the worst photo.
-        method: that found them.
+        inlier_shares: V shares of the tokens of a photo that project into their own patch.
+        gain: PSNR gain in dB of the scene rendered at the poses over the better of the scene
+            rendered at the first pose and the mean colour; of the worst photo after the first.
+        disagreement: largest difference in degrees of the rotations relative to the first photo
+            from a second reconstruction, from the photos in reverse order.
+        method: how they were estimated.
     """
 
     images: PosedImages
@@ -64,28 +62,28 @@ class NetworkCameras:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What whoever uses these cameras should know, a line each."""
+        """Warnings to the user of these cameras, one line each."""
         return (
             "the cameras come from the network's own geometry and are approximate; let refinement"
             " move the poses and the focal length",
         )
 
     @property
-    def doubt(self) -> str | None:
-        """Why these cameras should not be used, in a line; None if they pass the checks."""
+    def rejection(self) -> str | None:
+        """Why these cameras should not be used, in one line; None if they pass the checks."""
         share = min(self.inlier_shares)
         if share < MIN_INLIER_SHARE:
             worst = self.images.names[self.inlier_shares.index(share)]
-            return f"{share:.0%} of it fits photo {worst}, at least {MIN_INLIER_SHARE:.0%} should"
+            return f"{share:.0%} of it fits photo {worst}, wanted at least {MIN_INLIER_SHARE:.0%}"
         if self.disagreement > MAX_DISAGREEMENT:
             return (
                 f"the photos in reverse order give rotations that differ by {self.disagreement:.1f}"
-                f" degrees, at most {MAX_DISAGREEMENT:.1f} should"
+                f" degrees, wanted at most {MAX_DISAGREEMENT:.1f}"
             )
         if self.gain < MIN_GAIN:
             return (
-                f"the scene drawn at its poses is {self.gain:+.2f} dB closer to the photos than at"
-                f" one pose, it should be at least {MIN_GAIN:+.2f}"
+                f"rendering at its poses gains {self.gain:+.2f} dB over rendering at one pose,"
+                f" wanted at least {MIN_GAIN:+.2f}"
             )
         return None
 
@@ -98,18 +96,18 @@ def cameras_from_network(
     renderer: str = "auto",
     seed: int = 0,
 ) -> NetworkCameras:
-    """Cameras that the network's own geometry gives, refined, if they pass the checks.
+    """Cameras from the network's own geometry, checked and refined.
 
     Arguments as for `fit_cameras`.
 
     Raises:
-        CamerasNotFoundError: if they do not pass; it says which check failed.
+        CamerasNotFoundError: if a check fails; the message says which.
         ValueError: if there are fewer than two photos.
     """
     found = fit_cameras(model, images, names, renderer=renderer, seed=seed)
-    if found.doubt is not None:
+    if found.rejection is not None:
         raise CamerasNotFoundError(
-            0, len(images), f"the network's own geometry gives no cameras: {found.doubt}"
+            0, len(images), f"the network's own geometry is not reliable: {found.rejection}"
         )
     return refined(model, found, renderer)
 
@@ -122,14 +120,14 @@ def fit_cameras(
     renderer: str = "auto",
     seed: int = 0,
 ) -> NetworkCameras:
-    """Fit cameras to the network's own geometry, and measure how far they can be trusted.
+    """Fit cameras to the network's own geometry, and measure how reliable they are.
 
     Args:
-        model: that reconstructs.
-        images: V ≥ 2 photos (3, H, W), RGB in [0, 1], of any sizes, from one camera: not cropped,
-            and of the same zoom.
-        names: of the photos; numbers if not given.
-        renderer: for comparing with the photos.
+        model: reconstructs the photos.
+        images: V ≥ 2 photos (3, H, W), RGB in [0, 1], of any sizes, from one camera at one zoom,
+            uncropped.
+        names: of the photos; default are numbers.
+        renderer: for the comparison with the photos.
         seed: of the random samples.
 
     Raises:
@@ -158,7 +156,7 @@ def fit_cameras(
 
 
 def refined(model: ZipSplat, found: NetworkCameras, renderer: str = "auto") -> NetworkCameras:
-    """Move all poses but the first so that the scene drawn there looks more like the photos."""
+    """Refine all poses except the first photometrically."""
     posed = found.images
     photos, cameras = _prepared(model, posed.images, posed.cameras)
     moved = refine_poses(
@@ -178,14 +176,14 @@ def refined(model: ZipSplat, found: NetworkCameras, renderer: str = "auto") -> N
 
 
 def _prepared(model: ZipSplat, images: Sequence[Tensor], cameras: Camera) -> tuple[Tensor, Camera]:
-    """Photos (V, 3, H, W) as the network takes them, and their cameras (V,)."""
+    """Preprocessed photos (V, 3, H, W) and their cameras (V,)."""
     inputs = model.preprocessor(images, cameras)
     assert inputs.cameras is not None, "cameras were given"
     return inputs.images[0], inputs.cameras[0]
 
 
 def _unit_cameras(images: Sequence[Tensor]) -> Camera:
-    """Cameras (V,) of photos with focal lengths of their longer sides."""
+    """Cameras (V,) with a focal length equal to the longer side."""
     sides = [(image.shape[-1], image.shape[-2]) for image in images]
     width, height = torch.tensor(sides, dtype=torch.float32).unbind(-1)
     return Camera.from_focal(torch.maximum(width, height), w=width, h=height)
@@ -198,21 +196,23 @@ def _with_focal(cameras: Camera, focal: float) -> Camera:
 def _fit(
     model: ZipSplat, photos: Tensor, cameras: Camera, seed: int
 ) -> tuple[Gaussians, float, Pose, Tensor]:
-    """A reconstruction of prepared photos, the focal length, poses, and inlier shares (V,)."""
+    """Reconstruct preprocessed photos: scene, focal length, poses, inlier shares (V,)."""
     features = model.encode(photos)
     gaussians = model.decode(features)[0]
-    sightings = _sightings(gaussians, cameras, features.grid)
-    views, shares = find_views(sightings, seed)
+    correspondences = _correspondences(gaussians, cameras, features.grid)
+    views, shares = estimate_views(correspondences, seed)
     return gaussians, float(views.focal), views.poses().to(gaussians.means), shares
 
 
-def _sightings(gaussians: Gaussians, cameras: Camera, grid: tuple[int, int]) -> Sightings:
-    """Means of the tokens' Gaussians at the centres of their patches.
+def _correspondences(
+    gaussians: Gaussians, cameras: Camera, grid: tuple[int, int]
+) -> Correspondences:
+    """Correspondences between the means of the tokens' Gaussians and the patch centres.
 
     Args:
-        gaussians: (N,) at compression 1: V·T tokens in the order of views, rows and columns, the
-            Gaussians of each next to each other.
-        cameras: (V,) of the prepared photos, with focal lengths of the photos' longer sides.
+        gaussians: (N,) at compression 1: V·T tokens in the order of views, rows and columns, with
+            the Gaussians of a token adjacent.
+        cameras: (V,) of the preprocessed photos, with a focal length equal to the longer side.
         grid: rows and columns of patches.
     """
     (rows, columns), V = grid, len(cameras)
@@ -224,14 +224,14 @@ def _sightings(gaussians: Gaussians, cameras: Camera, grid: tuple[int, int]) -> 
     centers = torch.stack((x, y), dim=-1).flatten(0, 1).double() + 0.5
     size, f, c = (value.cpu().double() for value in (cameras.size, cameras.f, cameras.c))
     patch = size / size.new_tensor([columns, rows])
-    places = (centers * patch[:, None] - c[:, None]) / f[:, None]
+    image_points = (centers * patch[:, None] - c[:, None]) / f[:, None]
     tolerance = 0.5 * (patch / f).mean(-1)
-    return Sightings(points, places, opacity / opacities.shape[-1], tolerance)
+    return Correspondences(points, image_points, opacity / opacities.shape[-1], tolerance)
 
 
-def _whole_error(drawn: Tensor, _: Tensor, true: Tensor) -> Tensor:
-    """Absolute error of whole pictures: a view that looks past the scene gains nothing by it."""
-    return (drawn - true).abs().flatten(1).mean(dim=1)
+def _whole_error(rendered: Tensor, _: Tensor, true: Tensor) -> Tensor:
+    """Absolute error over whole images, so that looking past the scene is not rewarded."""
+    return (rendered - true).abs().flatten(1).mean(dim=1)
 
 
 def _mean_color(photos: Tensor) -> Tensor:
@@ -254,13 +254,13 @@ def _gain(
     return float((_psnr(photos, at_poses) - best)[1:].min())
 
 
-def _psnr(true: Tensor, drawn: Tensor) -> Tensor:
-    error = (drawn.clamp(0, 1) - true).square().flatten(1).mean(dim=1)
+def _psnr(true: Tensor, rendered: Tensor) -> Tensor:
+    error = (rendered.clamp(0, 1) - true).square().flatten(1).mean(dim=1)
     return -10 * torch.log10(error.clamp_min(1e-10))
 
 
 def _disagreement(poses: Pose, back: Pose) -> float:
-    """Largest angle in degrees between rotations from the first view, and from the last `back`."""
+    """Largest angle in degrees between rotations relative to the first view; `back` is reversed."""
     turned = back.map(lambda value: value.flip(0))
     other = turned.R[:1].mT @ turned.R
     cosines = ((poses.R.mT @ other).diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from zipsplat.bounded import read_json
-from zipsplat.camera_estimation import colmap_model, nerfstudio, viewer_list
+from zipsplat.camera_estimation import cameras_json, colmap_model, nerfstudio
 from zipsplat.camera_estimation.capture import (
     Capture,
     Find,
@@ -23,7 +23,7 @@ from zipsplat.camera_estimation.capture import (
 )
 from zipsplat.camera_estimation.estimate import MATCHED_SIDE
 from zipsplat.camera_estimation.point_cloud import read_positions, untracked_points
-from zipsplat.camera_estimation.straightening import (
+from zipsplat.camera_estimation.undistortion import (
     Pixels,
     fitted,
     load_with_lens,
@@ -49,35 +49,34 @@ def load_cameras(
     max_side: int | None = MATCHED_SIDE,
     masks: MaskSource | None = None,
 ) -> PosedImages:
-    """Read photos with known cameras; distortion is taken out.
+    """Read photos with known cameras, and undistort them.
 
     Args:
         path: a folder with a COLMAP model (`sparse/0`, …; .bin or .txt) or a `transforms.json`,
             a `transforms.json` of nerfstudio, or the `cameras.json` of 3DGS viewers.
-        photos: the pictures, as `zipsplat.inputs.find_inputs` takes them; they are matched by name,
-            or by name without suffix. Of a video, the frames that `estimate_cameras` named
-            `frame_NUMBER.png`. If not given, they are where the file says, or in `images` beside
-            it.
-        max_side: images have at most this many pixels on their longer side; None keeps all.
+        photos: the images, as `zipsplat.inputs.find_inputs` takes them, matched by name with or
+            without suffix; from a video, the frames that `estimate_cameras` named
+            `frame_NUMBER.png`. Default are the paths in the file, or `images` beside it.
+        max_side: images have at most this many pixels on their longer side; None keeps the size.
         masks: where the masks of the photos come from, if they have any.
 
     Returns:
-        The photos that are there, in the order of their names or of the `cameras.json`; sparse
-        points if there are any. If the cameras are too far from zero for float32, as geo-referenced
-        ones are, the first one is the origin; a warning says so.
+        The photos that exist, in the order of their names or of the `cameras.json`, with sparse
+        points if there are any. If the cameras are too far from zero for float32, as
+        geo-referenced ones are, the first one becomes the origin, with a warning.
 
     Raises:
         ValueError: the file is damaged, or none of its photos exist. It names the file.
         FileNotFoundError: a file does not exist.
-        ImportError: photos are distorted, and there is no `pycolmap`.
+        ImportError: photos are distorted, and `pycolmap` is not installed.
     """
-    return straightened(read_capture(Path(path), photos), max_side, masks)
+    return undistorted(read_capture(Path(path), photos), max_side, masks)
 
 
-def straightened(
+def undistorted(
     capture: Capture, max_side: int | None, masks: MaskSource | None = None
 ) -> PosedImages:
-    """The photos of a capture without distortion; arguments and errors as `load_cameras`."""
+    """Undistort the photos of a capture; arguments and errors as `load_cameras`."""
     frames = _video_frames(capture, max_side, masks)
 
     def load(view: int) -> tuple[Pixels, Lens]:
@@ -108,14 +107,14 @@ def read_capture(path: Path, photos: Source | None = None) -> Capture:
     if photos is None:
         return _read(kind, file, files_in(_photo_folders(path, kind), nerfstudio.SUFFIXES))
     given = find_inputs(photos)
-    return _read(kind, file, _among(given.pictures) if given.video is None else _of(given.video))
+    return _read(kind, file, _among(given.images) if given.video is None else _of(given.video))
 
 
 def list_cameras(path: Path) -> tuple[str, Capture]:
-    """What a file or folder says of cameras, whether or not the photos exist.
+    """List the cameras of a file or folder, whether or not the photos exist.
 
     Returns:
-        COLMAP, NERFSTUDIO or VIEWERS, and the photos by the names that they have there.
+        COLMAP, NERFSTUDIO or VIEWERS, and the photos with the names in the file.
 
     Raises:
         ValueError: if it is damaged or holds no cameras.
@@ -125,7 +124,7 @@ def list_cameras(path: Path) -> tuple[str, Capture]:
 
 
 def _locate(path: Path) -> tuple[str, Path]:
-    """The kind of the cameras that a path means, and their file or folder."""
+    """The kind of cameras at a path, and their file or folder."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file or folder")
     if path.is_dir():
@@ -134,17 +133,17 @@ def _locate(path: Path) -> tuple[str, Path]:
         model = colmap_model.find_model(path)
         if model is not None:
             return COLMAP, model
-        raise ValueError(f"{path} holds no COLMAP model and no transforms.json")
+        raise ValueError(f"{path} contains no COLMAP model and no transforms.json")
     if path.suffix.lower() != ".json":
         raise ValueError(
             f"{path}: cameras are read from a folder with a COLMAP model, a transforms.json or a"
             " cameras.json"
         )
-    return (VIEWERS if _is_viewer_list(path) else NERFSTUDIO), path
+    return (VIEWERS if _is_cameras_json(path) else NERFSTUDIO), path
 
 
 def _photo_folders(path: Path, kind: str) -> list[Path]:
-    """Where photos are looked for; `transforms.json` has paths of its own."""
+    """Folders to search for photos; `transforms.json` contains paths."""
     folder = path if path.is_dir() else path.parent
     return [folder] if kind == NERFSTUDIO else [folder / "images", folder]
 
@@ -154,26 +153,26 @@ def _read(kind: str, file: Path, find: Find) -> Capture:
         return colmap_model.read(file, find)
     if kind == NERFSTUDIO:
         return nerfstudio.read(file, find)
-    return _from_viewer_list(file, find)
+    return _from_cameras_json(file, find)
 
 
-def _is_viewer_list(path: Path) -> bool:
+def _is_cameras_json(path: Path) -> bool:
     """Whether a JSON file is the list of cameras of 3DGS viewers.
 
     Raises:
-        ValueError: if it is too large or no JSON.
+        ValueError: if it is too large or not JSON.
     """
     if path.stat().st_size > _LARGEST_JSON:
-        raise ValueError(f"{path}: a file of cameras has at most {_LARGEST_JSON >> 20} MiB")
+        raise ValueError(f"{path}: a cameras file may have at most {_LARGEST_JSON >> 20} MiB")
     try:
-        return viewer_list.is_viewer_list(read_json(path))
+        return cameras_json.is_cameras_json(read_json(path))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 
-def _from_viewer_list(path: Path, find: Find) -> Capture:
+def _from_cameras_json(path: Path, find: Find) -> Capture:
     photos, missing = [], []
-    for name, lens, pose in viewer_list.read(path):
+    for name, lens, pose in cameras_json.read(path):
         file = find(name)
         if file is None:
             missing.append(name)
@@ -181,11 +180,11 @@ def _from_viewer_list(path: Path, find: Find) -> Capture:
             photos.append(Photo(file, lens, pose))
     if not photos:
         raise ValueError(
-            f"{path}: none of its {len(missing)} pictures exist, e.g. {missing[:1]}; they are"
+            f"{path}: none of its {len(missing)} images exist, e.g. {missing[:1]}; they are"
             " expected in the folder `images` beside it, or among the photos given"
         )
     origin = far_origin(photos)
-    lost = (f"{len(missing)} pictures do not exist, e.g. {missing[0]}",) if missing else ()
+    lost = (f"{len(missing)} images do not exist, e.g. {missing[0]}",) if missing else ()
     beside, points = path.with_name("points.ply"), None
     if beside.is_file():
         positions, colors = read_positions(beside)
@@ -194,7 +193,7 @@ def _from_viewer_list(path: Path, find: Find) -> Capture:
 
 
 def _of(video: Path) -> Find:
-    """Gives frames of a video paths as if it were a folder: VIDEO/frame_000012.png."""
+    """Name frames of a video as if it were a folder: VIDEO/frame_000012.png."""
 
     def find(name: str) -> Path | None:
         file_name = Path(name).name
@@ -206,10 +205,10 @@ def _of(video: Path) -> Find:
 def _video_frames(
     capture: Capture, max_side: int | None, masks: MaskSource | None
 ) -> dict[Path, Tensor]:
-    """The frames among the photos of a capture, by the paths that `_of` gives them.
+    """The frames of a capture, by the paths that `_of` gives them.
 
     Raises:
-        ValueError: if the video does not have them, or has masks.
+        ValueError: if the video lacks a frame, or masks were given.
     """
     numbers = {photo.path: frame_number(photo.path.name) for photo in capture.photos}
     video = capture.photos[0].path.parent
@@ -224,10 +223,10 @@ def _video_frames(
     return {path: found[number] for path, number in numbers.items() if number is not None}
 
 
-def _among(pictures: Sequence[Path]) -> Find:
-    """Finds names among given pictures: the whole path, the file name, or that without suffix."""
-    by_name = {picture.name: picture for picture in reversed(pictures)}
-    by_stem = {picture.stem: picture for picture in reversed(pictures)}
+def _among(images: Sequence[Path]) -> Find:
+    """Find names among given images by path, by file name, or by file name without suffix."""
+    by_name = {image.name: image for image in reversed(images)}
+    by_stem = {image.stem: image for image in reversed(images)}
 
     def find(name: str) -> Path | None:
         given = Path(name)

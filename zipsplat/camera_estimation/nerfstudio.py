@@ -3,8 +3,8 @@
 The format is documented at https://docs.nerf.studio/quickstart/data_conventions.html: camera-to-
 world matrices with OpenGL camera axes (y up, z backwards), intrinsics for all frames or per frame.
 Files of instant-ngp and of the Blender scenes (`camera_angle_x`, names without suffix) work too.
-Each of nerfstudio's perspective `camera_model`s means OpenCV's: fl_x, fl_y, cx, cy, k1, k2, p1, p2
-and k3, by name, whatever COLMAP's model of that name has.
+All of nerfstudio's perspective `camera_model`s are OpenCV's: fl_x, fl_y, cx, cy, k1, k2, p1, p2 and
+k3, by name, even if COLMAP's model of that name has fewer parameters.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -32,12 +32,12 @@ from zipsplat.camera_estimation.capture import (
     rigid,
 )
 from zipsplat.camera_estimation.point_cloud import read_positions, untracked_points
-from zipsplat.files import write_atomically
+from zipsplat.files import write_text
 from zipsplat.images import image_info
 from zipsplat.inputs import natural_key
 from zipsplat.posed_images import SparsePoints
 
-# The names of nerfstudio's `camera_model`, and of instant-ngp's other lenses.
+# Names of nerfstudio's `camera_model` and of instant-ngp's lenses.
 _PERSPECTIVE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")
 _FISHEYE = "OPENCV_FISHEYE"
 _OTHER_LENSES = ("ftheta_p0", "latlong", "equirectangular", "orthographic")
@@ -46,17 +46,17 @@ SUFFIXES = ("", ".png", ".jpg", ".jpeg", ".webp")
 
 
 def read(path: Path, find: Find | None = None) -> Capture:
-    """Read `transforms.json`, and the sparse points that it names.
+    """Read `transforms.json` and its sparse points.
 
     Args:
         path: of the file.
-        find: where the photo of a `file_path` is; relative to the folder of the file if not given.
+        find: maps a `file_path` to a photo; default is relative to the folder of the file.
 
     Returns:
         The photos that exist, in the order of their file names.
 
     Raises:
-        ValueError: if it is damaged, lacks something, or none of its pictures exist.
+        ValueError: if it is damaged or incomplete, or none of its images exist.
     """
     content = _load(path)
     find = find or files_in([path.parent], SUFFIXES)
@@ -78,12 +78,12 @@ def read(path: Path, find: Find | None = None) -> Capture:
         photos.append(Photo(file, lens, back @ pose @ FLIP_YZ))
     if not photos:
         raise ValueError(
-            f"{path}: none of the {len(missing)} pictures exist, for example {missing[:1]};"
+            f"{path}: none of the {len(missing)} images exist, for example {missing[:1]};"
             " their paths are relative to the folder of the file"
         )
     photos.sort(key=lambda photo: natural_key(photo.path))
     origin = far_origin(photos)
-    lost = (f"{len(missing)} pictures do not exist, e.g. {missing[0]}",) if missing else ()
+    lost = (f"{len(missing)} images do not exist, e.g. {missing[0]}",) if missing else ()
     back[:3, 3] -= origin
     points = _points(content, path, back, scale)
     return Capture(moved_to(origin, photos), points, (*lost, *origin_notes(origin)), origin)
@@ -96,12 +96,12 @@ def write(
     poses: Sequence[FloatArray],
     point_file: str | None,
 ) -> None:
-    """Write `transforms.json`, with the intrinsics in each frame.
+    """Write `transforms.json`, with intrinsics per frame.
 
     Args:
         path: of the file.
-        files: V pictures, relative to the folder of the file.
-        lenses: V intrinsics at the size of the pictures: pinhole ones, or SIMPLE_RADIAL.
+        files: V images, relative to the folder of the file.
+        lenses: V intrinsics at the size of the images, pinhole or SIMPLE_RADIAL.
         poses: V of (4, 4) world-from-camera, OpenCV axes.
         point_file: `.ply` of sparse points, relative to the folder of the file.
     """
@@ -114,11 +114,7 @@ def write(
     if point_file is not None:
         content["ply_file_path"] = point_file
     text = json.dumps({**content, "frames": frames}, indent=1) + "\n"
-    write_atomically(path, lambda file: _write_text(file, text))
-
-
-def _write_text(file: BinaryIO, text: str) -> None:
-    file.write(text.encode("utf-8"))
+    write_text(path, text)
 
 
 def _intrinsics(lens: Lens) -> dict[str, float]:
@@ -126,7 +122,7 @@ def _intrinsics(lens: Lens) -> dict[str, float]:
     values = {"w": lens.width, "h": lens.height, "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy}
     if lens.is_distorted:
         if lens.model != "SIMPLE_RADIAL":
-            raise ValueError(f"transforms.json is written for SIMPLE_RADIAL, not for {lens.model}")
+            raise ValueError(f"transforms.json can be written for SIMPLE_RADIAL, got {lens.model}")
         values |= {"k1": lens.distortion[0], "k2": 0.0, "p1": 0.0, "p2": 0.0}
     return values
 
@@ -134,7 +130,7 @@ def _intrinsics(lens: Lens) -> dict[str, float]:
 def _points(
     content: Mapping[str, Any], path: Path, back: FloatArray, scale: float
 ) -> SparsePoints | None:
-    """The sparse points that `ply_file_path` names, divided by a scale and moved back."""
+    """The sparse points of `ply_file_path`, with scale and transform undone."""
     name = content.get("ply_file_path")
     file = path.parent / str(name)
     if name is None or not file.is_file():
@@ -156,7 +152,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _applied(content: Mapping[str, Any], path: Path) -> tuple[FloatArray, float]:
-    """How nerfstudio moved the world: the inverse of `applied_transform`, and `applied_scale`."""
+    """The inverse of nerfstudio's `applied_transform`, and `applied_scale`."""
     scale = content.get("applied_scale", 1.0)
     if not isinstance(scale, (int, float)) or not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"{path}: applied_scale must be positive, got {scale}")
@@ -189,7 +185,7 @@ def _checked_lens(values: Mapping[str, Any], file: Path) -> Lens:
 
 
 def _focal(values: Mapping[str, Any], axis: str, side: int) -> float | None:
-    """Focal length in pixels, given as such or by the angle of view over a side."""
+    """Focal length in pixels, from `fl_*` or the angle of view."""
     if f"fl_{axis}" in values:
         return float(values[f"fl_{axis}"])
     angle = values.get(f"camera_angle_{axis}")
@@ -197,10 +193,10 @@ def _focal(values: Mapping[str, Any], axis: str, side: int) -> float | None:
 
 
 def _model(values: Mapping[str, Any]) -> tuple[str, list[float]]:
-    """COLMAP's camera model, and its distortion coefficients.
+    """The COLMAP camera model and its distortion coefficients.
 
     Raises:
-        ValueError: if the lens is another one, or has a coefficient that its model lacks.
+        ValueError: if the lens is unsupported, or has a coefficient that its model lacks.
     """
     name = str(values.get("camera_model", "OPENCV")).upper()
     other = next((key for key in _OTHER_LENSES if values.get(key)), name)

@@ -1,4 +1,4 @@
-"""Poses from three points whose directions are known: P3P, in batches.
+"""P3P, batched: poses from three points and their viewing directions.
 
 Grunert's solution (1841) as written down by Haralick et al., "Review and Analysis of Solutions of
 the Three Point Perspective Pose Estimation Problem", IJCV 1994: the ratios of the three distances
@@ -23,7 +23,7 @@ def solve_p3p(directions: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         Rotations (..., 4, 3, 3) and translations (..., 4, 3) from world to camera coordinates.
-        Where there is no such solution, as for points on a line, all values are NaN.
+        Values are NaN where a solution does not exist, for example for collinear points.
     """
     rays = functional.normalize(directions, dim=-1)
     a2, b2, c2 = (_gap(points, i, j).square().sum(-1) for i, j in ((1, 2), (0, 2), (0, 1)))
@@ -51,7 +51,7 @@ def _gap(points: Tensor, i: int, j: int) -> Tensor:
 def _quartic(
     a2: Tensor, b2: Tensor, c2: Tensor, cos_a: Tensor, cos_b: Tensor, cos_c: Tensor
 ) -> Tensor:
-    """Coefficients (..., 5) of v⁴ … v⁰, v the third distance by the first."""
+    """Coefficients (..., 5) of v⁴ … v⁰, where v is the ratio of the third distance to the first."""
     q, p, c, a = (a2 - c2) / b2, (a2 + c2) / b2, c2 / b2, a2 / b2
     product = cos_a * cos_c
     return torch.stack(
@@ -68,20 +68,20 @@ def _quartic(
 
 
 def _real_roots(coefficients: Tensor) -> Tensor:
-    """Roots (..., 4) of quartics by the eigenvalues of their companion matrices; NaN if complex."""
+    """Roots (..., 4) of quartics as eigenvalues of companion matrices; NaN if complex."""
     monic = -coefficients[..., 1:] / coefficients[..., :1]
     is_usable = monic.isfinite().all(-1, keepdim=True)
     companion = torch.zeros(*monic.shape[:-1], 4, 4, dtype=monic.dtype, device=monic.device)
     companion[..., 0, :] = torch.where(is_usable, monic, 0.0)
     companion[..., [1, 2, 3], [0, 1, 2]] = 1
     roots = torch.linalg.eigvals(companion)
-    # A double root splits by rounding into a pair with small imaginary parts.
+    # Rounding splits a double root into a pair with small imaginary parts.
     is_real = is_usable & (roots.imag.abs() <= 1e-4 * (1 + roots.real.abs()))
     return torch.where(is_real, roots.real, torch.nan)
 
 
 def _frame(triangle: Tensor) -> Tensor:
-    """Axes (..., 3, 3) in columns, fixed to a triangle (..., 3, 3); NaN for points in line."""
+    """Orthonormal axes (..., 3, 3), in columns, of a triangle (..., 3, 3); NaN if collinear."""
     first, second = _gap(triangle, 1, 0), _gap(triangle, 2, 0)
     normal = torch.linalg.cross(first, second)
     is_flat = normal.norm(dim=-1) <= EPS * first.norm(dim=-1) * second.norm(dim=-1)

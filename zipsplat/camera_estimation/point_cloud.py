@@ -1,4 +1,4 @@
-"""Sparse points as `.ply` files of positions and colours."""
+"""Sparse points as `.ply` files with positions and colours."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_point_cloud(path: Path, points: SparsePoints) -> None:
 
 
 def read_point_cloud(path: Path) -> SparsePoints:
-    """Read a binary or ASCII `.ply` of points; without colours they are grey.
+    """Read a binary or ASCII `.ply` of points, grey if it has no colours.
 
     Raises:
         ValueError: if it is damaged or has no positions. It names the file.
@@ -46,7 +46,7 @@ def read_point_cloud(path: Path) -> SparsePoints:
 
 
 def read_positions(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-    """Positions (P, 3) as exact as the file has them, and colours (P, 3); else as above."""
+    """Positions (P, 3) in float64 and colours (P, 3); otherwise as `read_point_cloud`."""
     try:
         with path.open("rb") as file:
             vertices = _ascii_vertices(file) if _is_ascii(file) else _binary_vertices(file)
@@ -89,7 +89,7 @@ def _binary_vertices(file: BinaryIO) -> npt.NDArray[np.void]:
 
 
 def _ascii_vertices(file: BinaryIO) -> npt.NDArray[np.void]:
-    """The vertices of a text file, which must be its first element; as nerfstudio writes them."""
+    """The vertices of an ASCII file, which must be its first element, as nerfstudio writes it."""
     header, _, body = file.read().partition(b"end_header")
     if len(header) > HEADER_MAX_BYTES:
         raise ValueError("this .ply has a broken header: it does not end")

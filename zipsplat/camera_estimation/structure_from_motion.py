@@ -1,8 +1,8 @@
-"""Cameras of photos by structure from motion: SIFT, matches, and COLMAP's mappers.
+"""Structure from motion: SIFT, matching, and COLMAP's mappers.
 
-The global mapper comes first. With its defaults the incremental one is silently wrong where the
-camera moves forward, and on few photos (benchmarks/cameras.md). For few photos, tracks of two views
-count, as there are hardly longer ones, and no distortion is estimated.
+The global mapper runs first. With its defaults the incremental one is silently wrong when the
+camera moves forward, and on few photos (benchmarks/cameras.md). For few photos, two-view tracks
+count, because there are hardly any longer ones, and distortion is not estimated.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from zipsplat.camera_estimation.camera_checks import Evidence, disagreement, warnings
 from zipsplat.camera_estimation.capture import Capture, FloatArray, Photo
 from zipsplat.camera_estimation.colmap import lens_of, require
-from zipsplat.camera_estimation.doubts import Evidence, disagreement, doubts
 from zipsplat.camera_estimation.focal import Focal
 from zipsplat.camera_estimation.support import PairMatches, support
 from zipsplat.images import image_info
@@ -26,45 +26,47 @@ from zipsplat.posed_images import SparsePoints
 
 GLOBAL, INCREMENTAL = "global", "incremental"
 MIN_PHOTOS = 2
-_EXHAUSTIVE_LIMIT = 120  # photos; all pairs of more take longer than an evening
+_EXHAUSTIVE_LIMIT = 120  # photos; matching all pairs of more takes hours
 _SEQUENCE_EXHAUSTIVE_LIMIT = 24
 _SEQUENCE_OVERLAP = 10
-_PINHOLE_PHOTOS = 5  # so few do not tell distortion
-_PAIR_PHOTOS = 5  # up to here, points that only two photos see count
-_CHEAP_TO_COMPARE = 8  # photos that both mappers may solve
-_USUAL_FOCAL = 0.75  # of the longer side: 27 mm on film, as of phones and drones
+_PINHOLE_PHOTOS = 5  # up to here, distortion cannot be estimated
+_PAIR_PHOTOS = 5  # up to here, points seen in only two photos count
+_CHEAP_TO_COMPARE = 8  # photos; up to here, both mappers run
+_USUAL_FOCAL = 0.75  # of the longer side: 27 mm (35 mm equivalent), usual for phones and drones
 _MAX_FEATURES = 2048
-_TRACKS_PER_PHOTO = 300  # for positions; the mapper adds the others when it has them
-_LEAST_POINTS = 5  # per photo; what fewer hold together is accidental
-_MIN_MATCHES = 15  # of a pair that shows the same things; COLMAP's own limit
-_STILL_PIXELS = 1  # between matched features: nothing moved but noise
-_NEARLY = 0.95  # of the best support: as good
-_LEAST_SHARE = 3  # one of so many photos must find its place
+_TRACKS_PER_PHOTO = 300  # for positions; the mapper adds the other tracks afterwards
+_LEAST_POINTS = 5  # per photo; with fewer, a connection is accidental
+_MIN_MATCHES = 15  # of an overlapping pair; COLMAP's own limit
+_STILL_PIXELS = 1  # between matched features; less is noise
+_NEARLY = 0.95  # of the best support counts as equally good
+_LEAST_SHARE = 3  # at least one in this many photos must be registered
 
 Stage = Callable[[str], None]
 
 
 class CamerasNotFoundError(ValueError):
-    """Structure from motion could not place the photos.
+    """Structure from motion could not register enough photos.
 
     Attributes:
-        num_placed: photos that found a place.
-        num_photos: of so many.
+        num_registered: number of registered photos.
+        num_photos: number of all photos.
     """
 
-    def __init__(self, num_placed: int, num_photos: int, reason: str) -> None:
-        self.num_placed, self.num_photos = num_placed, num_photos
-        super().__init__(f"only {num_placed} of {num_photos} photos could be placed: {reason}")
+    def __init__(self, num_registered: int, num_photos: int, reason: str) -> None:
+        self.num_registered, self.num_photos = num_registered, num_photos
+        super().__init__(
+            f"only {num_registered} of {num_photos} photos could be registered: {reason}"
+        )
 
 
 @dataclass(frozen=True)
 class Search:
-    """How cameras are searched for.
+    """Options of structure from motion.
 
     Attributes:
-        is_sequence: neighbours in order see the same things, as in a video.
+        is_sequence: neighbouring photos overlap, as in a video.
         seed: of RANSAC and of the mappers.
-        num_threads: for features and matches; the mappers use one, so that results repeat.
+        num_threads: for features and matches; the mappers use one, for reproducible results.
     """
 
     is_sequence: bool = False
@@ -74,16 +76,16 @@ class Search:
 
 @dataclass(frozen=True)
 class Solution:
-    """Placed photos.
+    """Registered photos.
 
     Attributes:
-        views: indices of the placed photos, ascending.
-        capture: these photos; the world is that of the mapper.
-        mapper: that found them, `global` or `incremental`.
-        mean_error: reprojection error in pixels of the matched pictures.
-        support: share of the matches between photos that it explains.
-        left_out: index and reason of each other photo.
-        doubts: signs that the result is wrong.
+        views: indices of the registered photos, ascending.
+        capture: these photos, in the world of the mapper.
+        mapper: `global` or `incremental`.
+        mean_error: reprojection error in pixels of the matched images.
+        support: share of the matches between photos that the cameras explain.
+        left_out: index and reason of each photo left out.
+        warnings: signs that the result is wrong.
     """
 
     views: tuple[int, ...]
@@ -92,7 +94,7 @@ class Solution:
     mean_error: float
     support: float
     left_out: tuple[tuple[int, str], ...] = ()
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def solve(
@@ -102,40 +104,40 @@ def solve(
     on_stage: Stage,
     masks: Path | None = None,
 ) -> Solution:
-    """Find lenses and poses of photos.
+    """Estimate lenses and poses of photos.
 
-    Photos of one size and one noted focal length share a camera.
+    Photos of equal size and EXIF focal length share a camera.
 
     Args:
-        files: V upright pictures in one folder.
-        focals: what is known of the focal length of each.
+        files: V upright images in one folder.
+        focals: the known focal length of each, if any.
         search: order, seed and threads.
         on_stage: called with a description of each stage.
-        masks: a folder with a mask NAME.png for each picture NAME, of its size; no features are
-            looked for where it is black.
+        masks: a folder with a mask NAME.png for each image NAME, of the same size; features are not
+            extracted where it is black.
 
     Raises:
-        CamerasNotFoundError: if too few photos found a place.
-        ImportError: without `pycolmap`.
+        CamerasNotFoundError: if too few photos could be registered.
+        ImportError: if `pycolmap` is not installed.
     """
     if len(files) < MIN_PHOTOS:
-        raise CamerasNotFoundError(0, len(files), "cameras need at least 2 photos of one place")
+        raise CamerasNotFoundError(0, len(files), "cameras need at least 2 photos of one scene")
     require()
     # An interrupted thread may still write into the folder while it is removed.
     with tempfile.TemporaryDirectory(
         prefix="zipsplat-cameras-", ignore_cleanup_errors=True
     ) as folder:
         work = _Work(files, focals, search, Path(folder))
-        on_stage("finding features")
+        on_stage("extracting features")
         interruptible(lambda: work.extract(masks))
         on_stage("matching")
         interruptible(work.match)
-        on_stage("solving for cameras")
+        on_stage("estimating cameras")
         return work.map()
 
 
 class _Work:
-    """One search: its COLMAP database, and the steps on it."""
+    """One run: its COLMAP database, and the steps on it."""
 
     def __init__(
         self, files: Sequence[Path], focals: Sequence[Focal], search: Search, folder: Path
@@ -144,15 +146,15 @@ class _Work:
         self.files, self.focals, self.search, self.folder = files, focals, search, folder
         self.database = str(folder / "database.db")
         self.is_pinhole = len(files) <= _PINHOLE_PHOTOS
-        # Two views say nothing of the focal length (a fact of their geometry).
+        # Two views do not determine the focal length.
         self.has_fixed_focal = len(files) == 2 or all(focal.is_certain for focal in focals)
         self.pairs: list[PairMatches] = []
         self.pycolmap.set_random_seed(search.seed)
 
     def extract(self, masks: Path | None = None) -> None:
-        """Find features; one camera for each size and noted focal length."""
+        """Extract features; one camera per image size and EXIF focal length."""
         with self.pycolmap.Database.open(self.database):
-            pass  # which makes it
+            pass  # creates the file
         photos = str(self.files[0].parent)
         groups: dict[tuple[int, int, Focal], list[str]] = {}
         for file, focal in zip(self.files, self.focals, strict=True):
@@ -168,7 +170,7 @@ class _Work:
             self.pycolmap.import_images(
                 self.database, photos, self.pycolmap.CameraMode.SINGLE, names, reader
             )
-        # The images have their numbers by now, which would else follow whichever thread is first.
+        # Add the images first: otherwise their ids would depend on the order of threads.
         options = self.pycolmap.FeatureExtractionOptions(num_threads=self.search.num_threads)
         options.sift.max_num_features = _MAX_FEATURES
         reader = self.pycolmap.ImageReaderOptions()
@@ -183,7 +185,7 @@ class _Work:
         )
 
     def match(self) -> None:
-        """Match pairs of photos and keep what one motion explains."""
+        """Match pairs of photos and verify them geometrically."""
         verification = self.pycolmap.TwoViewGeometryOptions()
         verification.ransac.random_seed = self.search.seed
         matching = self.pycolmap.FeatureMatchingOptions(num_threads=self.search.num_threads)
@@ -194,7 +196,7 @@ class _Work:
         else:
             # Quadratic overlap pairs frames 1, 2, 4, 8, … apart instead of all up to ten, which
             # closes loops without the vocabulary tree that COLMAP's loop detection would download.
-            # Alone it leaves the focal length loose, hence both.
+            # On its own it determines the focal length badly, hence both.
             for is_quadratic in (False, True):
                 pairing = self.pycolmap.SequentialPairingOptions(
                     overlap=_SEQUENCE_OVERLAP, quadratic_overlap=is_quadratic
@@ -202,10 +204,10 @@ class _Work:
                 self.pycolmap.match_sequential(self.database, pairing_options=pairing, **options)
 
     def map(self) -> Solution:
-        """Solve, in more ways where that is cheap, fails or looks wrong; keep the best supported.
+        """Run the mappers and keep the best supported solution.
 
-        The second round begins at focal lengths calibrated from the pairs, which helps where the
-        first guess was far off.
+        Both run if that is cheap, or if the first fails or looks wrong. The second round starts at
+        focal lengths calibrated from the pairs, which helps if the first guess was far off.
         """
         self.pairs = self._matches()
         found: list[Solution] = []
@@ -222,11 +224,13 @@ class _Work:
         return self._checked(found)
 
     def _is_doubtful(self, found: Sequence[Solution]) -> bool:
-        """Whether another way of solving may help: the best lacks something or is contested."""
+        """Whether another run may help: the best solution has warnings or is contested."""
         if not found:
             return True
         best = max(found, key=_worth)
-        return bool(best.doubts) or len(best.views) < len(self.files) or bool(_contest(best, found))
+        return (
+            bool(best.warnings) or len(best.views) < len(self.files) or bool(_contest(best, found))
+        )
 
     def _solution(self, mapper: str, name: str) -> Solution | None:
         options = self._options(mapper)
@@ -237,7 +241,7 @@ class _Work:
         photos = str(self.files[0].parent)
 
         def work() -> Any:
-            self.pycolmap.set_random_seed(self.search.seed)  # each thread has its own
+            self.pycolmap.set_random_seed(self.search.seed)  # the generator is thread-local
             return run(self.database, photos, str(workspace), options=options)
 
         found = interruptible(work)
@@ -251,10 +255,10 @@ class _Work:
         error = float(best.compute_mean_reprojection_error())
         share = support(self.pairs, views, capture)
         evidence = Evidence(capture, error, share, self.has_fixed_focal)
-        return Solution(views, capture, mapper, error, share, doubts=doubts(evidence))
+        return Solution(views, capture, mapper, error, share, warnings=warnings(evidence))
 
     def _options(self, mapper: str) -> Any:
-        """Options of a mapper; one thread, because sums of several do not repeat bit for bit."""
+        """Options of a mapper; single-threaded, because parallel sums are not bit-reproducible."""
         if mapper == INCREMENTAL:
             options = self.pycolmap.IncrementalPipelineOptions(num_threads=1)
             options.ba_refine_focal_length = not self.has_fixed_focal
@@ -279,10 +283,10 @@ class _Work:
         return options
 
     def _checked(self, found: Sequence[Solution]) -> Solution:
-        """The best supported solution with reasons for what it lacks.
+        """The best supported solution, with its warnings and the reasons for photos left out.
 
         Raises:
-            CamerasNotFoundError: if it lacks too much.
+            CamerasNotFoundError: if too few photos are registered.
         """
         total = len(self.files)
         best = max(found, key=_worth, default=None)
@@ -293,7 +297,7 @@ class _Work:
         left_out = tuple(
             (view, _reason(links[view])) for view in range(total) if view not in best.views
         )
-        return replace(best, left_out=left_out, doubts=(*best.doubts, *_contest(best, found)))
+        return replace(best, left_out=left_out, warnings=(*best.warnings, *_contest(best, found)))
 
     def _matches(self) -> list[PairMatches]:
         """All verified matches."""
@@ -310,7 +314,7 @@ class _Work:
         return found
 
     def _links(self) -> list[int]:
-        """With how many other photos each one has verified matches."""
+        """Number of other photos with verified matches, for each photo."""
         links = [0] * len(self.files)
         for pair in self.pairs:
             if pair.pixels.shape[1] >= _MIN_MATCHES:
@@ -320,39 +324,39 @@ class _Work:
 
 
 def _worth(solution: Solution) -> float:
-    """What solutions are ranked by: their support, of which each doubt takes a twentieth."""
-    return solution.support * _NEARLY ** len(solution.doubts)
+    """The rank of a solution: its support, minus a twentieth for each warning."""
+    return solution.support * _NEARLY ** len(solution.warnings)
 
 
 def _contest(best: Solution, found: Sequence[Solution]) -> tuple[str, ...]:
-    """A doubt where another solution is supported nearly as well, but differs."""
+    """A warning if another solution differs but has nearly the same support."""
     for other in found:
         if other is not best and other.support >= _NEARLY * best.support:
-            doubt = disagreement(best.capture, other.capture)
-            if doubt is not None:
-                return (doubt,)
+            warning = disagreement(best.capture, other.capture)
+            if warning is not None:
+                return (warning,)
     return ()
 
 
 def _why_none(pairs: Sequence[PairMatches]) -> str:
-    """What photos lack that gave no cameras."""
+    """Why no cameras could be estimated."""
     shifts = [np.linalg.norm(pair.pixels[0] - pair.pixels[1], axis=-1) for pair in pairs]
     if shifts and float(np.median(np.concatenate(shifts))) < _STILL_PIXELS:
-        return "they all show the same picture; the camera must move from one to the next"
+        return "they all show the same image; the camera must move from one to the next"
     return (
-        "they need texture, overlap of more than half between neighbours, and a camera that moves,"
-        " not only turns"
+        "photos need texture, an overlap of more than half between neighbours, and a camera that"
+        " moves rather than only turns"
     )
 
 
 def _reason(num_links: int) -> str:
     if num_links == 0:
-        return "it shares nothing that can be recognised with the other photos"
-    return f"it shares something with {num_links} others, too little to tell its place"
+        return "it has no matches with the other photos"
+    return f"it has matches with {num_links} other photos, but too few to register it"
 
 
 def _capture(model: Any, files: Sequence[Path]) -> tuple[tuple[int, ...], Capture]:
-    """The placed photos of a model in the order of the files, with their points."""
+    """The registered photos of a model in the order of the files, with their points."""
     view_of_name = {file.name: view for view, file in enumerate(files)}
     placed = [image for image in model.images.values() if image.has_pose]
     placed.sort(key=lambda image: view_of_name[image.name])

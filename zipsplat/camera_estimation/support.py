@@ -19,7 +19,7 @@ class PairMatches:
 
     Attributes:
         views: indices of the two photos.
-        pixels: (2, N, 2) where each photo has them.
+        pixels: (2, N, 2) their position in each photo.
     """
 
     views: tuple[int, int]
@@ -27,16 +27,16 @@ class PairMatches:
 
 
 def support(pairs: Sequence[PairMatches], views: Sequence[int], capture: Capture) -> float:
-    """Share of the matches that cameras explain, in [0, 1].
+    """Share of the matches that the cameras explain, in [0, 1].
 
     A match counts 1 − (e / 2 px)², at least 0, where e is its Sampson distance to the epipolar
     geometry (Hartley and Zisserman, Multiple View Geometry, section 11.4.3; the truncated
-    quadratic is that of MSAC, Torr and Zisserman, 2000). Matches of photos without a place count 0.
+    quadratic is that of MSAC, Torr and Zisserman, 2000). Matches of unregistered photos count 0.
 
     Args:
         pairs: matches between photos.
-        views: indices of the placed photos.
-        capture: the placed photos.
+        views: indices of the registered photos.
+        capture: the registered photos.
     """
     place = {view: number for number, view in enumerate(views)}
     total = sum(pair.pixels.shape[1] for pair in pairs)

@@ -1,4 +1,4 @@
-"""Write cameras as files for other tools, each completely or not at all."""
+"""Write cameras as files for other tools, each atomically."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from zipsplat.camera_estimation import nerfstudio, viewer_list
+from zipsplat.camera_estimation import cameras_json, nerfstudio
 from zipsplat.camera_estimation.capture import FloatArray, Lens
 from zipsplat.camera_estimation.colmap_model import model_of, write_model
 from zipsplat.camera_estimation.estimate import CameraEstimate
 from zipsplat.camera_estimation.point_cloud import write_point_cloud
-from zipsplat.camera_estimation.straightening import to_bytes
+from zipsplat.camera_estimation.undistortion import to_bytes
 from zipsplat.images import image_info
 from zipsplat.posed_images import PosedImages
 
@@ -24,14 +24,14 @@ _PIECES = ("images", "sparse", POINTS, "transforms.json", "cameras.json")
 
 
 def write_dataset(folder: Path, posed: PosedImages) -> None:
-    """Write a dataset for trainers of Gaussians and radiance fields.
+    """Write a dataset for 3DGS and NeRF trainers.
 
-    The folder gets `images/` (undistorted, PNG), a COLMAP model of PINHOLE cameras in `sparse/0`,
-    `transforms.json` of nerfstudio, `cameras.json` of 3DGS viewers, and `points.ply`. Those that
-    exist are replaced; other files stay.
+    The folder gets `images/` (undistorted, PNG), a COLMAP model with PINHOLE cameras in `sparse/0`,
+    `transforms.json` for nerfstudio, `cameras.json` for 3DGS viewers, and `points.ply`. Existing
+    ones are replaced; other files stay.
 
     Args:
-        folder: is made if it does not exist.
+        folder: created if it does not exist.
         posed: images, cameras, poses, points.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def write_dataset(folder: Path, posed: PosedImages) -> None:
 
 
 def _write_pieces(folder: Path, posed: PosedImages) -> None:
-    names = _picture_names(posed.names)
+    names = _image_names(posed.names)
     lenses, poses = pinholes(posed), matrices(posed)
     (folder / "images").mkdir(parents=True)
     for name, image in zip(names, posed.images, strict=True):
@@ -64,28 +64,30 @@ def _write_pieces(folder: Path, posed: PosedImages) -> None:
     nerfstudio.write(
         folder / "transforms.json", files, lenses, poses, None if posed.points is None else POINTS
     )
-    viewer_list.write(folder / "cameras.json", names, lenses, poses)
+    cameras_json.write(folder / "cameras.json", names, lenses, poses)
 
 
-def write_viewer_list(path: Path, posed: PosedImages, lenses: Sequence[Lens] | None = None) -> None:
-    """Write cameras as `cameras.json` of 3DGS viewers.
+def write_cameras_json(
+    path: Path, posed: PosedImages, lenses: Sequence[Lens] | None = None
+) -> None:
+    """Write cameras as the `cameras.json` of 3DGS viewers.
 
     Args:
         path: of the file.
         posed: V images with their poses.
-        lenses: V of the photos as taken, where the names mean those; else the names mean the
-            undistorted images.
+        lenses: V lenses of the original photos, if the names refer to those; by default they refer
+            to the undistorted images.
     """
-    viewer_list.write(path, posed.names, lenses or pinholes(posed), matrices(posed))
+    cameras_json.write(path, posed.names, lenses or pinholes(posed), matrices(posed))
 
 
 def write_transforms(path: Path, estimate: CameraEstimate) -> None:
-    """Write a `transforms.json` that refers to the photos in place, with their distortion.
+    """Write a `transforms.json` that refers to the original photos, with their distortion.
 
     Sparse points go to `points.ply` beside it.
 
     Raises:
-        ValueError: if a photo is not a file, or is rotated by EXIF, which nerfstudio ignores.
+        ValueError: if a photo is not a file, or has an EXIF rotation, which nerfstudio ignores.
     """
     files, lenses = [], []
     for file, lens in zip(estimate.files, estimate.lenses, strict=True):
@@ -107,10 +109,10 @@ def check_transforms(files: Sequence[Path | None]) -> None:
 
 
 def _upright_file(file: Path | None) -> Path:
-    instead = "give a folder instead, which gets upright pictures and a transforms.json"
+    instead = "write to a folder instead, which gets upright images and a transforms.json"
     if file is None:
         raise ValueError(
-            f"a transforms.json refers to files, and frames of a video are none; {instead}"
+            f"a transforms.json refers to files, which video frames are not; {instead}"
         )
     if image_info(file).orientation != 1:
         raise ValueError(f"{file} is rotated by EXIF, which nerfstudio ignores; {instead}")
@@ -118,7 +120,7 @@ def _upright_file(file: Path | None) -> Path:
 
 
 def pinholes(posed: PosedImages) -> list[Lens]:
-    """The cameras as lenses without distortion."""
+    """The cameras as undistorted lenses."""
     return [
         Lens("PINHOLE", round(width), round(height), tuple(params))
         for width, height, *params in posed.cameras.packed().double().tolist()
@@ -130,8 +132,8 @@ def matrices(posed: PosedImages) -> list[FloatArray]:
     return list(np.asarray(posed.poses.Rt.double().cpu().numpy(), dtype=np.float64))
 
 
-def _picture_names(names: Sequence[str]) -> list[str]:
-    """Names of PNG files; with a number in front where two are equal."""
+def _image_names(names: Sequence[str]) -> list[str]:
+    """PNG file names, made unique by a number in front."""
     stems = [Path(name).stem for name in names]
     if len({stem.casefold() for stem in stems}) < len(stems):
         stems = [f"{number:04d}_{stem}" for number, stem in enumerate(stems)]

@@ -1,13 +1,14 @@
 """The command `zipsplat`: reconstruct, refine, cameras, depth, render, view, convert, info, doctor.
 
-Results go to stdout, progress and messages to stderr. The exit status is 0 if all went well, 1 if
-something went wrong while working, 2 for wrong arguments, 130 if interrupted. One module per
-sub-command; what it needs is imported when it runs, so that `--help` is quick.
+Results go to stdout, progress and messages to stderr. The exit status is 0 on success, 1 on
+failure, 2 for wrong arguments and 130 after Ctrl-C. Each sub-command is a module of its own name,
+imported when it is used, which imports what it needs when it runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import sys
@@ -15,7 +16,6 @@ import traceback
 from collections.abc import Sequence
 
 from zipsplat._version import __version__
-from zipsplat.cli import cameras, convert, depth, doctor, info, reconstruct, refine, render
 from zipsplat.cli.console import Console
 from zipsplat.command_line import CommandParser
 from zipsplat.terminal import EXPECTED_ERRORS, PrintableFormatter, error_line
@@ -27,16 +27,16 @@ examples:
   zipsplat reconstruct clip.mp4 -o scene.spz --turntable orbit.mp4
   zipsplat refine scene.ply photos/ --cameras scene.cameras.json -o better.ply
   zipsplat cameras photos/ -o house/                   COLMAP, nerfstudio and 3DGS cameras
-  zipsplat render scene.ply -o orbit.mp4               film a scene
+  zipsplat render scene.ply -o orbit.mp4               render a video
   zipsplat depth photos/ -o depth/                     depth maps and cameras
   zipsplat view scene.ply                              show it in the browser
   zipsplat convert scene.ply scene.splat               convert between scene formats
   zipsplat info scene.ply                              what is in a file
-  zipsplat doctor                                      what is installed and would be used
+  zipsplat doctor                           what is installed and what would be used
 
-`zipsplat COMMAND --help` explains each of them.
+`zipsplat COMMAND --help` explains every option.
 """
-COMMANDS = (reconstruct, refine, cameras, depth, render, convert, info, doctor)
+COMMANDS = ("reconstruct", "refine", "cameras", "depth", "render", "convert", "info", "doctor")
 OK, FAILED, INTERRUPTED = 0, 1, 130
 
 
@@ -44,17 +44,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; see the module.
 
     Args:
-        argv: arguments after the command's name; those of the process if not given.
+        argv: arguments after the program name; default is `sys.argv[1:]`.
 
     Returns:
         The exit status.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["view"]:  # has arguments, help and errors of its own
+    if arguments[:1] == ["view"]:  # parses its own arguments
         from zipsplat.viewer import main as view
 
         return view(arguments[1:])
-    options = _parser().parse_args(arguments)
+    options = _parser(arguments[:1]).parse_args(arguments)
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose, 2)]
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter("zipsplat: %(message)s"))
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\nzipsplat: interrupted\n")
         return INTERRUPTED
-    except BrokenPipeError:  # who reads the result has seen enough
+    except BrokenPipeError:  # the reader closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except EXPECTED_ERRORS as error:
@@ -76,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return OK
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(first: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser; only of one command, if that is the first argument."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="zipsplat",
@@ -88,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(
         title="commands", metavar="COMMAND", required=True, parser_class=CommandParser
     )
-    for command in COMMANDS:
+    for name in [name for name in first if name in COMMANDS] or COMMANDS:
+        command = importlib.import_module(f"zipsplat.cli.{name}")
         sub = subparsers.add_parser(
             command.NAME,
             help=command.SUMMARY,
@@ -101,5 +103,5 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("-q", "--quiet", action="store_true", help="no progress, no warnings")
         sub.add_argument("-v", "--verbose", action="count", default=0, help="more messages")
         sub.set_defaults(run=command.run)
-    subparsers.add_parser("view", help="show a scene, pictures or a video in the browser")
+    subparsers.add_parser("view", help="show a scene, images or a video in the browser")
     return parser

@@ -1,4 +1,4 @@
-"""`zipsplat cameras`: the cameras of photos or of a video, as files for other tools."""
+"""`zipsplat cameras`: estimate the cameras of photos or a video, as files for other tools."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zipsplat.cli.arguments import (
-    add_num_frames,
-    add_overwrite,
-    add_pictures,
-    check_outputs,
-    count,
-    positive,
-)
+from zipsplat.cli.arguments import add_num_frames, add_overwrite, add_photos, check_outputs
 from zipsplat.cli.console import Console, Stages, file_data, file_line
+from zipsplat.option_types import count, positive
 
 if TYPE_CHECKING:
     from zipsplat.camera_estimation import CameraEstimate
@@ -25,16 +19,16 @@ if TYPE_CHECKING:
 NAME = "cameras"
 SUMMARY = "estimate cameras; write COLMAP, nerfstudio and 3DGS files"
 DESCRIPTION = """\
-Estimate the cameras of photos or of a video, by structure from motion on the CPU or by a network.
+Estimate the cameras of photos or a video by structure from motion (on the CPU) or by a network.
 
 -o takes
-  a folder         for images/ (undistorted), sparse/0 (COLMAP), transforms.json (nerfstudio),
-                   cameras.json (3DGS viewers) and points.ply, as trainers expect them
-  transforms.json  for nerfstudio, with the photos' own paths; points.ply is written beside it
-  NAME.json        for the list of cameras that 3DGS viewers read
+  a folder          images/ (undistorted), sparse/0 (COLMAP), transforms.json (nerfstudio),
+                   cameras.json (3DGS viewers) and points.ply, the layout that trainers expect
+  transforms.json   nerfstudio, refers to the original photos; points.ply is written beside it
+  NAME.json         the cameras.json of 3DGS viewers
 
-The first camera is the origin; the median depth of the points is 1. Structure from motion needs
-zipsplat[cameras].
+The first camera is at the origin; the median depth of the points is 1. Structure from motion needs
+the extra zipsplat[cameras].
 """
 EXAMPLES = """\
 examples:
@@ -44,14 +38,14 @@ examples:
   zipsplat cameras two_photos/ -o cameras.json --method da3   # 137 MB, Apache-2.0
 """
 NETWORKS = {"da3": "da3-small", "network": "zipsplat-tiny"}
-"""Methods that ask a network, with their default weights."""
+"""Methods that use a network, with their default weights."""
 _TRANSFORMS = "transforms.json"
-_FILM_WIDTH_MM = 36.0
+_FULL_FRAME_WIDTH_MM = 36.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add_pictures(parser)
+    add_photos(parser)
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="OUT", help="folder or .json; see above"
     )
@@ -59,20 +53,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method",
         choices=("auto", "sfm", *NETWORKS),
         default="auto",
-        help="sfm: structure from motion; da3: Depth Anything 3; network: from the geometry that a"
-        " ZipSplat predicts, if it passes checks; auto (default): sfm, and if that fails the"
-        " network of --weights, if given",
+        help="sfm: structure from motion; da3: Depth Anything 3; network: from the geometry that"
+        " ZipSplat predicts, if it passes checks; auto (default): sfm, then the network of"
+        " --weights if sfm fails",
     )
     parser.add_argument(
         "--weights",
-        help="of the network: name, file, URL or Hugging Face repository (default:"
+        help="weights of the network: name, file, URL or Hugging Face repository (default:"
         f" {NETWORKS['da3']} with --method da3, {NETWORKS['network']} with --method network)",
     )
     parser.add_argument(
         "--focal-35mm",
         type=positive,
         metavar="MM",
-        help="fix the focal length to this 35 mm equivalent (phones 26, drones 24)",
+        help="fix the focal length, as 35 mm equivalent (phones about 26, drones about 24)",
     )
     add_num_frames(parser)
     parser.add_argument(
@@ -86,8 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--order",
         choices=("any", "sequence"),
         default="any",
-        help="sequence: photos are in the order of a walk or flight; of more than 24, only some"
-        " pairs are matched",
+        help="sequence: photos in the order of a walk or flight; with more than 24 photos only"
+        " nearby pairs are matched",
     )
     parser.add_argument(
         "--threads", type=count, metavar="N", help="CPU threads (default: all processors)"
@@ -96,12 +90,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Find and write cameras."""
+    """Estimate and write cameras."""
     from zipsplat.camera_estimation import estimate_cameras
     from zipsplat.inputs import find_inputs
 
     found = find_inputs(options.inputs)
-    files = found.pictures or (None,)
+    files = found.images or (None,)
     _check_output(options, [file for file in files if file is not None], found.video is not None)
     weights = options.weights or NETWORKS.get(options.method)
     model = None if weights is None else load_network(weights, console)
@@ -125,9 +119,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 
 def load_network(weights: str, console: Console) -> ZipSplat | DepthAnything:
-    """The network whose weights were named, of either kind."""
+    """Load ZipSplat or Depth Anything 3, whichever the weights belong to."""
     from zipsplat.depth.predictor import DepthAnything
-    from zipsplat.depth.scene import is_depth_anything
+    from zipsplat.depth.unprojection import is_depth_anything
     from zipsplat.predictor import ZipSplat
 
     with console.stage("loading weights"):
@@ -135,10 +129,10 @@ def load_network(weights: str, console: Console) -> ZipSplat | DepthAnything:
 
 
 def _check_output(options: argparse.Namespace, photos: list[Path], is_video: bool) -> None:
-    """Refuse, before any work is done, what could not or should not be written.
+    """Reject outputs that cannot or should not be written, before any work is done.
 
     Raises:
-        ValueError: as `check_outputs`, or for a folder that holds something.
+        ValueError: as `check_outputs`, or if the folder is not empty.
     """
     from zipsplat.camera_estimation.write import POINTS, check_transforms
 
@@ -153,19 +147,19 @@ def _check_output(options: argparse.Namespace, photos: list[Path], is_video: boo
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output}: is neither a folder nor named .json")
     if any(output.resolve() in photo.resolve().parents for photo in photos):
-        raise ValueError(f"{output}: holds the photos; give another folder")
+        raise ValueError(f"{output}: contains the input photos; give another folder")
     if output.is_dir() and any(output.iterdir()) and not options.overwrite:
-        raise ValueError(f"{output}: is not empty; --overwrite replaces what is of this command")
+        raise ValueError(f"{output}: is not empty; --overwrite replaces files of this command")
     check_outputs([output / _TRANSFORMS], may_overwrite=True)
 
 
 def _write(output: Path, estimate: CameraEstimate) -> list[Path]:
-    """Write, and tell what was written."""
+    """Write the cameras and return the paths written."""
     from zipsplat.camera_estimation.write import (
         POINTS,
+        write_cameras_json,
         write_dataset,
         write_transforms,
-        write_viewer_list,
     )
 
     if output.suffix.lower() != ".json" or output.is_dir():
@@ -174,7 +168,7 @@ def _write(output: Path, estimate: CameraEstimate) -> list[Path]:
     if output.name == _TRANSFORMS:
         write_transforms(output, estimate)
         return [output, output.with_name(POINTS)]
-    write_viewer_list(output, estimate.images, estimate.lenses)
+    write_cameras_json(output, estimate.images, estimate.lenses)
     return [output]
 
 
@@ -191,10 +185,10 @@ def _lines(estimate: CameraEstimate) -> list[str]:
         )
     )
     return [
-        f"{placed} of {total} photos placed, {solved}",
+        f"{placed} of {total} photos registered, {solved}",
         *(
             f"field of view {_fov_deg(factor):.0f} degrees along the longer side,"
-            f" {factor * _FILM_WIDTH_MM:.1f} mm on 35 mm film"
+            f" {factor * _FULL_FRAME_WIDTH_MM:.1f} mm (35 mm equivalent)"
             for factor in factors
         ),
         *(f"left out {photo.name}: {photo.reason}" for photo in estimate.left_out),
@@ -209,7 +203,7 @@ def _data(estimate: CameraEstimate, written: list[Path], console: Console) -> di
         "left_out": {photo.name: photo.reason for photo in estimate.left_out},
         "points": 0 if points is None else len(points),
         "reprojection_error_px": estimate.reprojection_error,
-        "focal_35mm": [lens.focal_factor * _FILM_WIDTH_MM for lens in estimate.lenses],
+        "focal_35mm": [lens.focal_factor * _FULL_FRAME_WIDTH_MM for lens in estimate.lenses],
         "method": estimate.method,
         "mapper": estimate.mapper,
         "warnings": list(estimate.warnings),

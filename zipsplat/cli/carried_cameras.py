@@ -1,4 +1,4 @@
-"""The cameras beside a scene, which go with it when the scene is converted."""
+"""Cameras files beside a scene, transformed and written along when the scene is converted."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CarriedCameras:
-    """Cameras that are to be written beside a converted scene.
+    """Cameras to write beside a converted scene.
 
     Args:
-        target: their new file.
+        target: the file to write.
         views: name, lens and world-from-camera pose (4, 4) of each.
     """
 
@@ -29,35 +29,35 @@ class CarriedCameras:
     views: list[tuple[str, Lens, np.ndarray]]
 
     def write(self, similarity: tuple[Pose, float] | None) -> None:
-        """Write them, moved as the scene was: a rigid motion and a factor before it."""
-        from zipsplat.camera_estimation import viewer_list
+        """Write them, transformed like the scene: a scale factor, then a rigid motion."""
+        from zipsplat.camera_estimation import cameras_json
 
         names, lenses, poses = map(list, zip(*self.views, strict=True))
         if similarity is not None:
             motion, factor = similarity
             poses = [_moved(pose, motion.Rt.numpy(), factor) for pose in poses]
-        viewer_list.write(self.target, names, lenses, poses)
+        cameras_json.write(self.target, names, lenses, poses)
 
 
 def cameras_to_carry(scene: Path, target: Path) -> CarriedCameras | None:
-    """The cameras beside a scene, if there are any and the target is a scene that has none yet.
+    """The cameras beside a scene, if there are any and the target has none yet.
 
-    Those of `NAME.ply` alone get the name of the target; a `cameras.json`, which is of all scenes
-    in its folder, keeps its name and goes to another folder only. Unreadable ones are warned about
-    and stay behind.
+    `NAME.cameras.json`, which belongs to one scene, is renamed with the target; `cameras.json`,
+    which belongs to all scenes of its folder, keeps its name and is only copied to another folder.
+    Unreadable files are left behind with a warning.
     """
     from zipsplat.camera_estimation.beside import NAME, own_file
-    from zipsplat.cli.scene_files import is_page
+    from zipsplat.cli.scene_output import is_page
 
     source, beside = own_file(scene), own_file(target)
     if not source.is_file():
         source, beside = scene.with_name(NAME), target.with_name(NAME)
     if not source.is_file() or is_page(target) or source.resolve() == beside.resolve():
         return None
-    from zipsplat.camera_estimation import viewer_list
+    from zipsplat.camera_estimation import cameras_json
 
     try:
-        return CarriedCameras(beside, viewer_list.read(source))
+        return CarriedCameras(beside, cameras_json.read(source))
     except (ValueError, OSError) as error:
         logger.warning("left behind: %s", error)
         return None

@@ -1,4 +1,4 @@
-"""What the user sees while a command runs: stages with progress on stderr, results on stdout."""
+"""Console output of a command: stages with progress on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Console:
     """Progress and results of one command.
 
     Args:
-        is_quiet: no progress.
-        is_json: the result is one JSON object.
+        is_quiet: shows no progress.
+        is_json: prints the result as one JSON object.
 
     Attributes:
         seconds: how long each stage took.
@@ -41,17 +41,17 @@ class Console:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave nothing in the buffers, so that a closed pipe shows here."""
+        """Flush, so that a closed pipe raises here."""
         if error is None:
             sys.stdout.flush()
 
     @contextmanager
     def stage(self, name: str, unit: str | None = None) -> Iterator[Report]:
-        """Say what is going on and how long it took.
+        """Print the name of a stage, and at its end how long it took.
 
         Args:
-            name: as "reading pictures".
-            unit: what is counted; with it, a bar is shown on a terminal.
+            name: e.g. "reading images".
+            unit: of the progress bar on a terminal, e.g. "frame"; no bar if not given.
         """
         start = time.perf_counter()
         is_terminal = sys.stderr.isatty() and not self.is_quiet
@@ -70,16 +70,16 @@ class Console:
 
     @contextmanager
     def share_stage(self, name: str) -> Iterator[ReportShare]:
-        """A stage with a bar of the share that is done, and a few words beside it."""
+        """A stage with a percentage bar and a short status text."""
         with self.stage(name, "%"), share_bar(name, is_quiet=self.is_quiet) as report:
             yield report
 
     def result(self, text: Sequence[str], data: Mapping[str, Any]) -> None:
-        """Print what came out, for people or for programs.
+        """Print the result, as text or as JSON.
 
         Args:
-            text: lines for people.
-            data: the same as plain containers.
+            text: lines to read.
+            data: the same as JSON-compatible containers.
         """
         if self.is_json:
             text = [json.dumps(data, indent=2, ensure_ascii=False)]
@@ -87,7 +87,7 @@ class Console:
 
 
 class Stages:
-    """One stage of a console after the other, as a callback begins them."""
+    """Consecutive stages of a console, each begun by a callback."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._stack = console, ExitStack()
@@ -99,18 +99,18 @@ class Stages:
         self._stack.close()
 
     def begin(self, name: str) -> None:
-        """End the stage before, if there is one, and begin another."""
+        """End the previous stage, if any, and begin the next."""
         self._stack.close()
         self._stack.enter_context(self._console.stage(name))
 
 
 def file_line(path: Path) -> str:
-    """A file that was written, and its size."""
+    """Path and size of a written file."""
     return f"{path}  {readable_bytes(path.stat().st_size)}"
 
 
 def readable_bytes(count: int) -> str:
-    """A file size as people read it."""
+    """A file size with its unit, e.g. "3.1 MB"."""
     size = float(count)
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
@@ -120,7 +120,7 @@ def readable_bytes(count: int) -> str:
 
 
 def file_data(path: Path) -> dict[str, Any]:
-    """A file that was written, for programs."""
+    """Path and size of a written file, for JSON."""
     return {"path": str(path), "bytes": path.stat().st_size}
 
 
@@ -131,4 +131,4 @@ def table(rows: Mapping[str, object]) -> list[str]:
 
 
 def _ignore(done: int, total: int) -> None:
-    """Report of a stage in which nothing is counted."""
+    """The report of a stage without a unit."""

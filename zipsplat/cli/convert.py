@@ -1,4 +1,4 @@
-"""`zipsplat convert`: one scene file to another, cleaned, reduced or transformed on request."""
+"""`zipsplat convert`: convert a scene file; clean, reduce or transform it on request."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from zipsplat.cli.arguments import add_overwrite, check_outputs, count, share
+from zipsplat.cli.arguments import add_overwrite, check_outputs
 from zipsplat.cli.carried_cameras import cameras_to_carry
 from zipsplat.cli.console import Console, file_data, file_line
-from zipsplat.cli.scene_files import check_scene_file, is_page, write_scene
+from zipsplat.cli.scene_output import check_scene_file, is_page, write_scene
+from zipsplat.option_types import count, share
 
 if TYPE_CHECKING:
     from zipsplat.camera_estimation.scene_cameras import SceneCameras
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
 NAME = "convert"
 SUMMARY = "convert between scene formats; clean, reduce, transform"
 DESCRIPTION = """\
-Convert a scene to the format that the suffix of OUT names; .html is a page that shows it in any
-browser. The options below are applied in the order in which they are listed. Cameras beside IN
-(NAME.cameras.json, cameras.json) are carried along; a page starts at the first camera and flies
-between them.
+Convert a scene to the format given by the suffix of OUT; .html is a page that shows it in any
+browser. Changes are applied in the order of the options below. Cameras beside IN
+(NAME.cameras.json, cameras.json) are transformed and copied along; a page starts at the first
+camera and flies between them.
 
---transform takes a preset, a 4×4 similarity matrix as JSON (a list of rows), or a file with one:
-  y-up     from y down (OpenCV, most .ply files) to y up (many 3D programs)
+--transform takes a preset, or a 4×4 similarity matrix as JSON (a list of rows) or in a JSON file:
+  y-up  from y down (OpenCV, most .ply files) to y up (many 3D tools)
   z-up     from y down to z up (Blender and others)
 """
 EXAMPLES = """\
@@ -64,10 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--crop",
         type=_region,
         metavar="X0,Y0,Z0,X1,Y1,Z1",
-        help="keep what is in a box in IN's coordinates, or with X,Y,Z,RADIUS in a sphere",
+        help="keep what lies in a box, or with X,Y,Z,RADIUS in a sphere, in IN's coordinates",
     )
     parser.add_argument(
-        "--prune-opacity", type=float, metavar="LEAST", help="remove Gaussians with less opacity"
+        "--prune-opacity", type=float, metavar="MIN", help="remove Gaussians with lower opacity"
     )
     parser.add_argument(
         "--decimate",
@@ -79,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-gaussians",
         type=count,
         metavar="N",
-        help="keep the N that contribute most to renderings",
+        help="keep the N Gaussians that contribute most to rendered views",
     )
     parser.add_argument(
         "--sh-degree", type=int, choices=range(4), help="degree of spherical harmonics to keep"
@@ -96,15 +97,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--autoplay",
         default=TURNTABLE,
         metavar="HOW",
-        help=f"what a page does until it is touched: {TURNTABLE} (default), {PHOTOS} (flies through"
-        f" the cameras beside IN), {OFF}, or a JSON file with a camera path as `zipsplat render"
-        " --path` takes it, in IN's coordinates",
+        help=f"what a page plays until the user takes over: {TURNTABLE} (default), {PHOTOS} (flies"
+        f" through the cameras beside IN), {OFF}, or a JSON camera path as for `zipsplat render"
+        " --path`, in IN's coordinates",
     )
     parser.add_argument("--title", help="heading of a page (default: its file name)")
     parser.add_argument(
         "--note",
         default="",
-        help="licence note, for pages and formats that keep one (default: that of IN)",
+        help="licence note, for pages and formats that store one (default: the note of IN)",
     )
     add_overwrite(parser)
 
@@ -149,7 +150,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 
 class Step(NamedTuple):
-    """A change, and the number of Gaussians before and after it."""
+    """One change and the number of Gaussians before and after it."""
 
     name: str
     before: int
@@ -159,7 +160,7 @@ class Step(NamedTuple):
 def _changed(
     arrays: SplatArrays, options: argparse.Namespace, console: Console
 ) -> tuple[SplatArrays, list[Step]]:
-    """The scene after the changes that are asked for; without any, PyTorch is not imported."""
+    """Apply the requested changes; without any, PyTorch is not imported."""
     asked = [name for name in CHANGES if _is_given(options, name)]
     if not asked:
         return arrays, []
@@ -173,8 +174,8 @@ def _changed(
         steps.append(Step(name, scene.num_gaussians, changed.num_gaussians))
         scene = changed
         if scene.num_gaussians == 0:
-            raise ValueError(f"{name} leaves no Gaussian of {steps[-1].before}; ask for less of it")
-    return replace(scene.arrays(), note=arrays.note), steps
+            raise ValueError(f"{name} removes all {steps[-1].before} Gaussians; use a milder value")
+    return replace(scene.arrays(), note=arrays.note, log=arrays.log), steps
 
 
 def _is_given(options: argparse.Namespace, name: str) -> bool:
@@ -206,7 +207,7 @@ def _write(
 
 
 def _changes(options: argparse.Namespace) -> dict[str, Callable[[Gaussians], Gaussians]]:
-    """What each of the `CHANGES` does."""
+    """The function for each of the `CHANGES`."""
     from zipsplat.cleaning import crop, decimate, drop_floaters
     from zipsplat.pruning import keep_most_important, prune_opacity
 
@@ -225,7 +226,7 @@ def _changes(options: argparse.Namespace) -> dict[str, Callable[[Gaussians], Gau
 
 
 def _region(text: str) -> list[float]:
-    """Four or six numbers."""
+    """Four numbers (sphere) or six (box)."""
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
@@ -243,7 +244,7 @@ def _transformed(scene: Gaussians, how: str) -> Gaussians:
 
 
 def _photos(options: argparse.Namespace) -> SceneCameras | None:
-    """The cameras for a page, turned as the scene is."""
+    """The cameras for a page, transformed like the scene."""
     if not is_page(options.output):
         return None
     from zipsplat.camera_estimation.scene_cameras import cameras_beside
@@ -255,7 +256,7 @@ def _photos(options: argparse.Namespace) -> SceneCameras | None:
 
 
 def _autoplay(options: argparse.Namespace) -> bool | str | CameraPath:
-    """What a page plays; a camera path is turned as the scene is."""
+    """What a page plays; a camera path is transformed like the scene."""
     how: str = options.autoplay
     if not is_page(options.output) or how in (TURNTABLE, OFF):
         return how == TURNTABLE
@@ -273,7 +274,7 @@ def _autoplay(options: argparse.Namespace) -> bool | str | CameraPath:
 
 
 def _similarity(how: str) -> tuple[Pose, float]:
-    """A rigid motion, float64, and a factor before it, of a preset, JSON, or a file with JSON."""
+    """Rigid motion (float64) and scale factor, from a preset, JSON, or a JSON file."""
     import torch
 
     from zipsplat.pose import Pose

@@ -1,4 +1,4 @@
-"""`zipsplat depth`: depth maps and cameras of pictures or a video."""
+"""`zipsplat depth`: predict depth maps and cameras of images or a video."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from zipsplat.cli.arguments import (
     add_device,
     add_num_frames,
     add_overwrite,
-    add_pictures,
+    add_photos,
     check_outputs,
-    count,
 )
 from zipsplat.cli.console import Console
+from zipsplat.option_types import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NAME = "depth"
-SUMMARY = "depth maps and cameras of pictures or a video"
+SUMMARY = "predict depth maps and cameras"
 DESCRIPTION = """\
-Predict depth, its confidence and the cameras of pictures with Depth Anything 3.
+Predict depth, confidence and cameras of images with Depth Anything 3.
 
-For each picture the folder gets NAME.depth.png (16 bits; depth = value x depth_scale of
+For each image the folder gets NAME.depth.png (16 bits; depth = value x depth_scale of
 cameras.json), NAME.depth.npz (float32: depth, confidence, K, world_from_camera) and NAME.color.png
-(near is bright). cameras.json also serves `zipsplat render --path`. Depth has one arbitrary scale
-for all pictures; with --weights da3nested-giant-large it is in metres. da3-small and da3-base are
-under Apache-2.0, the larger weights for non-commercial use only.
+(near is bright). cameras.json also works with `zipsplat render --path`. All depth maps share one
+arbitrary scale; with --weights da3nested-giant-large depth is in metres. da3-small and da3-base
+are under Apache-2.0, the larger weights for non-commercial use only.
 """
 EXAMPLES = """\
 examples:
@@ -42,7 +42,7 @@ _READ_FACTOR = 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add_pictures(parser)
+    add_photos(parser)
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="DIR", help="folder to write to"
     )
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> None:
     """Predict depth."""
-    from zipsplat.depth.files import POINTS_NAME, map_names, write_depth, write_points
+    from zipsplat.depth.export import POINTS_NAME, map_names, write_depth, write_points
     from zipsplat.depth.predictor import DepthAnything
     from zipsplat.weights import licence_note
 
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     files = [folder / name for name in map_names(names, options.points)]
     check_outputs(files, may_overwrite=options.overwrite)
     views = _read(options, console)
-    names = names[: len(views)]  # damaged ends of videos give fewer
+    names = names[: len(views)]  # a video with a damaged end gives fewer frames
     with console.stage("loading weights"):
         model = DepthAnything(options.weights, options.device, image_size=options.long_side)
     with console.stage("predicting depth"):
@@ -85,9 +85,9 @@ def run(options: argparse.Namespace, console: Console) -> None:
     note = licence_note(options.weights)
     points = None
     if options.points:
-        from zipsplat.depth.scene import points_of
+        from zipsplat.depth.unprojection import points_of
 
-        points = points_of(depth)  # before anything is written: it may be impossible
+        points = points_of(depth)  # may fail, so before anything is written
     with console.stage("writing"):
         write_depth(folder, depth, names, note)
         if points is not None:
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 
 def _names(options: argparse.Namespace) -> list[str]:
-    """A name for each picture that is used, all different."""
+    """A unique name for each image used."""
     from zipsplat.inputs import DEFAULT_VIDEO_FRAMES, find_inputs
     from zipsplat.video import frame_indices, video_info
 
@@ -118,8 +118,8 @@ def _names(options: argparse.Namespace) -> list[str]:
         total = video_info(files.video).num_frames
         indices = frame_indices(total, options.num_frames or DEFAULT_VIDEO_FRAMES)
         return [f"{files.video.stem}-{number:03d}" for number in range(len(indices))]
-    total = len(files.pictures)
-    chosen = [files.pictures[i] for i in frame_indices(total, options.num_frames or total)]
+    total = len(files.images)
+    chosen = [files.images[i] for i in frame_indices(total, options.num_frames or total)]
     return _distinct([path.stem for path in chosen])
 
 
@@ -132,7 +132,7 @@ def _distinct(stems: Sequence[str]) -> list[str]:
 def _read(options: argparse.Namespace, console: Console) -> list[Tensor]:
     from zipsplat.inputs import load_views
 
-    with console.stage("reading pictures", "frame") as report:
+    with console.stage("reading images", "frame") as report:
         return load_views(
             options.inputs,
             num_frames=options.num_frames,

@@ -1,4 +1,4 @@
-"""`zipsplat reconstruct` with weights of Depth Anything 3: a scene of unprojected depth maps."""
+"""`zipsplat reconstruct` with Depth Anything 3: a scene from unprojected depth maps."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 
 def load_depth_anything(options: argparse.Namespace, console: Console) -> DepthAnything | None:
-    """The network that `--weights` names, if it is Depth Anything 3.
+    """Load the weights of `--weights` if they are of Depth Anything 3, else return None.
 
     Args:
         options: of `reconstruct`: `weights`, `device`, `image_size`.
         console: for progress.
     """
     from zipsplat.depth.predictor import DepthAnything
-    from zipsplat.depth.scene import is_depth_anything
+    from zipsplat.depth.unprojection import is_depth_anything
 
     if not is_depth_anything(options.weights):
         return None
@@ -39,15 +39,15 @@ def load_depth_anything(options: argparse.Namespace, console: Console) -> DepthA
 def reconstruct_from_depth(
     model: DepthAnything, views: MaskedViews, compression: float, console: Console
 ) -> Gaussians:
-    """The scene (N,) that depth maps of the views show, on the CPU.
+    """Reconstruct a scene (N,) on the CPU from the depth maps of the views.
 
     Args:
-        model: predicts them.
-        views: pictures (3, H, W), RGB in [0, 1], perhaps with masks.
+        model: predicts the depth maps.
+        views: images (3, H, W), RGB in [0, 1], optionally with masks.
         compression: share of the pixels to unproject, in (0, 1].
         console: for progress.
     """
-    from zipsplat.depth.scene import scene_of
+    from zipsplat.depth.unprojection import scene_of
 
     with console.stage("predicting depth"):
         depth = model(views.images)
@@ -58,15 +58,15 @@ def reconstruct_from_depth(
 def depth_start(
     model: DepthAnything, photos: PosedImages, settings: RefinementSettings, console: Console
 ) -> Gaussians | None:
-    """What a refinement starts from: the depth maps of the photos that it trains with.
+    """Initial scene of a refinement, from depth maps of its training photos.
 
-    With three photos or more the network is told their cameras, and its depth takes their scale.
+    With three or more photos the network gets their cameras, and its depth adopts their scale.
 
     Returns:
-        (N,) in the frame of the photos, on the CPU; None, after a warning, if the scale cannot be
-        found, as where the cameras stand on a line.
+        (N,) in the frame of the photos, on the CPU; None, with a warning, if the scale cannot be
+        determined, e.g. because the cameras lie on a line.
     """
-    from zipsplat.depth.scene import scene_of
+    from zipsplat.depth.unprojection import scene_of
     from zipsplat.refinement.problem import gaussian_cap, start_count
     from zipsplat.refinement.views import hold_out
 
@@ -78,7 +78,7 @@ def depth_start(
         try:
             depth = model(list(trained.images), *given)
         except ValueError as error:
-            logger.warning("the start is geometry alone: %s", error)
+            logger.warning("starting from stereo geometry alone: %s", error)
             return None
         share = min(1.0, start_count(cap) / depth.depth.numel())
         return scene_of(depth, share, trained.masks).cpu()

@@ -1,9 +1,8 @@
-"""`zipsplat doctor`: what is installed, what would be used, and why not the rest."""
+"""`zipsplat doctor`: what is installed, what would be used, and why the rest is not."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 import platform
 import sys
@@ -14,10 +13,10 @@ from zipsplat._version import __version__
 from zipsplat.cli.console import Console, readable_bytes, table
 
 NAME = "doctor"
-SUMMARY = "what is installed, what would be used, and why not the rest"
+SUMMARY = "show what is installed and what would be used"
 DESCRIPTION = """\
-Show what this machine has: versions, devices, renderers, codecs, weights. Where something would not
-be used, it says why. Nothing is downloaded.
+Show versions, devices, renderers, codecs and weights on this machine. For everything that would
+not be used, the report says why. Nothing is downloaded.
 """
 EXAMPLES = """\
 examples:
@@ -29,7 +28,7 @@ EXTRAS = {
     "viser": "the viewer (zipsplat[viewer])",
     "gsplat": "rendering on CUDA (zipsplat[cuda])",
     "xformers": "the fused SwiGLU kernel (zipsplat[xformers])",
-    "pillow_heif": "HEIC pictures (zipsplat[heic])",
+    "pillow_heif": "HEIC images (zipsplat[heic])",
     "zstandard": ".spz version 4 (zipsplat[spz4])",
 }
 
@@ -69,6 +68,8 @@ def _machine() -> dict[str, Any]:
 
 def _version(package: str) -> str | None:
     """The installed version, or None."""
+    import importlib.metadata  # takes as long as the rest of a short command
+
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -76,7 +77,7 @@ def _version(package: str) -> str | None:
 
 
 def _devices() -> dict[str, Any]:
-    """Which device "auto" takes, and why not the others."""
+    """Which device "auto" selects, and why not the others."""
     import torch
 
     from zipsplat.predictor import choose_device
@@ -99,7 +100,7 @@ def _devices() -> dict[str, Any]:
 
 
 def _renderers() -> dict[str, Any]:
-    """Which renderer "auto" takes for scenes on the device, and why not the others."""
+    """Which renderer "auto" selects on that device, and why not the others."""
     from zipsplat.predictor import choose_device
     from zipsplat.render import PREFERENCE, RENDERERS, choose
 
@@ -112,7 +113,7 @@ def _renderers() -> dict[str, Any]:
 
 
 def _media() -> dict[str, bool]:
-    """Which pictures and videos can be read and written."""
+    """Which images and videos can be read and written."""
     import av
     from PIL import features
 
@@ -142,13 +143,13 @@ def _weights() -> dict[str, Any]:
 
 
 def _lines(data: dict[str, Any]) -> Sequence[str]:
-    """The report for people."""
+    """The report as text."""
     extras = {
         name: version or f"not installed; for {EXTRAS[name]}"
         for name, version in data["extras"].items()
     }
     fetched = {name: readable_bytes(size) for name, size in data["weights"]["fetched"].items()} or {
-        "nothing": "the released weights (5.8 GB) are fetched on first use"
+        "nothing": "the released weights (5.8 GB) are downloaded on first use"
     }
     sections: dict[str, dict[str, Any]] = {
         "machine": data["machine"],
@@ -156,7 +157,7 @@ def _lines(data: dict[str, Any]) -> Sequence[str]:
         "extras": extras,
         "device": _choice(data["devices"]),
         "renderer": _choice(data["renderers"]),
-        "pictures and videos": {k: "yes" if v else "no" for k, v in data["media"].items()},
+        "images and videos": {k: "yes" if v else "no" for k, v in data["media"].items()},
         f"weights bundled: {', '.join(data['weights']['bundled']) or 'none'}": {},
         f"weights in {data['weights']['cache']}": fetched,
     }

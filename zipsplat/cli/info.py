@@ -1,4 +1,4 @@
-"""`zipsplat info`: what is in a scene, checkpoint, picture, video or file of cameras."""
+"""`zipsplat info`: describe a scene, checkpoint, image, video or cameras file."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from zipsplat.cli.console import Console, readable_bytes, table
 if TYPE_CHECKING:
     import numpy as np
 
+    from zipsplat.formats import Array
     from zipsplat.weights import Checkpoint
 
 NAME = "info"
-SUMMARY = "what is in a scene, checkpoint, picture, video or file of cameras"
+SUMMARY = "describe a scene, checkpoint, image, video or cameras file"
 DESCRIPTION = """\
-Show what is in a file: a scene (number of Gaussians, extent, what cannot be used), a
-checkpoint (architecture, parameters), a picture (size, orientation), a video (frames, rotation), or
-cameras (COLMAP folder, transforms.json, cameras.json). For a scene, those beside it count.
-Nothing in the file is executed.
+Describe a scene (number of Gaussians, extent, unusable values), a checkpoint (architecture,
+parameters), an image (size, orientation), a video (frames, rotation), or cameras (COLMAP folder,
+transforms.json, cameras.json). For a scene, the cameras beside it are described as well. Nothing
+in the file is executed.
 """
 EXAMPLES = """\
 examples:
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Look at the file."""
+    """Describe the file."""
     path: Path = options.file
     if path.is_dir():
         data = {"file": str(path), **_cameras(path)}
@@ -45,32 +46,32 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 
 def _describe(path: Path, console: Console) -> dict[str, Any]:
-    """What is in the file; its kind is told by the content, or else by the suffix."""
-    from zipsplat.media_kinds import PICTURE, VIDEO, kind_of
+    """Describe the file; its kind follows from its content, or else from its suffix."""
+    from zipsplat.media_kinds import IMAGE, VIDEO, kind_of
     from zipsplat.scene_files import is_scene_file
 
     if path.suffix.lower() == ".json":
         return _cameras(path)
     if is_scene_file(path):
         return _scene(path)
-    from zipsplat.weights import SUFFIXES  # imports PyTorch, which scenes do not need
+    from zipsplat.weights import (
+        SUFFIXES,
+    )  # here, because it imports PyTorch, which scenes do not need
 
     if path.suffix.lower() in SUFFIXES:
         return _checkpoint(path)
     kind = kind_of(path)
     if kind == VIDEO:
         return _video(path, console)
-    if kind == PICTURE:
+    if kind == IMAGE:
         return _picture(path)
     raise ValueError(
-        f"{path}: neither a picture format nor a video nor a scene nor a checkpoint that is"
+        f"{path}: neither an image format nor a video nor a scene nor a checkpoint that is"
         " understood"
     )
 
 
 def _scene(path: Path) -> dict[str, Any]:
-    import numpy as np
-
     from zipsplat.scene_files import read_scene
 
     found = read_scene(path)
@@ -83,11 +84,11 @@ def _scene(path: Path) -> dict[str, Any]:
         "sh_degree": arrays.sh_degree,
         "antialiased": arrays.antialiased,
         "left_out": found.left_out,
-        "center": _numbers(np.median(means, axis=0)) if len(means) else None,
+        "center": _numbers(_median(means)) if count else None,
         "low": _numbers(means.min(axis=0)) if len(means) else None,
         "high": _numbers(means.max(axis=0)) if len(means) else None,
-        "median_scale": _number(np.median(arrays.scales)) if count else None,
-        "median_opacity": _number(np.median(arrays.opacities)) if count else None,
+        "median_scale": _number(_median(arrays.scales.ravel())) if count else None,
+        "median_opacity": _number(_median(arrays.opacities)) if count else None,
         "bytes_per_gaussian": round(path.stat().st_size / count, 1) if count else None,
         "note": arrays.note or None,
         **_cameras_beside(path),
@@ -95,8 +96,16 @@ def _scene(path: Path) -> dict[str, Any]:
     }
 
 
+def _median(values: Array) -> Any:
+    """Medians of the columns, without `np.median`, which imports numpy.ma."""
+    import numpy as np
+
+    middle = [(len(values) - 1) // 2, len(values) // 2]
+    return np.partition(values, middle, axis=0)[middle].mean(axis=0)
+
+
 def _cameras_beside(scene: Path) -> dict[str, Any]:
-    """What the cameras beside a scene say, if there are any."""
+    """Describe the cameras beside a scene, if there are any."""
     from zipsplat.camera_estimation.beside import file_beside
 
     file = file_beside(scene)
@@ -110,7 +119,7 @@ def _cameras_beside(scene: Path) -> dict[str, Any]:
 
 
 def _cameras(path: Path) -> dict[str, Any]:
-    """Views with their places; photos need not be there."""
+    """Describe views and camera positions; the photos need not exist."""
     from zipsplat.camera_estimation.load import list_cameras
 
     kind, capture = list_cameras(path)
@@ -190,7 +199,7 @@ def _picture(path: Path) -> dict[str, Any]:
 
     found = image_info(path)
     return {
-        "kind": "picture",
+        "kind": "image",
         "format": found.format,
         "width": found.width,
         "height": found.height,

@@ -1,4 +1,4 @@
-"""`zipsplat reconstruct`: pictures or a video to scene files."""
+"""`zipsplat reconstruct`: scene files from images or a video."""
 
 from __future__ import annotations
 
@@ -10,20 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zipsplat.cli.arguments import (
-    FILM_SUFFIXES,
+    MOVING_SUFFIXES,
     add_device,
-    add_masks,
     add_num_frames,
     add_overwrite,
-    add_pictures,
+    add_photos,
     add_scene_outputs,
     check_outputs,
     check_suffix,
     color,
-    count,
-    mask_source,
-    pixel_size,
-    share,
 )
 from zipsplat.cli.compiling import await_kernels, compiling_images
 from zipsplat.cli.console import Console, Stages, file_data, file_line
@@ -32,8 +27,9 @@ from zipsplat.cli.depth_start import (
     load_depth_anything,
     reconstruct_from_depth,
 )
-from zipsplat.cli.posed_pictures import PosedPictures, cameras_or_none, on_device
-from zipsplat.cli.refining import (
+from zipsplat.cli.posed_photos import PosedPhotos, cameras_or_none, on_device
+from zipsplat.cli.scene_output import BLACK, check_scene_file, is_page, write_scene
+from zipsplat.cli.shared_refinement import (
     DEFAULT_AMOUNT,
     add_refinement,
     amount,
@@ -44,7 +40,8 @@ from zipsplat.cli.refining import (
     run_refinement,
     settings_of,
 )
-from zipsplat.cli.scene_files import BLACK, check_scene_file, is_page, write_scene
+from zipsplat.mask_options import add_masks, mask_source
+from zipsplat.option_types import count, pixel_size, share
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -59,20 +56,21 @@ if TYPE_CHECKING:
     from zipsplat.render.cpu.ahead import KernelsAhead
 
 NAME = "reconstruct"
-SUMMARY = "turn pictures or a video into a scene"
+SUMMARY = "turn images or a video into a scene"
 DESCRIPTION = """\
-Reconstruct a scene of 3D Gaussians from pictures or a video with unknown cameras.
+Reconstruct a scene of 3D Gaussians from images or a video with unknown cameras.
 
-The scene is in the frame of the first picture's camera: x right, y down, z forward. Its scale is
+The scene is in the frame of the first image's camera: x right, y down, z forward. Its scale is
 arbitrary. The released weights (fetched on first use, 5.8 GB) are for non-commercial use only.
-With --weights da3-small (137 MB, Apache-2.0) depth maps of Depth Anything 3 become the scene.
+With --weights da3-small (137 MB, Apache-2.0) the scene is unprojected from the depth maps of
+Depth Anything 3.
 
-With --refine the scene is optimised until renderings match the pictures, on a CPU or a GPU. Cameras
-are estimated by structure from motion, or read with --cameras. Gaussians are initialized from
-stereo depth; with fewer than 8 pictures to train with, the scene of a network is added: that of the
-bundled zipsplat-tiny, so nothing is fetched, or of --weights. Weights of Depth Anything 3 estimate
-the cameras where structure from motion fails, and initialize the scene. Without any cameras you get
-the network's scene as it is, with a warning. Ctrl-C keeps the best so far.
+With --refine the scene is optimised until it renders like the images, on a CPU or a GPU. Cameras
+come from structure from motion or --cameras. Gaussians are initialized from stereo depth; with
+fewer than 8 training images the scene of a network is added: of the bundled zipsplat-tiny, which
+needs no download, or of --weights. Depth Anything 3 also estimates the cameras where structure
+from motion fails. Without cameras you get the network's scene unrefined, with a warning. Ctrl-C
+keeps the best scene so far.
 """
 EXAMPLES = """\
 examples:
@@ -84,21 +82,21 @@ examples:
 """
 KEEP = "keep"
 RELEASED, SMALL = "zipsplat", "zipsplat-tiny"
-# Pictures are read at a few times the network's size; more would not be seen.
+# Images are read at a few times the network's size; it resizes them anyway.
 _READ_FACTOR = 4
-_LEAST_FACTOR = 2  # of the shorter side, whatever the shape
+_LEAST_FACTOR = 2  # of the shorter side, for any aspect ratio
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add_pictures(parser)
+    add_photos(parser)
     add_scene_outputs(parser)
     parser.add_argument(
         "--compression",
         type=share,
         default=1.0,
         metavar="SHARE",
-        help="share of the tokens to keep, in (0, 1]; fewer tokens, fewer Gaussians (default 1);"
+        help="share of tokens to keep, in (0, 1]; fewer tokens give fewer Gaussians (default 1);"
         " with --refine, share of the default cap on Gaussians",
     )
     choice = parser.add_mutually_exclusive_group()
@@ -114,25 +112,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-size",
         type=_image_size,
         metavar="SIZE",
-        help="what the network sees: the side of a square crop (default: what the weights were "
-        "trained at, 252 for the released ones), WIDTHxHEIGHT in multiples of 14,"
-        f" or '{KEEP}' (the first picture's shape, shorter side 252)",
+        help="input size of the network: side of a square crop (default: the training size of the"
+        " weights, 252 for the released ones), WIDTHxHEIGHT in multiples of 14,"
+        f" or '{KEEP}' (aspect ratio of the first image, shorter side 252)",
     )
     parser.add_argument(
         "--background",
         type=color,
         default=(1.0, 1.0, 1.0),
         metavar="COLOR",
-        help="what shows through transparent pictures (default white)",
+        help="colour behind transparent images (default white)",
     )
-    parser.add_argument("--skip-bad", action="store_true", help="leave out unreadable pictures")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out unreadable images")
     add_masks(parser)
     parser.add_argument(
         "--turntable",
         type=Path,
         metavar="FILE.mp4",
-        help="film the result: a turntable, or a wiggle if it surrounds the first camera as rooms"
-        " do",
+        help="also write a video: a turntable, or a wiggle if the scene surrounds the first camera,"
+        " as rooms do",
     )
     add_overwrite(parser)
     parser.add_argument(
@@ -157,28 +155,28 @@ def run(options: argparse.Namespace, console: Console) -> None:
     for path in outputs:
         check_scene_file(path)
     if options.turntable is not None:
-        check_suffix(options.turntable, FILM_SUFFIXES)
+        check_suffix(options.turntable, MOVING_SUFFIXES)
         outputs.append(options.turntable)
     cameras = camera_file(options, outputs[0])
     may_write = outputs if options.refine is None else [*outputs, cameras]
     check_outputs(may_write, may_overwrite=options.overwrite)
     with _compiling(options) as kernels:
-        found = find_inputs(options.inputs)  # mistakes show before anything heavy is loaded
+        found = find_inputs(options.inputs)  # errors show before anything heavy is loaded
         if mask_source(options) is not None:
             check_has_photos(found.video)
         choose_device(options.device)
         options.weights = options.weights or (RELEASED if options.refine is None else SMALL)
         made = _make(options, console)
         await_kernels(kernels, console)
-    images = None if made.pictures is None else made.pictures.images
+    images = None if made.posed is None else made.posed.images
     with console.stage("writing"):
         for path in options.output:
             write_scene(path, made.gaussians, note=made.note, photos=images)
-        if made.pictures is not None:
-            made.pictures.write(cameras)
+        if made.posed is not None:
+            made.posed.write(cameras)
             outputs.append(cameras)
     if options.turntable is not None:
-        _film(options, console, made)
+        _record(options, console, made)
     _report(options, console, made, outputs)
 
 
@@ -192,39 +190,39 @@ def _compiling(options: argparse.Namespace) -> AbstractContextManager[KernelsAhe
 
 @dataclass(frozen=True)
 class _Made:
-    """What came out.
+    """The result of a reconstruction.
 
     Args:
         gaussians: (N,) the scene, on the CPU.
-        num_views: pictures that it was made of.
-        note: about the licence of the weights that took part.
-        pictures: with their cameras, where these are known.
-        refined: what a refinement told.
+        num_views: number of images used.
+        note: licence note of the weights used.
+        posed: the photos with their cameras, if known.
+        refined: the result of the refinement, if there was one.
     """
 
     gaussians: Gaussians
     num_views: int
     note: str
-    pictures: PosedPictures | None = None
+    posed: PosedPhotos | None = None
     refined: RefinedScene | None = None
 
 
 def _make(options: argparse.Namespace, console: Console) -> _Made:
-    """The scene, refined if that was asked for and is possible."""
+    """Make the scene; refine it if asked to and possible."""
     from zipsplat.devices import choose_device
     from zipsplat.refinement.informed_start import informed_start
     from zipsplat.weights import licence_note
 
     depth_model = load_depth_anything(options, console)
-    pictures = None
+    posed = None
     if options.refine is not None:
         with compiling_meanwhile(options, options.inputs, console):
-            pictures = cameras_or_none(options, console, depth_model)
-    if pictures is None:
+            posed = cameras_or_none(options, console, depth_model)
+    if posed is None:
         views = _read(options, console)
         scene = _reconstruct(options, console, views, depth_model)
         return _Made(scene, len(views.images), licence_note(options.weights))
-    photos = pictures.images
+    photos = posed.images
     settings = settings_of(options, options.refine, photos, options.compression)
     device = choose_device(options.device)
     if depth_model is not None:
@@ -236,11 +234,11 @@ def _make(options: argparse.Namespace, console: Console) -> _Made:
     note = "" if start is None else licence_note(options.weights)
     start = None if start is None else start.to(device)
     result = run_refinement(start, on_device(photos, device), settings, console)
-    refined = pictures.refined(result)
+    refined = posed.refined(result)
     return _Made(result.gaussians.cpu(), len(photos), note, refined, result)
 
 
-def _film(options: argparse.Namespace, console: Console, made: _Made) -> None:
+def _record(options: argparse.Namespace, console: Console, made: _Made) -> None:
     from zipsplat import viz
     from zipsplat.framing import best_sweep
 
@@ -255,7 +253,7 @@ def _film(options: argparse.Namespace, console: Console, made: _Made) -> None:
 def _report(
     options: argparse.Namespace, console: Console, made: _Made, outputs: list[Path]
 ) -> None:
-    """Print what came out."""
+    """Print the result."""
     lines = [f"{made.num_views} views, {made.gaussians.num_gaussians} Gaussians"]
     data = {
         "views": made.num_views,
@@ -275,7 +273,7 @@ def _read(options: argparse.Namespace, console: Console) -> MaskedViews:
 
     has_size = options.image_size not in (None, KEEP)
     longest = max(options.image_size) if has_size else 252
-    with console.stage("reading pictures", "frame") as report:
+    with console.stage("reading images", "frame") as report:
         return load_masked_views(
             options.inputs,
             mask_source(options),
@@ -290,7 +288,7 @@ def _read(options: argparse.Namespace, console: Console) -> MaskedViews:
 
 
 def _load_network(options: argparse.Namespace, first: Tensor) -> ZipSplat:
-    """The network, for pictures of the first one's shape."""
+    """Load the network for images of the shape of the first."""
     from zipsplat.images import aspect_size
     from zipsplat.predictor import ZipSplat
 

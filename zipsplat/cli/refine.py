@@ -1,4 +1,4 @@
-"""`zipsplat refine`: a scene, or none, and pictures to a sharper scene."""
+"""`zipsplat refine`: optimise a scene against its photos, or make one from photos alone."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING
 
 from zipsplat.cli.arguments import (
     add_device,
-    add_masks,
     add_num_frames,
     add_overwrite,
     add_scene_outputs,
     check_outputs,
-    mask_source,
 )
 from zipsplat.cli.console import Console, file_data, file_line
-from zipsplat.cli.posed_pictures import (
+from zipsplat.cli.posed_photos import (
     AUTO,
-    PosedPictures,
+    PosedPhotos,
     found_cameras,
     known_cameras,
     on_device,
 )
-from zipsplat.cli.refining import (
+from zipsplat.cli.scene_output import check_scene_file, write_scene
+from zipsplat.cli.shared_refinement import (
     DEFAULT_AMOUNT,
     add_refinement,
     amount,
@@ -34,23 +33,23 @@ from zipsplat.cli.refining import (
     run_refinement,
     settings_of,
 )
-from zipsplat.cli.scene_files import check_scene_file, write_scene
+from zipsplat.mask_options import add_masks, mask_source
 
 if TYPE_CHECKING:
     from zipsplat.gaussians import Gaussians
 
 NAME = "refine"
-SUMMARY = "optimise a scene against its pictures"
+SUMMARY = "optimise a scene against its photos"
 DESCRIPTION = """\
-Optimise a scene until renderings match its pictures, or make a scene from pictures alone.
+Optimise a scene until it renders like its photos, or make a scene from photos alone.
 
-A scene file needs the cameras of the pictures in its frame: --cameras, or else NAME.cameras.json or
-cameras.json beside it, as `zipsplat reconstruct --refine` and `zipsplat refine` write them. Without
-a scene, cameras are estimated by structure from motion unless --cameras is given, and Gaussians are
-initialized from stereo depth.
+A scene file needs the cameras of the photos in the scene's coordinates: --cameras, or
+NAME.cameras.json or cameras.json beside the scene, as `zipsplat reconstruct --refine` and
+`zipsplat refine` write them. Without a scene file, cameras come from structure from motion or
+--cameras, and Gaussians are initialized from stereo depth.
 
-The result is never worse than the start, by PSNR on the held-out pictures or, without them, on the
-training pictures. Ctrl-C keeps the best so far. No network and no weights are needed.
+The result is never worse than the start, by PSNR on the held-out photos or, without them, on the
+training photos. Ctrl-C keeps the best scene so far. No network and no weights are needed.
 """
 EXAMPLES = """\
 examples:
@@ -67,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="*",
         metavar="[SCENE] INPUT",
-        help="a scene file to start from, then pictures, a folder, a quoted pattern, or one video",
+        help="a scene file to start from, then images, a folder, a quoted pattern, or one video",
     )
     add_scene_outputs(parser)
     parser.add_argument(
@@ -75,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=amount,
         default=amount(DEFAULT_AMOUNT),
         metavar="AMOUNT",
-        help=f"seconds (default {DEFAULT_AMOUNT}), or a number of steps (1500steps), which is"
-        " reproducible bit for bit",
+        help=f"seconds (default {DEFAULT_AMOUNT}), or a number of steps (1500steps), which gives"
+        " bit-identical results",
     )
     add_num_frames(parser)
     add_refinement(parser)
@@ -89,7 +88,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     """Refine."""
     from zipsplat.predictor import choose_device
 
-    scene_file, inputs = _scene_and_pictures(options.inputs)
+    scene_file, inputs = _scene_and_photos(options.inputs)
     outputs = list(options.output)
     for path in outputs:
         check_scene_file(path)
@@ -99,13 +98,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
     _check_masks(options, inputs)
     scene, note = _read_scene(options, scene_file)
     with compiling_meanwhile(options, inputs, console):
-        pictures = _photos(options, inputs, console)
-    photos = pictures.images
+        posed = _photos(options, inputs, console)
+    photos = posed.images
     settings = settings_of(options, options.time, photos)
     there = on_device(photos, choose_device(options.device))
     result = run_refinement(scene, there, settings, console)
     with console.stage("writing"):
-        refined = pictures.refined(result)
+        refined = posed.refined(result)
         for path in options.output:
             write_scene(path, result.gaussians.cpu(), note=note, photos=refined.images)
         refined.write(cameras)
@@ -121,8 +120,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     )
 
 
-def _scene_and_pictures(inputs: list[str]) -> tuple[Path | None, list[str]]:
-    """The scene file, if the first input is one, and the others."""
+def _scene_and_photos(inputs: list[str]) -> tuple[Path | None, list[str]]:
+    """Split the inputs into the scene file, if the first one is, and the photos."""
     from zipsplat.formats import by_suffix
 
     if inputs:
@@ -136,12 +135,12 @@ def _scene_and_pictures(inputs: list[str]) -> tuple[Path | None, list[str]]:
 
 
 def _check_cameras(options: argparse.Namespace, scene_file: Path | None, inputs: list[str]) -> None:
-    """Refuse, before any work is done, pictures whose cameras cannot be known.
+    """Reject photos without cameras, before any work is done.
 
-    Cameras beside a scene are taken unless others are named.
+    Cameras beside a scene are used unless others are named.
 
     Raises:
-        ValueError: what is missing.
+        ValueError: the message names what is missing.
     """
     from zipsplat.inputs import find_inputs
 
@@ -157,16 +156,16 @@ def _check_cameras(options: argparse.Namespace, scene_file: Path | None, inputs:
             options.cameras = str(beside)
             return
         raise ValueError(
-            f"{scene_file}: the cameras of its pictures, in its own frame, are needed: --cameras"
+            f"{scene_file}: needs the cameras of its photos in its own frame: --cameras"
             f" FILE, such as the {scene_file.stem}.cameras.json that `zipsplat reconstruct"
             " --refine` writes"
         )
     if not inputs:
-        raise ValueError("there are no pictures; name pictures, a folder, a video, or --cameras")
+        raise ValueError("there are no images; name images, a folder, a video, or --cameras")
 
 
 def _check_masks(options: argparse.Namespace, inputs: list[str]) -> None:
-    """Refuse masks that do not exist, or of a video."""
+    """Reject masks that do not exist, and masks for a video."""
     from zipsplat.inputs import find_inputs
     from zipsplat.masks import check_has_photos
 
@@ -177,7 +176,7 @@ def _check_masks(options: argparse.Namespace, inputs: list[str]) -> None:
 def _read_scene(
     options: argparse.Namespace, scene_file: Path | None
 ) -> tuple[Gaussians | None, str]:
-    """The scene to start from, and its note."""
+    """Read the scene to start from, and its note."""
     from zipsplat.gaussians import Gaussians
     from zipsplat.predictor import choose_device
 
@@ -187,8 +186,8 @@ def _read_scene(
     return scene.to(choose_device(options.device)), note
 
 
-def _photos(options: argparse.Namespace, inputs: list[str], console: Console) -> PosedPictures:
-    """The pictures with their cameras."""
+def _photos(options: argparse.Namespace, inputs: list[str], console: Console) -> PosedPhotos:
+    """The photos with their cameras."""
     if options.cameras != AUTO:
         return known_cameras(options, inputs, console)
     return found_cameras(options, inputs, console)

@@ -1,4 +1,4 @@
-"""`zipsplat render`: a scene file to a video or a picture."""
+"""`zipsplat render`: render a scene file to a video or an image."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zipsplat.cli.arguments import (
-    FILM_SUFFIXES,
+    MOVING_SUFFIXES,
     STILL_SUFFIXES,
     add_device,
     add_overwrite,
     check_outputs,
     check_suffix,
     color,
-    count,
-    pixel_size,
-    positive,
 )
 from zipsplat.cli.compiling import await_kernels, compiling_images
 from zipsplat.cli.console import Console, file_data, file_line
+from zipsplat.option_types import count, pixel_size, positive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,13 +32,13 @@ if TYPE_CHECKING:
     from zipsplat.render.cpu.ahead import KernelsAhead
 
 NAME = "render"
-SUMMARY = "film a scene"
+SUMMARY = "render a video of a scene"
 DESCRIPTION = """\
-Film a scene file as an H.264 video, or draw one picture of it.
+Render a scene file to an H.264 video, an animation, or one image.
 
 A camera path is a JSON file {"world_from_camera": [4×4, …], "fov_deg": 60} with rigid matrices as
-lists of rows, in OpenCV axes (x right, y down, z forward). With --frames it is smoothed to that
-length, otherwise each of its cameras is one frame.
+lists of rows, in OpenCV axes (x right, y down, z forward). Each of its cameras is one frame; with
+--frames the path is interpolated smoothly to that length.
 """
 EXAMPLES = """\
 examples:
@@ -63,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="video (.mp4, …), animation (.gif, or .webp with --frames), or the first frame as a"
-        " picture (.png, …)",
+        help="video (.mp4, …), animation (.gif, or .webp with --frames), or the first frame as an"
+        " image (.png, …)",
     )
     parser.add_argument(
         "--path",
@@ -73,19 +71,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " surrounds the first camera, as rooms do, else a turntable",
     )
     parser.add_argument(
-        "--size", type=pixel_size, default=(512, 512), help="512 (default) or WIDTHxHEIGHT"
+        "--size", type=pixel_size, default=(512, 512), help="pixels: 512 (default) or WIDTHxHEIGHT"
     )
-    parser.add_argument("--frames", type=count, help=f"length (default {DEFAULT_FRAMES})")
+    parser.add_argument("--frames", type=count, help=f"number of frames (default {DEFAULT_FRAMES})")
     parser.add_argument("--fps", type=positive, default=30.0, help="frames per second (default 30)")
     parser.add_argument(
-        "--fov", type=_fov, metavar="DEGREES", help=f"horizontal (default {DEFAULT_FOV_DEG:g})"
+        "--fov",
+        type=_fov,
+        metavar="DEGREES",
+        help=f"horizontal field of view (default {DEFAULT_FOV_DEG:g})",
     )
     parser.add_argument(
         "--elevation", type=float, default=0.0, metavar="DEGREES", help="camera height (default 0)"
     )
-    parser.add_argument("--mode", choices=("rgb", "depth"), default="rgb", help="what is shown")
     parser.add_argument(
-        "--background", type=color, default=(1.0, 1.0, 1.0), metavar="COLOR", help="default white"
+        "--mode", choices=("rgb", "depth"), default="rgb", help="colours (default) or depth"
+    )
+    parser.add_argument(
+        "--background", type=color, default=(1.0, 1.0, 1.0), metavar="COLOR", help="default: white"
     )
     parser.add_argument(
         "--color-by-group",
@@ -99,14 +102,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Film."""
-    check_suffix(options.output, (*FILM_SUFFIXES, *STILL_SUFFIXES))
+    """Render."""
+    check_suffix(options.output, (*MOVING_SUFFIXES, *STILL_SUFFIXES))
     check_outputs([options.output], may_overwrite=options.overwrite)
     with compiling_images(options.device, options.renderer) as kernels:
-        _film(options, console, kernels)
+        _render(options, console, kernels)
 
 
-def _film(options: argparse.Namespace, console: Console, kernels: KernelsAhead | None) -> None:
+def _render(options: argparse.Namespace, console: Console, kernels: KernelsAhead | None) -> None:
     from zipsplat import viz
     from zipsplat.gaussians import Gaussians
     from zipsplat.predictor import choose_device
@@ -123,7 +126,7 @@ def _film(options: argparse.Namespace, console: Console, kernels: KernelsAhead |
     with console.stage("filming", "frame") as report:
         frames = _frames(options, scene, camera, poses, report)
         if is_still:
-            viz.save_picture(next(frames), options.output)
+            viz.save_image(next(frames), options.output)
         else:
             viz.save_video(frames, options.output, options.fps)
     console.result(
@@ -138,7 +141,7 @@ def _film(options: argparse.Namespace, console: Console, kernels: KernelsAhead |
 
 
 def _views(options: argparse.Namespace, scene: Gaussians) -> tuple[Camera, Pose]:
-    """The camera, and where it goes."""
+    """The camera and its poses."""
     from zipsplat import viz
     from zipsplat.camera import Camera
     from zipsplat.framing import best_sweep
@@ -168,7 +171,7 @@ def _views(options: argparse.Namespace, scene: Gaussians) -> tuple[Camera, Pose]
 def _frames(
     options: argparse.Namespace, scene: Gaussians, camera: Camera, poses: Pose, report: Report
 ) -> Iterator[np.ndarray]:
-    """The frames; in depth mode each with the legend below it."""
+    """The frames; in depth mode each has a legend below."""
     import numpy as np
 
     from zipsplat import viz

@@ -1,1 +1,1 @@
-"""Depth and cameras by Depth Anything 3, and scenes of unprojected depth."""
+"""Depth and cameras from Depth Anything 3, and scenes from unprojected depth."""

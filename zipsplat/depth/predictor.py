@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from zipsplat import weights as weights_files
 from zipsplat.camera import Camera
-from zipsplat.depth.preprocess import DepthInputs, DepthPreprocessor
+from zipsplat.depth.network_inputs import DepthInputs, DepthPreprocessor
 from zipsplat.devices import choose_device, choose_dtype
 from zipsplat.model.depth_layout import depth_network_from_tensors
 from zipsplat.model.depth_network import DepthMaps, DepthPredictor
@@ -25,21 +25,21 @@ from zipsplat.preprocess import Images
 from zipsplat.similarity import align_centres
 
 MIN_EXTENT = 0.1
-"""Scenes smaller than this are not scaled up for the network."""
+"""Smallest scene extent that poses are divided by; smaller scenes are not scaled up."""
 
 
 @dataclass(frozen=True)
 class Depth:
-    """Depth maps of V views, with what is known of their cameras; None is what is not known.
+    """Depth maps of V views with their cameras; unknown fields are None.
 
     Args:
-        images: (V, 3, H, W) what the network saw, RGB in [0, 1].
+        images: (V, 3, H, W) the network inputs, RGB in [0, 1].
         depth: (V, H, W) distance along the optical axis, in the units of the poses.
-        confidence: (V, H, W), above 1, larger is surer.
+        confidence: (V, H, W), above 1, larger is more certain.
         cameras: (V,) in pixels of `images`.
         poses: (V,) camera-to-world; the first camera is the origin unless poses were given.
-        picture_cameras: (V,) the same cameras in pixels of the pictures as they were given.
-        sky: (V, H, W) from 0; from 0.3 on, the network takes a pixel for sky.
+        input_cameras: (V,) the same cameras in pixels of the input images.
+        sky: (V, H, W), at least 0; values from 0.3 mean sky.
     """
 
     images: Tensor
@@ -47,30 +47,31 @@ class Depth:
     confidence: Tensor | None
     cameras: Camera | None
     poses: Pose | None
-    picture_cameras: Camera | None
+    input_cameras: Camera | None
     sky: Tensor | None
 
 
 class DepthAnything(nn.Module):
-    """Depth, confidence and cameras of a few pictures, by the networks of Depth Anything 3.
+    """Predicts depth, confidence and cameras of a few images with Depth Anything 3.
 
     Any-view networks (da3-small to da3-giant) predict depth up to one scale for all views, and the
     cameras; with da3nested-giant-large both are in metres. Monocular networks (da3mono-large,
-    da3metric-large) predict depth and sky of each picture by itself, no confidence and no cameras;
-    depth of da3metric-large, times the focal length in pixels, divided by 300, is in metres.
+    da3metric-large) predict depth and sky of each image independently, without confidence and
+    cameras; depth of da3metric-large, times the focal length in pixels, divided by 300, is in
+    metres.
 
     Args:
-        weights: a name ("da3-small", see `zipsplat.weights.names`), a path, an http(s) address, or
-            a Hugging Face repository "organisation/repository". The network is read from it.
-        device: where to compute: "auto" takes CUDA, else MPS (untested), else the CPU.
+        weights: a name ("da3-small", see `zipsplat.weights.names`), a path, an http(s) URL, or a
+            Hugging Face repository "organisation/repository". They define the architecture.
+        device: "auto" selects CUDA, else MPS (untested), else the CPU.
         dtype: of the transformer: "float32", "bfloat16", or "auto": bfloat16 on CUDA devices that
-            have it, else float32. Heads and cameras are computed in float32.
-        image_size: long side in pixels that pictures are resampled to, their shape kept; or
-            (height, width), to which they are cropped. Multiples of 14.
+            support it, else float32. Heads and cameras are computed in float32.
+        image_size: long side in pixels to resize images to, keeping their aspect ratio; or (height,
+            width) to crop and resize them to. Multiples of 14.
 
     Attributes:
         model: the network.
-        preprocessor: brings pictures to the network's input size.
+        preprocessor: resizes images to the network's input size.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class DepthAnything(nn.Module):
         dtype: str | torch.dtype = "auto",
         image_size: int | tuple[int, int] = 504,
     ) -> DepthAnything:
-        """Wrap a network that is there already; it is moved and cast itself, not a copy."""
+        """Wrap an existing network, which is moved and cast in place."""
         predictor = cls.__new__(cls)
         predictor._assemble(network, device, dtype, image_size)
         return predictor
@@ -115,7 +116,7 @@ class DepthAnything(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         parameter = next(self.model.parameters(), None)
         return torch.device("cpu") if parameter is None else parameter.device
 
@@ -128,28 +129,28 @@ class DepthAnything(nn.Module):
     ) -> Depth:
         """Predict depth of the views of one scene.
 
-        Cameras and poses are inputs of the network, and depth is brought to their scale by
-        the similarity between given and predicted camera centres. That takes three views or more
-        whose centres are not on a line.
+        Given cameras and poses are inputs of the network, and depth is scaled to them by the
+        similarity between given and predicted camera centres. That needs three or more views whose
+        centres are not collinear.
 
         Args:
             images: list of (3, H, W) of any sizes, (V, 3, H, W), or (1, V, 3, H, W); RGB in [0, 1].
-            cameras: of the pictures as given: (V,), or a list of V. Needs `poses`.
+            cameras: of the input images: (V,), or a list of V. Needs `poses`.
             poses: camera-to-world in any common frame: (V,), or a list of V. Needs `cameras`.
 
         Raises:
             TypeError: if the images are not floating-point tensors.
-            ValueError: if something does not fit, or the scale of given poses cannot be found.
+            ValueError: if shapes do not match, or the scale of given poses cannot be determined.
         """
         if (cameras is None) != (poses is None):
             given, wanted = ("cameras", "poses") if poses is None else ("poses", "cameras")
-            raise ValueError(f"{given} are of use only together with {wanted}; give both or none")
+            raise ValueError(f"{given} must be given together with {wanted}; give both or none")
         inputs = self.preprocessor(images, cameras, poses)
         priors = None
         if inputs.cameras is not None and inputs.poses is not None:
             if not self.model.has_cameras:
                 raise ValueError(
-                    "this network predicts each picture by itself; it takes no cameras"
+                    "this network predicts each image independently; it takes no cameras"
                 )
             seen = seen_from_first(inputs.poses)
             priors = Priors.from_transforms(inputs.cameras, seen)[None].to(self.device)
@@ -158,10 +159,9 @@ class DepthAnything(nn.Module):
 
 
 def seen_from_first(poses: Pose) -> Pose:
-    """Poses as the networks are told: relative to the first, in units of the scene's extent.
+    """Normalise poses for the networks: relative to the first, in units of the scene's extent.
 
-    The extent is the median distance of the camera centres from the first, the lower one of two
-    middle ones, and at least 0.1.
+    The extent is the lower median distance of the camera centres from the first, at least 0.1.
 
     Args:
         poses: (V,) camera-to-world.
@@ -172,7 +172,7 @@ def seen_from_first(poses: Pose) -> Pose:
 
 
 def _as_predicted(maps: DepthMaps, inputs: DepthInputs) -> Depth:
-    """Everything in the frame of the first camera."""
+    """The prediction in the frame of the first camera."""
     poses = None if maps.poses is None else maps.poses[0]
     if poses is not None:
         poses = poses[:1].inv().compose(poses)
@@ -181,7 +181,7 @@ def _as_predicted(maps: DepthMaps, inputs: DepthInputs) -> Depth:
 
 
 def _aligned(maps: DepthMaps, inputs: DepthInputs) -> Depth:
-    """Depth in the units of the given poses, which replace the predicted ones."""
+    """The prediction scaled to the given poses, which replace the predicted ones."""
     assert inputs.poses is not None
     assert inputs.cameras is not None
     assert maps.poses is not None
@@ -203,6 +203,6 @@ def _result(
         confidence=None if maps.confidence is None else maps.confidence[0],
         cameras=cameras,
         poses=poses,
-        picture_cameras=None if cameras is None else inputs.in_pictures(cameras),
+        input_cameras=None if cameras is None else inputs.in_input_pixels(cameras),
         sky=None if maps.sky is None else maps.sky[0],
     )

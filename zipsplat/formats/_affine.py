@@ -1,4 +1,4 @@
-"""Moving the Gaussians of a file by a 4×4 matrix, as the nodes of glTF do."""
+"""Transform Gaussians by a 4×4 matrix, as glTF nodes do."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from zipsplat.rotations import matrix_from_quat, multiply_quats, quat_from_matri
 
 Floats = NDArray[np.float64]
 
-_TOLERANCE = 1e-5  # relative; what single precision leaves of a rotation
+_TOLERANCE = 1e-5  # relative; the error of a rotation in single precision
 STRETCHED = "applied a node that stretches; the harmonics follow only its rotation"
 
 
 def moved(splats: SplatArrays, matrix: Floats) -> SplatArrays:
-    """The Gaussians at places `matrix` (4, 4) times old places.
+    """Transform Gaussians by `matrix` (4, 4).
 
-    Rotations, mirrors and uniform scales are exact. A matrix that stretches is applied to the
-    ellipsoids, by the eigenvectors of M Σ Mᵀ, and its nearest rotation to the harmonics.
+    Rotations, reflections and uniform scales are exact. A non-uniform scale is applied to the
+    ellipsoids by the eigenvectors of M Σ Mᵀ, and its nearest rotation to the harmonics.
 
     Raises:
         ValueError: if the matrix is not finite, or flattens the scene.
@@ -48,7 +48,7 @@ def moved(splats: SplatArrays, matrix: Floats) -> SplatArrays:
 
 
 def _turned(splats: SplatArrays, rotation: Floats) -> SplatArrays:
-    """With other quaternions and harmonics."""
+    """Rotate quaternions and harmonics."""
     matrix = torch.from_numpy(rotation)
     quats = multiply_quats(quat_from_matrix(matrix).expand(len(splats.quats), 4), _quats(splats))
     sh_coeffs = harmonics.rotate(torch.from_numpy(splats.sh_coeffs), matrix)
@@ -62,11 +62,11 @@ def _quats(splats: SplatArrays) -> torch.Tensor:
 def _stretched(
     splats: SplatArrays, linear: Floats
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Quaternions and scales of the ellipsoids that a matrix makes."""
+    """Quaternions and scales of the transformed ellipsoids."""
     axes = linear @ (matrix_from_quat(_quats(splats)).numpy() * splats.scales[:, None, :])
     is_finite = np.asarray(np.isfinite(axes).all(axis=(1, 2)), bool)
     left, scales, _ = np.linalg.svd(np.where(is_finite[:, None, None], axes, 0))
-    scales[~is_finite] = np.nan  # left out later, by themselves
+    scales[~is_finite] = np.nan  # such Gaussians are left out later
     left[np.linalg.det(left) < 0, :, 2] *= -1
     quats = quat_from_matrix(torch.from_numpy(left)).numpy()
     return quats.astype(np.float32), scales.astype(np.float32)

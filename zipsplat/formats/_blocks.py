@@ -1,6 +1,6 @@
-"""Work on the rows of large arrays in blocks that stay in a cache, on several threads.
+"""Process the rows of large arrays in cache-sized blocks on several threads.
 
-NumPy and zlib release Python's lock while they work on a block.
+NumPy and zlib release the interpreter lock while they work on a block.
 """
 
 from __future__ import annotations
@@ -10,26 +10,42 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 BLOCK_ROWS = 1 << 12
-_MAX_THREADS = 8  # more wait for memory
+_MAX_THREADS = 8  # more are limited by memory bandwidth
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def blocks(num_rows: int) -> list[slice]:
-    """Rows in blocks; at least one, which may be empty."""
+    """Slices of rows; at least one, which may be empty."""
     return [slice(i, i + BLOCK_ROWS) for i in range(0, max(num_rows, 1), BLOCK_ROWS)]
 
 
 def on_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Results in the order of the items; as many threads as processors, or `OMP_NUM_THREADS`."""
+    """Map over items in threads, in order; one per processor, or `OMP_NUM_THREADS`."""
     todo = list(items)
     num_threads = min(_num_threads(), len(todo))
     if num_threads <= 1:
         return [work(item) for item in todo]
     with ThreadPoolExecutor(num_threads) as pool:
         return list(pool.map(work, todo))
+
+
+def taken(values: NDArray[Scalar], order: NDArray[np.int64]) -> NDArray[Scalar]:
+    """Rows in another order."""
+    result = np.empty((len(order), *values.shape[1:]), values.dtype)
+
+    def work(rows: slice) -> None:
+        # Of the modes only "clip" writes to its place directly.
+        np.take(values, order[rows], axis=0, out=result[rows], mode="clip")
+
+    on_threads(work, blocks(len(order)))
+    return result
 
 
 def _num_threads() -> int:

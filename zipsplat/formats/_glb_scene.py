@@ -1,4 +1,4 @@
-"""What the JSON of a glTF file says about its splats: nodes, primitives, accessors.
+"""Splats of a glTF file from its JSON: nodes, primitives, accessors.
 
 Source: the Khronos Group's glTF 2.0 specification, and its texts of KHR_gaussian_splatting and
 KHR_gaussian_splatting_compression_spz_2.
@@ -20,29 +20,29 @@ EXTENSION = "KHR_gaussian_splatting"
 TYPES = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
 _SPZ = ("KHR_gaussian_splatting_compression_spz_2", "KHR_gaussian_splatting_compression_spz")
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5126: "<f4"}
-_MAX_DEPTH = 64  # of the tree of nodes; deeper ones, or circles, are damage
+_MAX_DEPTH = 64  # of the node tree; deeper trees or cycles count as damage
 _COLOR_SPACES = ("srgb_rec709_display", "BT.709")
 _LINEAR = ("lin_rec709_display", "linear")
-_DRAWN = {"kernel": "ellipse", "projection": "perspective"}
+_SUPPORTED = {"kernel": "ellipse", "projection": "perspective"}
 Floats = NDArray[np.float64]
 
 
 def harmonic_names(num_coeffs: int) -> list[str]:
-    """Names of the attributes of S harmonics, without that of the extension."""
+    """Attribute names of S harmonics, without the prefix of the extension."""
     return [f"SH_DEGREE_{d}_COEF_{n}" for d in range(5) for n in range(2 * d + 1)][:num_coeffs]
 
 
 def read_scene(asset: Any, binary: bytes) -> SplatArrays:
-    """All splats of the scene that is shown first, in glTF's axes.
+    """Read all splats of the default scene, in glTF's axes.
 
     Args:
         asset: the JSON part.
         binary: the binary part.
 
     Raises:
-        ValueError: if there are none, or they use what is not supported.
-        KeyError, IndexError, TypeError, AttributeError: if something that is referred to is not
-            there or of another kind.
+        ValueError: if there are none, or they use unsupported features.
+        KeyError, IndexError, TypeError, AttributeError: if a referenced object is missing or of
+            another type.
     """
     parts = [
         _moved(_splats(asset, binary, primitive), matrix)
@@ -52,7 +52,7 @@ def read_scene(asset: Any, binary: bytes) -> SplatArrays:
         if EXTENSION in primitive.get("extensions", {})
     ]
     if not parts:
-        raise ValueError(f"this .glb holds no {EXTENSION}")
+        raise ValueError(f"this .glb contains no {EXTENSION}")
     return _joined(parts)
 
 
@@ -70,7 +70,7 @@ def _placed_nodes(asset: Any) -> Iterator[tuple[Any, Floats]]:
         index, parent, depth = waiting.pop()
         num_seen += 1
         if depth > _MAX_DEPTH or num_seen > len(nodes):
-            raise ValueError("the nodes of this .glb form no tree")
+            raise ValueError("the nodes of this .glb do not form a tree")
         matrix = parent @ _matrix(nodes[index])
         yield nodes[index], matrix
         children = reversed(nodes[index].get("children", []))
@@ -96,10 +96,10 @@ def _matrix(node: Any) -> Floats:
 
 
 def _moved(splats: SplatArrays, matrix: NDArray[np.float64]) -> SplatArrays:
-    """The Gaussians of a node where its transform puts them."""
+    """Apply a node's transform to its Gaussians."""
     if np.array_equal(matrix, np.eye(4)):
         return splats
-    from zipsplat.formats._affine import moved  # imports PyTorch, which takes a second
+    from zipsplat.formats._affine import moved  # imports PyTorch, which is slow
 
     return moved(splats, matrix)
 
@@ -114,16 +114,16 @@ def _splats(asset: Any, binary: bytes, primitive: Any) -> SplatArrays:
         splats = half_turn_about_z(spz.read(io.BytesIO(data)))
     else:
         splats = _uncompressed(asset, binary, primitive["attributes"], inner)
-    for key, drawn in _DRAWN.items():
-        if extension.get(key, drawn) != drawn:
-            splats = splats.remarked(f"took {key} {extension[key]!r} for {drawn!r}, as is drawn")
+    for key, rendered in _SUPPORTED.items():
+        if extension.get(key, rendered) != rendered:
+            splats = splats.remarked(f"treated {key} {extension[key]!r} as {rendered!r}")
     color_space = extension.get("colorSpace", _COLOR_SPACES[0])
     if color_space in _LINEAR:
         from zipsplat.formats._linear_colors import to_srgb  # imports PyTorch, as `_affine` does
 
         return to_srgb(splats)
     if color_space not in _COLOR_SPACES:
-        return splats.remarked(f"took the colours for sRGB; {color_space!r} is not known")
+        return splats.remarked(f"assumed sRGB colours, because {color_space!r} is unknown")
     return splats
 
 
@@ -132,7 +132,7 @@ def _uncompressed(asset: Any, binary: bytes, attributes: Any, inner: Any) -> Spl
     names = [f"{EXTENSION}:{name}" for name in ("SCALE", "ROTATION", "OPACITY")]
     names = ["POSITION", *names, *(f"{EXTENSION}:{name}" for name in harmonic_names(num))]
     if inner and any(name not in attributes for name in names):
-        raise ValueError(f"this .glb compresses its splats by {', '.join(inner)}, not supported")
+        raise ValueError(f"this .glb uses the unsupported compression {', '.join(inner)}")
     columns = [_accessor(asset, binary, attributes[name]) for name in names]
     means, scales, quats, opacities = columns[:4]
     sh_coeffs, remarks = up_to_degree_3(np.stack(columns[4:], axis=1))
@@ -169,13 +169,13 @@ def _view(asset: Any, binary: bytes, index: int) -> bytes:
     """The bytes of a buffer view."""
     view = asset["bufferViews"][index]
     if "uri" in asset["buffers"][view["buffer"]]:
-        raise ValueError("the splats of this .glb are in another file, which is not supported")
+        raise ValueError("the splats of this .glb are in a separate file, which is not supported")
     if "extensions" in view:
         names = ", ".join(view["extensions"])
-        raise ValueError(f"this .glb compresses its splats by {names}, which is not supported")
+        raise ValueError(f"this .glb uses the unsupported compression {names}")
     start, size = view.get("byteOffset", 0), view["byteLength"]
     if min(start, size) < 0 or start + size > len(binary):
-        raise ValueError("this .glb is cut short: its splats reach beyond its end")
+        raise ValueError("this .glb is cut short: its splats extend beyond its end")
     return binary[start : start + size]
 
 
@@ -192,7 +192,7 @@ def _accessor(asset: Any, binary: bytes, index: int) -> Array:
     start = accessor.get("byteOffset", 0)
     end = start + (count - 1) * stride + row if count else start
     if min(start, count) < 0 or stride < row or end > len(data):
-        raise ValueError("this .glb is cut short: its splats reach beyond its end")
+        raise ValueError("this .glb is cut short: its splats extend beyond its end")
     rows = np.ndarray((count, width), dtype, data, start, (stride, dtype.itemsize))
     if dtype.kind == "f":
         return np.array(rows, np.float32)

@@ -1,4 +1,4 @@
-"""Harmonics of linear colours as those of sRGB, which is what everything here draws.
+"""Conversion of harmonics of linear colours to sRGB, which is what all renderers expect.
 
 Source of the curve: IEC 61966-2-1.
 """
@@ -14,14 +14,14 @@ from zipsplat.formats import SplatArrays
 from zipsplat.harmonics import basis, spread_directions
 from zipsplat.sh_constants import degree_of
 
-REMARK = "converted linear colours to sRGB, as well as harmonics of the same degree can show them"
+REMARK = "converted linear colours to sRGB, approximately, with harmonics of the same degree"
 _KNEE = 0.0031308
 _NUM_DIRECTIONS = 64
 _ROWS = 1 << 14  # at a time, to bound the memory
 
 
 def to_srgb(splats: SplatArrays) -> SplatArrays:
-    """The harmonics that come nearest, over all directions, to the sRGB levels of the colours."""
+    """Fit harmonics to the sRGB values of the colours over all directions, by least squares."""
     num = splats.sh_coeffs.shape[1]
     values = basis(spread_directions(_NUM_DIRECTIONS), degree_of(num)).numpy()
     inverse = np.linalg.pinv(values)
@@ -34,6 +34,6 @@ def to_srgb(splats: SplatArrays) -> SplatArrays:
 
 
 def _encoded(linear: NDArray[np.float64]) -> NDArray[np.float64]:
-    """SRGB levels; what is darker than black is drawn as black."""
+    """sRGB values; negative colours become black."""
     curved = 1.055 * np.maximum(linear, _KNEE) ** (1 / 2.4) - 0.055
     return np.where(linear <= _KNEE, 12.92 * np.maximum(linear, 0), curved)

@@ -1,9 +1,9 @@
-"""Few vectors that stand for many: k-means in two levels, and codebooks of single numbers.
+"""Vector quantization: two-level k-means palettes, and scalar codebooks.
 
-A palette of K entries by plain k-means costs N·K distances in each step, minutes for the tens of
+Plain k-means with K entries computes N·K distances per step, which takes minutes for the tens of
 thousands of entries that scenes need. Here mini-batches (Sculley, "Web-scale k-means clustering",
-2010) find some hundred coarse cells, and in each cell Lloyd's algorithm finds its share of the
-entries: N·√K distances, and errors only a few per cent larger.
+2010) find a few hundred coarse cells, and Lloyd's algorithm finds the entries of each cell: N·√K
+distances, with errors only a few per cent larger.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Labels = NDArray[np.int64]
 
 _BATCH, _BATCHES = 8192, 30
 _STEPS = 8  # of Lloyd's algorithm in each cell
-_ROWS = 1 << 14  # whose distances are held at once
+_ROWS = 1 << 14  # per block of distances, to bound memory
 _CODES = 256
 _CODE_STEPS = 20
 
@@ -52,7 +52,7 @@ def nearest(rows: Floats, entries: Floats) -> Labels:
 
 
 def codebook(values: Floats) -> Floats:
-    """256 ascending numbers for numbers (N,): Lloyd's algorithm from their quantiles."""
+    """A codebook of 256 ascending values for values (N,): Lloyd's algorithm from quantiles."""
     if not len(values):
         return np.zeros(_CODES, np.float32)
     ordered = np.sort(values).astype(np.float64)
@@ -69,8 +69,8 @@ def codebook(values: Floats) -> Floats:
 
 
 def codes_of(values: NDArray[np.floating], codes: Floats) -> NDArray[np.uint8]:
-    """Index of the nearest of 256 ascending numbers."""
-    return np.searchsorted((codes[1:] + codes[:-1]) / 2, values).astype(np.uint8)
+    """Index of the nearest of 256 ascending codes."""
+    return np.searchsorted(codes[1:] / 2 + codes[:-1] / 2, values).astype(np.uint8)
 
 
 def _coarse_cells(rows: Floats, size: int, rng: np.random.Generator) -> Floats:

@@ -1,15 +1,16 @@
 """Headers and elements of binary little-endian `.ply` files.
 
-Source: Greg Turk, "The PLY Polygon File Format", 1994. Elements with list properties, as the faces
-of meshes, have rows of different lengths and are not read, so they must come last. A note is a
-comment of ours: the word, then the text as a JSON string, which keeps the header ASCII and the note
-on one line. The comment "SplatRenderMode: mip" is that of Brush and Splatfacto for scenes that are
-to be drawn antialiased.
+Source: Greg Turk, "The PLY Polygon File Format", 1994. Elements with list properties, such as the
+    faces of meshes, have rows of varying length and are not read, so they must come last. A note is
+    a comment of
+ours: "note", then the text as a JSON string, which keeps the header ASCII and the note on one line.
+Brush and Splatfacto mark antialiased scenes with the comment "SplatRenderMode: mip".
 """
 
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipsplat.formats import NOTE_MAX, SplatArrays
+from zipsplat.formats._blocks import blocks
 
 HEADER_MAX_BYTES = 1 << 20
 _NOTE = "comment note"
@@ -42,12 +44,12 @@ class Element:
 
 @dataclass(frozen=True)
 class Header:
-    """What a header says.
+    """A parsed header.
 
     Args:
-        elements: in the order of the file.
-        note: about licences; empty if there is none.
-        antialiased: whether the scene is to be drawn so.
+        elements: in file order.
+        note: licence note; empty if there is none.
+        antialiased: whether the scene should be rendered antialiased.
     """
 
     elements: list[Element]
@@ -55,21 +57,46 @@ class Header:
     antialiased: bool = False
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Where the rows of an element lie in a file, and what they are."""
+
+    start: int
+    count: int
+    dtype: np.dtype[np.void]
+
+    def read(self, file: BinaryIO) -> Records:
+        """All rows."""
+        return self._read(file, slice(0, self.count))
+
+    def read_blocks(self, file: BinaryIO) -> Iterator[tuple[slice, Records]]:
+        """The rows in blocks that stay in a cache."""
+        for rows in blocks(self.count):
+            yield rows, self._read(file, slice(rows.start, min(rows.stop, self.count)))
+
+    def _read(self, file: BinaryIO, rows: slice) -> Records:
+        num, size = rows.stop - rows.start, self.dtype.itemsize
+        if not size:  # an element without properties, which takes no bytes
+            return np.empty(num, self.dtype)
+        file.seek(self.start + rows.start * size)
+        return np.frombuffer(file.read(num * size), dtype=self.dtype)
+
+
 def comment_lines(splats: SplatArrays) -> list[str]:
-    """The comments of a header: a note and the way of drawing, as far as there is something."""
+    """Header comments for the note and the render mode, if set."""
     return note_lines(splats.note) + [_ANTIALIASED] * splats.antialiased
 
 
 def note_lines(note: str) -> list[str]:
-    """The lines of a header that hold a note: one, or none if there is no note."""
+    """The header line of a note; empty if there is no note."""
     return [f"{_NOTE} {json.dumps(note)}"] if note else []
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Read the name, count and dtype of each element, and the comments that matter.
+    """Read the name, count and dtype of each element, and our comments.
 
     Raises:
-        ValueError: if this is no binary little-endian `.ply`, or its header is broken.
+        ValueError: if this is not a binary little-endian `.ply`, or its header is damaged.
     """
     elements: list[tuple[str, int, list[tuple[str, str | None]]]] = []
     encoding, note, antialiased = "", "", False
@@ -90,14 +117,18 @@ def read_header(file: BinaryIO) -> Header:
             case ["property", "list", _, _, name] if elements:
                 elements[-1][2].append((name, None))
             case words:
-                raise ValueError(f"this .ply has a header line that cannot be read: {words[:8]}")
+                raise ValueError(
+                    f"this .ply has a header line that cannot be read: {reprlib.repr(words)}"
+                )
     if encoding != "binary_little_endian":
-        raise ValueError(f"only binary_little_endian .ply files are read, this is {encoding!r}")
+        raise ValueError(
+            f"only binary_little_endian .ply files are supported, got {reprlib.repr(encoding)}"
+        )
     return Header([Element(n, c, _dtype(n, f)) for n, c, f in elements], note, antialiased)
 
 
 def has_property(head: bytes, name: str) -> bool | None:
-    """Whether the header that a file begins with names a property; None if it is no `.ply`."""
+    """Whether the header at the start of a file names a property; None if it is not a `.ply`."""
     if not head.startswith((b"ply\n", b"ply\r\n")):
         return None
     lines = head.partition(b"end_header")[0].split(b"\n")
@@ -105,9 +136,9 @@ def has_property(head: bytes, name: str) -> bool | None:
 
 
 def _header_lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines between the first and the last of a header."""
+    """The lines of a header between the first and the last."""
     if file.readline(8).strip() != b"ply":
-        raise ValueError("this is no .ply: the first line is not 'ply'")
+        raise ValueError("this is not a .ply: the first line is not 'ply'")
     total = 0
     while True:
         line = file.readline(HEADER_MAX_BYTES)
@@ -120,7 +151,7 @@ def _header_lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _note(line: bytes) -> str:
-    """The note in a comment; empty if the comment is not one of ours."""
+    """The note in a comment; empty if it is not our comment."""
     try:
         note = json.loads(line.decode("ascii").removeprefix(_NOTE))
     except (ValueError, RecursionError):
@@ -137,7 +168,12 @@ def _dtype(element: str, fields: list[tuple[str, str | None]]) -> np.dtype[np.vo
 
 
 def read_elements(file: BinaryIO, header: Header) -> dict[str, Records]:
-    """Read the elements up to the first with lists; counts are checked against what is there.
+    """Read the elements up to the first with lists; see `find_rows`."""
+    return {name: rows.read(file) for name, rows in find_rows(file, header).items()}
+
+
+def find_rows(file: BinaryIO, header: Header) -> dict[str, Rows]:
+    """Find the elements up to the first with lists; checks counts against the file size.
 
     Raises:
         ValueError: if the file ends too early, or vertices follow an element with lists.
@@ -146,22 +182,19 @@ def read_elements(file: BinaryIO, header: Header) -> dict[str, Records]:
     num = lists.index(True) if any(lists) else len(lists)
     if any(element.name == "vertex" for element in header.elements[num:]):
         raise ValueError(
-            f"this .ply has lists in element {header.elements[num].name!r}, at or in front of its"
-            " vertices, which is not supported"
+            f"this .ply has list properties in element {header.elements[num].name!r}, at or before"
+            " its vertices, which is not supported"
         )
-    start = file.tell()
+    start = end = file.tell()
+    found = {}
+    for element in header.elements[:num]:
+        if element.dtype is not None:
+            found[element.name] = Rows(end, element.count, element.dtype)
+            end += element.count * element.dtype.itemsize
     available = file.seek(0, 2) - start
-    file.seek(start)
-    plain = [(e.name, e.count, e.dtype) for e in header.elements[:num] if e.dtype is not None]
-    needed = sum(count * dtype.itemsize for _, count, dtype in plain)
-    if needed > available:
+    if end - start > available:
         raise ValueError(
-            f"this .ply ends too early: its header promises {needed} bytes, there are {available}"
+            f"this .ply ends too early: its header promises {end - start} bytes, there are"
+            f" {available}"
         )
-    return {name: _rows(file, count, dtype) for name, count, dtype in plain}
-
-
-def _rows(file: BinaryIO, count: int, dtype: np.dtype[np.void]) -> Records:
-    if not dtype.itemsize:  # an element without properties, which takes no bytes
-        return np.empty(count, dtype)
-    return np.frombuffer(file.read(count * dtype.itemsize), dtype=dtype)
+    return found

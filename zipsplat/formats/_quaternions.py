@@ -11,40 +11,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Indices = NDArray[np.int64]
+Indices = NDArray[np.uint8]
 
 REST_MAX = math.sqrt(0.5)
 
 
 def unit(quats: NDArray[np.floating]) -> Floats:
-    """Normalise (N, 4) quaternions wxyz; zero, which is no rotation at all, becomes identity."""
-    columns = np.array(quats.T, np.float64, order="C")  # NumPy is slow over rows of four
+    """Normalise (N, 4) quaternions wxyz; zero, not a rotation, becomes the identity."""
+    return np.asarray(unit_columns(quats).T)
+
+
+def unit_columns(quats: NDArray[np.floating]) -> Floats:
+    """As `unit`, but (4, N) in memory, because NumPy is slow on rows of four."""
+    columns = np.array(quats.T, np.float64, order="C")
     # By the largest part first, so that neither tiny nor huge quaternions leave the float range.
     largest = np.abs(columns).max(axis=0)
-    columns[0, largest == 0] = 1
-    columns /= np.where(largest > 0, largest, 1)
+    if not largest.all():
+        columns[0, largest == 0] = 1
+        largest[largest == 0] = 1
+    columns /= largest
     w, x, y, z = columns * columns
     columns /= np.sqrt(w + x + y + z)
-    return np.asarray(columns.T)
+    return columns
 
 
-def smallest_three(unit_quats: Floats) -> tuple[Indices, Floats]:
-    """Index of the largest part (N,), then made positive, and the others in order (N, 3)."""
-    columns = unit_quats.T
-    largest = np.abs(columns).argmax(axis=0)
-    others = [np.where(largest > k, columns[k], columns[k + 1]) for k in range(3)]
-    sign = np.where(np.choose(largest, columns) < 0, -1.0, 1.0)
-    return largest, np.stack(others, axis=1) * sign[:, None]
+def smallest_three(columns: Floats) -> tuple[Indices, Floats]:
+    """Index of the largest part of unit quaternions (4, N), and the others in order (3, N).
+
+    The signs are those of the quaternion whose largest part, the first of equals, is positive.
+    """
+    a, b, c, d = np.abs(columns)
+    is_b, is_d = b > a, d > c
+    is_later = np.maximum(c, d) > np.maximum(a, b)
+    largest: Indices = np.where(is_later, is_d + np.uint8(2), is_b.view(np.uint8))
+    w, x, y, z = columns < 0
+    is_negative = np.where(is_later, np.where(is_d, z, y), np.where(is_b, x, w))
+    others = np.stack([np.where(largest > k, columns[k], columns[k + 1]) for k in range(3)])
+    others *= np.where(is_negative, -1.0, 1.0)
+    return largest, others
 
 
-def from_smallest_three(largest: Indices, rest: Floats) -> Floats:
-    """Inverse of `smallest_three`: (N, 4)."""
-    a, b, c = rest.T
+def from_smallest_three(largest: NDArray[np.integer], rest: Floats) -> Floats:
+    """Inverse of `smallest_three`: (4, N)."""
+    a, b, c = rest
     top = np.sqrt(np.maximum(1 - (a * a + b * b + c * c), 0))
-    parts = [
-        np.where(largest > 0, a, top),
-        np.where(largest > 1, b, np.where(largest == 1, top, a)),
-        np.where(largest > 2, c, np.where(largest == 2, top, b)),
-        np.where(largest == 3, top, c),
-    ]
-    return np.stack(parts, axis=1)
+    return np.stack(
+        [
+            np.where(largest > 0, a, top),
+            np.where(largest > 1, b, np.where(largest == 1, top, a)),
+            np.where(largest > 2, c, np.where(largest == 2, top, b)),
+            np.where(largest == 3, top, c),
+        ]
+    )

@@ -12,11 +12,10 @@ from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.lib.recfunctions import structured_to_unstructured
 from numpy.typing import NDArray
 
 from zipsplat.formats import Format, SplatArrays, SplatTolerance
-from zipsplat.formats._blocks import blocks, on_threads
+from zipsplat.formats._blocks import blocks, on_threads, taken
 from zipsplat.formats._morton import morton_order
 from zipsplat.formats._ply_elements import (
     comment_lines,
@@ -24,7 +23,12 @@ from zipsplat.formats._ply_elements import (
     read_elements,
     read_header,
 )
-from zipsplat.formats._quaternions import REST_MAX, from_smallest_three, smallest_three, unit
+from zipsplat.formats._quaternions import (
+    REST_MAX,
+    from_smallest_three,
+    smallest_three,
+    unit_columns,
+)
 from zipsplat.sh_constants import SH_C0
 
 _CHUNK = 256
@@ -40,6 +44,7 @@ _RANGES = tuple(
 _WORDS = ("packed_position", "packed_rotation", "packed_scale", "packed_color")
 
 Floats = NDArray[np.float64]
+Columns = list[NDArray[Any]]
 Words = NDArray[np.uint32]
 
 
@@ -48,35 +53,39 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
 
     Log-scales are clamped to ±20 and the harmonics of degree 1 and more to ±4.
     """
+    num, num_rest = len(splats.means), 3 * (splats.sh_coeffs.shape[1] - 1)
+    base = replace(splats, sh_coeffs=np.ascontiguousarray(splats.sh_coeffs[:, :1]))
+    rest = splats.sh_coeffs.reshape(num, 3 + num_rest)[:, 3:]
     order = morton_order(splats.means)
-    base = replace(splats, sh_coeffs=splats.sh_coeffs[:, :1]).select(order)
-    parts = on_threads(lambda rows: _packed(base.select(rows)), blocks(len(order)))
-    ranges, words = (np.concatenate(part) for part in zip(*parts, strict=True))
-    rest = splats.sh_coeffs[:, 1:]
-    packed = on_threads(lambda rows: _pack_harmonics(rest[rows]), blocks(len(order)))
-    harmonics = np.take(np.concatenate(packed), order, axis=0)  # of bytes, a quarter to move about
-    file.write(_header(splats, len(ranges), harmonics.shape[1]))
+    ranges = np.empty((-(-num // _CHUNK), 18), "<f4")
+    words = np.empty((num, 4), "<u4")
+    harmonics = np.empty((num, num_rest), np.uint8)
+
+    def work(rows: slice) -> None:
+        words[rows], ranges[_chunks(rows)] = _packed(base.select(order[rows]))
+        harmonics[rows] = _pack_harmonics(rest[rows])
+
+    on_threads(work, blocks(num))
+    file.write(_header(splats, len(ranges), num_rest))
     file.write(ranges.data)
     file.write(words.data)
-    file.write(harmonics.data)
+    file.write(taken(harmonics, order).data)  # of bytes, a quarter to move about
 
 
-def _packed(splats: SplatArrays) -> tuple[NDArray[np.float32], Words]:
-    """Ranges (chunks, 18) and words (N, 4) of whole chunks of a file."""
+def _packed(splats: SplatArrays) -> tuple[Words, NDArray[np.float32]]:
+    """Words (n, 4) and ranges (chunks, 18) of whole chunks of a file."""
     log_scales = np.log(np.maximum(splats.scales, _MIN_SCALE)).clip(max=_MAX_LOG_SCALE)
-    rgb = splats.sh_coeffs[:, 0] * np.float64(SH_C0) + 0.5
-    positions, position_ranges = _within_chunks(splats.means)
-    scales, scale_ranges = _within_chunks(log_scales)
+    rgb = splats.sh_coeffs[:, 0].T.astype(np.float64, order="C") * SH_C0 + 0.5
+    positions, position_ranges = _within_chunks(splats.means.T)
+    scales, scale_ranges = _within_chunks(log_scales.T)
     colors, color_ranges = _within_chunks(rgb)
-    rgba = np.concatenate((colors, splats.opacities[:, None]), axis=1, dtype=np.float64)
     words = (
-        _join(positions, (11, 10, 11)),
+        _join([*positions], (11, 10, 11)),
         _pack_rotations(splats.quats),
-        _join(scales, (11, 10, 11)),
-        _join(rgba, (8, 8, 8, 8)),
+        _join([*scales], (11, 10, 11)),
+        _join([*colors, splats.opacities], (8, 8, 8, 8)),
     )
-    ranges = np.concatenate((position_ranges, scale_ranges, color_ranges), axis=1)
-    return ranges.astype("<f4"), np.stack(words, axis=1).astype("<u4")
+    return np.stack(words, axis=1), np.concatenate((position_ranges, scale_ranges, color_ranges)).T
 
 
 def read(file: BinaryIO) -> SplatArrays:
@@ -91,23 +100,45 @@ def read(file: BinaryIO) -> SplatArrays:
     chunks, vertices = (elements.get(name, empty) for name in ("chunk", "vertex"))
     sh = elements.get("sh", np.empty(len(vertices), empty.dtype))
     _require_layout(chunks, vertices, sh)
-    rgba = _split(vertices["packed_color"], (8, 8, 8, 8))
+    ranges = _RANGES if set(_RANGES) <= _names(chunks) else _RANGES[:12]
+    ends = np.stack([chunks[name] for name in ranges])
+    num, num_coeffs = len(vertices), 1 + len(_names(sh)) // 3
+    scene = SplatArrays(
+        means=np.empty((num, 3), np.float32),
+        scales=np.empty((num, 3), np.float32),
+        quats=np.empty((num, 4), np.float32),
+        opacities=np.empty(num, np.float32),
+        sh_coeffs=np.empty((num, num_coeffs, 3), np.float32),
+        note=header.note,
+        antialiased=header.antialiased,
+    )
+
+    def work(rows: slice) -> None:
+        _unpack_rows(vertices[rows], ends[:, _chunks(rows)], scene.select(rows))
+        _unpack_harmonics(sh[rows], scene.sh_coeffs[rows])
+
+    on_threads(work, blocks(num))
+    return scene
+
+
+def _unpack_rows(vertices: NDArray[Any], ends: NDArray[np.float32], scene: SplatArrays) -> None:
+    """Fill all but the higher harmonics of some rows, with the ranges (12 or 18, chunks)."""
+    positions, scales = (
+        _split(vertices[name], (11, 10, 11)) for name in ("packed_position", "packed_scale")
+    )
+    *rgb, opacities = _split(vertices["packed_color"], (8, 8, 8, 8))
     with np.errstate(over="ignore", invalid="ignore"):  # damaged ranges; left out later
-        has_colors = set(_RANGES) <= _names(chunks)
-        rgb = _between(rgba[:, :3], chunks, 12) if has_colors else rgba[:, :3]
-        scales = np.exp(_between(_split(vertices["packed_scale"], (11, 10, 11)), chunks, 6))
-        means = _between(_split(vertices["packed_position"], (11, 10, 11)), chunks, 0)
-        dc = ((rgb[:, None] - 0.5) / SH_C0).astype(np.float32)
-        sh_coeffs = np.concatenate((dc, _unpack_harmonics(sh)), axis=1)
-        return SplatArrays(
-            means=means.astype(np.float32),
-            scales=scales.astype(np.float32),
-            quats=_unpack_rotations(vertices["packed_rotation"]),
-            opacities=rgba[:, 3].astype(np.float32),
-            sh_coeffs=sh_coeffs,
-            note=header.note,
-            antialiased=header.antialiased,
-        )
+        colors = _between(rgb, ends[12:]) if len(ends) > 12 else rgb
+        _fill(scene.means, _between(positions, ends[:6]))
+        _fill(scene.scales, [np.exp(column) for column in _between(scales, ends[6:12])])
+        _fill(scene.sh_coeffs[:, 0], [(column - 0.5) / SH_C0 for column in colors])
+    scene.opacities[:] = opacities
+    scene.quats[:] = _unpack_rotations(vertices["packed_rotation"]).T
+
+
+def _fill(rows: NDArray[np.float32], columns: Columns) -> None:
+    for index, column in enumerate(columns):
+        rows[:, index] = column
 
 
 def _header(splats: SplatArrays, num_chunks: int, num_rest: int) -> bytes:
@@ -153,81 +184,89 @@ def _dtypes(table: NDArray[Any]) -> list[np.dtype[np.void]]:
     return [table.dtype[name] for name in table.dtype.names or ()]
 
 
-def _within_chunks(values: NDArray[np.floating]) -> tuple[Floats, NDArray[np.float32]]:
-    """Values (N, 3) as fractions of their chunk's range, and the ranges (chunks, 6) min max."""
-    starts = np.arange(0, len(values), _CHUNK)
-    if not len(starts):
-        return np.empty((0, 3)), np.empty((0, 6), np.float32)
-    low = np.minimum.reduceat(values, starts).astype(np.float32)
-    high = np.maximum.reduceat(values, starts).astype(np.float32)
-    chunk_of = np.arange(len(values)) // _CHUNK
-    fractions = _normalise(values.astype(np.float64), low[chunk_of], high[chunk_of])
-    return fractions, np.concatenate((low, high), axis=1)
+def _chunks(rows: slice) -> slice:
+    """The chunks of whole blocks of rows."""
+    return slice(rows.start // _CHUNK, -(-rows.stop // _CHUNK))
 
 
-def _normalise(values: Floats, low: NDArray[np.floating], high: NDArray[np.floating]) -> Floats:
-    extent = np.subtract(high, low, dtype=np.float64)
-    return np.asarray((values - low) / np.where(extent > 0, extent, 1), np.float64).clip(0, 1)
+def _within_chunks(columns: NDArray[np.floating]) -> tuple[Floats, NDArray[np.float32]]:
+    """Columns (3, n) as fractions of their chunk's range, and the ranges (6, chunks), min and max.
+
+    The chunks are whole but for the last.
+    """
+    num = columns.shape[1]
+    columns = np.ascontiguousarray(columns)  # NumPy is slow over rows of three
+    if num % _CHUNK:
+        columns = np.pad(columns, ((0, 0), (0, -num % _CHUNK)), "edge")
+    runs = columns.reshape(3, -1, _CHUNK)
+    low, high = (ends(axis=2, keepdims=True).astype(np.float32) for ends in (runs.min, runs.max))
+    fractions = runs - low.astype(np.float64)
+    extent = high - low.astype(np.float64)
+    fractions /= np.where(extent > 0, extent, 1)
+    return fractions.reshape(3, -1)[:, :num], np.concatenate((low, high))[..., 0]
 
 
-def _between(fractions: Floats, chunks: NDArray[Any], first: int) -> Floats:
-    """Fractions (N, 3) of the ranges whose names start at `_RANGES[first]`."""
-    chunk_of = np.arange(len(fractions)) // _CHUNK
-    ends = np.stack([chunks[name] for name in _RANGES[first : first + 6]], axis=1)[chunk_of]
-    return np.asarray(ends[:, :3] * (1 - fractions) + ends[:, 3:] * fractions, np.float64)
+def _between(fractions: Columns, ends: NDArray[np.float32]) -> Columns:
+    """Three columns (n,) of fractions of their chunks' ranges (6, chunks) as values."""
+    num = len(fractions[0])
+    spread = np.repeat(ends, _CHUNK, axis=1)[:, :num]
+    return [
+        low * (1 - column) + high * column
+        for column, low, high in zip(fractions, spread[:3], spread[3:], strict=True)
+    ]
 
 
-def _join(fractions: Floats, bits: tuple[int, ...]) -> Words:
-    """Numbers in [0, 1] (N, len(bits)) as one word each row, the first in the highest bits."""
-    word: Words = np.zeros(len(fractions), np.uint32)
-    for column, width in zip(fractions.T, bits, strict=True):
-        steps = np.rint(column.clip(0, 1) * ((1 << width) - 1)).astype(np.uint32)
-        word = word << np.uint32(width) | steps
+def _join(columns: Columns, bits: tuple[int, ...]) -> Words:
+    """Columns of numbers in [0, 1] as one word each row, the first in the highest bits."""
+    word: Words = np.zeros(len(columns[0]), np.uint32)
+    for column, width in zip(columns, bits, strict=True):
+        steps = column.clip(0, 1) * np.float64((1 << width) - 1)
+        word = word << np.uint32(width) | np.rint(steps, out=steps).astype(np.uint32)
     return word
 
 
-def _split(words: Words, bits: tuple[int, ...]) -> Floats:
+def _split(words: Words, bits: tuple[int, ...]) -> Columns:
     """Inverse of `_join`."""
     columns = []
     for width in reversed(bits):
-        largest = np.uint32((1 << width) - 1)
-        columns.append((words & largest) / largest)
+        largest = (1 << width) - 1
+        columns.append((words & np.uint32(largest)).astype(np.float64) / largest)
         words = words >> np.uint32(width)
-    return np.stack(columns[::-1], axis=1).astype(np.float64)
+    return columns[::-1]
 
 
 def _pack_rotations(quats: NDArray[np.float32]) -> Words:
-    largest, rest = smallest_three(unit(quats))
-    words = _join(rest / (2 * REST_MAX) + 0.5, (10, 10, 10))
+    largest, rest = smallest_three(unit_columns(quats))
+    words = _join([*(rest / (2 * REST_MAX) + 0.5)], (10, 10, 10))
     words |= largest.astype(np.uint32) << np.uint32(30)
     return words
 
 
-def _unpack_rotations(words: Words) -> NDArray[np.float32]:
-    rest = (_split(words, (10, 10, 10)) - 0.5) * (2 * REST_MAX)
-    return from_smallest_three((words >> np.uint32(30)).astype(np.int64), rest).astype(np.float32)
+def _unpack_rotations(words: Words) -> Floats:
+    """Quaternions (4, n)."""
+    rest = (np.stack(_split(words, (10, 10, 10))) - 0.5) * (2 * REST_MAX)
+    return from_smallest_three(words >> np.uint32(30), rest)
 
 
+@np.errstate(over="ignore")  # colours beyond every byte are clamped
 def _pack_harmonics(rest: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Harmonics (N, S - 1, 3) as bytes, channel by channel (N, 3 (S - 1))."""
-    num, width = len(rest), 3 * rest.shape[1]
-    steps = rest.reshape(num, width) * np.float32(1 / _SH_RANGE)
-    steps += np.float32(0.5)
-    steps *= np.float32(256)
+    """Harmonics (n, 3 (S - 1)), RGB after RGB, as bytes, channel after channel."""
+    steps = rest * np.float32(256 / _SH_RANGE)
+    steps += np.float32(128)
     packed: NDArray[np.uint8] = steps.clip(0, 255, out=steps).astype(np.uint8)
-    return np.asarray(packed.reshape(rest.shape).transpose(0, 2, 1).reshape(num, width))
+    return np.concatenate([packed[:, channel::3] for channel in range(3)], axis=1)
 
 
-def _unpack_harmonics(sh: NDArray[Any]) -> NDArray[np.float32]:
-    """Inverse of `_pack_harmonics`, each byte standing for the middle of its step."""
-    names = _harmonic_names(len(_names(sh)))
-    if not names:
-        return np.empty((len(sh), 0, 3), np.float32)
-    packed = structured_to_unstructured(sh[list(names)])
-    steps = packed.reshape(len(sh), 3, len(names) // 3).transpose(0, 2, 1)
-    values: NDArray[np.float32] = (steps + np.float32(0.5)) * np.float32(_SH_RANGE / 256)
-    values -= np.float32(_SH_RANGE / 2)
-    return values
+def _unpack_harmonics(sh: NDArray[Any], sh_coeffs: NDArray[np.float32]) -> None:
+    """Fill all but the first of harmonics (n, S, 3), each byte standing for the middle of its step.
+
+    Inverse of `_pack_harmonics`, for properties in any order.
+    """
+    num = sh_coeffs.shape[1] - 1
+    for index, name in enumerate(_harmonic_names(3 * num)):
+        steps = sh[name] + np.float32(0.5)
+        values = steps * np.float32(_SH_RANGE / 256) - np.float32(_SH_RANGE / 2)
+        sh_coeffs[:, 1 + index % num, index // num] = values
 
 
 PLUGIN = Format(

@@ -27,7 +27,7 @@ _FLOAT, _UBYTE, _POINTS, _ARRAY_BUFFER = 5126, 5121, 0, 34962
 
 
 def write(file: BinaryIO, splats: SplatArrays) -> None:
-    """Write one primitive; quaternions are normalised, as the extension demands."""
+    """Write one primitive; quaternions are normalised, as the extension requires."""
     attributes = _attributes(half_turn_about_z(splats))
     description = json.dumps(_description(attributes, splats.note), separators=(",", ":")).encode(
         "ascii"
@@ -41,19 +41,19 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
 
 
 def read(file: BinaryIO) -> SplatArrays:
-    """Read all splats of the scene, each where its nodes put it; see `_glb_scene`.
+    """Read all splats of the scene with their node transforms; see `_glb_scene`.
 
     Raises:
-        ValueError: if there are none, the file is damaged, or it uses what is not supported.
+        ValueError: if there are none, the file is damaged, or it uses unsupported features.
     """
     chunks = dict(_chunks(file.read()))
     try:
         asset = json.loads(chunks[_JSON].rstrip(b"\0"))
         note = str(asset.get("asset", {}).get("copyright", ""))[:NOTE_MAX]
-        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is left out later
+        with np.errstate(over="ignore", invalid="ignore"):  # such Gaussians are left out later
             return replace(half_turn_about_z(_splats(asset, chunks.get(_BIN, b""))), note=note)
     except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"this .glb is damaged or holds no splats: {error!r}") from error
+        raise ValueError(f"this .glb is damaged or contains no splats: {error!r}") from error
 
 
 def _splats(asset: Any, binary: bytes) -> SplatArrays:
@@ -63,7 +63,7 @@ def _splats(asset: Any, binary: bytes) -> SplatArrays:
 
 
 def _attributes(splats: SplatArrays) -> dict[str, NDArray[Any]]:
-    """Name and rows of each attribute, in the order of the file."""
+    """Name and rows of each attribute, in file order."""
     dc = splats.sh_coeffs[:, 0]
     rgba = np.concatenate((dc * SH_C0 + 0.5, splats.opacities[:, None]), axis=1)
     fields = {

@@ -10,21 +10,30 @@ from typing import BinaryIO
 
 import numpy as np
 
-from zipsplat.formats import Array, Format, SplatArrays, SplatTolerance, up_to_degree_3
+from zipsplat.formats import (
+    MAX_SH_COEFFS,
+    Array,
+    Format,
+    SplatArrays,
+    SplatTolerance,
+    higher_degree_remarks,
+)
+from zipsplat.formats._blocks import BLOCK_ROWS, blocks
 from zipsplat.formats._ply_elements import (
     Records,
     comment_lines,
+    find_rows,
     has_property,
-    read_elements,
     read_header,
 )
 
-OPACITY_MARGIN = 1e-6  # logits stay finite
+OPACITY_MARGIN = 1e-6  # keeps logits finite
 SCALE_MIN = 1e-6
+_DEGREES = {0: 0, 9: 1, 24: 2, 45: 3, 72: 4}  # by the number of higher harmonics
 
 
 def property_names(num_coeffs: int) -> list[str]:
-    """Names of the properties of a vertex, in order, for S harmonics."""
+    """Property names of a vertex, in order, for S harmonics."""
     return [
         *"xyz", "nx", "ny", "nz",
         *(f"f_dc_{i}" for i in range(3)),
@@ -47,75 +56,85 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
         "end_header\n",
     ]
     file.write("\n".join(lines).encode("ascii"))
+    table = np.zeros((min(len(splats.means), BLOCK_ROWS), len(names)), dtype="<f4")
+    for rows in blocks(len(splats.means)):
+        part = splats.select(rows)
+        _fill(table[: len(part.means)], part)
+        file.write(table[: len(part.means)].data)
+
+
+def _fill(table: Array, splats: SplatArrays) -> None:
+    """Fill rows of a file (n, properties) but for the normals."""
     margin = np.float32(OPACITY_MARGIN)
     opacity = np.clip(splats.opacities, margin, np.float32(1) - margin)
-    table = np.zeros((len(splats.means), len(names)), dtype="<f4")
-    rest = 9 + 3 * (splats.sh_coeffs.shape[1] - 1)
+    num_rest = splats.sh_coeffs.shape[1] - 1
+    rest = 9 + 3 * num_rest
     table[:, 0:3] = splats.means
     table[:, 6:9] = splats.sh_coeffs[:, 0]
-    table[:, 9:rest] = splats.sh_coeffs[:, 1:].transpose(0, 2, 1).reshape(len(table), rest - 9)
-    table[:, rest] = _log(opacity / (1 - opacity))
-    table[:, rest + 1 : rest + 4] = _log(np.maximum(splats.scales, np.float32(SCALE_MIN)))
+    for channel, first in enumerate(range(9, rest, num_rest or 1)):
+        table[:, first : first + num_rest] = splats.sh_coeffs[:, 1:, channel]
+    table[:, rest] = splats.log(opacity / (1 - opacity))
+    table[:, rest + 1 : rest + 4] = splats.log(np.maximum(splats.scales, np.float32(SCALE_MIN)))
     table[:, rest + 4 : rest + 8] = splats.quats
-    file.write(table.data)
-
-
-def _log(values: Array) -> Array:
-    """Logarithm with the rounding of PyTorch, so that files equal the released model's own."""
-    import torch  # takes a second, and only writing needs it
-
-    return torch.log(torch.tensor(values)).numpy()
 
 
 def read(file: BinaryIO) -> SplatArrays:
-    """Read a standard file: properties of any numeric type in any order, others are ignored.
+    """Read a standard file: properties of any numeric type in any order; others are ignored.
 
-    Files of 2D Gaussian splatting (Huang et al., 2024) have no third scale: it becomes the
-    smallest that is written, so that the Gaussians are flat.
+    Files of 2D Gaussian splatting (Huang et al., 2024) have no third scale: it is set to the
+    smallest scale that is written, which makes the Gaussians flat.
 
     Raises:
-        ValueError: if it is no binary file with the properties of Gaussians, or it ends too early.
+        ValueError: if it is not a binary file with the properties of Gaussians, or ends too early.
     """
     header = read_header(file)
-    vertices = read_elements(file, header).get("vertex")
+    vertices = find_rows(file, header).get("vertex")
     names = () if vertices is None else vertices.dtype.names or ()
     optional = {"nx", "ny", "nz", "scale_2"}
     missing = [name for name in property_names(1) if name not in {*names, *optional}]
     if vertices is None or missing:
         listing = ", ".join(missing) or "vertices"
-        raise ValueError(f"this .ply holds no Gaussians: it has no {listing}")
-    table = _Table(vertices)
-    sh_coeffs, remarks = up_to_degree_3(_harmonics(table, names))
-    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is left out later
-        return SplatArrays(
-            means=np.concatenate([table.columns(name) for name in "xyz"], axis=1),
-            scales=_scales(table, "scale_2" in names),
-            quats=table.columns("rot_", 4).copy(),
-            opacities=sigmoid(table.columns("opacity")[:, 0]),
-            sh_coeffs=sh_coeffs,
-            note=header.note,
-            antialiased=header.antialiased,
-            remarks=remarks,
-        )
+        raise ValueError(f"this .ply contains no Gaussians: it has no {listing}")
+    num, degree = vertices.count, _degree(names)
+    scene = SplatArrays(
+        means=np.empty((num, 3), np.float32),
+        scales=np.empty((num, 3), np.float32),
+        quats=np.empty((num, 4), np.float32),
+        opacities=np.empty(num, np.float32),
+        sh_coeffs=np.empty((num, (min(degree, 3) + 1) ** 2, 3), np.float32),
+        note=header.note,
+        antialiased=header.antialiased,
+        remarks=higher_degree_remarks(degree),
+    )
+    for rows, records in vertices.read_blocks(file):
+        with np.errstate(over="ignore", invalid="ignore"):  # such Gaussians are left out later
+            _unpack(_Table(records), scene.select(rows), degree, "scale_2" in names)
+    return scene
 
 
-def _harmonics(table: _Table, names: tuple[str, ...]) -> Array:
-    """(N, S, 3) of any degree up to 4."""
-    rest = table.columns("f_rest_", sum(name.startswith("f_rest_") for name in names))
-    if rest.shape[1] not in (0, 9, 24, 45, 72):
-        raise ValueError(
-            f"a .ply has 0, 9, 24, 45 or 72 properties f_rest_*, this one has {rest.shape[1]}"
-        )
-    shN = rest.reshape(len(rest), 3, rest.shape[1] // 3).transpose(0, 2, 1)
-    return np.concatenate((table.columns("f_dc_", 3)[:, None], shN), axis=1)
+def _degree(names: tuple[str, ...]) -> int:
+    """Degree of the harmonics, 0 to 4."""
+    num = sum(name.startswith("f_rest_") for name in names)
+    if num not in _DEGREES:
+        raise ValueError(f"a .ply has 0, 9, 24, 45 or 72 properties f_rest_*, this one has {num}")
+    return _DEGREES[num]
 
 
-def _scales(table: _Table, has_third: bool) -> Array:
-    scales = np.exp(table.columns("scale_", 3 if has_third else 2))
-    if has_third:
-        return scales
-    flat = np.full((len(scales), 1), SCALE_MIN, np.float32)
-    return np.concatenate((scales, flat), axis=1)
+def _unpack(table: _Table, scene: SplatArrays, degree: int, has_third: bool) -> None:
+    """Fill some rows of a scene."""
+    for axis, name in enumerate("xyz"):
+        scene.means[:, axis] = table.columns(name)[:, 0]
+    num_scales = 3 if has_third else 2
+    scene.scales[:, 2] = SCALE_MIN
+    np.exp(table.columns("scale_", num_scales), out=scene.scales[:, :num_scales])
+    scene.quats[:] = table.columns("rot_", 4)
+    scene.opacities[:] = sigmoid(table.columns("opacity")[:, 0])
+    scene.sh_coeffs[:, 0] = table.columns("f_dc_", 3)
+    num_rest = (degree + 1) ** 2 - 1
+    rest = table.columns("f_rest_", 3 * num_rest)
+    for channel in range(3):
+        of_channel = rest[:, channel * num_rest : (channel + 1) * num_rest]
+        scene.sh_coeffs[:, 1:, channel] = of_channel[:, : MAX_SH_COEFFS - 1]
 
 
 def sigmoid(logits: Array) -> Array:
@@ -125,7 +144,7 @@ def sigmoid(logits: Array) -> Array:
 
 
 class _Table:
-    """Properties of vertices as float32 columns, without a copy where all of them are float32."""
+    """Vertex properties as float32 columns, without a copy if all of them are float32."""
 
     def __init__(self, vertices: Records) -> None:
         names = vertices.dtype.names or ()

@@ -1,9 +1,9 @@
-"""PlayCanvas's SOG (spatially ordered Gaussians), version 2: lossless WebP pictures in a .zip.
+"""PlayCanvas's SOG (spatially ordered Gaussians), version 2: lossless WebP images in a .zip.
 
-One pixel stands for one Gaussian: logarithms of positions in 16 bits, scales and colours by
-codebooks of 256 numbers, quaternions by their three smallest parts, opacity in 8 bits, and
-harmonics by a palette of up to 65536 entries, whose coefficients have a codebook too. Axes are
-those of a `.ply`. Described by the PlayCanvas user manual, "The SOG Format".
+Each pixel is one Gaussian: log positions in 16 bits, scales and colours by codebooks of 256 values,
+quaternions by their three smallest components, opacity in 8 bits, and harmonics by a palette of up
+to 65536 entries, whose coefficients use a codebook too. Axes are those of a `.ply`. Described in
+the PlayCanvas user manual, "The SOG Format".
 """
 
 from __future__ import annotations
@@ -18,18 +18,22 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from zipsplat.formats import NOTE_MAX, Array, Format, SplatArrays, SplatTolerance
 from zipsplat.formats._expansion import require_plausible
 from zipsplat.formats._morton import in_morton_order
 from zipsplat.formats._palette import codebook, codes_of, palette
-from zipsplat.formats._quaternions import REST_MAX, from_smallest_three, smallest_three, unit
+from zipsplat.formats._quaternions import (
+    REST_MAX,
+    from_smallest_three,
+    smallest_three,
+    unit_columns,
+)
 
 _PALETTE_MAX = 1 << 16
-_PER_ENTRY = 4  # Gaussians that share an entry of the palette, on average
-_PALETTE_COLUMNS = 64  # entries in a row of the picture of the palette
-_ROTATION_CODE = 252  # alpha of the quaternions: this and which part is the largest
+_PER_ENTRY = 4  # Gaussians per palette entry, on average
+_PALETTE_COLUMNS = 64  # entries per row of the palette image
+_ROTATION_CODE = 252  # alpha of a quaternion: this plus the index of its largest component
 _LOG_SCALE_MIN = -20.0
 _BANDS = {3: 1, 8: 2, 15: 3}  # degree by the number of harmonics of degree 1 and more
 _DAMAGE = (
@@ -41,9 +45,9 @@ Bytes = NDArray[np.uint8]
 
 
 def write(file: BinaryIO, splats: SplatArrays) -> None:
-    """Write the Gaussians, neighbours in space next to each other.
+    """Write the Gaussians in Morton order.
 
-    About 4 of them share an entry of the palette, more from 260 000 Gaussians on.
+    About 4 of them share a palette entry, more if there are over 260 000 Gaussians.
     """
     splats = in_morton_order(splats)
     num = len(splats.means)
@@ -57,7 +61,7 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
         codebook(splats.sh_coeffs[:, 0].ravel()),
     )
     opacities = np.rint(splats.opacities * 255).astype(np.uint8)[:, None]
-    pictures = {
+    images = {
         "means_l.webp": _grid((fixed & 255).astype(np.uint8)),
         "means_u.webp": _grid((fixed >> 8).astype(np.uint8)),
         "scales.webp": _grid(codes_of(log_scales, scale_codes)),
@@ -79,44 +83,46 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
         "sh0": {"codebook": color_codes.tolist(), "files": ["sh0.webp"]},
     }
     if splats.sh_degree:
-        meta["shN"] = _pack_harmonics(splats, pictures)
+        meta["shN"] = _pack_harmonics(splats, images)
     with zipfile.ZipFile(file, "w") as archive:
-        for name, picture in pictures.items():
-            archive.writestr(_member(name), _webp(picture))
+        for name, image in images.items():
+            archive.writestr(_member(name), _webp(image))
         archive.writestr(_member("meta.json"), json.dumps(meta))
 
 
 def _member(name: str) -> zipfile.ZipInfo:
-    """Of no date, so that equal scenes give equal files."""
+    """A member without a date, so that equal scenes give equal files."""
     return zipfile.ZipInfo(name)
 
 
 def _grid(rows: Bytes) -> Bytes:
-    """Rows (N, C) as a picture that is about square, the rest of it zero."""
+    """Arrange rows (N, C) as a nearly square image, padded with zeros."""
     width = max(4, int(np.ceil(np.sqrt(len(rows)) / 4)) * 4)
     height = max(1, -(-len(rows) // width))
-    picture = np.zeros((height * width, rows.shape[1]), np.uint8)
-    picture[: len(rows)] = rows
-    return picture.reshape(height, width, rows.shape[1])
+    image = np.zeros((height * width, rows.shape[1]), np.uint8)
+    image[: len(rows)] = rows
+    return image.reshape(height, width, rows.shape[1])
 
 
-def _webp(picture: Bytes) -> bytes:
-    if picture.shape[2] == 2:
-        picture = np.concatenate((picture, np.zeros_like(picture[..., :1])), axis=2)
+def _webp(image: Bytes) -> bytes:
+    from PIL import Image  # slow to import, and most commands do not need it
+
+    if image.shape[2] == 2:
+        image = np.concatenate((image, np.zeros_like(image[..., :1])), axis=2)
     file = io.BytesIO()
-    # Exact: else the colours of transparent pixels are thrown away.
-    Image.fromarray(picture).save(file, "WEBP", lossless=True, exact=True, quality=50, method=4)
+    # Exact, because WebP would otherwise discard the colours of transparent pixels.
+    Image.fromarray(image).save(file, "WEBP", lossless=True, exact=True, quality=50, method=4)
     return file.getvalue()
 
 
 def _pack_rotations(quats: Array) -> Bytes:
-    largest, rest = smallest_three(unit(quats))
+    largest, rest = smallest_three(unit_columns(quats))
     parts = np.rint((rest / REST_MAX * 0.5 + 0.5) * 255).clip(0, 255)
-    return np.hstack((parts, largest[:, None] + _ROTATION_CODE)).astype(np.uint8)
+    return np.stack((*parts, largest + _ROTATION_CODE), axis=1).astype(np.uint8)
 
 
-def _pack_harmonics(splats: SplatArrays, pictures: dict[str, Bytes]) -> dict[str, Any]:
-    """The entry of the description; adds two pictures."""
+def _pack_harmonics(splats: SplatArrays, images: dict[str, Bytes]) -> dict[str, Any]:
+    """The harmonics entry of the description; adds two images."""
     rest = splats.sh_coeffs[:, 1:]
     num_coeffs = rest.shape[1]
     size = min(_PALETTE_MAX, max(1024, len(rest) // _PER_ENTRY))
@@ -125,8 +131,8 @@ def _pack_harmonics(splats: SplatArrays, pictures: dict[str, Bytes]) -> dict[str
     height = max(1, -(-len(entries) // _PALETTE_COLUMNS))
     table = np.zeros((height * _PALETTE_COLUMNS, num_coeffs, 3), np.uint8)
     table[: len(entries)] = codes_of(entries, codes).reshape(-1, num_coeffs, 3)
-    pictures["shN_centroids.webp"] = table.reshape(height, _PALETTE_COLUMNS * num_coeffs, 3)
-    pictures["shN_labels.webp"] = _grid(np.stack((labels & 255, labels >> 8), 1).astype(np.uint8))
+    images["shN_centroids.webp"] = table.reshape(height, _PALETTE_COLUMNS * num_coeffs, 3)
+    images["shN_labels.webp"] = _grid(np.stack((labels & 255, labels >> 8), 1).astype(np.uint8))
     return {
         "count": len(entries),
         "bands": _BANDS[num_coeffs],
@@ -139,7 +145,7 @@ def read(file: BinaryIO) -> SplatArrays:
     """Read version 2, all files in one .zip.
 
     Raises:
-        ValueError: if it is damaged, or of another version.
+        ValueError: if it is damaged or has another version.
     """
     size = file.seek(0, 2)
     file.seek(0)
@@ -147,7 +153,7 @@ def read(file: BinaryIO) -> SplatArrays:
         with zipfile.ZipFile(file) as archive:
             return _unpack(_Bundle.of(archive, size))
     except _DAMAGE as error:
-        raise ValueError(f"this .sog is damaged, or none: {error!r}") from error
+        raise ValueError(f"this is not a .sog, or it is damaged: {error!r}") from error
 
 
 @dataclass(frozen=True)
@@ -164,7 +170,7 @@ class _Bundle:
         meta = json.loads(_contents(archive, "meta.json", size))
         if meta.get("version") != 2:
             raise ValueError(
-                f"SOG version {meta.get('version', 1)!r} is not read, only 2; splat-transform"
+                f"SOG version {meta.get('version', 1)!r} is not supported, only 2; splat-transform"
                 " converts it"
             )
         count = meta["count"]
@@ -174,21 +180,23 @@ class _Bundle:
         return cls(archive, meta, size)
 
     def rows(self, name: str, channels: int) -> Bytes:
-        """The first `count` pixels of a picture (count, channels)."""
-        pixels = self.picture(name).reshape(-1, 4)
+        """The first `count` pixels of an image (count, channels)."""
+        pixels = self.image(name).reshape(-1, 4)
         if len(pixels) < self.meta["count"]:
             raise ValueError(f"damaged SOG file: {name} has fewer pixels than there are Gaussians")
         return pixels[: self.meta["count"], :channels]
 
-    def picture(self, name: str) -> Bytes:
-        """A picture (H, W, 4)."""
+    def image(self, name: str) -> Bytes:
+        """An image (H, W, 4)."""
+        from PIL import Image
+
         data = _contents(self.archive, name, self.size)
         try:
             with Image.open(io.BytesIO(data), formats=["WEBP", "PNG"]) as opened:
                 require_plausible(4 * opened.width * opened.height, self.size, "SOG")
                 return np.asarray(opened.convert("RGBA"))
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"damaged SOG file: {name} is no picture ({error})") from error
+            raise ValueError(f"damaged SOG file: {name} is not an image ({error})") from error
 
 
 def _contents(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
@@ -200,7 +208,7 @@ def _contents(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
 
 def _unpack(bundle: _Bundle) -> SplatArrays:
     meta = bundle.meta
-    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is left out later
+    with np.errstate(over="ignore", invalid="ignore"):  # such Gaussians are left out later
         colors = bundle.rows(meta["sh0"]["files"][0], 4)
         dc = _codebook(meta["sh0"])[colors[:, :3]][:, None]
         scales = np.exp(_codebook(meta["scales"])[bundle.rows(meta["scales"]["files"][0], 3)])
@@ -231,11 +239,11 @@ def _unpack_means(bundle: _Bundle) -> Array:
 
 
 def _unpack_rotations(rows: Bytes) -> Array:
-    """Rotations without a code become zero, which is none."""
-    rest = (rows[:, :3] / 255 * 2 - 1) * REST_MAX
+    """Unpack quaternions; those without a code become zero and are left out later."""
+    rest = (rows[:, :3].T / 255 * 2 - 1) * REST_MAX
     code = rows[:, 3].astype(np.int64) - _ROTATION_CODE
     quats = from_smallest_three(np.maximum(code, 0), rest)
-    return np.where(code[:, None] >= 0, quats, 0).astype(np.float32)
+    return np.asarray(np.where(code >= 0, quats, 0).T, np.float32, order="C")
 
 
 def _unpack_harmonics(bundle: _Bundle) -> Array:
@@ -245,7 +253,7 @@ def _unpack_harmonics(bundle: _Bundle) -> Array:
         bands = part["bands"] if part else 0
         return np.empty((bundle.meta["count"], (bands + 1) ** 2 - 1, 3), np.float32)
     num = {bands: number for number, bands in _BANDS.items()}[part["bands"]]
-    table = bundle.picture(part["files"][0])[..., :3]
+    table = bundle.image(part["files"][0])[..., :3]
     if table.shape[1] != _PALETTE_COLUMNS * num:
         raise ValueError(f"damaged SOG file: a palette {table.shape[1]} pixels wide")
     labels = bundle.rows(part["files"][1], 2).astype(np.int64) @ np.array([1, 256])

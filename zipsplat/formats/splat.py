@@ -1,8 +1,8 @@
-"""The .splat layout of the first web viewers: 32 bytes per Gaussian, no header, no harmonics.
+"""The .splat format of the first web viewers: 32 bytes per Gaussian, no header, no harmonics.
 
-Three float32 for the position, three float32 linear scales, RGBA bytes, and the quaternion wxyz
-as bytes (value * 128 + 128). Most important Gaussians first, so that a viewer can draw a file
-that is still arriving. Described by github.com/antimatter15/splat (MIT licence).
+Three float32 for the position, three float32 linear scales, RGBA bytes, and the quaternion wxyz as
+bytes (value * 128 + 128). The most important Gaussians come first, so that a viewer can render a
+partial download. Described by github.com/antimatter15/splat (MIT licence).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
     records["scale"] = splats.scales[order]
     rgb = splats.sh_coeffs[order, 0] * SH_C0 + 0.5
     rgba = np.concatenate((rgb, splats.opacities[order, None]), axis=1)
-    records["rgba"] = np.rint(rgba * 255).clip(0, 255)
+    records["rgba"] = np.rint(rgba.clip(0, 1) * 255)
     records["quat_wxyz"] = np.rint(unit(splats.quats[order]) * 128 + 128).clip(0, 255)
     file.write(records.tobytes())
 
@@ -38,7 +38,7 @@ def read(file: BinaryIO) -> SplatArrays:
     """Read a .splat file.
 
     Raises:
-        ValueError: if the length is no multiple of 32, or values cannot be those of Gaussians.
+        ValueError: if the length is not a multiple of 32, or values are not those of Gaussians.
     """
     data = file.read()
     if len(data) % _RECORD.itemsize:

@@ -1,6 +1,6 @@
-"""SPZ version 4, for those who ask for it by `format="spz4"` or a name that ends in `.v4.spz`.
+"""SPZ version 4, selected by `format="spz4"` or a file name ending in `.v4.spz`.
 
-It is a few per cent smaller than version 3, and older viewers cannot open it; see `spz`.
+A few per cent smaller than version 3, but older viewers cannot open it; see `spz`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a network looks like: sizes and starts, of the released variants and of free ones.
+"""The architecture of a network: sizes of the released variants and of custom ones.
 
 Letters: D width, G Gaussians per scene token, S harmonics.
 
@@ -25,23 +25,24 @@ class BackboneConfig:
         dim: width D of the tokens.
         depth: number of blocks.
         num_heads: attention heads of a block.
-        out_layers: blocks whose tokens leave the backbone, shallow to deep.
-        alt_start: first block at which views may attend to each other: from here on, odd blocks
-            do. Before this block the camera tokens enter.
+        out_layers: blocks whose tokens are outputs, shallow to deep.
+        alt_start: first block of alternating attention: from here on, odd blocks attend across
+            views. Camera tokens are inserted before this block.
         qknorm_start: first block with normalised queries and keys.
         rope_start: first block with rotary positions.
         ffn: "mlp" or "swiglu".
         ffn_hidden: hidden width of the feed-forward nets.
         patch_size: side of a patch in pixels.
-        pos_grid: the learned positions are a square grid of this side.
+        pos_grid: side of the square grid of learned position embeddings.
         prior_heads: attention heads of the camera encoder.
         stem_dim: width of the finest level of a convolutional pyramid whose features are added to
             the patches; 0 means none, as in the released variants.
-        has_matcher: whether tokens are told what the features of the pyramid match in other views.
-        is_multiview: whether views know of each other. False is a plain transformer: no camera
+        has_matcher: whether tokens get matches of pyramid features with other views.
+        is_multiview: whether views attend to each other. False is a plain transformer: no camera
             tokens, no attention across views, D channels per output instead of 2·D.
-        picks_reference: of three views or more, without priors, the network chooses the one that
-            gets the first camera token, as in Depth Anything 3; False takes the first.
+        picks_reference: whether the network selects the reference view, which gets the first
+            camera token, if there are three or more views and no priors, as in Depth Anything 3;
+            otherwise it is the first view.
         final_norm_eps: of the LayerNorm over outputs; 1e-5 in Depth Anything 3.
         name: the module of `zipsplat.model.backbones` that builds it.
     """
@@ -66,7 +67,7 @@ class BackboneConfig:
     name: str = "dav3"
 
     def __post_init__(self) -> None:
-        """Fill in the hidden width, and check that the numbers fit together."""
+        """Set the default hidden width, and check that the sizes are consistent."""
         object.__setattr__(self, "out_layers", tuple(int(layer) for layer in self.out_layers))
         if not self.ffn_hidden:
             object.__setattr__(self, "ffn_hidden", _default_hidden(self.dim, self.ffn))
@@ -109,14 +110,14 @@ class BackboneConfig:
 
     @property
     def vit_name(self) -> str | None:
-        """The released variant with this width, depth and feed-forward net, if there is one."""
+        """The released variant with this width, depth and feed-forward net, or None."""
         size = (self.dim, self.depth, self.ffn)
         known = {(v.dim, v.depth, v.ffn): name for name, v in VARIANTS.items()}
         return known.get(size)
 
 
 def _default_hidden(dim: int, ffn: str) -> int:
-    """4 D; for the gated net two thirds of it, rounded up to a multiple of 8."""
+    """4 D, or two thirds of that for the gated net, rounded up to a multiple of 8."""
     return 4 * dim if ffn == "mlp" else -(-(4 * dim * 2 // 3) // 8) * 8
 
 
@@ -149,13 +150,13 @@ class ZipSplatConfig:
 
     Args:
         backbone: the vision transformer.
-        gaussians_per_token: Gaussians G that a scene token becomes.
+        gaussians_per_token: Gaussians G per scene token.
         sh_degree: degree of the Gaussians' spherical harmonics, 0 to 3.
         color_dim: width of the colour branch.
         mlp_ratio: hidden width of the fusion's feed-forward nets, in multiples of D.
         num_heads: attention heads of the fusion; 0 means heads of 64 channels.
         color_heads: attention heads of the colour branch; 0 means heads of 64 channels.
-        has_camera_decoder: whether cameras are predicted too, as Depth Anything 3 does.
+        has_camera_decoder: whether cameras are predicted too, as in Depth Anything 3.
     """
 
     backbone: BackboneConfig
@@ -168,7 +169,7 @@ class ZipSplatConfig:
     has_camera_decoder: bool = False
 
     def __post_init__(self) -> None:
-        """Fill in the numbers of heads, and check the rest."""
+        """Set the default numbers of heads, and check the rest."""
         for name, width in (("num_heads", self.backbone.dim), ("color_heads", self.color_dim)):
             if not getattr(self, name):
                 object.__setattr__(self, name, max(1, width // HEAD_DIM))
@@ -185,7 +186,7 @@ class ZipSplatConfig:
 
     @property
     def parameters_per_gaussian(self) -> int:
-        """Numbers that describe one Gaussian: 11 and three per harmonic."""
+        """Parameters of one Gaussian: 11, and three per harmonic."""
         return GEOMETRY_PARAMETERS + 3 * (self.sh_degree + 1) ** 2
 
     @classmethod
@@ -194,7 +195,7 @@ class ZipSplatConfig:
 
         Args:
             name: of the backbone.
-            changes: fields of this class or of `BackboneConfig` to set otherwise.
+            changes: fields of this class or of `BackboneConfig` to override.
         """
         if name not in VARIANTS:
             known = ", ".join(VARIANTS)
@@ -203,28 +204,21 @@ class ZipSplatConfig:
         return cls(replace(VARIANTS[name], **inner), **changes)
 
     def to_conf(self) -> dict[str, Any]:
-        """Plain containers as checkpoints keep them under `conf`, for `from_conf`."""
-        backbone = asdict(self.backbone)
-        backbone["embed_dim"] = backbone.pop("dim")
+        """Plain containers as checkpoints store them under `conf`, for `from_conf`."""
+        backbone = {_CONF_NAMES.get(key, key): v for key, v in asdict(self.backbone).items()}
         backbone["out_layers"] = list(self.backbone.out_layers)
         backbone["vit_name"] = self.backbone.vit_name
-        model = {
-            "gaussians_per_prototype": self.gaussians_per_token,
-            "color_skip_dim": self.color_dim,
-            "mlp_ratio": self.mlp_ratio,
-            "num_heads": self.num_heads,
-            "color_heads": self.color_heads,
-            "has_camera_decoder": self.has_camera_decoder,
-            "gaussian_head": {"sh_degree": self.sh_degree},
-            "backbone": backbone,
+        model: dict[str, Any] = {
+            _CONF_NAMES.get(name, name): getattr(self, name) for name in _NETWORK_FIELDS
         }
-        return {"model": model}
+        model["gaussian_head"] = {"sh_degree": model.pop("sh_degree")}
+        return {"model": model | {"backbone": backbone}}
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, Any]) -> ZipSplatConfig:
-        """The architecture that a configuration describes; unknown keys are left aside.
+        """The architecture described by a configuration; unknown keys are ignored.
 
-        What it does not say comes from the released variant that `model.backbone.vit_name` names.
+        Missing values come from the released variant named by `model.backbone.vit_name`.
 
         Args:
             conf: with the section `model`, keys as in `to_conf`.
@@ -247,7 +241,14 @@ class ZipSplatConfig:
 
 
 _BACKBONE_FIELDS = frozenset(BackboneConfig.__dataclass_fields__)
-_RELEASED_NAMES = {"encoders.dav3_encoder": "dav3"}  # as configurations of released weights say it
+_NETWORK_FIELDS = tuple(name for name in ZipSplatConfig.__dataclass_fields__ if name != "backbone")
+_CONF_NAMES = {  # other names in the configurations of released weights
+    "dim": "embed_dim",
+    "gaussians_per_token": "gaussians_per_prototype",
+    "color_dim": "color_skip_dim",
+}
+_FIELD_NAMES = {conf: field for field, conf in _CONF_NAMES.items()}
+_RELEASED_NAMES = {"encoders.dav3_encoder": "dav3"}  # as in configurations of released weights
 _REQUIRED_BACKBONE_FIELDS = frozenset(
     {"dim", "depth", "num_heads", "out_layers", "alt_start", "qknorm_start", "rope_start"}
 )
@@ -255,7 +256,7 @@ _REQUIRED_BACKBONE_FIELDS = frozenset(
 
 def backbone_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of `BackboneConfig` that the section `model.backbone` of a configuration sets."""
-    named = {("dim" if key == "embed_dim" else key): value for key, value in given.items()}
+    named = {_FIELD_NAMES.get(key, key): value for key, value in given.items()}
     if named.get("name") in _RELEASED_NAMES:
         named["name"] = _RELEASED_NAMES[named["name"]]
     return {
@@ -264,15 +265,7 @@ def backbone_fields(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def network_fields(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `ZipSplatConfig`, less the backbone, that the section `model` sets."""
-    head = model.get("gaussian_head") or {}
-    found = {
-        "gaussians_per_token": model.get("gaussians_per_prototype"),
-        "sh_degree": head.get("sh_degree"),
-        "color_dim": model.get("color_skip_dim"),
-        "mlp_ratio": model.get("mlp_ratio"),
-        "num_heads": model.get("num_heads"),
-        "color_heads": model.get("color_heads"),
-        "has_camera_decoder": model.get("has_camera_decoder"),
-    }
-    return {key: value for key, value in found.items() if value is not None}
+    """The fields of `ZipSplatConfig`, except the backbone, that the section `model` sets."""
+    found = {name: model.get(_CONF_NAMES.get(name, name)) for name in _NETWORK_FIELDS}
+    found["sh_degree"] = (model.get("gaussian_head") or {}).get("sh_degree")
+    return {name: value for name, value in found.items() if value is not None}

@@ -21,7 +21,7 @@ MIN_TAN = 1e-6
 
 
 class CameraDecoder(nn.Module):
-    """Tokens (B, V, C) to numbers that describe cameras (B, V, 9).
+    """Decodes tokens (B, V, C) to camera encodings (B, V, 9).
 
     Args:
         dim: width C of the tokens.
@@ -37,14 +37,14 @@ class CameraDecoder(nn.Module):
         self.fc_fov = nn.Sequential(nn.Linear(dim, 2), nn.ReLU())
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Numbers (B, V, 9) for `decode_cameras`, in the precision of the weights."""
+        """Encodings (B, V, 9) for `decode_cameras`, in the precision of the weights."""
         with without_autocast(tokens.device):
             hidden = self.backbone(tokens.to(self.fc_t.weight.dtype))
             return torch.cat((self.fc_t(hidden), self.fc_qvec(hidden), self.fc_fov(hidden)), -1)
 
 
 def decode_cameras(encoding: Tensor, height: int, width: int) -> tuple[Camera, Pose]:
-    """Cameras and camera-to-world poses.
+    """Decode cameras and camera-to-world poses.
 
     Args:
         encoding: (..., 9) per view: translation (3) and quaternion xyzw (4) of the transform from
@@ -53,7 +53,7 @@ def decode_cameras(encoding: Tensor, height: int, width: int) -> tuple[Camera, P
         width: of the images in pixels.
 
     Returns:
-        Both of batch shape (...), in float32; principal points are in the middle.
+        Both of batch shape (...), in float32; principal points are at the image centre.
     """
     encoding = encoding.float()
     t, quat, fov = encoding.split((3, 4, 2), dim=-1)

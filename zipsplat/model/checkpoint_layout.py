@@ -1,11 +1,11 @@
-"""The architecture that a state dict was made with, and the network it makes.
+"""The architecture of a state dict, and the network built from it.
 
 Letters: D width, F hidden width, G Gaussians per token, P numbers per Gaussian, S harmonics.
 
 Widths, depth, and where normalised queries start are read from the names and shapes of the
-tensors. What leaves no trace there (`out_layers`, `alt_start`, `rope_start`) comes from the
-configuration stored with the weights, or else is that of the released variant of this size, with
-the three starts equal.
+tensors. What cannot be read there (`out_layers`, `alt_start`, `rope_start`) comes from
+the configuration stored with the weights, or else from the released variant of this size, with the
+three starts equal.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 def network_from_tensors(tensors: Mapping[str, Tensor], conf: Mapping[str, Any]) -> ZipSplatNetwork:
-    """Build the network that some weights belong to, around these very tensors.
+    """Build the network of some weights, sharing their tensors.
 
     Nothing is initialised and, for float32 weights, nothing is copied.
 
@@ -70,10 +70,10 @@ def network_from_tensors(tensors: Mapping[str, Tensor], conf: Mapping[str, Any])
 
 
 def read_architecture(tensors: Mapping[str, Tensor], conf: Mapping[str, Any]) -> ZipSplatConfig:
-    """The architecture of a state dict; see the module.
+    """Read the architecture of a state dict; see the module.
 
     Raises:
-        ValueError: if tensors are missing, or these or the configuration make no sense.
+        ValueError: if tensors are missing, or they or the configuration are inconsistent.
     """
     with as_no_network():
         return _read_architecture(tensors, conf)
@@ -81,7 +81,7 @@ def read_architecture(tensors: Mapping[str, Tensor], conf: Mapping[str, Any]) ->
 
 @contextmanager
 def as_no_network() -> Iterator[None]:
-    """Tell in one way of the many ways in which sizes and settings can make no sense.
+    """Turn the many errors of inconsistent sizes and settings into one.
 
     Raises:
         ValueError: instead of whatever the block raises.
@@ -90,7 +90,7 @@ def as_no_network() -> Iterator[None]:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
         raise ValueError(
-            f"the weights or their stored configuration make no sense as a network ({error})"
+            f"the weights or their stored configuration do not describe a valid network ({error})"
         ) from error
 
 
@@ -98,7 +98,7 @@ def _read_architecture(tensors: Mapping[str, Tensor], conf: Mapping[str, Any]) -
     model: Mapping[str, Any] = conf.get("model") or {}
     given = backbone_fields(model.get("backbone") or {})
     name = given.get("name", BackboneConfig.name)
-    if name != BackboneConfig.name:  # only its author knows the tensors of another one
+    if name != BackboneConfig.name:  # only its author knows another backbone's tensors
         BACKBONES.check_trusted(name, "the checkpoint")
         return ZipSplatConfig.from_conf(conf)
     seen = vit_sizes(tensors, _VIT)
@@ -120,26 +120,26 @@ def _read_architecture(tensors: Mapping[str, Tensor], conf: Mapping[str, Any]) -
 
 
 def _plain_name(name: str) -> str:
-    """The name in our network: the camera decoder may be kept below any part."""
+    """The name in our network; the camera decoder may be stored below any part."""
     match = _CAMERA_DECODER.fullmatch(name)
     return match[1] if match else name
 
 
 def trained_size(conf: Mapping[str, Any], usual: InputSize) -> InputSize:
-    """Size of the pictures that a network was trained on.
+    """The input size that a network was trained at.
 
     Args:
         conf: the configuration stored with its weights: `model.img_size` is the side, or the
             longer side if `data.aspect_ratio_range` is a range.
-        usual: what holds where it does not say.
+        usual: the default.
     """
     model, data = (conf.get(key) for key in ("model", "data"))
     side = model.get("img_size") if isinstance(model, Mapping) else None
     ratios = data.get("aspect_ratio_range") if isinstance(data, Mapping) else None
     if not (isinstance(side, int) and side > 0):
-        shape = "the longer side of pictures" if usual.keeps_shape else "square pictures"
+        shape = "the longer side of images" if usual.keeps_shape else "square images"
         logger.warning(
-            "the weights do not say what size they were trained at; taking %d px, %s",
+            "the weights do not say what size they were trained at; using %d px, %s",
             usual.side,
             shape,
         )
@@ -150,10 +150,10 @@ def trained_size(conf: Mapping[str, Any], usual: InputSize) -> InputSize:
 
 
 def check_state(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
-    """Compare a state dict with the names and shapes that a network has.
+    """Compare a state dict with the names and shapes of a network.
 
     Raises:
-        ValueError: naming what is missing, unexpected or of another shape.
+        ValueError: names what is missing, unexpected or of another shape.
     """
     problems = []
     missing = [name for name in wanted if name not in got]
@@ -174,14 +174,14 @@ def check_state(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None
 
 
 def vit_sizes(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
-    """Fields of `BackboneConfig` that the tensors of a transformer tell.
+    """Fields of `BackboneConfig` that follow from the tensors of a transformer.
 
     Args:
         tensors: a state dict.
-        prefix: what the names of the transformer's tensors begin with.
+        prefix: of the names of the transformer's tensors.
 
     Raises:
-        ValueError: if it holds no such transformer.
+        ValueError: if it contains no such transformer.
     """
     blocks: dict[str, set[int]] = {}
     for name in tensors:
@@ -191,7 +191,7 @@ def vit_sizes(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
     D = shape_of(tensors, prefix + "cls_token")[-1]
     depth = 1 + max((max(found) for found in blocks.values()), default=-1)
     if not depth:
-        raise ValueError(f"the weights hold no tensors named {prefix}blocks.…")
+        raise ValueError(f"the weights have no tensors named {prefix}blocks.…")
     numbers = {number for found in blocks.values() for number in found}
     if depth > MAX_DEPTH or len(numbers) != depth:
         raise ValueError(
@@ -219,7 +219,7 @@ def vit_sizes(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
 
 
 def _with_starts(seen: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Complete the sizes that were seen by what was stored or is usual; they must not differ."""
+    """Complete the sizes read from tensors by stored or default ones; they must not conflict."""
     start = seen["qknorm_start"]
     for key in ("dim", "depth", "ffn", "qknorm_start", "num_heads"):
         if key in given and key in seen and given[key] != seen[key]:
@@ -238,16 +238,16 @@ def _with_starts(seen: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     fields = usual | given | seen
     if "out_layers" not in fields:
         raise ValueError(
-            f"the weights have {seen['depth']} blocks of width {seen['dim']}, which is no released "
-            "size, and no stored configuration says which out_layers leave the backbone"
+            f"the weights have {seen['depth']} blocks of width {seen['dim']}, not a released size,"
+            " and no stored configuration names the out_layers"
         )
     return fields
 
 
 def _split_head(per_token: int, given: Mapping[str, Any]) -> tuple[int, int]:
-    """Gaussians per token and degree whose numbers per token, G·P, are those of the last layer."""
+    """Gaussians per token and SH degree that give the width G·P of the last layer."""
     possible = []
-    for degree in (1, 0, 2, 3):  # in the order of likelihood
+    for degree in (1, 0, 2, 3):  # most likely first
         size = GEOMETRY_PARAMETERS + 3 * (degree + 1) ** 2
         if per_token % size == 0:
             possible.append((per_token // size, degree))
@@ -259,7 +259,7 @@ def _split_head(per_token: int, given: Mapping[str, Any]) -> tuple[int, int]:
     ]
     if not fitting:
         raise ValueError(
-            f"the head's last layer gives {per_token} numbers per token, which fits no "
+            f"the head's last layer has {per_token} outputs per token, which fits no "
             f"gaussians_per_prototype and sh_degree{' as stored' if possible else ''}; possible: "
             f"{possible or 'none'}"
         )
@@ -268,7 +268,7 @@ def _split_head(per_token: int, given: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def shape_of(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
-    """The shape of a tensor, or an error that says what the weights seem to be instead."""
+    """The shape of a tensor; if it is missing, the error says what the weights seem to be."""
     if name not in tensors:
         raise ValueError(_no_such_tensor(tensors, name))
     return tuple(tensors[name].shape)
@@ -281,9 +281,9 @@ def _no_such_tensor(tensors: Mapping[str, Tensor], name: str) -> str:
             "from them, convert them with `python -m splatfactory.models.encoders.dav3_encoder`"
         )
     if any(other.startswith("backbone.pretrained.") for other in tensors):
-        return "these are weights of a backbone alone, from which a training starts"
+        return "these are backbone-only weights, meant to initialise training"
     return (
-        f"these are no weights of ZipSplat: there is no tensor {name}, but {len(tensors)} others "
+        f"these are not weights of ZipSplat: they lack {name}, but have {len(tensors)} others "
         f"({_some(list(tensors))})"
     )
 

@@ -1,10 +1,10 @@
-"""Which tokens to keep: the compression knob.
+"""Token selection: the compression knob.
 
-Letters: B scenes, N tokens of a scene (V views times T patches), M kept tokens, D width.
+Letters: B scenes, N tokens of a scene (V views times T patches), M selected tokens, D width.
 
 The network was trained with k-means: clusters of the deepest tokens, each represented by the token
-nearest to its centre. The number of iterations, the starting tokens and what becomes of an empty
-cluster follow the released model, so that the same tokens are chosen.
+nearest to its centre. The number of iterations, the initial tokens and the handling of empty
+clusters follow the released model, so that the same tokens are selected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from zipsplat.model.layers import without_autocast
 
 NUM_ITERATIONS = 5
-# Distances held at a time, per scene: 16 MB in float32, which also stays within CPU caches' reach.
+# Distances per block and scene: 16 MB in float32, which also suits CPU caches.
 MAX_DISTANCES = 1 << 22
 
 Selector = Callable[[Tensor, int], Tensor]
@@ -73,7 +73,7 @@ def select_kmeans(tokens: Tensor, num_kept: int) -> Tensor:
 
 
 def select_stride(tokens: Tensor, num_kept: int) -> Tensor:
-    """Tokens at equal steps, the same in every scene: (B, M) indices."""
+    """Select tokens at equal steps, the same in every scene: (B, M) indices."""
     indices = evenly_spaced(tokens.shape[1], min(num_kept, tokens.shape[1]), tokens.device)
     return indices.expand(tokens.shape[0], -1)
 
@@ -81,7 +81,7 @@ def select_stride(tokens: Tensor, num_kept: int) -> Tensor:
 def select_random(
     tokens: Tensor, num_kept: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Different tokens at random, in their order, for each scene: (B, M) indices."""
+    """Select distinct random tokens for each scene, in ascending order: (B, M) indices."""
     B, N = tokens.shape[:2]
     device = tokens.device if generator is None else generator.device
     keys = torch.rand(B, N, generator=generator, device=device)
@@ -108,7 +108,7 @@ def kmeans(
         num_iterations: rounds of assignment and averaging.
 
     Returns:
-        Centroids (B, M, D), and the assignment (B, N) that they are the means of.
+        Centroids (B, M, D), and the assignment (B, N) that they are means of.
     """
     N, D = tokens.shape[1:]
     centroids = tokens[:, evenly_spaced(N, num_clusters, tokens.device)]
@@ -125,9 +125,9 @@ def kmeans(
 
 
 def nearest(queries: Tensor, points: Tensor) -> Tensor:
-    """The nearest point to each query by Euclidean distance; the first of equals.
+    """The nearest point to each query by Euclidean distance; the first one of equals.
 
-    Distances are made for a few queries at a time, so that memory does not grow with their number.
+    Computes distances for a few queries at a time, so that memory does not grow with their number.
 
     Args:
         queries: (B, Q, D).

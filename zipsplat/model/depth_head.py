@@ -1,4 +1,4 @@
-"""Dense heads: patch tokens of four depths to maps of depth, confidence, rays or sky.
+"""Dense heads: from patch tokens of four layers to maps of depth, confidence, rays or sky.
 
 Letters: n images, H W pixels, h w patches along their sides, C channels of the tokens, F features.
 
@@ -32,7 +32,7 @@ class HeadConfig:
 
     Args:
         dim: channels C of the tokens.
-        features: F, channels while maps are joined.
+        features: F, channels of the fused maps.
         channels: of the maps of the four layers, shallow to deep.
         is_dual: depth with confidence and rays (`DualDpt`); otherwise depth and sky (`SkyDpt`).
     """
@@ -45,14 +45,14 @@ class HeadConfig:
 
 @dataclass(frozen=True)
 class DenseMaps:
-    """What a head gives; None is what it has no branch for, or was not asked for.
+    """Outputs of a head; None if it has no such branch, or it was not requested.
 
     Args:
         depth: (n, H, W).
         confidence: (n, H, W), above 1.
         rays: (n, 8 h, 8 w, 6) ray directions and origins.
         ray_confidence: (n, 8 h, 8 w), above 1.
-        sky: (n, H, W) from 0, sky where large.
+        sky: (n, H, W), at least 0, large where there is sky.
     """
 
     depth: Tensor
@@ -77,11 +77,11 @@ class ResidualConvolutions(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Joins a coarser map with that of a layer, and refines the result.
+    """Fuses a coarser map with that of a layer.
 
     Args:
         features: F.
-        has_lateral: False for the coarsest, which has nothing to be joined with.
+        has_lateral: False for the coarsest level, which has nothing to fuse with.
     """
 
     def __init__(self, features: int, *, has_lateral: bool) -> None:
@@ -92,7 +92,7 @@ class Fusion(nn.Module):
         self.out_conv = nn.Conv2d(features, features, 1)
 
     def forward(self, x: Tensor, lateral: Tensor | None, size: Sequence[int]) -> Tensor:
-        """The joined map (n, F, *size)."""
+        """The fused map (n, F, *size)."""
         if lateral is not None:
             x = self.resConfUnit1(lateral).add_(x)
         # The 1×1 convolution and the interpolation commute; this order is four times cheaper.
@@ -100,7 +100,7 @@ class Fusion(nn.Module):
 
 
 class DenseHead(nn.Module):
-    """What both heads share: tokens to maps, and maps joined from coarse to fine.
+    """Base of both heads: projects tokens to maps, and fuses maps from coarse to fine.
 
     Args:
         config: sizes.
@@ -153,13 +153,13 @@ class DenseHead(nn.Module):
         return maps
 
     def _project(self, level: int, tokens: Tensor) -> Tensor:
-        """A 1×1 convolution, as the matrix product that it is."""
+        """A 1×1 convolution as a matrix product."""
         weights = self.projects[level]
         assert isinstance(weights, nn.Conv2d)
         return functional.linear(tokens, weights.weight.flatten(1), weights.bias)
 
     def joined(self, laterals: Sequence[Tensor], suffix: str = "") -> Tensor:
-        """The joined map (n, F, 8 h, 8 w) of one branch."""
+        """The fused map (n, F, 8 h, 8 w) of one branch."""
         x = laterals[-1]
         for level in range(NUM_LAYERS, 0, -1):
             lateral = laterals[level - 1]
@@ -171,14 +171,14 @@ class DenseHead(nn.Module):
         return x
 
     def _placed(self, maps: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The maps, told where in the image they are if the head's weights expect that."""
+        """Add position encodings, if the head's weights expect them."""
         if self.config.is_dual:
             add_places(maps, grid[1] / grid[0])
         return maps
 
 
 class DualDpt(DenseHead):
-    """Depth and its confidence; and on request, from a branch of its own, the rays of pixels.
+    """Depth and confidence; on request also rays, from a separate branch.
 
     Args:
         config: sizes.
@@ -191,7 +191,7 @@ class DualDpt(DenseHead):
         self._add_fusions("_aux")
         widths = (F, F // 2, F, F // 2, F, F // 2)
         pairs = pairwise(widths)
-        # The released weights have such layers for every level; the finest alone is used.
+        # The released weights have these layers at every level; only the finest is used.
         last = str(NUM_LAYERS - 1)
         first_layers = nn.ModuleDict(
             {
@@ -238,7 +238,7 @@ class DualDpt(DenseHead):
 
 
 class SkyDpt(DenseHead):
-    """Depth and how much of a pixel is sky.
+    """Depth and sky.
 
     Args:
         config: sizes.
@@ -280,10 +280,10 @@ class _RayOutput(nn.Sequential):
 
 
 def add_places(maps: Tensor, aspect: float) -> None:
-    """Add to maps, in place, where their cells are in the image, as sines and cosines.
+    """Add sinusoidal position encodings of the cells to maps, in place.
 
-    Coordinates span the image's rectangle of diagonal 2 and aspect W/H; half of the channels are
-    of x, half of y, each first the sines, then the cosines of falling frequencies.
+    Coordinates span a rectangle of diagonal 2 and aspect ratio W/H; half of the channels encode x,
+    half y, each with the sines first, then the cosines, of falling frequencies.
 
     Args:
         maps: (n, D, rows, columns), D a multiple of 4.
@@ -298,7 +298,7 @@ def add_places(maps: Tensor, aspect: float) -> None:
 def _waves(reach: float, count: int, channels: int, like: Tensor) -> Tensor:
     """Sines and cosines (channels, count) of coordinates of cell centres within ± reach."""
     end = reach * (count - 1) / count
-    # In double precision, as the published network makes them; MPS has none.
+    # In double precision, as in the published network; MPS does not support it.
     dtype = torch.float32 if like.device.type == "mps" else torch.float64
     places = torch.linspace(-end, end, count, device=like.device, dtype=dtype)
     exponents = torch.arange(channels // 2, device=like.device, dtype=dtype) / (channels / 2)
@@ -320,6 +320,6 @@ def _upsampled(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _grid(num_patches: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of square patches that fill an image of a size."""
+    """Rows and columns of square patches that tile an image."""
     side = round((size[0] * size[1] / num_patches) ** 0.5)
     return size[0] // side, size[1] // side

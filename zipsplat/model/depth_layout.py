@@ -1,8 +1,8 @@
-"""The network of Depth Anything 3 that a state dict belongs to.
+"""The Depth Anything 3 network of a state dict.
 
 Sizes are read from names and shapes of the tensors, which are those of the released
-`model.safetensors` files; what leaves no trace there is that of the released networks, unless a
-configuration stored with the weights says otherwise.
+`model.safetensors` files; everything else is as in the released networks, unless a configuration
+stored with the weights says otherwise.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _UNUSED = re.compile(
 
 
 def holds_depth_network(names: Iterable[str]) -> bool:
-    """Whether tensors of these names are those of a network of Depth Anything 3."""
+    """Whether these are the tensor names of a Depth Anything 3 network."""
     return any(re.match(r"(model\.)?(da3\.)?head\.scratch\.", name) for name in names)
 
 
 def depth_network_from_tensors(
     tensors: Mapping[str, Tensor], conf: Mapping[str, Any]
 ) -> DepthNetwork | NestedDepthNetwork:
-    """Build the network that some weights belong to, around these very tensors.
+    """Build the network of some weights, sharing their tensors.
 
     Nothing is initialised and, for float32 weights, nothing is copied.
 
@@ -53,10 +53,11 @@ def depth_network_from_tensors(
         The network in float32 and evaluation mode.
 
     Raises:
-        ValueError: if these are other weights, or tensors are missing, unexpected or misshapen.
+        ValueError: if these are other weights, or tensors are missing, unexpected or of wrong
+            shape.
     """
     if not holds_depth_network(tensors):
-        raise ValueError("these are no weights of Depth Anything 3: there is no depth head")
+        raise ValueError("these are not weights of Depth Anything 3: there is no depth head")
     state = {_plain_name(name): value for name, value in tensors.items()}
     state = {name: value for name, value in state.items() if not _is_unused(name)}
     with as_no_network(), torch.device("meta"):
@@ -98,7 +99,7 @@ def read_depth_architecture(state: Mapping[str, Tensor], conf: Mapping[str, Any]
     fields = usual | backbone_fields(model.get("backbone") or {}) | seen
     if fields["out_layers"] is None:
         raise ValueError(
-            f"the weights have {seen['depth']} blocks, which is no released size, and no stored "
+            f"the weights have {seen['depth']} blocks, which is not a released size, and no stored "
             "configuration says which out_layers the head reads"
         )
     channels = [shape_of(state, f"head.projects.{k}.weight") for k in range(NUM_LAYERS)]

@@ -32,7 +32,7 @@ from zipsplat.pose import Pose
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 VIEWS_AT_ONCE = 8
-"""Views that the head works on together; they are independent there, and its maps are large."""
+"""Views per batch of the head, which treats them independently and has large maps."""
 MAX_SKY_DEPTH = 200.0
 """Metres."""
 
@@ -54,7 +54,7 @@ class DepthConfig:
 
 @dataclass(frozen=True)
 class DepthMaps:
-    """What a network gives; None is what it has no branch for, or was not asked for.
+    """Outputs of a network; None if it has no such branch, or it was not requested.
 
     Args:
         depth: (B, V, H, W) along the optical axis.
@@ -63,8 +63,8 @@ class DepthMaps:
         poses: (B, V) camera-to-world.
         rays: (B, V, h, w, 6) ray directions and origins, at 8 cells per patch side.
         ray_confidence: (B, V, h, w), above 1.
-        sky: (B, V, H, W) from 0; from 0.3 on, it is sky.
-        scale: (B,) factor from the network's own units to metres, already applied.
+        sky: (B, V, H, W), at least 0; values from 0.3 mean sky.
+        scale: (B,) factor from the network's units to metres, already applied.
     """
 
     depth: Tensor
@@ -78,7 +78,7 @@ class DepthMaps:
 
 
 class DepthPredictor(Protocol):
-    """What all networks have in common, as an `nn.Module`."""
+    """The interface of all depth networks, as `nn.Module`s."""
 
     patch_size: int
     has_cameras: bool
@@ -137,7 +137,7 @@ class DepthNetwork(nn.Module):
     def tokens(self, images: Tensor, priors: Priors | None = None) -> list[LayerTokens]:
         """Tokens of the four layers, deepest first; arguments as for `forward`."""
         if priors is not None and self.cam_enc is None:
-            raise ValueError("this network predicts depth from pictures alone; it takes no cameras")
+            raise ValueError("this network predicts depth from images alone; it takes no cameras")
         mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
         camera_tokens = None
         if priors is not None and self.cam_enc is not None:
@@ -148,7 +148,7 @@ class DepthNetwork(nn.Module):
     def dense(
         self, layers: list[LayerTokens], size: tuple[int, int], *, with_rays: bool = False
     ) -> DenseMaps:
-        """What the head makes of tokens; maps of batch shape (B, V)."""
+        """Apply the head to tokens; maps have batch shape (B, V)."""
         head = self.head
         run = head.with_rays if with_rays and isinstance(head, DualDpt) else head
         patches = [layer.patches.to(head.dtype) for layer in reversed(layers)]

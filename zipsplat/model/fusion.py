@@ -1,4 +1,4 @@
-"""Scene tokens: what the kept tokens gather from all tokens of each depth.
+"""Fusion: scene tokens gather information from all tokens of each layer.
 
 Letters: B scenes, N tokens of a scene, M kept tokens, D width, L depths.
 """
@@ -16,7 +16,7 @@ NORM_EPS = 1e-5
 def prepare(
     tokens: Tensor, norm_local: nn.Module, norm_global: nn.Module, mix: nn.Module
 ) -> Tensor:
-    """One token per patch from the two halves of a backbone's output.
+    """Merge the two halves of a backbone's output to one token per patch.
 
     Args:
         tokens: (B, V, T, 2·D), the view's own half first.
@@ -44,10 +44,10 @@ def fuse(
     cross_blocks: Iterable[Callable[[Tensor, Tensor], Tensor]],
     self_blocks: Iterable[Callable[[Tensor], Tensor]],
 ) -> Tensor:
-    """Scene tokens from the prepared tokens of all depths.
+    """Fuse the prepared tokens of all layers to scene tokens.
 
-    The kept tokens of the deepest layer are the start. Each depth in turn adds what its own kept
-    tokens read from all its tokens; then the scene tokens attend to each other.
+    Starts from the selected tokens of the deepest layer. For each layer, cross-attention from its
+    selected tokens to all its tokens is added; then the scene tokens attend to each other.
 
     Args:
         prepared: L tensors (B, N, D), deepest first.

@@ -17,7 +17,7 @@ MIN_SCALE, MAX_SCALE = 1e-6, 15.0
 
 
 class GaussianHead(nn.Module):
-    """Scene tokens to Gaussians, in the precision of its own weights: float32 unless cast.
+    """Decodes scene tokens to Gaussians, in the precision of its weights: float32 unless cast.
 
     Args:
         dim: width of the tokens.
@@ -33,13 +33,13 @@ class GaussianHead(nn.Module):
         )
 
     def forward(self, tokens: Tensor) -> Gaussians:
-        """Gaussians (B, M·G) of tokens (B, M, dim), those of a token next to each other."""
+        """Gaussians (B, M·G) of tokens (B, M, dim); those of a token are adjacent."""
         return decode(
             self.raw(tokens).unflatten(-1, (-1, self.parameters_per_gaussian)).flatten(1, 2)
         )
 
     def raw(self, tokens: Tensor) -> Tensor:
-        """Unbounded numbers (B, M, G·P) for `decode`."""
+        """Unconstrained outputs (B, M, G·P) for `decode`."""
         with without_autocast(tokens.device):
             dtype = next(self.gaussian_head.parameters()).dtype
             raw: Tensor = self.gaussian_head(tokens.to(dtype))
@@ -47,7 +47,7 @@ class GaussianHead(nn.Module):
 
 
 def decode(raw: Tensor) -> Gaussians:
-    """Turn unbounded numbers into the parameters of Gaussians.
+    """Activate unconstrained outputs as parameters of Gaussians.
 
     Args:
         raw: (..., N, 11 + 3·S): mean (3), scale (3), quaternion wxyz (4), opacity, harmonics with
@@ -57,7 +57,7 @@ def decode(raw: Tensor) -> Gaussians:
         (..., N) Gaussians.
     """
     position, scale, quat, opacity, harmonics = raw.split((3, 3, 4, 1, raw.shape[-1] - 11), dim=-1)
-    # An inverse log maps evenly near the origin and reaches far, to e⁵ − 1 ≈ 147.
+    # An inverse log map: linear near the origin, with a range up to e⁵ − 1 ≈ 147.
     position = position.clamp(-MAX_LOG_POSITION, MAX_LOG_POSITION)
     return Gaussians(
         means=position.sign() * position.abs().expm1(),

@@ -20,7 +20,7 @@ from torch.nn import functional
 from zipsplat.model.rope import Rotation
 
 QK_NORM_EPS = 1e-5
-SHORT_SEQUENCE = 1024  # tokens; the logits of all pairs may be kept in memory
+SHORT_SEQUENCE = 1024  # tokens; up to here, the full attention matrix may be stored
 
 
 class Mlp(nn.Module):
@@ -108,7 +108,7 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
-        """Read from `context` (B, N, D) what each `query` (B, M, D) asks for; (B, M, D)."""
+        """Attend from `query` (B, M, D) to `context` (B, N, D); returns (B, M, D)."""
         q = self.q_norm(self.q_proj(query).unflatten(-1, (self.num_heads, -1)))
         k, v = self.kv_proj(context).unflatten(-1, (2, self.num_heads, -1)).unbind(-3)
         return _attend(q, self.k_norm(k), v, self.proj)
@@ -126,9 +126,9 @@ class LayerScale(nn.Module):
         return x * self.gamma
 
     def added(self, base: Tensor, update: Tensor) -> Tensor:
-        """`base` plus the scaled update, in one pass over memory.
+        """`base` plus the scaled update, fused.
 
-        Under autocast the sum keeps the precision of the parameters, as sums over many blocks must.
+        Under autocast the residual stream keeps the precision of the parameters.
         """
         dtype = torch.promote_types(base.dtype, self.gamma.dtype)
         return torch.addcmul(base.to(dtype), self.gamma.to(dtype), update.to(dtype))
@@ -163,7 +163,7 @@ class Block(nn.Module):
 
 
 class CrossBlock(nn.Module):
-    """Transformer block whose attention reads from another sequence; gives the update alone.
+    """Transformer block with cross-attention; returns only the update.
 
     Args:
         dim: width D.
@@ -183,7 +183,7 @@ class CrossBlock(nn.Module):
         self.ls2 = LayerScale(dim)
 
     def forward(self, query: Tensor, context: Tensor) -> Tensor:
-        """What to add to the queries.
+        """The update of the queries.
 
         Args:
             query: (B, M, D).
@@ -224,8 +224,8 @@ class PatchEmbed(nn.Module):
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """A context in which nothing is cast to a lower precision, whatever is set around it."""
-    if device.type in ("meta", "mps"):  # where older or all versions of PyTorch have no autocast
+    """A context that disables autocast."""
+    if device.type in ("meta", "mps"):  # no autocast in some or all versions of PyTorch
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
 
@@ -235,7 +235,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, proj: nn.Module) -> Tensor:
     q, k, v = (part.transpose(-3, -2) for part in (q, k, v))
     is_short = k.shape[-2] <= SHORT_SEQUENCE
     if is_short and v.dtype == torch.bfloat16 and v.device.type == "cpu" and v.requires_grad:
-        # PyTorch's fused kernel is two to four times slower here, most of it in its gradient.
+        # PyTorch's fused kernel is two to four times slower here, mostly in its backward pass.
         q, k = q.to(v.dtype) * q.shape[-1] ** -0.5, k.to(v.dtype)
         joined = (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
     else:
@@ -257,7 +257,7 @@ def _fused_swiglu() -> _Fused | None:
         return None
 
     def fused(x: Tensor, layer: SwiGlu) -> Tensor:
-        # Its own unbind lets it see that the halves are one matrix.
+        # xformers' own unbind lets it recognise that both halves are one matrix.
         w1, w2 = unbind(layer.w12.weight.unflatten(0, (2, -1)), 0)
         b1, b2 = unbind(layer.w12.bias.unflatten(0, (2, -1)), 0)
         out: Tensor = swiglu(x, w1, b1, w2, b2, layer.w3.weight, layer.w3.bias)

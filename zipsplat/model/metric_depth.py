@@ -1,10 +1,10 @@
-"""Sky, and depth in metres: what happens to depth maps after the head.
+"""Postprocessing of depth maps: sky, and depth in metres.
 
 Letters: B scenes, V views, H W pixels.
 
 Rules and constants are those of Depth Anything 3 (Lin et al., 2025), except that quantiles are
-taken over all pixels where the published code draws at most 100 000 at random: no result depends
-on chance.
+taken over all pixels where the published code samples at most 100 000 at random: results are
+deterministic.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from torch import Tensor
 from zipsplat.camera import Camera
 
 SKY = 0.3
-"""From this value of the sky branch on, a pixel is sky."""
+"""A pixel is sky if its sky output is at least this."""
 SKY_QUANTILE = 0.99
 MIN_PIXELS = 10
-"""So many pixels, or fewer, are no basis for a quantile."""
+"""Quantiles need more pixels than this."""
 CANONICAL_FOCAL = 300.0
 """The metric network's output is metres for a camera of this focal length in pixels."""
 MIN_METRIC, MIN_DEPTH = 0.01, 0.001
 
 
 def without_sky(depth: Tensor, sky: Tensor) -> Tensor:
-    """Depth whose sky is as far as the farthest of the rest, if there is enough of both.
+    """Set the depth of sky to the farthest depth of the rest, if there is enough of both.
 
     Args:
         depth: (B, V, H, W).
@@ -44,7 +44,7 @@ def without_sky(depth: Tensor, sky: Tensor) -> Tensor:
 def metric_scale(
     depth: Tensor, confidence: Tensor, metric: Tensor, sky: Tensor, cameras: Camera
 ) -> Tensor:
-    """Factors (B,) by which depth of unknown scale fits metric depth best, in least squares.
+    """Least-squares scale factors (B,) from depth of unknown scale to metric depth.
 
     Args:
         depth: (B, V, H, W) of the any-view network.
@@ -54,7 +54,7 @@ def metric_scale(
         cameras: (B, V) whose focal lengths turn `metric` into metres.
 
     Raises:
-        ValueError: if a scene shows almost nothing but sky.
+        ValueError: if a scene is almost all sky.
     """
     metres = metric * (cameras.f.mean(dim=-1) / CANONICAL_FOCAL)[..., None, None]
     is_ground = sky < SKY
@@ -72,13 +72,13 @@ def metric_scale(
 def fill_sky(
     depth: Tensor, confidence: Tensor, sky: Tensor, farthest: float
 ) -> tuple[Tensor, Tensor]:
-    """Depth and confidence with sky at one large depth and of the smallest confidence, 1.
+    """Set sky to one large depth with the lowest confidence, 1.
 
     Args:
         depth: (B, V, H, W).
         confidence: (B, V, H, W).
         sky: (B, V, H, W) of the metric network.
-        farthest: sky is no farther than this.
+        farthest: upper limit on the depth of sky.
     """
     is_ground = sky < SKY
     _check_ground(is_ground)
@@ -91,7 +91,7 @@ def fill_sky(
 
 
 def quantile(values: Tensor, share: float) -> Tensor:
-    """A quantile of numbers (n,), linear between neighbours; of any n, unlike PyTorch's."""
+    """A quantile of values (n,), linearly interpolated; for any n, unlike PyTorch's."""
     ordered = values.sort().values
     place = share * (len(ordered) - 1)
     below = int(place)
@@ -103,6 +103,5 @@ def _check_ground(is_ground: Tensor) -> None:
     fewest = int(is_ground.flatten(1).sum(dim=1).min())
     if fewest <= MIN_PIXELS:
         raise ValueError(
-            f"the pictures show almost nothing but sky ({fewest} other pixels), so their scale "
-            "cannot be told"
+            f"the images are almost all sky ({fewest} other pixels), so their scale is unknown"
         )

@@ -1,7 +1,7 @@
-"""ZipSplat's network: the stages of the paper in order, tensors in, Gaussians out.
+"""ZipSplat's network: the stages of the paper in order, from tensors to Gaussians.
 
 Letters: B scenes, V views, H W pixels, T patches per view, N = V·T tokens of a scene, M scene
-tokens, G Gaussians per token, D width, L depths that leave the backbone.
+tokens, G Gaussians per token, D width, L output layers of the backbone.
 
     images ─ backbone ─► tokens of L depths ─ prepare ─► L × (B, N, D) ┐
        └──── color_embed ──────────────────────────────► (B, N, color) ┤ Features   `encode`
@@ -40,14 +40,14 @@ from zipsplat.pose import Pose
 
 @dataclass(frozen=True)
 class Features:
-    """Encoded images: all that `decode` needs, for any compression.
+    """Encoded images: the input of `decode` at any compression.
 
     Args:
         layers: L tensors (B, N, D), deepest first.
         colors: (B, N, color width).
         num_views: V; the N tokens are ordered view by view.
         grid: rows and columns of patches in a view.
-        cameras: (B, V, 2·D) what the camera decoder reads, if there is one.
+        cameras: (B, V, 2·D) input of the camera decoder, if there is one.
     """
 
     layers: tuple[Tensor, ...]
@@ -64,9 +64,9 @@ class Features:
         return replace(self, layers=layers, colors=colors, cameras=cameras)
 
     def keep(self, kept: Tensor) -> Features:
-        """Some of the tokens, (N,) bool; nothing is made of the others.
+        """Keep the tokens selected by a mask (N,).
 
-        Places in the grid are then no longer known by the order of the tokens.
+        The order of the tokens then no longer gives their grid positions.
         """
         kept = kept.to(self.colors.device)
         layers = tuple(layer[:, kept] for layer in self.layers)
@@ -122,7 +122,7 @@ class ZipSplatNetwork(nn.Module):
         compression: float = 1.0,
         selector: Selector = select_kmeans,
     ) -> Gaussians:
-        """Encode, then decode; see there."""
+        """Encode, then decode."""
         return self.decode(self.encode(images, priors), compression, selector)
 
     def encode(self, images: Tensor, priors: Priors | None = None) -> Features:
@@ -130,7 +130,7 @@ class ZipSplatNetwork(nn.Module):
 
         Args:
             images: (B, V, 3, H, W) RGB in [0, 1]; H and W are multiples of the patch size.
-            priors: (B, V) what is known of the cameras.
+            priors: (B, V) known cameras.
         """
         grid = self._check(images)
         outputs, special = self._run_backbone(images, priors)
@@ -150,7 +150,7 @@ class ZipSplatNetwork(nn.Module):
     def _run_backbone(
         self, images: Tensor, priors: Priors | None
     ) -> tuple[list[Tensor], Tensor | None]:
-        """Tokens of each layer, deepest first, and what the camera decoder reads."""
+        """Tokens of each layer, deepest first, and the input of the camera decoder."""
         if self.cam_dec is None or not isinstance(self.backbone, DepthAnything3):
             return self.backbone(images, priors), None
         outputs = self.backbone.layers(images, priors)
@@ -166,22 +166,22 @@ class ZipSplatNetwork(nn.Module):
             ValueError: if the network has no camera decoder.
         """
         if self.cam_dec is None or features.cameras is None:
-            raise ValueError("these weights hold no camera decoder, so they predict no cameras")
+            raise ValueError("these weights have no camera decoder, so they cannot predict cameras")
         height, width = (self.backbone.patch_size * side for side in features.grid)
         return decode_cameras(self.cam_dec(features.cameras), height, width)
 
     def decode(
         self, features: Features, compression: float = 1.0, selector: Selector = select_kmeans
     ) -> Gaussians:
-        """Gaussians of encoded images.
+        """Decode encoded images to Gaussians.
 
         Args:
             features: from `encode`.
             compression: share of the tokens to keep, in (0, 1].
-            selector: chooses the kept tokens by those of the deepest layer.
+            selector: selects tokens from those of the deepest layer.
 
         Returns:
-            (B, M·G) Gaussians, M = max(1, ⌊N · compression⌋); those of a token are neighbours.
+            (B, M·G) Gaussians, M = max(1, ⌊N · compression⌋); those of a token are adjacent.
         """
         indices = selector(features.layers[0], num_kept(features.num_tokens, compression))
         return self.decode_selected(features, indices)
@@ -192,7 +192,7 @@ class ZipSplatNetwork(nn.Module):
         return out
 
     def scene_tokens(self, features: Features, indices: Tensor) -> Tensor:
-        """What the head decodes (B, M, D + color width), for the tokens at `indices` (B, M)."""
+        """Input of the head (B, M, D + color width) for the tokens at `indices` (B, M)."""
         return torch.cat((self.fuse(features, indices), self.colors(features, indices)), dim=-1)
 
     def fuse(self, features: Features, indices: Tensor) -> Tensor:
@@ -214,11 +214,11 @@ class ZipSplatNetwork(nn.Module):
         return self
 
     def _check(self, images: Tensor) -> tuple[int, int]:
-        """Rows and columns of patches of images with a shape that can be encoded."""
+        """Check the shape of images; returns rows and columns of patches."""
         size = self.backbone.patch_size
         if images.ndim != 5 or images.shape[2] != 3 or 0 in images.shape:
             raise ValueError(
-                "the network wants images (B, V, 3, H, W) with at least one scene and one view, "
+                "the network needs images (B, V, 3, H, W) with at least one scene and one view, "
                 f"got {tuple(images.shape)}"
             )
         H, W = images.shape[-2:]
@@ -227,7 +227,7 @@ class ZipSplatNetwork(nn.Module):
         return H // size, W // size
 
     def _checkpointed(self, block: nn.Module) -> Callable[..., Tensor]:
-        """The block, or in training on request one that recomputes instead of storing."""
+        """The block, with gradient checkpointing if requested in training."""
         if self.activation_checkpointing and torch.is_grad_enabled():
             return partial(checkpoint, block, use_reentrant=False)
         return block

@@ -1,9 +1,9 @@
-"""Camera priors as tokens: what is known of the cameras, for the backbone to use.
+"""Camera priors: known cameras as tokens for the backbone.
 
 Letters: B scenes, V views, D width.
 
-The encoder is that of Depth Anything 3. One convention is ZipSplat's own: the transform that is
-encoded takes world to camera coordinates (Depth Anything 3 encodes camera to world).
+The encoder is that of Depth Anything 3. One convention is ZipSplat's own: it encodes the transform
+from world to camera coordinates (Depth Anything 3 encodes camera to world).
 """
 
 from __future__ import annotations

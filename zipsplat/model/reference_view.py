@@ -1,11 +1,11 @@
-"""The choice of the view that the others are described from, as Depth Anything 3 makes it.
+"""Reference view selection, as in Depth Anything 3.
 
 Letters: B scenes, V views, D width.
 
-Of every view's special token three numbers are taken: its mean cosine similarity to those of the
-other views, its length, and the variance of its direction. Each is stretched to [0, 1] over the
-views of a scene; the view that is nearest to the middle in all three is the reference ("saddle
-balanced" selection; Lin et al., "Depth Anything 3", 2025).
+Three statistics of every view's special token are used: its mean cosine similarity to those of the
+other views, its length, and the variance of its direction. Each is normalised to [0, 1] over the
+views of a scene; the view nearest to the centre in all three is the reference ("saddle balanced"
+selection; Lin et al., "Depth Anything 3", 2025).
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def reference_view(special: Tensor) -> Tensor:
 
 
 def reference_first(special: Tensor) -> Tensor:
-    """Order (B, V) of the views that begins with the reference and keeps the rest as it is."""
+    """Order (B, V) of the views with the reference first and the rest unchanged."""
     chosen = reference_view(special).unsqueeze(1)
     number = torch.arange(special.shape[1], device=special.device).expand(special.shape[:2])
     return torch.where(number == chosen, -1, number).argsort(dim=1)
 
 
 def reordered(views: Tensor, order: Tensor) -> Tensor:
-    """Views (B, V, ...) in an order (B, V)."""
+    """Reorder views (B, V, ...) by indices (B, V)."""
     index = order.reshape(*order.shape, *(1,) * (views.ndim - 2)).expand_as(views)
     return views.gather(1, index)

@@ -2,14 +2,14 @@
 
 Letters: N tokens, T patches of a view, V views, C channels of a head.
 
-Queries and keys are turned by angles that grow with their token's row and column, so that their
-product depends on the difference of positions only (Su et al., "RoFormer", 2021; in 2-D as in
+Queries and keys are rotated by angles proportional to their token's row and column, so that their
+product depends only on the difference of positions (Su et al., "RoFormer", 2021; in 2-D as in
 Heo et al., "Rotary Position Embedding for Vision Transformer", 2024). The first half of a head's
-channels follows the row, the second the column. Within a half of c channels, channel j and channel
-j + c/2 form a plane that is turned by `position · 100^(−2j/c)`.
+channels follows the row, the second the column. Within a half of c channels, channels j and
+j + c/2 form a plane that is rotated by `position · 100^(−2j/c)`.
 
-The tables are made once per forward pass, from shapes alone: no device synchronisation, nothing
-cached that could be left behind on another device.
+The tables are computed once per forward pass, from shapes alone, without device synchronisation or
+caches that could be on another device.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ BASE_FREQUENCY = 100.0
 
 @dataclass(frozen=True)
 class Rotation:
-    """Turns the heads of each token by the token's position.
+    """Rotates the heads of each token by the token's position.
 
     Args:
         cos: (N, 1, 2, 2, C/4) cosines; the axes of length two are row/column and plane.
-        sin: the same for the sines, negative where the plane's first channel is turned.
+        sin: the sines likewise, negative for the plane's first channel.
     """
 
     cos: Tensor
     sin: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Turn queries or keys.
+        """Rotate queries or keys.
 
         Args:
-            x: (..., k·N, heads, C), N tokens or several times N, each time at the same positions.
+            x: (..., k·N, heads, C), N tokens repeated k times at the same positions.
 
         Returns:
             The same shape.

@@ -1,10 +1,10 @@
-"""Weights written down instead of trained: the first picture as a relief in front of the camera.
+"""Hand-written weights: the first image as a relief in front of the camera.
 
 Letters: D width, C colour width, G Gaussians per token, E = D + C width of the head's input.
 
-They run every stage of the network, for demonstrations and tests without a weights file, and
-their result can be judged by eye: each patch of the first view becomes Gaussians at its place in
-the picture plane, in its colours, the brighter the nearer. They know nothing of the scene.
+They exercise every stage of the network, for demonstrations and tests without a weights file, and
+their result can be checked by eye: each patch of the first view becomes Gaussians at its position
+in the image plane, in its colours, brighter ones nearer. They do not know the geometry.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from zipsplat.model.architecture import BackboneConfig, ZipSplatConfig
 from zipsplat.model.backbones.dav3 import DepthAnything3, MultiViewViT
 from zipsplat.model.layers import Block
 from zipsplat.model.network import ZipSplatNetwork
-from zipsplat.model.relief import write_head, write_positions
+from zipsplat.model.tiny.relief import write_head, write_positions
 
 # About a million parameters, enough for every stage to run.
 TINY = ZipSplatConfig(
@@ -38,11 +38,11 @@ TINY = ZipSplatConfig(
 PATCHES_ACROSS = 18  # at 252 pixels
 VIEW_CONTRAST = 300.0
 
-# Channels of a token after those of its place: a mark in camera tokens (and negated), and what
-# blocks copy of the mark to the patches.
+# Channels of a token after its position: a mark in camera tokens (and its negative), and the copy
+# of the mark in patches.
 _MARK, _VIEW = 8, 10
 _MIN_DIM = 11
-_OPACITY = 10  # among the numbers of a Gaussian
+_OPACITY = 10  # index among the parameters of a Gaussian
 
 
 def untrained_network(config: ZipSplatConfig = TINY) -> ZipSplatNetwork:
@@ -69,13 +69,19 @@ def init_untrained(network: ZipSplatNetwork) -> ZipSplatNetwork:
             module.reset_parameters()
         else:
             _silence(module)
-    write_positions(backbone.backbone)
+    write_positions(backbone.backbone.pos_embed)
     _tell_views_apart(backbone.backbone)
     deepest = network.downscale[0]
     assert isinstance(deepest, nn.Linear)
     deepest.weight[_VIEW, _VIEW] = VIEW_CONTRAST
-    network.pre_norm_global.apply(_silence)  # which leaves half of what the positions were
-    write_head(network, PATCHES_ACROSS, math.sqrt(D) / 4)
+    network.pre_norm_global.apply(_silence)  # halves the positions
+    write_head(
+        network.gaussian_head.gaussian_head,
+        network.color_embed.proj,
+        network.config.gaussians_per_token,
+        PATCHES_ACROSS,
+        math.sqrt(D) / 4,
+    )
     last = network.gaussian_head.gaussian_head[-1]
     assert isinstance(last, nn.Linear)
     for weight, bias in zip(

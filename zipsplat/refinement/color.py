@@ -1,6 +1,6 @@
-"""Exposure and white balance that differ between photos: an affine map of colours for each.
+"""Per-photo exposure and white balance as affine colour maps.
 
-The mean of the maps is held at the identity, so that they cannot take over the scene's own colours.
+The mean of the maps is kept at the identity, so that they cannot absorb the scene's own colours.
 """
 
 from __future__ import annotations
@@ -11,42 +11,42 @@ import torch
 from torch import Tensor
 
 _RATE = 2e-3
-_LEFT_AT_THE_END = 0.1  # share of the rate
+_LEFT_AT_THE_END = 0.1  # of the rate; it decays exponentially
 _LEAST_EIGENVALUE = 1e-6
 
 
-def apply(map: Tensor, picture: Tensor) -> Tensor:
-    """Change the colours of a picture.
+def apply(map: Tensor, image: Tensor) -> Tensor:
+    """Apply an affine colour map to an image.
 
     Args:
         map: (3, 4) matrix and offset.
-        picture: (3, H, W).
+        image: (3, H, W).
     """
-    return torch.einsum("ij,jhw->ihw", map[:, :3], picture) + map[:, 3, None, None]
+    return torch.einsum("ij,jhw->ihw", map[:, :3], image) + map[:, 3, None, None]
 
 
-def best_map(drawn: Tensor, true: Tensor) -> Tensor:
-    """The affine map (3, 4) that brings a picture closest to another, by least squares.
+def best_map(rendered: Tensor, true: Tensor) -> Tensor:
+    """The affine colour map (3, 4) from a rendered image to the true one, by least squares.
 
     Args:
-        drawn: (3, H, W).
+        rendered: (3, H, W).
         true: (3, H, W).
     """
-    source = torch.cat((drawn.flatten(1), torch.ones_like(drawn[:1]).flatten(1))).double()
+    source = torch.cat((rendered.flatten(1), torch.ones_like(rendered[:1]).flatten(1))).double()
     square = source @ source.T / source.shape[1]
     square = square + _LEAST_EIGENVALUE * torch.eye(4, dtype=square.dtype, device=square.device)
     identity = torch.eye(3, 4, dtype=square.dtype, device=square.device)
     mixed = true.flatten(1).double() @ source.T / source.shape[1] + _LEAST_EIGENVALUE * identity
     best: Tensor = torch.linalg.solve(square, mixed, left=False)
-    return best.to(drawn.dtype)
+    return best.to(rendered.dtype)
 
 
 class ColorMaps:
-    """Affine maps of some photos while they are optimised; those of others are the identity.
+    """Optimised affine colour maps of some photos; all other photos have the identity.
 
     Args:
         indices: of the photos.
-        like: whose dtype and device they have.
+        like: gives dtype and device.
     """
 
     def __init__(self, indices: Iterable[int], like: Tensor) -> None:
@@ -59,7 +59,7 @@ class ColorMaps:
         return self._maps.get(index, self._identity)
 
     def step(self, share: float) -> None:
-        """Move along the gradients there are; `share` is that of the refinement that is done."""
+        """Take an Adam step; `share` of the refinement is done."""
         self._adam.param_groups[0]["lr"] = _RATE * _LEFT_AT_THE_END**share
         self._adam.step()
         self._adam.zero_grad()

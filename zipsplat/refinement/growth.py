@@ -1,11 +1,10 @@
 """Densification: split Gaussians where the loss gradient is large.
 
-Gaussians that the loss pulls at are split in two along their longest axis. The pull is the
-gradient of the loss by the centre, brought to pixels by z / f and averaged over the pictures that
-showed the Gaussian, the idea of Kerbl et al., "3D Gaussian Splatting for Real-Time Radiance Field
-Rendering", 2023. Those that have faded away give their places to the new ones, the idea of
-Kheradmand et al., "3D Gaussian Splatting as Markov Chain Monte Carlo", 2024. The numbers were
-measured.
+Gaussians with a large positional gradient are split in two along their longest axis. The gradient
+is taken in pixels, by z / f, and averaged over the images that showed the Gaussian, as in Kerbl et
+al., "3D Gaussian Splatting for Real-Time Radiance Field Rendering", 2023. Gaussians whose opacity
+has vanished are replaced by new ones, as in Kheradmand et al., "3D Gaussian Splatting as Markov
+Chain Monte Carlo", 2024. The constants were found by experiment.
 """
 
 from __future__ import annotations
@@ -16,25 +15,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zipsplat.refinement.optimizer import SceneOptimizer
 from zipsplat.refinement.parameters import Parameters
+from zipsplat.refinement.scene_optimizer import SceneOptimizer
 from zipsplat.rotations import matrix_from_quat
 
 INTERVAL, FIRST_STEP, LAST_SHARE = 100, 200, 0.75
-_GROWTH = 0.2  # at most this share is added at a time
+_GROWTH = 0.2  # of the Gaussians, added at most per densification
 _OFFSET, _SHRINK = 0.7, 1.8  # of the halves, in standard deviations of the whole
 DEAD_OPACITY = 0.005
 
 
 class Pull:
-    """Mean over pictures of how strongly the loss pulls at each of N Gaussians."""
+    """Mean positional gradient of N Gaussians over images, in pixels."""
 
     def __init__(self, like: Tensor) -> None:
         self.total = torch.zeros_like(like)
         self.times = torch.zeros_like(like)
 
     def observe(self, means: Tensor, gradient: Tensor, pose: Tensor, focal: float) -> None:
-        """Take in the gradient from one picture.
+        """Accumulate the gradient from one image.
 
         Args:
             means: (N, 3) centres.
@@ -48,17 +47,17 @@ class Pull:
         self.times += pull > 0
 
     def mean(self) -> Tensor:
-        """(N,) the mean over the pictures that showed each of them."""
+        """The mean (N,) over the images that showed each Gaussian."""
         return self.total / self.times.clamp_min(1)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which Gaussians become two.
+    """Which Gaussians are split.
 
     Args:
-        parents: (M,) indices.
-        places: (M,) indices where the second halves go: those of the dead, then new ones.
+        parents: (M,) indices of the Gaussians to split.
+        places: (M,) indices for the second halves: first of dead Gaussians, then new ones.
     """
 
     parents: Tensor
@@ -66,13 +65,13 @@ class Split:
 
 
 def choose_split(pull: Tensor, opacities: Tensor, cap: int, random: np.random.Generator) -> Split:
-    """Draw the Gaussians to split, with a probability proportional to the pull.
+    """Sample the Gaussians to split, with probability proportional to the pull.
 
     Args:
         pull: (N,) not negative.
         opacities: (N,) in [0, 1].
         cap: on the number of Gaussians.
-        random: where chance comes from.
+        random: random number generator.
     """
     num = len(pull)
     is_dead = opacities < DEAD_OPACITY
@@ -83,13 +82,13 @@ def choose_split(pull: Tensor, opacities: Tensor, cap: int, random: np.random.Ge
     if not wanted:
         none = torch.zeros(0, dtype=torch.long, device=pull.device)
         return Split(none, none)
-    parents = draw_without_replacement(weights, wanted, random)
+    parents = sample_without_replacement(weights, wanted, random)
     places = torch.cat((dead[:wanted], torch.arange(num, num + max(0, wanted - len(dead)))))
     return Split(parents.to(pull.device), places.to(pull.device))
 
 
-def draw_without_replacement(weights: Tensor, count: int, random: np.random.Generator) -> Tensor:
-    """Indices (count,), drawn one after the other with probabilities proportional to weights (N,).
+def sample_without_replacement(weights: Tensor, count: int, random: np.random.Generator) -> Tensor:
+    """Sample indices (count,) with probabilities proportional to weights (N,).
 
     Source: Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006.
     """
@@ -98,10 +97,11 @@ def draw_without_replacement(weights: Tensor, count: int, random: np.random.Gene
 
 
 def halves(whole: Parameters) -> tuple[Parameters, Parameters]:
-    """Two Gaussians in the place of each, side by side along its longest axis.
+    """Split each Gaussian into two, side by side along its longest axis.
 
-    Their middle is the whole's centre; colour, opacity and rotation are the whole's. Along the axis
-    their sum has 0.90 of the whole in the middle, 1.11 of its integral and 0.80 of its variance.
+    Their midpoint is the original centre; colour, opacity and rotation are kept. Along the axis,
+    their sum has 0.90 of the original's value at the centre, 1.11 of its integral and 0.80 of its
+    variance.
     """
     longest = whole.log_scales.argmax(dim=-1, keepdim=True)
     axes = matrix_from_quat(whole.quats)
@@ -117,7 +117,7 @@ def halves(whole: Parameters) -> tuple[Parameters, Parameters]:
 
 
 def grow(optimizer: SceneOptimizer, pull: Tensor, cap: int, random: np.random.Generator) -> None:
-    """Split some Gaussians of the optimizer's; see `choose_split` and `halves`."""
+    """Split Gaussians of the optimizer; see `choose_split` and `halves`."""
     present = optimizer.parameters.detach()
     split = choose_split(pull, present.opacity_logits.sigmoid(), cap, random)
     if not len(split.parents):

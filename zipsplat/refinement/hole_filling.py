@@ -1,4 +1,4 @@
-"""Holes in pictures, filled smoothly from around."""
+"""Fill holes in images smoothly."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch.nn import functional
 
 
 def fill_holes(values: Tensor, is_known: Tensor) -> Tensor:
-    """Replace unknown values by weighted means of the known ones around (normalised convolution).
+    """Replace unknown values by weighted means of known values around (normalised convolution).
 
-    Means over squares of 2, 4, 8 … pixels are taken of the known ones, and each hole filled from
-    the finest that knows anything there, interpolated. Nothing known: all values stay.
+    Known values are averaged over squares of 2, 4, 8 … pixels, and each hole is interpolated from
+    the finest level with known values. Without any known values the image is returned unchanged.
 
     Args:
         values: (H, W).
@@ -31,6 +31,6 @@ def _pull_push(weighted: Tensor, weight: Tensor) -> Tensor:
     coarse = _pull_push(functional.avg_pool2d(weighted, 2, ceil_mode=True), coarse_weight)
     H, W = weight.shape[-2:]
     spread = functional.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
-    # Partly known coarse pixels count for what they know, so that edges of holes are smooth.
+    # Partly known coarse pixels count in proportion, so that edges of holes are smooth.
     share = weight.clamp_max(1)
     return share * known + (1 - share) * spread[..., :H, :W]

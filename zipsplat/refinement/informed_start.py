@@ -1,4 +1,4 @@
-"""What a refinement of few photos starts from: their geometry, and what a network makes of them."""
+"""Initial scene of a refinement of few photos: stereo geometry plus a network's scene."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def informed_start(
     settings: RefinementSettings,
     on_stage: Callable[[str], object] | None = None,
 ) -> Gaussians | None:
-    """Geometry and the network's scene together, where photos are few; else nothing.
+    """Combine stereo geometry and the network's scene if photos are few; otherwise return None.
 
-    The network is told the cameras, and its scene tokens are refined. It gives at most a third of
-    the Gaussians. Held-out photos take no part.
+    The network gets the cameras, and its scene tokens are refined. It contributes at most a third
+    of the Gaussians. Held-out photos are not used.
 
     Args:
-        load_network: gives the network that suits a picture (3, H, W); called where photos are few.
-        photos: all of them, with cameras.
-        settings: of the refinement to come.
-        on_stage: is told what is being done.
+        load_network: returns the network for an image (3, H, W); called only if photos are few.
+        photos: all photos, with cameras.
+        settings: of the refinement.
+        on_stage: called with the name of each stage.
 
     Returns:
-        (N,) float32 in the frame of the photos, on the CPU; None if there is a single photo to
-        train with, or 8 or more.
+        (N,) float32 in the frame of the photos, on the CPU; None if there is a single training
+        photo, or 8 or more.
     """
     training, _ = hold_out(len(photos), settings.hold_out)
     if not 1 < len(training) < FEW_PHOTOS:
@@ -46,7 +46,7 @@ def informed_start(
     on_stage = on_stage or _ignore
     trained = photos.resized(settings.max_side).select(training)
     cap = gaussian_cap(trained, settings.max_gaussians)
-    on_stage("finding depth")
+    on_stage("estimating depth")
     maps = estimate_depth(trained)
     depth = float(torch.cat([found.depth.flatten() for found in maps]).median())
     on_stage("loading weights")
@@ -59,7 +59,7 @@ def informed_start(
 
 
 def _network_scene(network: ZipSplat, photos: PosedImages, depth: float, most: int) -> Gaussians:
-    """What the network makes of pictures with cameras, in their frame, on the CPU."""
+    """The network's scene of images with cameras, in their frame, on the CPU."""
     views = (list(photos.images), photos.cameras, photos.poses)
     features = network.encode(*views, True, prior_scale=1 / depth, masks=photos.masks)
     per_token = network.model.config.gaussians_per_token
@@ -74,4 +74,4 @@ def _network_scene(network: ZipSplat, photos: PosedImages, depth: float, most: i
 
 
 def _ignore(stage: str) -> None:
-    """Nobody wants to know."""
+    """The default `on_stage`: do nothing."""

@@ -1,13 +1,13 @@
 """Initial Gaussians from stereo depth, sparse points and, for few photos, a feed-forward scene.
 
 Pixels with consistent depth (`plane_sweep`) are sampled, more densely where the photos have detail,
-and become isotropic Gaussians as large as half the distance to the next. Elsewhere faint ones are
-placed: at sparse points of structure from motion, and at the depth that stereo guesses there. With
-few photos a feed-forward scene covers what only one of them shows.
+and become isotropic Gaussians with a radius of half their spacing. Elsewhere faint ones are placed:
+at sparse points of structure from motion, and at the depth that stereo guesses there. With few
+photos a feed-forward scene covers what only one of them shows.
 
-What has no Gaussian at the start stays black, or is covered by distant ones that must stretch. For
-a drawn flight with 18 photos, 200 steps of refinement gave 31.7 dB without Gaussians in the holes,
-36.2 with them, 36.9 with true depth there.
+Regions without initial Gaussians stay black, or are covered by distant Gaussians that stretch. For
+a generated flight with 18 photos, 200 steps of refinement gave 31.7 dB without Gaussians in the
+holes, 36.2 dB with them, and 36.9 dB with true depth there.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from zipsplat.sh_constants import num_coeffs
 
 SH_DEGREE = 1
 FEW_PHOTOS = 8  # below it, a feed-forward scene helps
-DETAIL_SHARE = 0.7  # of the probability of a pixel; the rest is uniform
+DETAIL_SHARE = 0.7  # of a pixel's probability follows detail; the rest is uniform
 MIN_RADIUS, MAX_RADIUS = 0.5, 12.0  # pixels of the photos
-# With 18 frames of a drone video at 424 px, 700 steps end at 33.0 dB with 0.4 of the radius within
-# one photo, 32.5 dB with all of it, 32.9 with a quarter; with 4 photos all of it is best.
+# Factor on the radius given by the spacing within one photo. With 18 frames of a drone video at
+# 424 px, 700 steps reach 33.0 dB at 0.4, 32.5 at 1 and 32.9 at 0.25; with 4 photos 1 is best.
 SINGLE_PHOTOS = 4
-OPACITY, FAINT = 0.5, 0.1  # on surfaces; elsewhere
-# Of the Gaussians, where the photos do not agree. With 18 frames of a drone video 0.4 gives 0.2 dB
-# more than 0.2; with four photos, whose guesses are worse and where the feed-forward scene fills
-# holes, 0.4 dB less.
+OPACITY, FAINT = 0.5, 0.1  # initial opacity on surfaces; elsewhere
+# Share of the Gaussians placed where depth is inconsistent. With 18 frames of a drone video 0.4
+# gives 0.2 dB more than 0.2; with four photos, whose guesses are worse and where the feed-forward
+# scene fills holes, 0.4 dB less.
 HOLE_SHARE, FEW_HOLE_SHARE = 0.4, 0.2
 NUM_NEIGHBORS = 3
-MAX_POINT_QUANTILE = 0.95  # larger sparse points are cut to it
-_CHUNK = 1024  # points whose distances to all others are in memory at once
+MAX_POINT_QUANTILE = 0.95  # larger radii of sparse points are clamped to it
+_CHUNK = 1024  # queries per block of the distance matrix, to bound memory
 
 
 def initial_gaussians(
@@ -54,25 +54,25 @@ def initial_gaussians(
 
     Args:
         posed: photos with cameras, at the size of the refinement.
-        num_gaussians: how many are drawn; there can be fewer if the photos agree on little.
-        depth: maps of the views as `estimate_depth` gives them; estimated if not given.
+        num_gaussians: how many to sample; fewer if little depth is consistent.
+        depth: depth maps of the views from `estimate_depth`; estimated if not given.
         feed_forward: (M,) a scene in the same frame, which is added for fewer than 8 photos.
-        seed: of the choice of pixels.
+        seed: of the sampling.
 
     Returns:
-        (N,) float32, with harmonics of degree 1, on the CPU.
+        (N,) float32, with SH degree 1, on the CPU.
 
     Raises:
-        ValueError: if there is a single photo, no Gaussians are wanted, or none can be placed
-            because the photos agree nowhere.
+        ValueError: if there is a single photo, `num_gaussians` is below 1, or none can be placed
+            because no depth is consistent.
     """
     if num_gaussians < 1:
         raise ValueError(f"num_gaussians must be at least 1, got {num_gaussians}")
     maps = estimate_depth(posed) if depth is None else depth
     generator = torch.Generator().manual_seed(seed)
     hole_share = FEW_HOLE_SHARE if len(posed) < FEW_PHOTOS else HOLE_SHARE
-    holes = draw_surfaces(posed, maps, int(hole_share * num_gaussians), generator, in_holes=True)
-    parts = [draw_surfaces(posed, maps, num_gaussians - len(holes), generator), holes]
+    holes = sample_surfaces(posed, maps, int(hole_share * num_gaussians), generator, in_holes=True)
+    parts = [sample_surfaces(posed, maps, num_gaussians - len(holes), generator), holes]
     lonely = points_without_depth(posed, maps)
     if len(lonely):
         parts.append(point_gaussians(posed, lonely[: num_gaussians // 2]))
@@ -80,11 +80,13 @@ def initial_gaussians(
         parts.append(feed_forward.detach().to(parts[0].means).with_sh_degree(SH_DEGREE))
     scene: Gaussians = torch.cat(parts)  # type: ignore[arg-type,assignment]
     if not scene.num_gaussians:
-        raise ValueError("the photos agree nowhere and have no sparse points; are the poses right?")
+        raise ValueError(
+            "no depth is consistent and there are no sparse points; are the poses right?"
+        )
     return scene
 
 
-def draw_surfaces(
+def sample_surfaces(
     posed: PosedImages,
     maps: Sequence[DepthMap],
     num_gaussians: int,
@@ -92,14 +94,14 @@ def draw_surfaces(
     *,
     in_holes: bool = False,
 ) -> Gaussians:
-    """Gaussians at pixels with consistent depth, denser where the photos have detail.
+    """Sample Gaussians at pixels with consistent depth, denser where the photos have detail.
 
     Args:
         posed: V photos.
         maps: V depth maps.
-        num_gaussians: at most so many.
-        generator: of the choice.
-        in_holes: faint ones instead, at pixels whose depth is only guessed.
+        num_gaussians: upper limit.
+        generator: random number generator.
+        in_holes: sample faint ones at pixels with guessed depth instead.
     """
     wanted = [_holes(depth) if in_holes else depth.is_consistent for depth in maps]
     if posed.masks is not None:
@@ -113,7 +115,7 @@ def draw_surfaces(
     opacity = FAINT if in_holes else OPACITY
     flat = torch.cat([weight.flatten() for weight in weights])
     count = min(num_gaussians, int((flat > 0).sum()))
-    chosen = _draw(flat, count, generator)
+    chosen = _sample(flat, count, generator)
     density = flat[chosen] * (count / flat.sum().clamp_min(1e-12))
     places = torch.rand(count, 2, generator=generator)
     parts = []
@@ -129,7 +131,7 @@ def draw_surfaces(
 
 
 def point_gaussians(posed: PosedImages, chosen: Tensor) -> Gaussians:
-    """Faint round Gaussians at some sparse points, as large as the distance to the nearest ones.
+    """Faint isotropic Gaussians at sparse points, as large as the distance to the nearest points.
 
     Args:
         posed: photos with sparse points.
@@ -144,7 +146,7 @@ def point_gaussians(posed: PosedImages, chosen: Tensor) -> Gaussians:
 
 
 def neighbor_distances(points: Tensor, queries: Tensor) -> Tensor:
-    """Root mean square distance (Q,) of queries to their three nearest points, not themselves.
+    """Root mean square distance (Q,) of queries to their three nearest other points.
 
     Args:
         points: (P, 3).
@@ -162,7 +164,7 @@ def neighbor_distances(points: Tensor, queries: Tensor) -> Tensor:
 
 
 def points_without_depth(posed: PosedImages, maps: Sequence[DepthMap]) -> Tensor:
-    """Indices of the sparse points at whose pixels no view has consistent depth."""
+    """Indices of the sparse points that no view covers with consistent depth."""
     points = posed.points
     if points is None or not len(points):
         return torch.zeros(0, dtype=torch.long)
@@ -179,12 +181,12 @@ def points_without_depth(posed: PosedImages, maps: Sequence[DepthMap]) -> Tensor
 
 
 def _holes(depth: DepthMap) -> Tensor:
-    """Where depth is only guessed, (H, W) bool; nowhere if nothing was known."""
+    """Mask (H, W) of pixels with guessed depth; empty if no depth is consistent."""
     return ~depth.is_consistent & depth.is_consistent.any()
 
 
 def _pixel_weights(image: Tensor, wanted: Tensor) -> Tensor:
-    """Probability of each wanted pixel (H, W) up to a factor; 1 in all if all are wanted."""
+    """Sampling weights (H, W) of the wanted pixels."""
     H, W = wanted.shape
     small = functional.interpolate(image[None].float().cpu(), (H, W), mode="area").mean(1, True)
     around = functional.pad(small, (1, 1, 1, 1), mode="replicate")
@@ -196,8 +198,8 @@ def _pixel_weights(image: Tensor, wanted: Tensor) -> Tensor:
     return share * wanted
 
 
-def _draw(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Indices of `count` different items, likelier where the weight is larger, in rising order.
+def _sample(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Sample `count` distinct indices with the given weights, ascending.
 
     The largest of u^(1/weight) with uniform u are a weighted sample without replacement
     (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006).
@@ -215,10 +217,10 @@ def _unproject(
     density: Tensor,
     opacity: float,
 ) -> Gaussians:
-    """Gaussians at pixel coordinates (N, 2) of a depth map; `density` is their number per pixel.
+    """Unproject pixel coordinates (N, 2) of a depth map to Gaussians; `density` is per pixel.
 
-    Their radius is half their distance. Where many photos show one surface, the Gaussians of the
-    others lie between them: as if of V photos more than 4, V / 4 showed the same.
+    The radius is half their spacing. Where several photos show a surface, their Gaussians
+    interleave: of more than 4 photos, V / 4 are assumed to show the same surface.
     """
     z = _at(depth.depth[None], pixels)[:, 0]
     means = posed.poses[view].to(torch.float32).transform(depth.camera.unproject(pixels, z))
@@ -231,7 +233,7 @@ def _unproject(
 
 
 def _at(image: Tensor, pixels: Tensor) -> Tensor:
-    """Values (N, C) of the pixels of an image (C, H, W) that coordinates (N, 2) lie in."""
+    """Values (N, C) of an image (C, H, W) at the pixels that contain coordinates (N, 2)."""
     column, row = pixels.floor().long().unbind(-1)
     return image[:, row.clamp(0, image.shape[1] - 1), column.clamp(0, image.shape[2] - 1)].T
 

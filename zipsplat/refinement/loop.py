@@ -1,4 +1,4 @@
-"""The refinement loop: from the initial scene to the best state."""
+"""The refinement loop: from the initial scene to the best scene."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zipsplat.camera import Camera
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.posed_images import PosedImages, SparsePoints
-from zipsplat.refinement.judging import Best, Candidate, Judge, Score
+from zipsplat.refinement.evaluation import Best, Candidate, Evaluator, Score
 from zipsplat.refinement.problem import Problem, make_problem
 from zipsplat.refinement.schedule import CAMERA_SHARE, Budget, is_judging_due
 from zipsplat.refinement.settings import (
@@ -25,8 +25,8 @@ from zipsplat.refinement.trainer import Trainer
 
 BUDGET, CONVERGED, INTERRUPTED = "budget", "converged", "interrupted"
 _DEFAULT = RefinementSettings()
-_TRIAL_SHARE = 0.2  # of the steps so far, for each of the two sides of a trial
-_MEMORY = 0.95  # of the smoothed PSNR, from step to step
+_TRIAL_SHARE = 0.2  # of the steps so far, for each of the two branches of a trial
+_MEMORY = 0.95  # decay of the smoothed PSNR per step
 
 
 def refine(
@@ -39,30 +39,30 @@ def refine(
     on_step: OnStep | None = None,
     masks: Sequence[Tensor] | None = None,
 ) -> RefinedScene:
-    """Optimise a scene, or make one, so that renderings match photos with known cameras.
+    """Optimise a scene, or make one, so that it renders like photos with known cameras.
 
-    The best state is returned, the initial one included: by PSNR on the held-out photos if there
-    are any, else on the training photos. What is optimised depends on the number of photos; see
+    Returns the best state, including the initial one, by PSNR on the held-out photos if there are
+    any, else on the training photos. Losses and parameters depend on the number of photos; see
     `docs/refinement.md`.
 
     Args:
         gaussians: (N,) one scene in the frame of the poses; None initializes Gaussians from stereo
-            depth and sparse points. With more Gaussians than `settings.max_gaussians`, the most
-            important ones are the start.
+            depth and sparse points. If it has more Gaussians than `settings.max_gaussians`, the
+            most important ones are kept.
         images: V of (3, H, W), undistorted, RGB in [0, 1]; sizes may differ; or (V, 3, H, W).
         cameras: (V,) intrinsics in pixels of the images.
         poses: (V,) camera-to-world, OpenCV axes.
-        points: sparse points of structure from motion in the same frame, if there are any.
-        settings: how long and how.
+        points: sparse points of structure from motion in the same frame, if any.
+        settings: duration and options.
         on_step: called after each step; returning False ends the refinement.
-        masks: V of (H, W) bool, True where the image counts; see `zipsplat.masks`. Elsewhere
-            there is no loss, no initial Gaussian, and no share in PSNR and SSIM.
+        masks: V of (H, W) bool, True where the image counts; see `zipsplat.masks`. All other
+            pixels are excluded from the loss, the initialization, PSNR and SSIM.
 
     Returns:
         The best scene, on the device of `gaussians` or the images, float32.
 
     Raises:
-        ValueError: if shapes do not fit together, or no photo is left to train with.
+        ValueError: if shapes do not match, or no photo is left to train with.
     """
     names = tuple(f"image {index}" for index in range(len(images)))
     photos = PosedImages(tuple(images), cameras, poses, names, points)
@@ -73,13 +73,13 @@ def refine(
 def solve(
     problem: Problem, settings: RefinementSettings, on_step: OnStep | None = None
 ) -> RefinedScene:
-    """Refine what is prepared already; see `refine`."""
+    """Solve a prepared problem; see `refine`."""
     _warm_up(problem)
     return _Refinement(problem, settings, on_step).run()
 
 
 class _Refinement:
-    """One run."""
+    """One run of the loop."""
 
     def __init__(
         self, problem: Problem, settings: RefinementSettings, on_step: OnStep | None
@@ -98,7 +98,7 @@ class _Refinement:
         self._start_psnr = self._best.score.psnr
 
     def run(self) -> RefinedScene:
-        """Take steps until it ends."""
+        """Take steps until the budget is spent, it converges, or the callback stops it."""
         moves_cameras = self._problem.task.moves_poses or self._problem.task.moves_focal
         while not self._stopped:
             self._advance(self._trainer, self._share)
@@ -116,7 +116,7 @@ class _Refinement:
         return self._budget.share(self._num_steps)
 
     def _advance(self, trainer: Trainer, share: float) -> None:
-        """Take one step, report it, and see whether it was the last."""
+        """Take one step, report it, and check whether to stop."""
         train_psnr = trainer.step(share)
         self._num_steps += 1
         before = train_psnr if self._train_psnr is None else self._train_psnr
@@ -127,7 +127,7 @@ class _Refinement:
             self._stopped = BUDGET
 
     def _try_moving_cameras(self) -> None:
-        """Go on a little with fixed and with moving cameras; keep what fits the photos better."""
+        """Continue briefly with fixed and with moving cameras; keep the better of the two."""
         fixed, moving = self._trainer, self._trainer.fork()
         moving.moves_cameras = True
         for trainer in (fixed, moving):
@@ -188,8 +188,8 @@ class _Refinement:
 
 
 def _warm_up(problem: Problem) -> None:
-    """Compile the kernels that will be needed, before time counts."""
+    """Compile the kernels before the clock starts."""
     trainer = Trainer(problem.task, problem.start[:64])
     for share in (0.0, CAMERA_SHARE):
         trainer.step(share)
-    Judge(problem.judge.views[:1], problem.judge.renderer)(trainer.candidate())
+    Evaluator(problem.judge.views[:1], problem.judge.renderer)(trainer.candidate())

@@ -1,4 +1,4 @@
-"""Losses besides the photometric one, for few photos."""
+"""Additional losses for few photos."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from zipsplat.render import Rendered
 _EDGE_SHARPNESS = 10.0
 
 
-def inverse_depth(drawn: Rendered) -> Tensor:
-    """Inverse of the expected depth, 0 where nothing is seen: (H, W), per world unit.
+def inverse_depth(rendered: Rendered) -> Tensor:
+    """Inverse expected depth (H, W), 0 where no Gaussian is visible; per world unit.
 
     Args:
-        drawn: one view with accumulated depth.
+        rendered: one view with accumulated depth.
     """
-    assert drawn.depth is not None, "the renderer left out the depth"
-    return drawn.alpha[0, 0] / drawn.depth[0, 0].clamp_min(1e-6)
+    assert rendered.depth is not None, "the renderer left out the depth"
+    return rendered.alpha[0, 0] / rendered.depth[0, 0].clamp_min(1e-6)
 
 
 def roughness(inverse: Tensor, image: Tensor, unit: float, mask: Tensor | None = None) -> Tensor:
-    """Mean change of the inverse depth between neighbouring pixels, less where the photo changes.
+    """Edge-aware smoothness: mean change of inverse depth between neighbouring pixels.
 
-    The weights are those of Godard et al., "Unsupervised Monocular Depth Estimation with
-    Left-Right Consistency", 2017.
+    Pixels at edges of the photo count less, with the weights of Godard et al., "Unsupervised
+    Monocular Depth Estimation with Left-Right Consistency", 2017.
 
     Args:
         inverse: (H, W) inverse depth.
         image: (3, H, W) the photo.
-        unit: a typical depth; the result does not depend on the scale of the scene.
-        mask: (H, W) bool; pairs of which one pixel does not count have no weight.
+        unit: a typical depth, which makes the loss independent of the scale of the scene.
+        mask: (H, W) bool; pairs with a masked pixel have no weight.
     """
     total = inverse.new_zeros(())
     for dim in (0, 1):
@@ -58,7 +58,7 @@ def depth_error(inverse: Tensor, target: Tensor, unit: float) -> Tensor:
 
 
 def dropped(opacities: Tensor, share: float, random: np.random.Generator) -> Tensor:
-    """Opacities (N,) with a random share of them set to 0."""
+    """Set a random share of opacities (N,) to 0."""
     if share <= 0:
         return opacities
     numbers = torch.from_numpy(random.random(len(opacities), np.float32)).to(opacities.device)

@@ -1,4 +1,4 @@
-"""The optimised parameters: a scene as unconstrained numbers."""
+"""The optimised parameters: a scene as unconstrained tensors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 from zipsplat.gaussians import Gaussians
 from zipsplat.structs import TensorStruct
 
-_SCALE_MIN = 1e-9  # world units; flat Gaussians have a logarithm then
-_OPACITY_MARGIN = 1e-4  # opacities of exactly 0 or 1 would be stuck there
+_SCALE_MIN = 1e-9  # world units; keeps the logarithm of flat Gaussians finite
+_OPACITY_MARGIN = 1e-4  # keeps logits finite; opacities of exactly 0 or 1 would be stuck
 
 
 @dataclass(frozen=True)
 class Parameters(TensorStruct):
-    """N Gaussians as unbounded numbers.
+    """N Gaussians as unconstrained tensors.
 
     Args:
         means: (N, 3) world units.
@@ -34,14 +34,14 @@ class Parameters(TensorStruct):
     quats: Tensor
     opacity_logits: Tensor
     sh0: Tensor
-    shN: Tensor  # noqa: N815  the name that gsplat gave it
+    shN: Tensor  # noqa: N815  gsplat's name
     event_dims: ClassVar[Mapping[str, int]] = {
         "means": 1, "log_scales": 1, "quats": 1, "opacity_logits": 0, "sh0": 2, "shN": 2
     }  # fmt: skip
 
     @classmethod
     def from_gaussians(cls, gaussians: Gaussians) -> Parameters:
-        """The parameters of one scene (N,), in memory of their own."""
+        """The parameters of one scene (N,), copied."""
         scene = gaussians.detach()
         opacities = scene.opacities.clamp(_OPACITY_MARGIN, 1 - _OPACITY_MARGIN)
         return cls(
@@ -64,5 +64,5 @@ class Parameters(TensorStruct):
         )
 
     def named(self) -> dict[str, Tensor]:
-        """The tensors by name, without those that hold no numbers."""
+        """The tensors by name, without empty ones."""
         return {key: value for key, value in self._tensors().items() if value.numel()}

@@ -1,30 +1,29 @@
-"""Dense depth of photos with known cameras, by plane sweep and semi-global aggregation.
+"""Multi-view stereo by plane sweep and semi-global aggregation, for photos with known cameras.
 
 Planes of constant depth are swept through the range of a view's sparse points (Collins, "A
 Space-Sweep Approach to True Multi-Image Matching", 1996). At each, windows of 7 × 7 pixels are
 compared with up to six other views (`stereo_sources`, `sweep_costs`); the costs are aggregated
 along rows and columns (`semi_global`), and their minimum, interpolated between planes, is the
 inverse depth. It is *consistent* where the photos correlate, another view finds the same surface
-within 2 %, and the pixels around agree. Elsewhere it is what the aggregation carries in from around
-along the edges of the photo. Means of the consistent pixels around are a worse guess there: sky
-between a roof and the hills is neither. With them, 200 steps of refinement from a drawn flight gave
-34.5 instead of 36.2 dB, 300 steps from a real one 31.4 instead of 31.9.
+within 2 %, and the pixels around agree. Elsewhere it is a guess that the aggregation propagates
+from around, respecting edges of the photo. Means of the consistent pixels around are a worse guess:
+sky between a roof and the hills belongs to neither. With them, 200 steps of refinement from a
+generated flight gave 34.5 instead of 36.2 dB, 300 steps from a real one 31.4 instead of 31.9.
 
-P2, the noise in variances and the support by surrounding pixels were tuned on generated scenes.
-With four photos of each of three scenes and true cameras, requiring the support of half the
-surrounding pixels reduces depths wrong by more than 5 % from 14 % to 8 %, and keeps 60 of 68 % of
-the pixels; P2 = 2 instead of 1.2 brings 1.2 % more of all pixels within 5 % of the truth, smaller
-noise likewise. Windows of 5 × 5 pixels are a fifth more accurate but consistent in 4 % fewer
-pixels.
+P2, the noise added to variances and the required support were tuned on generated scenes. With four
+photos of each of three scenes and true cameras, requiring the support of half the surrounding
+pixels reduces depths wrong by more than 5 % from 14 % to 8 %, and keeps 60 of 68 % of the pixels;
+P2 = 2 instead of 1.2 brings 1.2 % more of all pixels within 5 % of the truth, and so does less
+noise. Windows of 5 × 5 pixels are a fifth more accurate but consistent in 4 % fewer pixels.
 
 `benchmarks/plane_sweep.py`, three generated scenes at 504 × 378, true cameras: with 4 photos 55 %
 of the pixels are consistent, their median error is 0.5 to 1.0 %, and 5 to 11 % of them are wrong by
 more than 5 %; with 12 photos 72 %, 0.5 to 0.9 %, 3 to 10 %. 0.16 to 0.22 CPU s a view on one thread
 of a Zen 3 shared with other work. Of a real flight with 18 photos 44 % is consistent.
 
-Limits: surfaces without texture, mirrors, what moves, and what one photo alone shows have no
-consistent depth; edges of objects are blurred by half a window. Memory is 3 volumes of one float
-for each pixel and plane, 75 MB at most at the usual size.
+Limitations: untextured surfaces, mirrors, moving objects, and surfaces seen in a single photo have
+no consistent depth; edges of objects are blurred by half a window. Memory is 3 volumes of one float
+per pixel and plane, at most 75 MB at the usual size.
 """
 
 from __future__ import annotations
@@ -54,12 +53,12 @@ from zipsplat.render.cpu.simd import LANES
 
 MAX_SIDE = 256
 NUM_PLANES = 96
-NEAR_FACTOR, FAR_FACTOR = 0.7, 2.0  # of the 1 % and the 99 % quantile of the points' depths
+NEAR_FACTOR, FAR_FACTOR = 0.7, 2.0  # times the 1 % and the 99 % quantile of the points' depths
 MIN_CORRELATION = 0.3
-DEPTH_TOLERANCE = 0.02  # by which inverse depths of two views may differ
-SUPPORT_RADIUS, SUPPORT_TOLERANCE = 4, 0.05  # pixels, and by how much their inverse depths differ
-P2, EDGE = 2.0, 15.0  # penalty of a jump between planes where the image is flat; its decay
-_NEAR_SPREAD, _FAR_SPREAD = 0.3, 30.0  # range without points, in spreads of the cameras
+DEPTH_TOLERANCE = 0.02  # relative difference of inverse depths that counts as consistent
+SUPPORT_RADIUS, SUPPORT_TOLERANCE = 4, 0.05  # pixels; relative difference of inverse depths
+P2, EDGE = 2.0, 15.0  # penalty of a jump between planes in flat image regions; its decay at edges
+_NEAR_SPREAD, _FAR_SPREAD = 0.3, 30.0  # depth range if there are too few points, in camera spreads
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -69,9 +68,9 @@ class DepthMap:
 
     Args:
         depth: (H, W) float32, camera z in world units; everywhere positive and finite.
-        is_consistent: (H, W) bool; elsewhere, and where the photo is masked, depth is only carried
-            in from around.
-        correlation: (H, W) float32 in [0, 1], of the photos at this depth.
+        is_consistent: (H, W) bool; elsewhere, and where the photo is masked, depth is only a guess
+            from the surroundings.
+        correlation: (H, W) float32 in [0, 1], of the photos' windows at this depth.
         camera: () intrinsics at this size.
     """
 
@@ -81,7 +80,7 @@ class DepthMap:
     camera: Camera
 
     def inverse_target(self, height: int, width: int) -> Tensor:
-        """Inverse depth at another size, (height, width); 0 where the photos do not agree."""
+        """Inverse depth resized to (height, width); 0 where it is inconsistent."""
         inverse = torch.where(self.is_consistent, 1 / self.depth, 0.0)[None, None]
         return functional.interpolate(inverse, (height, width), mode="nearest-exact")[0, 0]
 
@@ -89,19 +88,19 @@ class DepthMap:
 def estimate_depth(
     posed: PosedImages, *, max_side: int = MAX_SIDE, num_planes: int = NUM_PLANES
 ) -> tuple[DepthMap, ...]:
-    """Depth maps of all views.
+    """Estimate depth maps of all views.
 
     Args:
         posed: at least two photos.
-        max_side: depth is estimated at this size, longer side in pixels.
-        num_planes: depths that are tried, a multiple of 16.
+        max_side: longer side in pixels at which depth is estimated.
+        num_planes: number of depth hypotheses, a multiple of 16.
 
     Returns:
-        one map per view, at the size of the images scaled down.
+        one depth map per view, at the size of the scaled images.
 
     Raises:
-        ValueError: for a single view, photos that are too narrow, or a number of planes that is no
-            multiple of 16.
+        ValueError: for a single view, photos that are too narrow, or a number of planes that is not
+            a multiple of 16.
     """
     if len(posed) < 2:
         raise ValueError(f"depth needs at least 2 views, got {len(posed)}")
@@ -146,12 +145,12 @@ def inverse_depths(posed: PosedImages, view: int, num_planes: int) -> Tensor:
 def agreement(
     posed: PosedImages, view: int, others: Sequence[int], inverses: Sequence[Tensor]
 ) -> Tensor:
-    """Where at least one other view finds the same surface, (H, W) bool.
+    """Mask (H, W) of pixels whose surface at least one other view finds, too.
 
     Args:
         posed: V views at the size of the depth.
-        view: whose depth is judged.
-        others: the views to ask.
+        view: index of the view to check.
+        others: indices of the views to compare with.
         inverses: V inverse depths (H, W).
     """
     inverse = inverses[view]
@@ -173,9 +172,9 @@ def agreement(
 
 
 def has_support(inverse: Tensor, is_known: Tensor) -> Tensor:
-    """Where at least half of the pixels around are known and nearly as far away, (H, W) bool.
+    """Mask (H, W) of pixels with at least half of the pixels around known at a similar depth.
 
-    Matches that are wrong yet consistent are small and unlike their surroundings. Without this,
+    Wrong but consistent matches form small patches unlike their surroundings. Without this filter,
     twice as many known depths are wrong by more than 5 %.
 
     Args:
@@ -195,7 +194,7 @@ def has_support(inverse: Tensor, is_known: Tensor) -> Tensor:
 
 
 def _in_bounds(height: int, width: int, radius: int) -> Tensor:
-    """How many pixels of the square around each pixel lie in the image, (H, W)."""
+    """Number (H, W) of pixels of the square around each pixel that lie in the image."""
     down, across = (
         (index + radius).clamp_max(side - 1) - (index - radius).clamp_min(0) + 1
         for side, index in ((side, torch.arange(side)) for side in (height, width))
@@ -254,7 +253,7 @@ def make_sweep(
     sources: Sequence[int],
     depths: Tensor,
 ) -> sweep_costs.Sweep:
-    """What the kernel takes: rows with margins, statistics of the windows, homographies."""
+    """Arguments of the sweep kernel: rows with margins, window statistics, homographies."""
     height, width = gray[view].shape
     R, M = sweep_costs.RADIUS, sweep_costs.MARGIN
     pitch = -(-width // LANES) * LANES
@@ -287,9 +286,9 @@ def make_sweep(
 
 
 def homography(posed: PosedImages, view: int, source: int) -> FloatArray:
-    """Pixels of a source from pixels of a view, (12,): a 3 × 3 matrix and a vector.
+    """The plane-induced homography from a view to a source, (12,): a 3 × 3 matrix and a vector.
 
-    The pixel (u, v) at depth z is seen at matrix · (u, v, 1) + vector / z, homogeneous.
+    Pixel (u, v) at depth z maps to matrix · (u, v, 1) + vector / z, homogeneous.
     """
     K, poses = posed.cameras.K.double(), posed.poses.to(torch.float64)
     relative = poses[source].inv().compose(poses[view])
@@ -301,7 +300,7 @@ def homography(posed: PosedImages, view: int, source: int) -> FloatArray:
 def make_volume(
     sweep: sweep_costs.Sweep, planes: FloatArray, gray: FloatArray
 ) -> semi_global.Volume:
-    """What the aggregation takes: costs and the penalties of jumps."""
+    """Arguments of the aggregation kernels: costs and jump penalties."""
     pitch = sweep.stride - 2 * sweep_costs.MARGIN
     num_planes = len(sweep.inverse_depths)
     penalties = []
@@ -332,9 +331,9 @@ def _ranges(count: int, size: int) -> list[tuple[int, int]]:
 
 
 def _gray_images(posed: PosedImages) -> list[Tensor]:
-    """Brightness minus ½, (H, W) each; filled in from around where the photo is masked.
+    """Brightness minus ½, (H, W) each; masked pixels are filled from their surroundings.
 
-    What is masked, and its rim above all, would else match that in other photos, at wrong depths.
+    Otherwise masked objects, especially their outlines, would match those in other photos.
     """
     images = [_gray(image) for image in posed.images]
     if posed.masks is None:
@@ -343,5 +342,5 @@ def _gray_images(posed: PosedImages) -> list[Tensor]:
 
 
 def _gray(image: Tensor) -> Tensor:
-    """Brightness (H, W) minus ½: small numbers keep the digits of variances."""
+    """Brightness (H, W) minus ½, because small values keep the precision of variances."""
     return torch.einsum("chw,c->hw", image.float().cpu(), torch.tensor(_LUMA)) - 0.5

@@ -12,8 +12,8 @@ from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.posed_images import PosedImages
 from zipsplat.pruning import keep_most_important
+from zipsplat.refinement.evaluation import Evaluator
 from zipsplat.refinement.initialization import initial_gaussians
-from zipsplat.refinement.judging import Judge
 from zipsplat.refinement.plane_sweep import estimate_depth
 from zipsplat.refinement.recipe import Recipe
 from zipsplat.refinement.settings import RefinementSettings
@@ -23,31 +23,31 @@ from zipsplat.render import choose
 
 GAUSSIANS_PER_PIXEL = 60_000 / (640 * 360)
 _LEAST_CAP = 1000
-_START_SHARE = 2 / 3  # of the cap
-_JUDGED_VIEWS = 8  # most photos of training that are judged by
+_START_SHARE = 2 / 3  # of the cap; the rest is left for densification
+_JUDGED_VIEWS = 8  # at most, of the training photos, to evaluate with
 _EXTENT_FACTOR = 1.1
-_LEAST_EXTENT = 0.2  # of a typical depth
+_LEAST_EXTENT = 0.2  # of a typical depth, for cameras at nearly one position
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is refined against what.
+    """A prepared refinement.
 
     Args:
-        photos: all of them, as they were given.
-        held_out: indices of the photos that are only judged by.
-        start: (N,) the scene at first.
+        photos: all photos, at their original size.
+        held_out: indices of the held-out photos.
+        start: (N,) the initial scene.
         task: of the trainer.
-        judge: selects the best state.
-        training_judge: compares cameras.
+        judge: scores candidates for the best scene.
+        training_judge: scores the trial of moving cameras.
     """
 
     photos: PosedImages
     held_out: list[int]
     start: Gaussians
     task: Task
-    judge: Judge
-    training_judge: Judge
+    judge: Evaluator
+    training_judge: Evaluator
 
 
 def make_problem(
@@ -86,14 +86,14 @@ def make_problem(
 
 
 def _judged(photos: PosedImages, held_out: list[int], start: Gaussians, task: Task) -> Problem:
-    of_training = Judge(evenly(task.views, _JUDGED_VIEWS), task.renderer, task.recipe.color)
-    of_held_out = Judge(task.held_out, task.renderer, task.recipe.color)
+    of_training = Evaluator(evenly(task.views, _JUDGED_VIEWS), task.renderer, task.recipe.color)
+    of_held_out = Evaluator(task.held_out, task.renderer, task.recipe.color)
     judge = of_held_out if held_out else of_training
     return Problem(photos, held_out, start, task, judge, of_training)
 
 
 def _on_cpu(photos: PosedImages) -> PosedImages:
-    """Where images are resized and depth is found."""
+    """Move photos to the CPU, where they are resized and depth is estimated."""
     images = tuple(image.cpu() for image in photos.images)
     masks = photos.masks and tuple(mask.cpu() for mask in photos.masks)
     return PosedImages(
@@ -102,7 +102,7 @@ def _on_cpu(photos: PosedImages) -> PosedImages:
 
 
 def gaussian_cap(photos: PosedImages, chosen: int | None) -> int:
-    """The chosen cap on the number of Gaussians, or one for the size of the pictures."""
+    """The chosen cap on the number of Gaussians, or the default for the image size."""
     if chosen is not None:
         return chosen
     pixels = sum(image[0].numel() for image in photos.images) / len(photos)
@@ -110,12 +110,12 @@ def gaussian_cap(photos: PosedImages, chosen: int | None) -> int:
 
 
 def start_count(cap: int) -> int:
-    """How many Gaussians a scene starts with that may grow up to a cap."""
+    """Number of initial Gaussians for a cap."""
     return max(1, round(_START_SHARE * cap))
 
 
 def scale_of(means: Tensor, poses: Pose) -> Scale:
-    """How large a scene with centres (N, 3) is for cameras (V,)."""
+    """The scale of a scene with centres (N, 3) and cameras (V,)."""
     depths = (means - poses.t[:, None]) @ poses.R[:, :, 2:]
     in_front = depths[depths > 0]
     depth = float(in_front.median()) if len(in_front) else 1.0
@@ -124,14 +124,14 @@ def scale_of(means: Tensor, poses: Pose) -> Scale:
 
 
 def evenly(views: Sequence[View], count: int) -> Sequence[View]:
-    """At most so many of the views, evenly spread over them."""
+    """At most `count` of the views, evenly spaced."""
     if len(views) <= count:
         return views
     return [views[index * (len(views) - 1) // (count - 1)] for index in range(count)]
 
 
 def _checked(gaussians: Gaussians, photos: PosedImages, most: int | None) -> Gaussians:
-    """The given scene, no larger than was asked for."""
+    """The given scene, pruned to `most` Gaussians."""
     if gaussians.ndim != 1 or not gaussians.num_gaussians:
         raise ValueError(f"expected one scene (N,) with N > 0, got {tuple(gaussians.shape)}")
     scene = gaussians.detach().to(torch.float32)

@@ -1,25 +1,25 @@
 """Regularization by number of photos: it helps with few and harms with many.
 
-Thresholds and weights were measured.
+Thresholds and weights were found by experiment (docs/refinement.md).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-FEW, SEVERAL = 6, 12  # photos to train with
+FEW, SEVERAL = 6, 12  # training photos
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is added to the loss on pictures.
+    """Regularization in addition to the photometric loss.
 
     Args:
-        dropout: largest share of the Gaussians that is left out of a picture at random; the share
-            grows from 0 to it. Source: Park et al., "DropGaussian", 2025.
+        dropout: final share of the Gaussians dropped at random per step, growing from 0. Source:
+            Park et al., "DropGaussian", 2025.
         opacity_factor: all opacities are multiplied by this after each step.
-        smoothness: weight of the smoothness of the inverse depth.
-        depth: weight of the depth that stereo found, in the first half.
+        smoothness: weight of the edge-aware smoothness of inverse depth.
+        depth: weight of the stereo depth loss, in the first half.
         color: whether each photo gets an affine colour correction.
     """
 
@@ -31,11 +31,11 @@ class Recipe:
 
     @classmethod
     def for_photos(cls, count: int, *, has_color: bool = False) -> Recipe:
-        """The recipe for a number of photos to train with.
+        """The recipe for a number of training photos.
 
         Args:
-            count: of the photos.
-            has_color: wants the colour correction whatever the number.
+            count: number of training photos.
+            has_color: whether to correct colours at any number of photos.
         """
         if count <= FEW:
             return cls(dropout=0.2, opacity_factor=0.998, smoothness=0.05, color=has_color)

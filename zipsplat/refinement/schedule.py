@@ -8,20 +8,23 @@ from dataclasses import dataclass, field
 
 from zipsplat.refinement import growth
 
-HALF_SIZE_SHARE = 0.15  # at first the pictures have half the size
-DEPTH_SHARE = 0.5  # so long, stereo depth is a target
-CAMERA_SHARE = 0.5  # poses and focal length wait until the scene is sharp
-_JUDGE_STEPS, _JUDGE_STEPS_PER_VIEW = 50, 15  # a view costs a third of a step: judging 2 to 3 %
+HALF_SIZE_SHARE = 0.15  # at first, images have half the size
+DEPTH_SHARE = 0.5  # until then, stereo depth is a target
+CAMERA_SHARE = 0.5  # poses and focal length start to move when the scene is sharp
+_JUDGE_STEPS, _JUDGE_STEPS_PER_VIEW = (
+    50,
+    15,
+)  # rendering a view costs a third of a step, so evaluation takes 2 to 3 %
 
 
 @dataclass
 class Budget:
-    """Seconds on a clock, or a number of steps; one of both.
+    """A budget of either seconds or steps.
 
     Args:
-        seconds: to spend.
-        steps: to take.
-        clock: in seconds. Wall time is what a user waits for.
+        seconds: wall time to spend.
+        steps: steps to take.
+        clock: returns seconds; wall time, because that is what a user waits for.
     """
 
     seconds: float | None
@@ -30,7 +33,7 @@ class Budget:
     _began: float = field(init=False, default=0.0)
 
     def start(self) -> None:
-        """From now on the time counts."""
+        """Start the clock."""
         self._began = self.clock()
 
     @property
@@ -39,14 +42,14 @@ class Budget:
         return self.clock() - self._began
 
     def share(self, step: int) -> float:
-        """How much of the budget is spent after so many steps, in [0, 1]."""
+        """Share of the budget that is spent after `step` steps, in [0, 1]."""
         if self.steps is not None:
             return min(1.0, step / self.steps)
         assert self.seconds is not None
         return min(1.0, self.spent / self.seconds)
 
     def seconds_left(self, step: int) -> float:
-        """An estimate, infinite before the first step of a number of steps."""
+        """Estimated time left; infinite before the first step if the budget is in steps."""
         if self.seconds is not None:
             return max(0.0, self.seconds - self.spent)
         assert self.steps is not None
@@ -60,8 +63,8 @@ def is_growth_due(step: int, share: float) -> bool:
 
 
 def is_judging_due(step: int, num_views: int) -> bool:
-    """Whether the scene is judged after this step, counted from 1.
+    """Whether the scene is evaluated after this step, counted from 1.
 
-    The answer depends on steps alone, so that equal numbers of steps give equal results.
+    Depends only on steps, so that equal numbers of steps give equal results.
     """
     return step % max(_JUDGE_STEPS, _JUDGE_STEPS_PER_VIEW * num_views) == 0

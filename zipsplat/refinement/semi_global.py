@@ -3,10 +3,10 @@
 From Hirschmüller, "Stereo Processing by Semi-Global Matching and Mutual Information", 2008, eqs. 13
 and 14: along each path the cost of a pixel at a plane is its own plus the smallest of its
 predecessor's at the same plane, at a neighbouring one plus P1, and at any plane plus P2; the
-smallest of all planes is taken off, so that costs stay bounded. Here the paths are both ways along
-rows and columns.
+smallest of all planes is subtracted, so that costs stay bounded. The paths run in both directions
+along rows and columns.
 
-Volumes hold the planes of a pixel side by side: number (y · pitch + x) · D + plane.
+In volumes the planes of a pixel are contiguous: index (y · pitch + x) · D + plane.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from zipsplat.render.cpu.simd import (
     store_rows,
 )
 
-P1 = 0.06  # for a step to the neighbouring plane
+P1 = 0.06  # penalty of a step to the neighbouring plane
 _FAR = 1e9  # cost of planes that do not exist
-BORDER = LANES  # numbers around the planes of `Paths`
+BORDER = LANES  # padding on both sides of the planes of a path
 
 
 class Volume(NamedTuple):
@@ -38,13 +38,13 @@ class Volume(NamedTuple):
 
     Args:
         width: in pixels.
-        pitch: pixels per row of all arrays but `planes`, a multiple of 16.
+        pitch: pixels per row of all arrays except `planes`, a multiple of 16.
         height: in pixels.
         num_planes: D, a multiple of 16.
-        planes: (D · height · stride) costs as `sweep_costs` gives them.
-        stride: numbers per row of a plane.
-        margin: numbers before the first pixel of such a row.
-        costs: (height · pitch · D) the same, planes side by side.
+        planes: (D · height · stride) costs from `sweep_costs`.
+        stride: values per row of a plane.
+        margin: values before the first pixel of such a row.
+        costs: (height · pitch · D) the same with contiguous planes.
         sums: (height · pitch · D) costs summed over the paths.
         step_x: (height · pitch) P2 between a pixel and the one to its left.
         step_y: (height · pitch) P2 between a pixel and the one above.
@@ -65,13 +65,13 @@ class Volume(NamedTuple):
 
 @kernel
 def aggregate_rows(first: int, last: int, volume: Volume, path: FloatArray) -> None:
-    """Reorder rows `first` to `last` of the costs and aggregate them to the right and left.
+    """Reorder rows `first` to `last` of the costs and aggregate them in both directions.
 
     Args:
         first: first row.
-        last: where to stop.
-        volume: `costs` is filled and `sums` set.
-        path: (2 · (D + 2 · BORDER)) working memory.
+        last: row after the last.
+        volume: writes `costs` and `sums`.
+        path: (2 · (D + 2 · BORDER)) scratch memory.
     """
     width, D = volume.width, volume.num_planes
     for y in range(first, last):
@@ -89,7 +89,7 @@ def aggregate_rows(first: int, last: int, volume: Volume, path: FloatArray) -> N
 
 @kernel
 def aggregate_columns(first: int, last: int, volume: Volume, path: FloatArray) -> None:
-    """Add to the sums the costs of columns `first` to `last`, aggregated down and up; see above."""
+    """Add the costs of columns `first` to `last`, aggregated in both directions, to the sums."""
     pitch, height, D = volume.pitch, volume.height, volume.num_planes
     for x in range(first, last):
         _begin(volume, path)
@@ -106,14 +106,14 @@ def aggregate_columns(first: int, last: int, volume: Volume, path: FloatArray) -
 def pick_planes(
     first: int, last: int, volume: Volume, places: FloatArray, correlations: FloatArray
 ) -> None:
-    """The cheapest plane of each pixel in rows `first` to `last`, between planes by a parabola.
+    """Find the cheapest plane of each pixel in rows `first` to `last`, interpolated by a parabola.
 
     Args:
         first: first row.
-        last: where to stop.
+        last: row after the last.
         volume: with finished sums.
-        places: (height · pitch) is filled with places among the planes, in [0, D − 1].
-        correlations: (height · pitch) is filled with 1 minus the pixel's own cost there.
+        places: (height · pitch) output, fractional plane indices in [0, D − 1].
+        correlations: (height · pitch) output, 1 minus the unaggregated cost there.
     """
     D = volume.num_planes
     for pixel in range(first * volume.pitch, last * volume.pitch):
@@ -136,7 +136,7 @@ def pick_planes(
 
 @inline
 def _reorder(volume: Volume, y: int) -> None:
-    """Put the planes of each pixel of a row side by side."""
+    """Make the planes of each pixel of a row contiguous."""
     D, size = volume.num_planes, volume.height * volume.stride
     for x in range(0, volume.width, LANES):
         for plane in range(0, D, LANES):
@@ -147,7 +147,7 @@ def _reorder(volume: Volume, y: int) -> None:
 
 @inline
 def _begin(volume: Volume, path: FloatArray) -> None:
-    """A path that has no predecessor: zeros, with planes on both sides that cannot be chosen."""
+    """Start a path: zeros, padded by planes too expensive to be chosen."""
     for at in range(0, len(path), LANES):
         store(path, at, _FAR)
     for at in range(0, volume.num_planes, LANES):
@@ -158,7 +158,7 @@ def _begin(volume: Volume, path: FloatArray) -> None:
 def _advance(
     volume: Volume, begin: int, step: float, parity: int, path: FloatArray, adds: bool
 ) -> None:
-    """Take a path to the pixel whose planes begin at `begin`; the halves of `path` take turns."""
+    """Advance a path to the pixel whose planes begin at `begin`; the halves of `path` alternate."""
     half = len(path) // 2
     to, of = parity * half + BORDER, (1 - parity) * half + BORDER
     smallest = load(path, of)

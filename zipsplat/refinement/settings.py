@@ -12,18 +12,18 @@ from zipsplat.pose import Pose
 
 @dataclass(frozen=True)
 class RefinementSettings:
-    """How long and how to refine.
+    """Duration and options of a refinement.
 
     Args:
-        seconds: of wall time to spend; None if `steps` limits it.
-        steps: number of optimizer steps; results then repeat bit for bit for equal seed and
-            number of threads. None if `seconds` limits it. Exactly one of both is given.
+        seconds: wall time to spend; None if `steps` is given.
+        steps: number of optimizer steps; results are then bit-identical for equal seed and number
+            of threads. None if `seconds` is given. Exactly one of the two must be given.
         max_side: images are scaled down to this many pixels on their longer side.
-        max_gaussians: cap on the number of Gaussians; None chooses it by image size (60 000 at
-            640 pixels).
-        hold_out: every n-th view is held out for evaluation, in the middle of n; 0 holds out none.
-            None holds out every eighth from eight photos on.
-        seed: of every random choice.
+        max_gaussians: cap on the number of Gaussians; None depends on the image size (60 000 at 640
+            pixels).
+        hold_out: hold out every n-th view for evaluation, in the middle of each n; 0 holds out
+            none. None holds out every eighth if there are at least eight.
+        seed: of all random choices.
         optimize_poses: also optimise the camera poses, in the second half.
         optimize_focal: also optimise one common focal length, in the second half.
         optimize_color: also optimise an affine colour correction per photo.
@@ -61,10 +61,10 @@ class RefinementProgress:
         step: optimizer steps so far.
         share: of the budget that is spent, in [0, 1].
         seconds_left: estimated wall time.
-        num_gaussians: Gaussians now.
+        num_gaussians: current number of Gaussians.
         train_psnr: smoothed PSNR of the training views, dB.
-        held_out_psnr: of the held-out views when last judged, dB; None if there are none.
-        snapshot: gives the scene as it is now, detached; costs a copy.
+        held_out_psnr: of the held-out views at the last evaluation, dB; None if there are none.
+        snapshot: returns a detached copy of the current scene.
     """
 
     step: int
@@ -77,12 +77,12 @@ class RefinementProgress:
 
 
 OnStep = Callable[[RefinementProgress], bool | None]
-"""Called after each step; returning False stops the refinement, which keeps the best so far."""
+"""Called after each step; returning False stops the refinement at the best so far."""
 
 
 @dataclass(frozen=True)
 class ProgressPoint:
-    """One row of the curve: held-out or smoothed training quality against effort."""
+    """One point of the curve: held-out or smoothed training PSNR over time and steps."""
 
     step: int
     seconds: float
@@ -93,17 +93,17 @@ class ProgressPoint:
 
 @dataclass(frozen=True)
 class RefinedScene:
-    """The best scene that was found.
+    """The best scene of a refinement.
 
     Args:
         gaussians: (N,) one scene.
-        cameras: (V,) of all views, at the size given in, refined if that was asked for.
-        poses: (V,) likewise.
-        held_out: indices of the views that were only judged by.
-        start_psnr: of the views judged by, before the first step, dB.
-        psnr: of the same views for the returned scene, dB.
-        ssim: likewise.
-        curve: quality over the run.
+        cameras: (V,) of all views at the input size, with the optimised focal length if requested.
+        poses: (V,) of all views, optimised if requested.
+        held_out: indices of the held-out views.
+        start_psnr: PSNR on the evaluation views before the first step, dB.
+        psnr: PSNR on the same views for the returned scene, dB.
+        ssim: SSIM likewise.
+        curve: PSNR over the run.
         num_steps: steps taken.
         stopped: why it ended: "budget", "converged" or "interrupted".
     """

@@ -1,10 +1,10 @@
-"""Which views a view is compared with by stereo, and what sparse points tell it of depth.
+"""Source view selection for stereo, and the depth range from sparse points.
 
-A pixel is matched well where two sources see its point under a good triangulation angle. Sources
-are therefore chosen one after the other for what they add over the whole picture: of four frames
-of a flight that are equally far away, none may see the near ground on one side. Measured with a
-drawn flight, 18 views: by the median angle alone four sources left 29 % of the surfaces without
-consistent depth, chosen so 24 %, and six of them 19 %.
+A pixel is matched well if two sources see its point at a good triangulation angle. Sources are
+therefore selected greedily by what they add over the whole image: of four frames of a flight at the
+same distance, none may see the near ground on one side. Measured on a generated flight, 18 views:
+four sources selected by median angle left 29 % of the surfaces without consistent depth, selected
+greedily 24 %, and six sources 19 %.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from torch.nn import functional
 from zipsplat.posed_images import PosedImages
 
 NUM_SOURCES = 6
-BEST_ANGLE_DEG = 6.0  # triangulation angle of a perfect source
-VIEW_ANGLE_DEG = 30.0  # a source turned so far is as bad as an angle wrong by the factor e
-MIN_POINTS = 8  # of a view, to trust their depths
-_CELLS = 16  # along the width of the picture; in each, one point asks for sources
-_NEAREST_POINTS = 3  # whose median depth a cell takes
-_WANTED = 2  # sources of each point, as many as the plane sweep takes the best of
+BEST_ANGLE_DEG = 6.0  # ideal triangulation angle
+VIEW_ANGLE_DEG = (
+    30.0  # a view rotated this much is as bad as a triangulation angle off by a factor e
+)
+MIN_POINTS = 8  # per view; fewer do not give a reliable depth range
+_CELLS = 16  # across the image width; one point per cell votes for sources
+_NEAREST_POINTS = 3  # the depth of a cell is their median
+_WANTED = 2  # sources per point, as many as the plane sweep averages
 
 
 def choose_sources(posed: PosedImages, view: int) -> list[int]:
-    """Up to six other views to compare a view with, the most useful first.
+    """Select up to six source views for a view, the most useful first.
 
-    For a point that a source sees, it is worth exp(−|log(triangulation angle / 6°)| − angle
-    between the axes / 30°). Greedily, the source is added that raises most the sum of the two
-    best worths over a grid of points; if none does, the one that is worth most by itself.
+    The value of a source for a point that it sees is exp(−|log(triangulation angle / 6°)| − angle
+    between the optical axes / 30°). The source that most increases the sum of the two best values
+    over a grid of points is added greedily; if none does, the one with the highest own value.
     """
     worth = _worths(posed, view)
     chosen: list[int] = []
@@ -47,7 +49,7 @@ def _best(best: Tensor, row: Tensor) -> Tensor:
 
 
 def _worths(posed: PosedImages, view: int) -> Tensor:
-    """What each view is worth to the points of a grid, (V, P); 0 where it does not see them."""
+    """Value of each view for the points of a grid, (V, P); 0 where it does not see them."""
     points, poses = _grid_points(posed, view), posed.poses.to(torch.float64)
     here = functional.normalize(points - poses.t[view], dim=-1)
     rows = []
@@ -61,7 +63,7 @@ def _worths(posed: PosedImages, view: int) -> Tensor:
 
 
 def _grid_points(posed: PosedImages, view: int) -> Tensor:
-    """Points (P, 3) in the middle of cells of a view, as deep as the sparse points around."""
+    """Points (P, 3) at the centres of a view's grid cells, at the depth of sparse points nearby."""
     width, height = posed.cameras.size[view].tolist()
     rows = max(1, round(_CELLS * height / width))
     y, x = torch.meshgrid(
@@ -82,7 +84,7 @@ def _grid_points(posed: PosedImages, view: int) -> Tensor:
 
 
 def _sees(posed: PosedImages, view: int, points: Tensor) -> Tensor:
-    """Whether points (P, 3) lie in front of a view and inside its picture."""
+    """Whether points (P, 3) lie in front of a view and inside its image."""
     camera, pose = posed.cameras[view].to(torch.float64), posed.poses[view].to(torch.float64)
     local = pose.inv().transform(points)
     z = local[:, 2:].clamp_min(1e-9)
@@ -91,7 +93,7 @@ def _sees(posed: PosedImages, view: int, points: Tensor) -> Tensor:
 
 
 def points_in_front(posed: PosedImages, view: int) -> Tensor:
-    """Sparse points (P, 3) that a view sees, float64, in its camera's frame, with z > 0."""
+    """Sparse points (P, 3) observed by a view, float64 camera coordinates, with z > 0."""
     if posed.points is None:
         return torch.zeros(0, 3, dtype=torch.float64)
     seen = torch.from_numpy(posed.points.positions[posed.points.seen_by(view)]).double()

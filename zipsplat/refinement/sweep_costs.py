@@ -5,8 +5,8 @@ view by a homography (Hartley and Zisserman, "Multiple View Geometry", 2004, sec
 source, seen through it, is compared with the reference by zero-mean normalised cross-correlation
 over square windows; pixels beyond the border repeat those on it.
 
-Images lie in rows of `Sweep.stride` numbers, a multiple of 16: `MARGIN` numbers, the pixels, and at
-least `MARGIN` more.
+Images are stored in rows of `Sweep.stride` values, a multiple of 16: `MARGIN` values, the pixels,
+and at least `MARGIN` more.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from zipsplat.render.cpu.simd import (
     zeros,
 )
 
-MARGIN = 16  # numbers in front of the first pixel of a row
+MARGIN = 16  # values in front of the first pixel of a row
 RADIUS = 3  # of the window, which has 7 × 7 pixels
 UNSEEN = 0.65  # cost where the source does not see the point
-NOISE = 4e-6  # added to variances: (half a level of 8 bits)², so that flat windows match nothing
+NOISE = 4e-6  # added to variances: (half an 8-bit level)², so that flat windows do not match
 _TAPS = (2 * RADIUS + 1) ** 2
-_RING = 8  # rows kept of a source; a power of two above the height of the window
-_NEAREST = 1e-6  # points whose depth in the source is smaller are not seen
+_RING = 8  # rows of a source to keep; a power of two larger than the window
+_NEAREST = 1e-6  # smallest depth in the source at which points are visible
 
 
 class Sweep(NamedTuple):
@@ -51,12 +51,12 @@ class Sweep(NamedTuple):
     Args:
         width: of the reference in pixels.
         height: of the reference in pixels.
-        stride: numbers per row of the reference, a multiple of 16.
+        stride: values per row of the reference, a multiple of 16.
         reference: (height · stride) grey values minus ½.
         mean: (height · stride) mean of the window around each pixel.
         inverse_deviation: (height · stride) 1 / sqrt(variance of the window + `NOISE`).
         sources: grey values minus ½ of all sources, one after the other, without margins.
-        layout: (S · 3) for each source where it begins in `sources`, its width and its height.
+        layout: (S · 3) offset in `sources`, width and height of each source.
         homographies: (S · 12): the 3 × 3 matrix for infinite depth, row by row, then the vector
             to be added for inverse depth 1.
         inverse_depths: (D,).
@@ -75,16 +75,16 @@ class Sweep(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Working memory of one thread.
+    """Scratch memory of one thread.
 
     Args:
-        indices: (stride) int32, top left of the four pixels that a warped pixel lies between.
-        right: (stride) its distance from them.
-        down: (stride) likewise.
+        indices: (stride) int32, top left of the four pixels around a warped pixel.
+        right: (stride) horizontal interpolation weight.
+        down: (stride) vertical interpolation weight.
         texels: (4 · stride) their grey values.
-        warped: (stride) the row of the source, seen through the plane.
-        sums: (3 · 8 · stride) rolling rows of its sums over windows of one row.
-        seen: (8 · stride) rolling rows that say where the source sees the plane, as 1 and 0.
+        warped: (stride) the row of the warped source.
+        sums: (3 · 8 · stride) ring buffer of horizontal window sums.
+        seen: (8 · stride) ring buffer, 1 where the source sees the plane, else 0.
         second: (height · stride) second smallest cost of each pixel.
     """
 
@@ -99,7 +99,7 @@ class Rows(NamedTuple):
 
 
 def working_rows(sweep: Sweep) -> Rows:
-    """Working memory for one thread."""
+    """Allocate scratch memory for one thread."""
     stride = sweep.stride
     return Rows(
         empty(stride, np.int32),
@@ -109,15 +109,14 @@ def working_rows(sweep: Sweep) -> Rows:
 
 @kernel
 def sweep_planes(first: int, last: int, sweep: Sweep, rows: Rows, volume: FloatArray) -> None:
-    """Costs of planes `first` to `last`: the mean of the two sources that agree best.
+    """Compute costs of planes `first` to `last`: the mean of the two best sources.
 
     Args:
         first: first plane.
-        last: where to stop.
+        last: plane after the last.
         sweep: the views.
-        rows: working memory.
-        volume: (D · height · stride) is filled with costs in [0, 1]; 1 minus the correlation
-            where that is positive.
+        rows: scratch memory.
+        volume: (D · height · stride) output, costs in [0, 1]: 1 minus the positive correlation.
     """
     size = sweep.height * sweep.stride
     num_sources = len(sweep.layout) // 3
@@ -138,7 +137,7 @@ def sweep_planes(first: int, last: int, sweep: Sweep, rows: Rows, volume: FloatA
 
 @inline
 def _locate(sweep: Sweep, source: int, plane: int, y: int, rows: Rows) -> None:
-    """Where the source sees the pixels of row y, and whether it does."""
+    """Positions of the pixels of row y in the source, and whether it sees them."""
     begin, width, height = (
         sweep.layout[3 * source],
         sweep.layout[3 * source + 1],
@@ -155,7 +154,7 @@ def _locate(sweep: Sweep, source: int, plane: int, y: int, rows: Rows) -> None:
         u = to_floats(lane_numbers() + (x - MARGIN)) + 0.5
         z = fma(u, h[at + 6], start_z)
         inverse = 1.0 / maximum(z, _NEAREST)
-        # Coordinates of texels, whose centres are whole numbers.
+        # Texel coordinates: texel centres are integers.
         s = fma(u, h[at], start_x) * inverse - 0.5
         t = fma(u, h[at + 3], start_y) * inverse - 0.5
         inside = (s >= -0.5) & (s <= right_edge + 0.5) & (t >= -0.5) & (t <= bottom_edge + 0.5)
@@ -170,7 +169,7 @@ def _locate(sweep: Sweep, source: int, plane: int, y: int, rows: Rows) -> None:
 
 @inline
 def _warp(sweep: Sweep, source: int, rows: Rows) -> None:
-    """The row of the source, seen through the plane, with both ends repeated."""
+    """Warp a row of the source through the plane, with both ends repeated."""
     stride = sweep.stride
     width = sweep.layout[3 * source + 1]
     texels = sweep.sources

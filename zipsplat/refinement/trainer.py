@@ -13,12 +13,12 @@ from torch import Tensor
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.refinement import color, loss
-from zipsplat.refinement.cameras import FOCAL_INTERVAL, CameraOptimizer
+from zipsplat.refinement.camera_optimizer import FOCAL_INTERVAL, CameraOptimizer
+from zipsplat.refinement.evaluation import Candidate, psnr
 from zipsplat.refinement.growth import Pull, grow
-from zipsplat.refinement.judging import Candidate, psnr
-from zipsplat.refinement.optimizer import SceneOptimizer
 from zipsplat.refinement.parameters import Parameters
 from zipsplat.refinement.recipe import Recipe
+from zipsplat.refinement.scene_optimizer import SceneOptimizer
 from zipsplat.refinement.schedule import DEPTH_SHARE, HALF_SIZE_SHARE, is_growth_due
 from zipsplat.refinement.views import View
 from zipsplat.render import Rendered, Renderer, RenderMode, Splats
@@ -28,10 +28,10 @@ _ALIGN_INTERVAL = 8  # steps
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a scene is, in world units.
+    """The scale of a scene, in world units.
 
     Args:
-        extent: how far the cameras are spread.
+        extent: of the camera positions.
         depth: a typical depth.
     """
 
@@ -44,11 +44,11 @@ class Task:
     """What is optimised, and how.
 
     Args:
-        views: the photos to train with.
-        held_out: the photos to judge by; only their poses are optimised.
+        views: the training photos.
+        held_out: the held-out photos; only their poses are optimised.
         poses: (V,) of all photos.
-        renderer: what draws.
-        recipe: what is added for few photos.
+        renderer: renders the views.
+        recipe: regularization.
         cap: on the number of Gaussians.
         scale: of the scene.
         seed: of the random choices.
@@ -69,15 +69,15 @@ class Task:
 
 
 class Trainer:
-    """A scene on its way.
+    """Optimises a scene step by step.
 
     Args:
-        task: see there.
-        start: the scene at first.
+        task: what to optimise.
+        start: the initial scene.
 
     Attributes:
-        num_steps: taken so far.
-        moves_cameras: whether poses and focal length move now.
+        num_steps: steps taken so far.
+        moves_cameras: whether poses and focal length are being optimised.
     """
 
     def __init__(self, task: Task, start: Gaussians) -> None:
@@ -94,11 +94,11 @@ class Trainer:
 
     @property
     def num_gaussians(self) -> int:
-        """How many there are now."""
+        """Current number of Gaussians."""
         return len(self._optimizer.parameters)
 
     def fork(self) -> Trainer:
-        """Another trainer in the same state."""
+        """An independent copy of the trainer."""
         other = copy.copy(self)
         for name in ("_optimizer", "_cameras", "_colors", "_pull", "_random", "_order"):
             setattr(other, name, copy.deepcopy(getattr(self, name)))
@@ -106,7 +106,7 @@ class Trainer:
 
     @torch.no_grad()
     def candidate(self) -> Candidate:
-        """The present state, in memory of its own."""
+        """A copy of the current state."""
         scene = self._optimizer.parameters.gaussians().detach().clone()
         return Candidate(scene, tuple(self._cameras.poses), self._cameras.focal_factor)
 
@@ -117,22 +117,22 @@ class Trainer:
             share: of the refinement that is done, in [0, 1].
 
         Returns:
-            PSNR of the photo that was drawn, before the step, dB.
+            PSNR of the sampled photo before the step, dB.
         """
         view = self._next_view(share)
         pose = self._pose(view)
         scene = self._thinned(self._optimizer.parameters.gaussians(), share)
-        drawn = self._draw(scene, view, pose, share)
-        picture = self._picture(drawn, view)
-        self._backward(drawn, picture, view, share)
+        rendered = self._render(scene, view, pose, share)
+        image = self._as_recorded(rendered, view)
+        self._backward(rendered, image, view, share)
         self._observe(view)
         self._move_cameras(scene, view, share)
         self._align_held_out(scene, share)
         self._move_scene(share)
-        return psnr(view.image, picture.detach().clamp(0, 1), view.mask)
+        return psnr(view.image, image.detach().clamp(0, 1), view.mask)
 
     def _next_view(self, share: float) -> View:
-        """The photos in random order, each once before any comes again."""
+        """The next photo in random order; every photo comes once per epoch."""
         if not self._order:
             self._order = self._random.permutation(len(self.task.views)).tolist()
         index = self._order.pop()
@@ -150,38 +150,38 @@ class Trainer:
         dropout = self.task.recipe.dropout * share
         return replace(scene, opacities=loss.dropped(scene.opacities, dropout, self._random))
 
-    def _draw(self, scene: Gaussians, view: View, pose: Tensor, share: float) -> Rendered:
+    def _render(self, scene: Gaussians, view: View, pose: Tensor, share: float) -> Rendered:
         recipe = self.task.recipe
         wants_depth = recipe.smoothness > 0 or self._has_target(view, share)
         mode = RenderMode.RGB_D if wants_depth else RenderMode.RGB
         factor = self._cameras.focal_factor
-        return view.draw(self.task.renderer, scene.splats(), pose, factor, mode)
+        return view.render(self.task.renderer, scene.splats(), pose, factor, mode)
 
-    def _picture(self, drawn: Rendered, view: View) -> Tensor:
-        """The drawn colours as the photo's camera would have recorded them, (3, H, W)."""
-        assert drawn.color is not None, "the renderer left out the colours"
-        picture = drawn.color[0]
-        return color.apply(self._colors[view.index], picture) if self.task.recipe.color else picture
+    def _as_recorded(self, rendered: Rendered, view: View) -> Tensor:
+        """Rendered colours (3, H, W) after the photo's colour map."""
+        assert rendered.color is not None, "the renderer left out the colours"
+        image = rendered.color[0]
+        return color.apply(self._colors[view.index], image) if self.task.recipe.color else image
 
     def _has_target(self, view: View, share: float) -> bool:
         has_weight = self.task.recipe.depth > 0 and share < DEPTH_SHARE
         return has_weight and view.inverse_depth is not None
 
-    def _backward(self, drawn: Rendered, picture: Tensor, view: View, share: float) -> None:
-        """Gradients of the loss by everything that moves."""
-        _, gradient = view.photometric(picture)
-        extra = self._extra_loss(drawn, view, share)
+    def _backward(self, rendered: Rendered, image: Tensor, view: View, share: float) -> None:
+        """Backpropagate the loss."""
+        _, gradient = view.photometric(image)
+        extra = self._extra_loss(rendered, view, share)
         if extra is None:
-            picture.backward(gradient)
+            image.backward(gradient)
         else:
-            torch.autograd.backward([picture, extra], [gradient, torch.ones_like(extra)])
+            torch.autograd.backward([image, extra], [gradient, torch.ones_like(extra)])
 
-    def _extra_loss(self, drawn: Rendered, view: View, share: float) -> Tensor | None:
-        """What the recipe adds for the depth of the scene."""
-        if drawn.depth is None:
+    def _extra_loss(self, rendered: Rendered, view: View, share: float) -> Tensor | None:
+        """The depth losses of the recipe."""
+        if rendered.depth is None:
             return None
         recipe, unit = self.task.recipe, self.task.scale.depth
-        inverse = loss.inverse_depth(drawn)
+        inverse = loss.inverse_depth(rendered)
         total = recipe.smoothness * loss.roughness(inverse, view.image, unit, view.mask)
         if self._has_target(view, share):
             assert view.inverse_depth is not None
@@ -206,21 +206,21 @@ class Trainer:
         self._cameras.step(share)
 
     def _align_held_out(self, scene: Gaussians, share: float) -> None:
-        """Now and then, bring a photo that is only judged by to where the scene has it."""
+        """Every few steps, optimise the pose of one held-out photo against the fixed scene."""
         turn, is_turn = divmod(self.num_steps, _ALIGN_INTERVAL)
         if not (self.moves_cameras and self.task.moves_poses and self.task.held_out) or is_turn:
             return
         view = self.task.held_out[turn % len(self.task.held_out)]
-        drawn = self._draw(scene.detach(), view, self._cameras.moving_pose(view.index), share)
-        picture = self._picture(drawn, view)
-        picture.backward(view.photometric(picture)[1])
+        rendered = self._render(scene.detach(), view, self._cameras.moving_pose(view.index), share)
+        image = self._as_recorded(rendered, view)
+        image.backward(view.photometric(image)[1])
         self._cameras.step(share)
 
     @torch.no_grad()
     def _photometric(self, view: View, splats: Splats, pose: Tensor, factor: float) -> float:
         """Loss of one photo for a focal factor."""
-        drawn = view.draw(self.task.renderer, splats, pose, factor)
-        return view.photometric(self._picture(drawn, view))[0]
+        rendered = view.render(self.task.renderer, splats, pose, factor)
+        return view.photometric(self._as_recorded(rendered, view))[0]
 
     def _move_scene(self, share: float) -> None:
         self.num_steps += 1

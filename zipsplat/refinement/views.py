@@ -18,13 +18,13 @@ from zipsplat.render import Rendered, Renderer, RenderMode, RenderSettings, Spla
 
 @dataclass(frozen=True)
 class View:
-    """One photo and the camera that took it.
+    """One photo and its camera.
 
     Args:
-        index: which of the photos.
+        index: among all photos.
         image: (3, H, W) RGB in [0, 1].
         K: (3, 3) intrinsics in pixels of the image.
-        inverse_depth: (H, W) what stereo found, per world unit, 0 where it found nothing.
+        inverse_depth: (H, W) from stereo, per world unit, 0 where unknown.
         mask: (H, W) bool, True where the photo counts; None is everywhere.
     """
 
@@ -36,7 +36,7 @@ class View:
 
     @cached_property
     def photometric(self) -> PhotometricLoss:
-        """The loss of drawings of this view: 0.8 · L1 + 0.2 · (1 − SSIM), as in 3DGS."""
+        """The photometric loss of this view: 0.8 · L1 + 0.2 · (1 − SSIM), as in 3DGS."""
         return PhotometricLoss(self.image, mask=self.mask)
 
     @property
@@ -50,7 +50,7 @@ class View:
         return replace(self, inverse_depth=found.inverse_target(height, width).to(self.image))
 
     def halved(self) -> View:
-        """The photo averaged over squares of two pixels; an odd last row or column is left out."""
+        """The view at half size, by 2 × 2 averages; an odd last row or column is dropped."""
         height, width = self.image.shape[1:]
         if min(height, width) < 2 * _LEAST_SIDE:
             return self
@@ -64,7 +64,7 @@ class View:
             mask = resized(mask[: height // 2 * 2, : width // 2 * 2], height // 2, width // 2)
         return View(self.index, smaller, self.K * halves, depth, mask)
 
-    def draw(
+    def render(
         self,
         renderer: Renderer,
         splats: Splats,
@@ -72,14 +72,14 @@ class View:
         focal_factor: Tensor | float = 1.0,
         mode: RenderMode = RenderMode.RGB,
     ) -> Rendered:
-        """Draw a scene as this camera sees it, over black.
+        """Render a scene from this camera, over black.
 
         Args:
-            renderer: what draws.
+            renderer: the renderer.
             splats: the scene.
             pose: (4, 4) camera-to-world.
             focal_factor: multiplies the focal lengths.
-            mode: what is drawn.
+            mode: what to render.
         """
         height, width = self.image.shape[1:]
         factors = torch.ones_like(self.K)
@@ -88,13 +88,13 @@ class View:
         return renderer.render(splats, viewpoints, RenderSettings(mode=mode))
 
 
-_LEAST_SIDE = 16  # pixels; smaller pictures are not halved
+_LEAST_SIDE = 16  # pixels; smaller images are not halved
 
 
 def views_of(photos: PosedImages, indices: list[int], device: torch.device) -> list[View]:
-    """Some of the photos, float32 on a device; black where they are masked.
+    """Views of some photos, float32 on a device; masked pixels are black.
 
-    What is masked lies in windows of SSIM, so it should not depend on what was hidden there.
+    SSIM windows include masked pixels, so their colour must not depend on what was masked.
     """
     K = photos.cameras.K.to(device, torch.float32)
     images = [photos.images[i].to(device, torch.float32).contiguous() for i in indices]
@@ -106,16 +106,16 @@ def views_of(photos: PosedImages, indices: list[int], device: torch.device) -> l
 
 
 def hold_out(count: int, every: int | None) -> tuple[list[int], list[int]]:
-    """Which photos to train with and which to judge by.
+    """Split photos into training and held-out ones.
 
     Args:
-        count: of the photos.
-        every: n-th photo is held out, each in the middle of n; 0 holds out none, None every eighth
-            of eight photos or more. So photos on both sides of it are trained with, and the ends of
-            a flight belong to the scene: what only the first photo shows cannot be known without.
+        count: number of photos.
+        every: hold out every n-th photo, in the middle of each n, so that it has training photos on
+            both sides and the ends of a flight are trained on; 0 holds out none, None every eighth
+            if there are at least eight.
 
     Returns:
-        two lists of indices, in order.
+        two lists of indices, ascending.
 
     Raises:
         ValueError: if no photo would be left to train with.

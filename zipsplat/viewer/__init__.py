@@ -1,14 +1,14 @@
-"""The viewer: a scene in the browser, on any machine.
+"""The viewer: a scene in the browser, without a GPU.
 
-`python -m zipsplat.viewer INPUT` reconstructs pictures or a video, or opens a saved scene, and
-serves it with viser (the extra `zipsplat[viewer]`), which draws the Gaussians in the browser.
+`python -m zipsplat.viewer INPUT` reconstructs images or a video, or opens a saved scene, and
+serves it with viser (the extra `zipsplat[viewer]`), which renders the Gaussians in the browser.
 
-The modules: `command` reads the arguments; `app` holds the scene, the background worker and the
+The modules: `command` parses the arguments; `app` holds the scene, the background worker and the
 clients; `server` and `guard` decide who may connect; `reconstruction`, `sharpening`, `appearance`,
-`cameras` and `uploads` know nothing of the browser; `tools` is what scenes are sharpened with;
-`client_view` is what one browser shows, `flights` moves its camera, `frustums` stand where photos
-were taken; `scene_panel`, `photo_panel`, `sharpen_panel`, `camera_panel` and `export_panel` are the
-parts of the control panel, which know the viewer as a `host`.
+`viewpoints` and `uploads` do not depend on the browser; `tools` finds cameras and refines scenes;
+`client_view` is the state of one browser, `flights` moves its camera, `frustums` shows the cameras
+of the photos; `scene_panel`, `photo_panel`, `sharpen_panel`, `camera_panel` and `export_panel` are
+the parts of the control panel, which see the viewer as a `Host`.
 """
 
 from __future__ import annotations

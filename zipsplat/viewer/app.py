@@ -1,4 +1,4 @@
-"""The viewer itself: the scene on show, how it shall look, and the jobs in the background."""
+"""The viewer itself: the current scene, its appearance, and the background jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from zipsplat.predictor import ZipSplat
 from zipsplat.viewer.appearance import Appearance, kept, painted
 from zipsplat.viewer.browsers import Browsers
 from zipsplat.viewer.camera_panel import CameraPanel
-from zipsplat.viewer.cameras import StartView, first_view, overview, photo_view
 from zipsplat.viewer.clean_up import LastCleaned
 from zipsplat.viewer.cleaning_panel import CleaningPanel
 from zipsplat.viewer.client_view import Shown
@@ -27,6 +26,7 @@ from zipsplat.viewer.server import bound_uploads
 from zipsplat.viewer.sharpen_panel import SharpenPanel
 from zipsplat.viewer.sharpening import SharpeningTools
 from zipsplat.viewer.status_panel import StatusPanel
+from zipsplat.viewer.viewpoints import Viewpoint, first_view, overview, photo_view
 from zipsplat.viewer.worker import Job, StopRequested, Worker
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ logger = logging.getLogger(__name__)
 
 
 class Viewer:
-    """Connects a server's panel and browsers with scenes.
+    """Connects a server's panel and browsers to scenes.
 
     Args:
-        server: guarded and running; the viewer fills its panel.
-        load_model: gives the predictor; called once, when photos are first reconstructed.
-        options: what the command was told.
-        tools: what finds cameras and refines scenes.
+        server: guarded and running; the viewer adds the panel.
+        load_model: returns the predictor; called once, when photos are first reconstructed.
+        options: of the command line.
+        tools: finds cameras and refines scenes.
     """
 
     def __init__(
@@ -85,14 +85,14 @@ class Viewer:
         self.browsers.close()
 
     def model(self, job: Job) -> ZipSplat:
-        """The predictor, loaded when it is first needed. Only for jobs that `run` runs."""
+        """The predictor, loaded at first use. Only for jobs started by `run`."""
         if self._model is None:
             job.stage("Loading the weights")
             self._model = self._load_model()
         return self._model
 
     def run(self, name: str, work: Callable[[Job], None], client_id: int | None = None) -> Job:
-        """Let something run in the background; of waiting ones with one name only the latest."""
+        """Run a job in the background; it replaces a waiting job of the same name."""
         return self._worker.submit(Job(name, work, client_id))
 
     def stop_running(self) -> None:
@@ -100,19 +100,19 @@ class Viewer:
         self._worker.stop_running()
 
     def reconstruct(self, photos: Photos, client_id: int | None = None) -> Job:
-        """Make a scene of photos in the background and show it."""
+        """Reconstruct photos in the background and show the scene."""
         return self.run("reconstruct", lambda job: self.reconstruct_now(photos, job), client_id)
 
     def reconstruct_now(self, photos: Photos, job: Job) -> None:
-        """Make a scene of photos as a part of a job, and show it."""
+        """Reconstruct photos as part of a job, and show the scene."""
         self.show_scene(self.make_scene(photos, job))
 
     def make_scene(self, photos: Photos, job: Job) -> Reconstruction:
-        """Make a scene of photos as a part of a job, without showing it."""
+        """Reconstruct photos as part of a job, without showing the scene."""
         return reconstruct(self.model(job), photos, self.scene_panel.compression, job.stage)
 
     def recompress(self, compression: float, client_id: int | None = None) -> Job:
-        """Show the scene of the network with another compression; the backbone does not run."""
+        """Show the network's scene at another compression, without running the backbone again."""
 
         def work(job: Job) -> None:
             scene = self._feed_forward
@@ -124,17 +124,17 @@ class Viewer:
         return self.run("recompress", work, client_id)
 
     def feed_forward(self) -> Reconstruction:
-        """The scene as the network or the file gave it.
+        """The scene as it came from the network or the file.
 
         Raises:
-            ValueError: there is none yet.
+            ValueError: there is no scene yet.
         """
         if self._feed_forward is None:
             raise ValueError("there is no scene yet; wait for it, or add photos")
         return self._feed_forward
 
     def show_version(self, sharpened: bool) -> None:
-        """Show the sharpened scene, or the one of the network or file again."""
+        """Show the sharpened scene, or the original one from the network or file."""
         with self._lock:
             scene = self._sharpened if sharpened else self._feed_forward
             is_other = scene is not self.scene
@@ -142,11 +142,11 @@ class Viewer:
             self.show_soon(scene)
 
     def show_scene(self, scene: Reconstruction) -> None:
-        """Put another scene on show, and wait until it has been sent."""
+        """Show another scene, and wait until it has been sent."""
         self.show_soon(scene).is_over.wait()
 
     def show_soon(self, scene: Reconstruction) -> Job:
-        """Put another scene on show in all browsers; cameras stay if it is the same place."""
+        """Show another scene in all browsers; cameras stay if it shows the same place."""
         with self._lock:
             before, self.scene = self.scene, scene
             has_new_photos = before is None or before.photos is not scene.photos
@@ -164,7 +164,7 @@ class Viewer:
         return self.refresh()
 
     def set_sharpening(self, is_running: bool) -> None:
-        """While a scene is sharpened, nothing else changes it or takes computing time."""
+        """Disable what would change the scene or compete for compute while it is sharpened."""
         self._is_sharpening = is_running
         self.scene_panel.hold_compression(is_running)
         if self.scene is not None:
@@ -172,24 +172,24 @@ class Viewer:
         self.refresh()
 
     def change_look(self, **changes: Any) -> None:
-        """Show the scene otherwise; `changes` are fields of `Appearance`."""
+        """Change the appearance; `changes` are fields of `Appearance`."""
         with self._lock:
             self.look = replace(self.look, **changes)
         self.refresh()
 
     def set_up_axis(self, axis: str) -> None:
-        """Let another axis of the scene point up."""
+        """Set the axis of the scene that points up."""
         self.up_axis = axis
         self.server.scene.set_up_direction(axis)  # type: ignore[arg-type, unused-ignore]
         self.reset_cameras()
 
     def refresh(self) -> Job:
-        """Send the scene as it shall look to all browsers."""
+        """Send the scene in its current appearance to all browsers."""
 
         def work(_job: Job) -> None:
             with self._lock:
                 scene, look = self.scene, self.look
-            if self._is_sharpening:  # exact frames would take the processor from it
+            if self._is_sharpening:  # exact frames would compete for the CPU
                 look = replace(look, exact=False)
             if scene is not None:
                 gaussians = painted(scene.gaussians, look, scene.group_size, self._clean)
@@ -200,34 +200,34 @@ class Viewer:
         return self._painter.submit(Job("refresh", work))
 
     def reset_cameras(self, client_id: int | None = None) -> None:
-        """Bring the camera of one browser, or of all, to where the scene is best seen from."""
+        """Move the camera of one browser, or of all, to the start view."""
         if self.scene is not None:
             start = partial(self._start_view, self.scene)
             self.browsers.place_cameras(start, client_id)
 
     def fly_to_photo(self, view: int, client_id: int) -> None:
-        """Let the camera of one browser fly to where a photo was taken.
+        """Fly the camera of one browser to the camera of a photo.
 
         Raises:
-            ValueError: it is not known where, or the browser has left.
+            ValueError: the camera is unknown, or the browser has disconnected.
         """
         self.browsers.fly(self._photo_view(self.scene, view), client_id)
 
     def scene_as_kept(self) -> Gaussians:
-        """What is on show after the cut-offs, in its own colours.
+        """The current scene after cleaning and cut-offs, in its own colours.
 
         Raises:
-            ValueError: nothing is on show.
+            ValueError: there is no scene, or no Gaussian is left.
         """
         if self.scene is None:
             raise ValueError("there is no scene yet; wait for it, or add photos")
         scene = kept(self.scene.gaussians, self.look, self._clean)
         if not scene.num_gaussians:
-            raise ValueError("cleaning and cut-offs leave no Gaussian; lower them")
+            raise ValueError("cleaning and cut-offs remove all Gaussians; lower them")
         return scene
 
     def handled(self, work: Callable[[Any], None]) -> Callable[[Any], None]:
-        """A callback for the panel; what goes wrong is shown to the browser that caused it."""
+        """A callback for the panel; errors are shown in the browser that caused them."""
 
         def call(event: Any) -> None:
             try:
@@ -238,11 +238,11 @@ class Viewer:
         return call
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """Show how the running job goes."""
+        """Show the progress of the running job."""
         self.status.show(stage, done, total)
 
     def ended(self, job: Job, error: Exception | None) -> None:
-        """Show that a job is over, and what went wrong."""
+        """Show that a job has ended, and its error if it failed."""
         self.status.hide()
         if error is not None and not isinstance(error, StopRequested):
             self._show_error(error, job.client_id)
@@ -254,16 +254,16 @@ class Viewer:
     def _visit_photo(self, view: int, client_id: int) -> None:
         self.photo_panel.visit(view, client_id)
 
-    def _photo_view(self, scene: Reconstruction | None, view: int) -> StartView:
+    def _photo_view(self, scene: Reconstruction | None, view: int) -> Viewpoint:
         poses = None if scene is None else scene.poses
         if scene is None or poses is None or scene.photos.cameras is None:
-            raise ValueError("where the photos were taken is not known")
+            raise ValueError("the cameras of the photos are unknown")
         return photo_view(scene.gaussians, scene.photos.cameras[view], poses[view])
 
-    def _start_view(self, scene: Reconstruction, fov_deg: float) -> StartView:
+    def _start_view(self, scene: Reconstruction, fov_deg: float) -> Viewpoint:
         if scene.poses is not None and self.up_axis == "-y":
             return self._photo_view(scene, 0)
-        if scene.photos.pictures and self.up_axis == "-y":
+        if scene.photos.images and self.up_axis == "-y":
             return first_view(scene.gaussians)
         return overview(scene.gaussians, self.up_axis, fov_deg)
 
@@ -279,6 +279,6 @@ class Viewer:
 
 
 def _share_first_photo(one: Reconstruction, other: Reconstruction) -> bool:
-    """Whether two scenes have their world in the camera of the same photo."""
-    pictures, others = one.photos.pictures, other.photos.pictures
-    return bool(pictures) and bool(others) and pictures[0] is others[0]
+    """Whether the world of both scenes is the camera of the same photo."""
+    images, others = one.photos.images, other.photos.images
+    return bool(images) and bool(others) and images[0] is others[0]

@@ -1,4 +1,4 @@
-"""What of a scene is shown and in which colours, as the arrays that viser draws."""
+"""Which Gaussians are shown and in which colours, as the arrays that viser renders."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from zipsplat.gaussians import Gaussians
 from zipsplat.rotations import matrix_from_quat
 from zipsplat.viewer.clean_up import NOTHING, CleanUp, LastCleaned
 
-_MAX_SIZE = 240.0  # times the typical size: variances travel in half precision, up to 65504
+_MAX_SIZE = 240.0  # times the typical size; its square must fit half precision (65504)
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """The choices of the panel.
+    """Appearance settings of the panel.
 
     Args:
-        by_token: colour the Gaussians of each scene token alike.
-        view_colors: let colours depend on the direction, once the camera rests.
-        exact: draw with our own renderer once the camera rests.
-        min_opacity: what is below is hidden.
-        hide_largest: share of the Gaussians that is hidden, largest first, in [0, 1).
+        by_token: one colour per scene token.
+        view_colors: view-dependent colours once the camera rests.
+        exact: render with `Gaussians.render` once the camera rests.
+        min_opacity: Gaussians below it are hidden.
+        hide_largest: share of the Gaussians to hide, largest first, in [0, 1).
         background: RGB in [0, 255].
-        clean_up: what is cleaned away before anything is hidden.
+        clean_up: cleaning, applied before anything is hidden.
     """
 
     by_token: bool = False
@@ -42,7 +42,7 @@ class Appearance:
 
 @dataclass(frozen=True)
 class SplatBuffers:
-    """Arrays for viser's splats; positions times `scale` and so on are world units.
+    """Arrays for viser's splats, in units of `scale`.
 
     Args:
         centers: (N, 3) float32.
@@ -60,12 +60,12 @@ class SplatBuffers:
 
 
 def kept(scene: Gaussians, look: Appearance, clean: LastCleaned | None = None) -> Gaussians:
-    """The Gaussians that cleaning and cut-offs leave, in their own colours.
+    """The Gaussians left after cleaning and cut-offs, in their own colours.
 
     Args:
         scene: one scene (N,).
-        look: the choices.
-        clean: remembers what was cleaned last.
+        look: appearance settings.
+        clean: caches the last cleaned scene.
     """
     scene = (clean or LastCleaned())(scene, look.clean_up)
     return scene.select(_mask(scene, look))
@@ -74,14 +74,14 @@ def kept(scene: Gaussians, look: Appearance, clean: LastCleaned | None = None) -
 def painted(
     scene: Gaussians, look: Appearance, group_size: int | None, clean: LastCleaned | None = None
 ) -> Gaussians:
-    """The Gaussians that cleaning and cut-offs leave, in the colours asked for."""
+    """The Gaussians left after cleaning and cut-offs, in the colours of the settings."""
     if look.by_token and group_size is not None and scene.num_gaussians:
         return kept(scene.color_by_group(group_size), look)
     return kept(scene, look, clean)
 
 
 def splat_buffers(scene: Gaussians) -> SplatBuffers:
-    """One scene for viser, in the colours without the part that depends on the direction."""
+    """Arrays for viser, with view-independent colours (SH degree 0)."""
     rotations = matrix_from_quat(scene.quats.detach().float())
     typical = _typical_size(scene.scales)
     sizes = (scene.scales.detach().float() / typical).clamp(max=_MAX_SIZE)
@@ -96,7 +96,7 @@ def splat_buffers(scene: Gaussians) -> SplatBuffers:
 
 
 def colors_from(scene: Gaussians, position: Tensor) -> np.ndarray:
-    """Colours (N, 3) uint8 as seen from a camera centre (3,)."""
+    """View-dependent colours (N, 3) uint8 for a camera centre (3,)."""
     directions = scene.means - position.to(scene.means)
     directions = torch.nn.functional.normalize(directions, dim=-1)
     return _bytes(harmonics.evaluate(scene.sh_coeffs, directions) + 0.5)
@@ -112,7 +112,7 @@ def _mask(scene: Gaussians, look: Appearance) -> Tensor:
 
 
 def _typical_size(scales: Tensor) -> float:
-    """A power of two near the median size, so that half precision suits scenes of any scale."""
+    """A power of two near the median size, so that half precision works at any scene scale."""
     if not scales.numel():
         return 1.0
     median = float(scales.detach().amax(dim=-1).median())

@@ -1,4 +1,4 @@
-"""The connected browsers: what each shows, where its camera is, messages to it."""
+"""The connected browsers: what they show, their cameras, messages to them."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from zipsplat.viewer.cameras import VIEW_FOV_DEG, StartView
 from zipsplat.viewer.client_view import ClientView, Shown
 from zipsplat.viewer.flights import flight, fly, place
 from zipsplat.viewer.frustums import Clicked
 from zipsplat.viewer.reconstruction import Reconstruction
+from zipsplat.viewer.viewpoints import VIEW_FOV_DEG, Viewpoint
 from zipsplat.viewer.worker import Job, Worker
 
 if TYPE_CHECKING:
     import viser
 
 logger = logging.getLogger(__name__)
-StartOf = Callable[[float], StartView]
+StartOf = Callable[[float], Viewpoint]
 
 
 class Browsers:
-    """Keeps every connected browser up to date, and those that connect later.
+    """Keeps all browsers up to date, including those that connect later.
 
     Args:
-        server: whose clients they are.
-        clicked: is called with the number of a photo whose frustum was clicked, and the client's.
+        server: the server they connect to.
+        clicked: called with (photo index, client id) when a frustum is clicked.
     """
 
     def __init__(self, server: viser.ViserServer, clicked: Clicked) -> None:
@@ -61,11 +61,11 @@ class Browsers:
                 view.show(shown)
 
     def show_photos(self, scene: Reconstruction | None, is_shown: bool) -> None:
-        """Let frustums stand where the photos of a scene were taken, in all browsers.
+        """Show the cameras of a scene's photos as frustums in all browsers.
 
         Args:
-            scene: with the photos; None leaves those that there are.
-            is_shown: whether they can be seen.
+            scene: with the photos; None keeps the present frustums.
+            is_shown: whether they are visible.
         """
         with self._lock:
             self._photos = scene or self._photos
@@ -78,10 +78,10 @@ class Browsers:
                 view.frustums.show(scene, is_shown)
 
     def place_cameras(self, start: StartOf, client_id: int | None = None) -> None:
-        """Bring the camera of one browser, or of all and of those to come, to a place.
+        """Move the camera of one browser, or of all present and future ones.
 
         Args:
-            start: the place for a field of view in the narrower direction, in degrees.
+            start: gives the viewpoint for a field of view (degrees) along the shorter side.
             client_id: of the browser; None is all.
         """
         if client_id is None:
@@ -95,11 +95,11 @@ class Browsers:
             self._end_flight(client.client_id)
             _place(client, start)
 
-    def fly(self, goal: StartView, client_id: int) -> None:
-        """Let the camera of one browser fly somewhere.
+    def fly(self, goal: Viewpoint, client_id: int) -> None:
+        """Fly the camera of one browser to a viewpoint.
 
         Raises:
-            ValueError: it has left.
+            ValueError: the browser has disconnected.
         """
         view = self.view(client_id)
         target = torch.tensor(view.client.camera.look_at.tolist())
@@ -109,10 +109,10 @@ class Browsers:
         self._flights[client_id] = asyncio.run_coroutine_threadsafe(fly(view.client, views), loop)
 
     def view(self, client_id: int) -> ClientView:
-        """What one browser shows.
+        """The view of one browser.
 
         Raises:
-            ValueError: it has left.
+            ValueError: the browser has disconnected.
         """
         view = self._views.get(client_id)
         if view is None or client_id not in self._server.get_clients():
@@ -120,17 +120,17 @@ class Browsers:
         return view
 
     def notify(self, title: str, body: str, client_id: int | None = None) -> None:
-        """Show an error in one browser, or in all; nothing if it has left."""
+        """Show an error in one browser or in all; a disconnected one is ignored."""
         for client in self._clients(client_id):
             client.add_notification(title, body, auto_close_seconds=15, color="red")
 
     def send_file(self, name: str, content: bytes, client_id: int) -> None:
-        """Let one browser save a file; nothing if it has left."""
+        """Offer a file for download in one browser; a disconnected one is ignored."""
         for client in self._clients(client_id):
             client.send_file_download(name, content, save_immediately=True)
 
     def close(self) -> None:
-        """Stop the thread that draws for resting cameras."""
+        """Stop the thread that renders for resting cameras."""
         self._worker.close()
 
     def _clients(self, client_id: int | None) -> list[viser.ClientHandle]:
@@ -147,7 +147,7 @@ class Browsers:
         if start is not None and not _suits_all(start, client):
             _place(client, start)
             client.camera.on_update(partial(_place_if_usual, client, start))
-        with self._lock:  # else it might undo what is newer
+        with self._lock:  # else an older state could overwrite a newer one
             if self._shown is not None:
                 view.show(self._shown)
             if self._photos is not None:
@@ -171,20 +171,20 @@ class Browsers:
 
 
 def _place(client: viser.ClientHandle, start: StartOf) -> None:
-    """Bring a browser's camera to the place that suits the shape of its window."""
+    """Move a browser's camera to the viewpoint for its aspect ratio."""
     narrower = math.tan(math.radians(VIEW_FOV_DEG) / 2) * min(1.0, client.camera.aspect)
     place(client, start(math.degrees(2 * math.atan(narrower))))
 
 
 def _suits_all(start: StartOf, client: viser.ClientHandle) -> bool:
-    """Whether a browser is in its place already, as all start with wide windows in mind."""
+    """Whether a browser needs no viewpoint of its own; all start with the one of wide windows."""
     return client.camera.aspect >= 1 and start(VIEW_FOV_DEG).extent is None
 
 
 def _place_if_usual(client: viser.ClientHandle, start: StartOf, camera: viser.CameraHandle) -> None:
-    """Bring a browser with a window of its own shape to its own place from that of all others.
+    """Move a browser from the shared start viewpoint to the one for its aspect ratio.
 
-    Viser brings it there when the view is reset, and sometimes at the start, after we placed it.
+    viser moves it to the shared one when the view is reset, and sometimes after our first move.
     """
     usual = start(VIEW_FOV_DEG)
     is_there = np.allclose(camera.position, usual.position, atol=1e-5)
@@ -193,12 +193,12 @@ def _place_if_usual(client: viser.ClientHandle, start: StartOf, camera: viser.Ca
 
 
 class _Log:
-    """Watches jobs that nobody waits for."""
+    """Logs jobs that nothing waits for."""
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """Nothing is shown."""
+        """Show nothing."""
 
     def ended(self, job: Job, error: Exception | None) -> None:
-        """Log what went wrong; the viewer goes on without it."""
+        """Log a failure; the viewer works without the frame."""
         if error is not None:
-            logger.warning("could not draw for a resting camera (%s)", job.name, exc_info=error)
+            logger.warning("could not render for a resting camera (%s)", job.name, exc_info=error)

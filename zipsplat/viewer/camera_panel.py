@@ -1,4 +1,4 @@
-"""The part of the panel about camera paths: recording, saving, loading, filming."""
+"""Panel section for camera paths: record, save, load, render a video."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 from zipsplat.framing import scene_body
 from zipsplat.pose import Pose
 from zipsplat.trajectories import CameraPath, load_camera_path, save_camera_path
-from zipsplat.viewer.cameras import VIEW_FOV_DEG
-from zipsplat.viewer.filming import MOVES, SIZES, Film, film
 from zipsplat.viewer.host import Host
+from zipsplat.viewer.video_export import MOVES, SIZES, VideoSettings, export_video
+from zipsplat.viewer.viewpoints import VIEW_FOV_DEG
 from zipsplat.viewer.worker import Job
 
 MAX_PATH_BYTES = 10_000_000
@@ -23,7 +23,7 @@ _KEY_SIZE = 0.05  # of the scene's radius
 
 
 class CameraPanel:
-    """A camera path that all browsers share, and films along it or around the scene."""
+    """A camera path shared by all browsers, and videos along it or around the scene."""
 
     def __init__(self, viewer: Host) -> None:
         self._viewer = viewer
@@ -36,17 +36,17 @@ class CameraPanel:
             clear = gui.add_button("Clear path", color="gray")
             save = gui.add_button("Save path")
             load = gui.add_upload_button("Load path", mime_type="application/json")
-        with gui.add_folder("Film", expand_by_default=False):
+        with gui.add_folder("Video", expand_by_default=False):
             self._move = gui.add_dropdown("Move", MOVES)
             self._size = gui.add_dropdown("Size", tuple(SIZES), initial_value=next(iter(SIZES)))
             self._seconds = gui.add_number("Seconds", 4.0, min=0.1, max=120.0, step=0.1)
             self._is_loop = gui.add_checkbox("Loop", False, hint="Close the recorded path.")
-            render = gui.add_button("Render film")
+            render = gui.add_button("Render video")
         add.on_click(viewer.handled(self._add))
         clear.on_click(viewer.handled(lambda _: self._set(None)))
         save.on_click(viewer.handled(self._save))
         load.on_upload(viewer.handled(self._load))
-        render.on_click(viewer.handled(self._film))
+        render.on_click(viewer.handled(self._record))
 
     def _add(self, event: Any) -> None:
         camera = self._viewer.browsers.view(event.client_id).camera()
@@ -77,10 +77,10 @@ class CameraPanel:
             except ValueError as error:
                 raise ValueError(str(error).replace(str(file), upload.name)) from error
 
-    def _film(self, event: Any) -> None:
+    def _record(self, event: Any) -> None:
         viewer = self._viewer
         scene, client_id = viewer.scene_as_kept(), event.client_id
-        order = Film(
+        settings = VideoSettings(
             move=self._move.value,
             size=SIZES[self._size.value],
             seconds=self._seconds.value,
@@ -91,11 +91,11 @@ class CameraPanel:
         )
 
         def work(job: Job) -> None:
-            content = film(scene, order, job.stage("Filming"))
-            name = f"{viewer.options.name}-{order.move.split()[0].lower()}.mp4"
+            content = export_video(scene, settings, job.stage("Rendering video"))
+            name = f"{viewer.options.name}-{settings.move.split()[0].lower()}.mp4"
             viewer.browsers.send_file(name, content, client_id)
 
-        viewer.run(f"film {client_id}", work, client_id)
+        viewer.run(f"video {client_id}", work, client_id)
 
     def _recorded(self) -> CameraPath:
         if self.path is None:
@@ -103,7 +103,7 @@ class CameraPanel:
         return self.path
 
     def _set(self, path: CameraPath | None) -> None:
-        """Take another path, and show where its views are."""
+        """Replace the path and show its views."""
         self.path = path
         num = 0 if path is None else len(path.poses)
         self._text.content = f"{num} views." if num != 1 else "1 view."

@@ -1,4 +1,4 @@
-"""What the panel cleans away: floaters, what lies outside of a box, and too many Gaussians."""
+"""Cleaning settings of the panel: drop floaters, crop to a box, decimate."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ALL: Range = (0.0, 1.0)
 
 @dataclass(frozen=True)
 class CleanUp:
-    """The choices of the panel; those of the start change nothing.
+    """Cleaning settings; the defaults keep every Gaussian.
 
     Args:
-        floaters: strength with which floaters are dropped, from 0 on.
-        crop: along x, y and z, the shares of the centres between which the kept ones lie.
-        share: of the Gaussians that is left by merging neighbours, in (0, 1].
+        floaters: strength of floater removal, at least 0.
+        crop: along x, y and z, the quantiles of the centres between which Gaussians are kept.
+        share: of the Gaussians left after merging neighbours, in (0, 1].
     """
 
     floaters: float = 0.0
@@ -52,7 +52,7 @@ NOTHING = CleanUp()
 
 
 class LastCleaned:
-    """Remembers the last scene that was cleaned, as other choices of the panel need it again."""
+    """Caches the last cleaned scene, because other settings of the panel reuse it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -61,7 +61,7 @@ class LastCleaned:
         self._result: Gaussians | None = None
 
     def __call__(self, scene: Gaussians, choice: CleanUp) -> Gaussians:
-        """A scene, cleaned."""
+        """Clean a scene."""
         if choice == NOTHING:
             return scene
         with self._lock:

@@ -1,4 +1,4 @@
-"""The part of the panel that cleans the scene: floaters, a box, fewer Gaussians."""
+"""Panel section for cleaning: floaters, a crop box, fewer Gaussians."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LEAST_PERCENT = 5
 
 
 class CleaningPanel:
-    """Sliders; what they leave is shown at once, and is what is downloaded and filmed."""
+    """Cleaning sliders; the cleaned scene is what is shown, downloaded and rendered to videos."""
 
     def __init__(self, viewer: Host) -> None:
         self._viewer = viewer
@@ -26,7 +26,7 @@ class CleaningPanel:
                 _STRONGEST,
                 0.25,
                 0.0,
-                hint="Drop Gaussians that hang alone, and huge faint ones; 1 is usual.",
+                hint="Drop isolated Gaussians, and huge faint ones; 1 is the usual strength.",
             )
             crops = [self._add_crop(gui, axis) for axis in range(3)]
             percent = gui.add_slider(
@@ -57,7 +57,7 @@ class CleaningPanel:
             1,
             (0, 100),
             min_range=1,
-            hint=f"Keep the Gaussians whose centres lie between these shares along {_AXES[axis]}.",
+            hint=f"Keep Gaussians whose centres lie between these percentiles along {_AXES[axis]}.",
         )
 
         def crop(event: Any) -> None:

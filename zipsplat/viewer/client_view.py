@@ -1,6 +1,6 @@
-"""What one browser shows: splats while the camera moves, more exact colours once it rests.
+"""The view of one browser: splats while the camera moves, exact colours once it rests.
 
-Each client has splats of its own, because the colours depend on where its camera is.
+Each client has its own splats, because view-dependent colours depend on its camera.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import torch
 from zipsplat.figures import to_pixels
 from zipsplat.gaussians import Gaussians
 from zipsplat.viewer.appearance import Appearance, SplatBuffers, colors_from, splat_buffers
-from zipsplat.viewer.cameras import BrowserCamera
 from zipsplat.viewer.frustums import Clicked, Frustums
+from zipsplat.viewer.viewpoints import BrowserCamera
 
 if TYPE_CHECKING:
     import viser
 
 logger = logging.getLogger(__name__)
 
-REST_S = 0.25  # without camera messages for this long, the camera rests
-MAX_PIXELS = 1920 * 1080  # of an exact frame
+REST_S = 0.25  # the camera rests after this long without a camera message
+MAX_PIXELS = 1920 * 1080  # of an exact frame; larger windows get it scaled up
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A scene after the cut-offs and in its colours, with the arrays that all clients share."""
+    """A scene after cut-offs and colouring, with the arrays that all clients share."""
 
     scene: Gaussians
     buffers: SplatBuffers
@@ -54,10 +54,10 @@ class ClientView:
 
     Args:
         client: the connection.
-        loop: the server's event loop, for the clock.
-        at_rest: is called on the loop when the camera has come to rest; it shall let
-            `show_at_rest` run on another thread.
-        clicked: is called with the number of a photo whose frustum was clicked, and the client's.
+        loop: the server's event loop, for timers.
+        at_rest: called on the loop when the camera has come to rest; must run `show_at_rest` on
+            another thread.
+        clicked: called with (photo index, client id) when a frustum is clicked.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ClientView:
         client.camera.on_update(self.on_move)
 
     def close(self) -> None:
-        """The browser has left; nothing more is sent to it."""
+        """The browser has disconnected; send nothing more."""
         with self._lock:
             self._shown = None
             self._is_closed = True
@@ -99,7 +99,7 @@ class ClientView:
         )
 
     def show(self, shown: Shown) -> None:
-        """Show another scene, or the same one otherwise."""
+        """Show another scene, or the same one in another appearance."""
         with self._lock:
             if self._is_closed:
                 return
@@ -110,14 +110,14 @@ class ClientView:
         self._loop.call_soon_threadsafe(self._restart_timer)
 
     async def on_move(self, _camera: viser.CameraHandle) -> None:
-        """The camera has moved; asynchronous, so that viser calls it in order on its loop."""
+        """Handle a camera move; async, so that viser calls it in order on its loop."""
         self._restart_timer()
         self.frustums.look_from(self.client.camera.position.tolist())
         if self._has_frame:
             await asyncio.to_thread(self._leave_frame)
 
     def show_at_rest(self) -> None:
-        """Draw what only a resting camera gets: an exact frame, or the colours seen from there."""
+        """Show what only a resting camera gets: an exact frame or view-dependent colours."""
         with self._lock:
             shown, camera = self._shown, self.camera()
         if shown is None or not shown.scene.num_gaussians:
@@ -173,7 +173,7 @@ class ClientView:
                 self._splats.visible = False
 
     def _leave_frame(self) -> None:
-        """Back from an exact frame to splats."""
+        """Return from an exact frame to splats."""
         with self._lock:
             if not self._has_frame or self._shown is None:
                 return
@@ -185,10 +185,10 @@ class ClientView:
 
 
 def exact_frame(shown: Shown, view: BrowserCamera) -> np.ndarray:
-    """The scene (H, W, 3) uint8 from a browser's camera, drawn by our renderer."""
+    """The scene (H, W, 3) uint8 from a browser's camera, rendered by `Gaussians.render`."""
     scene = shown.scene
     background = scene.means.new_tensor(shown.look.background) / 255
     with torch.no_grad():
-        picture, _ = scene.render(view.camera(MAX_PIXELS), view.pose(), backgrounds=background)
-    pixels: np.ndarray = to_pixels(picture[0])
+        image, _ = scene.render(view.camera(MAX_PIXELS), view.pose(), backgrounds=background)
+    pixels: np.ndarray = to_pixels(image[0])
     return pixels

@@ -1,4 +1,4 @@
-"""The command `python -m zipsplat.viewer`: arguments, start, end."""
+"""The command `zipsplat view`, also `python -m zipsplat.viewer`: arguments, start, shutdown."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zipsplat.command_line import CommandParser
+from zipsplat.option_types import count, share
 from zipsplat.render.cpu.ahead import image_kernels, is_image_on_cpu
 from zipsplat.terminal import EXPECTED_ERRORS, PrintableFormatter, error_line
 from zipsplat.viewer.guard import is_loopback
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
     """Run the viewer until it is interrupted.
 
     Args:
-        argv: arguments; those of the process if not given.
+        argv: arguments; default is `sys.argv[1:]`.
         stop: ends the viewer when set, for programs that embed it.
 
     Returns:
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    # A browser may leave while something is sent to it; viser warns of each time.
+    # A browser may disconnect while something is sent to it; viser warns every time.
     warnings.filterwarnings("ignore", message="Queued a .* on a closed connection")
     try:
         return _run(arguments, threading.Event() if stop is None else stop)
@@ -61,10 +62,10 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command understands."""
+    """The argument parser."""
     out = CommandParser(
         prog="zipsplat view",
-        description="Show a scene in the browser: of photos, of a video, or from a file.",
+        description="Show a scene in the browser: from photos, a video, or a scene file.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -72,40 +73,56 @@ def parser() -> argparse.ArgumentParser:
         "input",
         nargs="+",
         metavar="INPUT",
-        help="pictures, a folder, a pattern, a video, or a saved scene such as scene.ply",
+        help="images, a folder, a quoted pattern, a video, or a saved scene such as scene.ply",
     )
-    out.add_argument("--weights", default="zipsplat", help="name, path or address of the weights")
-    out.add_argument("--num-frames", type=_count, default=24, help="frames taken from a video")
     out.add_argument(
-        "--compression", type=_share, default=1.0, help="share of tokens kept, in (0, 1]"
+        "--weights",
+        default="zipsplat",
+        help="name, path or URL of the weights (default: %(default)s)",
+    )
+    out.add_argument(
+        "--num-frames",
+        type=count,
+        default=24,
+        help="frames to take from a video (default: %(default)s)",
+    )
+    out.add_argument(
+        "--compression",
+        type=share,
+        default=1.0,
+        help="share of tokens to keep, in (0, 1] (default: 1)",
     )
     out.add_argument(
         "--image-size",
-        type=_count,
+        type=count,
         metavar="PIXELS",
-        help="side of what the network sees; default: what the weights were trained at",
+        help="input side of the network in pixels (default: the training size of the weights)",
     )
-    out.add_argument("--skip-bad", action="store_true", help="leave out unreadable pictures")
+    out.add_argument("--skip-bad", action="store_true", help="leave out unreadable images")
     out.add_argument(
         "--cameras",
         metavar="FILE",
-        help="known cameras: a COLMAP folder, transforms.json, cameras.json or a camera path; for a"
-        " scene the default is a cameras.json beside it",
+        help="known cameras: a COLMAP folder, transforms.json, cameras.json or a camera path"
+        " (default for a scene: the cameras file beside it)",
     )
-    out.add_argument("--device", default="auto", help="where to compute: auto, cpu or cuda")
+    out.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     out.add_argument(
-        "--port", type=_port, help=f"default: {DEFAULT_PORT} or the next free one; 0: any"
+        "--port",
+        type=_port,
+        help=f"default: {DEFAULT_PORT} or the next free port; 0: any free port",
     )
     out.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; the default is this machine only"
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
-    out.add_argument("--max-upload", type=_count, default=512, metavar="MB", help="default: 512")
+    out.add_argument(
+        "--max-upload", type=count, default=512, metavar="MB", help="upload limit (default: 512)"
+    )
     out.add_argument("--open", action="store_true", help="open the page in a browser")
     return out
 
 
 def _run(arguments: argparse.Namespace, stop: threading.Event) -> int:
-    """Check what can be checked at once, then serve, then load and reconstruct."""
+    """Check the input, start the server, then load and reconstruct."""
     from zipsplat.viewer.server import Address, import_viser, start_server, stop_server
     from zipsplat.viewer.worker import StopRequested
 
@@ -125,7 +142,7 @@ def _run(arguments: argparse.Namespace, stop: threading.Event) -> int:
             failures.append(error)
             stop.set()
 
-    # For exact images and films, which somebody may ask for.
+    # For images of our own renderer and videos, which somebody may ask for.
     compiling = image_kernels() if is_image_on_cpu(arguments.device) else nullcontext()
     try:
         with compiling:
@@ -141,7 +158,7 @@ def _run(arguments: argparse.Namespace, stop: threading.Event) -> int:
 
 
 def _viewer(arguments: argparse.Namespace, server: viser.ViserServer) -> Viewer:
-    """The viewer; weights are loaded when photos are first reconstructed."""
+    """Make the viewer; weights are loaded when photos are first reconstructed."""
     from zipsplat.predictor import ZipSplat, choose_device
     from zipsplat.viewer.app import Viewer
     from zipsplat.viewer.host import Options
@@ -165,17 +182,17 @@ def _viewer(arguments: argparse.Namespace, server: viser.ViserServer) -> Viewer:
 
 
 def _loader(arguments: argparse.Namespace) -> Callable[[Viewer, Job], None]:
-    """What puts the input on show.
+    """The function that loads the input into the viewer.
 
     Raises:
         OSError: a file does not exist.
-        ValueError: there is nothing to use.
+        ValueError: there is no usable input.
     """
     from zipsplat.gaussians import Gaussians
     from zipsplat.inputs import find_inputs
     from zipsplat.predictor import choose_device
     from zipsplat.scene_files import read_scene
-    from zipsplat.viewer.inputs import (
+    from zipsplat.viewer.photo_source import (
         PhotoSource,
         load_photos,
         load_scene_cameras,
@@ -185,7 +202,7 @@ def _loader(arguments: argparse.Namespace) -> Callable[[Viewer, Job], None]:
 
     if len(arguments.input) == 1 and names_scene_file(arguments.input[0]):
         device = choose_device(arguments.device)
-        Path(arguments.input[0]).open("rb").close()  # tells at once that it is missing
+        Path(arguments.input[0]).open("rb").close()  # fails early if it is missing
         cameras = load_scene_cameras(arguments.cameras, arguments.input[0])
 
         def load_scene(viewer: Viewer, job: Job) -> None:
@@ -210,43 +227,28 @@ def _loader(arguments: argparse.Namespace) -> Callable[[Viewer, Job], None]:
 
 
 def _announce(arguments: argparse.Namespace, port: int) -> None:
-    """Say where the page is, and who else can reach it."""
+    """Print the address of the page, and warn if others can reach it."""
     is_local = is_loopback(arguments.host)
     host = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     if not is_local:
         print(  # noqa: T201
-            f"warning: the viewer listens on {arguments.host}: everybody who can reach this"
-            " machine can see the scene and use its computing time; there is no password",
+            f"warning: the viewer listens on {arguments.host}: everyone who can reach this"
+            " machine can see the scene and use its compute; there is no password",
             file=sys.stderr,
         )
-    print(f"The viewer is at {address} (Ctrl-C ends it)", flush=True)  # noqa: T201
+    print(f"The viewer is at {address} (Ctrl-C stops it)", flush=True)  # noqa: T201
     if arguments.open:
         webbrowser.open(address)
 
 
 def _name(sources: Sequence[str]) -> str:
-    """A name for downloads: that of the first input without its suffix."""
+    """A base name for downloads: the first input without its suffix."""
     stem = Path(sources[0]).absolute().name.split(".")[0]
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in stem).strip("-") or "scene"
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text!r}")
-    return int(text)
 
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, got {text!r}")
     return int(text)
-
-
-def _share(text: str) -> float:
-    from zipsplat.model.compression import check_compression
-
-    try:
-        return check_compression(float(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error

@@ -1,4 +1,4 @@
-"""The part of the panel that gives the scene away as a file."""
+"""Panel section for downloading the scene as a file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PAGE = ".html (a page)"
 
 
 def suffixes() -> dict[str, str]:
-    """The suffix of each format that a scene can be saved in, and its name."""
+    """Suffix and name of each format that a scene can be saved in."""
     return {FORMATS[name].suffixes[0]: name for name in FORMATS.names()}
 
 
 class ExportPanel:
-    """A choice of formats and a button."""
+    """A format selector and a download button."""
 
     def __init__(self, viewer: Host) -> None:
         self._viewer = viewer
@@ -29,7 +29,7 @@ class ExportPanel:
                 "Format",
                 (*suffixes(), PAGE),
                 initial_value=".ply",
-                hint="What the cut-offs leave, in the colours of the scene.",
+                hint="The scene after cleaning and cut-offs, in its own colours.",
             )
             button = gui.add_button("Download")
         button.on_click(viewer.handled(self._download))
@@ -44,11 +44,11 @@ class ExportPanel:
         viewer.browsers.send_file(viewer.options.name + suffix, content, event.client_id)
 
     def _note(self) -> str:
-        """About the licence of the weights that the scene was made with, or of the opened file."""
+        """The licence note of the weights used, or of the opened file."""
         scene = self._viewer.scene
         if scene is None:
             return ""
-        return self._viewer.options.note if scene.photos.pictures else scene.note
+        return self._viewer.options.note if scene.photos.images else scene.note
 
     def _page(self, scene: Gaussians) -> bytes:
         viewer = self._viewer
@@ -64,7 +64,7 @@ class ExportPanel:
 
 
 def _cameras(scene: Reconstruction | None) -> dict[str, Any]:
-    """The cameras of the photos, as pages take them; nothing if they are not known."""
+    """Arguments of `write_page` for the photos' cameras; empty if they are unknown."""
     if scene is None or scene.poses is None:
         return {}
     names = [scene.photos.name(view) for view in range(len(scene.poses.t))]

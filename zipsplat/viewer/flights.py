@@ -1,4 +1,4 @@
-"""Smooth ways of a browser's camera from one place to another."""
+"""Smooth camera flights in the browser."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from zipsplat.pose import Pose
 from zipsplat.rotations import look_at
 from zipsplat.trajectories import interpolate_poses
-from zipsplat.viewer.cameras import BrowserCamera, StartView, triple
+from zipsplat.viewer.viewpoints import BrowserCamera, Viewpoint, triple
 
 if TYPE_CHECKING:
     import viser
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 FLIGHT_S, _FRAME_S = 0.8, 1 / 30
 
 
-def flight(camera: BrowserCamera, target: torch.Tensor, end: StartView) -> list[StartView]:
-    """Views from where a camera is to an end, which is the last of them.
+def flight(camera: BrowserCamera, target: torch.Tensor, end: Viewpoint) -> list[Viewpoint]:
+    """Viewpoints from the present camera to `end`, inclusive.
 
-    Axes turn evenly and the point looked at moves straight, so that cameras around a thing fly
-    around it.
+    The rotation is interpolated evenly and the target moves in a straight line, so that cameras
+    around an object fly around it.
 
     Args:
         camera: of the browser.
-        target: (3,) the point that it looks at, world units.
-        end: where it flies to.
+        target: (3,) the point it looks at, world units.
+        end: the destination.
     """
     aspect = camera.width / camera.height
     pose, goal = camera.pose(), torch.tensor(end.target)
@@ -47,19 +47,19 @@ def flight(camera: BrowserCamera, target: torch.Tensor, end: StartView) -> list[
         length = lengths[0] ** (1 - share) * lengths[1] ** share
         half = halves[0] ** (1 - share) * halves[1] ** share
         here = frame.t - length * frame.R[:, 2]
-        views.append(StartView(triple(here), triple(frame.t), triple(-frame.R[:, 1]), (0, half)))
+        views.append(Viewpoint(triple(here), triple(frame.t), triple(-frame.R[:, 1]), (0, half)))
     return [*views, end]
 
 
-async def fly(client: viser.ClientHandle, views: list[StartView]) -> None:
-    """Bring a browser's camera through the views; runs on the server's event loop."""
+async def fly(client: viser.ClientHandle, views: list[Viewpoint]) -> None:
+    """Move a browser's camera through the viewpoints; runs on the server's event loop."""
     for view in views:
         place(client, view)
         await asyncio.sleep(_FRAME_S)
 
 
-def place(client: viser.ClientHandle, view: StartView) -> None:
-    """Put a browser's camera somewhere at once."""
+def place(client: viser.ClientHandle, view: Viewpoint) -> None:
+    """Move a browser's camera at once."""
     camera = client.camera
     with client.atomic():
         camera.fov = view.vfov(camera.aspect)

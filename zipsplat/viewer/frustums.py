@@ -1,4 +1,4 @@
-"""The cameras of the photos as frustums with the photos in them."""
+"""The cameras of the photos as frustums that show the photos."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from zipsplat.figures import to_pixels
 from zipsplat.framing import scene_body
 from zipsplat.pose import Pose
-from zipsplat.viewer.cameras import VIEW_FOV_DEG
 from zipsplat.viewer.reconstruction import Photos, Reconstruction
+from zipsplat.viewer.viewpoints import VIEW_FOV_DEG
 
 if TYPE_CHECKING:
     import viser
@@ -23,20 +23,20 @@ Clicked = Callable[[int, int], object]
 
 MAX_FRUSTUMS = 500
 _SIZE = 0.12  # of the scene's radius
-_SPACING = 0.6  # of the median distance between neighbours; larger ones would cover each other
-_NEAR = 0.5  # sizes, within which a camera stands where a photo was taken
+_SPACING = 0.6  # of the median distance between neighbours; larger ones would overlap
+_NEAR = 0.5  # frustum sizes within which the browser's camera counts as being at a photo
 _THUMBNAIL_SIDE = 256  # pixels
 
 
 class Frustums:
-    """What one browser sees of the cameras: at most `MAX_FRUSTUMS`, evenly chosen.
+    """The camera frustums in one browser: at most `MAX_FRUSTUMS`, evenly chosen.
 
-    Without poses that is the first photo, whose camera is the world of the scene. They are hidden
-    while the browser's camera stands where a photo was taken: those around would cover the view.
+    Without poses only the first photo has one, since its camera is the world of the scene. All are
+    hidden while the browser's camera is at a photo, where they would block the view.
 
     Args:
         client: the browser.
-        clicked: is called with the number of the photo and of the client.
+        clicked: called with (photo index, client id).
     """
 
     def __init__(self, client: viser.ClientHandle, clicked: Clicked) -> None:
@@ -52,19 +52,19 @@ class Frustums:
 
     @property
     def handles(self) -> list[Any]:
-        """What viser knows them by, in the order of the photos."""
+        """viser's handles, in the order of the photos."""
         return list(self._handles.values())
 
     def show(self, scene: Reconstruction, is_shown: bool) -> None:
-        """Stand where the photos of a scene were taken.
+        """Show the cameras of a scene's photos.
 
         Args:
             scene: with the photos.
-            is_shown: whether they can be seen.
+            is_shown: whether they are visible.
         """
         photos, poses = scene.photos, scene.poses
         if poses is None:
-            poses = Pose.identity((1 if photos.pictures else 0,))
+            poses = Pose.identity((1 if photos.images else 0,))
         if not scene.gaussians.num_gaussians:
             poses = poses[:0]
         positions = poses.t.detach().cpu().double().numpy()
@@ -73,7 +73,7 @@ class Frustums:
         with self._building:
             self._replace({}, positions[:0])
             self._size = _frustum_size(scene, positions)
-            # Pictures are packed without the lock, which the event loop waits for.
+            # Encode images without holding the lock, which the event loop waits for.
             handles = {view: self._add(photos, poses[view], view) for view in views.tolist()}
             self._is_shown = is_shown
             self._replace(handles, positions[views])
@@ -85,7 +85,7 @@ class Frustums:
             self._update()
 
     def look_from(self, eye: Sequence[float]) -> None:
-        """The browser's camera is here: its centre (3,), world units."""
+        """Update the centre (3,) of the browser's camera, world units."""
         with self._lock:
             self._eye = np.asarray(eye, float)
             self._update()
@@ -105,14 +105,14 @@ class Frustums:
 
     def _add(self, photos: Photos, pose: Pose, view: int) -> Any:
         vfov, aspect = _shape(photos, view)
-        picture = _thumbnail(photos.pictures[view]) if photos.pictures else None
+        image = _thumbnail(photos.images[view]) if photos.images else None
         handle = self._world.add_camera_frustum(
             f"/photos/{view + 1}",
             fov=vfov,
             aspect=aspect,
             scale=self._size,
             thickness=0.02 * self._size,
-            image=picture,
+            image=image,
             format="jpeg",
             wxyz=pose.quat.tolist(),
             position=pose.t.tolist(),
@@ -127,12 +127,12 @@ def _shape(photos: Photos, view: int) -> tuple[float, float]:
     if photos.cameras is not None:
         width, height = photos.cameras.size[view].tolist()
         return float(photos.cameras.vfov[view]), width / height
-    height, width = photos.pictures[view].shape[-2:]  # how wide it sees is not known
+    height, width = photos.images[view].shape[-2:]  # the field of view is unknown
     return 2 * math.atan(math.tan(math.radians(VIEW_FOV_DEG) / 2) * height / width), width / height
 
 
 def _frustum_size(scene: Reconstruction, positions: np.ndarray) -> float:
-    """World units: a share of the scene, but so that neighbours do not cover each other."""
+    """Frustum size in world units: a share of the scene, but neighbours must not overlap."""
     if not scene.gaussians.num_gaussians:
         return 1.0
     size = _SIZE * scene_body(scene.gaussians).radius
@@ -142,8 +142,8 @@ def _frustum_size(scene: Reconstruction, positions: np.ndarray) -> float:
     return size
 
 
-def _thumbnail(picture: Tensor) -> np.ndarray:
-    """A photo with few pixels."""
-    step = max(1, max(picture.shape[-2:]) // _THUMBNAIL_SIDE)
-    pixels: np.ndarray = to_pixels(picture[:, ::step, ::step])
+def _thumbnail(image: Tensor) -> np.ndarray:
+    """A small version of a photo."""
+    step = max(1, max(image.shape[-2:]) // _THUMBNAIL_SIDE)
+    pixels: np.ndarray = to_pixels(image[:, ::step, ::step])
     return pixels

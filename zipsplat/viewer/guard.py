@@ -1,9 +1,8 @@
-"""Who may talk to the viewer: the rules for a request's Host and Origin headers.
+"""Access control of the viewer by a request's Host and Origin headers.
 
-Any web page that a user visits can send requests to servers on the same machine, and a name under
-its control can be made to lead there (DNS rebinding). So a request is answered only if it was
-addressed to an address or name that is ours, and if its page, as browsers report it for every
-WebSocket, came from there as well.
+Any web page that a user visits can send requests to servers on the same machine, and can make a
+host name it controls resolve there (DNS rebinding). So a request is answered only if its Host is
+one of our names or addresses and if its Origin, which browsers send with every WebSocket, is too.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Guard:
-    """Decides by the headers of a request whether to answer it.
+    """Decides from the headers of a request whether to answer it.
 
     Args:
-        names: host names that are ours, lower case; loopback is always ours.
-        any_address: whether every numeric address is ours. Rebinding needs a name, so numbers are
-            safe; which of them lead here is not known behind routers and in containers.
+        names: our host names, lower case; loopback is always allowed.
+    any_address: whether every numeric address is allowed. Rebinding needs a name, so numbers are
+            safe; behind routers and in containers we do not know which addresses are ours.
     """
 
     names: frozenset[str] = frozenset()
@@ -37,11 +36,11 @@ class Guard:
         return cls(names=frozenset(own | {f"{name}.local" for name in own}), any_address=True)
 
     def refusal(self, hosts: Sequence[str], origins: Sequence[str]) -> str | None:
-        """Why not to answer, or None.
+        """The reason to refuse a request, or None.
 
         Args:
-            hosts: all Host headers of the request.
-            origins: all Origin headers; programs other than browsers send none.
+            hosts: all Host headers.
+            origins: all Origin headers; only browsers send them.
         """
         if len(hosts) != 1 or not self._is_own(_hostname(f"//{hosts[0]}")):
             return "This viewer answers only to its own address."
@@ -73,11 +72,11 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _hostname(reference: str) -> str | None:
-    """The host in a reference such as //host:port; None if there is anything else in it."""
+    """The host in a reference such as //host:port; None if it contains anything else."""
     try:
         parts = urlsplit(reference)
         rest = (parts.username, parts.path, parts.query, parts.fragment)
-        has_good_port = parts.port is None or parts.port >= 0  # raises unless it is a number
+        has_good_port = parts.port is None or parts.port >= 0  # raises if it is not a number
         return parts.hostname if has_good_port and not any(rest) else None
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""What the parts of the panel may ask of the viewer that they belong to."""
+"""The interface of the viewer that the panels use."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What the command was told.
+    """Options of the command line.
 
     Args:
-        name: of the input, for the names of downloads.
-        num_frames: of a video.
-        compression: share of tokens kept at the start.
-        max_upload_bytes: of all unfinished uploads, and of what a .zip unpacks to.
-        exact: whether resting cameras get exact frames from the start.
-        note: about the licence of the weights, for pages.
+        name: base name for downloads.
+        num_frames: frames to take from a video.
+        compression: initial share of tokens to keep.
+        max_upload_bytes: limit on all unfinished uploads together, and on the contents of a .zip.
+        exact: whether exact frames are on at the start.
+        note: licence note of the weights, for pages.
     """
 
     name: str = "scene"
@@ -48,49 +48,49 @@ class Host(Protocol):
     up_axis: str
 
     def run(self, name: str, work: Callable[[Job], None], client_id: int | None = None) -> Job:
-        """Let something run in the background."""
+        """Run a job in the background."""
 
     def stop_running(self) -> None:
         """Ask the running job to stop."""
 
     def handled(self, work: Callable[[Any], None]) -> Callable[[Any], None]:
-        """A callback that shows what goes wrong to the browser that caused it."""
+        """A callback for the panel; errors are shown in the browser that caused them."""
 
     def reconstruct(self, photos: Photos, client_id: int | None = None) -> Job:
-        """Make a scene of photos in the background and show it."""
+        """Reconstruct photos in the background and show the scene."""
 
     def recompress(self, compression: float, client_id: int | None = None) -> Job:
-        """Show the scene of the network with another compression."""
+        """Show the network's scene at another compression."""
 
     def feed_forward(self) -> Reconstruction:
-        """The scene as the network or the file gave it; an error if there is none."""
+        """The scene as it came from the network or the file; raises ValueError if there is none."""
 
     def make_scene(self, photos: Photos, job: Job) -> Reconstruction:
-        """Make a scene of photos as a part of a job, without showing it."""
+        """Reconstruct photos as part of a job, without showing the scene."""
 
     def show_scene(self, scene: Reconstruction) -> None:
-        """Put another scene on show, and wait until it has been sent."""
+        """Show another scene, and wait until it has been sent."""
 
     def show_soon(self, scene: Reconstruction) -> Job:
-        """Put another scene on show without waiting until it has been sent."""
+        """Show another scene without waiting until it has been sent."""
 
     def show_version(self, sharpened: bool) -> None:
-        """Show the sharpened scene, or the one of the network or file again."""
+        """Show the sharpened scene, or the original one from the network or file."""
 
     def set_sharpening(self, is_running: bool) -> None:
-        """While a scene is sharpened, nothing else changes it or takes computing time."""
+        """Disable what would change the scene or compete for compute while it is sharpened."""
 
     def change_look(self, **changes: Any) -> None:
-        """Show the scene otherwise."""
+        """Change the appearance; `changes` are fields of `Appearance`."""
 
     def set_up_axis(self, axis: str) -> None:
-        """Let another axis of the scene point up."""
+        """Set the axis of the scene that points up."""
 
     def reset_cameras(self, client_id: int | None = None) -> None:
-        """Bring the camera of one browser, or of all, to where the scene is best seen from."""
+        """Move the camera of one browser, or of all, to the start view."""
 
     def fly_to_photo(self, view: int, client_id: int) -> None:
-        """Let the camera of one browser fly to where a photo was taken."""
+        """Fly the camera of one browser to the camera of a photo."""
 
     def scene_as_kept(self) -> Gaussians:
-        """What is on show after the cut-offs, in its own colours."""
+        """The current scene after cleaning and cut-offs, in its own colours."""

@@ -1,4 +1,4 @@
-"""The part of the panel about the photos: those of the scene, those added, and reconstructing."""
+"""Panel section for photos: thumbnails, uploads, reconstruction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zipsplat.figures import contact_sheet, to_pixels
 from zipsplat.viewer.host import Host
-from zipsplat.viewer.inputs import MAX_SIDE
+from zipsplat.viewer.photo_source import MAX_SIDE
 from zipsplat.viewer.reconstruction import Photos, Reconstruction
 from zipsplat.viewer.uploads import Upload, load_upload
 from zipsplat.viewer.worker import Job
@@ -20,10 +20,10 @@ _COLUMNS, _CELL_WIDTH = 4, 72
 
 
 class PhotoPanel:
-    """Thumbnails, uploads, a button that makes a scene of them, and ways from photo to photo.
+    """Thumbnails, uploads, a button to reconstruct, and buttons to fly from photo to photo.
 
-    Where a photo was taken is known for the first, which the scene's world is the camera of, and
-    for all if poses were given or found; those stand in the scene as frustums.
+    The camera of the first photo is the world of the scene, so it is always known; the others are
+    known if poses were given or found. Known cameras are shown as frustums.
     """
 
     def __init__(self, viewer: Host) -> None:
@@ -32,7 +32,7 @@ class PhotoPanel:
         self._added: tuple[Tensor, ...] = ()
         self._num_uploads = 0
         self._num_cameras = 0
-        self._visited: dict[int, int] = {}  # the last photo of each browser
+        self._visited: dict[int, int] = {}  # last photo visited, by client id
         self._lock = threading.Lock()
         gui: Any = viewer.server.gui
         with gui.add_folder("Photos"):
@@ -40,8 +40,8 @@ class PhotoPanel:
             self._text = gui.add_markdown("None.")
             self._show = gui.add_checkbox(
                 "Show cameras",
-                False,  # the first stands where the view starts, and would fill it
-                hint="Where photos were taken, as far as it is known.",
+                False,  # off: the first frustum is at the start view and would fill it
+                hint="Camera frustums of the photos, where known.",
             )
             self._where = gui.add_markdown("", visible=False)
             self._steps = (
@@ -50,10 +50,10 @@ class PhotoPanel:
             )
             upload = gui.add_upload_button(
                 "Add a photo, video or .zip",
-                hint="A browser sends one file at a time; a .zip may hold many photos.",
+                hint="One file at a time; a .zip may hold many photos.",
             )
             self._keep = gui.add_checkbox(
-                "Keep present photos", True, hint="Otherwise only the added ones are used."
+                "Keep present photos", True, hint="If off, only the added photos are used."
             )
             self._make = gui.add_button("Reconstruct", disabled=True)
         self._show.on_update(lambda _: viewer.browsers.show_photos(None, self._show.value))
@@ -66,8 +66,8 @@ class PhotoPanel:
         """Show the photos of a scene."""
         with self._lock:
             self._photos = scene.photos
-            used = {id(picture) for picture in scene.photos.pictures}
-            self._added = tuple(picture for picture in self._added if id(picture) not in used)
+            used = {id(image) for image in scene.photos.images}
+            self._added = tuple(image for image in self._added if id(image) not in used)
         self._describe()
         poses = scene.poses
         self._num_cameras = 0 if poses is None else len(poses.t)
@@ -85,7 +85,7 @@ class PhotoPanel:
         upload = Upload(event.target.value.name, event.target.value.content)
 
         def work(job: Job) -> None:
-            pictures = load_upload(
+            images = load_upload(
                 upload,
                 options.num_frames,
                 MAX_SIDE,
@@ -93,7 +93,7 @@ class PhotoPanel:
                 job.stage(f"Reading {upload.name}"),
             )
             with self._lock:
-                self._added += pictures
+                self._added += images
             self._describe()
 
         self._num_uploads += 1
@@ -103,34 +103,34 @@ class PhotoPanel:
         with self._lock:
             photos = self._photos if self._keep.value else Photos()
             photos = photos.plus(self._added) if self._added else photos
-        if not photos.pictures:
+        if not photos.images:
             raise ValueError("there are no photos to reconstruct from; add some first")
         self._viewer.reconstruct(photos, event.client_id)
 
     def _describe(self) -> None:
-        pictures = self._photos.pictures + self._added
-        names = [str(index + 1) for index in range(len(self._photos.pictures))]
+        images = self._photos.images + self._added
+        names = [str(index + 1) for index in range(len(self._photos.images))]
         names += ["added"] * len(self._added)
         added = f", {len(self._added)} added" if self._added else ""
-        self._text.content = f"{len(self._photos.pictures)} in the scene{added}."
-        self._make.disabled = not pictures
-        self._sheet.visible = bool(pictures)
-        if pictures:
-            cells = [to_pixels(picture) for picture in pictures]
+        self._text.content = f"{len(self._photos.images)} in the scene{added}."
+        self._make.disabled = not images
+        self._sheet.visible = bool(images)
+        if images:
+            cells = [to_pixels(image) for image in images]
             self._sheet.image = contact_sheet(
                 cells, names, columns=_COLUMNS, cell_width=_CELL_WIDTH
             )
 
     def _walk(self, step: int, event: Any) -> None:
-        """Fly on to the next photo, around the ends; the first is where browsers start."""
+        """Fly to the next or previous photo, wrapping around; browsers start at the first."""
         if not self._num_cameras:
-            raise ValueError("where the photos were taken is not known")
+            raise ValueError("the cameras of the photos are unknown")
         last = self._visited.get(event.client_id, 0)
         self.visit((last + step) % self._num_cameras, event.client_id)
 
     def visit(self, view: int, client_id: int) -> None:
-        """Let the camera of one browser fly to a photo."""
-        if not self._num_cameras:  # the first photo's frustum, whose field of view is not known
+        """Fly the camera of one browser to a photo."""
+        if not self._num_cameras:  # only the first photo has a frustum, with unknown field of view
             self._viewer.reset_cameras(client_id)
             return
         self._visited[client_id] = view

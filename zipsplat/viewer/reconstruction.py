@@ -1,4 +1,4 @@
-"""From pictures to the scene on show, keeping what makes another compression cheap."""
+"""Reconstruction of photos; keeps the features, so that another compression is cheap."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ Stage = Callable[[str], Callable[[int, int], None]]
 
 @dataclass(frozen=True)
 class Photos:
-    """Input views.
+    """Input photos.
 
     Args:
-        pictures: V of (3, H, W), RGB in [0, 1]; none for a scene from a file.
-        cameras: (V,) of the pictures, if known.
+        images: V of (3, H, W), RGB in [0, 1]; none for a scene from a file.
+        cameras: (V,) intrinsics of the images, if known.
         poses: (V,) camera-to-world in any frame, if known; both or neither.
         names: V names, or none.
-        points: sparse points in the frame of the poses, if there are any.
+        points: sparse points in the frame of the poses, if any.
     """
 
-    pictures: tuple[Tensor, ...] = ()
+    images: tuple[Tensor, ...] = ()
     cameras: Camera | None = None
     poses: Pose | None = None
     names: tuple[str, ...] = ()
     points: SparsePoints | None = None
 
-    def plus(self, pictures: tuple[Tensor, ...]) -> Photos:
-        """With more pictures; cameras and poses are given up, as those of the new are unknown."""
-        names = tuple(self.name(view) for view in range(len(self.pictures)))
-        added = tuple(f"added {number + 1}" for number in range(len(pictures)))
-        return Photos(self.pictures + pictures, names=names + added)
+    def plus(self, images: tuple[Tensor, ...]) -> Photos:
+        """Append images; drops cameras and poses, since those of the new images are unknown."""
+        names = tuple(self.name(view) for view in range(len(self.images)))
+        added = tuple(f"added {number + 1}" for number in range(len(images)))
+        return Photos(self.images + images, names=names + added)
 
     def name(self, view: int) -> str:
-        """What a photo is called."""
+        """The display name of a photo."""
         return self.names[view] if self.names else f"photo {view + 1}"
 
     def relative_poses(self) -> Pose | None:
-        """Poses (V,) in the frame of the scene, which is that of the first view."""
+        """Poses (V,) in the frame of the first view, which is the world of the scene."""
         return None if self.poses is None else self.poses[:1].inv().compose(self.poses)
 
     def relative(self) -> Photos:
@@ -64,19 +64,19 @@ class Photos:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """The scene on show and where it came from.
+    """A scene and where it came from.
 
     Args:
         gaussians: (N,) one scene.
-        photos: without pictures for a scene from a file; their poses then are in its world.
-        features: of the photos, for any compression.
+        photos: without images for a scene from a file; the poses are then in its world.
+        features: of the photos, for decoding at any compression.
         group_size: Gaussians per scene token, if known.
         compression: share of tokens kept.
-        encode_s: time the encoding of the photos took.
-        decode_s: time from the features to the Gaussians.
-        note: about licences, of a scene from a file.
+        encode_s: seconds from the photos to the features.
+    decode_s: seconds from the features to the Gaussians.
+    note: licence note of a scene from a file.
         is_sharpened: whether the scene was refined against its photos.
-        remarks: on what of the file could not be read as it was meant.
+        remarks: on contents of the file that could not be read as intended.
     """
 
     gaussians: Gaussians
@@ -93,24 +93,24 @@ class Reconstruction:
     @property
     def poses(self) -> Pose | None:
         """Poses (V,) of the photos in the world of the scene, if known."""
-        return self.photos.relative_poses() if self.photos.pictures else self.photos.poses
+        return self.photos.relative_poses() if self.photos.images else self.photos.poses
 
 
 def reconstruct(
     model: ZipSplat, photos: Photos, compression: float, stage: Stage
 ) -> Reconstruction:
-    """Encode pictures and decode them.
+    """Encode photos and decode them to Gaussians.
 
     Args:
         model: the predictor.
-        photos: at least one picture.
+        photos: at least one image.
         compression: share of tokens to keep, in (0, 1].
-        stage: is told what is going on.
+        stage: called with the name of each stage.
     """
-    stage(f"Encoding {len(photos.pictures)} views")
+    stage(f"Encoding {len(photos.images)} views")
     start = _now(model)
     features = model.encode(
-        list(photos.pictures),
+        list(photos.images),
         photos.cameras,
         photos.poses,
         use_priors=photos.poses is not None,
@@ -132,27 +132,27 @@ def reconstruct(
 def recompress(
     model: ZipSplat, scene: Reconstruction, compression: float, stage: Stage
 ) -> Reconstruction:
-    """Decode the features again; the backbone does not run.
+    """Decode the features again, without running the backbone.
 
     Raises:
-        ValueError: the scene has no features, because it came from a file.
+        ValueError: the scene came from a file and has no features.
     """
     if scene.features is None:
-        raise ValueError("a scene from a file has one compression; reconstruct photos for others")
+        raise ValueError("a scene from a file cannot be recompressed; reconstruct photos instead")
     stage("Decoding")
     gaussians, decode_s = _decode(model, scene.features, compression)
     return replace(scene, gaussians=gaussians, compression=compression, decode_s=decode_s)
 
 
 def _decode(model: ZipSplat, features: Features, compression: float) -> tuple[Gaussians, float]:
-    """One scene and the seconds it took."""
+    """One scene, and the seconds it took to decode."""
     start = _now(model)
     scene = model.decode(features, compression)[0].to(torch.float32)
     return scene, _now(model) - start
 
 
 def _now(model: ZipSplat) -> float:
-    """Seconds, after what was started on the device is done."""
+    """The time in seconds, after the device has finished all queued work."""
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)
     return time.perf_counter()

@@ -1,12 +1,12 @@
-"""The part of the panel about the scene: how many Gaussians, which are shown, in which colours."""
+"""Panel section for the scene: number of Gaussians, compression, colours, cut-offs."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from zipsplat.viewer.cameras import UP_AXES
 from zipsplat.viewer.host import Host
 from zipsplat.viewer.reconstruction import Reconstruction
+from zipsplat.viewer.viewpoints import UP_AXES
 
 _MIN_COMPRESSION, _STEP = 0.05, 0.05
 
@@ -28,23 +28,23 @@ class ScenePanel:
 
     @property
     def compression(self) -> float:
-        """Share of the tokens that the slider asks for."""
+        """Share of tokens set by the slider."""
         return float(self._compression.value)
 
     def hold_compression(self, is_held: bool) -> None:
-        """Keep the slider from being moved for a while."""
+        """Disable or enable the slider."""
         self._is_held = is_held
         self._compression.disabled = is_held or not self._has_features
 
     def describe(self, scene: Reconstruction, num_shown: int) -> None:
-        """Say how large the scene is and how long it took."""
+        """Show the size of the scene and how long it took."""
         num = scene.gaussians.num_gaussians
         of_all = "" if num_shown == num else f" of {num:,}"
         parts = [f"**{num_shown:,}{of_all} Gaussians**"]
         if scene.is_sharpened:
             parts.append("sharpened")
-        if scene.photos.pictures:
-            parts.append(f"{len(scene.photos.pictures)} views")
+        if scene.photos.images:
+            parts.append(f"{len(scene.photos.images)} views")
         if scene.encode_s is not None and scene.decode_s is not None:
             parts.append(f"encoded in {scene.encode_s:.2f} s, decoded in {scene.decode_s:.2f} s")
         notes = [f"*Note: {remark}.*" for remark in scene.remarks]
@@ -66,7 +66,7 @@ class ScenePanel:
             1.0,
             _STEP,
             viewer.options.compression,
-            hint="Share of the scene tokens to keep. Photos are not encoded again. Shows the"
+            hint="Share of scene tokens to keep. Photos are not encoded again. Shows the"
             " feed-forward scene.",
         )
 
@@ -80,12 +80,12 @@ class ScenePanel:
         self._view_colors = gui.add_checkbox(
             "Colours by view",
             True,
-            hint="Spherical harmonics, evaluated for your camera whenever it rests.",
+            hint="Spherical harmonics, evaluated whenever your camera rests.",
         )
         self._exact = gui.add_checkbox(
             "Exact when at rest",
             self._viewer.options.exact,
-            hint="Draw with ZipSplat's own renderer when the camera rests.",
+            hint="Render with ZipSplat's own renderer when the camera rests.",
         )
 
         self._by_token.on_update(lambda event: self._set(by_token=event.target.value))

@@ -1,9 +1,9 @@
-"""A viser server that answers only its own page, opens no tunnel and takes bounded uploads.
+"""A viser server that answers only its own page, opens no tunnel and bounds uploads.
 
-viser 1.1 checks neither Host nor Origin, lets any client ask for a public tunnel, takes uploads of
-any size, listens on every interface and silently moves to another port. What is done about it
-reaches into viser's internals, so its minor version is pinned, and a viser that works otherwise is
-refused rather than run unguarded.
+viser 1.1 checks neither Host nor Origin, lets any client request a public tunnel, accepts uploads
+of any size, listens on every interface and silently moves to another port. The fixes reach into
+viser's internals, so its minor version is pinned, and a viser with other internals is refused
+rather than run unguarded.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PORTS_TRIED = 20
-MAX_NAME_BYTES = 255  # of an uploaded file, as most file systems have it
-MAX_TRANSFERS = 64  # uploads at a time, all clients together
-UNFRAMED = {"Content-Security-Policy": "frame-ancestors 'none'", "X-Frame-Options": "DENY"}
-"""Headers by which no other site can show the viewer inside of its own page."""
+MAX_NAME_BYTES = 255  # of an uploaded file; the limit of most file systems
+MAX_TRANSFERS = 64  # concurrent uploads of all clients together
+_POLICY = "frame-ancestors 'none'; base-uri 'none'; form-action 'none'; object-src 'none'"
+UNFRAMED = {"Content-Security-Policy": _POLICY, "X-Frame-Options": "DENY"}
+"""Headers that keep other sites from embedding the viewer in a frame."""
 _patching = threading.Lock()
 
 Refuse = Callable[[int, str], None]
@@ -41,7 +42,7 @@ class Address:
     Args:
         host: a name or address of this machine.
         port: 0 for any free one.
-        exact: fail if the port is in use, instead of taking one of the next.
+        exact: fail if the port is in use, instead of trying the next ones.
     """
 
     host: str = "127.0.0.1"
@@ -54,7 +55,7 @@ def start_server(address: Address, label: str = "ZipSplat") -> viser.ViserServer
 
     Raises:
         ModuleNotFoundError: viser is not installed.
-        OSError: the port is in use, or the host is not of this machine; the message says so.
+        OSError: the port is in use, or the host is not this machine; the message says which.
         RuntimeError: this version of viser cannot be guarded.
     """
     package = import_viser()
@@ -94,13 +95,13 @@ def import_viser() -> Any:
 
 
 def find_port(address: Address) -> int:
-    """The wanted port, or unless it must be exact the first free one of those behind it.
+    """The requested port, or the first free one after it unless `exact`.
 
     Raises:
-        OSError: there is none, or nothing can listen on this host.
+        OSError: no port is free, or the host is not this machine.
     """
     if address.port == 0:
-        _is_free(address.host, 0)  # viser would try for ever on a host that is not ours
+        _is_free(address.host, 0)  # viser retries forever on a foreign host
         return 0
     last = address.port + (1 if address.exact else PORTS_TRIED)
     for port in range(address.port, min(last, 65536)):
@@ -112,12 +113,12 @@ def find_port(address: Address) -> int:
 
 
 def bound_uploads(server: viser.ViserServer, max_bytes: int, refuse: Refuse) -> None:
-    """Refuse uploads that would hold more than `max_bytes` in memory, all clients together.
+    """Refuse uploads that would exceed `max_bytes` in memory, all clients together.
 
     Args:
-        server: whose shared panel holds the upload buttons.
-        max_bytes: of all unfinished uploads.
-        refuse: is told (client id, reason).
+        server: its shared panel holds the upload buttons.
+        max_bytes: limit on all unfinished uploads together.
+        refuse: called with (client id, reason).
     """
     from viser import _messages
 
@@ -129,11 +130,11 @@ def bound_uploads(server: viser.ViserServer, max_bytes: int, refuse: Refuse) -> 
         held = sum(transfer["total_bytes"] for transfer in transfers.values())
         size, name = message.size_bytes, message.filename
         if len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES or len(transfers) >= MAX_TRANSFERS:
-            refuse(client_id, f"{name[:40]}…: a name that long, or so many files at once")
+            refuse(client_id, f"{name[:40]}…: the name is too long, or too many files at once")
             _end_transfer(gui, message, size)
             return
         if not 0 <= size <= max_bytes - held:
-            refuse(client_id, f"{name}: {size / 1e6:.3g} MB are more than is allowed")
+            refuse(client_id, f"{name}: {size / 1e6:.3g} MB exceed the limit")
             _end_transfer(gui, message, size)
             return
         start(client_id, message)
@@ -144,7 +145,7 @@ def bound_uploads(server: viser.ViserServer, max_bytes: int, refuse: Refuse) -> 
             return
         if transfer["transferred_bytes"] + len(message.content) > transfer["total_bytes"]:
             del transfers[message.transfer_uuid]
-            refuse(client_id, f"{transfer['filename']}: more came than was announced")
+            refuse(client_id, f"{transfer['filename']}: larger than announced")
             return
         take(client_id, message)
 
@@ -180,8 +181,8 @@ def _refuse_share(*_: object, **__: object) -> None:
 def _guarded_sockets(guard: Guard) -> Iterator[list[bool]]:
     """Make servers that are started meanwhile ask the guard first; yields a list of them.
 
-    viser offers no hook before its own answers, so the function that it opens its socket with is
-    replaced while it starts.
+    viser has no hook before its own responses, so the function that opens its socket is replaced
+    while it starts.
     """
     import websockets.asyncio.server as sockets
 
@@ -198,7 +199,7 @@ def _guarded_sockets(guard: Guard) -> Iterator[list[bool]]:
             if reason is not None:
                 return connection.respond(403, reason + "\n")
             response = answer(connection, request)
-            if response is not None:  # none for a socket, which the page alone may open
+            if response is not None:  # None for a WebSocket, which only the page may open
                 for name, value in UNFRAMED.items():
                     response.headers[name] = value
             return response
@@ -215,7 +216,7 @@ def _guarded_sockets(guard: Guard) -> Iterator[list[bool]]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep viser from writing its own announcements to the terminal."""
+    """Silence viser's own terminal output."""
     import rich
 
     console = rich.get_console()
@@ -227,10 +228,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there.
+    """Whether a server can listen there.
 
     Raises:
-        OSError: it could not for another reason than that the port is in use.
+        OSError: it cannot, for another reason than the port being in use.
     """
     try:
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

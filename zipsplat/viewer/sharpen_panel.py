@@ -1,4 +1,4 @@
-"""The part of the panel that refines the scene against its photos."""
+"""Panel section for sharpening: refine the scene against its photos."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _PER_CENT = 100
 
 
 class SharpenPanel:
-    """How long, a button, how it goes, and which of both scenes is on show.
+    """Duration, start button, progress, and the choice between the two scenes.
 
     Args:
         host: the viewer.
-        tools: what finds cameras and refines.
+        tools: finds cameras and refines.
     """
 
     def __init__(self, host: Host, tools: SharpeningTools) -> None:
@@ -36,13 +36,13 @@ class SharpenPanel:
                 min=1.0,
                 max=MAX_SECONDS,
                 step=1.0,
-                hint="Without finding cameras and geometry.",
+                hint="Not counting the search for cameras and geometry.",
             )
             self._start = gui.add_button(
                 "Sharpen",
                 disabled=True,
-                hint="Finds the cameras of the photos if they are not known, then improves the"
-                " scene until it looks like the photos.",
+                hint="Estimates the cameras of the photos if they are unknown, then optimises the"
+                " scene until it renders like the photos.",
             )
             self._version = gui.add_dropdown(
                 "Shown scene", VERSIONS, disabled=True, hint="Both are kept."
@@ -53,20 +53,20 @@ class SharpenPanel:
         )
 
     def show(self, scene: Reconstruction, *, can_choose: bool) -> None:
-        """Say which scene is on show.
+        """Show which scene is displayed.
 
         Args:
-            scene: that is on show.
-            can_choose: whether there is another to show instead.
+            scene: the displayed scene.
+            can_choose: whether there is another version to switch to.
         """
-        self._start.disabled = not scene.photos.pictures
+        self._start.disabled = not scene.photos.images
         self._version.disabled = not can_choose
         version = VERSIONS[scene.is_sharpened]
         if self._version.value != version:
             self._version.value = version
 
     def forget(self) -> None:
-        """There are other photos; what was said of the last ones is over."""
+        """Clear the status, because the photos have changed."""
         self._say("", remarks=())
 
     def _sharpen(self, event: Any) -> None:
@@ -95,15 +95,15 @@ class SharpenPanel:
             settings = RefinementSettings(seconds=seconds)
             sharpened, refined = sharpen(scene, self._tools.refine, settings, watcher)
         except Exception:
-            self._host.show_scene(scene)  # and not what was half done
+            self._host.show_scene(scene)  # not the last intermediate state
             raise
         self._host.show_scene(sharpened)
         self._say(_outcome(refined))
 
     def _with_cameras(self, scene: Reconstruction, job: Job) -> Reconstruction:
-        """The scene with cameras of its photos; they are found if they are not known."""
-        if not scene.photos.pictures:
-            raise ValueError("there are no photos to sharpen the scene with; add theirs first")
+        """The scene with the cameras of its photos, which are estimated if unknown."""
+        if not scene.photos.images:
+            raise ValueError("there are no photos to sharpen the scene with; add them first")
         if scene.photos.poses is not None:
             return scene
         self._say("Finding the cameras …", remarks=())
@@ -118,7 +118,7 @@ class SharpenPanel:
         return scene
 
     def _say(self, text: str, remarks: Sequence[str] | None = None) -> None:
-        """Show one line, with remarks on the cameras below; None leaves those as they are."""
+        """Show one line, and below it remarks on the cameras; None keeps the present remarks."""
         if remarks is not None:
             self._remarks = "".join(f"\n\n*{remark}*" for remark in remarks)
         self._text.content = text + self._remarks
@@ -130,14 +130,14 @@ class SharpenPanel:
 
 
 class _Watcher:
-    """Takes how one refinement goes to the panel and the browsers."""
+    """Reports a refinement to the panel and the browsers."""
 
     def __init__(self, host: Host, tell: Any, job: Job) -> None:
         self._host, self._tell = host, tell
         self._report = job.stage("Sharpening")
 
     def told(self, progress: RefinementProgress) -> bool:
-        """Show figures; whether the refinement shall go on."""
+        """Show the progress; returns whether to continue."""
         self._tell(progress)
         try:
             self._report(round(progress.share * _PER_CENT), _PER_CENT)
@@ -146,7 +146,7 @@ class _Watcher:
         return True
 
     def shown(self, scene: Reconstruction) -> None:
-        """Show the scene as it is now."""
+        """Show an intermediate scene."""
         self._host.show_soon(scene)
 
 
@@ -157,10 +157,10 @@ def _quality(trained: float, held_out: float | None) -> str:
 
 
 def _outcome(refined: RefinedScene) -> str:
-    """One line about a refinement that is over."""
+    """One line about a finished refinement."""
     count = len(refined.held_out)
     views = f"{count} held-out photo{'s' * (count > 1)}" if count else "the photos"
-    end = {"interrupted": ", stopped", "converged": ", no more to gain"}.get(refined.stopped, "")
+    end = {"interrupted": ", stopped", "converged": ", converged"}.get(refined.stopped, "")
     return (
         f"**{refined.start_psnr:.1f} → {refined.psnr:.1f} dB** PSNR of {views}"
         f" · {refined.gaussians.num_gaussians:,} Gaussians · {refined.num_steps} steps{end}"

@@ -1,4 +1,4 @@
-"""From photos without cameras to a scene that was refined against them; knows no browser."""
+"""Sharpening: from photos without cameras to a refined scene. Independent of the browser."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ from zipsplat.refinement.settings import (
 )
 from zipsplat.viewer.reconstruction import Photos, Reconstruction
 
-_SHOW_S, _TELL_S = 1.0, 0.25  # between two snapshots, and between two reports
+_SHOW_S, _TELL_S = 1.0, 0.25  # seconds between snapshots, and between reports
 
 
 @dataclass(frozen=True)
 class FoundCameras:
-    """What a search for cameras found.
+    """The result of estimating cameras.
 
     Args:
-        photos: the placed ones with cameras, poses and points; the first pose is the identity.
-        views: which of the photos that were given these are, rising.
-        remarks: signs that the cameras may be wrong, and what was left out; a line each.
+        photos: the registered photos with cameras, poses and points; the first pose is the
+            identity.
+        views: indices of these among the given photos, ascending.
+        remarks: signs that the cameras may be wrong, and photos left out; one line each.
     """
 
     photos: Photos
@@ -42,11 +43,11 @@ class FoundCameras:
 
 
 FindCameras = Callable[[Photos, Callable[[str], object]], FoundCameras]
-"""Finds the cameras of photos and is told where to say what it is doing."""
+"""Estimates the cameras of photos; the second argument is called with each stage."""
 
 
 class Refine(Protocol):
-    """`zipsplat.refinement.refine`, or what does the same."""
+    """The signature of `zipsplat.refinement.refine`."""
 
     def __call__(
         self,
@@ -58,41 +59,41 @@ class Refine(Protocol):
         settings: RefinementSettings = ...,
         on_step: OnStep | None = None,
     ) -> RefinedScene:
-        """Sharpen a scene."""
+        """Refine a scene."""
         ...
 
 
 @dataclass(frozen=True)
 class SharpeningTools:
-    """What finds cameras and refines scenes."""
+    """Finds cameras and refines scenes."""
 
     find_cameras: FindCameras
     refine: Refine
 
 
 class Watcher(Protocol):
-    """Is told how a refinement goes; called from the thread that refines."""
+    """Receives the progress of a refinement, on the thread that refines."""
 
     def told(self, progress: RefinementProgress) -> bool:
-        """A report, a few times a second; False stops the refinement, which keeps the best."""
+        """Receive a report, a few times a second; return False to stop at the best so far."""
 
     def shown(self, scene: Reconstruction) -> None:
-        """The scene as it is now, about every second."""
+        """Receive an intermediate scene, about once a second."""
 
 
 def with_cameras(
     scene: Reconstruction, found: FoundCameras, reconstruct: Callable[[Photos], Reconstruction]
 ) -> Reconstruction:
-    """The scene of the network with the cameras that were found, in one world.
+    """Bring the network's scene and the estimated cameras into one world.
 
-    Both have the first photo's camera as their world, but not the same scale: the cameras are
-    brought to that of the scene, by the median depths in the first photo. If the first photo could
-    not be placed, the placed ones are reconstructed anew.
+    The world of both is the first photo's camera, but their scales differ: the cameras are scaled
+    to the scene by the median depths in the first photo. If the first photo could not be
+    registered, the registered ones are reconstructed again.
 
     Args:
-        scene: of the network, for photos without cameras.
-        found: their cameras.
-        reconstruct: makes a scene of photos.
+        scene: the network's scene of photos without cameras.
+        found: the estimated cameras.
+        reconstruct: reconstructs photos.
     """
     photos = found.photos
     if found.views[0] != 0:
@@ -103,19 +104,19 @@ def with_cameras(
 def sharpen(
     scene: Reconstruction, refine: Refine, settings: RefinementSettings, watcher: Watcher
 ) -> tuple[Reconstruction, RefinedScene]:
-    """Refine a scene against its photos, which need cameras.
+    """Refine a scene against its photos, whose cameras must be known.
 
     Args:
-        scene: whose photos have cameras and poses.
-        refine: does it.
-        settings: for how long.
-        watcher: is told and shown how it goes.
+        scene: its photos have cameras and poses.
+        refine: the refinement function.
+        settings: of the refinement.
+        watcher: receives the progress.
 
     Returns:
-        the refined scene, whose photos are those of `scene`, and how it came about.
+        the refined scene with the photos of `scene`, and the result of the refinement.
 
     Raises:
-        ValueError: the photos have no cameras, or `refine` cannot use them.
+        ValueError: the photos have no cameras, or `refine` rejects them.
     """
     photos = scene.photos.relative()
     if photos.cameras is None or photos.poses is None:
@@ -132,17 +133,19 @@ def sharpen(
             goes_on = watcher.told(progress)
         if now - shown_s >= _SHOW_S:
             watcher.shown(replace(sharpened, gaussians=progress.snapshot()))
-            shown_s = time.monotonic()  # after the copy, which shall not take all of the time
+            shown_s = (
+                time.monotonic()
+            )  # after the copy, so that slow copies do not take all the time
         return goes_on
 
     refined = refine(
-        None, photos.pictures, photos.cameras, photos.poses, photos.points, settings, on_step
+        None, photos.images, photos.cameras, photos.poses, photos.points, settings, on_step
     )
     return replace(sharpened, gaussians=refined.gaussians.detach()), refined
 
 
 def _scale(scene: Gaussians, photos: Photos) -> float:
-    """By how much the cameras' world must grow to be that of the scene."""
+    """The factor from the cameras' world to the scene's."""
     if photos.cameras is None or photos.poses is None:
         raise ValueError("cameras were found, but there are none")
     first = Pose.identity()
@@ -155,7 +158,7 @@ def _scale(scene: Gaussians, photos: Photos) -> float:
 
 
 def _scaled(photos: Photos, factor: float) -> Photos:
-    """The same photos in a world that is so many times larger."""
+    """The photos in a world scaled by `factor`."""
     if photos.poses is None:
         return photos
     points = photos.points

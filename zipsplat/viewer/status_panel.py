@@ -1,4 +1,4 @@
-"""The top of the panel: what is going on, how far it is, and a button to stop it."""
+"""The top of the panel: current stage, progress bar, stop button."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _INTERVAL_S = 0.1  # between two updates of the bar
 
 
 class StatusPanel:
-    """A line, a bar and a button that are there only while something runs."""
+    """A line, a bar and a button, visible only while a job runs."""
 
     def __init__(self, viewer: Host) -> None:
         gui: Any = viewer.server.gui
@@ -28,9 +28,9 @@ class StatusPanel:
         """Show a stage of a job.
 
         Args:
-            stage: what is going on.
-            done: how far it is.
-            total: how far it goes; 0 if that is not known.
+            stage: its name.
+            done: units done.
+            total: all units; 0 if unknown.
         """
         now = time.monotonic()
         with self._lock:
@@ -44,7 +44,7 @@ class StatusPanel:
             self._text.visible = self._bar.visible = self._stop.visible = True
 
     def hide(self) -> None:
-        """Nothing runs."""
+        """Hide the section, because nothing runs."""
         with self._lock:
             self._stage = ""
             self._text.visible = self._bar.visible = self._stop.visible = False

@@ -1,4 +1,4 @@
-"""What the viewer sharpens with: structure from motion and the refinement of this package."""
+"""The viewer's sharpening tools: structure from motion and `zipsplat.refinement`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zipsplat.posed_images import PosedImages, SparsePoints
 from zipsplat.predictor import ZipSplat
 from zipsplat.refinement import OnStep, RefinedScene, RefinementSettings, refine
 from zipsplat.refinement.informed_start import informed_start
-from zipsplat.viewer.inputs import MAX_SIDE
+from zipsplat.viewer.photo_source import MAX_SIDE
 from zipsplat.viewer.reconstruction import Photos
 from zipsplat.viewer.sharpening import FoundCameras, SharpeningTools
 
@@ -23,30 +23,30 @@ _DEFAULT = RefinementSettings()
 
 
 def sharpening_tools() -> SharpeningTools:
-    """The tools of this package; pycolmap is imported when cameras are first looked for."""
+    """The tools of this package; pycolmap is imported when cameras are first estimated."""
     return SharpeningTools(find_cameras, refine_informed)
 
 
 def find_cameras(photos: Photos, on_stage: Callable[[str], object]) -> FoundCameras:
-    """Find the cameras of photos by structure from motion.
+    """Estimate the cameras of photos by structure from motion.
 
     Args:
-        photos: whose cameras are not known.
-        on_stage: is told what is being done.
+        photos: without cameras.
+        on_stage: called with the name of each stage.
 
     Raises:
-        ValueError: too few photos could be placed.
-        ImportError: there is no pycolmap.
+        ValueError: too few photos could be registered.
+        ImportError: pycolmap is not installed.
     """
 
     def tell(stage: str) -> None:
         on_stage(f"Finding the cameras: {stage}")
 
-    estimate = estimate_cameras(list(photos.pictures), max_side=MAX_SIDE, on_stage=tell)
-    views = _views(estimate, len(photos.pictures))
+    estimate = estimate_cameras(list(photos.images), max_side=MAX_SIDE, on_stage=tell)
+    views = _views(estimate, len(photos.images))
     placed = replace(
         photos,
-        pictures=estimate.images.images,
+        images=estimate.images.images,
         cameras=estimate.images.cameras,
         poses=estimate.images.poses,
         names=tuple(photos.name(view) for view in views),
@@ -64,10 +64,10 @@ def refine_informed(
     settings: RefinementSettings = _DEFAULT,
     on_step: OnStep | None = None,
 ) -> RefinedScene:
-    """As `refine`, but fewer than 8 photos start from what `zipsplat-tiny` makes of them, too.
+    """As `refine`, but fewer than 8 photos also start from the scene of `zipsplat-tiny`.
 
-    That is the start of `zipsplat reconstruct --refine`. The network is in the package, so nothing
-    is fetched.
+    `zipsplat reconstruct --refine` starts the same way. The network is in the package, so nothing
+    is downloaded.
     """
     if gaussians is None:
         names = tuple(f"image {index}" for index in range(len(images)))
@@ -77,13 +77,13 @@ def refine_informed(
 
 
 def _views(estimate: CameraEstimate, count: int) -> tuple[int, ...]:
-    """Which photos were placed; tensors are named by their numbers."""
+    """Indices of the registered photos; tensors are named by their index."""
     left_out = {int(one.name.split(".")[0]) for one in estimate.left_out}
     return tuple(view for view in range(count) if view not in left_out)
 
 
 def _left_out(photos: Photos, views: tuple[int, ...]) -> tuple[str, ...]:
-    names = [photos.name(v) for v in range(len(photos.pictures)) if v not in views]
+    names = [photos.name(v) for v in range(len(photos.images)) if v not in views]
     if not names:
         return ()
-    return (f"Could not be placed and is left out: {', '.join(names)}.",)
+    return (f"Could not be registered and left out: {', '.join(names)}.",)

@@ -1,4 +1,4 @@
-"""Files that come through the browser: pictures, one video, or several pictures in a .zip."""
+"""Uploaded files: images, one video, or several images in a .zip."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from zipsplat.images import is_image_file
 from zipsplat.inputs import load_views, natural_key
 from zipsplat.video import is_video_file
 
-MAX_MEMBERS = 100  # some 9 MB each, once they are scaled down
-# Damaged, encrypted and unusually compressed archives.
+MAX_MEMBERS = 100  # about 9 MB each after scaling down, 1 GB together
+# Raised for damaged, encrypted and unsupported archives.
 _ZIP_ERRORS = (
     zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError
 )  # fmt: skip
@@ -26,7 +26,7 @@ _ZIP_ERRORS = (
 
 @dataclass(frozen=True)
 class Upload:
-    """What arrived: the name is the sender's word, the content decides."""
+    """An uploaded file. The name is only a claim; the content decides."""
 
     name: str
     content: bytes
@@ -39,20 +39,20 @@ def load_upload(
     max_bytes: int,
     report: Callable[[int, int], object] | None = None,
 ) -> tuple[Tensor, ...]:
-    """Load the views in an uploaded file.
+    """Load the images of an uploaded file.
 
     Args:
-        upload: a picture, a video, or a .zip of pictures or of one video.
-        num_frames: how many frames of a video, evenly spaced.
-        max_side: pictures are scaled down to this.
-        max_bytes: that a .zip may unpack to.
-        report: is told (done, total).
+        upload: an image, a video, or a .zip of images or of one video.
+        num_frames: frames to take from a video, evenly spaced.
+        max_side: images are scaled down to this longer side.
+        max_bytes: limit on the unpacked size of a .zip.
+        report: called with (done, total).
 
     Returns:
-        Pictures (3, H, W), RGB in [0, 1].
+        Images (3, H, W), RGB in [0, 1].
 
     Raises:
-        ValueError: there is nothing to use in it, or it is damaged or too large. It names the file.
+        ValueError: the file holds no image or video, is damaged or too large. The message names it.
     """
     with TemporaryDirectory(prefix="zipsplat-viewer-") as folder:
         files = _unpack(upload, Path(folder), max_bytes)
@@ -66,14 +66,14 @@ def load_upload(
             )
         except ValueError as error:
             text = str(error)
-            for path, name in files.items():  # paths on this machine mean nothing to the sender
+            for path, name in files.items():  # temporary paths mean nothing to the user
                 text = text.replace(str(path), name)
             raise ValueError(text) from error
         return tuple(views)
 
 
 def _unpack(upload: Upload, folder: Path, max_bytes: int) -> dict[Path, str]:
-    """Write what an upload holds to a folder; gives the names by which the sender knows it."""
+    """Write the contents of an upload to a folder; returns the user's name of each file."""
     if Path(upload.name).suffix.lower() != ".zip":
         return {_store(folder, 0, upload.name, upload.content): upload.name}
     stored = {}
@@ -82,23 +82,23 @@ def _unpack(upload: Upload, folder: Path, max_bytes: int) -> dict[Path, str]:
             members = list(_members(archive))
             if len(members) > MAX_MEMBERS or sum(m.file_size for m in members) > max_bytes:
                 raise ValueError(
-                    f"{upload.name}: at most {MAX_MEMBERS} pictures of {max_bytes / 1e6:.0f} MB"
+                    f"{upload.name}: at most {MAX_MEMBERS} images of {max_bytes / 1e6:.0f} MB"
                     " together are allowed"
                 )
             for index, member in enumerate(members):
-                with archive.open(member) as file:  # at most what was announced, whatever is there
+                with archive.open(member) as file:  # never more than the header announced
                     content = file.read(member.file_size)
                 name = f"{upload.name}, {member.filename}"
                 stored[_store(folder, index, member.filename, content)] = name
     except _ZIP_ERRORS as error:
         raise ValueError(f"{upload.name}: cannot be read as a .zip ({error})") from error
     if not stored:
-        raise ValueError(f"{upload.name}: there are no pictures and no video in it")
+        raise ValueError(f"{upload.name}: there are no images and no video in this archive")
     return stored
 
 
 def _members(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
-    """Pictures and videos in the order in which people count, without hidden files."""
+    """Images and videos in natural order, without hidden files."""
     for member in sorted(archive.infolist(), key=lambda one: natural_key(one.filename)):
         path = PurePosixPath(member.filename)
         is_hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
@@ -108,7 +108,7 @@ def _members(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
 
 
 def _store(folder: Path, index: int, name: str, content: bytes) -> Path:
-    """Write one file; of the sender's name only a plain suffix is used."""
+    """Write one file; only a plain suffix of the user's name is used."""
     suffix = Path(name).suffix.lower()
     path = folder / f"{index:04d}{suffix if suffix[1:].isalnum() else ''}"
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""One background thread for what takes long, so that the panel keeps answering."""
+"""One background thread for long jobs, so that the panel stays responsive."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Protocol
 logger = logging.getLogger(__name__)
 
 
-class StopRequested(Exception):  # noqa: N818  (no error: somebody wanted it)
+class StopRequested(Exception):  # noqa: N818  (not an error: the user asked for it)
     """The job was asked to stop."""
 
 
 class Watcher(Protocol):
-    """Is told how jobs go; called from the worker's thread."""
+    """Receives the progress of jobs, on the worker's thread."""
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """A job is in a stage; the total is 0 if it is not known."""
+        """A job has made progress; `total` is 0 if unknown."""
 
     def ended(self, job: Job, error: Exception | None) -> None:
-        """A job is over."""
+        """A job has ended."""
 
 
 @dataclass
@@ -30,9 +30,9 @@ class Job:
     """One piece of work.
 
     Args:
-        name: jobs of one name replace each other while they wait.
-        work: is called with the job, to report to.
-        client_id: whom errors concern; None for everybody.
+        name: a waiting job is replaced by a newer one of the same name.
+    work: called with the job, for reporting.
+    client_id: the browser to show errors in; None for all.
     """
 
     name: str
@@ -61,12 +61,12 @@ class Job:
 
 
 class Worker:
-    """Runs jobs one after the other; of waiting jobs with one name only the latest.
+    """Runs jobs one after the other; a waiting job is replaced by a newer one of the same name.
 
     So a slider that moves ten times during one computation causes one more, not ten.
 
     Args:
-        watcher: is told how jobs go.
+        watcher: receives the progress.
     """
 
     def __init__(self, watcher: Watcher) -> None:
@@ -79,7 +79,7 @@ class Worker:
         self._thread.start()
 
     def submit(self, job: Job) -> Job:
-        """Let a job run when its turn comes."""
+        """Queue a job."""
         job._watcher = self._watcher
         with self._changed:
             replaced = self._waiting.pop(job.name, None)
@@ -93,13 +93,13 @@ class Worker:
         return job
 
     def stop_running(self) -> None:
-        """Ask the running job to stop at its next report; waiting ones stay."""
+        """Ask the running job to stop at its next report; waiting jobs stay queued."""
         with self._changed:
             if self._running is not None:
                 self._running.is_stopping = True
 
     def close(self) -> None:
-        """Drop what waits, and end after the running job; does not wait for it."""
+        """Drop waiting jobs and end after the running one, without waiting for it."""
         with self._changed:
             self._is_closed = True
             for job in self._waiting.values():

@@ -1,6 +1,6 @@
-"""One self-contained web page with a scene and a viewer: nothing is fetched, no server is needed.
+"""A self-contained web page with a scene and a viewer, which needs no server and no network.
 
-The scene travels as SPZ in base64; the viewer beside this file is plain JavaScript and WebGL 2.
+The scene is embedded as SPZ in base64; the viewer beside this file is plain JavaScript and WebGL 2.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from importlib import resources
 from os import PathLike, fspath
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 
 from zipsplat._version import __version__
 from zipsplat.camera import Camera
-from zipsplat.files import write_atomically
+from zipsplat.files import write_text
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.trajectories import CameraPath
@@ -69,30 +68,29 @@ def write_page(
     poses: Pose | None = None,
     names: Sequence[str] | None = None,
 ) -> None:
-    """Write a page that shows one scene in any browser, also when opened from disk.
+    """Write a page that shows one scene in any browser, even when opened from disk.
 
-    With the cameras of the photos it starts at the first of them, the whole photo in the window,
-    and flies from photo to photo on demand. Only numbers and names are in the page, no photos.
+    With the cameras of the photos it starts at the first one, with the whole photo in view, and can
+    fly from photo to photo. The page contains camera parameters and names, but no photos.
 
     Args:
-        path: name of the page, ending in .html; its folder is made.
+        path: name of the page, ending in .html; its folder is created.
         gaussians: one scene (N,).
-        title: heading of the page; the name of the file if not given.
-        note: a line about the licence of the pictures and weights that the scene comes from.
-        start: first view; that of the first photo, or chosen by `first_view`, if not given.
+        title: heading of the page; default is the file name.
+        note: a line about the licence of the photos and weights used.
+        start: first view; default is the first photo, or else `first_view`.
         background: colour behind the scene, RGB in [0, 1].
-        autoplay: whether the scene turns until somebody touches it; or "photos", to fly through the
+        autoplay: whether the scene turns until the user takes over; or "photos", to fly through the
             cameras of the photos; or a camera path in the world of the scene, to fly along. Without
-            photos, its cameras are what ‹ and › step through.
-        cameras: (V,) intrinsics of the photos; of more than `MAX_CAMERAS`, so many are taken,
-            evenly spaced.
+            photos, ‹ and › step through the cameras of that path.
+        cameras: (V,) intrinsics of the photos; at most `MAX_CAMERAS`, evenly spaced, are used.
         poses: (V,) their camera-to-world poses in the world of the scene.
-        names: of the photos, shown as text; "photo 1" and so on if not given.
+        names: of the photos, shown as text; default "photo 1" and so on.
 
     Raises:
-        ValueError: if the scene is a batch or holds values that are no numbers, a colour is
-            outside [0, 1], cameras and poses are not given together, one for each photo, or
-            are missing for autoplay along them.
+        ValueError: if the scene is a batch or contains NaN, a colour is outside [0, 1], cameras and
+            poses are not given together with equal counts, or autoplay needs them and they are
+            missing.
     """
     name = Path(fspath(path)).stem
     text = page(
@@ -106,7 +104,7 @@ def write_page(
         poses=poses,
         names=names,
     )
-    write_atomically(path, lambda file: _write(file, text))
+    write_text(path, text)
 
 
 def page(
@@ -152,17 +150,13 @@ def page(
     return re.sub(r"@@([\w.]+)@@", lambda match: values[match[1]], _source("page.html"))
 
 
-def _write(file: BinaryIO, text: str) -> None:
-    file.write(text.encode("utf-8"))
-
-
 def _source(name: str) -> str:
     return resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class _Opening:
-    """The first view: a pose, its pivot's distance, what it must show, and how it turns."""
+    """The first view: a pose, the distance of its pivot, its extent, and its turntable."""
 
     pose: Pose
     distance: float
@@ -185,7 +179,7 @@ def _photos(
 
 
 def _tour(gaussians: Gaussians, photos: list[PhotoCamera], autoplay: Autoplay) -> Tour | None:
-    """The way that is played, if it is not a turntable."""
+    """The tour to play, unless it is a turntable."""
     if isinstance(autoplay, CameraPath):
         return tour(waypoints(gaussians, autoplay))
     if isinstance(autoplay, bool):
@@ -209,7 +203,7 @@ def _opening(
 
 
 def _settings(opening: _Opening, photos: Sequence[PhotoCamera]) -> dict[str, object]:
-    """What the viewer is told, in the axes of SPZ, angles in radians."""
+    """The viewer's settings, in the axes of SPZ, angles in radians."""
     sweep = opening.sweep_deg
     return {
         "start": _view(opening),
@@ -232,7 +226,7 @@ def _view(view: _Opening | PhotoCamera) -> dict[str, object]:
 
 
 def _short(value: float) -> float:
-    """A number with as many digits as float32 holds."""
+    """Round to the digits that float32 holds."""
     return float(f"{value:.7g}")
 
 
@@ -247,7 +241,7 @@ def _facts(gaussians: Gaussians, num_bytes: int) -> str:
 
 
 def _style(background: Sequence[float], opening: _Opening) -> str:
-    """The style sheet, with dark writing on light backgrounds and light writing on dark ones."""
+    """The style sheet, with dark text on light backgrounds and light text on dark ones."""
     red, green, blue = (round(255 * value) for value in background)
     ink = "#222" if 0.3 * red + 0.6 * green + 0.1 * blue > 110 else "#eee"
     shape = opening.extent[0] / opening.extent[1]
@@ -256,7 +250,7 @@ def _style(background: Sequence[float], opening: _Opening) -> str:
 
 
 def _poster(gaussians: Gaussians, opening: _Opening, background: Sequence[float]) -> str:
-    """The first view as a JPEG inside a data address, shown until the browser has drawn it."""
+    """The first view as a JPEG in a data URL, shown until the browser has rendered it."""
     from PIL import Image
 
     x, y = opening.extent
@@ -266,8 +260,8 @@ def _poster(gaussians: Gaussians, opening: _Opening, background: Sequence[float]
     color = torch.tensor(background, dtype=gaussians.dtype, device=gaussians.device)
     pose = opening.pose.to(gaussians.means)
     with torch.no_grad():
-        picture, _ = gaussians.render(camera, pose, backgrounds=color)
-    pixels = (picture[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        image, _ = gaussians.render(camera, pose, backgrounds=color)
+    pixels = (image[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")

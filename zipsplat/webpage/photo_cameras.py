@@ -1,4 +1,4 @@
-"""The cameras of the photos that a page can fly through; only numbers and names, no photos."""
+"""The cameras of the photos that a page can fly through, without the photos."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 
 MAX_CAMERAS = 200  # in one page; about 30 KB
-MAX_NAME = 80  # characters that are shown of a photo's name
+MAX_NAME = 80  # characters of a photo's name to show
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class PhotoCamera:
     """One photo's camera.
 
     Args:
-        name: what the page calls the photo.
+        name: of the photo, as shown.
         pose: one camera-to-world pose.
-        extent: tangents of the half fields of view in x and y that have the whole photo in them.
-        distance: median depth of what it shows, where the page's pivot lies, world units.
+        extent: tangents of the half fields of view in x and y that contain the whole photo.
+        distance: median depth in the photo, the distance of the pivot, world units.
     """
 
     name: str
@@ -37,15 +37,15 @@ class PhotoCamera:
 def photo_cameras(
     gaussians: Gaussians, cameras: Camera, poses: Pose, names: Sequence[str] | None = None
 ) -> list[PhotoCamera]:
-    """What a page needs to know of the photos' cameras.
+    """Cameras for a page.
 
-    Of more than `MAX_CAMERAS`, so many are taken, evenly spaced, the first and the last among them.
+    At most `MAX_CAMERAS` are used, evenly spaced from the first to the last.
 
     Args:
         gaussians: one scene (N,).
         cameras: (V,) intrinsics.
         poses: (V,) camera-to-world, in the world of the scene.
-        names: V names of the photos; "photo 1" and so on if not given.
+        names: V names of the photos; default "photo 1" and so on.
 
     Raises:
         ValueError: if the counts differ, or a value is not finite.
@@ -54,7 +54,7 @@ def photo_cameras(
     names = [f"photo {view + 1}" for view in range(V)] if names is None else names
     if not V or cameras.shape != (V,) or len(names) != V:
         raise ValueError(
-            "a page needs as many cameras, poses and names, at least one; got"
+            "a page needs equal numbers of cameras, poses and names, at least one; got"
             f" {tuple(cameras.shape)}, {tuple(poses.shape)} and {len(names)}"
         )
     cameras, poses = cameras.detach().cpu(), poses.detach().cpu()
@@ -66,7 +66,7 @@ def photo_cameras(
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """Indices of at most so many of some items, evenly spaced from the first to the last."""
+    """At most `most` indices of `count` items, evenly spaced from the first to the last."""
     chosen: list[int] = np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
     return chosen
 

@@ -1,6 +1,6 @@
-"""The constants of rendering as GLSL and JavaScript, for the sources of the page.
+"""The rendering constants as GLSL and JavaScript, inserted into the sources of the page.
 
-A source marks the place with a line `//{RULES}`.
+A source marks where with a line `//{RULES}`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LISTS = {"SH_C2": sh_constants.SH_C2, "SH_C3": sh_constants.SH_C3}
 
 
 def with_rules(name: str, source: str) -> str:
-    """A source with the constants of its language in place of the mark.
+    """Replace the mark in a source by the constants.
 
     Args:
         name: of the file; its suffix tells the language.
@@ -34,7 +34,7 @@ def with_rules(name: str, source: str) -> str:
 
 
 def _glsl() -> str:
-    # `repr` gives every digit and, for these sizes, always a point, which GLSL demands of a float.
+    # `repr` gives every digit and, for values of this size, always a point, as GLSL floats need.
     lines = [f"const float {name} = {value!r};" for name, value in _NUMBERS.items()]
     for name, values in _LISTS.items():
         kind = f"float[{len(values)}]"

@@ -1,4 +1,4 @@
-"""The view that a page opens with, and how its turntable moves."""
+"""The first view of a page, and its turntable."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from zipsplat.pose import Pose
 
 @dataclass(frozen=True)
 class StartView:
-    """Where a page's camera starts.
+    """The first view of a page.
 
     Args:
         pose: one camera-to-world pose.
-        distance: how far in front of it the point lies that it turns around, world units.
-        sweep_deg: degrees per turn of the turntable; None sways in front of the scene.
-        fov_deg: field of view in the narrower direction, so that what it shows is in the picture of
-            upright windows too.
+        distance: from the camera to the pivot in front of it, world units.
+        sweep_deg: angle of the turntable in degrees; None sways in front of the scene.
+        fov_deg: field of view along the shorter side, which suits portrait windows too.
     """
 
     pose: Pose
@@ -40,14 +39,14 @@ class StartView:
 
 
 def first_view(scene: Gaussians, fov_deg: float = 55.0) -> StartView:
-    """A view that suits a scene of which only the Gaussians are known.
+    """A good first view for a scene without known cameras.
 
     If the scene surrounds the first camera, the page starts there and sways. Any other scene is
-    seen from outside, whole, and turns around; see `zipsplat.framing`.
+    shown whole from outside, on a turntable; see `zipsplat.framing`.
 
     Args:
         scene: one scene (N,).
-        fov_deg: field of view in the narrower direction.
+        fov_deg: field of view along the shorter side.
     """
     if not scene.num_gaussians:
         return StartView(Pose.identity(), 1.0, fov_deg=fov_deg)

@@ -1,4 +1,4 @@
-"""The way that a page plays: through the photos' cameras, or along the user's own camera path."""
+"""Camera tours of a page: through the photos' cameras, or along a camera path."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from zipsplat.pose import Pose
 from zipsplat.trajectories import CameraPath, interpolate_poses
 from zipsplat.webpage.photo_cameras import MAX_CAMERAS, PhotoCamera, evenly
 
-_DEFAULT_FOV_DEG = 60.0  # horizontal, of paths that name none
-_ASPECT = 16 / 9  # of the picture that has to be in the window whole
+_DEFAULT_FOV_DEG = 60.0  # horizontal, of paths without one
+_ASPECT = 16 / 9  # of the rectangle that must be visible in the window
 _VIEWS_PER_KEY, _MAX_VIEWS = 6, 600
 _SECONDS_PER_KEY, _SHORTEST, _LONGEST = 2.0, 8.0, 90.0
-_CLOSED = 2.0  # a path is closed if its ends are no farther apart than so many of its median steps
+_CLOSED = 2.0  # a path is closed if its ends are at most this many median steps apart
 
 
 @dataclass(frozen=True)
 class Tour:
-    """A loop of views.
+    """A camera loop.
 
     Args:
-        views: dense ones, to be passed at equal times.
-        seconds: for once around.
+        views: densely sampled, at equal time steps.
+        seconds: duration of the loop.
     """
 
     views: list[PhotoCamera]
@@ -37,7 +37,7 @@ class Tour:
 
 
 def waypoints(gaussians: Gaussians, path: CameraPath) -> list[PhotoCamera]:
-    """The cameras of a path as a page steps through them; at most `MAX_CAMERAS`, evenly spaced.
+    """The cameras of a path to step through; at most `MAX_CAMERAS`, evenly spaced.
 
     Args:
         gaussians: one scene (N,).
@@ -58,7 +58,7 @@ def waypoints(gaussians: Gaussians, path: CameraPath) -> list[PhotoCamera]:
 
 
 def tour(keys: Sequence[PhotoCamera]) -> Tour:
-    """A smooth loop through cameras: there and back, or around if the last is near the first."""
+    """A smooth loop through cameras: back and forth, or closed if the last is near the first."""
     centres = torch.stack([key.pose.t for key in keys])
     order = list(range(len(keys)))
     if not _is_closed(centres):
@@ -82,7 +82,7 @@ def _is_closed(centres: Tensor) -> bool:
 
 
 def _between(values: Tensor, count: int) -> Tensor:
-    """(count, C) interpolated linearly around the loop of (K, C)."""
+    """Interpolate (K, C) linearly around the loop to (count, C)."""
     place = torch.arange(count) * (len(values) / count)
     index = place.long()
     share = (place - index)[:, None]

@@ -1,6 +1,6 @@
-"""View samplers: which frames of a clip become context, which become targets.
+"""View samplers: choose context and target frames of a clip.
 
-Each module is one sampler, which configurations name as it is called: `bounded`, `random`, `rank`,
+Each module is one sampler, named in configurations by its module name: `bounded`, `random`, `rank`,
 `eval_sampler`, or the dotted path of a module of your own with a `PLUGIN`.
 """
 
@@ -21,7 +21,7 @@ _ANY_SEED = np.random.SeedSequence(0)
 
 
 class Split(str, Enum):
-    """What the views are for."""
+    """Purpose of the views."""
 
     TRAIN = "train"
     VAL = "val"
@@ -29,38 +29,38 @@ class Split(str, Enum):
 
 
 @dataclass
-class Dice:
-    """The randomness of one choice of views.
+class Rng:
+    """Random generators for one choice of views.
 
     Attributes:
-        numpy: NumPy's original generator, whose streams are frozen for ever.
-        python: The generator of the standard library.
+        numpy: NumPy's original generator, whose streams never change between versions.
+        python: the generator of the standard library.
     """
 
     numpy: np.random.RandomState
     python: Random
 
     @staticmethod
-    def seeded(seed: int) -> Dice:
-        """Both generators started from one number in [0, 2³²)."""
-        # Without a seed at first NumPy would ask the system for one, which takes 0.08 ms.
-        dice = np.random.RandomState(np.random.MT19937(_ANY_SEED))
-        dice.seed(seed)
-        return Dice(dice, Random(seed))
+    def seeded(seed: int) -> Rng:
+        """Seed both generators with one number in [0, 2³²)."""
+        # Construct with a fixed seed: without one, NumPy reads system entropy, which takes 0.08 ms.
+        rng = np.random.RandomState(np.random.MT19937(_ANY_SEED))
+        rng.seed(seed)
+        return Rng(rng, Random(seed))
 
     def fresh_generator(self) -> np.random.Generator:
-        """A generator of NumPy's present kind, different at each call."""
+        """A new-style NumPy generator, different at each call."""
         return np.random.default_rng(int(self.numpy.randint(0, 2**32, dtype=np.uint64)))
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The frames that were chosen.
+    """The chosen frames.
 
     Attributes:
-        context: Frame numbers to look at.
-        target: Frame numbers to predict.
-        overlaps: One number in [0, 1] per context frame, or −1 where it is unknown.
+        context: frame numbers of the context views.
+        target: frame numbers of the target views.
+        overlaps: one number in [0, 1] per context frame, or −1 where unknown.
     """
 
     context: tuple[int, ...]
@@ -70,14 +70,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Request:
-    """What a sampler is asked for.
+    """Input of a sampler.
 
     Attributes:
-        key: Scene key.
-        num_views: Frames in the clip, T.
-        num_context: Context frames wanted.
-        num_target: Target frames wanted.
-        split: What they are for.
+        key: scene key.
+        num_views: frames in the clip, T.
+        num_context: number of context frames to choose.
+        num_target: number of target frames to choose.
+        split: purpose of the views.
     """
 
     key: str
@@ -92,17 +92,17 @@ class ViewSampler(Protocol):
 
     @property
     def min_views(self) -> int:
-        """Clips with fewer frames cannot be sampled."""
+        """Minimum number of frames of a clip."""
 
     @property
     def keys(self) -> frozenset[str] | None:
-        """The only scenes it knows; None if it takes any."""
+        """The scenes it supports; None for all."""
 
     @property
     def is_fixed(self) -> bool:
-        """Whether its frames are given, so that requested counts do not matter."""
+        """Whether its frames are predetermined, so requested counts are ignored."""
 
-    def sample(self, request: Request, dice: Dice) -> Choice:
+    def sample(self, request: Request, rng: Rng) -> Choice:
         """Choose frames."""
 
 
@@ -112,13 +112,13 @@ SAMPLERS: Plugins[SamplerKind] = Plugins("splatfactory.datasets.samplers", "view
 
 
 def build(options: Mapping[str, Any]) -> ViewSampler:
-    """The sampler that a configuration section describes.
+    """Build the sampler of a configuration section.
 
     Args:
         options: `name` and the sampler's own options.
 
     Raises:
-        ValueError: if there is no such sampler, an option is unknown or its value impossible.
+        ValueError: if the sampler or an option is unknown, or a value is invalid.
     """
     values = dict(options)
     name = values.pop("name", None)

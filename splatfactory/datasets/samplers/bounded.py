@@ -1,7 +1,7 @@
-"""Context frames around a stretch of video of bounded length, targets spread evenly inside.
+"""Context frames within a stretch of bounded length, targets spread evenly inside it.
 
-The rules, and for a given seed the draws, are those of the released ZipSplat training data
-pipeline. The letters: N context frames, T frames in the clip, D smallest stretch, g and M bounds of
+The rules, and for a given seed the samples, are those of the released ZipSplat training data
+pipeline. Letters: N context frames, T frames in the clip, D shortest stretch, g and M limits on
 its growth with N.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from splatfactory.datasets.samplers import Choice, Dice, Request, SamplerKind, Split
+from splatfactory.datasets.samplers import Choice, Request, Rng, SamplerKind, Split
 
 _TRIES = 100
 
@@ -23,10 +23,10 @@ class Config:
         gap_multiplier: g, the stretch is at most g·N.
         max_distance_between_consecutive_views: M, largest gap between neighbouring context frames.
         min_distance_to_context_views: m, targets keep this distance from both ends.
-        cameras_are_circular: The clip closes on itself, so a stretch may run over its end.
-        is_overfitting: Choose in training as in evaluation.
-        initial_min_distance_between_context_views: Without effect; released configurations have it.
-        warm_up_steps: Without effect; released configurations have it.
+        cameras_are_circular: the clip closes on itself, so a stretch may run over its end.
+        is_overfitting: sample in training as in evaluation.
+        initial_min_distance_between_context_views: no effect; exists for released configurations.
+        warm_up_steps: no effect; exists for released configurations.
     """
 
     min_distance_between_context_views: int = 35
@@ -39,7 +39,7 @@ class Config:
     warm_up_steps: int = 150_000
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Validate the values."""
         for name in (
             "min_distance_between_context_views",
             "gap_multiplier",
@@ -59,7 +59,7 @@ class BoundedSampler:
 
     @property
     def min_views(self) -> int:
-        """Clips with fewer frames cannot be sampled."""
+        """Minimum number of frames of a clip."""
         config = self.config
         return max(
             2 * config.min_distance_to_context_views + 1,
@@ -68,41 +68,42 @@ class BoundedSampler:
 
     @property
     def keys(self) -> None:
-        """Any scene will do."""
+        """None: supports all scenes."""
 
     @property
     def is_fixed(self) -> bool:
-        """It draws what is requested."""
+        """False: it samples as requested."""
         return False
 
-    def sample(self, request: Request, dice: Dice) -> Choice:
+    def sample(self, request: Request, rng: Rng) -> Choice:
         """Choose frames.
 
         Returns:
-            Context frames in ascending order; targets may repeat, or be context frames, where the
+            Context frames in ascending order; targets may repeat or coincide with context frames if
+                the
             stretch is short.
         """
         T, N = request.num_views, request.num_context
         if N == 1:
-            return self._single(request, dice)
-        left, right = self._stretch(request, dice)
-        context = [left, *self._extras(left, right, N - 2, dice), right]
+            return self._single(request, rng)
+        left, right = self._stretch(request, rng)
+        context = [left, *self._extras(left, right, N - 2, rng), right]
         m = self.config.min_distance_to_context_views
-        targets = stratified(left + m, right - m + 1, request.num_target, dice)
+        targets = stratified(left + m, right - m + 1, request.num_target, rng)
         return Choice(
             tuple(sorted(frame % T for frame in context)),
             tuple(sorted(frame % T for frame in targets)),
             (0.5,) * N,
         )
 
-    def _single(self, request: Request, dice: Dice) -> Choice:
+    def _single(self, request: Request, rng: Rng) -> Choice:
         T, D = request.num_views, self.config.min_distance_between_context_views
-        centre = int(dice.numpy.randint(0, T))
+        centre = int(rng.numpy.randint(0, T))
         begin, end = max(0, centre - D), min(T, centre + D + 1)
-        return Choice((centre,), tuple(stratified(begin, end, request.num_target, dice)), (1.0,))
+        return Choice((centre,), tuple(stratified(begin, end, request.num_target, rng)), (1.0,))
 
-    def _stretch(self, request: Request, dice: Dice) -> tuple[int, int]:
-        """First and last context frame; on a circular clip the last may lie beyond the end."""
+    def _stretch(self, request: Request, rng: Rng) -> tuple[int, int]:
+        """First and last context frame; on a circular clip, the last may be beyond the end."""
         config, T, N = self.config, request.num_views, request.num_context
         longest = min(config.gap_multiplier * N, T - 1)
         if request.split != Split.TRAIN or config.is_overfitting:
@@ -114,12 +115,12 @@ class BoundedSampler:
             N - 1,
             2 * config.min_distance_to_context_views,
         )
-        gap = int(dice.numpy.randint(min(shortest, longest), longest + 1))
-        left = int(dice.numpy.randint(0, T if config.cameras_are_circular else T - gap))
+        gap = int(rng.numpy.randint(min(shortest, longest), longest + 1))
+        left = int(rng.numpy.randint(0, T if config.cameras_are_circular else T - gap))
         return left, left + gap
 
-    def _extras(self, left: int, right: int, count: int, dice: Dice) -> list[int]:
-        """Distinct frames between two others that leave no gap wider than M, if chance allows."""
+    def _extras(self, left: int, right: int, count: int, rng: Rng) -> list[int]:
+        """Distinct frames between two others, without gaps wider than M if `_TRIES` suffice."""
         if right - left - 1 <= count:
             return list(range(left + 1, right))
         if count == 0:
@@ -127,7 +128,7 @@ class BoundedSampler:
         for _ in range(_TRIES):
             chosen: set[int] = set()
             while len(chosen) < count:
-                chosen.add(int(dice.numpy.randint(left + 1, right)))
+                chosen.add(int(rng.numpy.randint(left + 1, right)))
             frames = sorted(chosen)
             gaps = (b - a for a, b in zip([left, *frames], [*frames, right], strict=True))
             if max(gaps) <= self.config.max_distance_between_consecutive_views:
@@ -135,7 +136,7 @@ class BoundedSampler:
         return [left + (i + 1) * (right - left) // (count + 1) for i in range(count)]
 
 
-def stratified(begin: int, end: int, count: int, dice: Dice) -> list[int]:
+def stratified(begin: int, end: int, count: int, rng: Rng) -> list[int]:
     """One random frame from each of `count` equal parts of [begin, end), in ascending order."""
     if end <= begin:
         return [begin] * count
@@ -144,7 +145,7 @@ def stratified(begin: int, end: int, count: int, dice: Dice) -> list[int]:
     for part in range(count):
         low = begin + int(part * width)
         high = max(begin + int((part + 1) * width), low + 1)
-        frames.append(int(dice.numpy.randint(low, high)))
+        frames.append(int(rng.numpy.randint(low, high)))
     return sorted(frames)
 
 

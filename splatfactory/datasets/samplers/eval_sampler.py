@@ -1,4 +1,4 @@
-"""The frames that an evaluation index fixes."""
+"""Frames given by an evaluation index."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from splatfactory import paths
-from splatfactory.datasets.samplers import Choice, Dice, Request, SamplerKind
+from splatfactory.datasets.samplers import Choice, Request, Rng, SamplerKind
 from zipsplat.bounded import read_json
 
 
@@ -17,19 +17,19 @@ class Config:
 
     Attributes:
         indices_file: JSON: scene key → {"context": [...], "target": [...], "overlap": number}, the
-            last one optional; or → null for a scene that is left out.
+            last one optional; null for a scene that is skipped.
     """
 
     indices_file: str = ""
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Validate the values."""
         if not self.indices_file:
             raise ValueError("view_sampler.indices_file must name an evaluation index, got none")
 
 
 class IndexedSampler:
-    """Returns what the index says; requested counts are ignored."""
+    """Returns the frames in the index; requested counts are ignored."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -37,7 +37,7 @@ class IndexedSampler:
 
     @property
     def min_views(self) -> int:
-        """Scenes of any length may be in an index."""
+        """1: scenes of any length may be in an index."""
         return 0
 
     @property
@@ -47,10 +47,10 @@ class IndexedSampler:
 
     @property
     def is_fixed(self) -> bool:
-        """The index decides alone."""
+        """True: the index alone decides."""
         return True
 
-    def sample(self, request: Request, dice: Dice) -> Choice:  # noqa: ARG002
+    def sample(self, request: Request, rng: Rng) -> Choice:  # noqa: ARG002
         """The frames of the scene.
 
         Raises:
@@ -61,24 +61,24 @@ class IndexedSampler:
         if highest >= request.num_views:
             raise ValueError(
                 f"{self.config.indices_file} asks for view {highest} of scene {request.key},"
-                f" which has {request.num_views}; is it another conversion of the data?"
+                f" which has {request.num_views}; was the data converted differently?"
             )
         return choice
 
 
 def load_index(path: Path) -> dict[str, Choice]:
-    """Read an evaluation index, without the scenes that it leaves out.
+    """Read an evaluation index, without skipped scenes.
 
     Raises:
-        ValueError: if the file is missing or no index.
+        ValueError: if the file is missing or not an index.
     """
     try:
         content: Any = read_json(path)
         return {key: _choice(entry) for key, entry in content.items() if entry is not None}
     except FileNotFoundError:
-        raise ValueError(f"no evaluation index {path}") from None
+        raise ValueError(f"evaluation index {path} does not exist") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is no evaluation index ({error})") from error
+        raise ValueError(f"{path} is not an evaluation index ({error})") from error
 
 
 def _choice(entry: Any) -> Choice:

@@ -1,10 +1,10 @@
-"""Any frames, context and targets disjoint."""
+"""Uniformly random frames; context and targets are disjoint."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from splatfactory.datasets.samplers import Choice, Dice, Request, SamplerKind
+from splatfactory.datasets.samplers import Choice, Request, Rng, SamplerKind
 
 
 @dataclass(frozen=True)
@@ -13,29 +13,29 @@ class Config:
 
 
 class UniformSampler:
-    """Chooses context and targets as parts of one random permutation."""
+    """Splits a random permutation into context and targets."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     @property
     def min_views(self) -> int:
-        """Clips with fewer frames cannot be sampled."""
+        """Minimum number of frames of a clip."""
         return 1
 
     @property
     def keys(self) -> None:
-        """Any scene will do."""
+        """None: supports all scenes."""
 
     @property
     def is_fixed(self) -> bool:
-        """It draws what is requested."""
+        """False: it samples as requested."""
         return False
 
-    def sample(self, request: Request, dice: Dice) -> Choice:
-        """Choose frames; both lists ascend."""
+    def sample(self, request: Request, rng: Rng) -> Choice:
+        """Choose frames; both lists are ascending."""
         N = request.num_context
-        order = [int(frame) for frame in dice.numpy.permutation(request.num_views)]
+        order = [int(frame) for frame in rng.numpy.permutation(request.num_views)]
         return Choice(
             tuple(sorted(order[:N])),
             tuple(sorted(order[N : N + request.num_target])),

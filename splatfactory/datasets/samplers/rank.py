@@ -1,8 +1,8 @@
-"""Frames near to a random one in space, by a ranking made beforehand.
+"""Frames near a random reference in space, by a precomputed ranking.
 
 The rules are those of the released ZipSplat data pipeline. A ranking file is JSON: scene key →
-T rows of view numbers by distance from view i, itself first; or scene key → an object with such
-`rankings` and, in the same order, `overlaps`.
+T rows, row i the views by distance from view i, itself first; or scene key → an object with such
+`rankings` and `overlaps` in the same order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from splatfactory import paths
-from splatfactory.datasets.samplers import Choice, Dice, Request, SamplerKind
+from splatfactory.datasets.samplers import Choice, Request, Rng, SamplerKind
 from zipsplat.bounded import read_json
 
 
@@ -22,11 +22,11 @@ class Config:
 
     Attributes:
         ranking_file: JSON file.
-        min_distance_between_context_views: The last context view is at least this far down.
-        max_distance_between_context_views: And at most this far.
-        initial_min_distance_between_context_views: Without effect; released configurations have it.
-        initial_max_distance_between_context_views: Without effect, as well.
-        warm_up_steps: Without effect, as well.
+        min_distance_between_context_views: minimum rank of the last context view.
+        max_distance_between_context_views: maximum rank of the last context view.
+        initial_min_distance_between_context_views: no effect; exists for released configurations.
+        initial_max_distance_between_context_views: no effect either.
+        warm_up_steps: no effect either.
     """
 
     ranking_file: str = ""
@@ -37,7 +37,7 @@ class Config:
     warm_up_steps: int = 0
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Validate the values."""
         if not self.ranking_file:
             raise ValueError("view_sampler.ranking_file must name a JSON file, got none")
 
@@ -64,7 +64,7 @@ class RankedSampler:
 
     @property
     def min_views(self) -> int:
-        """Clips with fewer frames cannot be sampled."""
+        """Minimum number of frames of a clip."""
         return max(3, self.config.min_distance_between_context_views + 1)
 
     @property
@@ -74,37 +74,37 @@ class RankedSampler:
 
     @property
     def is_fixed(self) -> bool:
-        """It draws what is requested."""
+        """False: it samples as requested."""
         return False
 
-    def sample(self, request: Request, dice: Dice) -> Choice:
-        """Choose frames; the reference comes first and the far view last in the context."""
+    def sample(self, request: Request, rng: Rng) -> Choice:
+        """Choose frames; the context starts with the reference and ends with the far view."""
         ranking = self._rankings[request.key]
         T = len(ranking.rows)
         if request.num_views != T:
             raise ValueError(
                 f"the ranking of {request.key} is for {T} views, the scene has {request.num_views}"
             )
-        reference = dice.python.randint(0, T - 1)
+        reference = rng.python.randint(0, T - 1)
         if request.num_context == 1:
             return Choice((reference,), (reference,), (1.0,))
         order = ranking.rows[reference]
         need = request.num_context - 2 + request.num_target
-        right, between = self._neighbours(order, need, dice)
+        right, between = self._neighbours(order, need, rng)
         if len(between) >= need:
-            between = dice.python.sample(between, need)
+            between = rng.python.sample(between, need)
         extras = sorted(between[: request.num_context - 2])
         targets = sorted(between[request.num_context - 2 :]) or [right]
         context = (reference, *extras, right)
         overlaps = tuple(ranking.overlap(reference, view) for view in context)
         return Choice(context, tuple(targets), overlaps)
 
-    def _neighbours(self, order: list[int], need: int, dice: Dice) -> tuple[int, list[int]]:
-        """The far view and at least `need` views that rank between it and the reference."""
+    def _neighbours(self, order: list[int], need: int, rng: Rng) -> tuple[int, list[int]]:
+        """The far view, and at least `need` views ranked between it and the reference."""
         last = len(order) - 1
         high = min(self.config.max_distance_between_context_views, last)
         low = min(self.config.min_distance_between_context_views, high)
-        place = dice.python.randint(low, high)
+        place = rng.python.randint(low, high)
         right, between = order[place], order[1:place]
         if len(between) < need:
             farther = min(need + 1, last)
@@ -120,9 +120,9 @@ def _load(path: Path) -> dict[str, _Ranking]:
         content: Any = read_json(path)
         return {key: _ranking(entry) for key, entry in content.items()}
     except FileNotFoundError:
-        raise ValueError(f"view_sampler.ranking_file: no file {path}") from None
+        raise ValueError(f"view_sampler.ranking_file: {path} does not exist") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is no ranking file ({error})") from error
+        raise ValueError(f"{path} is not a ranking file ({error})") from error
 
 
 def _ranking(entry: Any) -> _Ranking:

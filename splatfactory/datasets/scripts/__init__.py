@@ -1,1 +1,1 @@
-"""Commands that download, convert and tend data sets."""
+"""Commands that download, convert and maintain data sets."""

@@ -1,4 +1,4 @@
-"""What all converters share: options, worker processes, order, progress, exit status."""
+"""Shared by all converters: options, worker processes, order, progress, exit status."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Failure:
     """A scene that could not be made.
 
     Attributes:
-        item: Scene key, or the file it should have come from.
-        reason: Short, the same for all scenes with this fault.
-        detail: What exactly is wrong here.
+        item: scene key, or its source file.
+        reason: short, and equal for all scenes with this fault.
+        detail: details of this case.
     """
 
     item: str
@@ -40,7 +40,7 @@ Result = StoredScene | Failure
 
 
 def add_common_options(parser: argparse.ArgumentParser, with_shard_size: bool = True) -> None:
-    """`--num-workers`, `--overwrite` and, where shards hold many scenes, `--shard-size-mb`."""
+    """Add `--num-workers`, `--overwrite` and, if shards hold many scenes, `--shard-size-mb`."""
     parser.add_argument(
         "--num-workers",
         type=int,
@@ -48,14 +48,14 @@ def add_common_options(parser: argparse.ArgumentParser, with_shard_size: bool = 
         help="worker processes; 0: none (default: %(default)s)",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="delete the shards that are there and start anew"
+        "--overwrite", action="store_true", help="delete existing shards and start over"
     )
     if with_shard_size:
         parser.add_argument(
             "--shard-size-mb",
             type=float,
             default=DEFAULT_SHARD_SIZE_MB,
-            help="a shard is closed at this size, MiB (default: %(default)s)",
+            help="close a shard at this size, MiB (default: %(default)s)",
         )
 
 
@@ -66,14 +66,14 @@ def convert(
     num_workers: int,
     description: str,
 ) -> None:
-    """Turn jobs into scenes and write them in the order of the jobs.
+    """Run jobs and write their scenes in job order.
 
     Args:
-        output: where scenes go; must be open.
-        jobs: what to do.
-        work: a job → its scenes and failures; a module's function, as it may run elsewhere.
-        num_workers: processes; the shards do not depend on their number.
-        description: in front of the progress bar.
+        output: where to write scenes; must be open.
+        jobs: the jobs.
+        work: maps a job to its scenes and failures; a picklable module-level function.
+        num_workers: number of processes; does not affect the shards.
+        description: label of the progress bar.
     """
     bar = tqdm(total=len(jobs), desc=description, unit="job", disable=None)
     with bar:
@@ -83,7 +83,7 @@ def convert(
                     output.fail(result.item, result.reason)
                     bar.write(f"{result.item}: {result.reason}: {result.detail}", file=sys.stderr)
                 elif output.holds(result.key) and result.key not in output.done:
-                    # Two inputs of one name: one of them must not end the work on all others.
+                    # Two inputs with one key must not stop the whole conversion.
                     output.fail(result.key, "duplicate key")
                     bar.write(f"{result.key}: another scene has this key", file=sys.stderr)
                 elif result.key not in output.done:
@@ -92,7 +92,7 @@ def convert(
 
 
 def ordered_map(work: Callable[[J], R], jobs: Sequence[J], num_workers: int) -> Iterator[R]:
-    """Results in the order of the jobs, with few of them in memory at a time."""
+    """Yield results in job order, with few in memory at a time."""
     _check_workers(num_workers)
     if num_workers == 0 or len(jobs) < 2:
         yield from map(work, jobs)
@@ -105,9 +105,9 @@ def ordered_map(work: Callable[[J], R], jobs: Sequence[J], num_workers: int) -> 
 
 
 def threaded_map(work: Callable[[J], R], jobs: Iterable[J], num_workers: int) -> Iterator[R]:
-    """As `ordered_map`, in threads: for work that reads, decodes or compresses.
+    """Like `ordered_map`, in threads: for work that reads, decodes or compresses.
 
-    Jobs may be made on the way; they are drawn in the calling thread, at most `num_workers` ahead.
+    Jobs may be an iterator; the calling thread consumes it, at most `num_workers` ahead.
     """
     _check_workers(num_workers)
     if num_workers == 0:
@@ -137,7 +137,7 @@ def _in_order(pool: Executor, work: Callable[[J], R], jobs: Iterable[J], ahead: 
 
 
 def report(output: ShardOutput) -> int:
-    """Say what is in a directory now; the exit status of the command."""
+    """Report the contents of a directory; returns the exit status of the command."""
     manifest = output.manifest
     scenes = sum(record.scenes for record in manifest.shards.values())
     size = sum(record.bytes for record in manifest.shards.values())
@@ -151,7 +151,7 @@ def report(output: ShardOutput) -> int:
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal."""
+    """Print a line to stderr."""
     sys.stderr.write(printable(text) + "\n")
 
 
@@ -163,5 +163,5 @@ def run_command(command: Callable[[], int]) -> int:
         say(f"error: {error_line(error)}")
         return 1
     except KeyboardInterrupt:
-        say("interrupted; run the same command again to continue")
+        say("interrupted; run the same command again to resume")
         return 130

@@ -1,4 +1,4 @@
-"""Depth estimators for `extract_depth`: the interface, and Depth Anything 3 behind it."""
+"""Depth estimators for `extract_depth`: the interface, and Depth Anything 3."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ DEFAULT_WEIGHTS = "da3nested-giant-large"
 
 
 class DepthEstimator(Protocol):
-    """Depth maps of the views of one scene."""
+    """Estimates depth maps of the views of one scene."""
 
     def estimate(
         self, images: Sequence[Pixels], K: FloatArray, camera_from_world: FloatArray
     ) -> FloatArray:
-        """Depth of each view.
+        """Estimate the depth of each view.
 
         Args:
-            images: n pictures (H, W, 3).
+            images: n images (H, W, 3).
             K: (n, 3, 3) intrinsics, pixels.
             camera_from_world: (n, 4, 4) poses.
 
         Returns:
-            (n, h, w) z depth in the units of the poses, at any resolution; not positive where it
+            (n, h, w) z depth in the units of the poses, at any resolution; ≤ 0 where it
             is unknown.
         """
 
 
 class DepthAnything3:
-    """Depth Anything 3, told of the given cameras and aligned to their scale.
+    """Depth Anything 3, conditioned on the given cameras and aligned to their scale.
 
     Args:
-        model: with a camera decoder.
+        model: network with a camera decoder.
     """
 
     def __init__(self, model: DepthAnything) -> None:
@@ -51,35 +51,35 @@ class DepthAnything3:
     def estimate(
         self, images: Sequence[Pixels], K: FloatArray, camera_from_world: FloatArray
     ) -> FloatArray:
-        """Depth of each view, at the size that the network sees.
+        """Estimate the depth of each view, at the network's resolution.
 
         Raises:
-            ValueError: if pictures differ in shape, or all cameras are on a line.
+            ValueError: if images differ in shape, or all cameras are collinear.
         """
         sizes = {self.model.preprocessor.network_size(*image.shape[:2]) for image in images}
         if len(sizes) > 1:
-            raise ValueError(f"pictures of one scene must have one shape, got {sorted(sizes)}")
+            raise ValueError(f"images of one scene must have one shape, got {sorted(sizes)}")
         cameras = [
             Camera.from_K(torch.from_numpy(k), image.shape[1], image.shape[0])
             for k, image in zip(K, images, strict=True)
         ]
         poses = Pose.from_4x4mat(torch.from_numpy(camera_from_world)).inv()
-        pictures = [torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image in images]
-        depth: FloatArray = self.model(pictures, cameras, poses).depth.cpu().numpy()
+        views = [torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image in images]
+        depth: FloatArray = self.model(views, cameras, poses).depth.cpu().numpy()
         return depth
 
 
 def load(name: str, device: torch.device, weights: str = DEFAULT_WEIGHTS) -> DepthEstimator:
-    """An estimator by name.
+    """Load an estimator by name.
 
     Args:
-        name: `depth_anything_3`, or `module:function` of one's own; the function takes a device.
-        device: where to run.
-        weights: of Depth Anything 3: a name, a file, an address or a repository.
+        name: `depth_anything_3`, or `module:function` of your own; the function takes a device.
+        device: device to run on.
+        weights: weights of Depth Anything 3: a name, file, URL or repository.
 
     Raises:
-        ValueError: if there is no such function.
-        OSError: if the weights cannot be had.
+        ValueError: if the function does not exist.
+        OSError: if the weights cannot be loaded.
     """
     if name == DEFAULT_NAME:
         return DepthAnything3(DepthAnything(weights, device=device))

@@ -1,4 +1,4 @@
-"""Say what is in a shard directory: scenes, views, sizes, depth, damage; and show some pictures."""
+"""Summarise a shard directory: scenes, views, sizes, depth, damage; optionally a contact sheet."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _PAGE_COLUMNS = 6
 
 @dataclass
 class Description:
-    """Contents of a shard directory.
+    """Summary of a shard directory.
 
     Attributes:
-        directory: Where it is.
-        shards: Number of files.
-        bytes: Size of the files.
-        scenes: Usable scenes.
-        views: Pictures of usable scenes.
-        views_per_scene: Fewest, median and most.
-        scenes_with_depth: Scenes with a depth map for every picture.
-        sizes: Scenes by the height and width of their first picture.
-        formats: Scenes by the format of their first picture.
-        depth_range: Nearest and farthest stored depth, of the first view of the scenes.
-        damaged_shards: File name → what is wrong.
-        broken: Scene key → what is wrong.
+        directory: folder or URL.
+        shards: number of shards.
+        bytes: total size of the shards.
+        scenes: number of usable scenes.
+        views: number of images in usable scenes.
+        views_per_scene: minimum, median and maximum.
+        scenes_with_depth: number of scenes with a depth map for every image.
+        sizes: number of scenes by the size of their first image.
+        formats: number of scenes by the format of their first image.
+        depth_range: smallest and largest stored depth, over the first views of all scenes.
+        damaged_shards: file name → problem.
+        broken: scene key → problem.
     """
 
     directory: str
@@ -61,7 +61,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Job:
-    """One scene to look at."""
+    """One scene to inspect."""
 
     directory: str
     scene: int
@@ -70,7 +70,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Look:
-    """What a scene looks like: its first picture, or why it has none."""
+    """Facts on a scene's images, or its problem."""
 
     size: str
     format: str
@@ -79,33 +79,41 @@ class Look:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Describe; the exit status is 1 if something is damaged."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("input_dir", help="folder of *.tar shards, or its address")
-    parser.add_argument("--check", action="store_true", help="decode every member, verify digests")
-    parser.add_argument("--picture", type=Path, help="write a contact sheet to this file")
-    parser.add_argument("--scenes", type=int, default=8, help="scenes on the sheet (default: 8)")
+    """Summarise; the exit status is 1 if something is damaged."""
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.describe", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("input_dir", help="folder or URL of *.tar shards")
+    parser.add_argument(
+        "--check", action="store_true", help="decode every member and verify digests"
+    )
+    parser.add_argument("--sheet", type=Path, help="write a contact sheet to this file")
+    parser.add_argument(
+        "--scenes", type=int, default=8, help="number of scenes on the sheet (default: 8)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--num-workers", type=int, default=0)
+    parser.add_argument(
+        "--num-workers", type=int, default=0, help="worker processes (default: none)"
+    )
     return conversion.run_command(partial(_describe, parser.parse_args(argv)))
 
 
 def _describe(arguments: argparse.Namespace) -> int:
     store = ShardStore(arguments.input_dir, show_progress=True)
     result = describe(store, arguments.check, arguments.num_workers)
-    if arguments.picture is not None:
-        contact_sheet(store, arguments.scenes).save(arguments.picture)
+    if arguments.sheet is not None:
+        contact_sheet(store, arguments.scenes).save(arguments.sheet)
     _write(result, arguments.json)
     return 1 if result.damaged_shards or result.broken else 0
 
 
 def describe(store: ShardStore, check_all: bool = False, num_workers: int = 0) -> Description:
-    """Look at every scene of a directory.
+    """Inspect every scene of a directory.
 
     Args:
         store: the directory.
-        check_all: decode every picture and depth map, and compare digests with the manifest.
-        num_workers: processes that look at scenes.
+        check_all: decode every image and depth map, and compare digests with the manifest.
+        num_workers: number of processes.
     """
     views = [info.num_views for info in store.scenes]
     result = Description(
@@ -145,7 +153,7 @@ def describe(store: ShardStore, check_all: bool = False, num_workers: int = 0) -
 
 
 def look(job: Job) -> Look:
-    """Decode the first picture of a scene, or all of them."""
+    """Decode the first image of a scene, or all of them."""
     store = _store(job.directory)
     info = store.scenes[job.scene]
     views = range(info.num_views if job.check_all else min(1, info.num_views))
@@ -182,30 +190,30 @@ def _wrong_digests(store: ShardStore) -> dict[str, str]:
 
 
 def contact_sheet(store: ShardStore, num_scenes: int) -> Image.Image:
-    """Pictures of some scenes, a row each, with the depth of the first view at the end."""
+    """Images of some scenes, a row each, with the depth of the first view at the end."""
     count = min(num_scenes, len(store.scenes))
     if count == 0:
         raise ValueError(f"{store.name} has no usable scene to show")
     chosen = np.linspace(0, len(store.scenes) - 1, count).astype(int)
     width, height = _THUMBNAIL
     sheet = Image.new("RGB", (width * (_PAGE_COLUMNS + 1), (height + 16) * count), "white")
-    draw = ImageDraw.Draw(sheet)
+    painter = ImageDraw.Draw(sheet)
     for row, scene in enumerate(int(number) for number in chosen):
         info = store.scenes[scene]
         top = row * (height + 16)
         label = f"{info.key[:40]}  {info.num_views} views"
-        draw.text((4, top + 2), label + ("" if info.has_depth else "  no depth"), fill="black")
+        painter.text((4, top + 2), label + ("" if info.has_depth else "  no depth"), fill="black")
         shown = min(_PAGE_COLUMNS, info.num_views)
         views = np.linspace(0, info.num_views - 1, shown).astype(int)
         for column, tile in enumerate(_tiles(store, scene, [int(view) for view in views])):
-            # Enlarged if need be: small pictures would be hard to judge.
-            picture = ImageOps.contain(Image.fromarray(tile), (width - 4, height - 4))
-            sheet.paste(picture, (column * width + 2, top + 16))
+            # Enlarge small images, which would be hard to judge.
+            thumbnail = ImageOps.contain(Image.fromarray(tile), (width - 4, height - 4))
+            sheet.paste(thumbnail, (column * width + 2, top + 16))
     return sheet
 
 
 def _tiles(store: ShardStore, scene: int, views: list[int]) -> list[Pixels]:
-    """Pictures, and the depth of the first one in grey; near is bright."""
+    """Images, and the depth of the first in grey; near is bright."""
     try:
         frames = store.frames(scene, views)
         tiles = [frame.crop(0, 0, *frame.size) for frame in frames]
@@ -230,7 +238,7 @@ def _write(result: Description, as_json: bool) -> None:
         f"{result.directory}: {result.scenes} scenes, {result.views} views in {result.shards}"
         f" shards, {result.bytes / 1e6:.1f} MB",
         f"  views per scene: {low} to {high}, median {middle}",
-        f"  pictures: {_counts(result.sizes)}; {_counts(result.formats)}",
+        f"  images: {_counts(result.sizes)}; {_counts(result.formats)}",
         f"  depth: {result.scenes_with_depth} scenes",
     ]
     if result.depth_range is not None:

@@ -1,10 +1,10 @@
-"""Add depth maps to the shards of a directory, in place.
+"""Add estimated depth maps to the shards of a directory, in place.
 
-The depth estimator is Depth Anything 3, or one's own by `--estimator module:function`. Its scale
-comes from the cameras' places, which must not be on a line; so a scene needs three views or more.
-Start the command under torchrun to use several GPUs, and with `--shard i/n` on several machines;
-each job takes every n-th shard, and makes of it what a single job would. A killed run continues
-after the last scene that was written; a scene that fails keeps what it had.
+The estimator is Depth Anything 3, or your own with `--estimator module:function`. Its scale comes
+from the camera positions, which must not be collinear, so a scene needs at least three views. Run
+under torchrun to use several GPUs, and with `--shard i/n` on several machines; each job takes every
+n-th shard, with the same result as a single job. A killed run resumes after the last written scene;
+a scene that fails is left unchanged.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ _Estimated = tuple[StoredScene, "list[FloatMap] | None"]
 
 @dataclass(frozen=True)
 class Options:
-    """How depth is extracted.
+    """Options of the depth extraction.
 
     Attributes:
-        max_views: Views that the estimator sees at a time; None shows it whole scenes.
-        overwrite: Replace depth that is there.
-        share: Of the work; job i of n takes every n-th shard, from the i-th on.
-        seed: Of an estimator that draws random numbers; each scene begins with it anew.
-        show_progress: Show a bar.
-        num_workers: Threads that decode and encode while the estimator works; so many scenes are
-            in memory before it, and so many behind it. The shards do not depend on it.
+        max_views: views per estimator call; None passes whole scenes.
+        overwrite: replace existing depth.
+        share: share of the work; job i of n takes every n-th shard, from the i-th on.
+        seed: seed for estimators that use random numbers; set again for each scene.
+        show_progress: show a progress bar.
+        num_workers: threads that decode and encode while the estimator runs; each also keeps one
+            decoded and one estimated scene in memory. Does not affect the shards.
     """
 
     max_views: int | None = None
@@ -66,7 +66,7 @@ class Options:
     num_workers: int = 0
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Validate the values."""
         if self.max_views is not None and self.max_views < 1:
             raise ValueError(f"--max-views must be positive, got {self.max_views}")
         if self.num_workers < 0:
@@ -75,7 +75,7 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What came of it, in scenes."""
+    """Numbers of scenes by outcome."""
 
     extracted: int = 0
     kept: int = 0
@@ -84,21 +84,36 @@ class Outcome:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Extract; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.extract_depth",
+        description=__doc__.splitlines()[0],
+    )
     parser.add_argument("input_dir", type=Path, help="folder of *.tar shards")
-    parser.add_argument("--max-views", type=int, help="views per pass; bounds memory")
-    parser.add_argument("--overwrite", action="store_true", help="replace depth that is there")
-    parser.add_argument("--show-all-progress", action="store_true", help="a bar for every process")
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--estimator", default=depth_estimators.DEFAULT_NAME, metavar="NAME")
+    parser.add_argument("--max-views", type=int, help="views per estimator call, limits memory")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing depth")
+    parser.add_argument(
+        "--show-all-progress", action="store_true", help="show a progress bar for every process"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=42,
+        help="seed for estimators that use random numbers (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--estimator",
+        default=depth_estimators.DEFAULT_NAME,
+        metavar="NAME",
+        help="depth_anything_3, or module:function of your own (default: %(default)s)",
+    )
     parser.add_argument(
         "--weights", default=depth_estimators.DEFAULT_WEIGHTS,
-        help="of Depth Anything 3: a name such as da3-base, a file, address or repository"
+        help="weights of Depth Anything 3: a name such as da3-base, a file, URL or repository"
         " (default: %(default)s, for non-commercial use)",
     )  # fmt: skip
     parser.add_argument(
         "--num-workers", type=int, default=0,
-        help="threads that decode scenes ahead and encode depth while the estimator works",
+        help="threads that decode and encode while the estimator runs",
     )  # fmt: skip
     sharing.add_option(parser)
     return conversion.run_command(partial(_main, parser.parse_args(argv)))
@@ -114,7 +129,7 @@ def _main(arguments: argparse.Namespace) -> int:
         share.index == 0 or arguments.show_all_progress,
         arguments.num_workers,
     )
-    ShardStore(arguments.input_dir).close()  # before minutes are spent on loading a network
+    ShardStore(arguments.input_dir).close()  # fail before spending minutes on loading a network
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -122,7 +137,7 @@ def _main(arguments: argparse.Namespace) -> int:
     outcome = extract(arguments.input_dir, estimator, options)
     conversion.say(
         f"job {share.index} of {share.count}: depth for {outcome.extracted} scenes,"
-        f" {outcome.kept} had it, {len(outcome.failures)} failed"
+        f" {outcome.kept} had it already, {len(outcome.failures)} failed"
     )
     for key, reason in outcome.failures.items():
         conversion.say(f"  failed: {key}: {reason}")
@@ -130,10 +145,10 @@ def _main(arguments: argparse.Namespace) -> int:
 
 
 def extract(directory: Path, estimator: DepthEstimator, options: Options) -> Outcome:
-    """Add depth to a share of the shards; those that another process works on are left alone.
+    """Add depth to a share of the shards; shards locked by another process are skipped.
 
     Raises:
-        OSError: if the disk is full; the shard in work is as it was before.
+        OSError: if the disk is full; the current shard stays unchanged.
     """
     outcome = Outcome()
     shards = ShardStore(directory).shards[options.share.index :: options.share.count]
@@ -145,7 +160,7 @@ def extract(directory: Path, estimator: DepthEstimator, options: Options) -> Out
                 _extract_shard(shard, estimator, options, outcome)
                 Path(lock.lock_file).unlink(missing_ok=True)
         except Timeout:
-            conversion.say(f"{shard.name} is left to another process that works on it")
+            conversion.say(f"{shard.name} skipped: another process works on it")
     return outcome
 
 
@@ -156,13 +171,13 @@ def _extract_shard(
     has_depth = [info.has_depth for info in store.scenes]
     if store.damage or store.faults:
         outcome.failures[shard.name] = next(iter(store.damage.values()), "incomplete scenes")
-        return  # rewriting would lose what can no longer be read
+        return  # rewriting would lose the unreadable parts
     if all(has_depth) and not options.overwrite:
         outcome.kept += len(has_depth)
         return
     finished = _Leftovers(shard, use=not options.overwrite)
     numbers = range(len(store.scenes))
-    # Reading and decoding run ahead of the estimator, encoding behind it; it works in this thread.
+    # Threads read and decode ahead of the estimator and encode behind it; it runs in this thread.
     prepared = conversion.threaded_map(
         partial(_prepare, store, finished, options.overwrite), numbers, options.num_workers
     )
@@ -176,7 +191,7 @@ def _extract_shard(
 
 
 def _prepare(store: ShardStore, finished: _Leftovers, overwrite: bool, number: int) -> _Prepared:
-    """A scene as it is stored and, unless it has depth already, its decoded pictures."""
+    """A stored scene and, unless it has depth already, its decoded images."""
     scene = finished.take(store.scenes[number].key)
     if scene is not None:
         return scene, None
@@ -186,7 +201,7 @@ def _prepare(store: ShardStore, finished: _Leftovers, overwrite: bool, number: i
     try:
         return scene, [decode_pixels(data) for data in scene.images]
     except (OSError, ValueError, SyntaxError) as error:
-        return scene, FrameError(f"a picture cannot be decoded: {error}")
+        return scene, FrameError(f"an image cannot be decoded: {error}")
 
 
 def _estimate_all(
@@ -195,7 +210,7 @@ def _estimate_all(
     options: Options,
     outcome: Outcome,
 ) -> Iterator[_Estimated]:
-    """Depth maps of each scene; None for those that have depth, or where it fails."""
+    """Depth maps of each scene; None for scenes that have depth or fail."""
     for scene, images in prepared:
         if images is None:
             outcome.kept += 1
@@ -215,14 +230,14 @@ def _estimate_all(
 
 
 def _seed(seed: int) -> None:
-    """Begin all random numbers anew, so that no scene's depth depends on those before it."""
+    """Seed all generators, so that no scene's depth depends on the scenes before it."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
 
 def _encode(estimated: _Estimated) -> StoredScene:
-    """The scene with its new depth, or as it was."""
+    """The scene with its new depth, or unchanged."""
     scene, depths = estimated
     if depths is None:
         return scene
@@ -235,19 +250,19 @@ def estimate_scene(
     estimator: DepthEstimator,
     max_views: int | None = None,
 ) -> list[FloatMap]:
-    """Depth maps of all views of a scene, at the size of its pictures.
+    """Estimate depth maps of all views of a scene, at the size of its images.
 
-    Scenes with more than `max_views` views are shown in parts, each of which spans the whole
+    Scenes with more than `max_views` views are split into parts, each of which spans the whole
     camera path: view i belongs to part i mod (number of parts).
 
     Args:
-        scene: cameras and poses.
-        images: its pictures (H, W, 3), decoded.
-        estimator: makes the maps.
-        max_views: views that it sees at a time; None shows it all.
+        scene: scene with cameras and poses.
+        images: its images (H, W, 3), decoded.
+        estimator: estimator of the maps.
+        max_views: views per estimator call; None passes all.
 
     Raises:
-        ValueError: if it returns another number of maps.
+        ValueError: if it returns a wrong number of maps.
     """
     N = scene.num_views
     K = Camera.from_packed(torch.from_numpy(scene.cameras)).K.numpy()
@@ -258,14 +273,14 @@ def estimate_scene(
         views = list(range(part, N, parts))
         estimated = estimator.estimate([images[view] for view in views], K[views], poses[views])
         if len(estimated) != len(views):
-            raise ValueError(f"the estimator gave {len(estimated)} maps for {len(views)} views")
+            raise ValueError(f"the estimator returned {len(estimated)} maps for {len(views)} views")
         for view, depth in zip(views, estimated, strict=True):
             depths[view] = _enlarge(depth, images[view].shape[0], images[view].shape[1])
     return [depths[view] for view in range(N)]
 
 
 def _enlarge(depth: FloatMap, height: int, width: int) -> FloatMap:
-    """Bilinear, with pixel centres at half a pixel, without smoothing."""
+    """Bilinear upsampling with pixel centres at half-integers."""
     map_ = torch.from_numpy(np.ascontiguousarray(depth, dtype=np.float32))[None, None]
     enlarged = functional.interpolate(map_, (height, width), mode="bilinear", align_corners=False)
     result: FloatMap = enlarged[0, 0].numpy()
@@ -273,7 +288,7 @@ def _enlarge(depth: FloatMap, height: int, width: int) -> FloatMap:
 
 
 class _Leftovers:
-    """Scenes with depth that a killed run had already written for a shard."""
+    """Scenes with depth that a killed run already wrote for a shard."""
 
     def __init__(self, shard: Path, use: bool) -> None:
         partial_file = shard.with_name(shard.name + PARTIAL_SUFFIX)
@@ -288,7 +303,7 @@ class _Leftovers:
         return sorted(shard.parent.glob(f"{shard.name}{LEFTOVER_SUFFIX}*"))
 
     def take(self, key: str) -> StoredScene | None:
-        """The finished scene of this key, if there is one."""
+        """The finished scene with this key, if any."""
         for store in self._stores:
             for number, info in enumerate(store.scenes):
                 if info.key == key and info.has_depth:
@@ -296,14 +311,14 @@ class _Leftovers:
         return None
 
     def remove(self) -> None:
-        """Delete the files; the finished shard has everything."""
+        """Delete the files; the finished shard has all scenes."""
         for path in self.paths:
             offsets.remove(path)
             path.unlink()
 
 
 def _update_manifest(shard: Path) -> None:
-    """Put the new size and digest of a shard on record; ranks take turns."""
+    """Record the new size and digest of a shard; a lock serialises ranks."""
     with FileLock(shard.with_name(f".{MANIFEST_NAME}.lock")):
         manifest = Manifest.load(shard.parent)
         if manifest is not None and shard.name in manifest.shards:

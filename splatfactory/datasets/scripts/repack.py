@@ -1,7 +1,7 @@
-"""Rewrite a shard directory, in place, into shards of even size.
+"""Rewrite a shard directory, in place, into shards of equal size.
 
-Members are copied as they are, so nothing is lost, not even what other tools do not understand.
-A source is deleted when all its scenes are in finished new shards; a killed run continues there.
+Members are copied verbatim, so nothing is lost, not even members unknown to this code.
+A source is deleted once all its scenes are in finished new shards; a killed run resumes there.
 """
 
 from __future__ import annotations
@@ -35,11 +35,18 @@ Headers = list[tarfile.TarInfo]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Repack; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.repack", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("input_dir", type=Path, help="folder of *.tar shards")
-    parser.add_argument("--target-size-mb", type=float, default=DEFAULT_SHARD_SIZE_MB)
     parser.add_argument(
-        "--num-workers", type=int, default=0, help="threads that read scenes ahead and hash shards"
+        "--target-size-mb",
+        type=float,
+        default=DEFAULT_SHARD_SIZE_MB,
+        help="shard size, MiB (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--num-workers", type=int, default=0, help="threads that prefetch scenes and hash shards"
     )
     arguments = parser.parse_args(argv)
     return conversion.run_command(
@@ -56,14 +63,14 @@ def repack(directory: Path, limit: int, num_workers: int = 0) -> int:
     """Rewrite the shards of a directory; returns the exit status.
 
     Args:
-        directory: holds `*.tar`.
-        limit: bytes after which the next scene begins a new shard.
-        num_workers: threads that read and hash; the shards do not depend on their number.
+        directory: folder with `*.tar`.
+        limit: bytes after which the next scene starts a new shard.
+        num_workers: threads that read and hash; does not affect the shards.
 
     Raises:
-        ValueError: if a number makes no sense, a shard is damaged, or the directory keeps one scene
+        ValueError: if a number is out of range, a shard is damaged, or the directory has one scene
             per shard.
-        OSError: if the disk is full; what was there is still there.
+        OSError: if the disk is full; nothing is lost.
     """
     if num_workers < 0:
         raise ValueError(f"--num-workers must not be negative, got {num_workers}")
@@ -100,7 +107,7 @@ def _finished(directory: Path) -> list[Path]:
 
 def _clean(directory: Path) -> None:
     if not directory.is_dir():
-        raise ValueError(f"no directory {directory}")
+        raise ValueError(f"directory {directory} does not exist")
     for partial_file in directory.glob(f"{NEW_PREFIX}*.tar{PARTIAL_SUFFIX}"):
         partial_file.unlink()
 
@@ -113,21 +120,21 @@ def _check(sources: list[Path], directory: Path) -> None:
         index = offsets.load(shard)
         if index.damage or index.broken:
             problem = index.damage or f"incomplete scenes {', '.join(list(index.broken)[:3])}"
-            raise ValueError(f"{shard} is damaged ({problem}); make it anew before repacking")
+            raise ValueError(f"{shard} is damaged ({problem}); replace it before repacking")
         named += index.keys == (shard.stem,)
     if sources and named == len(sources):
         raise ValueError(
-            f"{directory} keeps one scene per shard, named after it, and tools count on that"
+            f"{directory} has one scene per shard, named after it, and tools rely on that"
         )
 
 
 class _Copies:
-    """The new shards; a source is deleted when everything of it is in finished ones.
+    """Writes the new shards; deletes a source once all its scenes are in finished shards.
 
     Args:
-        directory: where sources and new shards are.
-        limit: bytes after which the next scene begins a new shard.
-        number: of the first new shard.
+        directory: folder of sources and new shards.
+        limit: bytes after which the next scene starts a new shard.
+        number: number of the first new shard.
     """
 
     def __init__(self, directory: Path, limit: int, number: int) -> None:
@@ -146,7 +153,7 @@ class _Copies:
         self._writer.add_members(key, members)
 
     def has_all_of(self, source: Path) -> None:
-        """Note that nothing more of a source will come."""
+        """Mark a source as fully read."""
         self._emptied.append(source)
 
     def _finish(self) -> None:
@@ -172,7 +179,7 @@ class _Copies:
 
 
 def _scenes(shard: Path) -> list[tuple[str, Headers]]:
-    """Scenes of a shard and where all their members lie."""
+    """Scenes of a shard, with the headers of all their members."""
     scenes: list[tuple[str, Headers]] = []
     with tarfile.open(shard, "r:") as tar:
         for header in tar:
@@ -186,7 +193,7 @@ def _scenes(shard: Path) -> list[tuple[str, Headers]]:
 
 
 def _read(shard: Path, scene: tuple[str, Headers]) -> tuple[str, Members]:
-    """A scene with the bytes of all its members."""
+    """Read a scene with the bytes of all its members."""
     key, headers = scene
     members = Members()
     with shard.open("rb") as file:
@@ -197,7 +204,7 @@ def _read(shard: Path, scene: tuple[str, Headers]) -> tuple[str, Members]:
 
 
 def _rename(directory: Path, manifest: Manifest, num_workers: int) -> None:
-    """Give the new shards their names and describe them."""
+    """Rename the new shards and write manifest and index."""
     shards = []
     for number, shard in enumerate(_finished(directory)):
         final = directory / f"shard-{number:06d}.tar"

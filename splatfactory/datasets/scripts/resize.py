@@ -1,7 +1,7 @@
-"""A copy of a shard directory at a fixed square size.
+"""Copy a shard directory at a fixed square size.
 
-Each view is resized and cropped as training would do it, with its own camera update; pictures
-become lossless WebP, depth maps are encoded again with ranges of their own.
+Each view is resized and cropped as in training, with its camera updated; images become lossless
+WebP, depth maps are re-encoded with new ranges.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from splatfactory.data_schema import PreprocessingConfig
-from splatfactory.datasets import depth_codec, preprocessing
+from splatfactory.datasets import depth_codec, resizing
 from splatfactory.datasets.frames import FrameError
 from splatfactory.datasets.scripts import conversion
 from splatfactory.datasets.scripts.conversion import Failure, Result
@@ -39,7 +39,9 @@ class Job:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Resize; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.resize", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("input_dir", type=Path, help="folder of *.tar shards")
     parser.add_argument("--output", type=Path, required=True, help="folder of the copy")
     parser.add_argument("--size", type=int, default=252, help="side in pixels (default: 252)")
@@ -52,7 +54,7 @@ def _resize(arguments: argparse.Namespace) -> int:
     if arguments.size < 1:
         raise ValueError(f"--size must be positive, got {arguments.size}")
     if arguments.output.resolve() == arguments.input_dir.resolve():
-        raise ValueError("--output must be another folder than the one that is read")
+        raise ValueError("--output must differ from the input folder")
     source = ShardStore(arguments.input_dir, show_progress=True)
     output = ShardOutput(
         arguments.output,
@@ -74,7 +76,7 @@ def _resize(arguments: argparse.Namespace) -> int:
 
 
 def resize_scene(job: Job) -> list[Result]:
-    """One scene at the new size."""
+    """Resize one scene."""
     store = _store(job.directory)
     info = store.scenes[job.scene]
     config = PreprocessingConfig(job.size, None)
@@ -82,8 +84,8 @@ def resize_scene(job: Job) -> list[Result]:
     try:
         rows = store.cameras(job.scene)
         for view, frame in enumerate(store.frames(job.scene, range(info.num_views))):
-            geometry = preprocessing.plan(frame.size, 1.0, config)
-            pixels = preprocessing.apply(frame, geometry, config.resize_method)
+            geometry = resizing.plan(frame.size, 1.0, config)
+            pixels = resizing.apply(frame, geometry, config.resize_method)
             buffer = io.BytesIO()
             Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "WEBP", lossless=True)
             images.append(buffer.getvalue())

@@ -1,9 +1,9 @@
-"""One conversion by several jobs, on one machine or on many with a common folder.
+"""Run one conversion as several jobs, on one machine or on many with a shared folder.
 
-Job i of n takes the i-th of n stretches of the inputs, in their order, and writes its scenes to a
-part, `.parts-of-<n>/<i>` in the output folder. The job that finishes last puts all parts together,
-in order, so that the files are those that a single job makes. Each job can be killed and started
-again, in any order and number: what it has made is kept, and what is finished is left alone.
+Job i of n takes the i-th of n consecutive slices of the inputs and writes its scenes to a
+part, `.parts-of-<n>/<i>` in the output folder. The job that finishes last assembles all parts
+in order, so the files equal those of a single job. Each job can be killed and restarted
+at any time and in any order: it keeps its finished scenes.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Share:
     count: int = 1
 
     def of(self, jobs: Sequence[J]) -> Sequence[J]:
-        """The stretch of the work that is this job's; stretches differ by one in length at most."""
+        """This job's slice of the work; slices differ in length by at most one."""
         first, end = (len(jobs) * k // self.count for k in (self.index, self.index + 1))
         return jobs[first:end]
 
     @staticmethod
     def parse(text: str) -> Share:
-        """Share i of n from `i/n`.
+        """Parse `i/n` as share i of n.
 
         Raises:
             argparse.ArgumentTypeError: for anything else.
@@ -52,37 +52,39 @@ class Share:
         index, slash, count = text.partition("/")
         if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
             raise argparse.ArgumentTypeError(
-                f"a share is i/n with i from 0 to n - 1, as 0/4, got {text!r}"
+                f"a share is i/n with i from 0 to n - 1, e.g. 0/4; got {text!r}"
             )
         return Share(int(index), int(count))
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    """`--shard`."""
+    """Add `--shard`."""
     parser.add_argument(
         "--shard",
         type=Share.parse,
         default=Share(),
         metavar="i/n",
-        help="this is job i of n, from 0, that share the work; under torchrun, each rank of it is",
+        help="run job i of n, counted from 0; torchrun splits it further by rank",
     )
 
 
 def by_rank(share: Share) -> Share:
-    """A share of a share, by the ranks of torchrun."""
+    """Split a share by the ranks of torchrun."""
     rank, world_size = (int(os.environ.get(n, d)) for n, d in (("RANK", "0"), ("WORLD_SIZE", "1")))
     return Share(share.index * world_size + rank, share.count * world_size)
 
 
 def chosen(arguments: argparse.Namespace) -> Share:
-    """The share by `--shard` and the ranks of torchrun.
+    """The share given by `--shard` and the ranks of torchrun.
 
     Raises:
-        ValueError: if several jobs would each delete what the others make.
+        ValueError: if several jobs would delete each other's output.
     """
     share = by_rank(arguments.shard)
     if share.count > 1 and arguments.overwrite:
-        raise ValueError("of several jobs, none may --overwrite; delete the output folder first")
+        raise ValueError(
+            "--overwrite cannot be combined with several jobs; delete the output folder first"
+        )
     return share
 
 
@@ -96,14 +98,14 @@ def write(
     """Write the scenes of all jobs, or of a share of them.
 
     Args:
-        output: of all scenes; not open.
-        jobs: all of them, in the same order for all shares.
-        share: which of them to do.
-        is_done: whether a job needs not be done, if there are scenes of these keys.
-        make: does jobs and adds their scenes to an open output.
+        output: output for all scenes; not open.
+        jobs: all jobs, in the same order for all shares.
+        share: the share to do.
+        is_done: whether a job is finished, given the existing keys.
+        make: runs jobs and adds their scenes to an open output.
 
     Returns:
-        What was written: all, or the part of this share as long as others are missing.
+        The output of all scenes, or of this share while others are missing.
     """
     todo = [job for job in jobs if not is_done(job, output.done)]
     if share.count == 1:
@@ -121,7 +123,7 @@ def write(
 
 
 def _finished(output: ShardOutput) -> ShardOutput:
-    """All scenes, where nothing is left to do."""
+    """The output of all scenes, when nothing is left to do."""
     with _assembly(output.directory):
         whole = output.reopened()
         with whole:
@@ -131,7 +133,7 @@ def _finished(output: ShardOutput) -> ShardOutput:
 
 
 def _assembly(directory: Path) -> FileLock:
-    """One job at a time may put parts together."""
+    """Lock: only one job at a time may assemble parts."""
     directory.mkdir(parents=True, exist_ok=True)
     return FileLock(_assembly_file(directory))
 
@@ -145,22 +147,22 @@ def _folder(parts: Path, index: int) -> Path:
 
 
 def _assembled(output: ShardOutput, folder: Path, count: int) -> ShardOutput | None:
-    """All scenes, if all parts are there now and none has put them together yet."""
+    """Assemble all parts if they are complete and no other job has done so."""
     with _assembly(output.directory):
         if not folder.exists():
-            return None  # another job was faster
+            return None  # another job did it
         parts = [_folder(folder, index) for index in range(count)]
         manifests = [Manifest.load(part) for part in parts]
         finished = [manifest for manifest in manifests if manifest and manifest.is_complete]
         if len(finished) < count:
-            say(f"{output.directory}: {len(finished)} of {count} parts are there")
+            say(f"{output.directory}: {len(finished)} of {count} parts are finished")
             return None
         _check_same(output, finished)
         whole = output.reopened()
         with whole:
             for part, manifest in zip(parts, finished, strict=True):
                 _append(whole, part, manifest)
-        # At once, so that no half of the parts is ever taken for all that there are.
+        # Rename atomically, so that a partial set is never mistaken for all parts.
         outdated = folder.with_name(f"{folder.name}.outdated")
         shutil.rmtree(outdated, ignore_errors=True)
         folder.rename(outdated)
@@ -180,7 +182,7 @@ def _check_same(output: ShardOutput, manifests: Sequence[Manifest]) -> None:
 
 
 def _append(whole: ShardOutput, part: Path, manifest: Manifest) -> None:
-    """Add the scenes and failures of a part."""
+    """Append the scenes and failures of a part."""
     if manifest.shards:
         store = ShardStore(part)
         order = list(manifest.shards)

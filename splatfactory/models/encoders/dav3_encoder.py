@@ -1,8 +1,8 @@
-"""`python -m splatfactory.models.encoders.dav3_encoder --size giant`: DA3 weights for training.
+"""`python -m splatfactory.models.encoders.dav3_encoder --size giant`: prepare DA3 weights.
 
 Reads the published Depth-Anything-3 file, keeps the transformer and the camera encoder, and writes
 them under the names the network uses. Training also reads the published file directly, so this
-step saves only space and time. Key names: Hugging Face `depth-anything/DA3-*`.
+step only saves space and time. Key names: Hugging Face `depth-anything/DA3-*`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from zipsplat.torch_files import read_torch_file
 
 SIZES = ("small", "base", "large", "giant")
 SUFFIXES = (".safetensors", ".safetensor")
-"""The second spelling is what the project's first instructions told people to use."""
+"""The second spelling comes from the project's first instructions."""
 PREFIXES = {
     "model.backbone.pretrained.": "backbone.",
     "model.cam_enc.": "cam_enc.",
@@ -32,18 +32,18 @@ PREFIXES = {
     "backbone.": "backbone.",
     "cam_enc.": "cam_enc.",
 }
-"""Published names, and those of files converted before; the first that fits counts."""
+"""Key prefixes of published and of converted files; the first match is used."""
 
 
 def read_backbone(path: Path) -> dict[str, Tensor]:
-    """Weights of the transformer and the camera encoder, by the network's names.
+    """Read the weights of the transformer and the camera encoder, under the network's names.
 
     Args:
-        path: `.pth`, `.safetensors` or `.safetensor`; a `.pth` that is not there is looked for
+        path: `.pth`, `.safetensors` or `.safetensor`; a missing `.pth` is looked up
             under the other suffixes.
 
     Raises:
-        ValueError: If there is no such file, or it holds no such weights.
+        ValueError: if the file does not exist or holds no such weights.
     """
     found = _find(resolve(path))
     state = convert(_read(found))
@@ -53,7 +53,7 @@ def read_backbone(path: Path) -> dict[str, Tensor]:
 
 
 def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors that are used and leave out the others (depth, camera, Gaussian heads)."""
+    """Rename the tensors in use and drop the others (depth, camera, Gaussian heads)."""
     renamed = {}
     for name, tensor in state.items():
         for prefix, ours in PREFIXES.items():
@@ -65,11 +65,11 @@ def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert one size; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="splatfactory.models.encoders.dav3_encoder")
-    parser.description = "Prepare Depth-Anything-3 weights as the start of training."
-    parser.add_argument("--size", choices=SIZES, required=True, help="which published model")
-    parser.add_argument("--input", type=Path, help="published file; default weights/da3-<size>.*")
-    parser.add_argument("--output", type=Path, help="result; default weights/da3-<size>.pth")
+    parser = argparse.ArgumentParser(prog="python -m splatfactory.models.encoders.dav3_encoder")
+    parser.description = "Prepare Depth-Anything-3 weights to start training from."
+    parser.add_argument("--size", choices=SIZES, required=True, help="published model")
+    parser.add_argument("--input", type=Path, help="published file; default: weights/da3-<size>.*")
+    parser.add_argument("--output", type=Path, help="output file; default: weights/da3-<size>.pth")
     options = parser.parse_args(argv)
     source = options.input or weights_root() / f"da3-{options.size}.safetensors"
     target = options.output or weights_root() / f"da3-{options.size}.pth"
@@ -93,7 +93,7 @@ def _find(path: Path) -> Path:
     raise ValueError(
         f"backbone weights {path} are missing; fetch them with `huggingface-cli download "
         f"depth-anything/DA3-{size.upper()} model.safetensors --local-dir weights`, rename the "
-        f"file to {path.stem}.safetensors, or set model.backbone.weights=null to start at random"
+        f"file to {path.stem}.safetensors, or set model.backbone.weights=null for random weights"
     )
 
 
@@ -104,7 +104,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         return dict(load_file(path))
     state = read_torch_file(path)
     if not isinstance(state, dict) or not isinstance(state.get("model", state), dict):
-        raise ValueError(f"{path} holds no tensors by name")
+        raise ValueError(f"{path} does not hold a state dict")
     return dict(state.get("model", state))
 
 

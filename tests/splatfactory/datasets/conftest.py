@@ -41,7 +41,7 @@ def make_scene_fixture() -> MakeScene:
 
 @pytest.fixture
 def make_shards(tmp_path: Path) -> MakeShards:
-    """Write scenes `<prefix>0`, `<prefix>1`, … into shards, so many to each."""
+    """Write scenes `<prefix>0`, `<prefix>1`, … into shards, `scenes_per_shard` of them to each."""
 
     def make(*scenes_per_shard: int, prefix: str = "s", **kwargs: int) -> Path:
         directory = tmp_path / f"{prefix}-scenes"

@@ -8,7 +8,7 @@ import pytest
 from splatfactory.datasets import augment
 
 
-def picture() -> np.ndarray:
+def make_image() -> np.ndarray:
     y, x = np.mgrid[:96, :128]
     return np.stack([x * 2, y * 2, (x + y) % 256], -1).astype(np.uint8)
 
@@ -25,10 +25,10 @@ def test_unknown_names_and_missing_opencv_are_explained(monkeypatch):
         augment.build("strong")
 
 
-def test_strong_changes_most_pictures_and_is_a_function_of_its_seed():
+def test_strong_changes_most_images_and_is_a_function_of_its_seed():
     pytest.importorskip("cv2")
     change = augment.build("strong")
-    image = picture()
+    image = make_image()
     changed = 0
     for seed in range(60):
         first = change(image, np.random.default_rng(seed))
@@ -38,7 +38,7 @@ def test_strong_changes_most_pictures_and_is_a_function_of_its_seed():
         assert first.dtype == np.uint8
         changed += not np.array_equal(first, image)
     assert 50 <= changed < 60
-    np.testing.assert_array_equal(image, picture())
+    np.testing.assert_array_equal(image, make_image())
 
 
 def test_steps_happen_as_often_as_in_the_released_recipe(monkeypatch):
@@ -53,7 +53,7 @@ def test_steps_happen_as_often_as_in_the_released_recipe(monkeypatch):
 
     steps = tuple((share, counting(step.__name__)) for share, step in augment._STEPS)
     monkeypatch.setattr(augment, "_STEPS", steps)
-    count, image = 4000, picture()
+    count, image = 4000, make_image()
     for seed in range(count):
         augment.strong(image, np.random.default_rng(seed))
     recipe = {"_gains": 0.3, "_noise": 0.2, "_blur": 0.3, "_local_contrast": 0.4,

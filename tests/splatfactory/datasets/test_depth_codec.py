@@ -56,7 +56,7 @@ def test_zero_and_non_finite_depths_are_unknown():
     np.testing.assert_allclose(again[1:4], 2.0, rtol=1e-6)
 
 
-def test_accepts_single_channel_pictures_of_other_writers():
+def test_accepts_single_channel_images_of_other_writers():
     codes = np.arange(64, dtype=np.uint8).reshape(8, 8)
     buffer = io.BytesIO()
     Image.fromarray(codes).save(buffer, "PNG")
@@ -90,5 +90,5 @@ def test_samples_are_pixels_of_the_whole_map(monkeypatch, has_opencv):
 @pytest.mark.parametrize(("rows", "columns"), [([0, 20], [0]), ([-1], [0]), ([0], [30])])
 def test_there_are_no_samples_outside_of_a_map(rows, columns):
     encoded = depth_codec.encode(np.ones((20, 30)))
-    with pytest.raises(ValueError, match="outside of a map of size"):
+    with pytest.raises(ValueError, match="outside a map of size"):
         depth_codec.sample(encoded, (20, 30), np.array(rows), np.array(columns))

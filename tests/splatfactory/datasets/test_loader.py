@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from splatfactory.datasets.batch import Batch
+from splatfactory.data_schema import PreprocessingConfig
 from splatfactory.datasets.loader import DataLossError, LoaderConfig, SceneLoader
 from splatfactory.datasets.mixture import Member
 from splatfactory.datasets.multiview import SampleConfig, open_shards
-from splatfactory.datasets.preprocessing import PreprocessingConfig
 from splatfactory.datasets.samplers import Split
+from splatfactory.datasets.samples import Batch
 from splatfactory.datasets.shard_output import ShardOutput
 from tests.splatfactory.datasets.stored_scenes import ROOT
 
@@ -54,11 +54,10 @@ def test_batches_have_the_schema_of_the_reference(golden, golden_shards):
     dataset = open_shards("synth", directory, {"name": "random"}, sample)
     config = LoaderConfig(batch_size=6, image_num_range=(2, 2))
     batch = next(iter(SceneLoader([Member(dataset)], config))).to("cpu")
-    fields = {"image": "images", "depth": "depths", "depth_mask": "depth_masks"}
     for part in ("context", "target"):
         views = getattr(batch, part)
-        for name in ("image", "depth", "depth_mask", "near", "far"):
-            tensor = getattr(views, fields.get(name, name))
+        tensors = {"image": views.images, "depth": views.depths, "depth_mask": views.depths > 0}
+        for name, tensor in {**tensors, "near": views.near, "far": views.far}.items():
             assert [list(tensor.shape), str(tensor.dtype)] == schema[part][name]
         assert [*views.cameras.packed().shape] == schema[part]["camera"][1]
         assert [*views.poses.packed().shape] == schema[part]["pose"][1]
@@ -248,7 +247,7 @@ def test_too_many_drops_are_an_error(make_scene, tmp_path):
     with pytest.raises(DataLossError, match=r"were dropped.*max_drop_rate=0.1.*corrupt image"):
         list(open_loader(directory))
     everything = break_scenes(tmp_path / "b", make_scene, set(range(4)), 4)
-    with pytest.raises(DataLossError, match=r"scenes in a row cannot be used.*corrupt image"):
+    with pytest.raises(DataLossError, match=r"scenes in a row are unusable.*corrupt image"):
         list(open_loader(everything, max_drop_rate=1.0))
 
 
@@ -330,7 +329,7 @@ def test_wrong_options_are_explained(options, message):
 
 def test_impossible_requests_are_explained(make_shards):
     directory = make_shards(2, num_views=8)
-    with pytest.raises(ValueError, match="2 scenes cannot feed 3 ranks"):
+    with pytest.raises(ValueError, match="2 scenes are too few for 3 ranks"):
         open_loader(directory, 0, 3)
     with pytest.raises(ValueError, match="no clip has 7 context views and 2 targets"):
         open_loader(directory, image_num_range=(7, 9))

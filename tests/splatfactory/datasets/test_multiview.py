@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from splatfactory.data_schema import PreprocessingConfig
 from splatfactory.datasets import depth_codec
 from splatfactory.datasets.frames import EncodedFrame, FrameError
 from splatfactory.datasets.multiview import (
@@ -16,7 +17,6 @@ from splatfactory.datasets.multiview import (
     held_out,
     open_shards,
 )
-from splatfactory.datasets.preprocessing import PreprocessingConfig
 from splatfactory.datasets.samplers import Choice, Split
 from splatfactory.datasets.scripts.describe import describe
 from splatfactory.datasets.shard_output import ShardOutput
@@ -72,7 +72,7 @@ def test_samples_are_the_golden_ones(golden_shards, expected, case):
         assert error.mean() <= 0.6
         np.testing.assert_allclose(views.poses.packed(), wanted["pose"], atol=1e-5)
         np.testing.assert_allclose(views.cameras.packed(), wanted["camera"], atol=1e-3)
-        np.testing.assert_array_equal(views.depth_masks, wanted["depth_mask"])
+        np.testing.assert_array_equal(views.depths > 0, wanted["depth_mask"])
         np.testing.assert_allclose(views.depths, wanted["depth"], rtol=1e-5)
         np.testing.assert_allclose(views.near, wanted["near"], rtol=1e-5)
         np.testing.assert_allclose(views.far, wanted["far"], rtol=1e-5)
@@ -97,8 +97,8 @@ def test_the_golden_evaluation_delivers_every_indexed_scene(golden, golden_shard
         assert scene.context.indices.tolist() == batch["context"]
         assert scene.target.indices.tolist() == batch["target"]
         assert scene.overlaps.tolist() == [-1.0] * 4
-        pictures = batches[f"{scene.name}/target_image_u8"]
-        assert np.abs(scene.target.images.numpy().astype(int) - pictures).max() <= 2
+        images = batches[f"{scene.name}/target_image_u8"]
+        assert np.abs(scene.target.images.numpy().astype(int) - images).max() <= 2
         cameras = batches[f"{scene.name}/target_camera"]
         np.testing.assert_allclose(scene.target.cameras.packed(), cameras, atol=1e-3)
         poses = batches[f"{scene.name}/context_pose"]
@@ -125,7 +125,7 @@ def test_missing_depth_names_both_ways_out(make_scene, tmp_path):
         open_shards("set", tmp_path / "a", RANDOM, SampleConfig(preprocessing=SIZE))
     config = SampleConfig(preprocessing=SIZE, normalize_baseline="max_pairwise_d")
     scene = open_shards("set", tmp_path / "a", RANDOM, config).load(0, 3, 1.0, 0)
-    assert not scene.context.depth_masks.any()
+    assert not (scene.context.depths > 0).any()
     assert (scene.context.depths == -1).all()
     centres = scene.context.poses.t
     assert float(torch.cdist(centres, centres).max()) == pytest.approx(1.0)
@@ -293,7 +293,7 @@ def test_strong_augmentation_is_for_training(make_shards):
     assert torch.equal(images[1], images[2])
 
 
-def test_scenes_of_different_picture_sizes_need_resizing(make_scene, tmp_path):
+def test_scenes_of_different_image_sizes_need_resizing(make_scene, tmp_path):
     one, two = make_scene("a", num_views=3), make_scene("a", num_views=3, height=48, width=64)
     mixed = dataclasses.replace(
         one, images=(*one.images[:2], two.images[2]), depths=(*one.depths[:2], two.depths[2])

@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.range_server import Behaviour, serve
-from splatfactory.datasets.batch import Batch
+from splatfactory.data_schema import PreprocessingConfig
 from splatfactory.datasets.loader import LoaderConfig, SceneLoader
 from splatfactory.datasets.mixture import Member
 from splatfactory.datasets.multiview import SampleConfig, open_shards
-from splatfactory.datasets.preprocessing import PreprocessingConfig
 from splatfactory.datasets.remote_files import RemoteFiles, is_remote
+from splatfactory.datasets.samples import Batch
 from splatfactory.datasets.scripts.describe import describe
 from splatfactory.datasets.span_cache import SpanCache
 from splatfactory.datasets.store import ShardStore
@@ -106,7 +106,7 @@ def test_a_whole_epoch_fetches_hardly_more_than_it_uses(
     before = behaviour.bytes_sent
     list(SceneLoader([Member(dataset)], LoaderConfig(batch_size=4, image_num_range=(2, 3))))
     sent = behaviour.bytes_sent - before
-    # The pictures of these shards are no longer than the headers between them, so a gap counts.
+    # The images of these shards are no longer than the headers between them, so a gap counts.
     spans = sum(
         int(text.split("-")[1]) + 1 - int(text.removeprefix("bytes=").split("-")[0])
         for _, text, _ in behaviour.data_requests()
@@ -236,7 +236,7 @@ def test_a_server_that_is_gone_is_one_error(shards: Path, monkeypatch: pytest.Mo
 
 def test_local_tools_say_that_a_directory_is_remote(address: str) -> None:
     store = ShardStore(address)
-    with pytest.raises(ValueError, match="is not on this machine; copy it here"):
+    with pytest.raises(ValueError, match="is remote; copy it to this machine"):
         _ = store.shards
     assert describe(store).scenes == 8  # which needs no local files
 
@@ -299,7 +299,7 @@ def test_the_hub_is_read_by_its_files(
         folder = "/datasets/me/scenes/resolve/v2/train-scenes"
         assert behaviour.requests[0][0] == f"{folder}/manifest.json"
         assert store.frames(1, [0]) == ShardStore(at).frames(1, [0])
-    with pytest.raises(ValueError, match="want hf://datasets/<owner>"):
+    with pytest.raises(ValueError, match="expected hf://datasets/<owner>"):
         RemoteFiles("hf://me/scenes").names()
 
 
@@ -337,9 +337,9 @@ def fill_bucket(name: str, folder: Path) -> None:
 
 
 def test_training_from_an_address_is_training_from_a_folder(
-    drawn_shards: Path, run_training: Any, workplace: Path, behaviour: Behaviour
+    rendered_shards: Path, run_training: Any, workplace: Path, behaviour: Behaviour
 ) -> None:
-    with serve(drawn_shards, behaviour) as url:
+    with serve(rendered_shards, behaviour) as url:
         assert run_training("far", f"data.dataset_dir={url}", "train.num_steps=2") == 0
     assert behaviour.data_requests()
     assert run_training("near", "train.num_steps=2") == 0

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from splatfactory.data_schema import DataConfig, PreprocessingConfig
 from splatfactory.datasets import scene_augment
-from splatfactory.datasets.batch import Scene, Views
 from splatfactory.datasets.from_config import training_loader, validation_loader
 from splatfactory.datasets.multiview import MultiviewDataset, SampleConfig, open_shards
 from splatfactory.datasets.samplers import Split
+from splatfactory.datasets.samples import Scene, Views
 from zipsplat.camera import Camera
 from zipsplat.pose import Pose
 from zipsplat.rotations import matrix_from_quat, normalize_quat
@@ -128,7 +128,7 @@ def test_other_orders_are_refused(order):
         scene_augment.reorder_channels(random_views(0), order)
 
 
-def test_without_probability_nothing_is_drawn():
+def test_without_probability_nothing_is_rendered():
     scene, rng = random_scene(0), np.random.RandomState(0)
     assert scene_augment.vary(scene, 0.0, 0.0, rng) is scene
     assert rng.random_sample() == np.random.RandomState(0).random_sample()

@@ -50,7 +50,7 @@ def test_rewritten_shards_are_equal_byte_for_byte(golden_shards, tmp_path):
             assert writer.sha256 == hashlib.sha256(shard.read_bytes()).hexdigest()
 
 
-def test_golden_pictures_and_depths_decode(golden, golden_shards):
+def test_golden_images_and_depths_decode(golden, golden_shards):
     with np.load(golden / "expected" / "decoded.npz") as arrays:
         expected = dict(arrays)
     seen = set()
@@ -152,6 +152,20 @@ def test_indices_of_read_only_directories_go_to_the_cache(make_scene, tmp_path, 
     assert offsets.load(shard).keys == ("a",)
 
 
+def test_shards_are_read_where_nothing_can_be_written(make_shards, monkeypatch):
+    directory = make_shards(2)
+    for sidecar in directory.glob("*.npz"):
+        sidecar.unlink()
+
+    def refuse(sidecar: Path, *_: object) -> None:
+        raise PermissionError(13, "read-only", str(sidecar))
+
+    monkeypatch.setattr(offsets, "_write", refuse)
+    store = ShardStore(directory)
+    assert [len(store.read(scene).images) > 0 for scene in range(2)] == [True, True]
+    assert not list(directory.glob("*.npz"))
+
+
 @pytest.mark.parametrize("keep", [0.3, 0.55, 0.9])
 def test_a_truncated_shard_loses_only_what_is_cut_off(make_shards, keep):
     directory = make_shards(4)
@@ -169,7 +183,7 @@ def test_a_truncated_shard_loses_only_what_is_cut_off(make_shards, keep):
         store.read(number)
 
 
-def test_a_scene_cut_off_in_its_depth_keeps_its_pictures(make_shards):
+def test_a_scene_cut_off_in_its_depth_keeps_its_images(make_shards):
     directory = make_shards(2)
     shard = directory / "shard-000000.tar"
     end = int(offsets.scan(shard).spans.sum(axis=1).max())
@@ -268,10 +282,10 @@ def test_output_rotates_and_records(make_scene, tmp_path):
     with ShardOutput(tmp_path, "tool", shard_size_mb=0.05) as output:
         for scene in scenes:
             output.add(scene)
-        output.fail("k9", "no pictures")
+        output.fail("k9", "no images")
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["is_complete"]
-    assert manifest["failures"] == {"no pictures": ["k9"]}
+    assert manifest["failures"] == {"no images": ["k9"]}
     assert len(manifest["shards"]) > 1
     for name, record in manifest["shards"].items():
         content = (tmp_path / name).read_bytes()

@@ -15,7 +15,7 @@ from splatfactory.config import Request, load, to_dict
 from splatfactory.eval import benchmarks, compare, results, run, scoring
 from splatfactory.metrics import psnr
 from splatfactory.models import build_model
-from splatfactory.training import checkpoints
+from splatfactory.runtime import checkpoints
 from tests.splatfactory.conftest import start
 
 SMALL = (
@@ -40,7 +40,7 @@ def evaluate(workplace: Path) -> Evaluate:
     Path("index.json").write_text(json.dumps(index))
 
     def run_it(*arguments: str, name: str = "custom_benchmark") -> int:
-        common = ["data.dataset_dir=data/drawn", "eval.index=index.json", *SMALL]
+        common = ["data.dataset_dir=data/rendered", "eval.index=index.json", *SMALL]
         source = () if "--conf" in arguments else ("--checkpoint", "model.safetensors")
         return run.main([name, *source, *common, *arguments])
 
@@ -71,7 +71,7 @@ def test_a_result_has_all_its_parts(evaluate: Evaluate, capsys):
     assert summary["target_psnr"] != round(summary["target_psnr"], 3)
     rows = list(csv.DictReader((folder / "scenes.csv").read_text().splitlines()))
     assert [float(row["aligned_psnr"]) for row in rows] == pytest.approx(per_scene)
-    assert "eval.lpips=none was chosen" in (folder / "report.md").read_text()
+    assert "off (eval.lpips=none)" in (folder / "report.md").read_text()
     assert len(list((folder / "images").glob("*.png"))) == 3
 
 
@@ -110,7 +110,7 @@ def test_two_processes_judge_as_one_does(workplace: Path):
     for tag, launcher in (("one", []), ("two", torchrun)):
         # Both are started here, with as many threads each: their number changes the last digits.
         arguments = ["custom_benchmark", "--checkpoint", "model.safetensors", "--tag", tag,
-                     "data.dataset_dir=data/drawn", "eval.index=index.json", *SMALL]  # fmt: skip
+                     "data.dataset_dir=data/rendered", "eval.index=index.json", *SMALL]  # fmt: skip
         process = start([*launcher, "splatfactory.eval.run", *arguments], workplace)
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
@@ -126,7 +126,7 @@ def test_two_processes_judge_as_one_does(workplace: Path):
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_was(evaluate: Evaluate, monkeypatch):
-    judge = scoring.Judge.__call__
+    judge = scoring.Scorer.__call__
     seen: list[str] = []
 
     def stop_after_two(self, scene):
@@ -135,13 +135,13 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(evaluate: Evaluate, monk
         seen.append(scene.name)
         return judge(self, scene)
 
-    monkeypatch.setattr(scoring.Judge, "__call__", stop_after_two)
+    monkeypatch.setattr(scoring.Scorer, "__call__", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
         evaluate()
     assert not (RESULTS / "custom_benchmark/model/index/results.json").exists()
     seen.clear()
     monkeypatch.setattr(
-        scoring.Judge, "__call__", lambda self, s: seen.append(s.name) or judge(self, s)
+        scoring.Scorer, "__call__", lambda self, s: seen.append(s.name) or judge(self, s)
     )
     assert evaluate() == 0
     assert seen == ["custom-test2"]
@@ -155,7 +155,7 @@ def test_other_settings_weights_or_data_are_never_mixed(evaluate: Evaluate, caps
     folder = RESULTS / "custom_benchmark/model/index"
     before = (folder / "results.json").read_bytes()
     assert evaluate("eval.pose_estimator.num_steps=1") == 1
-    assert "other settings" in capsys.readouterr().err
+    assert "different settings" in capsys.readouterr().err
     weights = Path("model.safetensors")
     changed = bytearray(weights.read_bytes())
     changed[-1] ^= 1
@@ -188,9 +188,9 @@ def test_view_counts_and_priors_have_folders_of_their_own(evaluate: Evaluate, mo
     assert compare.main([str(folder / "6v"), str(folder / "6v_priors")]) == 0
 
 
-def test_a_trained_run_is_judged_by_its_name(evaluate: Evaluate, run_training):
+def test_a_trained_run_is_evaluated_by_its_name(evaluate: Evaluate, run_training):
     assert run_training("exp", "train.num_steps=2") == 0
-    common = ["data.dataset_dir=data/drawn", "eval.index=index.json", *SMALL]
+    common = ["data.dataset_dir=data/rendered", "eval.index=index.json", *SMALL]
     assert run.main(["custom_benchmark", "--checkpoint", "exp", *common]) == 0
     assert (RESULTS / "custom_benchmark/exp/index/report.html").is_file()
 
@@ -200,7 +200,8 @@ def test_benchmarks_run_during_training(evaluate: Evaluate, run_training):
         "train.num_steps=1", "train.run_benchmarks=[custom_benchmark]",
         "benchmarks.custom_benchmark.max_samples=1",
         "benchmarks.custom_benchmark.eval={index: index.json, align_poses: false}",
-        "benchmarks.custom_benchmark.data={dataset_dir: data/drawn, preprocessing: {resize: 28}}",
+        "benchmarks.custom_benchmark.data={dataset_dir: data/rendered, "
+        "preprocessing: {resize: 28}}",
     ]  # fmt: skip
     assert run_training("exp", *arguments) == 0
     lines = Path("outputs/training/exp/metrics.jsonl").read_text()
@@ -222,7 +223,7 @@ def test_unaligned_numbers_are_those_of_the_plain_rendering(evaluate: Evaluate):
         (["eval.numviews=24"], "did you mean eval.num_views"),
         (["evl.num_views=24"], "did you mean eval"),
         (["eval.index=nowhere.json"], "nowhere.json"),
-        (["eval.num_views=6"], "index.json has 2 context views a scene"),
+        (["eval.num_views=6"], "index.json has 2 context views per scene"),
         (["data.dataset_dir=data/nothing"], "nothing"),
         (["--checkpoint", "nobody"], "no run 'nobody'"),
         (["eval.lpips=alex"], "vgg or none"),
@@ -247,8 +248,8 @@ def test_a_missing_scene_fails_the_run(evaluate: Evaluate, capsys):
 def test_a_folder_that_cannot_be_written_is_said(
     evaluate: Evaluate, capsys, monkeypatch, place: str
 ):
-    """A file in the place of a folder stops root as well; nothing is judged in vain."""
-    monkeypatch.setattr(scoring.Judge, "__call__", lambda *_: pytest.fail("judged in vain"))
+    """A file in the place of a folder stops root as well; nothing is scored in vain."""
+    monkeypatch.setattr(scoring.Scorer, "__call__", lambda *_: pytest.fail("scored in vain"))
     Path(place).parent.mkdir(parents=True, exist_ok=True)
     Path(place).write_text("precious")
     assert evaluate() == 1
@@ -304,9 +305,9 @@ def test_every_benchmark_file_loads():
             assert all(len(scores) == 3 for scores in rows.values())
 
 
-def test_scores_follow_the_pictures(workplace):
+def test_scores_follow_the_images(workplace):
     true = torch.rand(2, 3, 28, 28)
-    judge = scoring.Judge.__new__(scoring.Judge)
+    judge = scoring.Scorer.__new__(scoring.Scorer)
     judge.options, judge.perceptual = load(Request("conf.yaml", ())).eval, None
     scores = judge._scores(true, true + 0.1)
     assert [s["psnr"] for s in scores] == pytest.approx(psnr(true, true + 0.1).tolist())

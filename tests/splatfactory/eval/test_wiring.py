@@ -1,4 +1,4 @@
-"""What is scored is what the protocol says: poses, pictures, shares of processes."""
+"""What is scored is what the protocol says: poses, images, shares of processes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from splatfactory.eval.loading import from_checkpoint, load_model
 from splatfactory.eval.scoring import SceneScores, ViewScores
 from splatfactory.metrics import psnr, ssim
 from splatfactory.models import build_model
+from splatfactory.runtime import checkpoints
+from splatfactory.runtime.distributed import World
 from splatfactory.schema import EvalConfig
-from splatfactory.training import checkpoints
-from splatfactory.training.distributed import World
 from zipsplat.alignment import Refined
 from zipsplat.pose import Pose
 
@@ -37,14 +37,14 @@ def score(workplace: Path) -> Score:
     Path("index.json").write_text(json.dumps(index))
 
     def run(name: str, *overrides: str, world: World = ALONE) -> Path:
-        judged = from_checkpoint("model.safetensors")
+        evaluated = from_checkpoint("model.safetensors")
         evaluation = benchmarks.configure(
-            benchmarks.load_benchmark("custom_benchmark"), None, judged.model,
-            ["data.dataset_dir=data/drawn", "eval.index=index.json", "eval.lpips=none",
+            benchmarks.load_benchmark("custom_benchmark"), None, evaluated.model,
+            ["data.dataset_dir=data/rendered", "eval.index=index.json", "eval.lpips=none",
              "data.preprocessing.resize=28", "eval.renderer=reference",
              "eval.pose_estimator.num_steps=2", *overrides],
         )  # fmt: skip
-        model, digest = load_model(evaluation.config, judged.weights)
+        model, digest = load_model(evaluation.config, evaluated.weights)
         pipeline.evaluate(evaluation, model, digest, Path(name), world)
         return Path(name)
 
@@ -64,7 +64,9 @@ def test_aligned_scores_are_those_at_the_aligned_poses(score: Score, monkeypatch
     seen = []
     original = scoring.psnr
     monkeypatch.setattr(
-        scoring, "psnr", lambda true, drawn: seen.append((true, drawn)) or original(true, drawn)
+        scoring,
+        "psnr",
+        lambda true, rendered: seen.append((true, rendered)) or original(true, rendered),
     )
     view = scenes_of(score("a", "max_samples=1"))[0]["views"][0]
     true = seen[0][0]
@@ -89,14 +91,14 @@ def test_scenes_are_refined_against_what_the_model_saw(score: Score, monkeypatch
         seen.append((images, cameras, poses))
         return SimpleNamespace(gaussians=gaussians)
 
-    original = scoring.Judge.__call__
+    original = scoring.Scorer.__call__
 
     def judge(self, scene):
         seen.append(scene)
         return original(self, scene)
 
     monkeypatch.setattr(scoring, "refine", refine)
-    monkeypatch.setattr(scoring.Judge, "__call__", judge)
+    monkeypatch.setattr(scoring.Scorer, "__call__", judge)
     score("a", "eval.refine=1", "eval.align_poses=false", "max_samples=1")
     scene, (images, cameras, poses) = seen
     assert torch.equal(images, scene.context.rgb)
@@ -107,12 +109,12 @@ def test_scenes_are_refined_against_what_the_model_saw(score: Score, monkeypatch
 @pytest.mark.parametrize("clips", [False, True])
 def test_renderings_are_clipped_where_asked(clips: bool):
     torch.manual_seed(0)
-    true, drawn = torch.rand(1, 3, 16, 16), 1.8 * torch.rand(1, 3, 16, 16)
-    judge = scoring.Judge(
+    true, rendered = torch.rand(1, 3, 16, 16), 1.8 * torch.rand(1, 3, 16, 16)
+    judge = scoring.Scorer(
         torch.nn.Identity(), EvalConfig(clip_metrics=clips), None, torch.device("cpu")
     )
-    expected = drawn.clamp(0, 1) if clips else drawn
-    value = judge._scores(true, drawn)[0]["ssim"]
+    expected = rendered.clamp(0, 1) if clips else rendered
+    value = judge._scores(true, rendered)[0]["ssim"]
     assert value == pytest.approx(float(ssim(true.double(), expected.double())))
 
 

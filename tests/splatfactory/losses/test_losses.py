@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from splatfactory.datasets.batch import Views
+from splatfactory.datasets.samples import Views
 from splatfactory.losses import TrainingLoss
 from splatfactory.losses.chamfer import anchor_error, chamfer_error, nearest_indices
 from splatfactory.losses.depth import depth_error, points_from_depth
-from splatfactory.protocols import Drawn, Supervision
+from splatfactory.protocols import RenderedViews, Supervision
 from splatfactory.schema import HeadConfig
 from tests.splatfactory.golden import load
 from zipsplat.camera import Camera
@@ -50,7 +50,7 @@ def supervision_of(
     return Supervision(
         gaussians=Gaussians.from_packed(leaves["gaussians"]),
         activated=data["activated_gaussians"] > 0,
-        drawn=Drawn(color, depth, torch.ones_like(depth)),
+        rendered=RenderedViews(color, depth, torch.ones_like(depth)),
         views=views,
     )
 
@@ -117,12 +117,12 @@ def test_anchor_by_hand():
 
 def test_depth_error_ignores_unknown_pixels_by_hand():
     true = torch.tensor([[[[2.0, -1.0], [4.0, -1.0]]], [[[-1.0, -1.0], [-1.0, -1.0]]]])
-    drawn = torch.tensor([[[[1.0, 9.0], [7.0, float("nan")]]], [[[5.0, 5.0], [5.0, 5.0]]]])
-    drawn.requires_grad_()
-    error = depth_error(drawn, true)
+    rendered = torch.tensor([[[[1.0, 9.0], [7.0, float("nan")]]], [[[5.0, 5.0], [5.0, 5.0]]]])
+    rendered.requires_grad_()
+    error = depth_error(rendered, true)
     assert error.tolist() == [2.0, 0.0]
     error.sum().backward()
-    assert drawn.grad.isfinite().all()
+    assert rendered.grad.isfinite().all()
 
 
 def test_points_from_depth_equal_the_reference_in_camera_and_world():
@@ -157,7 +157,7 @@ def test_ssim_and_extra_losses_are_added_with_their_weights():
     torch.testing.assert_close(terms["total"], expected)
     assert torch.equal(terms[name], supervision.gaussians.opacities.mean(dim=1))
     same = dataclasses.replace(
-        supervision, drawn=dataclasses.replace(supervision.drawn, color=data["target_image"])
+        supervision, rendered=dataclasses.replace(supervision.rendered, color=data["target_image"])
     )
     torch.testing.assert_close(TrainingLoss(config, None)(same)["ssim_loss"], torch.zeros(2))
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from splatfactory.config import Config, Request, load
-from splatfactory.datasets.batch import Views
+from splatfactory.datasets.samples import Views
 from splatfactory.models import architecture, build_model
 from splatfactory.models.encoders import dav3_encoder
 from splatfactory.models.initialisation import initialise_head, load_strictly
@@ -81,7 +81,7 @@ def test_uncoupled_initialisation_sets_the_biases_alone():
     assert last.bias.view(2, 23)[:, 10].tolist() == [-2.0, -2.0]
 
 
-def test_token_share_is_drawn_within_the_scheduled_bounds():
+def test_token_share_is_rendered_within_the_scheduled_bounds():
     model = model_of("model.query_sample_ratio=[0.25,1]", "model.query_ratio_schedule=1.0")
     model.train()
     model.schedule(10, 10)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from splatfactory.runtime.distributed import World
 from splatfactory.training import validation
 from splatfactory.training.diagnostics import StepTrace, memory_record
-from splatfactory.training.distributed import World
 from splatfactory.training.objective import Objective
 from tests.splatfactory.conftest import Train
 
@@ -35,7 +35,7 @@ def traced(folder: Path) -> list[str]:
     return sorted({e["name"] for e in events if str(e.get("name")).startswith("work")})
 
 
-def test_a_trace_has_so_many_steps_after_the_third(tmp_path: Path):
+def test_a_trace_has_the_requested_steps_after_the_third(tmp_path: Path):
     work(StepTrace(2, CPU, tmp_path), 7)
     assert traced(tmp_path) == ["work 3", "work 4"]
     assert [path.name for path in tmp_path.iterdir()] == [TRACE]
@@ -48,7 +48,7 @@ def test_a_run_that_ends_early_leaves_what_was_traced(tmp_path: Path):
 
 def test_a_run_too_short_to_trace_says_so(tmp_path: Path, caplog):
     work(StepTrace(2, CPU, tmp_path), 2)
-    assert "nothing was traced" in caplog.text
+    assert "no trace" in caplog.text
     assert not list(tmp_path.iterdir())
 
 
@@ -74,11 +74,11 @@ def test_profile_and_medians_of_a_run(run_training: Train, monkeypatch):
     folder = Path("outputs/training/a")
     assert (folder / TRACE).stat().st_size > 1000
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    (judged,) = [line for line in lines if "eval/psnr" in line]
+    (evaluated,) = [line for line in lines if "eval/psnr" in line]
     assert len(seen) == 3
-    assert judged["eval/psnr_median"] == pytest.approx(statistics.median(seen))
-    assert judged["eval/psnr"] == pytest.approx(statistics.mean(seen))
-    assert judged["eval/psnr"] != pytest.approx(judged["eval/psnr_median"])
+    assert evaluated["eval/psnr_median"] == pytest.approx(statistics.median(seen))
+    assert evaluated["eval/psnr"] == pytest.approx(statistics.mean(seen))
+    assert evaluated["eval/psnr"] != pytest.approx(evaluated["eval/psnr_median"])
 
 
 def test_medians_are_over_all_processes_and_skip_what_is_absent():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from splatfactory.datasets.batch import Views
+from splatfactory.datasets.samples import Views
 from splatfactory.schema import ActivatedRule
 from splatfactory.training.drawing import WITH_MASKS, activated
 from tests.splatfactory.golden import load
@@ -14,7 +14,7 @@ from zipsplat.render.reference import ReferenceRenderer
 SCENES = [f"activated_{number}" for number in range(3)]
 
 
-def drawn(data: dict[str, torch.Tensor]) -> Rendered:
+def rendered(data: dict[str, torch.Tensor]) -> Rendered:
     """The recorded scene, with the cut at three standard deviations that it was recorded with."""
     splats = Splats(data["means"], data["quats"], data["scales"], data["opacities"], data["sh"])
     size = int(data["width"]), int(data["height"])
@@ -23,12 +23,12 @@ def drawn(data: dict[str, torch.Tensor]) -> Rendered:
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_recorded_pictures(name: str):
+def test_recorded_images(name: str):
     """Near enough to tell the recorded cut from none, which changes a scene by 1.5e-5."""
     data = load(name)
-    result = drawn(data)
-    picture = torch.cat((result.color, result.depth), dim=1).permute(0, 2, 3, 1)
-    torch.testing.assert_close(picture, data["rgbd"], atol=3e-6, rtol=0)
+    result = rendered(data)
+    image = torch.cat((result.color, result.depth), dim=1).permute(0, 2, 3, 1)
+    torch.testing.assert_close(image, data["rgbd"], atol=3e-6, rtol=0)
     torch.testing.assert_close(result.alpha.permute(0, 2, 3, 1), data["alphas"], atol=3e-6, rtol=0)
 
 
@@ -36,7 +36,7 @@ def test_recorded_pictures(name: str):
 def test_recorded_masks_are_met_exactly(name: str):
     """No weight of these scenes is so near a threshold that the mask could differ."""
     data = load(name)
-    result = drawn(data)
+    result = rendered(data)
     centred, blended = data["activated_per_view"] > 0, data["weight_sum_per_view"] > 0
     assert torch.equal(result.centred, centred)
     assert torch.equal(result.contributed, blended)
@@ -57,7 +57,7 @@ def test_one_view_is_enough_to_activate(name: str, rule: ActivatedRule):
 
 
 def views_of(data: dict[str, torch.Tensor]) -> Views:
-    """The recorded cameras as (1, V) views; their pictures are of no importance."""
+    """The recorded cameras as (1, V) views; their images are of no importance."""
     num_views, width, height = len(data["Ks"]), int(data["width"]), int(data["height"])
     cameras = Camera.from_K(data["Ks"], width, height)
     poses = Pose.from_4x4mat(torch.linalg.inv(data["viewmats"]))

@@ -1,4 +1,4 @@
-"""That training learns: the shipped small configuration on generated scenes, judged on others."""
+"""Training learns: the shipped small configuration on generated scenes, tested on others."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_three_hundred_steps_beat_the_untrained_model_and_the_mean_colour(
         json.loads(line)
         for line in Path("outputs/training/learns/metrics.jsonl").read_text().splitlines()
     ]
-    judged = [record for record in records if "eval/psnr" in record]
-    untrained, trained = judged[0], judged[-1]
+    evaluated = [record for record in records if "eval/psnr" in record]
+    untrained, trained = evaluated[0], evaluated[-1]
     assert (untrained["step"], trained["step"]) == (0, 300)
     assert trained["eval/loss/total"] <= 0.5 * untrained["eval/loss/total"]
     assert trained["eval/psnr"] >= untrained["eval/psnr"] + 6
@@ -37,7 +37,7 @@ def test_three_hundred_steps_beat_the_untrained_model_and_the_mean_colour(
 
 
 def mean_color_psnr() -> float:
-    """Of pictures in the one colour that the context views have on average."""
+    """Of images in the one colour that the context views have on average."""
     loader = validation_loader(load(Request("quickstart", SETTINGS)).data)
     assert loader is not None
     values = []

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from splatfactory.training.distributed import World
+from splatfactory.runtime.distributed import World
 from splatfactory.training.meters import Averages, FirstSteps
 from splatfactory.training.validation import combined
 

@@ -1,4 +1,4 @@
-"""Small weights of a finished run."""
+"""Compact weights of a finished run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from safetensors import safe_open
 
 from splatfactory.config import to_dict
 from splatfactory.models import build_model
+from splatfactory.runtime.checkpoints import export
 from splatfactory.training import release
-from splatfactory.training.checkpoints import export
 from tests.splatfactory.models.test_models import config_of
 from zipsplat import ZipSplat, weights
 

@@ -64,7 +64,9 @@ def test_the_page_of_a_running_run(run_training: Train, capsys):
     assert capsys.readouterr().out == "page.html\n"
     assert not (FOLDER / run_page.PAGE).exists()
     text = Path("page.html").read_text()
-    assert "left at the present rate" in text
+    assert "default-src 'none'" in text  # whatever names of data sets hold, nothing runs
+    assert "<script" not in text
+    assert "remaining at the current rate" in text
     assert "finished" not in text
     assert cli.main(["report", "b"]) == 1
     assert "no run 'b'" in capsys.readouterr().err
@@ -84,9 +86,9 @@ def test_a_page_that_cannot_be_written_fails_no_run(run_training: Train, monkeyp
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_page, "write_atomically", full)
+    monkeypatch.setattr(run_page, "write_text", full)
     assert run_training("a", "train.num_steps=1") == 0
-    assert "the page of the run was not written: [Errno 28]" in capsys.readouterr().err
+    assert "could not write the page of the run: [Errno 28]" in capsys.readouterr().err
 
 
 # --- charts -------------------------------------------------------------------------------------

@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 from splatfactory import train
 from splatfactory.config import Request, load
-from splatfactory.datasets.batch import Views
 from splatfactory.datasets.loader import SceneLoader
+from splatfactory.datasets.samples import Views
 from splatfactory.losses import TrainingLoss
-from splatfactory.protocols import Drawn, Supervision, TrueMatches
+from splatfactory.protocols import RenderedViews, Supervision, TrueMatches
+from splatfactory.runtime import checkpoints
+from splatfactory.runtime.distributed import World
 from splatfactory.schema import HeadConfig
-from splatfactory.training import checkpoints, trainer
-from splatfactory.training.distributed import World
-from splatfactory.training.drawing import activated, draw
+from splatfactory.training import trainer
+from splatfactory.training.drawing import activated, render_views
 from splatfactory.training.schedules import max_views, warmup_cosine
 from splatfactory.training.trainer import Trainer
 from splatfactory.training.validation import combined, validate
@@ -88,14 +89,14 @@ def test_rates_follow_schedule_and_factors(run_training, updates):
         assert sorted(update.rates) == pytest.approx([0.5 * rate, rate])
 
 
-def test_the_average_is_exported_and_judged_and_training_goes_on_without_it(
+def test_the_average_is_exported_and_evaluated_and_training_goes_on_without_it(
     run_training, updates, monkeypatch
 ):
-    judged = []
+    evaluated = []
     original = trainer.validate
 
     def seen(model: nn.Module, *arguments: object) -> object:
-        judged.append(
+        evaluated.append(
             {n: v.clone() for n, v in model.get_submodule("network").state_dict().items()}
         )
         return original(model, *arguments)
@@ -112,7 +113,7 @@ def test_the_average_is_exported_and_judged_and_training_goes_on_without_it(
     for value in average:  # one tensor of each shape stands for all
         if sum(other.shape == value.shape for other in average) == 1:
             torch.testing.assert_close(found[tuple(value.shape)], value)
-    assert all(torch.equal(judged[-1][name], value) for name, value in exported.items())
+    assert all(torch.equal(evaluated[-1][name], value) for name, value in exported.items())
     for earlier, later in itertools.pairwise(updates):
         assert all(torch.equal(a, b) for a, b in zip(earlier.after, later.before, strict=True))
 
@@ -158,7 +159,7 @@ def test_a_good_gradient_between_bad_ones_lets_a_run_go_on(run_training, monkeyp
     assert json.loads(lines[1])["training/nonfinite_steps"] == 2
 
 
-def test_processes_build_equal_weights_and_draw_different_numbers(built, monkeypatch):
+def test_processes_build_equal_weights_and_sample_different_numbers(built, monkeypatch):
     seeds: list[int] = []
     monkeypatch.setattr(World, "wrap", lambda _self, model, *_: model)
     monkeypatch.setattr(train, "seed_everything", lambda seed: seeds.append(seed))
@@ -221,7 +222,7 @@ def test_means_count_scenes_not_processes():
 # --- what is supervised ---------------------------------------------------------------------------
 
 
-def judged(trainer: Trainer, *, is_training: bool = False):
+def evaluated(trainer: Trainer, *, is_training: bool = False):
     """A batch of the trainer, what its model predicts, and what the objective makes of it."""
     torch.manual_seed(0)
     batch = next(iter(trainer.parts.source)).to("cpu")
@@ -231,16 +232,16 @@ def judged(trainer: Trainer, *, is_training: bool = False):
     return batch, prediction, supervision
 
 
-def test_targets_are_judged_and_context_views_where_asked(built):
-    batch, _, supervision = judged(built())
+def test_targets_are_evaluated_and_context_views_where_asked(built):
+    batch, _, supervision = evaluated(built())
     assert torch.equal(supervision.views.images, batch.target.images)
-    batch, _, supervision = judged(built("model.gaussian_head.loss_on_context=true"))
+    batch, _, supervision = evaluated(built("model.gaussian_head.loss_on_context=true"))
     both = torch.cat([batch.context.images, batch.target.images], dim=1)
     assert torch.equal(supervision.views.images, both)
 
 
 def test_gaussians_that_any_view_shows_are_spared(built):
-    batch, prediction, supervision = judged(built())
+    batch, prediction, supervision = evaluated(built())
     renderer, rule = choose("reference", torch.device("cpu")), HeadConfig().activated
     target, context = (
         activated(prediction.gaussians, views, renderer, rule)
@@ -253,11 +254,11 @@ def test_gaussians_that_any_view_shows_are_spared(built):
 def test_random_backgrounds_stand_behind_the_scene_in_training_alone(built):
     trainer = built("model.gaussian_head.random_background=true")
     for is_training in (False, True):
-        batch, prediction, supervision = judged(trainer, is_training=is_training)
-        plain, _ = draw(
+        batch, prediction, supervision = evaluated(trainer, is_training=is_training)
+        plain, _ = render_views(
             prediction.gaussians, batch.target, choose("reference", torch.device("cpu"))
         )
-        behind = supervision.drawn.color - plain.color
+        behind = supervision.rendered.color - plain.color
         if not is_training:
             assert not behind.any()
             continue
@@ -287,13 +288,13 @@ def everything() -> Supervision:
         depths=torch.full((1, 1, size, size), 2.0), near=ones, far=ones,
         indices=torch.zeros(1, 1, dtype=torch.int64),
     )  # fmt: skip
-    drawn = Drawn(torch.rand(1, 1, 3, size, size), torch.rand(1, 1, size, size),
+    rendered = RenderedViews(torch.rand(1, 1, 3, size, size), torch.rand(1, 1, size, size),
                   torch.rand(1, 1, size, size))  # fmt: skip
     matches = TrueMatches(
         torch.zeros(1, 1, 1, 2, 4, dtype=torch.int64), torch.full((1, 1, 1, 2, 4), 0.25)
     )
     return Supervision(
-        gaussians, torch.zeros(1, 4, dtype=torch.bool), drawn, views,
+        gaussians, torch.zeros(1, 4, dtype=torch.bool), rendered, views,
         surface=torch.randn(1, 4, 3), match_logits=torch.randn(1, 1, 1, 2, 3), matches=matches,
     )  # fmt: skip
 
@@ -321,5 +322,5 @@ def test_each_weight_multiplies_its_term(name: str):
 
 def test_an_objective_asks_only_for_what_has_a_weight(built):
     weight = "model.gaussian_head.surface_weight"
-    surfaces = [judged(built(f"{weight}={value}"))[2].surface for value in (0.1, 0.0)]
+    surfaces = [evaluated(built(f"{weight}={value}"))[2].surface for value in (0.1, 0.0)]
     assert [surface is None for surface in surfaces] == [False, True]

@@ -1,4 +1,4 @@
-"""What a run writes down: curves that only go forward, and no numbers that were not measured."""
+"""Writers: curves only move forward, and unmeasured values are not written."""
 
 from __future__ import annotations
 

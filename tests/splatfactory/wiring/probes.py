@@ -26,19 +26,20 @@ from torch import Tensor, nn
 from splatfactory import train
 from splatfactory.config import Config, compose, merge, read_yaml
 from splatfactory.datasets import samplers
-from splatfactory.datasets.batch import Batch
 from splatfactory.datasets.from_config import (
     evaluation_dataset,
     training_loader,
     validation_loader,
 )
 from splatfactory.datasets.loader import DataLossError
+from splatfactory.datasets.samples import Batch
 from splatfactory.eval import run as evaluation
-from splatfactory.eval.scoring import Judge, refine_settings
+from splatfactory.eval.scoring import Scorer, refine_settings
 from splatfactory.losses import TrainingLoss
 from splatfactory.models import build_model
-from splatfactory.training import checkpoints, distributed, writers
-from splatfactory.training.distributed import World
+from splatfactory.runtime import checkpoints, distributed
+from splatfactory.runtime.distributed import World
+from splatfactory.training import writers
 from splatfactory.training.objective import Objective
 from splatfactory.training.optim import build_optimization
 from zipsplat.render import choose
@@ -134,7 +135,7 @@ def _batch(place_tree: str, data: str) -> Batch:
 
 def batch_of(place: Place) -> Batch:
     """A batch of the base configuration, whatever is changed."""
-    return _batch(json.dumps(place.tree), place.files["drawn"])
+    return _batch(json.dumps(place.tree), place.files["rendered"])
 
 
 def predict(place: Place, overrides: tuple[str, ...], *, training: bool) -> Any:
@@ -261,7 +262,7 @@ def trainer(place: Place, overrides: tuple[str, ...]) -> Any:
 def judge(place: Place, overrides: tuple[str, ...]) -> Any:
     """What scores the scenes of an evaluation."""
     config = place.config(overrides)
-    return Judge(nn.Identity(), config.eval, None, CPU).renderer.name
+    return Scorer(nn.Identity(), config.eval, None, CPU).renderer.name
 
 
 def alignment(place: Place, overrides: tuple[str, ...]) -> Any:
@@ -272,12 +273,12 @@ def alignment(place: Place, overrides: tuple[str, ...]) -> Any:
 def sampler(place: Place, overrides: tuple[str, ...]) -> Any:
     """The frames that a view sampler chooses in a few clips, and the clips that it takes."""
     chosen = samplers.build(place.config(overrides).data.view_sampler)
-    drawn = []
+    rendered = []
     for split in (samplers.Split.TRAIN, samplers.Split.VAL):
         for seed in range(8):
             request = samplers.Request("test0", 40, 4, 3, split)
-            drawn.append(plain(chosen.sample(request, samplers.Dice.seeded(seed))))
-    return drawn, chosen.min_views, chosen.keys
+            rendered.append(plain(chosen.sample(request, samplers.Rng.seeded(seed))))
+    return rendered, chosen.min_views, chosen.keys
 
 
 @contextmanager
@@ -306,7 +307,7 @@ class Recorder:
 
     def scalars(self, step: int, values: Any) -> None: ...
 
-    def image(self, step: int, name: str, picture: Any) -> None: ...
+    def image(self, step: int, name: str, pixels: Any) -> None: ...
 
     def close(self) -> None: ...
 
@@ -389,7 +390,8 @@ def scores(place: Place, overrides: tuple[str, ...], name: str = "custom_benchma
         index = () if any(text.startswith("eval.num_views") for text in overrides) else (
             "eval.index=<index>",)  # fmt: skip
         common = place.filled((
-            "data.dataset_dir=<drawn>", "data.preprocessing.resize=28", "eval.renderer=reference",
+            "data.dataset_dir=<rendered>", "data.preprocessing.resize=28",
+            "eval.renderer=reference",
             "eval.pose_estimator.num_steps=1", "max_samples=1", *index, *overrides,
         ))  # fmt: skip
         if any(text.startswith("eval.lpips") for text in overrides):

@@ -24,7 +24,7 @@ from splatfactory.datasets.samplers import SAMPLERS
 from splatfactory.eval import benchmarks, pipeline
 from splatfactory.schema import BenchmarkConfig
 from tests.splatfactory.conftest import CONF
-from tests.splatfactory.drawn_scenes import write_shards
+from tests.splatfactory.rendered_scenes import write_shards
 from tests.splatfactory.wiring import probes
 from tests.splatfactory.wiring.probes import Place, Probe
 
@@ -93,10 +93,10 @@ MODEL = {
 }  # fmt: skip
 
 TWO = (
-    "data.childs={a: {dataset_dir: <drawn>, view_sampler: {name: random}},"
+    "data.childs={a: {dataset_dir: <rendered>, view_sampler: {name: random}},"
     " b: {dataset_dir: <elsewhere>, view_sampler: {name: random}}}",
 )
-SINGLE = ("data.childs={a: {dataset_dir: <drawn>, view_sampler: {name: random}}}",)
+SINGLE = ("data.childs={a: {dataset_dir: <rendered>, view_sampler: {name: random}}}",)
 MADE = ("data.name=synthetic", "data.dataset_dir=''", "data.val_scenes=0",
         "data.synthetic={num_scenes: 2, num_views: 6, size: [28, 28]}")  # fmt: skip
 DATA = {
@@ -251,8 +251,8 @@ def sampler_options() -> set[str]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """Small scenes, a finished run, and other files that options name."""
     root = tmp_path_factory.mktemp("wiring")
-    files = {name: str(root / name) for name in ("drawn", "elsewhere", "damaged")}
-    write_shards(root / "drawn", num_train=6, num_test=2)
+    files = {name: str(root / name) for name in ("rendered", "elsewhere", "damaged")}
+    write_shards(root / "rendered", num_train=6, num_test=2)
     write_shards(root / "elsewhere", num_train=3, num_test=1, num_views=7)
     write_shards(root / "damaged", num_train=6, num_test=1)
     shard = next((root / "damaged" / "train-scenes").glob("*.tar"))
@@ -265,9 +265,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
         "ranking": {"test0": _ranking(1)}, "other_ranking": {"test0": _ranking(3)},
     })  # fmt: skip
     conf = root / "conf.yaml"
-    conf.write_text(CONF.replace("data/drawn", files["drawn"]))
+    conf.write_text(CONF.replace("data/rendered", files["rendered"]))
     bench = root / "bench.yaml"
-    bench.write_text(f"data: {{dataset_dir: {files['drawn']}, preprocessing: {{resize: 28}}}}\n"
+    bench.write_text(f"data: {{dataset_dir: {files['rendered']}, preprocessing: {{resize: 28}}}}\n"
                      "index: index.json\n")  # fmt: skip
     (root / "runs").mkdir()
     place = Place(root / "runs", conf, {**files, "bench": str(bench)})

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from zipsplat.camera import Camera
-from zipsplat.camera_estimation import CameraEstimate, load_cameras, nerfstudio, viewer_list
+from zipsplat.camera_estimation import CameraEstimate, cameras_json, load_cameras, nerfstudio
 from zipsplat.camera_estimation.capture import Lens, rigid
 from zipsplat.camera_estimation.colmap_model import model_of, read_model, write_model
 from zipsplat.camera_estimation.load import read_capture
@@ -23,13 +23,13 @@ from zipsplat.camera_estimation.point_cloud import (
     write_point_cloud,
 )
 from zipsplat.camera_estimation.scene_cameras import read_scene_cameras
-from zipsplat.camera_estimation.straightening import to_image
+from zipsplat.camera_estimation.undistortion import to_image
 from zipsplat.camera_estimation.write import (
     matrices,
     pinholes,
+    write_cameras_json,
     write_dataset,
     write_transforms,
-    write_viewer_list,
 )
 from zipsplat.cli import main
 from zipsplat.gaussians import Gaussians
@@ -44,7 +44,7 @@ NUM_VIEWS = 3
 
 @pytest.fixture
 def posed() -> PosedImages:
-    """Three noise pictures of two sizes, five points with tracks of 3, 2, 2, 1 and 0 views."""
+    """Three noise images of two sizes, five points with tracks of 3, 2, 2, 1 and 0 views."""
     rng = np.random.default_rng(0)
     sizes = [(30, 40), (30, 40), (20, 50)]
     images = tuple(to_image(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes)
@@ -179,13 +179,13 @@ def test_axes_of_transforms_are_those_of_opengl(posed: PosedImages, tmp_path: Pa
 
 
 def test_photos_are_found_by_name_wherever_they_are(posed: PosedImages, tmp_path: Path) -> None:
-    write_viewer_list(tmp_path / "cameras.json", posed)
+    write_cameras_json(tmp_path / "cameras.json", posed)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for name, image in zip(posed.names[:2], posed.images, strict=False):
         pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
         Image.fromarray(pixels).save(elsewhere / f"{Path(name).stem}.png")
-    with pytest.raises(ValueError, match="none of its 3 pictures exist"):
+    with pytest.raises(ValueError, match="none of its 3 images exist"):
         load_cameras(tmp_path / "cameras.json")
     read = load_cameras(tmp_path / "cameras.json", elsewhere)
     same_cameras(read, posed.select([0, 1]))
@@ -208,7 +208,7 @@ def test_sizes_follow_max_side(posed: PosedImages, tmp_path: Path) -> None:
 
 
 def estimate_of(posed: PosedImages, folder: Path, k1: float) -> CameraEstimate:
-    """As if the pictures were found with a bent lens of twice their size."""
+    """As if the images were found with a bent lens of twice their size."""
     files, lenses = [], []
     for name, image in zip(posed.names, posed.images, strict=True):
         files.append(folder / Path(name).with_suffix(".png"))
@@ -240,7 +240,7 @@ def test_transforms_refer_to_photos_with_their_distortion(
 
 def test_frames_and_turned_photos_are_in_no_transforms(posed: PosedImages, tmp_path: Path) -> None:
     estimate = estimate_of(posed, tmp_path, k1=0.0)
-    with pytest.raises(ValueError, match=r"frames of a video are none; give a folder"):
+    with pytest.raises(ValueError, match=r"video frames are not; write to a folder"):
         write_transforms(tmp_path / "transforms.json", replace(estimate, files=(None,) * 3))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -273,7 +273,7 @@ def test_a_failed_dataset_leaves_what_was(
     def fail(*_: object) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("zipsplat.camera_estimation.write.viewer_list.write", fail)
+    monkeypatch.setattr("zipsplat.camera_estimation.write.cameras_json.write", fail)
     with pytest.raises(OSError, match="the disk is full"):
         write_dataset(out, posed.select([0]))
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
@@ -287,12 +287,12 @@ def test_cut_off_models_are_named(posed: PosedImages, tmp_path: Path, part: str)
     whole = file.read_bytes()
     for end in range(0, len(whole), 7):
         file.write_bytes(whole[:end])
-        with pytest.raises(ValueError, match="no readable COLMAP model"):
+        with pytest.raises(ValueError, match="is not a readable COLMAP model"):
             read_model(file.parent)
 
 
 @pytest.mark.parametrize("part", ["cameras", "images", "points3D"])
-def test_no_number_in_a_model_is_believed(posed: PosedImages, tmp_path: Path, part: str) -> None:
+def test_no_value_in_a_model_is_trusted(posed: PosedImages, tmp_path: Path, part: str) -> None:
     """Each byte is replaced by 255, which makes enormous counts; memory must not follow them."""
     write_dataset(tmp_path, posed)
     file = tmp_path / "sparse" / "0" / f"{part}.bin"
@@ -337,7 +337,7 @@ def test_damaged_lists_are_named(tmp_path: Path, content: str, message: str) -> 
 def test_what_holds_no_cameras_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
         load_cameras(tmp_path / "gone")
-    with pytest.raises(ValueError, match=r"holds no COLMAP model and no transforms\.json"):
+    with pytest.raises(ValueError, match=r"contains no COLMAP model and no transforms\.json"):
         load_cameras(tmp_path)
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(ValueError, match="cameras are read from"):
@@ -424,7 +424,7 @@ def test_geo_referenced_cameras_keep_their_distances(
     write_model(tmp_path / "sparse" / "0", replace(model, points=points))
     files = [f"images/{name}" for name in names]
     nerfstudio.write(tmp_path / "transforms.json", files, lenses, poses, None)
-    viewer_list.write(tmp_path / "cameras.json", *far)
+    cameras_json.write(tmp_path / "cameras.json", *far)
     (tmp_path / "points.ply").unlink()
     read = load_cameras(tmp_path / what, tmp_path / "images" if what == "sparse/0" else None)
     assert "became the origin" in caplog.text
@@ -444,7 +444,7 @@ def test_cameras_beside_a_scene_stay_where_its_file_says(
     poses = matrices(posed)
     for pose in poses:
         pose[:3, 3] += utm.numpy()
-    viewer_list.write(tmp_path / "cameras.json", posed.names, pinholes(posed), poses)
+    cameras_json.write(tmp_path / "cameras.json", posed.names, pinholes(posed), poses)
     found = read_scene_cameras(tmp_path / "cameras.json")
     expected = (posed.poses.t.double() + utm).float()
     torch.testing.assert_close(found.poses.t, expected, atol=0.5, rtol=0)
@@ -456,7 +456,7 @@ def test_frames_are_read_again_from_their_video(tmp_path: Path) -> None:
     write_video(video, (np.full((48, 64, 3), level, np.uint8) for level in levels))
     lens, poses = Lens("PINHOLE", 64, 48, (60.0, 60.0, 32.0, 24.0)), [np.eye(4), np.eye(4)]
     path = tmp_path / "clip.cameras.json"
-    viewer_list.write(path, ["frame_000003.png", "frame_000009.png"], [lens, lens], poses)
+    cameras_json.write(path, ["frame_000003.png", "frame_000009.png"], [lens, lens], poses)
     read = load_cameras(path, video, max_side=32)
     assert read.names == ("frame_000003.png", "frame_000009.png")
     assert read.cameras.packed()[0].tolist() == [32, 24, 30, 30, 16, 12]
@@ -465,9 +465,9 @@ def test_frames_are_read_again_from_their_video(tmp_path: Path) -> None:
         assert float(image.mean()) * 255 == pytest.approx(level, abs=6)
     with pytest.raises(ValueError, match=r"clip\.mp4: masks are for photos"):
         load_cameras(path, video, masks=MaskSource(tmp_path))
-    viewer_list.write(path, ["frame_000012.png"], [lens], poses[:1])
+    cameras_json.write(path, ["frame_000012.png"], [lens], poses[:1])
     with pytest.raises(ValueError, match=r"clip\.mp4 has no frame_000012\.png.*another video"):
         load_cameras(path, video)
-    viewer_list.write(path, ["house.png"], [lens], poses[:1])
-    with pytest.raises(ValueError, match="none of its 1 pictures exist"):
+    cameras_json.write(path, ["house.png"], [lens], poses[:1])
+    with pytest.raises(ValueError, match="none of its 1 images exist"):
         load_cameras(path, video)

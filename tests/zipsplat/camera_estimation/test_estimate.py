@@ -19,10 +19,10 @@ from zipsplat.camera_estimation import (
     estimate_cameras,
     load_cameras,
 )
+from zipsplat.camera_estimation.camera_checks import Evidence, disagreement, median_depth, warnings
 from zipsplat.camera_estimation.capture import Capture, Lens, Photo
-from zipsplat.camera_estimation.doubts import Evidence, disagreement, doubts, median_depth
 from zipsplat.camera_estimation.estimate import normalized
-from zipsplat.camera_estimation.write import write_viewer_list
+from zipsplat.camera_estimation.write import write_cameras_json
 from zipsplat.cli import main
 from zipsplat.images import load_image
 from zipsplat.pose import Pose
@@ -111,7 +111,7 @@ def test_a_photo_of_another_place_is_left_out_and_named(
     photos = [OFFICE[0], OFFICE[1], tmp_path / "village.png", tmp_path / "c.png", *OFFICE[3:5]]
     estimate = estimate_cameras(photos, num_threads=1)
     assert [photo.name for photo in estimate.left_out] == ["village.png"]
-    assert "shares" in estimate.left_out[0].reason
+    assert "no matches" in estimate.left_out[0].reason
     assert estimate.images.names == ("01.png", "02.png", "c.png", "04.png", "05.png")
     assert estimate.lenses[2].width == estimate.lenses[0].width * 3 // 4
     kept = office.images.select([0, 1, 2, 3, 4])
@@ -204,16 +204,18 @@ def same_photo_with_noise() -> list[Tensor]:
 
 
 @pytest.mark.parametrize("photos", [same_photo, same_photo_with_noise])
-def test_equal_photos_are_told_that_they_are(photos: Callable[[], list[Tensor]]) -> None:
+def test_equal_photos_are_reported(photos: Callable[[], list[Tensor]]) -> None:
     pytest.importorskip("pycolmap")
-    with pytest.raises(CamerasNotFoundError, match="show the same picture; the camera must move"):
+    with pytest.raises(CamerasNotFoundError, match="show the same image; the camera must move"):
         estimate_cameras(photos(), num_threads=1)
 
 
 @pytest.mark.parametrize("photos", [blank, two_places, turned_only])
 def test_what_shows_no_cameras_is_said_in_one_line(photos: Callable[[], list[Tensor]]) -> None:
     pytest.importorskip("pycolmap")
-    with pytest.raises(CamerasNotFoundError, match=r"need texture, .*not only turns") as caught:
+    with pytest.raises(
+        CamerasNotFoundError, match=r"need texture, .*rather than only turns"
+    ) as caught:
         estimate_cameras(photos(), num_threads=1)
     assert "\n" not in str(caught.value)
     assert caught.value.num_photos == len(photos())
@@ -221,7 +223,7 @@ def test_what_shows_no_cameras_is_said_in_one_line(photos: Callable[[], list[Ten
 
 def test_wrong_arguments_are_explained() -> None:
     with pytest.raises(
-        CamerasNotFoundError, match=r"only 0 of 1 photos could be placed: .*2 photos"
+        CamerasNotFoundError, match=r"only 0 of 1 photos could be registered: .*2 photos"
     ):
         estimate_cameras(OFFICE[:1])
     with pytest.raises(ValueError, match="method must be one of auto, sfm, network, got 'magic'"):
@@ -286,11 +288,11 @@ def capture(
 def test_signs_of_a_wrong_result(
     found: Capture, error: float, support: float, words: list[str]
 ) -> None:
-    said = doubts(Evidence(found, error, support, has_fixed_focal=False))
+    said = warnings(Evidence(found, error, support, has_fixed_focal=False))
     assert len(said) == (len(words) > 0)
     assert all(word in " ".join(said) for word in words)
     if "--focal-35mm" in words:
-        assert doubts(Evidence(found, error, support, has_fixed_focal=True)) == ()
+        assert warnings(Evidence(found, error, support, has_fixed_focal=True)) == ()
 
 
 def test_solutions_are_compared_up_to_a_turn() -> None:
@@ -342,8 +344,8 @@ def test_the_command_writes_a_dataset(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ("transforms.json", "frames of a video are none"),
-        ("taken.json", "exists already"),
+        ("transforms.json", "which video frames are not"),
+        ("taken.json", "already exists"),
         ("file", "neither a folder nor named .json"),
     ],
 )
@@ -356,7 +358,7 @@ def test_outputs_are_refused_before_any_work(
     assert main(["cameras", source, "-o", str(tmp_path / output)]) == 1
     captured = capsys.readouterr()
     assert words in captured.err
-    assert "finding features" not in captured.err
+    assert "extracting features" not in captured.err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "taken.json"]
 
 
@@ -367,13 +369,13 @@ def test_the_folder_of_the_photos_is_not_written_to(
     Image.new("RGB", (32, 32)).save(tmp_path / "images" / "a.png")
     command = ["cameras", str(tmp_path / "images"), "-o", str(tmp_path), "--overwrite"]
     assert main(command) == 1
-    assert "holds the photos" in capsys.readouterr().err
+    assert "contains the input photos" in capsys.readouterr().err
 
 
 def test_written_cameras_fit_the_photos_as_taken(office: CameraEstimate, tmp_path: Path) -> None:
     assert office.lenses[0].is_distorted
     path = tmp_path / "scene.cameras.json"
-    write_viewer_list(path, office.images, office.lenses)
+    write_cameras_json(path, office.images, office.lenses)
     again = load_cameras(path, [str(path) for path in OFFICE])
     for image, known in zip(again.images, office.images.images, strict=True):
         assert torch.equal(image, known)

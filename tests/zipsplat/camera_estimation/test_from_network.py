@@ -113,7 +113,7 @@ def test_exact_geometry_gives_exact_cameras():
     )
     torch.testing.assert_close(found.images.poses.t, network.poses.t, atol=0.01, rtol=0)
     assert min(found.inlier_shares) == 1
-    assert found.doubt is None
+    assert found.rejection is None
     assert len(found.warnings) == 1
     assert found.images.names == ("0", "1", "2")
 
@@ -144,7 +144,7 @@ def test_wrong_geometry_is_refused_in_one_line(spoil: Callable[[Tensor], Tensor]
     right = ExactNetwork()
     wrong = ExactNetwork(spoil)
     wrong.photos = right.photos
-    with pytest.raises(CamerasNotFoundError, match="own geometry gives no cameras: ") as refusal:
+    with pytest.raises(CamerasNotFoundError, match="own geometry is not reliable: ") as refusal:
         cameras_from_network(model_of(wrong), list(right.photos))
     assert "\n" not in str(refusal.value)
 

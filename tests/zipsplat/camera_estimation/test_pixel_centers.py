@@ -9,8 +9,8 @@ from torch import Tensor
 
 from zipsplat.camera import Camera
 from zipsplat.camera_estimation.capture import Lens
-from zipsplat.camera_estimation.colmap import straighten, straighten_points
-from zipsplat.camera_estimation.straightening import shrunk, to_bytes, to_image
+from zipsplat.camera_estimation.colmap import undistort, undistort_points
+from zipsplat.camera_estimation.undistortion import shrunk, to_bytes, to_image
 from zipsplat.pose import Pose
 from zipsplat.posed_images import PosedImages
 from zipsplat.refinement.views import views_of
@@ -28,7 +28,7 @@ def spot(x: float, y: float) -> Tensor:
 
 
 def center(image: Tensor) -> Tensor:
-    """(2,) centroid of a picture of a spot."""
+    """(2,) centroid of an image of a spot."""
     bright = image.mean(dim=0)
     height, width = bright.shape
     x = (bright.sum(dim=0) * (torch.arange(width) + 0.5)).sum()
@@ -37,20 +37,18 @@ def center(image: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("place", SPOTS)
-def test_straight_pictures_agree_with_straight_points(place: tuple[float, float]) -> None:
+def test_straight_images_agree_with_straight_points(place: tuple[float, float]) -> None:
     pytest.importorskip("pycolmap")
     lens = Lens("SIMPLE_RADIAL", WIDTH, HEIGHT, (150.0, WIDTH / 2, HEIGHT / 2, -0.03))
-    pixels, pinhole = straighten(to_bytes(spot(*place)), lens)
-    wanted = straighten_points(np.array([place], np.float32), lens, pinhole)[0]
+    pixels, pinhole = undistort(to_bytes(spot(*place)), lens)
+    wanted = undistort_points(np.array([place], np.float32), lens, pinhole)[0]
     found = center(to_image(pixels))
     np.testing.assert_allclose(found.numpy(), wanted, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("place", SPOTS)
 @pytest.mark.parametrize("max_side", [160, 106])
-def test_smaller_pictures_agree_with_their_cameras(
-    place: tuple[float, float], max_side: int
-) -> None:
+def test_smaller_images_agree_with_their_cameras(place: tuple[float, float], max_side: int) -> None:
     camera = Camera.from_focal(torch.tensor([150.0]), w=WIDTH, h=HEIGHT)
     ray = torch.tensor([[(place[0] - WIDTH / 2) / 150, (place[1] - HEIGHT / 2) / 150, 1.0]])
     photos = PosedImages((spot(*place),), camera, Pose.identity((1,)), ("spot",))

@@ -54,8 +54,8 @@ def test_kinds_of_input(model: DepthAnything) -> None:
         assert torch.equal(model(other).depth, found.depth)
     assert model([torch.rand(3, 100, 60)]).depth.shape == (1, 42, 28)
     wide = model([torch.rand(3, 100, 150)])
-    assert wide.picture_cameras is not None
-    assert wide.picture_cameras.size.tolist() == [[150, 100]]
+    assert wide.input_cameras is not None
+    assert wide.input_cameras.size.tolist() == [[150, 100]]
 
 
 def test_it_moves_like_a_module(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_it_is_the_published_network() -> None:
 
 
 @pytest.mark.parametrize("name", ["da3-small_v3_42x56_poses", "nested_v3_56x70_poses"])
-def test_given_poses_are_told_as_published(name: str) -> None:
+def test_given_poses_are_encoded_as_published(name: str) -> None:
     case = DepthCase(name)
     known = case.given()
     assert known is not None
@@ -138,13 +138,13 @@ def test_given_cameras_change_the_result(model: DepthAnything) -> None:
 
 def test_mistakes(model: DepthAnything, tmp_path: Path) -> None:
     cameras, poses = some_cameras()
-    with pytest.raises(ValueError, match="cameras are of use only together with poses"):
+    with pytest.raises(ValueError, match="cameras must be given together with poses"):
         model(views(), cameras)
     with pytest.raises(ValueError, match="the 2 camera centres lie on a line"):
         model(views(2), cameras[:2], poses[:2])
     with pytest.raises(ValueError, match="its camera says"):
         model(views(), cameras.scale(2), poses)
-    with pytest.raises(ValueError, match="no weights of Depth Anything 3"):
+    with pytest.raises(ValueError, match="not weights of Depth Anything 3"):
         DepthAnything("zipsplat-tiny")
     with pytest.raises(ValueError, match=r"use `zipsplat\.DepthAnything`"):
         ZipSplat(write_tiny(tmp_path / "x.safetensors"))

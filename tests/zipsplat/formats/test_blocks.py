@@ -63,7 +63,7 @@ def test_files_do_not_depend_on_blocks_and_threads(
     assert files[0] == files[1]
 
 
-@pytest.mark.parametrize("suffix", [".spz", ".compressed.ply", ".splat", ".glb", ".sog"])
+@pytest.mark.parametrize("suffix", [".spz", ".ply", ".compressed.ply", ".splat", ".glb", ".sog"])
 def test_info_and_convert_do_not_import_torch(suffix: str, tmp_path: Path) -> None:
     source, target = tmp_path / "in.ply", tmp_path / f"out{suffix}"
     write_scene(source, scene(50, 1))

@@ -58,7 +58,7 @@ def test_comments_of_others_are_no_notes(comment: str):
 
 
 def test_notes_have_a_limit():
-    with pytest.raises(ValueError, match="at most 300 characters, this one has 301"):
+    with pytest.raises(ValueError, match="at most 300 characters, got 301"):
         replace(scene(1, 0), note="a" * 301)
 
 

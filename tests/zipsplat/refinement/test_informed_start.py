@@ -26,7 +26,7 @@ def test_the_scene_of_the_network_is_a_third_and_where_the_wall_is() -> None:
     start = informed_start(tiny, photos, SETTINGS, said.append)
     assert start is not None
     start.check()
-    assert said == ["finding depth", "loading weights", "reconstructing"]
+    assert said == ["estimating depth", "loading weights", "reconstructing"]
     network = start[600:]  # after two thirds of geometry and sparse points
     assert 150 <= network.num_gaussians <= 330
     depth = photos.poses[0].inv().transform(network.means[-150:])[:, 2].median()

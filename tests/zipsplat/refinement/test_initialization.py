@@ -12,11 +12,11 @@ from tests.zipsplat.refinement.textured_wall import DEPTH, wall_photos
 from zipsplat.gaussians import Gaussians
 from zipsplat.posed_images import PosedImages, SparsePoints
 from zipsplat.refinement.initialization import (
-    draw_surfaces,
     initial_gaussians,
     neighbor_distances,
     point_gaussians,
     points_without_depth,
+    sample_surfaces,
 )
 from zipsplat.refinement.plane_sweep import DepthMap, estimate_depth
 
@@ -73,7 +73,7 @@ def test_gaussians_see_the_color_of_their_pixel() -> None:
     photos = without_points(wall_photos(2))
     maps = flat_maps(photos)
     maps[1] = replace(maps[1], is_consistent=torch.zeros_like(maps[1].is_consistent))
-    scene = draw_surfaces(photos, maps, 50, torch.Generator().manual_seed(0))
+    scene = sample_surfaces(photos, maps, 50, torch.Generator().manual_seed(0))
     assert scene.shape == (50,)
     there = photos.poses[0].inv().transform(scene.means)
     torch.testing.assert_close(there[:, 2], torch.full((50,), 2.0))
@@ -83,16 +83,16 @@ def test_gaussians_see_the_color_of_their_pixel() -> None:
 
 
 def test_half_the_spacing_is_the_scale() -> None:
-    """A picture without detail: n Gaussians share its pixels evenly."""
+    """An image without detail: n Gaussians share its pixels evenly."""
     photos = without_points(wall_photos(2))
     H, W = photos.images[0].shape[1:]
     photos = replace(photos, images=(torch.full((3, H, W), 0.5),) * 2)
-    scene = draw_surfaces(photos, flat_maps(photos), 200, torch.Generator().manual_seed(0))
+    scene = sample_surfaces(photos, flat_maps(photos), 200, torch.Generator().manual_seed(0))
     spacing = (2 * H * W / 200) ** 0.5
     expected = torch.full((200, 3), 0.5 * spacing * 2.0 / float(photos.cameras.f[0, 0]))
     torch.testing.assert_close(scene.scales, expected)
-    dense = draw_surfaces(photos, flat_maps(photos), 1728, torch.Generator().manual_seed(0))
-    few = draw_surfaces(photos, flat_maps(photos), 4, torch.Generator().manual_seed(0))
+    dense = sample_surfaces(photos, flat_maps(photos), 1728, torch.Generator().manual_seed(0))
+    few = sample_surfaces(photos, flat_maps(photos), 4, torch.Generator().manual_seed(0))
     pixel = 2.0 / float(photos.cameras.f[0, 0])
     assert float(dense.scales.min()) >= 0.5 * pixel
     torch.testing.assert_close(few.scales, torch.full((4, 3), 12 * pixel))
@@ -104,7 +104,7 @@ def test_gaussians_are_smaller_where_many_photos_show_one_surface(num_views: int
     generator = torch.Generator().manual_seed(0)
     photos = without_points(wall_photos(num_views))
     flat = replace(photos, images=tuple(torch.full_like(i, 0.5) for i in photos.images))
-    scene = draw_surfaces(flat, flat_maps(flat), 25 * num_views, generator)
+    scene = sample_surfaces(flat, flat_maps(flat), 25 * num_views, generator)
     H, W = flat.images[0].shape[1:]
     spacing = (H * W / 25) ** 0.5 * 2.0 / float(flat.cameras.f[0, 0])
     torch.testing.assert_close(
@@ -112,7 +112,7 @@ def test_gaussians_are_smaller_where_many_photos_show_one_surface(num_views: int
     )
 
 
-def test_detail_draws_gaussians() -> None:
+def test_detail_attracts_gaussians() -> None:
     photos = without_points(wall_photos(2))
     images = tuple(image.clone() for image in photos.images)
     for image in images:
@@ -120,7 +120,7 @@ def test_detail_draws_gaussians() -> None:
     photos = replace(photos, images=images)
     maps = flat_maps(photos)
     maps[1] = replace(maps[1], is_consistent=torch.zeros_like(maps[1].is_consistent))
-    scene = draw_surfaces(photos, maps, 300, torch.Generator().manual_seed(0))
+    scene = sample_surfaces(photos, maps, 300, torch.Generator().manual_seed(0))
     x = photos.cameras[0].project(photos.poses[0].inv().transform(scene.means))[:, 0]
     left = float((x < photos.images[0].shape[2] / 3).float().mean())
     assert 0.05 < left < 0.16  # a tenth of the probability is there
@@ -202,7 +202,7 @@ def test_nothing_known_and_nothing_wanted() -> None:
         replace(each, is_consistent=torch.zeros_like(each.is_consistent))
         for each in flat_maps(photos)
     ]
-    with pytest.raises(ValueError, match="the photos agree nowhere"):
+    with pytest.raises(ValueError, match="no depth is consistent"):
         initial_gaussians(photos, 10, depth=maps)
     with pytest.raises(ValueError, match="at least 1, got 0"):
         initial_gaussians(photos, 0)

@@ -19,8 +19,8 @@ from zipsplat.harmonics import rgb_from_dc
 from zipsplat.photometric import PhotometricLoss
 from zipsplat.posed_images import PosedImages
 from zipsplat.refinement import RefinementSettings, refine
+from zipsplat.refinement.evaluation import psnr, ssim
 from zipsplat.refinement.initialization import initial_gaussians
-from zipsplat.refinement.judging import psnr, ssim
 from zipsplat.refinement.loss import roughness
 from zipsplat.refinement.problem import make_problem
 from zipsplat.refinement.views import View

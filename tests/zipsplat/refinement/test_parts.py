@@ -12,12 +12,12 @@ import torch
 from tests.zipsplat.refinement.small_scene import disturbed, photos_of, small_scene
 from zipsplat import Gaussians
 from zipsplat.refinement import color, loss
-from zipsplat.refinement.cameras import CameraOptimizer, focal_derivative
-from zipsplat.refinement.growth import Pull, choose_split, draw_without_replacement, grow, halves
-from zipsplat.refinement.judging import Best, Candidate, Judge, Score, psnr
-from zipsplat.refinement.optimizer import RATES, SceneOptimizer
+from zipsplat.refinement.camera_optimizer import CameraOptimizer, focal_derivative
+from zipsplat.refinement.evaluation import Best, Candidate, Evaluator, Score, psnr
+from zipsplat.refinement.growth import Pull, choose_split, grow, halves, sample_without_replacement
 from zipsplat.refinement.parameters import Parameters
 from zipsplat.refinement.recipe import Recipe
+from zipsplat.refinement.scene_optimizer import RATES, SceneOptimizer
 from zipsplat.refinement.schedule import Budget, is_growth_due, is_judging_due
 from zipsplat.refinement.views import View, hold_out, views_of
 from zipsplat.render import Rendered, choose
@@ -172,7 +172,7 @@ def covariances(scene: Gaussians) -> torch.Tensor:
     return axes @ axes.mT
 
 
-def test_the_pull_is_a_mean_in_pixels_over_the_pictures_that_showed_it():
+def test_the_pull_is_a_mean_in_pixels_over_the_images_that_showed_it():
     means = torch.tensor([[0.0, 0, 2], [0, 0, 4], [0, 0, 5]])
     pull = Pull(torch.zeros(3))
     pose = torch.eye(4)
@@ -209,13 +209,13 @@ def test_more_dead_than_living_are_replaced_as_far_as_possible():
     assert set(split.places.tolist()) <= set(range(2, 10))
 
 
-def test_drawing_follows_the_weights():
+def test_sampling_follows_the_weights():
     weights = torch.tensor([0.0, 1.0, 2.0, 5.0])
     generator = random()
-    first = [int(draw_without_replacement(weights, 1, generator)) for _ in range(4000)]
+    first = [int(sample_without_replacement(weights, 1, generator)) for _ in range(4000)]
     counts = torch.bincount(torch.tensor(first), minlength=4) / 4000
     torch.testing.assert_close(counts, weights / 8, atol=0.03, rtol=0)
-    assert sorted(draw_without_replacement(weights, 3, generator).tolist()) == [1, 2, 3]
+    assert sorted(sample_without_replacement(weights, 3, generator).tolist()) == [1, 2, 3]
 
 
 def test_growing_changes_the_optimizer_in_place():
@@ -290,9 +290,9 @@ def test_depth_counts_only_where_it_is_known():
     assert float(loss.depth_error(torch.ones(2, 3), torch.zeros(2, 3), 1.0)) == 0
 
 
-def test_inverse_depth_of_what_is_drawn():
-    drawn = Rendered(alpha=torch.full((1, 1, 2, 2), 0.5), depth=torch.full((1, 1, 2, 2), 1.5))
-    torch.testing.assert_close(loss.inverse_depth(drawn), torch.full((2, 2), 1 / 3))
+def test_inverse_depth_of_what_is_rendered():
+    rendered = Rendered(alpha=torch.full((1, 1, 2, 2), 0.5), depth=torch.full((1, 1, 2, 2), 1.5))
+    torch.testing.assert_close(loss.inverse_depth(rendered), torch.full((2, 2), 1 / 3))
 
 
 def test_dropout_leaves_out_its_share():
@@ -307,16 +307,16 @@ def test_dropout_leaves_out_its_share():
 
 
 def test_the_best_map_is_found():
-    picture = torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(0))
     map = torch.tensor([[0.9, 0.1, 0, 0.05], [0, 1.1, 0, -0.02], [0, 0.05, 0.8, 0]])
-    found = color.best_map(picture, color.apply(map, picture))
+    found = color.best_map(image, color.apply(map, image))
     torch.testing.assert_close(found, map, atol=1e-4, rtol=0)
 
 
 def test_the_best_map_of_one_color_is_finite():
-    picture = torch.full((3, 8, 9), 0.5)
-    found = color.best_map(picture, 0.5 * picture)
-    torch.testing.assert_close(color.apply(found, picture), 0.5 * picture, atol=1e-3, rtol=0)
+    image = torch.full((3, 8, 9), 0.5)
+    found = color.best_map(image, 0.5 * image)
+    torch.testing.assert_close(color.apply(found, image), 0.5 * image, atol=1e-3, rtol=0)
 
 
 def test_maps_differ_while_their_mean_stays_the_identity():
@@ -343,8 +343,8 @@ def test_the_derivative_by_the_focal_length_is_that_of_the_reference(monkeypatch
     renderer, pose = choose("reference", CPU), photos.poses.Rt[0]
 
     def loss_at(factor):
-        drawn = view.draw(renderer, scene.splats(), pose, factor)
-        return (drawn.color[0] - view.image).square().mean()
+        rendered = view.render(renderer, scene.splats(), pose, factor)
+        return (rendered.color[0] - view.image).square().mean()
 
     log_factor = torch.tensor(math.log(1.02), requires_grad=True)
     loss_at(log_factor.exp()).backward()
@@ -360,17 +360,17 @@ def test_a_wrong_focal_length_is_found_by_a_scene_that_is_right():
     splats, pose = small_scene().splats(), photos.poses.Rt[1]
 
     def loss_at(factor):
-        drawn = wrong.draw(renderer, splats, pose, factor).color[0]
-        return wrong.photometric(drawn)[0]
+        rendered = wrong.render(renderer, splats, pose, factor).color[0]
+        return wrong.photometric(rendered)[0]
 
     for step in range(60):
         cameras.observe_focal(loss_at)
         cameras.step(step / 60)
-    # Half a percent is less than a tenth of a pixel at the edge of a picture.
+    # Half a percent is less than a tenth of a pixel at the edge of an image.
     assert cameras.focal_factor == pytest.approx(1 / 1.03, rel=5e-3)
 
 
-def test_only_the_photo_that_was_drawn_moves():
+def test_only_the_photo_that_was_rendered_moves():
     photos = photos_of(small_scene(), 3)
     cameras = CameraOptimizer(photos.poses, extent=2.0)
     (cameras.moving_pose(1)[:3, 3].sum()).backward()
@@ -402,11 +402,15 @@ def test_the_judge_means_over_its_views_with_their_own_sizes():
     views[1] = views[1].halved()
     candidate = Candidate(scene, tuple(photos.poses.Rt))
     renderer = choose("cpu", CPU)
-    both = Judge(views, renderer)(candidate)
-    each = [Judge([view], renderer)(candidate) for view in views]
+    both = Evaluator(views, renderer)(candidate)
+    each = [Evaluator([view], renderer)(candidate) for view in views]
     assert both.psnr == pytest.approx((each[0].psnr + each[1].psnr) / 2)
     assert each[0].ssim < 1
-    assert Judge(views, renderer)(replace(candidate, gaussians=small_scene())).psnr > both.psnr
+    true = replace(candidate, gaussians=small_scene())
+    assert Evaluator(views, renderer)(true).psnr > both.psnr
+    assert (
+        Evaluator(views_of(photos, [0, 2], CPU), renderer)(true).psnr > 90
+    )  # each at its own pose
 
 
 def test_colors_are_corrected_where_that_is_wanted():
@@ -414,8 +418,8 @@ def test_colors_are_corrected_where_that_is_wanted():
     dark = replace(photos, images=(0.5 * photos.images[0],))
     views, renderer = views_of(dark, [0], CPU), choose("cpu", CPU)
     candidate = Candidate(small_scene(), tuple(photos.poses.Rt))
-    assert Judge(views, renderer)(candidate).psnr < 20
-    assert Judge(views, renderer, corrects_color=True)(candidate).psnr > 40
+    assert Evaluator(views, renderer)(candidate).psnr < 20
+    assert Evaluator(views, renderer, corrects_color=True)(candidate).psnr > 40
 
 
 def test_the_best_stays_and_is_settled_after_a_while_without_gain():

@@ -1,4 +1,4 @@
-"""The commands that refine, end to end on tiny pictures with given cameras."""
+"""The commands that refine, end to end on tiny images with given cameras."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.zipsplat.refinement.small_scene import disturbed, photos_of, small_scene
 from zipsplat import Gaussians, weights
-from zipsplat.camera_estimation.write import write_viewer_list
+from zipsplat.camera_estimation.write import write_cameras_json
 from zipsplat.cli import main
 from zipsplat.figures import to_pixels
 from zipsplat.model.untrained import untrained_network
@@ -21,13 +21,13 @@ from zipsplat.model.untrained import untrained_network
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of nine pictures of the small scene, with a cameras.json beside them."""
+    """A folder of nine images of the small scene, with a cameras.json beside them."""
     folder = tmp_path / "photos"
     folder.mkdir()
     posed = photos_of(small_scene(), 9)
     for name, image in zip(posed.names, posed.images, strict=True):
         Image.fromarray(to_pixels(image)).save(folder / name)
-    write_viewer_list(tmp_path / "cameras.json", posed)
+    write_cameras_json(tmp_path / "cameras.json", posed)
     return folder
 
 
@@ -59,7 +59,7 @@ def test_a_scene_is_sharpened(scene, photos, cameras, tmp_path, capsys):
     assert refinement["held_out"] == [4]
     assert data["gaussians"] == 60
     stages = set(data["seconds"]) - {"compiling for this processor, once"}  # the first time only
-    assert stages == {"reading pictures and cameras", "refining", "writing"}
+    assert stages == {"reading images and cameras", "refining", "writing"}
     written, note = Gaussians.load_with_note(out)
     assert written.num_gaussians == 60
     assert note == "a note"
@@ -82,13 +82,13 @@ def test_cameras_beside_a_scene_are_taken(scene, photos, cameras, tmp_path, caps
     assert "--cameras FILE" in capsys.readouterr().err
 
 
-def test_pictures_alone_become_a_scene(photos, cameras, tmp_path, capsys):
+def test_images_alone_become_a_scene(photos, cameras, tmp_path, capsys):
     out = tmp_path / "made.ply"
     told = ("--cameras", cameras, "-o", out, "--time", "60steps", "--max-gaussians", "300")
     assert run("refine", photos, *told) == 0
     text = capsys.readouterr().out
     before, after = map(float, re.search(r"PSNR ([\d.]+) -> ([\d.]+) dB", text).groups())
-    assert "1 held-out picture:" in text
+    assert "1 held-out photo:" in text
     assert after > before
     assert 0 < Gaussians.load(out).num_gaussians <= 300
 
@@ -123,7 +123,7 @@ def network(tmp_path):
     return path
 
 
-def test_reconstruct_refines_few_pictures_with_the_network(
+def test_reconstruct_refines_few_images_with_the_network(
     photos, cameras, network, tmp_path, capsys
 ):
     few = sorted(photos.iterdir())[:4]
@@ -137,7 +137,7 @@ def test_reconstruct_refines_few_pictures_with_the_network(
     assert "loading weights" in data["seconds"]
 
 
-def test_reconstruct_refines_many_pictures_without_it(photos, cameras, tmp_path, capsys):
+def test_reconstruct_refines_many_images_without_it(photos, cameras, tmp_path, capsys):
     told = ("--refine", "20steps", "--cameras", cameras, "--compression", 0.5, "--hold-out", 0)
     assert run("reconstruct", photos, "-o", tmp_path / "many.ply", *told, "--json") == 0
     data = json.loads(capsys.readouterr().out)
@@ -171,16 +171,16 @@ def test_without_pycolmap_it_says_so(photos, network, tmp_path, monkeypatch, cap
 
 
 def test_ctrl_c_keeps_the_best_so_far(scene, photos, cameras, tmp_path, capsys, monkeypatch):
-    from zipsplat.cli import refining
+    from zipsplat.cli import shared_refinement
 
-    status = refining._status
+    status = shared_refinement._status
 
     def press(progress):
         if progress.step == 30:
             os.kill(os.getpid(), signal.SIGINT)
         return status(progress)
 
-    monkeypatch.setattr(refining, "_status", press)
+    monkeypatch.setattr(shared_refinement, "_status", press)
     before = signal.getsignal(signal.SIGINT)
     out = tmp_path / "kept.ply"
     told = ("--cameras", cameras, "-o", out, "--time", "5000steps", "--json")
@@ -196,8 +196,8 @@ def test_ctrl_c_keeps_the_best_so_far(scene, photos, cameras, tmp_path, capsys, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("-o", "OUT"), "no pictures"),
-        (("SCENE", "PHOTOS", "--cameras", "CAMERAS", "-o", "SCENE"), "exists already"),
+        (("-o", "OUT"), "no images"),
+        (("SCENE", "PHOTOS", "--cameras", "CAMERAS", "-o", "SCENE"), "already exists"),
         (("PHOTOS", "-o", "OUT", "--save-cameras", "x.txt"), "must end in .json"),
         (("PHOTOS", "-o", "OUT.xyz"), "xyz"),
         (("NOWHERE", "--cameras", "CAMERAS", "-o", "OUT"), "no such file"),
@@ -231,6 +231,6 @@ def test_amounts_that_are_none(text, photos, tmp_path, capsys):
     [("30", 30.0, None), ("2.5s", 2.5, None), ("1500steps", None, 1500), ("1step", None, 1)],
 )
 def test_amounts(text, seconds, steps):
-    from zipsplat.cli.refining import amount
+    from zipsplat.cli.shared_refinement import amount
 
     assert (amount(text).seconds, amount(text).steps) == (seconds, steps)

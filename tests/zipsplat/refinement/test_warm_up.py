@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from zipsplat.kernel_folder import CACHE_VARIABLE
 from zipsplat.refinement import warm_up
 from zipsplat.refinement.warm_up import refinement_kernels
-from zipsplat.render.cpu.cache_folder import CACHE_VARIABLE
 
 
 @pytest.fixture

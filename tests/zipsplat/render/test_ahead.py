@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from zipsplat.kernel_folder import CACHE_VARIABLE
 from zipsplat.render import RenderSettings, Splats, Viewpoints
 from zipsplat.render.cpu import ahead
 from zipsplat.render.cpu.ahead import KernelsAhead, image_kernels, is_image_on_cpu
-from zipsplat.render.cpu.cache_folder import CACHE_VARIABLE
 
 ROOT = Path(__file__).parents[3]
 

@@ -83,8 +83,8 @@ class Tools:
         on_stage("Matching")
         if self.error is not None:
             raise self.error
-        V = len(photos.pictures)
-        height, width = photos.pictures[0].shape[1:]
+        V = len(photos.images)
+        height, width = photos.images[0].shape[1:]
         cameras = Camera.from_fov(
             torch.full((V,), 1.0), w=torch.full((V,), width), h=torch.full((V,), height)
         )

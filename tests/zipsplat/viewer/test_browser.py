@@ -85,7 +85,7 @@ def pixels(page: Any) -> np.ndarray:
 
 
 def settle(page: Any, is_right: Callable[[np.ndarray], bool], seconds: float = 60) -> np.ndarray:
-    """Wait until the picture is as it should be; splats appear unsorted and fade in."""
+    """Wait until the image is as it should be; splats appear unsorted and fade in."""
     end = time.monotonic() + seconds
     while not is_right(picture := pixels(page)):
         assert time.monotonic() < end, "the picture never became what it should be"
@@ -173,9 +173,9 @@ def test_a_saved_scene_upright_unmirrored_and_in_its_colours(viewer: Any, page: 
 
 
 def first_place() -> Any:
-    from zipsplat.viewer.cameras import StartView
+    from zipsplat.viewer.viewpoints import Viewpoint
 
-    return StartView((0.0, 0.0, 0.0), (0.0, 0.0, 2.0))
+    return Viewpoint((0.0, 0.0, 0.0), (0.0, 0.0, 2.0))
 
 
 def test_slider_colours_upload_and_download(
@@ -212,7 +212,7 @@ def test_slider_colours_upload_and_download(
     page.get_by_role("button", name="Reconstruct").click()
     page.get_by_text("4 in the scene.").wait_for()
     assert backbone.num_runs == 2
-    assert len(viewer.scene.photos.pictures) == 4
+    assert len(viewer.scene.photos.images) == 4
 
     page.get_by_text("Download", exact=True).first.click()  # opens the folder
     page.get_by_role("combobox", name="Format").click()
@@ -229,7 +229,7 @@ def test_slider_colours_upload_and_download(
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Add a photo, video or .zip").click()
     chooser.value.set_files(file)
-    page.get_by_text("more than is allowed").wait_for()
+    page.get_by_text("exceed the limit").wait_for()
 
 
 def test_two_browsers_and_one_that_leaves(
@@ -256,7 +256,7 @@ def test_two_browsers_and_one_that_leaves(
 
 
 def is_green(picture: np.ndarray) -> bool:
-    """Whether a twentieth of the picture is of the colour of refined scenes."""
+    """Whether a twentieth of the image is of the colour of refined scenes."""
     mask = (picture[..., 1] > 180) & (picture[..., 0] < 110) & (picture[..., 2] < 110)
     return bool(mask.mean() > 0.05)
 

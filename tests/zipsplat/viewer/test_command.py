@@ -131,7 +131,7 @@ def test_what_is_wrong_is_said_in_one_line(
         for arguments, message in {
             ("nowhere/",): "nowhere: there is no such file or folder",
             ("nowhere.ply",): "nowhere.ply: No such file or directory",
-            (str(tmp_path / "empty"),): "holds no pictures and no video",
+            (str(tmp_path / "empty"),): "holds no images and no video",
             (str(tmp_path / "bad.ply"),): "bad.ply: ",
             (saved, photo): "my scene.ply: ",
             (photo, "--weights", "nowhere.tar"): "nowhere.tar",
@@ -165,7 +165,7 @@ def test_other_hosts_are_a_choice_with_a_warning(
     assert get(port, f"192.168.1.5:{port}") == 200
     assert get(port, "evil.example") == 403
     assert running.end() == 0
-    assert "everybody who can reach this machine" in running.err
+    assert "everyone who can reach this machine" in running.err
 
 
 @pytest.mark.parametrize(

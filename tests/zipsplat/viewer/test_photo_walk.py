@@ -19,10 +19,10 @@ from tests.zipsplat.viewer.conftest import green
 from zipsplat.camera import Camera
 from zipsplat.pose import Pose
 from zipsplat.trajectories import CameraPath, save_camera_path
-from zipsplat.viewer.cameras import BrowserCamera, StartView, photo_view
 from zipsplat.viewer.flights import flight
-from zipsplat.viewer.inputs import PhotoSource, load_photos, load_scene_cameras
+from zipsplat.viewer.photo_source import PhotoSource, load_photos, load_scene_cameras
 from zipsplat.viewer.reconstruction import Photos, Reconstruction
+from zipsplat.viewer.viewpoints import BrowserCamera, Viewpoint, photo_view
 
 Until = Callable[..., None]
 NAMES = ("a.jpg", "b.jpg", "c.jpg")
@@ -53,7 +53,7 @@ def test_the_whole_photo_is_in_the_view(aspect: float, is_wide: bool) -> None:
 def test_flights_go_around_and_end_where_they_should() -> None:
     poses = around()
     start = BrowserCamera(poses.quat[0].tolist(), poses.t[0].tolist(), 1.0, 200, 100)
-    end = StartView(
+    end = Viewpoint(
         tuple(poses.t[2].tolist()), (0.0, 0.0, 1.0), tuple((-poses.R[2, :, 1]).tolist()), (0.1, 0.4)
     )
     views = flight(start, torch.tensor([0.0, 0, 1]), end)
@@ -132,7 +132,7 @@ def test_without_cameras_nobody_walks(
     assert all(button.disabled for button in panel._steps)
     assert not panel._show.value
     until(lambda: len(viewer.browsers.view(0).frustums.handles) == 1)
-    with pytest.raises(ValueError, match="not known"):
+    with pytest.raises(ValueError, match="are unknown"):
         viewer.fly_to_photo(0, 0)
 
 
@@ -160,6 +160,6 @@ def test_photos_with_the_cameras_of_other_programs(tmp_path: Path) -> None:
     assert photos.names == ("a.jpg", "<b>.jpg")  # c.jpg has no camera
     assert photos.cameras is not None
     assert photos.cameras.f.tolist() == [[500, 510], [600, 600]]
-    assert [tuple(picture.shape[1:]) for picture in photos.pictures] == [(480, 640), (640, 480)]
+    assert [tuple(picture.shape[1:]) for picture in photos.images] == [(480, 640), (640, 480)]
     with pytest.raises(FileNotFoundError, match="nowhere"):
         load_photos(PhotoSource((str(tmp_path),), "nowhere.json"), lambda *_: None)

@@ -13,7 +13,7 @@ from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.predictor import ZipSplat
 from zipsplat.trajectories import CameraPath, save_camera_path
-from zipsplat.viewer.inputs import PhotoSource, load_photos, names_scene_file
+from zipsplat.viewer.photo_source import PhotoSource, load_photos, names_scene_file
 from zipsplat.viewer.reconstruction import Photos, Reconstruction, recompress, reconstruct
 
 PEOPLE = Path(__file__).parents[2] / "files_of_people"
@@ -65,7 +65,7 @@ def test_given_cameras_are_used(tiny: ZipSplat, pictures: tuple[torch.Tensor, ..
     torch.testing.assert_close(relative.Rt[0], torch.eye(4), atol=1e-6, rtol=0)
     torch.testing.assert_close(relative.Rt[1], poses[0].Rt_inv @ poses[1].Rt)
     more = given.plus(pictures[:1])
-    assert len(more.pictures) == 4
+    assert len(more.images) == 4
     assert more.poses is None
     assert more.cameras is None
 
@@ -75,7 +75,7 @@ def test_load_photos(tmp_path: Path) -> None:
         Image.new("RGB", (40, 30), (index, 0, 0)).save(tmp_path / f"img{index}.png")
     folder = (str(tmp_path),)
     photos = load_photos(PhotoSource(folder), no_report)
-    assert len(photos.pictures) == 30  # the number of frames is one of videos
+    assert len(photos.images) == 30  # the number of frames is one of videos
     poses = Pose.orbit(torch.zeros(3), 2.0, list(range(30)))
     cameras = str(tmp_path / "cameras.json")
     save_camera_path(CameraPath(poses, 70.0), cameras)
@@ -91,7 +91,7 @@ def test_load_photos(tmp_path: Path) -> None:
     (tmp_path / "img7.png").write_bytes(b"junk")
     with pytest.raises(ValueError, match=r"img7\.png"):
         load_photos(PhotoSource(folder), no_report)
-    assert len(load_photos(PhotoSource(folder, skip_bad=True), no_report).pictures) == 29
+    assert len(load_photos(PhotoSource(folder, skip_bad=True), no_report).images) == 29
     (tmp_path / "img7.png").unlink()
     save_camera_path(CameraPath(poses[:29]), cameras)
     with pytest.raises(ValueError, match=r"a fov_deg"):

@@ -48,7 +48,7 @@ def test_cameras_get_the_scale_of_the_scene(pictures: tuple[torch.Tensor, ...]) 
     scene = Reconstruction(green(0), Photos(pictures))  # one unit before the first camera
     placed = with_cameras(scene, found_cameras(pictures, (0, 2)), lambda _: pytest.fail("anew"))
     assert placed.gaussians is scene.gaussians
-    assert placed.photos.pictures == (pictures[0], pictures[2])
+    assert placed.photos.images == (pictures[0], pictures[2])
     assert placed.poses is not None
     torch.testing.assert_close(placed.poses.t, torch.tensor([[0.0] * 3, [2.0] * 3]))
     assert placed.photos.points is not None
@@ -66,7 +66,7 @@ def test_without_the_first_photo_the_placed_ones_are_the_scene(
 
     scene = Reconstruction(green(0), Photos(pictures))
     placed = with_cameras(scene, found_cameras(pictures, (1, 2)), reconstruct)
-    assert made[0].pictures == pictures[1:]
+    assert made[0].images == pictures[1:]
     assert made[0].poses is None  # as of the scene before
     assert placed.gaussians.num_gaussians == 107
     assert placed.photos.poses is not None
@@ -221,7 +221,7 @@ def test_what_fails_is_one_line_and_changes_nothing(
     until(lambda: is_over(viewer) and notices)
     assert viewer.scene is scene
     tools.error = None
-    viewer.show_scene(with_cameras(scene, found_cameras(scene.photos.pictures, (0, 1, 2)), fail))
+    viewer.show_scene(with_cameras(scene, found_cameras(scene.photos.images, (0, 1, 2)), fail))
     shown = viewer.scene
     tools.error = RuntimeError("out of memory")
     page.set(panel._start, True)

@@ -71,12 +71,12 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ("name", "content", "message"),
     [
         ("photo.jpg", b"", "photo.jpg: the file is empty"),
-        ("photo.jpg", b"junk", "photo.jpg: cannot be read as a picture"),
+        ("photo.jpg", b"junk", "photo.jpg: cannot be read as an image"),
         ("clip.mp4", b"junk" * 100, "clip.mp4: cannot be read as a video"),
         ("all.zip", b"junk", "all.zip: cannot be read as a .zip"),
         ("all.zip", zipped({"a.png": png(1)})[:-30], "all.zip: cannot be read as a .zip"),
-        ("all.zip", zipped({"notes.txt": b"x"}), "all.zip: there are no pictures"),
-        ("all.zip", zipped({"a.png": b"junk"}), "all.zip, a.png: cannot be read as a picture"),
+        ("all.zip", zipped({"notes.txt": b"x"}), "all.zip: there are no images"),
+        ("all.zip", zipped({"a.png": b"junk"}), "all.zip, a.png: cannot be read as an image"),
     ],
 )
 def test_damaged_files_are_named_as_the_sender_knows_them(

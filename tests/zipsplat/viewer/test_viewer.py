@@ -229,15 +229,15 @@ def test_uploads_join_the_scene_or_replace_it(
     assert viewer.scene is scene  # nothing happens before the button is pressed
     click(page, panel._make)
     until(lambda: viewer.scene is not scene)
-    assert len(viewer.scene.photos.pictures) == 4
-    assert viewer.scene.photos.pictures[:3] == scene.photos.pictures
+    assert len(viewer.scene.photos.images) == 4
+    assert viewer.scene.photos.images[:3] == scene.photos.images
     until(lambda: panel._text.content == "4 in the scene.")
     page.upload(upload, "other.png", png(20))
     until(lambda: "1 added" in panel._text.content)
     page.set(panel._keep, False)
     until(lambda: not panel._keep.value)
     click(page, panel._make)
-    until(lambda: len(viewer.scene.photos.pictures) == 1)
+    until(lambda: len(viewer.scene.photos.images) == 1)
     assert backbone.num_runs == 3
 
 
@@ -251,7 +251,7 @@ def test_bad_uploads(viewer: Any, open_page: Any, until: Until, notices: list[An
     page, upload = open_page(), panel_upload(viewer)
     page.upload(upload, "bad.png", b"junk")
     until(lambda: notices)
-    assert notices[0][0].startswith("That did not work: bad.png: cannot be read as a picture")
+    assert notices[0][0].startswith("That did not work: bad.png: cannot be read as an image")
     transfers = viewer.server.gui._current_file_upload_states
     page.upload(upload, "large.png", bytes(200_001))
     until(lambda: len(notices) == 2)
@@ -259,7 +259,7 @@ def test_bad_uploads(viewer: Any, open_page: Any, until: Until, notices: list[An
     assert "at most 0.2 MB; --max-upload" in notices[1][0]
     page.upload(upload, "lie.png", bytes(1000), announced=10)
     until(lambda: len(notices) == 3)
-    assert "lie.png: more came than was announced" in notices[2][0]
+    assert "lie.png: larger than announced" in notices[2][0]
     page.upload(upload, "negative.png", b"", announced=-(10**12))
     until(lambda: len(notices) == 4)
     page.upload(upload, "held.png", b"", announced=150_000)
@@ -275,7 +275,7 @@ def test_bad_uploads(viewer: Any, open_page: Any, until: Until, notices: list[An
     assert not viewer.photo_panel._added
 
 
-def test_a_picture_bomb_costs_one_notice(
+def test_an_image_bomb_costs_one_notice(
     viewer: Any, open_page: Any, until: Until, notices: list[Any]
 ) -> None:
     page, upload = open_page(), panel_upload(viewer)
@@ -356,21 +356,24 @@ def test_camera_paths_are_recorded_saved_loaded_and_filmed(
     page.set(panel._move, "Recorded path")
     page.set(panel._seconds, 0.1)
     until(lambda: panel._seconds.value == 0.1)
-    click(page, panel_upload(viewer, "Render film"))
+    click(page, panel_upload(viewer, "Render video"))
     until(lambda: downloads, seconds=120)
     assert downloads[0][0] == "scene-recorded.mp4"
     assert downloads[0][1][4:8] == b"ftyp"
 
 
-def test_stopping_a_film_is_no_error(
+def test_stopping_a_video_is_not_an_error(
     viewer: Any, scene: Reconstruction, open_page: Any, until: Until,
     downloads: list[Any], notices: list[Any],
 ) -> None:  # fmt: skip
     page, panel = open_page(), viewer.camera_panel
     page.set(panel._seconds, 100.0)
     until(lambda: panel._seconds.value == 100)
-    click(page, panel_upload(viewer, "Render film"))
-    until(lambda: viewer.status._bar.visible and "Filming (" in viewer.status._text.content, 120)
+    click(page, panel_upload(viewer, "Render video"))
+    until(
+        lambda: viewer.status._bar.visible and "Rendering video (" in viewer.status._text.content,
+        120,
+    )
     click(page, panel_upload(viewer, "Stop"))
     until(lambda: not viewer.status._bar.visible)
     assert not downloads

@@ -1,4 +1,4 @@
-"""Backbones: images of several views to patch tokens of several depths.
+"""Backbones: from images of several views to patch tokens of several layers.
 
 Each public module of this package is one backbone; its `PLUGIN` builds it from a
 `BackboneConfig`.
@@ -19,7 +19,7 @@ from zipsplat.plugins import Plugins
 
 
 class Backbone(Protocol):
-    """What the network needs to know of its backbone, an `nn.Module`."""
+    """The interface of a backbone, an `nn.Module`."""
 
     dim: int
     patch_size: int
@@ -30,7 +30,7 @@ class Backbone(Protocol):
 
         Args:
             images: (B, V, 3, H, W) RGB in [0, 1]; H and W are multiples of the patch size.
-            priors: what is known of the cameras, if anything.
+            priors: known cameras, if any.
 
         Returns:
             `num_outputs` tensors (B, V, T, 2·D), patches row by row.

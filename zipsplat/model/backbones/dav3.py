@@ -1,4 +1,4 @@
-"""The backbone of Depth Anything 3: a DINOv2 transformer whose deeper half looks across views.
+"""The backbone of Depth Anything 3: a DINOv2 transformer with attention across views.
 
 Letters: B scenes, V views, H W pixels, T patches per view, D width.
 
@@ -20,24 +20,24 @@ from torch.utils.checkpoint import checkpoint
 
 from zipsplat.model.architecture import BackboneConfig
 from zipsplat.model.layers import Block, Mlp, PatchEmbed, SwiGlu
-from zipsplat.model.matching import Matcher
 from zipsplat.model.priors import CameraEncoder, Priors
-from zipsplat.model.pyramid import CELLS, Pyramid
 from zipsplat.model.reference_view import MIN_VIEWS, reference_first, reordered
 from zipsplat.model.rope import Rotation, global_positions, local_positions, rotation
+from zipsplat.model.tiny.matcher import Matcher
+from zipsplat.model.tiny.pyramid import CELLS, Pyramid
 
 NORM_EPS = 1e-6
-# Added to the size of the patch grid when the learned positions are resampled: a habit of DINO
-# that trained weights depend on.
+# Added to the size of the patch grid when resampling the learned positions: a quirk of DINO that
+# trained weights depend on.
 GRID_OFFSET = 0.1
 
 
 class LayerTokens(NamedTuple):
-    """What an output layer gives: (B, V, T, 2·D) patches and (B, V, 2·D) special tokens.
+    """Tokens of an output layer: (B, V, T, 2·D) patches and (B, V, 2·D) special tokens.
 
-    Of both, the first half is from the last block that looked at each view by itself, the second
-    from the layer. The second half of the patches is normalised, the special tokens are not. A
-    plain transformer gives the second half alone.
+    The first half of the channels is from the last block that attended within views, the second
+    from the layer itself. The second half of the patches is normalised, special tokens are not. A
+    plain transformer has only the second half.
     """
 
     patches: Tensor
@@ -45,7 +45,7 @@ class LayerTokens(NamedTuple):
 
 
 class MultiViewViT(nn.Module):
-    """The transformer: images to tokens of several depths.
+    """The transformer: from images to tokens of several layers.
 
     Args:
         config: sizes and starts.
@@ -78,7 +78,7 @@ class MultiViewViT(nn.Module):
 
         Returns:
             For each output layer, deepest first, (B, V, T, 2·D): the tokens after the last block
-            that looked at each view by itself, then those of the layer, normalised.
+            with attention within views, then those of the layer, normalised.
         """
         return [layer.patches for layer in self.layers(images, camera_tokens)]
 
@@ -115,7 +115,7 @@ class MultiViewViT(nn.Module):
     def _output(
         self, local: Tensor, x: Tensor, batch: tuple[int, int], order: Tensor | None
     ) -> LayerTokens:
-        """The output of a layer, views in the order in which they came."""
+        """The output of a layer, with views in input order."""
         patches, special = self.norm(x[:, 1:]), x[:, 0]
         if self.config.is_multiview:
             patches = torch.cat((local[:, 1:], patches), dim=-1)
@@ -127,9 +127,9 @@ class MultiViewViT(nn.Module):
         return LayerTokens(reordered(patches, back), reordered(special, back))
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The special token and the patches of each view, with positions: (B, V, 1 + T, D).
+        """Special token and patches of each view with position embeddings, (B, V, 1 + T, D).
 
-        And what matches between views add to the camera tokens (B, V, D), if there is a matcher.
+        With a matcher, also what matches add to the camera tokens, (B, V, D).
         """
         patches, seen_again = self.patch_embed(images), None
         if self.stem is not None:
@@ -168,7 +168,7 @@ class MultiViewViT(nn.Module):
         return self.config.is_multiview and index >= self.config.alt_start and index % 2 == 1
 
     def _rotations(self, images: Tensor) -> tuple[Rotation | None, Rotation | None]:
-        """Rotary positions within and across views; made once for all blocks."""
+        """Rotary embeddings within and across views, computed once for all blocks."""
         if self.config.rope_start >= self.config.depth:
             return None, None
         rows, columns = (side // self.config.patch_size for side in images.shape[-2:])
@@ -205,7 +205,7 @@ class DepthAnything3(nn.Module):
         return [layer.patches for layer in self.layers(images, priors)]
 
     def layers(self, images: Tensor, priors: Priors | None = None) -> list[LayerTokens]:
-        """The same with the special tokens."""
+        """As `forward`, with the special tokens."""
         camera_tokens = None if priors is None else self.cam_enc(priors)
         return self.backbone.layers(images, camera_tokens)
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from zipsplat.render.cpu.cache_folder import cache_directory
+from zipsplat.kernel_folder import cache_directory
 from zipsplat.render.cpu.sources import sources_digest
 
 # Compiling makes many objects and few cycles: without the collector it takes 0.9 of the time.

@@ -1,1 +1,1 @@
-"""A person's own photos or video."""
+"""Your own photos or videos."""

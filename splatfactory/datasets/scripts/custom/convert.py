@@ -1,4 +1,4 @@
-"""Turn own photos or a video into shards (`… .scripts.custom.convert`)."""
+"""Convert your own photos or a video into shards (`… .scripts.custom.convert`)."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from splatfactory.datasets.scripts.conversion import (
     run_command,
     say,
 )
-from splatfactory.datasets.scripts.custom.pictures import encode_photo
+from splatfactory.datasets.scripts.custom.photos import encode_photo
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from zipsplat.camera_estimation import colmap_model, nerfstudio
 from zipsplat.camera_estimation.capture import Capture, Photo, files_in
 from zipsplat.camera_estimation.focal import Focal, noted_focal
-from zipsplat.camera_estimation.straightening import Pixels, to_bytes
 from zipsplat.camera_estimation.structure_from_motion import Search, solve
-from zipsplat.cli.arguments import add_masks, mask_source
+from zipsplat.camera_estimation.undistortion import Pixels, to_bytes
 from zipsplat.images import image_info, is_image_file, load_image
 from zipsplat.inputs import natural_key
+from zipsplat.mask_options import add_masks, mask_source
 from zipsplat.masks import MaskSource, check_has_photos, load_mask
 from zipsplat.native_work import exit_process
 from zipsplat.video import is_video_file, load_video
@@ -53,17 +53,17 @@ DEPTH_ADVICE = (
 
 
 def read_capture(source: Path, options: argparse.Namespace, workspace: Path) -> Capture:
-    """Photos, lenses and poses of one input, whatever it is.
+    """Read photos, lenses and poses of any kind of input.
 
     Args:
-        source: folder of photos, perhaps with `transforms.json` or a COLMAP model; such a file; or
-            a video.
-        options: of the command line.
-        workspace: folder for work in progress.
+        source: folder of photos, optionally with `transforms.json` or a COLMAP model; such a file;
+            or a video.
+        options: command-line options.
+        workspace: folder for temporary files.
 
     Raises:
-        FileNotFoundError: if it does not exist.
-        ValueError: if it cannot be used.
+        FileNotFoundError: if the input does not exist.
+        ValueError: if it is unusable.
     """
     if not source.exists():
         raise FileNotFoundError(f"{source} does not exist")
@@ -83,9 +83,9 @@ def read_capture(source: Path, options: argparse.Namespace, workspace: Path) -> 
 
 
 def scene_key(path: Path) -> str:
-    """A scene name from a file or folder name: letters, digits, `-` and `_`.
+    """Derive a scene key from a file or folder name: letters, digits, `-` and `_`.
 
-    `transforms.json`, and `transforms_train.json` of Blender scenes, have the name of their folder.
+    `transforms.json`, and `transforms_train.json` of Blender scenes, take the name of their folder.
     """
     whole = path.resolve()
     if re.fullmatch(r"transforms(_\w+)?\.json", whole.name):
@@ -95,13 +95,13 @@ def scene_key(path: Path) -> str:
 
 
 def photos_in(folder: Path) -> list[Path]:
-    """Pictures of a folder, in natural order; those in `images` if it has such a folder."""
+    """Images of a folder, in natural order; uses the subfolder `images` if there is one."""
     inner = folder / "images"
-    found = _pictures(inner) if inner.is_dir() else []
-    return found or _pictures(folder)
+    found = _images(inner) if inner.is_dir() else []
+    return found or _images(folder)
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[Path]:
     files = [path for path in folder.iterdir() if path.is_file() and is_image_file(path)]
     return sorted(files, key=natural_key)
 
@@ -109,7 +109,7 @@ def _pictures(folder: Path) -> list[Path]:
 def _from_photos(source: Path, options: argparse.Namespace, workspace: Path) -> Capture:
     photos = photos_in(source)
     if not photos:
-        raise ValueError(f"{source} holds no pictures, no transforms.json and no COLMAP model")
+        raise ValueError(f"{source} holds no images, no transforms.json and no COLMAP model")
     copies = _upright_copies(photos, workspace / "images", options.max_side)
     damaged = tuple(copy for copy in copies.values() if isinstance(copy, str))
     whole = {photo: copy for photo, copy in copies.items() if isinstance(copy, Path)}
@@ -123,7 +123,7 @@ def _from_photos(source: Path, options: argparse.Namespace, workspace: Path) -> 
 
 
 def _mask_copies(copies: Mapping[Path, Path], source: MaskSource, folder: Path) -> None:
-    """Masks for the upright copies of photos, named as COLMAP wants them: NAME.png for a NAME."""
+    """Write masks for the upright copies of photos, named NAME.png as COLMAP expects."""
     folder.mkdir()
     for photo, copy in copies.items():
         info = image_info(copy)
@@ -137,16 +137,16 @@ def _from_video(source: Path, options: argparse.Namespace, workspace: Path) -> C
     frames = load_video(source, options.num_frames, max_side=options.max_side)
     folder = workspace / "images"
     folder.mkdir(parents=True)
-    files = [_picture_file(folder, n, to_bytes(frame)) for n, frame in enumerate(frames)]
+    files = [_image_file(folder, n, to_bytes(frame)) for n, frame in enumerate(frames)]
     return _estimated(files, [options.focal or Focal()] * len(files), is_sequence=True)
 
 
 def _upright_copies(
     photos: Sequence[Path], folder: Path, max_side: int | None
 ) -> dict[Path, Path | str]:
-    """Copies without EXIF turns, so that COLMAP and the shards see the same pixels.
+    """Write copies with EXIF rotations applied, so that COLMAP and the shards see the same pixels.
 
-    Instead of the copy of a damaged photo, a note about it.
+    A damaged photo yields a note instead of a copy.
     """
     folder.mkdir(parents=True)
     bar = tqdm(photos, "photos", unit="photo", leave=False, disable=None)
@@ -157,19 +157,19 @@ def _upright_copies(
         except Exception as error:  # decoders raise almost anything on damaged data
             copies[photo] = _left_out(photo, error)
         else:
-            copies[photo] = _picture_file(folder, number, pixels)
+            copies[photo] = _image_file(folder, number, pixels)
     return copies
 
 
 def _left_out(photo: Path, error: Exception) -> str:
-    return f"left out {photo.name}: {_first_line(error)}"
+    return f"skipped {photo.name}: {_first_line(error)}"
 
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def _picture_file(folder: Path, number: int, pixels: Pixels) -> Path:
+def _image_file(folder: Path, number: int, pixels: Pixels) -> Path:
     file = folder / f"{number:06d}.png"
     Image.fromarray(pixels).save(file, compress_level=1)
     return file
@@ -181,14 +181,14 @@ def _estimated(
     is_sequence: bool,
     masks: Path | None = None,
 ) -> Capture:
-    """Find the poses of upright pictures in one folder, perhaps with masks in another."""
+    """Estimate the poses of upright images in a folder, optionally with masks from another."""
     if len(files) < _MIN_PHOTOS:
-        raise ValueError(f"poses need at least {_MIN_PHOTOS} photos, got {len(files)}")
+        raise ValueError(f"estimating poses needs at least {_MIN_PHOTOS} photos, got {len(files)}")
     solution = solve(files, focals, Search(is_sequence), say, masks)
     missing = len(solution.left_out)
-    lost = [f"{missing} of {len(files)} photos could not be placed: left out"] if missing else []
-    doubts = [f"WARNING: {doubt}" for doubt in solution.doubts]
-    return replace(solution.capture, notes=(*lost, *doubts))
+    lost = [f"{missing} of {len(files)} photos could not be registered: skipped"] if missing else []
+    warnings = [f"WARNING: {warning}" for warning in solution.warnings]
+    return replace(solution.capture, notes=(*lost, *warnings))
 
 
 def stored_capture(
@@ -198,14 +198,14 @@ def stored_capture(
     num_workers: int = 0,
     masks: MaskSource | None = None,
 ) -> tuple[StoredScene, list[str]]:
-    """Encode all photos of a capture, in threads if there is more than one worker.
+    """Encode all photos of a capture, in threads with more than one worker.
 
     Returns:
-        The scene, and a note on each photo that is damaged and left out.
+        The scene, and a note on each damaged, skipped photo.
 
     Raises:
-        ValueError: if no photo can be used.
-        ImportError: if photos need a package that is not installed.
+        ValueError: if no photo is usable.
+        ImportError: if a required package is not installed.
     """
 
     def encode(photo: Photo) -> tuple[bytes, npt.NDArray[np.float32]] | str:
@@ -222,7 +222,7 @@ def stored_capture(
         encoded = list(tqdm(made, key, total, unit="photo", leave=False, disable=None))
     notes = [item for item in encoded if isinstance(item, str)]
     if len(notes) == total:
-        raise ValueError(f"no photo can be used; {notes[0]}")
+        raise ValueError(f"no photo is usable; {notes[0]}")
     used = [view for view, item in enumerate(encoded) if not isinstance(item, str)]
     poses = np.stack([capture.photos[view].world_from_camera for view in used])
     packed = np.concatenate([poses[:, :3, :3].reshape(-1, 9), poses[:, :3, 3]], axis=1)
@@ -242,37 +242,37 @@ def _workspace(directory: Path, key: str) -> Iterator[Path]:
 
 
 def _source_name(source: Path, output: ShardOutput) -> str:
-    """How the manifest names an input: from the shards, so that both may move together."""
+    """Name of an input in the manifest: relative to the shards, so both can move together."""
     root = output.root.resolve()
     return Path(os.path.relpath(source.resolve(), root)).as_posix()
 
 
 def _is_there(source: Path, output: ShardOutput) -> bool:
-    """Whether the scene of this very input is there, and not one that has its name."""
+    """Whether the scene of exactly this input exists, not just one with the same key."""
     key, name = scene_key(source), _source_name(source, output)
     return output.holds(key) and output.manifest.sources.get(key, name) == name
 
 
 def _convert(source: Path, options: argparse.Namespace, output: ShardOutput) -> list[Result]:
-    """The scene of an input, a failure, or nothing if it is there already."""
+    """Convert an input: a scene, a failure, or nothing if it already exists."""
     key = scene_key(source)
     if _is_there(source, output):
-        say(f"{key} is there already")
+        say(f"{key} exists already")
         return []
     if output.holds(key):
         other = output.manifest.sources[key]
         advice = "rename one of the folders, or choose another --output-dir"
-        return [Failure(str(source), f"the scene {key} is there, made from {other}", advice)]
+        return [Failure(str(source), f"scene {key} exists already, made from {other}", advice)]
     try:
         with _workspace(output.directory, key) as workspace:
             capture = read_capture(source, options, workspace)
             masks = options.mask_source
-            if (workspace / MASKS).is_dir():  # those of the upright copies
+            if (workspace / MASKS).is_dir():  # masks of the upright copies
                 masks = MaskSource(workspace / MASKS)
             scene, damaged = stored_capture(
                 key, capture, options.max_side, options.num_workers, masks
             )
-    except Exception as error:  # whatever is wrong with one input must not cost the others
+    except Exception as error:  # a failure of one input must not affect the others
         return [Failure(str(source), _first_line(error), type(error).__name__)]
     for note in (*capture.notes, *damaged):
         say(f"{key}: {note}")
@@ -284,26 +284,38 @@ def _convert(source: Path, options: argparse.Namespace, output: ShardOutput) -> 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m splatfactory.datasets.scripts.custom.convert",
-        description="Turn own captures into shards: a folder with a nerfstudio transforms.json or "
-        "a COLMAP model, a folder of photos alone, or a video. Missing poses are found by COLMAP "
-        "(pip install pycolmap).",
+        description="Convert your own captures into shards: a folder with a nerfstudio "
+        "transforms.json or a COLMAP model, a folder of photos, or a video. "
+        "COLMAP estimates missing poses (pip install pycolmap).",
     )
     parser.add_argument("inputs", type=Path, nargs="+", help="folders, transforms.json or videos")
-    parser.add_argument("--output-dir", type=Path, default=Path("data/custom"))
-    parser.add_argument("--split", choices=("train", "test"), default="test")
     parser.add_argument(
-        "--poses", choices=("auto", "estimate"), default="auto", help="estimate: ignore given ones"
+        "--output-dir",
+        type=Path,
+        default=Path("data/custom"),
+        help="folder of the shards (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "test"),
+        default="test",
+        help="split to write to (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--poses", choices=("auto", "estimate"), default="auto", help="estimate: ignore given poses"
     )
     parser.add_argument(
         "--order", choices=("any", "sequence"), default="any",
-        help="sequence: photos were taken on the way; only neighbours are matched",
+        help="sequence: photos were taken in order along a path; match only neighbours",
     )  # fmt: skip
-    parser.add_argument("--num-frames", type=int, default=60, help="frames taken from a video")
     parser.add_argument(
-        "--focal-35mm", type=float, help="focal length on 35 mm film, if you know it (phones: 26)"
+        "--num-frames", type=int, default=60, help="number of frames to take from a video"
+    )
+    parser.add_argument(
+        "--focal-35mm", type=float, help="focal length in 35 mm equivalent, if known (phones: 26)"
     )
     add_masks(parser)
-    parser.add_argument("--max-side", type=int, default=960, help="longer side in pixels; 0: all")
+    parser.add_argument("--max-side", type=int, default=960, help="longer side in pixels; 0: keep")
     add_common_options(parser)
     sharing.add_option(parser)
     return parser
@@ -336,7 +348,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--num-frames must be at least 3")
     try:
         given = options.focal_35mm
-        options.focal = None if given is None else Focal.on_film(given)
+        options.focal = None if given is None else Focal.from_35mm(given)
         options.mask_source = mask_source(options)
     except ValueError as error:
         parser.error(str(error))

@@ -1,8 +1,8 @@
-"""DL3DV-10K scene zips to shards.
+"""Convert DL3DV-10K scene zips to shards.
 
-Each zip holds `transforms.json` (nerfstudio) and one folder of pictures. Poses become OpenCV
-camera-to-world; the world frame stays. The lens distortion in the file is ignored, as it was for
-the released data, and for the published numbers to hold; `manifest.json` says so.
+Each zip holds `transforms.json` (nerfstudio) and one folder of images. Poses become OpenCV
+camera-to-world; the world frame is kept. Lens distortion in the file is ignored, as in
+the released data and for the published numbers; `manifest.json` records that.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import numpy.typing as npt
 from splatfactory.datasets.frames import decode_pixels
 from splatfactory.datasets.scripts import conversion, sharing
 from splatfactory.datasets.scripts.conversion import Failure, Result
-from splatfactory.datasets.scripts.framing import Picture, framed
+from splatfactory.datasets.scripts.cropping import CalibratedImage, framed
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.store import MAX_MEMBER_BYTES
-from splatfactory.eval import indices
+from splatfactory.published_indices import dl3dv_test_ids
 from zipsplat.bounded import MAX_JSON_BYTES, open_zip, parse_json, zip_member
 
 TOOL = "splatfactory.datasets.scripts.dl3dv.convert"
@@ -45,17 +45,40 @@ class Job:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--input-dir", type=Path, default=Path("data/dl3dv/raw"))
-    parser.add_argument("--output-dir", type=Path, default=Path("data/dl3dv"))
-    parser.add_argument("--resolution", choices=RESOLUTIONS, default="960P")
-    parser.add_argument("--target-size", type=int, help="square pictures of this side")
-    parser.add_argument("--split", choices=("train", "test", "all"), default="all")
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.dl3dv.convert",
+        description=__doc__.splitlines()[0],
+    )
+    parser.add_argument(
+        "--input-dir",
+        type=Path,
+        default=Path("data/dl3dv/raw"),
+        help="folder of the downloaded zips (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("data/dl3dv"),
+        help="folder of the shards (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resolution",
+        choices=RESOLUTIONS,
+        default="960P",
+        help="downloaded resolution to convert (default: %(default)s)",
+    )
+    parser.add_argument("--target-size", type=int, help="square images of this side")
+    parser.add_argument(
+        "--split",
+        choices=("train", "test", "all"),
+        default="all",
+        help="split to convert (default: %(default)s)",
+    )
     parser.add_argument(
         "--test-ids",
         type=Path,
         help='test scenes: JSON list, JSON {"test": [...]}, or one id per line'
-        " (default: the published split, fetched once)",
+        " (default: the published split, downloaded once)",
     )
     conversion.add_common_options(parser)
     sharing.add_option(parser)
@@ -72,9 +95,9 @@ def _convert(arguments: argparse.Namespace) -> int:
             f"no {folder}/*/*.zip; run `python -m splatfactory.datasets.scripts.dl3dv.download"
             f" --resolution {arguments.resolution}` first"
         )
-    is_test = indices.dl3dv_test_ids(arguments.test_ids).__contains__
+    is_test = dl3dv_test_ids(arguments.test_ids).__contains__
     side = arguments.target_size
-    size = f"{side}x{side}" if side is not None else _picture_size(archives)
+    size = f"{side}x{side}" if side is not None else _image_size(archives)
     status = 0
     for split in ("train", "test") if arguments.split == "all" else (arguments.split,):
         output = ShardOutput(
@@ -107,50 +130,50 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def load_scene(job: Job) -> list[Result]:
-    """The scene of one zip."""
+    """Convert one zip."""
     key = job.archive.stem
     try:
         with open_zip(job.archive) as archive:
             return [convert_scene(key, archive, job.target_size)]
     except (zipfile.BadZipFile, EOFError) as error:
         return [Failure(key, "damaged zip", str(error))]
-    except Exception as error:  # whatever is wrong with one scene must not cost the others
+    except Exception as error:  # a failure of one scene must not affect the others
         return [Failure(key, "unusable scene", f"{type(error).__name__}: {error}")]
 
 
 def convert_scene(key: str, archive: zipfile.ZipFile, side: int | None) -> StoredScene:
-    """One zip as a scene; frames whose picture is missing are left out.
+    """Convert one zip to a scene; frames without image are skipped.
 
     Raises:
-        ValueError: if there are no transforms, pictures or frames.
+        ValueError: if transforms, images or frames are missing.
     """
     names = set(archive.namelist())
     transforms = _transforms(archive)
-    folder = _picture_folder(names)
-    pictures, poses = [], []
+    folder = _image_folder(names)
+    views, poses = [], []
     for frame in transforms["frames"]:
         name = posixpath.join(folder, *frame["file_path"].split("/")[1:])
         if name not in names:
             continue
         pixels = decode_pixels(zip_member(archive, name, MAX_MEMBER_BYTES))
-        # One factor for both axes, by the widths, as in the released data.
+        # One factor for both axes, from the widths, as in the released data.
         scale = pixels.shape[1] / transforms["w"]
         f = np.array([transforms["fl_x"], transforms["fl_y"]], float) * scale
         c = np.array([transforms["cx"], transforms["cy"]], float) * scale
-        pictures.append(framed(Picture(pixels, f, c), side))
+        views.append(framed(CalibratedImage(pixels, f, c), side))
         poses.append(pose_row(np.array(frame["transform_matrix"], dtype=float)))
-    if not pictures:
-        raise ValueError("none of the frames has a picture")
+    if not views:
+        raise ValueError("no frame has an image")
     return StoredScene(
         key,
-        np.stack([picture.camera for picture in pictures]),
+        np.stack([view.camera for view in views]),
         np.stack(poses),
-        tuple(picture.encode() for picture in pictures),
+        tuple(view.encode() for view in views),
     )
 
 
 def pose_row(matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Pose row (12,) of an OpenGL camera-to-world matrix (4, 4): y and z axes turn round."""
+    """Pose row (12,) of an OpenGL camera-to-world matrix (4, 4): flips the y and z axes."""
     R = matrix[:3, :3] * np.array([1.0, -1.0, -1.0])
     return np.concatenate([R.reshape(9), matrix[:3, 3]]).astype(np.float32)
 
@@ -161,11 +184,11 @@ def _transforms(archive: zipfile.ZipFile) -> dict[str, Any]:
         raise ValueError("no transforms.json")
     content = parse_json(zip_member(archive, found[0], MAX_JSON_BYTES))
     if not isinstance(content, dict) or not content.get("frames"):
-        raise ValueError("transforms.json names no frames")
+        raise ValueError("transforms.json lists no frames")
     return content
 
 
-def _picture_folder(names: set[str]) -> str:
+def _image_folder(names: set[str]) -> str:
     folders = {posixpath.dirname(n) for n in names if n.lower().endswith(_SUFFIXES)}
     found = sorted(name for name in folders if "/images" in f"/{name}")
     if not found:
@@ -173,8 +196,8 @@ def _picture_folder(names: set[str]) -> str:
     return found[0]
 
 
-def _picture_size(archives: Sequence[Path]) -> str:
-    """Folder name by the first picture found."""
+def _image_size(archives: Sequence[Path]) -> str:
+    """Folder name, from the size of the first image found."""
     for path in archives:
         try:
             with open_zip(path) as archive:
@@ -185,8 +208,8 @@ def _picture_size(archives: Sequence[Path]) -> str:
                         ).shape[:2]
                         return f"{height}x{width}"
         except (zipfile.BadZipFile, ValueError, OSError):
-            continue  # reported when its turn comes
-    raise ValueError(f"no picture in any of {len(archives)} zips")
+            continue  # reported when it is converted
+    raise ValueError(f"no image in any of {len(archives)} zips")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Fetch DL3DV-10K scene zips from their gated Hugging Face repositories.
+"""Download DL3DV-10K scene zips from their gated Hugging Face repositories.
 
 Accept the terms on the repository's page and log in (`hf auth login`, or set HF_TOKEN) first.
-Zips that are there and whole are left alone. The list of scenes is fetched once and recorded; to
-renew it, delete it from `.cache` in the output folder.
+Complete zips are kept. The list of scenes is downloaded once and recorded; to renew it, delete it
+from `.cache` in the output folder.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from splatfactory.datasets.scripts import conversion, download
+from splatfactory.datasets.scripts import conversion, downloading
 from splatfactory.datasets.scripts.dl3dv.convert import RESOLUTIONS
 from zipsplat.downloads import Source, fetch
 
@@ -25,10 +25,24 @@ SAMPLE_SIZE = 50
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Download; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    download.add_options(parser, "data/dl3dv/raw")
-    parser.add_argument("--subset", nargs="+", choices=SUBSETS, default=list(SUBSETS))
-    parser.add_argument("--resolution", choices=RESOLUTIONS, default="960P")
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.dl3dv.download",
+        description=__doc__.splitlines()[0],
+    )
+    downloading.add_options(parser, "data/dl3dv/raw")
+    parser.add_argument(
+        "--subset",
+        nargs="+",
+        choices=SUBSETS,
+        default=list(SUBSETS),
+        help="subsets to download (default: all)",
+    )
+    parser.add_argument(
+        "--resolution",
+        choices=RESOLUTIONS,
+        default="960P",
+        help="resolution to download (default: %(default)s)",
+    )
     parser.add_argument("--scene-ids", nargs="+", metavar="HASH", help="only these scenes")
     arguments = parser.parse_args(argv)
     return conversion.run_command(partial(_download, arguments))
@@ -48,23 +62,25 @@ def _download(arguments: argparse.Namespace) -> int:
         _get, repository, folder, overwrite=arguments.overwrite, extract=arguments.extract
     )
     log = arguments.output_dir / "failed.log"
-    return download.fetch_all(scenes, get, arguments.num_workers, log)
+    return downloading.fetch_all(scenes, get, arguments.num_workers, log)
 
 
 def read_list(output_dir: Path) -> list[tuple[str, str]]:
     """Batch and hash of every scene.
 
     Raises:
-        ValueError: if the list is not what it should be.
+        ValueError: if the list is invalid.
     """
     path = fetch(Source(LIST_URL), output_dir / ".cache" / "DL3DV-valid.csv")
     with path.open(newline="") as file:
         try:
             rows = [(row["batch"], row["hash"]) for row in csv.DictReader(file)]
         except KeyError as error:
-            raise ValueError(f"{path} has no column {error}; delete it to fetch it anew") from None
+            raise ValueError(
+                f"{path} has no column {error}; delete it to download it again"
+            ) from None
     if not rows:
-        raise ValueError(f"{path} is empty; delete it to fetch it anew")
+        raise ValueError(f"{path} is empty; delete it to download it again")
     return rows
 
 
@@ -74,10 +90,10 @@ def choose_scenes(
     scene_ids: Sequence[str] | None,
     limit: int | None = None,
 ) -> list[str]:
-    """Names `batch/hash` of the scenes that are wanted.
+    """Names `batch/hash` of the selected scenes.
 
     Raises:
-        ValueError: if a wanted scene is unknown.
+        ValueError: if a selected scene is unknown.
     """
     chosen = [f"{batch}/{key}" for batch, key in rows if batch in subsets]
     if scene_ids is not None:
@@ -96,10 +112,12 @@ def _hub() -> Any:
 
 
 def _check_access(repository: str) -> None:
-    """Ask for the repository once, so that ten thousand files do not fail one by one."""
+    """Check access once, so that ten thousand files do not fail one by one."""
     try:
         _hub().HfApi().auth_check(repository, repo_type="dataset")
-    except Exception as error:  # the client raises many kinds, of the network as of permission
+    except (
+        Exception
+    ) as error:  # the client raises many types, for network and permission errors alike
         raise OSError(
             f"no access to {repository} ({type(error).__name__}). Accept its terms on"
             f" https://huggingface.co/datasets/{repository} and log in with `hf auth login`,"
@@ -108,7 +126,7 @@ def _check_access(repository: str) -> None:
 
 
 def _get(repository: str, folder: Path, name: str, *, overwrite: bool, extract: bool) -> None:
-    """Fetch one zip; the client continues, verifies and renames."""
+    """Download one zip; the client resumes, verifies and renames."""
     target = folder / f"{name}.zip"
     if overwrite or not _is_whole(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,16 +137,16 @@ def _get(repository: str, folder: Path, name: str, *, overwrite: bool, extract: 
             local_dir=folder,
             force_download=overwrite or target.exists(),
         )
-        download.check_zip(target)
+        downloading.check_zip(target)
     if extract:
-        download.unpack(target, target.parent)
+        downloading.unpack(target, target.parent)
 
 
 def _is_whole(archive: Path) -> bool:
     if not archive.exists():
         return False
     try:
-        download.check_zip(archive)
+        downloading.check_zip(archive)
     except ValueError:
         return False
     return True

@@ -1,8 +1,8 @@
-"""Mip-NeRF 360 to shards, one per scene.
+"""Convert Mip-NeRF 360 to shards, one per scene.
 
-Intrinsics are divided by the nominal factor of the picture folder, although the JPEG files were
-rounded to whole pixels (4946×3286 became 1237×822): the published numbers were made so. A picture
-that is missing in the chosen folder is taken from `images`, with the scale that belongs to it.
+Intrinsics are divided by the nominal factor of the image folder, although the JPEG files were
+rounded to whole pixels (4946×3286 became 1237×822): the published numbers depend on it. An image
+missing in the chosen folder is taken from `images`, with its own scale.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splatfactory.datasets import preprocessing
+from splatfactory.datasets import resizing
 from splatfactory.datasets.frames import Pixels, decode_pixels
 from splatfactory.datasets.scripts import conversion, sharing
 from splatfactory.datasets.scripts.conversion import Failure, Result
-from splatfactory.datasets.scripts.framing import Picture, centred
+from splatfactory.datasets.scripts.cropping import CalibratedImage, centred
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.store import MAX_MEMBER_BYTES
@@ -39,7 +39,7 @@ _MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin")
 
 @dataclass(frozen=True)
 class Job:
-    """One scene of the zip; without a folder it is not there."""
+    """One scene of the zip; the folder is empty if it is missing."""
 
     archive: Path
     folder: str | None
@@ -49,11 +49,35 @@ class Job:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--input-zip", type=Path, default=Path("data/mipnerf360/raw/360_v2.zip"))
-    parser.add_argument("--output-dir", type=Path, default=Path("data/mipnerf360"))
-    parser.add_argument("--image-subdir", choices=tuple(FACTORS), default="images_4")
-    parser.add_argument("--scenes", nargs="+", default=list(SCENES), metavar="SCENE")
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.mipnerf360.convert",
+        description=__doc__.splitlines()[0],
+    )
+    parser.add_argument(
+        "--input-zip",
+        type=Path,
+        default=Path("data/mipnerf360/raw/360_v2.zip"),
+        help="the downloaded archive (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("data/mipnerf360"),
+        help="folder of the shards (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--image-subdir",
+        choices=tuple(FACTORS),
+        default="images_4",
+        help="folder of images to convert (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--scenes",
+        nargs="+",
+        default=list(SCENES),
+        metavar="SCENE",
+        help="scenes to convert (default: all)",
+    )
     conversion.add_common_options(parser, with_shard_size=False)
     sharing.add_option(parser)
     arguments = parser.parse_args(argv)
@@ -90,10 +114,10 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def find_scenes(archive: Path) -> dict[str, str]:
-    """Scenes in the zip, each with the path of its folder.
+    """Scenes in the zip, with the path of their folder.
 
     Raises:
-        ValueError: if the file is no such zip.
+        ValueError: if the file is not such a zip.
     """
     end = "/sparse/0/cameras.bin"
     try:
@@ -104,14 +128,14 @@ def find_scenes(archive: Path) -> dict[str, str]:
             f"no {archive}; run `python -m splatfactory.datasets.scripts.mipnerf360.download` first"
         ) from None
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{archive} is no zip file or is cut off ({error})") from error
+        raise ValueError(f"{archive} is not a zip file or is truncated ({error})") from error
     if not folders:
         raise ValueError(f"{archive} has no <scene>{end}; is it 360_v2.zip?")
     return {folder.split("/")[-1]: folder for folder in folders}
 
 
 def load_scene(job: Job) -> list[Result]:
-    """One scene of the zip."""
+    """Convert one scene of the zip."""
     if job.folder is None:
         return [Failure(job.scene, "not in the zip")]
     try:
@@ -122,25 +146,25 @@ def load_scene(job: Job) -> list[Result]:
 
 
 def convert_scene(job: Job, archive: zipfile.ZipFile) -> StoredScene:
-    """Read the COLMAP model and the pictures; views are sorted by name."""
+    """Read the COLMAP model and the images; views are sorted by name."""
     model = _read_model(job, archive)
     names = set(archive.namelist())
-    pictures, poses = [], []
+    views, poses = [], []
     for image in sorted(model.images.values(), key=lambda image: image.name):
         path = f"{job.folder}/{job.image_subdir}/{image.name}"
         factor = FACTORS[job.image_subdir]
         if path not in names:
             path, factor = f"{job.folder}/images/{image.name}", 1
         pixels = decode_pixels(zip_member(archive, path, MAX_MEMBER_BYTES))
-        pictures.append(centred(_picture(pixels, model.cameras[image.camera_id], factor)))
+        views.append(centred(_calibrated(pixels, model.cameras[image.camera_id], factor)))
         poses.append(_pose_row(image))
-    if not pictures:
+    if not views:
         raise ValueError("the COLMAP model has no images")
     return StoredScene(
         job.scene,
-        np.stack([picture.camera for picture in pictures]),
+        np.stack([view.camera for view in views]),
         np.stack(poses),
-        tuple(picture.encode() for picture in pictures),
+        tuple(view.encode() for view in views),
     )
 
 
@@ -155,7 +179,7 @@ def _pycolmap() -> Any:
 
 
 def _read_model(job: Job, archive: zipfile.ZipFile) -> Any:
-    """The COLMAP model; its reader wants files."""
+    """Read the COLMAP model, via temporary files for its reader."""
     with tempfile.TemporaryDirectory() as folder:
         for name in _MODEL_FILES:
             data = zip_member(archive, f"{job.folder}/sparse/0/{name}", _MAX_MODEL_BYTES)
@@ -169,21 +193,21 @@ def _pose_row(image: Any) -> npt.NDArray[np.float32]:
     return np.concatenate([R.reshape(9), t]).astype(np.float32)
 
 
-def _picture(pixels: Pixels, camera: Any, factor: int) -> Picture:
-    """A picture without lens distortion."""
+def _calibrated(pixels: Pixels, camera: Any, factor: int) -> CalibratedImage:
+    """Undistort an image."""
     K = np.array(camera.calibration_matrix(), dtype=float)
     K[:2] /= factor
     distortion = _distortion(camera)
     if distortion.any():
         pixels, K = _undistorted(pixels, K, distortion)
-    return Picture(pixels, K[[0, 1], [0, 1]], K[:2, 2])
+    return CalibratedImage(pixels, K[[0, 1], [0, 1]], K[:2, 2])
 
 
 def _distortion(camera: Any) -> npt.NDArray[np.float64]:
     """OpenCV's k1, k2, p1, p2 of a COLMAP camera.
 
     Raises:
-        ValueError: for models that these four cannot express.
+        ValueError: for models that these four cannot represent.
     """
     model, params = camera.model.name, np.array(camera.params, dtype=float)
     places = {
@@ -202,12 +226,12 @@ def _distortion(camera: Any) -> npt.NDArray[np.float64]:
 def _undistorted(
     pixels: Pixels, K: npt.NDArray[np.float64], distortion: npt.NDArray[np.float64]
 ) -> tuple[Pixels, npt.NDArray[np.float64]]:
-    """OpenCV's undistortion with the largest view that has no empty borders."""
+    """Undistort with OpenCV, cropping to the largest view without empty borders."""
     try:
         import cv2
     except ImportError as error:
         raise ImportError(
-            "pictures with lens distortion need OpenCV: pip install opencv-python-headless"
+            "images with lens distortion need OpenCV: pip install opencv-python-headless"
         ) from error
     height, width = pixels.shape[:2]
     new_K, _ = cv2.getOptimalNewCameraMatrix(K, distortion, (width, height), 0, (width, height))
@@ -216,17 +240,17 @@ def _undistorted(
 
 
 def _folder_size(archive: Path, folders: dict[str, str], scenes: Sequence[str], sub: str) -> str:
-    """Folder name: the even size of the first picture of the first scene."""
+    """Folder name, from the even size of the first scene's first image."""
     with open_zip(archive) as file:
         for scene in scenes:
             prefix = f"{folders.get(scene, '')}/{sub}/"
-            pictures = [n for n in file.namelist() if n.startswith(prefix) and not n.endswith("/")]
-            if scene in folders and pictures:
+            members = [n for n in file.namelist() if n.startswith(prefix) and not n.endswith("/")]
+            if scene in folders and members:
                 height, width = decode_pixels(
-                    zip_member(file, min(pictures), MAX_MEMBER_BYTES)
+                    zip_member(file, min(members), MAX_MEMBER_BYTES)
                 ).shape[:2]
-                return f"{preprocessing.even(height)}x{preprocessing.even(width)}"
-    raise ValueError(f"{archive} has no pictures in {sub} of {', '.join(scenes)}")
+                return f"{resizing.even(height)}x{resizing.even(width)}"
+    raise ValueError(f"{archive} has no images in {sub} of {', '.join(scenes)}")
 
 
 if __name__ == "__main__":

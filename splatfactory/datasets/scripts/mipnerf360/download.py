@@ -1,6 +1,6 @@
-"""Fetch Mip-NeRF 360: one archive of about 3.6 GB.
+"""Download Mip-NeRF 360: one archive of about 3.6 GB.
 
-No checksum is published; size and SHA-256 of what came are recorded beside the file and checked
+No checksum is published; size and SHA-256 of the download are recorded beside the file and checked
 from then on.
 """
 
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from splatfactory.datasets.scripts import download
+from splatfactory.datasets.scripts import downloading
 
 URL = "https://storage.googleapis.com/gresearch/refraw360/360_v2.zip"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Download; returns the exit status."""
-    return download.archive_command(__doc__, URL, "data/mipnerf360/raw", argv)
+    return downloading.archive_command(__doc__, URL, "data/mipnerf360/raw", argv)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""RealEstate10K, in the packing of pixelSplat, to shards.
+"""Convert RealEstate10K, as packed by pixelSplat, to shards.
 
-The zip holds chunks of about a dozen clips. Pictures stay the JPEG files they are, unless a target
-size is given. A clip that cannot be converted is recorded and left out; its chunk goes on.
+The zip holds chunks of about a dozen clips. Images are stored as the original JPEG files, unless a
+target size is given. A clip that cannot be converted is recorded and skipped.
 
-The camera's width and height are twice its principal point, as in the released data, which equals
-the picture's size where the point is centred, as it is throughout this data set.
+The camera's width and height are twice its principal point, as in the released data, which
+equals the image size if the point is centred, as it is throughout this data set.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splatfactory.datasets.depth_codec import open_picture
+from splatfactory.datasets.depth_codec import open_image
 from splatfactory.datasets.frames import decode_pixels
 from splatfactory.datasets.scripts import conversion, sharing
 from splatfactory.datasets.scripts.conversion import Failure, Result
-from splatfactory.datasets.scripts.framing import Picture, framed
+from splatfactory.datasets.scripts.cropping import CalibratedImage, framed
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from zipsplat.bounded import MAX_JSON_BYTES, open_zip, parse_json, zip_member
@@ -34,7 +34,7 @@ from zipsplat.torch_files import read_torch_bytes
 TOOL = "splatfactory.datasets.scripts.re10k.convert"
 NATIVE_SIZE = "360x640"
 
-MAX_CHUNK_BYTES = 512 << 20  # those of the data set have about a fifth of it
+MAX_CHUNK_BYTES = 512 << 20  # chunks of the data set are about a fifth of this
 _CHUNK = re.compile(r"(?:^|/)(train|test)/[^/]+\.torch$")
 
 
@@ -49,11 +49,29 @@ class Job:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--input-zip", type=Path, default=Path("data/re10k/raw/re10k.zip"))
-    parser.add_argument("--output-dir", type=Path, default=Path("data/re10k"))
-    parser.add_argument("--split", choices=("train", "test", "all"), default="all")
-    parser.add_argument("--target-size", type=int, help="square pictures of this side, as WebP")
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.re10k.convert",
+        description=__doc__.splitlines()[0],
+    )
+    parser.add_argument(
+        "--input-zip",
+        type=Path,
+        default=Path("data/re10k/raw/re10k.zip"),
+        help="the downloaded archive (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("data/re10k"),
+        help="folder of the shards (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "test", "all"),
+        default="all",
+        help="split to convert (default: %(default)s)",
+    )
+    parser.add_argument("--target-size", type=int, help="square images of this side, as WebP")
     conversion.add_common_options(parser)
     sharing.add_option(parser)
     arguments = parser.parse_args(argv)
@@ -95,7 +113,7 @@ def find_chunks(archive: Path) -> dict[str, list[str]]:
     """Chunks of each split, sorted.
 
     Raises:
-        ValueError: if the file is no such zip.
+        ValueError: if the file is not such a zip.
     """
     chunks: dict[str, list[str]] = {"train": [], "test": []}
     for name in sorted(_open(archive).namelist()):
@@ -108,7 +126,7 @@ def find_chunks(archive: Path) -> dict[str, list[str]]:
 
 
 def load_chunk(job: Job) -> list[Result]:
-    """All clips of a chunk."""
+    """Convert all clips of a chunk."""
     try:
         data = zip_member(_open(job.archive), job.member, MAX_CHUNK_BYTES)
         clips = read_torch_bytes(data, job.member)
@@ -123,39 +141,41 @@ def _clip(clip: Any, place: str, side: int | None) -> Result:
     key = clip["key"] if isinstance(clip, Mapping) and "key" in clip else place
     try:
         return convert_clip(clip, side)
-    except Exception as error:  # whatever is wrong with one clip must not cost the others
+    except Exception as error:  # a failure of one clip must not affect the others
         return Failure(str(key), "unusable clip", f"{type(error).__name__}: {error}")
 
 
 def convert_clip(clip: Mapping[str, Any], side: int | None) -> StoredScene:
-    """One clip of a chunk as a scene.
+    """Convert one clip of a chunk to a scene.
 
     Args:
         clip: `key`; `cameras` (N, 18): fx, fy, cx, cy over width and height, two unused numbers,
             and the camera-from-world matrix (3, 4) row by row; `images`: N tensors of JPEG bytes.
-        side: side of square pictures, or None to leave them alone.
+        side: side of square images, or None to keep them.
     """
     images = [bytes(image.numpy()) for image in clip["images"]]
     rows = clip["cameras"].numpy().astype(np.float32)
     if rows.shape != (len(images), 18) or not images:
         raise ValueError(f"{len(images)} images need cameras (N, 18), got {rows.shape}")
-    with open_picture(images[0]) as first:
+    with open_image(images[0]) as first:
         width, height = first.size
     scale = np.array([width, height], np.float32)
     f, c = rows[:, 0:2] * scale, rows[:, 2:4] * scale
     cameras = np.concatenate([2 * c, f, c], axis=1).astype(np.float32)
     if side is not None:
-        pictures = [
-            framed(Picture(decode_pixels(data), f[i].astype(float), c[i].astype(float)), side)
+        views = [
+            framed(
+                CalibratedImage(decode_pixels(data), f[i].astype(float), c[i].astype(float)), side
+            )
             for i, data in enumerate(images)
         ]
-        images = [picture.encode() for picture in pictures]
-        cameras = np.stack([picture.camera for picture in pictures])
+        images = [view.encode() for view in views]
+        cameras = np.stack([view.camera for view in views])
     return StoredScene(str(clip["key"]), cameras, invert_poses(rows[:, 6:]), tuple(images))
 
 
 def invert_poses(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Camera-from-world matrices (N, 12), row by row, to pose rows (N, 12) of shards."""
+    """Convert camera-from-world matrices (N, 12), row by row, to pose rows (N, 12) of shards."""
     matrices = rows.reshape(-1, 3, 4)
     R = matrices[:, :, :3].transpose(0, 2, 1)
     t = -(R @ matrices[:, :, 3:])[..., 0]
@@ -171,7 +191,7 @@ def _open(archive: Path) -> zipfile.ZipFile:
             f"no {archive}; run `python -m splatfactory.datasets.scripts.re10k.download` first"
         ) from None
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{archive} is no zip file or is cut off ({error})") from error
+        raise ValueError(f"{archive} is not a zip file or is truncated ({error})") from error
 
 
 @lru_cache(maxsize=1)
@@ -180,7 +200,7 @@ def _open_version(archive: Path, mtime_ns: int) -> zipfile.ZipFile:  # noqa: ARG
 
 
 def _clips(archive: Path, split: str) -> dict[str, list[str]]:
-    """Clip keys of each chunk, by the index in the zip; empty if it has none."""
+    """Clip keys of each chunk, from the index in the zip; empty without one."""
     file = _open(archive)
     names = [name for name in file.namelist() if re.search(rf"(?:^|/){split}/index\.json$", name)]
     try:
@@ -190,7 +210,7 @@ def _clips(archive: Path, split: str) -> dict[str, list[str]]:
             chunks.setdefault(str(chunk), []).append(key)
         return chunks
     except (ValueError, AttributeError):
-        return {}  # it only saves reading chunks that are done
+        return {}  # it is only an optimisation that skips finished chunks
 
 
 def _is_done(known: Mapping[str, list[str]], job: Job, done: Collection[str]) -> bool:

@@ -1,6 +1,6 @@
-"""Fetch RealEstate10K in the packing of pixelSplat: one archive of several hundred gigabytes.
+"""Download RealEstate10K, as packed by pixelSplat: one archive of several hundred gigabytes.
 
-The host offers plain http and publishes no checksum; size and SHA-256 of what came are recorded
+The host offers only http and no checksum; size and SHA-256 of the download are recorded
 beside the file and checked from then on.
 """
 
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from splatfactory.datasets.scripts import download
+from splatfactory.datasets.scripts import downloading
 
 URL = "http://schadenfreude.csail.mit.edu:8000/re10k.zip"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Download; returns the exit status."""
-    return download.archive_command(__doc__, URL, "data/re10k/raw", argv)
+    return downloading.archive_command(__doc__, URL, "data/re10k/raw", argv)
 
 
 if __name__ == "__main__":

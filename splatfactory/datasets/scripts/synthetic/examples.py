@@ -1,4 +1,4 @@
-"""Draw the example inputs of the repository: pictures of an office, a flight over a village.
+"""Render the example inputs of the repository: images of an office, a flight over a village.
 
 `python -m splatfactory.datasets.scripts.synthetic.examples [FOLDER]`; the scenes are of the split
 `example`, which no training or test set contains.
@@ -17,29 +17,29 @@ from PIL import Image
 from tqdm import tqdm
 
 from splatfactory.datasets.scripts.conversion import run_command, say
-from splatfactory.datasets.synthetic.builder import SceneBuilder
-from splatfactory.datasets.synthetic.exteriors import village
-from splatfactory.datasets.synthetic.interiors import office
-from splatfactory.datasets.synthetic.kit import Kit
-from splatfactory.datasets.synthetic.scene import GeneratedScene, generate_scene
-from splatfactory.datasets.synthetic.stage import Stage
+from splatscenes.builder import SceneBuilder
+from splatscenes.exteriors import village
+from splatscenes.interiors import office
+from splatscenes.materials import Materials
+from splatscenes.scene import GeneratedScene, generate_scene
+from splatscenes.stage import Stage
 from zipsplat.files import atomic_path
 from zipsplat.video import write_video
 
-# Chosen by eye among the first dozens: a room with much in it, a flight in clear light.
+# Chosen by eye among the first dozens: a well-furnished room, a flight in clear light.
 OFFICE_INDEX, OFFICE_VIEWS, OFFICE_SIZE = 28, 6, (360, 480)
 FLIGHT_INDEX, FLIGHT_FRAMES, FLIGHT_SIZE, FLIGHT_FPS = 11, 96, (272, 480), 24
 
 
-def flown_over(scene: SceneBuilder, kit: Kit, rng: np.random.Generator) -> Stage:
+def flown_over(scene: SceneBuilder, materials: Materials, rng: np.random.Generator) -> Stage:
     """A village with the camera above its roofs."""
-    ground = village(scene, kit, rng)
+    ground = village(scene, materials, rng)
     low, high = (-16.0, -34.0, 9.0), (16.0, 34.0, 15.0)
     return dataclasses.replace(ground, low=low, high=high, reach=(20.0, 30.0), paths=("fly",))
 
 
 def office_scene(index: int = OFFICE_INDEX, num_views: int = OFFICE_VIEWS) -> GeneratedScene:
-    """The office of the example pictures."""
+    """The office of the example images."""
     return generate_scene("example", 0, index, num_views, OFFICE_SIZE, (office,))
 
 
@@ -50,11 +50,11 @@ def flight_scene(index: int = FLIGHT_INDEX, num_views: int = FLIGHT_FRAMES) -> G
 
 def _frames(scene: GeneratedScene, title: str) -> Iterator[npt.NDArray[np.uint8]]:
     for view in tqdm(range(len(scene.shot.world_from_camera)), title, disable=None):
-        yield scene.draw(view)[0]
+        yield scene.render(view)[0]
 
 
-def draw_examples(folder: Path) -> None:
-    """Write `office/*.png` and `drone.mp4`; other files stay."""
+def render_examples(folder: Path) -> None:
+    """Write `office/*.png` and `drone.mp4`; keeps other files."""
     (folder / "office").mkdir(parents=True, exist_ok=True)
     for number, pixels in enumerate(_frames(office_scene(), "office"), 1):
         with atomic_path(folder / "office" / f"{number:02d}.png") as temporary:
@@ -68,13 +68,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m splatfactory.datasets.scripts.synthetic.examples",
-        description="Draw the example pictures and the example video from generated scenes.",
+        description="Render the example images and the example video from generated scenes.",
     )
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("assets/examples"))
+    parser.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path("assets/examples"),
+        help="output folder (default: %(default)s)",
+    )
     options = parser.parse_args(argv)
 
     def run() -> int:
-        draw_examples(options.folder)
+        render_examples(options.folder)
         return 0
 
     return run_command(run)

@@ -1,4 +1,4 @@
-"""Write generated scenes as shards (`… .scripts.synthetic.generate`), resumable."""
+"""Write generated scenes as shards, resumably (`… .scripts.synthetic.generate`)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from pathlib import Path
 from tqdm import tqdm
 
 from splatfactory import paths
+from splatfactory.datasets.generated import stored_scene
 from splatfactory.datasets.scripts import sharing
 from splatfactory.datasets.scripts.conversion import report, run_command
 from splatfactory.datasets.scripts.sharing import Share
 from splatfactory.datasets.shard_output import DEFAULT_SHARD_SIZE_MB, ShardOutput
 from splatfactory.datasets.shards import StoredScene
-from splatfactory.datasets.synthetic.dataset import stored_scene
-from splatfactory.datasets.synthetic.scene import generate_scene, scene_key
+from splatscenes.scene import generate_scene, scene_key
+from zipsplat.option_types import count
 
 TOOL = "synthetic.generate"
 _ALONE = Share()
 
 
-def picture_size(text: str) -> tuple[int, int]:
-    """Height and width from `252` or `360x640`.
+def image_size(text: str) -> tuple[int, int]:
+    """Parse height and width from `252` or `360x640`.
 
     Raises:
         argparse.ArgumentTypeError: for anything else.
@@ -42,19 +43,12 @@ def picture_size(text: str) -> tuple[int, int]:
     return sides[0], sides[-1]
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
 def _in_order(
     make: Callable[[int], StoredScene], indices: Iterable[int], num_workers: int
 ) -> Iterator[StoredScene]:
-    """Results of `make` in the order of `indices`; few are kept waiting.
+    """Yield results of `make` in the order of `indices`, with few in memory.
 
-    Threads are enough: drawing and encoding release the interpreter lock.
+    Threads suffice: rendering and encoding release the GIL.
     """
     waiting: deque[Future[StoredScene]] = deque()
     pool = ThreadPoolExecutor(num_workers)
@@ -81,25 +75,25 @@ def generate(
     overwrite: bool = False,
     share: Share = _ALONE,
 ) -> int:
-    """Write scenes 0 … num_scenes − 1 of a split that are not there yet.
+    """Write the missing ones of scenes 0 … num_scenes − 1 of a split.
 
     Args:
-        directory: of the shards.
+        directory: folder of the shards.
         split: `train` or `test`.
-        num_scenes: how many there shall be in the end; a later run may ask for more.
+        num_scenes: total number of scenes; a later run may extend it.
         num_views: views per scene.
         size: height and width in pixels.
-        seed: of the collection.
-        num_workers: threads.
-        shard_size_mb: a shard is closed when it has reached this size, MiB.
-        overwrite: delete what is there first.
-        share: of the work, if several jobs share it.
+        seed: seed of the collection.
+        num_workers: number of threads.
+        shard_size_mb: a shard is closed once it reaches this size, MiB.
+        overwrite: delete existing shards first.
+        share: share of the work of this job.
 
     Returns:
         Exit status of the command.
 
     Raises:
-        ValueError: if the directory holds shards of another making.
+        ValueError: if the directory holds shards made differently.
     """
     settings = {"split": split, "num_views": num_views, "size": list(size), "seed": seed}
     output = ShardOutput(directory, TOOL, settings, shard_size_mb, overwrite)
@@ -128,22 +122,42 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m splatfactory.datasets.scripts.synthetic.generate",
         description="Write generated scenes with exact depth as train or test shards. "
-        "A stopped run continues where it was; a larger --num-scenes extends a finished one.",
+        "A stopped run resumes where it was; a larger --num-scenes extends a finished one.",
     )
-    parser.add_argument("--output-dir", type=Path, default=Path("data/synthetic"))
-    parser.add_argument("--split", choices=("train", "test", "all"), default="all")
-    parser.add_argument("--num-scenes", type=_count, default=1000, help="training scenes")
     parser.add_argument(
-        "--num-test-scenes", type=_count, default=None, help="test scenes (a tenth of the others)"
+        "--output-dir",
+        type=Path,
+        default=Path("data/synthetic"),
+        help="folder of the shards (default: %(default)s)",
     )
-    parser.add_argument("--num-views", type=_count, default=24, help="views per scene")
-    parser.add_argument("--size", type=picture_size, default=(252, 252), help="S or HxW in pixels")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--num-workers", type=int, default=os.cpu_count() or 1, help="threads; 0 is one"
+        "--split",
+        choices=("train", "test", "all"),
+        default="all",
+        help="split to generate (default: %(default)s)",
     )
-    parser.add_argument("--shard-size-mb", type=float, default=DEFAULT_SHARD_SIZE_MB)
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    parser.add_argument("--num-scenes", type=count, default=1000, help="training scenes")
+    parser.add_argument(
+        "--num-test-scenes",
+        type=count,
+        default=None,
+        help="test scenes (default: a tenth of the training scenes)",
+    )
+    parser.add_argument("--num-views", type=count, default=24, help="views per scene")
+    parser.add_argument("--size", type=image_size, default=(252, 252), help="S or HxW in pixels")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the collection (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--num-workers", type=int, default=os.cpu_count() or 1, help="threads; 0 means one"
+    )
+    parser.add_argument(
+        "--shard-size-mb",
+        type=float,
+        default=DEFAULT_SHARD_SIZE_MB,
+        help="close a shard at this size, MiB (default: %(default)s)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing shards")
     sharing.add_option(parser)
     return parser
 

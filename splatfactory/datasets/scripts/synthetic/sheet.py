@@ -1,4 +1,4 @@
-"""A contact sheet of generated scenes, one picture each (`… .scripts.synthetic.sheet FILE`)."""
+"""Write a contact sheet of generated scenes, one image each (`… .scripts.synthetic.sheet FILE`)."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from PIL import Image
 from tqdm import tqdm
 
 from splatfactory.datasets.scripts.conversion import run_command, say
-from splatfactory.datasets.synthetic.scene import SPLITS, generate_scene
+from splatscenes.scene import SPLITS, generate_scene
 from zipsplat.files import atomic_path
 
 
 def contact_sheet(
     split: str, seed: int, count: int, columns: int, side: int, num_workers: int
 ) -> npt.NDArray[np.uint8]:
-    """Middle views of the first `count` scenes (rows · side, columns · side, 3)."""
+    """Render the middle views of the first `count` scenes, (rows · side, columns · side, 3)."""
 
-    def draw(index: int) -> npt.NDArray[np.uint8]:
-        return generate_scene(split, seed, index, 3, (side, side)).draw(1)[0]
+    def render(index: int) -> npt.NDArray[np.uint8]:
+        return generate_scene(split, seed, index, 3, (side, side)).render(1)[0]
 
     rows = -(-count // columns)
     sheet = np.full((rows * side, columns * side, 3), 255, dtype=np.uint8)
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
-        for index, picture in enumerate(tqdm(pool.map(draw, range(count)), split, disable=None)):
+        for index, tile in enumerate(tqdm(pool.map(render, range(count)), split, disable=None)):
             top, left = index // columns * side, index % columns * side
-            sheet[top : top + side, left : left + side] = picture
+            sheet[top : top + side, left : left + side] = tile
     return sheet
 
 
@@ -38,20 +38,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m splatfactory.datasets.scripts.synthetic.sheet",
-        description="Draw one picture of each of the first scenes of a collection, side by side.",
+        description="Write a contact sheet of the first scenes of a collection, one image each.",
     )
-    parser.add_argument("file", type=Path, help="picture to write: .webp, .png or .jpg")
-    parser.add_argument("--split", choices=tuple(SPLITS), default="train")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=60)
-    parser.add_argument("--columns", type=int, default=10)
-    parser.add_argument("--size", type=int, default=112, help="side of a picture in pixels")
+    parser.add_argument("file", type=Path, help="image to write: .webp, .png or .jpg")
+    parser.add_argument(
+        "--split",
+        choices=tuple(SPLITS),
+        default="train",
+        help="split of the scenes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the collection (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--count", type=int, default=60, help="number of scenes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--columns", type=int, default=10, help="scenes per row (default: %(default)s)"
+    )
+    parser.add_argument("--size", type=int, default=112, help="side of each image in pixels")
     parser.add_argument("--num-workers", type=int, default=1, help="threads")
     options = parser.parse_args(argv)
     if min(options.count, options.columns, options.size) < 1:
         parser.error("--count, --columns and --size must be positive")
     if options.file.suffix.lower() not in (".webp", ".png", ".jpg", ".jpeg"):
-        parser.error(f"the picture must be .webp, .png or .jpg, got {options.file.name}")
+        parser.error(f"the image must be .webp, .png or .jpg, got {options.file.name}")
 
     def run() -> int:
         sheet = contact_sheet(

@@ -17,11 +17,11 @@ from splatfactory.datasets import samplers
 from splatfactory.datasets.multiview import MultiviewDataset, SampleConfig
 from splatfactory.datasets.scripts.custom import convert
 from splatfactory.datasets.scripts.custom.convert import scene_key
-from splatfactory.datasets.scripts.custom.pictures import encode_photo
+from splatfactory.datasets.scripts.custom.photos import encode_photo
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.store import ShardStore
-from splatfactory.datasets.synthetic.interiors import playroom
-from splatfactory.datasets.synthetic.scene import GeneratedScene, generate_scene
+from splatscenes.interiors import playroom
+from splatscenes.scene import GeneratedScene, generate_scene
 from zipsplat.camera_estimation import colmap, colmap_model, nerfstudio
 from zipsplat.camera_estimation.capture import Capture, Lens, Photo, files_in
 from zipsplat.camera_estimation.focal import Focal, noted_focal
@@ -45,7 +45,7 @@ def write_capture(tmp_path: Path, scene: GeneratedScene) -> WriteCapture:
         (folder / "images").mkdir(parents=True)
         K, frames = scene.shot.K, []
         for view, pose in enumerate(scene.shot.world_from_camera):
-            Image.fromarray(scene.draw(view)[0]).save(folder / "images" / f"{view}.png")
+            Image.fromarray(scene.render(view)[0]).save(folder / "images" / f"{view}.png")
             matrix = (pose @ FLIP).tolist()
             frames.append({"file_path": f"images/{view}.png", "transform_matrix": matrix})
         content: dict[str, Any] = {"w": SIZE[1], "h": SIZE[0], "fl_x": K[0, 0], "fl_y": K[1, 1]}
@@ -127,7 +127,7 @@ def test_intrinsics_of_frames_blender_and_ngp(write_capture: WriteCapture) -> No
         ({"frames": []}, "has no frames"),
         ({"frames": {"a": 1}}, "has no list `frames`"),
         ({"frames": [{"file_path": "images/0.png"}]}, "has no `transform_matrix`"),
-        ({"frames": [{"file_path": "gone.png", "transform_matrix": 0}]}, "none of the 1 pictures"),
+        ({"frames": [{"file_path": "gone.png", "transform_matrix": 0}]}, "none of the 1 images"),
         ({"frames": [{"file_path": "images/0.png", "transform_matrix": [[1]]}]}, "4 x 4 matrix"),
         (
             {
@@ -246,8 +246,8 @@ def test_one_name_of_two_captures_is_an_error(
     one, two = (write_capture(f"site{letter}/images_undistorted") for letter in "AB")
     assert convert.main([str(one), *out]) == 0
     assert convert.main([str(two), *out]) == 1
-    assert "images_undistorted is there, made from ../../siteA/" in capsys.readouterr().err
-    assert convert.main([str(one), str(one), *out]) == 0  # the same capture again is no other one
+    assert "images_undistorted exists already, made from ../../siteA/" in capsys.readouterr().err
+    assert convert.main([str(one), str(one), *out]) == 0  # the same capture twice is one scene
     assert convert.main([str(one), str(two), "--output-dir", str(tmp_path / "both")]) == 1
     assert len(ShardStore(tmp_path / "both" / "test-scenes").scenes) == 1
 
@@ -294,14 +294,14 @@ def test_a_damaged_photo_is_left_out_with_a_note(
     photo = folder / "images" / "1.png"
     photo.write_bytes(photo.read_bytes()[:200])
     assert convert.main([str(folder), "--output-dir", str(tmp_path / "out")]) == 0
-    assert "left out 1.png" in capsys.readouterr().err
+    assert "skipped 1.png" in capsys.readouterr().err
     stored = ShardStore(tmp_path / "out" / "test-scenes").read(0)
     kept = scene.shot.world_from_camera[[0, 2, 3]]
     np.testing.assert_allclose(stored.poses[:, 9:], kept[:, :3, 3], atol=1e-5)
     for view in (0, 2, 3):
-        (folder / "images" / f"{view}.png").write_bytes(b"no picture")
+        (folder / "images" / f"{view}.png").write_bytes(b"no image")
     assert convert.main([str(folder), "--output-dir", str(tmp_path / "none")]) == 1
-    assert "no photo can be used; left out 0.png" in capsys.readouterr().err
+    assert "no photo is usable; skipped 0.png" in capsys.readouterr().err
 
 
 def test_the_larger_of_separate_models_is_read(
@@ -335,7 +335,7 @@ def test_one_bad_input_spares_the_others(
     inputs = [str(tmp_path / name) for name in ("empty", "broken.json", "missing")]
     assert convert.main([*inputs, str(good), "--output-dir", str(out), "--split", "train"]) == 1
     said = capsys.readouterr().err
-    for part in ("holds no pictures", "not valid JSON", "does not exist", "max_pairwise_d"):
+    for part in ("holds no images", "not valid JSON", "does not exist", "max_pairwise_d"):
         assert part in said
     manifest = json.loads((out / "train-scenes" / "manifest.json").read_text())
     assert sum(map(len, manifest["failures"].values())) == 3
@@ -358,8 +358,8 @@ def test_nothing_is_advised_about_shards_that_do_not_exist(
 
 
 def _decoded(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as picture:
-        return np.asarray(picture.convert("RGB"))
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def _photo(path: Path, lens: Lens, pixels: np.ndarray, **options: Any) -> Photo:
@@ -374,7 +374,7 @@ def test_principal_points_move_to_the_middle(tmp_path: Path) -> None:
     np.testing.assert_allclose(row, [74, 54, 70, 71, 37, 27])
     np.testing.assert_array_equal(_decoded(data), pixels[6:60, 0:74])
     far = _photo(tmp_path / "b.png", Lens("PINHOLE", 80, 60, (70, 70, 5, 30)), pixels)
-    with pytest.raises(ValueError, match="far from the middle"):
+    with pytest.raises(ValueError, match="far from the centre"):
         encode_photo(far, None)
 
 
@@ -409,11 +409,11 @@ def test_focal_length_is_read_from_the_notes_of_photos(tmp_path: Path) -> None:
         exif.get_ifd(0x8769)[0xA405] = focal
         Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
         assert noted_focal(tmp_path / "a.jpg") == expected
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "text.jpg").write_text("no image")
     assert noted_focal(tmp_path / "text.jpg") == Focal()
-    assert Focal.on_film(24) == Focal(2 / 3, is_certain=True)
+    assert Focal.from_35mm(24) == Focal(2 / 3, is_certain=True)
     with pytest.raises(ValueError, match="between 5 and 2000 mm, got 0"):
-        Focal.on_film(0)
+        Focal.from_35mm(0)
 
 
 def test_names() -> None:
@@ -485,11 +485,11 @@ def test_a_damaged_colmap_model_is_named(
 
 
 def test_distortion_is_taken_out(tmp_path: Path) -> None:
-    """A picture is bent by the lens model and must come back straight."""
+    """An image is bent by the lens model and must come back straight."""
     pycolmap = pytest.importorskip("pycolmap")
     scene = generate_scene("example", 0, 1, 2, (120, 160), (playroom,))
-    straight = np.asarray(Image.fromarray(scene.draw(0)[0]).filter(ImageFilter.GaussianBlur(2)))
-    focal = 100.0  # of the bent lens; where the picture comes from does not matter
+    straight = np.asarray(Image.fromarray(scene.render(0)[0]).filter(ImageFilter.GaussianBlur(2)))
+    focal = 100.0  # of the bent lens; where the image comes from does not matter
     lens = Lens("OPENCV", 160, 120, (focal, focal, 80, 60, -0.2, 0.02, 0.0, 0.0))
     camera = pycolmap.Camera(model="OPENCV", width=160, height=120, params=list(lens.params))
     v, u = np.mgrid[:120, :160] + 0.5
@@ -520,7 +520,7 @@ def test_photos_alone_get_poses(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     for view in range(12):
-        Image.fromarray(scene.draw(view)[0]).save(folder / f"{view}.jpg", quality=95)
+        Image.fromarray(scene.render(view)[0]).save(folder / f"{view}.jpg", quality=95)
     assert convert.main([str(folder), "--output-dir", str(tmp_path / "out")]) == 0
     stored = ShardStore(tmp_path / "out" / "test-scenes").read(0)
     assert stored.num_views >= 10
@@ -551,6 +551,6 @@ def test_damaged_photos_without_poses_are_left_out_with_a_note(
 
     monkeypatch.setattr(convert, "_estimated", lambda files, focals, *_: solved(files, focals))
     assert convert.main([str(folder), "--output-dir", str(tmp_path / "out")]) == 0
-    assert "left out 2.png" in capsys.readouterr().err
+    assert "skipped 2.png" in capsys.readouterr().err
     stored = ShardStore(tmp_path / "out" / "test-scenes").read(0)
     assert [int(_decoded(data)[0, 0, 0]) for data in stored.images] == [0, 60, 180]

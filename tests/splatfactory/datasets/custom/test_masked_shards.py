@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from splatfactory.datasets.batch import Batch, Views
+from splatfactory.data_schema import PreprocessingConfig
 from splatfactory.datasets.multiview import SampleConfig, open_shards
-from splatfactory.datasets.preprocessing import PreprocessingConfig
+from splatfactory.datasets.samples import Batch, Views
 from splatfactory.datasets.scene_augment import mirror
 from splatfactory.datasets.scripts.custom import convert
 from splatfactory.datasets.store import ShardStore
-from splatfactory.protocols import Drawn
+from splatfactory.protocols import RenderedViews
 from splatfactory.training.objective import over_truth
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -66,10 +66,10 @@ def test_masks_are_stored_as_transparency_and_come_out_in_batches(capture: Path)
     masks = capture.parent / "masks"
     shards = shards_of(capture, "--masks", masks)
     stored = ShardStore(shards).read(0)
-    with Image.open(io.BytesIO(stored.images[2])) as picture:
-        assert (picture.format, picture.mode) == ("WEBP", "RGBA")
-        alpha = np.asarray(picture.getchannel("A"))
-        colors = np.asarray(picture.convert("RGB"))
+    with Image.open(io.BytesIO(stored.images[2])) as image:
+        assert (image.format, image.mode) == ("WEBP", "RGBA")
+        alpha = np.asarray(image.getchannel("A"))
+        colors = np.asarray(image.convert("RGB"))
     assert np.array_equal(alpha, np.asarray(Image.open(masks / "2.png")))
     assert np.array_equal(colors, np.asarray(Image.open(capture / "images" / "2.png")))
     views = batch_of(shards).to("cpu").target
@@ -117,8 +117,8 @@ def test_losses_see_the_truth_where_photos_are_masked() -> None:
     plain = torch.zeros(1, 2, 8, 10)
     views = Views.__new__(Views)
     object.__setattr__(views, "images", images)
-    drawn = over_truth(Drawn(color, plain, plain), views, masks)
-    error = (drawn.color - images).square()
+    rendered = over_truth(RenderedViews(color, plain, plain), views, masks)
+    error = (rendered.color - images).square()
     assert error.permute(0, 1, 3, 4, 2)[~masks].abs().max() == 0
     error.sum().backward()
     assert color.grad.permute(0, 1, 3, 4, 2)[~masks].abs().max() == 0

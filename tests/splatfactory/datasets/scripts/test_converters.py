@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from splatfactory.datasets.frames import decode_pixels
+from splatfactory.datasets.scripts.cropping import CalibratedImage, centred
 from splatfactory.datasets.scripts.dl3dv import convert as dl3dv
-from splatfactory.datasets.scripts.framing import Picture, centred
 from splatfactory.datasets.scripts.mipnerf360 import convert as mipnerf360
 from splatfactory.datasets.scripts.re10k import convert as re10k
 from splatfactory.datasets.store import ShardStore
@@ -48,7 +48,7 @@ def run_mipnerf360(output: Path, *options: str, archive: Path = MIPNERF360) -> i
 
 
 def compare(made: Path, expected: Path, copies: Path) -> None:
-    """Same folders, scenes and views; arrays to 1e-4, pictures to 2 levels."""
+    """Same folders, scenes and views; arrays to 1e-4, images to 2 levels."""
     folders = sorted({path.parent.relative_to(expected) for path in expected.rglob("*.tar")})
     assert folders
     assert folders == sorted({path.parent.relative_to(made) for path in made.rglob("*.tar")})
@@ -205,7 +205,7 @@ def test_test_ids_may_be_lists_or_lines(tmp_path):
         assert [info.key for info in made.scenes] == [BENCHMARK_SCENE]
 
 
-def test_mipnerf360_takes_missing_pictures_from_the_full_size_with_their_own_scale(tmp_path):
+def test_mipnerf360_takes_missing_images_from_the_full_size_with_their_own_scale(tmp_path):
     pytest.importorskip("pycolmap")
     archive = tmp_path / "360_v2.zip"
     with zipfile.ZipFile(MIPNERF360) as source, zipfile.ZipFile(archive, "w") as target:
@@ -243,7 +243,7 @@ def test_missing_and_foreign_archives_are_explained(run, tmp_path, capsys):
     assert "download" in capsys.readouterr().err
     (tmp_path / "text.zip").write_text("no zip")
     assert run(tmp_path / "out", archive=tmp_path / "text.zip") == 1
-    assert "is no zip file" in capsys.readouterr().err
+    assert "is not a zip file" in capsys.readouterr().err
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("a.txt", "a")
     assert run(tmp_path / "out", archive=tmp_path / "other.zip") == 1
@@ -255,16 +255,16 @@ def test_centring_keeps_points_on_their_pixels():
     """A bright dot stays where the camera says it is."""
     pixels = np.zeros((90, 120, 3), np.uint8)
     pixels[40:44, 70:74] = 255
-    picture = Picture(pixels, np.array([100.0, 100.0]), np.array([66.0, 40.0]))
-    result = centred(picture)
+    image = CalibratedImage(pixels, np.array([100.0, 100.0]), np.array([66.0, 40.0]))
+    result = centred(image)
     assert result.size[0] >= 90
     assert result.size[1] >= 120
-    ray = (np.array([72.0, 42.0]) - picture.c) / picture.f
+    ray = (np.array([72.0, 42.0]) - image.c) / image.f
     y, x = np.mgrid[: result.size[0], : result.size[1]]
     weight = result.pixels[..., 0].astype(float)
     found = np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum() + 0.5
     np.testing.assert_allclose(found, ray * result.f + result.c, atol=0.05)
     middle = np.array(result.size[::-1]) / 2
     assert np.abs(result.c - middle).max() <= 1.5
-    with pytest.raises(ValueError, match="outside the picture"):
-        centred(Picture(pixels, picture.f, np.array([-5.0, 40.0])))
+    with pytest.raises(ValueError, match="outside the image"):
+        centred(CalibratedImage(pixels, image.f, np.array([-5.0, 40.0])))

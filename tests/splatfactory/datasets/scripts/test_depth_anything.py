@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from splatfactory.datasets import depth_codec
 from splatfactory.datasets.frames import decode_pixels
+from splatfactory.datasets.generated import stored_scene
 from splatfactory.datasets.scripts import extract_depth
 from splatfactory.datasets.scripts.depth_estimators import DepthAnything3
 from splatfactory.datasets.scripts.extract_depth import Options, extract
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.store import ShardStore
-from splatfactory.datasets.synthetic.dataset import stored_scene
-from splatfactory.datasets.synthetic.scene import GeneratedScene, generate_scene
+from splatscenes.scene import GeneratedScene, generate_scene
 from tests.splatfactory.datasets.stored_scenes import ROOT
 from tests.zipsplat.depth.tiny_depth import write_tiny
 from zipsplat import Camera, DepthAnything, Pose
@@ -46,7 +46,7 @@ def write(directory: Path, scenes: list[GeneratedScene]) -> Path:
 
 
 class TrueDepth(nn.Module):
-    """Knows the depth of every picture; tells it and the poses in a scale and frame of its own."""
+    """Knows the depth of every image; tells it and the poses in a scale and frame of its own."""
 
     patch_size, has_cameras = 14, True
 
@@ -57,7 +57,7 @@ class TrueDepth(nn.Module):
         for number, scene in enumerate(scenes):
             stored = store.read(number)
             for view, data in enumerate(stored.images):
-                depth = scene.draw(view)[1]
+                depth = scene.render(view)[1]
                 self.known[decode_pixels(data).tobytes()] = (depth, stored.poses[view])
 
     def set_precision(self, dtype: torch.dtype) -> TrueDepth:
@@ -68,7 +68,7 @@ class TrueDepth(nn.Module):
     ) -> DepthMaps:
         assert priors is not None
         levels = (images[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-        found = [self.known[picture.tobytes()] for picture in levels]
+        found = [self.known[image.tobytes()] for image in levels]
         depth = torch.from_numpy(np.stack([depth for depth, _ in found])).double()
         poses = Pose.from_packed(torch.from_numpy(np.stack([pose for _, pose in found]))).to(
             torch.float64
@@ -103,7 +103,7 @@ def test_true_depth_is_stored(tmp_path: Path, num_views: int, max_views: int | N
     store = ShardStore(directory)
     for number, scene in enumerate(scenes):
         for view, encoded in enumerate(store.read(number).depths):
-            truth = scene.draw(view)[1]
+            truth = scene.render(view)[1]
             depth = depth_codec.decode(encoded)
             step = (encoded.far / encoded.near) ** (1 / 254)
             known = depth > 0
@@ -111,11 +111,11 @@ def test_true_depth_is_stored(tmp_path: Path, num_views: int, max_views: int | N
             assert np.abs(np.log(depth[known] / truth[known])).max() <= np.log(step)
 
 
-def test_pictures_of_several_shapes_are_refused(tmp_path: Path) -> None:
+def test_images_of_several_shapes_are_refused(tmp_path: Path) -> None:
     estimator = DepthAnything3(DepthAnything(write_tiny(tmp_path / "x.safetensors"), "cpu"))
     images = [np.zeros((20, 40, 3), np.uint8), np.zeros((40, 20, 3), np.uint8)]
     K = np.tile(np.eye(3, dtype=np.float32), (2, 1, 1))
-    with pytest.raises(ValueError, match="must have one shape"):
+    with pytest.raises(ValueError, match="aspect ratios must be equal"):
         estimator.estimate(images, K, np.tile(np.eye(4, dtype=np.float32), (2, 1, 1)))
 
 

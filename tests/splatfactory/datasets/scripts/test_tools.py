@@ -25,7 +25,7 @@ from splatfactory.datasets.frames import decode_pixels
 from splatfactory.datasets.scripts import (
     depth_estimators,
     describe,
-    download,
+    downloading,
     extract_depth,
     repack,
     resize,
@@ -281,7 +281,7 @@ def test_long_scenes_are_shown_in_parts_that_span_the_path(tmp_path):
 
 
 class Random:
-    """An estimator that draws random numbers, as those do that start from noise."""
+    """An estimator that uses random numbers, like diffusion models."""
 
     def estimate(self, images, K, camera_from_world):
         return 1 + torch.rand(len(images), 12, 16).numpy() + np.random.rand()
@@ -335,7 +335,7 @@ def test_failures_keep_what_was_there(tmp_path):
 
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
 def test_workers_change_no_shard(tmp_path, num_workers):
-    """Scenes with and without depth, one that fails, a damaged picture: all as without workers."""
+    """Scenes with and without depth, one that fails, a damaged image: all as without workers."""
     made = []
     for name, workers in (("a", 0), ("b", num_workers)):
         directory = tmp_path / name
@@ -343,13 +343,13 @@ def test_workers_change_no_shard(tmp_path, num_workers):
             for number in range(6):
                 scene = make_scene(f"k{number}", has_depth=number == 1)
                 if number == 4:
-                    scene = dataclasses.replace(scene, images=(b"no picture", *scene.images[1:]))
+                    scene = dataclasses.replace(scene, images=(b"no image", *scene.images[1:]))
                 output.add(scene)
         estimator = Stand(fail_on=3)
         outcome = extract_depth.extract(directory, estimator, Options(num_workers=workers))
         assert (outcome.extracted, outcome.kept) == (3, 1)
         assert outcome.failures["k3"] == "RuntimeError: out of memory"
-        assert "picture cannot be decoded" in outcome.failures["k4"]
+        assert "image cannot be decoded" in outcome.failures["k4"]
         made.append((directory / "shard-000000.tar").read_bytes())
     assert made[0] == made[1]
 
@@ -440,8 +440,8 @@ def test_damaged_shards_are_not_rewritten(tmp_path):
 
 def test_describing_the_golden_shards(tmp_path, capsys):
     directory = shutil.copytree(SHARDS / "test-scenes", tmp_path / "a")
-    picture = tmp_path / "sheet.png"
-    assert describe.main([str(directory), "--check", "--json", "--picture", str(picture)]) == 0
+    image = tmp_path / "sheet.png"
+    assert describe.main([str(directory), "--check", "--json", "--sheet", str(image)]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["scenes"] == 4
     assert content["views"] == 41
@@ -449,7 +449,7 @@ def test_describing_the_golden_shards(tmp_path, capsys):
     assert content["scenes_with_depth"] == 3
     assert content["sizes"] == {"90x160": 4}
     assert content["formats"] == {"webp": 2, "png": 1, "jpg": 1}
-    assert picture.stat().st_size > 10_000
+    assert image.stat().st_size > 10_000
     assert describe.main([str(directory)]) == 0
     assert "4 scenes, 41 views in 2 shards" in capsys.readouterr().out
 
@@ -471,7 +471,7 @@ def test_describing_names_what_is_damaged(tmp_path, capsys):
         output.add(dataclasses.replace(scene, images=(*scene.images[:5], b"\x89PNG nonsense")))
     assert describe.main([str(directory)]) == 0
     assert describe.main([str(directory), "--check", "--num-workers", "0"]) == 1
-    assert "broken: bad: the picture cannot be decoded" in capsys.readouterr().out
+    assert "broken: bad: the image cannot be decoded" in capsys.readouterr().out
     shard = directory / "shard-000000.tar"
     content = bytearray(shard.read_bytes())
     content[-3] ^= 1
@@ -489,22 +489,22 @@ def test_unpacking_stays_in_its_folder(tmp_path):
         with zipfile.ZipFile(archive, "w") as file:
             file.writestr("fine.txt", "fine")
             file.writestr(name, "evil")
-        with pytest.raises(ValueError, match="leaves the folder"):
-            download.unpack(archive, tmp_path / "folder")
+        with pytest.raises(ValueError, match="outside the folder"):
+            downloading.unpack(archive, tmp_path / "folder")
         assert not (tmp_path / "folder").exists()
     link = zipfile.ZipInfo("link")
     link.external_attr = 0o120777 << 16
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr(link, "/etc/passwd")
     with pytest.raises(ValueError, match="link"):
-        download.unpack(archive, tmp_path / "folder")
+        downloading.unpack(archive, tmp_path / "folder")
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("bomb", b"\0" * (30 << 20))
     with pytest.raises(ValueError, match="refused"):
-        download.unpack(archive, tmp_path / "folder")
+        downloading.unpack(archive, tmp_path / "folder")
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("a/b.txt", "fine")
-    download.unpack(archive, tmp_path / "folder")
+    downloading.unpack(archive, tmp_path / "folder")
     assert (tmp_path / "folder" / "a" / "b.txt").read_text() == "fine"
 
 
@@ -535,14 +535,14 @@ def test_an_archive_is_fetched_recorded_and_kept(served, tmp_path, capsys):
     content = (folder / "set.zip").read_bytes()
     target = tmp_path / "raw"
     source = Source(f"{address}/set.zip")
-    assert download.single_archive(source, target, overwrite=False, extract=True) == 0
+    assert downloading.single_archive(source, target, overwrite=False, extract=True) == 0
     assert (target / "set.zip").read_bytes() == content
     assert (target / "a" / "b.txt").read_text() == "content"
     assert hashlib.sha256(content).hexdigest() in capsys.readouterr().err
     (folder / "set.zip").write_bytes(b"something else")
-    assert download.single_archive(source, target, overwrite=False, extract=False) == 0
-    with pytest.raises(ValueError, match="is no zip file"):
-        download.single_archive(source, target, overwrite=True, extract=False)
+    assert downloading.single_archive(source, target, overwrite=False, extract=False) == 0
+    with pytest.raises(ValueError, match="is not a zip file"):
+        downloading.single_archive(source, target, overwrite=True, extract=False)
 
 
 LIST = "hash,sensibility label,batch,duration\naa,x,1K,3\nbb,x,2K,3\ncc,x,problem,3\ndd,x,1K,3\n"

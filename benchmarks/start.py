@@ -1,0 +1,103 @@
+"""CPU seconds and memory of whole commands on small work, beside the import of PyTorch.
+
+    python benchmarks/start.py [--num 100000]
+
+Each command runs in a process of its own, in turns with the others. gsply, if it is installed,
+reads the same `.ply` and writes the same kind of file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from records import Record, Row, version
+
+from zipsplat.formats import SplatArrays
+from zipsplat.scene_files import write_scene
+
+ROUNDS = 7
+GSPLY = "import gsply, sys; gsply.plyread(sys.argv[1]).save(sys.argv[2])"
+
+
+def main() -> None:
+    """Measure and save."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--num", type=int, default=100_000)
+    num = parser.parse_args().num
+    title = f"Whole commands, {num:,} Gaussians of SH degree 0"
+    record = Record("start", title, "benchmarks/start.py", packages=("gsply",))
+    with tempfile.TemporaryDirectory() as folder:
+        spent = measure(commands(Path(folder), num))
+    torch_s, torch_mb = spent.pop("import torch")
+    peer_s, _ = spent.pop("gsply", (None, None))
+    for name, (seconds, megabytes) in spent.items():
+        record.add(Row(name, seconds, "s", peer="`import torch`", peer_value=torch_s))
+        if name == "convert .ply to .spz":
+            record.add(Row(name, seconds, "s", peer="gsply, the same", peer_value=peer_s))
+        record.add(
+            Row(f"{name}, memory", megabytes, "MB", peer="`import torch`", peer_value=torch_mb)
+        )
+    record.save()
+
+
+def commands(folder: Path, num: int) -> dict[str, Sequence[str]]:
+    """What is run, by name."""
+    source, spz = str(folder / "scene.ply"), str(folder / "scene.spz")
+    write_scene(source, random_scene(num))
+    zipsplat = (sys.executable, "-m", "zipsplat")
+    found: dict[str, Sequence[str]] = {
+        "--help": (*zipsplat, "--help"),
+        "info of a .ply": (*zipsplat, "info", source),
+        "convert .ply to .spz": (*zipsplat, "convert", "--overwrite", source, spz),
+        "convert .spz to .ply": (*zipsplat, "convert", "--overwrite", spz, f"{spz}.ply"),
+        "import torch": (sys.executable, "-c", "import torch"),
+    }
+    if version("gsply"):
+        found["gsply"] = (sys.executable, "-c", GSPLY, source, str(folder / "peer.spz"))
+    return found
+
+
+def random_scene(num: int) -> SplatArrays:
+    """Random numbers in the ranges of a scene."""
+    random = np.random.default_rng(0)
+    return SplatArrays(
+        random.normal(0, 1, (num, 3)).astype(np.float32),
+        np.exp(random.normal(-4, 0.5, (num, 3))).astype(np.float32),
+        random.normal(0, 1, (num, 4)).astype(np.float32),
+        random.uniform(0.01, 0.99, num).astype(np.float32),
+        random.normal(0, 0.5, (num, 1, 3)).astype(np.float32),
+    )
+
+
+def measure(given: dict[str, Sequence[str]]) -> dict[str, tuple[float, float]]:
+    """Least CPU seconds, and most megabytes, of each command; the first round warms up."""
+    spent = {name: [run(command)] for name, command in given.items()}
+    for _ in range(ROUNDS):
+        for name, command in given.items():
+            spent[name].append(run(command))
+    return {
+        name: (min(t[0] for t in all_), max(t[1] for t in all_)) for name, all_ in spent.items()
+    }
+
+
+def run(command: Sequence[str]) -> tuple[float, float]:
+    """CPU seconds and peak megabytes of a process on one thread, its modules compiled."""
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed with status {status}")
+    process.returncode = 0
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6
+
+
+if __name__ == "__main__":
+    main()

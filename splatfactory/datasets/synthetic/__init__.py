@@ -1,1 +1,0 @@
-"""Generated scenes: endless, seeded places with exact poses and depth, drawn on the CPU."""

@@ -1,0 +1,1 @@
+"""Shared by training and evaluation: process group, run folders, randomness, memory."""

@@ -1,0 +1,1 @@
+"""Generated scenes: endless, seeded, with exact poses and depth, rendered on the CPU."""
