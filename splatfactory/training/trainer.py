@@ -13,14 +13,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from splatfactory.config import to_dict
 from splatfactory.datasets.samples import Batch
-from splatfactory.protocols import BatchSource, Benchmark, Prediction, Supervision
+from splatfactory.protocols import BatchSource, Benchmark, Prediction, Supervision, TrainableModel
 from splatfactory.runtime import checkpoints
 from splatfactory.runtime.checkpoints import BestModels, CheckpointError
 from splatfactory.runtime.distributed import World, mean_over_scenes, without_sync
@@ -258,7 +258,7 @@ class Trainer:
     def _apply_schedules(self) -> None:
         """Apply the schedules of the coming step to model and data."""
         step, num_steps = self.progress.step, self.options.num_steps
-        model: Any = self.parts.model
+        model = cast(TrainableModel, self.parts.model)
         self.schedule = {key: float(v) for key, v in model.schedule(step, num_steps).items()}
         fewest, most = self.config.data.image_num_range
         bound = most

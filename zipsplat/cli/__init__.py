@@ -32,7 +32,7 @@ examples:
   zipsplat view scene.ply                              show it in the browser
   zipsplat convert scene.ply scene.splat               convert between scene formats
   zipsplat info scene.ply                              what is in a file
-  zipsplat doctor                           what is installed and what would be used
+  zipsplat doctor                                      what is installed and what would be used
 
 `zipsplat COMMAND --help` explains every option.
 """

@@ -24,7 +24,7 @@ Estimate the cameras of photos or a video by structure from motion (on the CPU) 
 
 -o takes
   a folder          images/ (undistorted), sparse/0 (COLMAP), transforms.json (nerfstudio),
-                   cameras.json (3DGS viewers) and points.ply, the layout that trainers expect
+                    cameras.json (3DGS viewers) and points.ply, the layout that trainers expect
   transforms.json   nerfstudio, refers to the original photos; points.ply is written beside it
   NAME.json         the cameras.json of 3DGS viewers
 

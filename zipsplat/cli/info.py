@@ -60,7 +60,7 @@ def _describe(path: Path, console: Console) -> dict[str, Any]:
     if kind == VIDEO:
         return _video(path, console)
     if kind == IMAGE:
-        return _picture(path)
+        return _image(path)
     raise ValueError(
         f"{path}: neither an image format nor a video nor a scene nor a checkpoint that is"
         " understood"
@@ -190,7 +190,7 @@ def _depth_network(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _picture(path: Path) -> dict[str, Any]:
+def _image(path: Path) -> dict[str, Any]:
     from zipsplat.images import image_info
 
     found = image_info(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from zipsplat.cli.arguments import (
     check_suffix,
     color,
 )
+from zipsplat.cli.compiling import await_kernels, compiling_images
 from zipsplat.cli.console import Console, Stages, file_data, file_line, readable_bytes
 from zipsplat.cli.depth_start import (
     depth_start,
@@ -34,7 +36,7 @@ from zipsplat.cli.expectation import (
     release_config,
 )
 from zipsplat.cli.posed_photos import PosedPhotos, cameras_or_none, on_device
-from zipsplat.cli.scene_output import BLACK, check_scene_file, write_scene
+from zipsplat.cli.scene_output import BLACK, check_scene_file, is_page, write_scene
 from zipsplat.cli.shared_refinement import (
     DEFAULT_AMOUNT,
     add_refinement,
@@ -51,6 +53,8 @@ from zipsplat.mask_options import add_masks, mask_source
 from zipsplat.option_types import count, pixel_size, share
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from torch import Tensor
 
     from zipsplat.depth.predictor import DepthAnything
@@ -58,6 +62,7 @@ if TYPE_CHECKING:
     from zipsplat.inputs import MaskedViews
     from zipsplat.predictor import ZipSplat
     from zipsplat.refinement import RefinedScene
+    from zipsplat.render.cpu.ahead import KernelsAhead
 
 NAME = "reconstruct"
 SUMMARY = "turn images or a video into a scene"
@@ -165,12 +170,14 @@ def run(options: argparse.Namespace, console: Console) -> None:
     cameras = camera_file(options, outputs[0])
     may_write = outputs if options.refine is None else [*outputs, cameras]
     check_outputs(may_write, may_overwrite=options.overwrite)
-    found = find_inputs(options.inputs)  # errors show before anything heavy is loaded
-    if mask_source(options) is not None:
-        check_has_photos(found.video)
-    choose_device(options.device)
-    options.weights = options.weights or (RELEASED if options.refine is None else SMALL)
-    made = _make(options, console)
+    with _compiling(options) as kernels:
+        found = find_inputs(options.inputs)  # errors show before anything heavy is loaded
+        if mask_source(options) is not None:
+            check_has_photos(found.video)
+        choose_device(options.device)
+        options.weights = options.weights or (RELEASED if options.refine is None else SMALL)
+        made = _make(options, console)
+        await_kernels(kernels, console)
     images = None if made.posed is None else made.posed.images
     with console.stage("writing"):
         for path in options.output:
@@ -181,6 +188,14 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if options.turntable is not None:
         _record(options, console, made)
     _report(options, console, made, outputs)
+
+
+def _compiling(options: argparse.Namespace) -> AbstractContextManager[KernelsAhead | None]:
+    """Kernels compiled meanwhile, if the scene will be rendered; refinement compiles its own."""
+    renders = options.turntable is not None or any(is_page(path) for path in options.output)
+    if options.refine is not None or not renders:
+        return nullcontext()
+    return compiling_images(options.device)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,13 @@ import threading
 import warnings
 import webbrowser
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zipsplat.command_line import CommandParser, add_dtype
 from zipsplat.option_types import count, share
+from zipsplat.render.cpu.ahead import image_kernels, is_image_on_cpu
 from zipsplat.terminal import EXPECTED_ERRORS, PrintableFormatter, error_line
 from zipsplat.viewer.guard import is_loopback
 
@@ -143,10 +145,13 @@ def _run(arguments: argparse.Namespace, stop: threading.Event) -> int:
             failures.append(error)
             stop.set()
 
+    # For images of our own renderer and videos, which somebody may ask for.
+    compiling = image_kernels() if is_image_on_cpu(arguments.device) else nullcontext()
     try:
-        _announce(arguments, server.get_port())
-        viewer.run("open", open_input)
-        stop.wait()
+        with compiling:
+            _announce(arguments, server.get_port())
+            viewer.run("open", open_input)
+            stop.wait()
     finally:
         viewer.close()
         stop_server(server)
