@@ -1,4 +1,4 @@
-"""The README is short; every command that it and docs/ show exists; nothing promised got lost."""
+"""The README is short; every command in it and in docs/ exists."""
 
 from __future__ import annotations
 
