@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 GIB = 1 << 30
 _SPARE = 3 * GIB  # address space, not memory: threads and mapped files need it too
+_WAITS = 20  # how much longer it may take where it has to wait for a processor
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def contained(call: Callable[[], int | None], seconds: int = 60) -> Outcome:
 
     Args:
         call: returns the exit status; an exception prints its traceback.
-        seconds: time-out of the child; far more than it needs.
+        seconds: limit of CPU time of the child; far more than it needs.
     """
     receive, send = os.pipe()
     with tempfile.TemporaryFile("w+", errors="replace") as output:
@@ -66,8 +67,10 @@ def _run(call: Callable[[], int | None], seconds: int, output: int) -> None:
         os.dup2(output, 1)
         os.dup2(output, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(seconds)
+        for number in (signal.SIGALRM, signal.SIGPROF):
+            signal.signal(number, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.alarm(_WAITS * seconds)
         limit = _address_bytes() + GIB + _SPARE
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         status = call() or 0
