@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"horizontal field of view (default {DEFAULT_FOV_DEG:g})",
     )
     parser.add_argument(
-        "--elevation", type=float, default=0.0, metavar="DEGREES", help="camera height (default 0)"
+        "--elevation", type=float, default=0.0, metavar="DEGREES", help="elevation (default 0)"
     )
     parser.add_argument(
         "--mode", choices=("rgb", "depth"), default="rgb", help="colours (default) or depth"
