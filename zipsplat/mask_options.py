@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 def add_masks(parser: argparse.ArgumentParser) -> None:
-    """What parts of the pictures count."""
+    """Add `--masks` and `--invert-masks`."""
     parser.add_argument(
         "--masks",
         metavar="DIR|alpha",
-        help="leave out what is black in the mask of each picture (a.png, a.jpg.png or a_mask.png"
+        help="leave out what is black in the mask of each image (a.png, a.jpg.png or a_mask.png"
         " for a.jpg in this folder), or what is transparent (alpha): people, sky, a background",
     )
     parser.add_argument(
@@ -23,15 +23,15 @@ def add_masks(parser: argparse.ArgumentParser) -> None:
 
 
 def mask_source(options: argparse.Namespace) -> MaskSource | None:
-    """Where the masks come from that the options name.
+    """The mask source that the options name, or None.
 
     Raises:
-        ValueError: if the folder does not exist, or masks that nobody named are to be inverted.
+        ValueError: if the folder does not exist, or for `--invert-masks` without `--masks`.
     """
     from zipsplat.masks import MaskSource
 
     if options.masks is not None:
         return MaskSource.from_argument(options.masks, options.invert_masks)
     if options.invert_masks:
-        raise ValueError("--invert-masks inverts --masks DIR|alpha, which is missing")
+        raise ValueError("--invert-masks needs --masks DIR|alpha")
     return None

@@ -1,7 +1,6 @@
-"""Types of command-line options: numbers in their ranges, and sizes.
+"""Types of command-line options: numbers in ranges, and sizes.
 
-Each takes the text of an argument, as the `type` of argparse, and raises `ArgumentTypeError` for
-what it does not take.
+Each is a `type` of argparse and raises `ArgumentTypeError` for invalid text.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import re
 
 
 def pixel_size(text: str) -> tuple[int, int]:
-    """(height, width) of "512" or, as sizes are usually written, "640x360" (width first)."""
+    """(height, width) from "512" or "640x360" (width first, as image sizes are written)."""
     match = re.fullmatch(r"(\d+)(?:[x×](\d+))?", text)
     if match is None or int(match[1]) < 1 or int(match[2] or 1) < 1:
         raise argparse.ArgumentTypeError(f"wanted a size such as 512 or 640x360, got {text!r}")
@@ -30,9 +29,9 @@ def share(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number from 1 on."""
+    """An integer of at least 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"wanted a whole number from 1 on, got {text!r}")
+        raise argparse.ArgumentTypeError(f"wanted an integer of at least 1, got {text!r}")
     return int(text)
 
 

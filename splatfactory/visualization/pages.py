@@ -17,7 +17,7 @@ POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' file: data:; "
     "base-uri 'none'; form-action 'none'"
 )
-"""Nothing but styles and pictures: names in a page come from data sets that anybody made."""
+"""Only styles and images are allowed, because names in a page come from untrusted data sets."""
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2430; --soft: #667085; --line: #e2e6ec; --page: #fff;
   --panel: #f7f8fa; --first: #2563c9; --second: #e07b1a; --third: #12886a; --fourth: #a23bb0 }

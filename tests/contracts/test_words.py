@@ -22,11 +22,14 @@ def sections() -> configparser.ConfigParser:
 
 
 LISTS = sections()
+PATH = re.compile(r"[\w./]+/[\w.]+\.\w+")
 
 
-def clean_files() -> list[Path]:
-    paths = (ROOT / name for name in LISTS["clean"])
-    return sorted(p for path in paths for p in ([path] if path.is_file() else path.rglob("*.py")))
+def clean_files(section: str = "clean", suffix: str = ".py") -> list[Path]:
+    paths = (ROOT / name for name in LISTS[section])
+    return sorted(
+        p for path in paths for p in ([path] if path.is_file() else path.rglob(f"*{suffix}"))
+    )
 
 
 def words_of(name: str) -> str:
@@ -48,34 +51,59 @@ def texts_of(source: str) -> Iterator[tuple[int, str]]:
             yield token.start[0], " ".join(token.string.split())
 
 
-def private_words_in(source: str) -> list[str]:
-    """One line for each word that should be another."""
+def prose_of(page: str) -> Iterator[tuple[int, str]]:
+    """Line and text of a Markdown page outside of code, links and quoted tags."""
+    is_code = False
+    for number, line in enumerate(page.split("\n"), start=1):
+        is_fence = line.lstrip().startswith("```")
+        is_code ^= is_fence
+        if not (is_code or is_fence or line.startswith("    ")):
+            yield number, re.sub(r"`[^`]*`|\]\([^)]*\)|<[^>]*>", " ", line)
+
+
+def private_words_in(texts: Iterator[tuple[int, str]]) -> list[str]:
+    """One line for each word that should be another; paths of files are not prose."""
     return [
         f"line {line}: {match[0]!r}; say {better}"
-        for line, text in texts_of(source)
+        for line, text in texts
         for pattern, better in LISTS["words"].items()
-        for match in re.finditer(rf"\b(?:{pattern})\b", text, re.IGNORECASE)
+        for match in re.finditer(rf"\b(?:{pattern})\b", PATH.sub(" ", text), re.IGNORECASE)
         if match[0].lower() not in LISTS["exceptions"]
     ]
 
 
 @pytest.mark.parametrize("path", clean_files(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_clean_files_speak_the_language_of_the_field(path: Path) -> None:
-    assert private_words_in(path.read_text(encoding="utf-8")) == []
+    assert private_words_in(texts_of(path.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize(
+    "path", clean_files("pages", ".md"), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_pages_speak_it_too(path: Path) -> None:
+    assert private_words_in(prose_of(path.read_text(encoding="utf-8"))) == []
 
 
 FOUND = (
     "numHits = 1", "def _unblend(): ...", '"""What is no number."""', "# a picture", "HIT = 2",
     'f"{x} is no mask"',
 )  # fmt: skip
-NOT_FOUND = ("drawer = white", "# which is no longer there", '"there is no x"')
+NOT_FOUND = (
+    "drawer = white", "# which is no longer there", '"there is no x"', "# see benchmarks/films.md",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("source", FOUND)
 def test_private_words_are_found(source: str) -> None:
-    assert private_words_in(source + "\n")
+    assert private_words_in(texts_of(source + "\n"))
 
 
 @pytest.mark.parametrize("source", NOT_FOUND)
 def test_other_words_are_not(source: str) -> None:
-    assert private_words_in(source + "\n") == []
+    assert private_words_in(texts_of(source + "\n")) == []
+
+
+def test_pages_are_read_outside_of_code() -> None:
+    code = "```\nfilm = 1\n```\n    film\n`film` [text](film.md#film)\n<!-- film -->"
+    page = f"A film.\n{code}\nThe film"
+    assert [found[:6] for found in private_words_in(prose_of(page))] == ["line 1", "line 8"]

@@ -1,9 +1,8 @@
 """Robust poses and a common focal length from 2D-3D correspondences.
 
 Letters: V views, T points of a view, F focal lengths, H hypotheses. Image points are relative to
-    the principal point, in units of the photos' longer side, so a point (x, y, z) in camera
-    coordinates projects to f·(x, y) / z with a focal length f in the same unit. Everything is
-    float64 on the CPU.
+the principal point, in units of the photos' longer side, so a point (x, y, z) in camera coordinates
+projects to f·(x, y) / z with a focal length f in the same unit. Everything is float64 on the CPU.
 
 RANSAC over P3P (Fischler and Bolles, 1981) with the truncated cost of MSAC (Torr and Zisserman,
 2000) finds a pose of each view for each focal length tried; Gauss-Newton steps then move all poses

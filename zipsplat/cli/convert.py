@@ -31,7 +31,7 @@ browser. Changes are applied in the order of the options below. Cameras beside I
 camera and flies between them.
 
 --transform takes a preset, or a 4×4 similarity matrix as JSON (a list of rows) or in a JSON file:
-  y-up  from y down (OpenCV, most .ply files) to y up (many 3D tools)
+  y-up     from y down (OpenCV, most .ply files) to y up (many 3D tools)
   z-up     from y down to z up (Blender and others)
 """
 EXAMPLES = """\

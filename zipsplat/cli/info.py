@@ -47,24 +47,20 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 def _describe(path: Path, console: Console) -> dict[str, Any]:
     """Describe the file; its kind follows from its content, or else from its suffix."""
-    from zipsplat.media_kinds import IMAGE, VIDEO, kind_of
+    from zipsplat.media_kinds import CHECKPOINT_SUFFIXES, IMAGE, VIDEO, kind_of
     from zipsplat.scene_files import is_scene_file
 
     if path.suffix.lower() == ".json":
         return _cameras(path)
     if is_scene_file(path):
         return _scene(path)
-    from zipsplat.weights import (
-        SUFFIXES,
-    )  # here, because it imports PyTorch, which scenes do not need
-
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in CHECKPOINT_SUFFIXES:
         return _checkpoint(path)
     kind = kind_of(path)
     if kind == VIDEO:
         return _video(path, console)
     if kind == IMAGE:
-        return _picture(path)
+        return _image(path)
     raise ValueError(
         f"{path}: neither an image format nor a video nor a scene nor a checkpoint that is"
         " understood"
@@ -194,7 +190,7 @@ def _depth_network(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _picture(path: Path) -> dict[str, Any]:
+def _image(path: Path) -> dict[str, Any]:
     from zipsplat.images import image_info
 
     found = image_info(path)

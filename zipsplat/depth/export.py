@@ -119,13 +119,13 @@ def _cameras(depth: Depth, names: Sequence[str], scale: float, note: str) -> dic
         content["note"] = note
     if depth.cameras is None or depth.poses is None:
         return content
-    images = depth.input_cameras
-    assert images is not None
+    given = depth.input_cameras
+    assert given is not None
     return content | {
         "world_from_camera": depth.poses.Rt.tolist(),
         "fov_deg": float(depth.cameras.hfov.median().rad2deg()),
-        "K": images.K.tolist(),
-        "size": images.size.tolist(),
+        "K": given.K.tolist(),
+        "size": given.size.tolist(),
         "depth_K": depth.cameras.K.tolist(),
         "depth_size": depth.cameras.size.tolist(),
     }

@@ -45,7 +45,7 @@ def with_flipped(splats: SplatArrays, axes: str) -> SplatArrays:
 
 
 def flip_signs(axes: str, num_coeffs: int) -> Signs:
-    """What to multiply a scene with S harmonics by, so that some of "xyz" point the other way.
+    """Factors that flip some of the axes "xyz" of a scene with S harmonics.
 
     The mirrored ellipsoid M Σ M has the rotation M R M, whose axis is M times the old one and whose
     angle has the sign of det M.

@@ -1,10 +1,9 @@
 """Headers and elements of binary little-endian `.ply` files.
 
 Source: Greg Turk, "The PLY Polygon File Format", 1994. Elements with list properties, such as the
-    faces of meshes, have rows of varying length and are not read, so they must come last. A note is
-    a comment of
-ours: "note", then the text as a JSON string, which keeps the header ASCII and the note on one line.
-Brush and Splatfacto mark antialiased scenes with the comment "SplatRenderMode: mip".
+faces of meshes, have rows of varying length and are not read, so they must come last. A note is our
+own comment: "note", then the text as a JSON string, which keeps the header ASCII and the note on
+one line. Brush and Splatfacto mark antialiased scenes with the comment "SplatRenderMode: mip".
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Rows:
-    """Where the rows of an element lie in a file, and what they are."""
+    """Offset, count and dtype of the rows of an element."""
 
     start: int
     count: int
@@ -70,7 +69,7 @@ class Rows:
         return self._read(file, slice(0, self.count))
 
     def read_blocks(self, file: BinaryIO) -> Iterator[tuple[slice, Records]]:
-        """The rows in blocks that stay in a cache."""
+        """The rows in cache-sized blocks."""
         for rows in blocks(self.count):
             yield rows, self._read(file, slice(rows.start, min(rows.stop, self.count)))
 
@@ -173,7 +172,7 @@ def read_elements(file: BinaryIO, header: Header) -> dict[str, Records]:
 
 
 def find_rows(file: BinaryIO, header: Header) -> dict[str, Rows]:
-    """Find the elements up to the first with lists; checks counts against the file size.
+    """Locate the elements up to the first with lists; checks counts against the file size.
 
     Raises:
         ValueError: if the file ends too early, or vertices follow an element with lists.

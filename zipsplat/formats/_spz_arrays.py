@@ -1,6 +1,6 @@
-"""Gaussians as the six arrays of bytes in an .spz file, and back; see `spz`.
+"""Conversion of Gaussians to the six byte arrays of an .spz file and back; see `spz`.
 
-Both ways go block by block through columns that stay in a cache, and turn the axes on the way.
+Works block by block on columns that fit the cache, and converts the axes in the same pass.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from zipsplat.formats._quaternions import (
 )
 
 COLOR_SCALE = 0.15 * 255  # byte = dc * 0.15 * 255 + 127.5, so dc reaches +-3.3
-_SH_STEP_DEGREE_1, _SH_STEP_REST = 8, 16  # 5 and 4 of 8 bits, for gzip to bite on
-_AXES = "RUB"  # of what we write: right, up, back
+_SH_STEP_DEGREE_1, _SH_STEP_REST = 8, 16  # keep 5 and 4 of 8 bits, so that gzip compresses well
+_AXES = "RUB"  # of the files we write: right, up, back
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -32,7 +32,7 @@ Columns = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Layout:
-    """What the bytes of a file depend on.
+    """The parameters of a file's layout.
 
     Args:
         version: 2, 3 or 4.
@@ -47,13 +47,13 @@ class Layout:
     fractional_bits: int
 
     def widths(self) -> list[int]:
-        """Bytes of a Gaussian in each array."""
+        """Bytes per Gaussian in each array."""
         rotation = 3 if self.version == 2 else 4
         return [9, 1, 3, 3, rotation, 3 * ((self.degree + 1) ** 2 - 1)]
 
 
 def pack(splats: SplatArrays, layout: Layout) -> list[Bytes]:
-    """The arrays (N, width) of a file, neighbours in space next to each other."""
+    """Pack Gaussians to the arrays (N, width) of a file, in Morton order."""
     packed = [np.empty((layout.num, width), np.uint8) for width in layout.widths()]
     signs = _signs(_AXES, splats.sh_coeffs.shape[1])
 
@@ -63,17 +63,17 @@ def pack(splats: SplatArrays, layout: Layout) -> list[Bytes]:
             array[rows] = part
 
     on_threads(work, blocks(layout.num))
-    order = morton_order(splats.means)  # of what is packed: fewer bytes to move about
+    order = morton_order(splats.means)  # applied to the packed arrays, which are smaller
     return [taken(array, order) for array in packed]
 
 
 def unpack(arrays: list[Bytes], layout: Layout, axes: str) -> SplatArrays:
-    """The Gaussians of a file, up to degree 3.
+    """Unpack the Gaussians of a file, up to degree 3.
 
     Args:
         arrays: (N width,) each.
         layout: of the file.
-        axes: where its x, y and z point, as "RUB".
+        axes: directions of x, y and z, e.g. "RUB".
     """
     num, num_coeffs = layout.num, min((layout.degree + 1) ** 2, MAX_SH_COEFFS)
     widths = (3, 3, 4, 1, 3 * num_coeffs)
@@ -90,7 +90,7 @@ def unpack(arrays: list[Bytes], layout: Layout, axes: str) -> SplatArrays:
 
 
 def _signs(axes: str, num_coeffs: int) -> Signs:
-    """Factors that turn scenes between these axes and ours, right, down and forward."""
+    """Factors that convert between these axes and ours, right, down and forward."""
     pairs = zip("xyz", "RDF", axes, strict=True)
     return flip_signs("".join(axis for axis, ours, theirs in pairs if ours != theirs), num_coeffs)
 
@@ -142,14 +142,14 @@ def _pack_positions(means: Floats, bits: int, signs: Signs) -> Bytes:
 def _unpack_positions(data: Bytes, bits: int, signs: Signs, means: Floats) -> None:
     wide = np.zeros((3, len(data), 4), np.uint8)
     for axis in range(3):
-        for byte in range(3):  # into the high ones: the shift back keeps the sign
+        for byte in range(3):  # into the high bytes, so that the shift back extends the sign
             wide[axis, :, byte + 1] = data[:, 3 * axis + byte]
     fixed = wide.view("<i4")[..., 0] >> 8
     means[:] = (fixed.astype(np.float32) * (signs.means[:, None] / 2.0**bits)).T
 
 
 def _pack_rotations(columns: Columns) -> Bytes:
-    """The three smallest of xyzw: sign and 9 bits each, below 2 bits that name the largest."""
+    """The three smallest of xyzw: sign and 9 bits each, below 2 bits that index the largest."""
     largest, rest = smallest_three(columns[[1, 2, 3, 0]])
     fields = np.rint(np.abs(rest) * (511 / REST_MAX)).clip(0, 511).astype(np.uint32)
     fields |= (rest < 0) * np.uint32(512)
@@ -175,14 +175,14 @@ def _unpack_rotations_v2(data: Bytes) -> Columns:
 
 
 def pack_harmonics(rest: Floats, signs: Floats) -> Bytes:
-    """Harmonics (n, width) times signs (width,) as bytes around 128.
+    """Pack harmonics (n, width), times signs (width,), to bytes around 128.
 
-    They are rounded to multiples of a step, so that they compress.
+    They are rounded to multiples of a step, so that they compress well.
     """
     half = np.where(np.arange(rest.shape[1]) < 9, _SH_STEP_DEGREE_1, _SH_STEP_REST) // 2
     scaled = rest * (signs * np.float32(128))
     np.rint(scaled, out=scaled)
-    fine = scaled.clip(-256, 256, out=scaled).astype(np.int16)  # a byte and more on either side
+    fine = scaled.clip(-256, 256, out=scaled).astype(np.int16)  # bounded for int16
     fine += (128 + half).astype(np.int16)
     fine &= (-2 * half).astype(np.int16)  # down to a multiple of the step, a power of two
     packed: Bytes = fine.clip(0, 255, out=fine).astype(np.uint8)

@@ -32,7 +32,7 @@ from zipsplat.formats._quaternions import (
 from zipsplat.sh_constants import SH_C0
 
 _CHUNK = 256
-_MAX_LOG_SCALE = 20.0  # of the peers: beyond, one huge Gaussian would coarsen its whole chunk
+_MAX_LOG_SCALE = 20.0  # as other tools; beyond, one huge Gaussian would coarsen its whole chunk
 _MIN_SCALE = np.float32(np.exp(-_MAX_LOG_SCALE))
 _SH_RANGE = 8.0  # harmonics from -4 to 4
 _RANGES = tuple(
@@ -69,11 +69,11 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
     file.write(_header(splats, len(ranges), num_rest))
     file.write(ranges.data)
     file.write(words.data)
-    file.write(taken(harmonics, order).data)  # of bytes, a quarter to move about
+    file.write(taken(harmonics, order).data)  # bytes are cheaper to reorder
 
 
 def _packed(splats: SplatArrays) -> tuple[Words, NDArray[np.float32]]:
-    """Words (n, 4) and ranges (chunks, 18) of whole chunks of a file."""
+    """Words (n, 4) and ranges (chunks, 18) of whole chunks."""
     log_scales = np.log(np.maximum(splats.scales, _MIN_SCALE)).clip(max=_MAX_LOG_SCALE)
     rgb = splats.sh_coeffs[:, 0].T.astype(np.float64, order="C") * SH_C0 + 0.5
     positions, position_ranges = _within_chunks(splats.means.T)
@@ -159,7 +159,7 @@ def _harmonic_names(num: int) -> tuple[str, ...]:
 
 def _require_layout(chunks: NDArray[Any], vertices: NDArray[Any], sh: NDArray[Any]) -> None:
     kinds = [{dtype.str for dtype in _dtypes(table)} for table in (chunks, vertices, sh)]
-    # The first files of this format have no ranges of colours: these span 0 to 1.
+    # Early files of this format have no colour ranges: colours span 0 to 1.
     if not set(_RANGES[:12]) <= _names(chunks) or kinds[0] != {"<f4"}:
         raise ValueError("this .ply is not a compressed one: it has no ranges of chunks")
     if not set(_WORDS) <= _names(vertices) or kinds[1] != {"<u4"}:
@@ -192,10 +192,10 @@ def _chunks(rows: slice) -> slice:
 def _within_chunks(columns: NDArray[np.floating]) -> tuple[Floats, NDArray[np.float32]]:
     """Columns (3, n) as fractions of their chunk's range, and the ranges (6, chunks), min and max.
 
-    The chunks are whole but for the last.
+    All chunks except the last are whole.
     """
     num = columns.shape[1]
-    columns = np.ascontiguousarray(columns)  # NumPy is slow over rows of three
+    columns = np.ascontiguousarray(columns)  # NumPy is slow on rows of three
     if num % _CHUNK:
         columns = np.pad(columns, ((0, 0), (0, -num % _CHUNK)), "edge")
     runs = columns.reshape(3, -1, _CHUNK)
@@ -217,7 +217,7 @@ def _between(fractions: Columns, ends: NDArray[np.float32]) -> Columns:
 
 
 def _join(columns: Columns, bits: tuple[int, ...]) -> Words:
-    """Columns of numbers in [0, 1] as one word each row, the first in the highest bits."""
+    """Pack columns of values in [0, 1] to one word per row, the first in the highest bits."""
     word: Words = np.zeros(len(columns[0]), np.uint32)
     for column, width in zip(columns, bits, strict=True):
         steps = column.clip(0, 1) * np.float64((1 << width) - 1)
@@ -258,7 +258,7 @@ def _pack_harmonics(rest: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _unpack_harmonics(sh: NDArray[Any], sh_coeffs: NDArray[np.float32]) -> None:
-    """Fill all but the first of harmonics (n, S, 3), each byte standing for the middle of its step.
+    """Fill all harmonics (n, S, 3) except the first; each byte means the middle of its step.
 
     Inverse of `_pack_harmonics`, for properties in any order.
     """

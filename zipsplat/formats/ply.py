@@ -64,7 +64,7 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
 
 
 def _fill(table: Array, splats: SplatArrays) -> None:
-    """Fill rows of a file (n, properties) but for the normals."""
+    """Fill rows of a file (n, properties), except the normals."""
     margin = np.float32(OPACITY_MARGIN)
     opacity = np.clip(splats.opacities, margin, np.float32(1) - margin)
     num_rest = splats.sh_coeffs.shape[1] - 1
@@ -116,7 +116,7 @@ def _degree(names: tuple[str, ...]) -> int:
     """Degree of the harmonics, 0 to 4."""
     num = sum(name.startswith("f_rest_") for name in names)
     if num not in _DEGREES:
-        raise ValueError(f"a .ply has 0, 9, 24, 45 or 72 properties f_rest_*, this one has {num}")
+        raise ValueError(f"a .ply must have 0, 9, 24, 45 or 72 properties f_rest_*, got {num}")
     return _DEGREES[num]
 
 

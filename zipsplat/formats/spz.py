@@ -41,20 +41,20 @@ _AXES_EXTENSION = 0xADBE0003
 # Where x, y and z point: left or right, down or up, back or forward; ours are RDF.
 _AXES = ("", "LDB", "RDB", "LUB", "RUB", "LDF", "RDF", "LUF", "RUF")
 _FRACTIONAL_BITS = 12
-_STRAYS = 0.05  # largest share of Gaussians to pull in for the precision of the others
+_STRAYS = 0.05  # share of the Gaussians that may be pulled in for the precision of the others
 
 
 class _Packing(NamedTuple):
-    """How zlib packs an array; the numbers are those of `zlib.compressobj`."""
+    """Arguments of `zlib.compressobj` for an array."""
 
     strategy: int
     level: int = 6
     mem_level: int = 8
 
 
-# Repetitions are worth looking for among neighbours' positions and colours, where short searches
-# find as much as long ones; the other arrays shrink faster, and as far or farther, by the
-# frequencies of their bytes. Of harmonics, the first bytes tell whether runs of equal ones count.
+# Only positions and colours of neighbours have repetitions worth searching for, and short searches
+# find as much as long ones; Huffman coding alone compresses the other arrays faster and at least as
+# well. For harmonics, the first bytes tell whether run lengths help.
 _SEARCH, _RUNS = _Packing(zlib.Z_DEFAULT_STRATEGY), _Packing(zlib.Z_RLE, mem_level=9)
 _SHORT_SEARCH = _Packing(zlib.Z_DEFAULT_STRATEGY, level=4)
 _FREQUENCIES, _LOCAL = _Packing(zlib.Z_HUFFMAN_ONLY, mem_level=9), _Packing(zlib.Z_HUFFMAN_ONLY)
@@ -78,7 +78,7 @@ class _Contents(NamedTuple):
 
 @dataclass(frozen=True)
 class _Header(Layout):
-    """What a file begins with; degree 4 exists since version 4 and is dropped here."""
+    """The header; degree 4 exists since version 4 and is truncated."""
 
     flags: int
 
@@ -136,14 +136,14 @@ def _packed(splats: SplatArrays) -> tuple[list[Bytes], int]:
 
 
 def _smallest(ways: tuple[_Packing, ...], data: memoryview) -> _Packing:
-    """The strategy that packs the first bytes best."""
+    """The packing that compresses the first bytes best."""
     if len(ways) == 1:
         return ways[0]
     return min(ways, key=lambda how: len(_deflated((how, data[:_SAMPLE]))))
 
 
 def _gzip(parts: list[tuple[_Packing, memoryview]]) -> bytes:
-    """One gzip stream (RFC 1952, time zero) of parts with different strategies."""
+    """One gzip stream (RFC 1952, time zero) of parts with different packings."""
     checksum = length = 0
     for _, data in parts:
         checksum, length = zlib.crc32(data, checksum), length + len(data)

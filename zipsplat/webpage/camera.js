@@ -22,7 +22,7 @@ function turned(vector, axis, angle) {
 class Camera {
   /**
    * @param start a view: position, the axes as rows right, down, forward, the pivot's distance, and
-   *   the extent: tangents of the half fields of view in x and y that are in the picture whole.
+   *   the extent: tangents of the half fields of view in x and y that must be visible.
    */
   constructor(start) {
     this.start = start;
@@ -41,14 +41,14 @@ class Camera {
     this.fixedFovY = null;
   }
 
-  /** Where it is now, for `set`; meant for pictures of this width / height. */
+  /** Where it is now, for `set`; for an image of this width / height. */
   view(aspect) {
     const half = Math.tan(this.fovY(aspect) / 2);
     const extent = this.fixedFovY === null ? this.extent : [half * aspect, half];
     return { position: this.position, axes: [this.right, this.down, this.forward], distance: this.distance, extent };
   }
 
-  /** Vertical field of view in a picture of this width / height. */
+  /** Vertical field of view in an image of this width / height. */
   fovY(aspect) {
     return this.fixedFovY ?? 2 * Math.atan(Math.max(this.extent[1], this.extent[0] / aspect));
   }
@@ -81,7 +81,7 @@ class Camera {
     this.position = add(this.position, this.forward, forward);
   }
 
-  /** Shift with the pivot, so that what is there follows the pointer; in heights of the picture. */
+  /** Pan with the pivot, so that the scene there follows the pointer; in image heights. */
   pan(x, y, aspect) {
     const height = 2 * this.distance * Math.tan(this.fovY(aspect) / 2);
     this.move(-x * height, -y * height, 0);

@@ -1,6 +1,6 @@
 // Mouse, touch and keyboard to movements of the camera.
 
-const TURN = Math.PI; // radians per height of the picture
+const TURN = Math.PI; // radians per image height
 const KEYS = { KeyW: [0, 0, 1], KeyS: [0, 0, -1], KeyA: [-1, 0, 0], KeyD: [1, 0, 0], KeyQ: [0, 1, 0], KeyE: [0, -1, 0] };
 
 class Controls {

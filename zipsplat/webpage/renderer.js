@@ -77,7 +77,7 @@ class Renderer {
     gl.uniform1i(this.place(name), unit);
   }
 
-  /** Take the order to draw in, from now on. */
+  /** Set the order of the Gaussians. */
   setOrder(order) {
     this.gl.bufferData(this.gl.ARRAY_BUFFER, order, this.gl.DYNAMIC_DRAW);
     this.count = order.length;
@@ -95,7 +95,7 @@ class Renderer {
     gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, this.sum, 0);
   }
 
-  draw(camera, pixelRatio) {
+  render(camera, pixelRatio) {
     const { gl, canvas, background } = this;
     const width = Math.max(1, Math.round(canvas.clientWidth * pixelRatio));
     const height = Math.max(1, Math.round(canvas.clientHeight * pixelRatio));

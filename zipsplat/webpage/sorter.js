@@ -1,4 +1,4 @@
-// A worker: keeps the centres, and answers each viewing direction with the order to draw in.
+// A worker: keeps the centres, and returns the order of the Gaussians for a viewing direction.
 
 let means = new Float32Array(0);
 

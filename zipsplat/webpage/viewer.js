@@ -2,7 +2,7 @@
 //
 // For scripts: `await zipsplat.ready`, then `await zipsplat.look(position, axes, fovY)` with the
 // camera's position and its axes right, down, forward in the axes of the .ply (y down); resolves
-// when the sorted picture has been drawn, as `await zipsplat.rest()` does for the present camera.
+// when the sorted image has been rendered, as `await zipsplat.rest()` does for the present camera.
 
 const config = JSON.parse(document.getElementById("config").textContent);
 const element = (id) => document.getElementById(id);
@@ -105,7 +105,7 @@ class Viewer {
     this.adapt(moving || this.sorting, seconds);
     if (!this.dirty) return;
     this.dirty = false;
-    this.renderer.draw(this.camera, this.quality * window.devicePixelRatio);
+    this.renderer.render(this.camera, this.quality * window.devicePixelRatio);
     if (!this.sorting && !this.stale) this.settled();
   }
 
@@ -162,7 +162,7 @@ class Viewer {
     for (const resolve of this.waiting.splice(0)) resolve();
   }
 
-  /** Resolves when a picture of the present camera, sorted and in full, has been drawn. */
+  /** Resolves when a sorted, full-resolution image of the present camera has been rendered. */
   rest() {
     this.quality = 1;
     this.moved();

@@ -190,7 +190,7 @@ def test_unknown_sizes_need_their_output_layers() -> None:
 @pytest.mark.parametrize("model", ["text", {"backbone": "text"}, {"backbone": {"out_layers": 5}},
                                    {"backbone": {"out_layers": ["a"]}}])  # fmt: skip
 def test_senseless_configurations(model: Any) -> None:
-    with pytest.raises(ValueError, match=r"make no sense|out_layers|invalid literal"):
+    with pytest.raises(ValueError, match=r"do not describe|out_layers|invalid literal"):
         network_from_tensors(tiny_network().state_dict(), {"model": model})
 
 
