@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from zipsplat.files import write_atomically
+from zipsplat.files import write_text
 
 FOLDER = Path("outputs/benchmarks")
 PACKAGES = ("zipsplat", "torch", "numpy", "numba")
@@ -93,7 +93,7 @@ class Record:
         """Write the file; returns its path."""
         path = Path(os.environ.get("BENCHMARK_RESULTS", FOLDER)) / f"{self.name}.json"
         text = json.dumps(self.data(), indent=1, ensure_ascii=False) + "\n"
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_text(path, text)
         print(f"wrote {path}")
         return path
 

@@ -25,8 +25,8 @@ class Command:
     """One sub-command.
 
     Attributes:
-        module: Module whose `main` it runs.
-        text: Its line in the help.
+        module: module whose `main` it runs.
+        text: its line in the help.
     """
 
     module: str

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
+from typing import Any
 
 from splatfactory.foreign_config import (
     check_composed,
@@ -29,7 +29,7 @@ from splatfactory.foreign_config import (
 )
 from splatfactory.schema import Config
 from zipsplat import plugins
-from zipsplat.files import write_atomically
+from zipsplat.files import write_text
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 GROUPS = ("model", "data", "train", "benchmarks")
@@ -46,7 +46,7 @@ class Request:
     """The user's request, saved in the run's folder so that `--restore` can repeat it.
 
     Attributes:
-        conf: Name of a shipped configuration, the path of a YAML file, or None.
+        conf: name of a shipped configuration, the path of a YAML file, or None.
         overrides: `key=value` strings in the order given.
     """
 
@@ -58,7 +58,7 @@ def load(request: Request) -> Config:
     """Compose, merge and check a configuration.
 
     Raises:
-        ConfigError: For unknown names, unknown keys and values of a wrong type.
+        ConfigError: for unknown names, unknown keys and values of a wrong type.
     """
     groups, values = split_overrides(request.overrides)
     if groups and request.conf is None:
@@ -99,11 +99,11 @@ def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
     """Merge trees, later over earlier, and then `a.b=c` overrides into the schema's defaults.
 
     Args:
-        layers: Nested dictionaries, as read from YAML.
-        values: Overrides; they take precedence.
+        layers: nested dictionaries, as read from YAML.
+        values: overrides; they take precedence.
 
     Raises:
-        ConfigError: For unknown keys and values of a wrong type.
+        ConfigError: for unknown keys and values of a wrong type.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -195,19 +195,14 @@ def save_yaml(tree: dict[str, Any], path: Path) -> None:
     """Write a nested dictionary as YAML, atomically."""
     from omegaconf import OmegaConf
 
-    text = OmegaConf.to_yaml(OmegaConf.create(tree))
-
-    def write(file: BinaryIO) -> None:
-        file.write(text.encode())
-
-    write_atomically(path, write)
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(tree)))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        ConfigError: If the file is missing or is not a mapping.
+        ConfigError: if the file is missing or is not a mapping.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -265,12 +260,12 @@ def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
     """Compose a configuration file with its groups; not yet checked against the schema.
 
     Args:
-        conf: Name of a shipped configuration, or a YAML file.
-        groups: Chosen groups, as `model/backbone=da3s`, or `data=my_lab/scans.yaml` for a file of
+        conf: name of a shipped configuration, or a YAML file.
+        groups: chosen groups, as `model/backbone=da3s`, or `data=my_lab/scans.yaml` for a file of
             your own.
 
     Raises:
-        ConfigError: If there is no such file or group.
+        ConfigError: if there is no such file or group.
     """
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -321,8 +316,8 @@ def _own_groups(
     """Translate group choices for Hydra: custom files become names in a temporary folder.
 
     Args:
-        groups: Group choices, as the user wrote them.
-        folders: Folders in which Hydra looks up groups.
+        groups: group choices, as the user wrote them.
+        folders: folders in which Hydra looks up groups.
 
     Yields:
         The choices, and the temporary folder, or None if not needed.

@@ -23,8 +23,8 @@ def report(config: Config, num_gpus: int) -> str:
     """Format the preview.
 
     Args:
-        config: Configuration of the run.
-        num_gpus: Number of GPUs, with one process each.
+        config: configuration of the run.
+        num_gpus: number of GPUs, with one process each.
     """
     from omegaconf import OmegaConf
 

@@ -27,7 +27,7 @@ def one_of(value: str | None, choices: Sequence[str], name: str) -> None:
     """Reject a value that is not one of the choices; None is always valid.
 
     Raises:
-        ValueError: If it is not; suggests the nearest choice.
+        ValueError: if it is not; suggests the nearest choice.
     """
     if value is not None and value not in choices:
         raise ValueError(
@@ -39,7 +39,7 @@ def pair(values: Sequence[Any], name: str) -> tuple[Any, Any]:
     """Convert a sequence to two numbers.
 
     Raises:
-        ValueError: If it does not have two entries.
+        ValueError: if it does not have two entries.
     """
     if len(values) != 2:
         raise ValueError(f"{name} must be two numbers, got {values}")
@@ -51,8 +51,8 @@ class Kind(Generic[T]):
     """The `PLUGIN` of a module that implements a loss or a view sampler.
 
     Attributes:
-        config: Dataclass of its options, all with defaults.
-        create: Builds the object from these options.
+        config: dataclass of its options, all with defaults.
+        create: builds the object from these options.
     """
 
     config: type[Any]
@@ -62,12 +62,12 @@ class Kind(Generic[T]):
         """Build the object from options.
 
         Args:
-            options: Options by name, as read from YAML.
-            where: Section of the options, for messages.
-            name: Name of the plug-in, for messages.
+            options: options by name, as read from YAML.
+            where: section of the options, for messages.
+            name: name of the plug-in, for messages.
 
         Raises:
-            ValueError: If an option is unknown, or its value has a wrong type or is out of range.
+            ValueError: if an option is unknown, or its value has a wrong type or is out of range.
         """
         known = [entry.name for entry in fields(self.config)]
         for key in options:

@@ -45,7 +45,7 @@ class PerceptualNetwork(nn.Module):
         heads: `lin<j>.model.1.weight`, shape (1, C, 1, 1), for the five levels.
 
     Raises:
-        ValueError: If a tensor is missing or has the wrong shape.
+        ValueError: if a tensor is missing or has the wrong shape.
     """
 
     shift: Tensor
@@ -138,7 +138,7 @@ def fetch_perceptual_network() -> PerceptualNetwork:
     """LPIPS-VGG v0.1 from the weights folder, or downloaded once and verified.
 
     Raises:
-        DownloadError: If the files are missing and cannot be downloaded; there is no substitute.
+        DownloadError: if the files are missing and cannot be downloaded; there is no substitute.
     """
     paths = []
     for source, name in ((TRUNK, TRUNK_FILE), (HEADS, HEADS_FILE)):
@@ -155,6 +155,6 @@ def load_perceptual_network(trunk: Path, heads: Path) -> PerceptualNetwork:
         heads: LPIPS v0.1 VGG heads, keys `lin<j>.model.1.weight`.
 
     Raises:
-        ValueError: If a file lacks required tensors.
+        ValueError: if a file lacks required tensors.
     """
     return PerceptualNetwork(read_torch_file(trunk), read_torch_file(heads))

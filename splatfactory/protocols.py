@@ -24,10 +24,10 @@ class Prediction:
         gaussians: (B, N) one set per scene, in the frame of the first context view, float32.
         tokens: (B, M) patch indices, counted over all context views, of the tokens behind the
             Gaussians.
-        token_group: Number of consecutive Gaussians per token.
-        patch_size: Side of a patch in pixels.
-        metrics: Numbers to log, each (B,) or a scalar, detached.
-        matches: Matches between context views, if the network predicts them.
+        token_group: number of consecutive Gaussians per token.
+        patch_size: side of a patch in pixels.
+        metrics: numbers to log, each (B,) or a scalar, detached.
+        matches: matches between context views, if the network predicts them.
     """
 
     gaussians: Gaussians
@@ -74,12 +74,12 @@ class Supervision:
     Attributes:
         gaussians: (B, N).
         activated: (B, N) bool, Gaussians that the images already constrain.
-        rendered: Renders of the supervised views.
-        views: The true images, depths, cameras and poses of the same views.
+        rendered: renders of the supervised views.
+        views: the true images, depths, cameras and poses of the same views.
         surface: (B, N, 3) point map: the true point of the patch part that each Gaussian came
             from, NaN where unknown; None if not requested.
         match_logits: (B, V, R, N, N + 1) logits of the network's matches between context views.
-        matches: Ground truth of the matches; None if not requested.
+        matches: ground truth of the matches; None if not requested.
     """
 
     gaussians: Gaussians
@@ -118,7 +118,7 @@ class TrainableModel(Protocol):
     """An nn.Module that predicts Gaussians; all that the trainer knows of a model.
 
     Attributes:
-        network: The part that is trained, saved and exported.
+        network: the part that is trained, saved and exported.
     """
 
     network: nn.Module

@@ -23,9 +23,9 @@ class PublishedFile:
     """A file in the reference repository.
 
     Attributes:
-        path: Path in the repository.
-        size: Size in bytes.
-        sha256: Digest of its contents.
+        path: path in the repository.
+        size: size in bytes.
+        sha256: digest of its contents.
     """
 
     path: str

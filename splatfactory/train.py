@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; flags and `key=value` may come in any order."""
     parser = argparse.ArgumentParser(
-        prog="splatfactory.train",
+        prog="python -m splatfactory.train",
         description="Train a feed-forward Gaussian splatting model.",
         epilog="options, given as key=value:\n" + "\n".join(help_lines()),
         formatter_class=argparse.RawDescriptionHelpFormatter,

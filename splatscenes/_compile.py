@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 import numba as numba_module
 
+from zipsplat.digests import sha256_of
 from zipsplat.kernel_cache import keep_compiled
 
 numba: Any = numba_module  # its annotations differ between versions
@@ -53,7 +53,4 @@ def _file_of(dispatcher: Any) -> Path:
 @lru_cache(maxsize=8)
 def sources_digest(file: Path, folder: Path = Path(__file__).parent) -> str:
     """Digest of everything a kernel depends on: its own file and all source files here."""
-    digest = hashlib.sha256()
-    for path in sorted({file, *folder.rglob("*.py")}):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return sha256_of(*sorted({file, *folder.rglob("*.py")}))

@@ -42,11 +42,16 @@ def contained(call: Callable[[], int | None], seconds: int = 60) -> Outcome:
         call: gives the exit status; an exception is written to the output, as Python would.
         seconds: after which the child is ended; far more than it needs.
     """
-    before = _resident_bytes()
+    receive, send = os.pipe()
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         child = os.fork()
         if child == 0:
+            # A fork has less of its own than its parent: pages of files are not counted.
+            os.write(send, b"%d" % _resident_bytes())
             _run(call, seconds, output.fileno())
+        before = int(os.read(receive, 32))
+        os.close(send)
+        os.close(receive)
         _, status, usage = os.wait4(child, 0)
         output.seek(0)
         text = output.read()

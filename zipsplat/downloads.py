@@ -18,17 +18,13 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from zipsplat.file_records import (
-    CHUNK_BYTES,
-    Record,
-    public_address,
-    sha256_of,
-    verify,
-)
+from zipsplat.digests import sha256_of
+from zipsplat.file_records import Record, public_address, verify
 from zipsplat.files import user_cache
 from zipsplat.http_responses import DownloadError, Response, open_within, request_for
 
 CACHE_VARIABLE = "ZIPSPLAT_CACHE"
+CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 10
 """Seconds to wait for a response, or for the next bytes."""
 PATIENCE_S = 30

@@ -21,8 +21,15 @@ _LEGEND_HEIGHT = 26
 
 def to_pixels(images: Tensor) -> np.ndarray:
     """Images (..., 3, H, W) with RGB in [0, 1] as rounded bytes (..., H, W, 3)."""
-    levels = images.detach().clamp(0, 1).mul(255).round().to(torch.uint8)
-    return levels.movedim(-3, -1).cpu().contiguous().numpy()
+    *leading, _, height, width = images.shape
+    pixels = torch.empty(
+        (math.prod(leading), height, width, 3), dtype=torch.uint8, device=images.device
+    )
+    planes = images.detach().reshape(-1, 3, height, width)
+    for plane, target in zip(planes, pixels, strict=True):
+        for channel in range(3):  # one by one they stay in a CPU's cache
+            target[..., channel] = plane[channel].clamp(0, 1).mul_(255).round_()
+    return pixels.cpu().numpy().reshape(*leading, height, width, 3)
 
 
 def color_ramp(values: Tensor) -> Tensor:

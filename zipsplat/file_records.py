@@ -6,19 +6,17 @@ neither a changed file nor a changed source goes unnoticed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from zipsplat.bounded import read_json
-from zipsplat.files import write_atomically
+from zipsplat.digests import sha256_of
+from zipsplat.files import write_text
 from zipsplat.http_responses import DownloadError
-
-CHUNK_BYTES = 1 << 20
 
 logger = logging.getLogger(__name__)
 
@@ -72,11 +70,7 @@ class Record:
     def write(self, file: Path) -> None:
         """Write this as the record of a file."""
         text = json.dumps(asdict(self), indent=2) + "\n"
-
-        def write_text(out: BinaryIO) -> None:
-            out.write(text.encode("utf-8"))
-
-        write_atomically(self.path_for(file), write_text)
+        write_text(self.path_for(file), text)
 
 
 def _stated(record: Record) -> list[str]:
@@ -115,15 +109,6 @@ def verify(file: Path, url: str = "", size: int | None = None, sha256: str | Non
     except OSError as error:  # e.g. in a read-only folder
         logger.info("no record of %s could be written (%s)", file, error)
     return checked
-
-
-def sha256_of(file: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def public_address(url: str) -> str:

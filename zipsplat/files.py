@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +90,25 @@ def write_atomically(path: str | PathLike[str], write: Callable[[BinaryIO], None
         write(file)
 
 
+def write_bytes(path: str | PathLike[str], content: bytes) -> None:
+    """Write a file, completely or not at all; creates its folder."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: str | PathLike[str], text: str) -> None:
+    """Write a text file in UTF-8, completely or not at all; creates its folder."""
+    write_bytes(path, text.encode())
+
+
+def put_aside(folder: Path) -> Path:
+    """Rename a folder to `NAME.old-1`, or to the first such name that is free, and return that."""
+    number = 1
+    while (old := folder.with_name(f"{folder.name}.old-{number}")).exists():
+        number += 1
+    return folder.rename(old)
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's directory entries to disk, where the system supports it."""
     if sys.platform == "win32":
@@ -112,7 +134,19 @@ def remove_partial(folder: Path) -> None:
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
+    """Lock a folder against other processes while the context is open; see `lock`."""
+    held = lock(folder)
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def lock(folder: Path) -> FileLock:
     """Lock a folder against other processes; creates it.
+
+    Returns:
+        A lock that holds until it is released or this process ends.
 
     Raises:
         ValueError: if another process holds the lock.
@@ -120,19 +154,16 @@ def only_writer(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
+    held = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        held.acquire(timeout=0)
     except Timeout:
         raise ValueError(
             f"another process is working in {folder}; wait for it, or choose another folder"
         ) from None
-    except (OSError, NotImplementedError):  # e.g. some network file systems and mounted buckets
-        logger.warning("%s cannot be locked; make sure that no other process writes there", folder)
-    try:
-        yield
-    finally:
-        lock.release()
+    except (OSError, NotImplementedError):  # as some network disks and mounted buckets
+        logger.warning("%s cannot be locked; let no other process write there", folder)
+    return held
 
 
 @functools.lru_cache(maxsize=256)

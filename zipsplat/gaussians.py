@@ -354,7 +354,7 @@ class Gaussians(TensorStruct):
 
     @classmethod
     def from_arrays(cls, arrays: SplatArrays) -> Gaussians:
-        """A scene with the values of float32 arrays, whose memory it shares where it can."""
+        """Make a scene from float32 arrays, sharing their memory where possible."""
         values = (arrays.means, arrays.scales, arrays.quats, arrays.opacities, arrays.sh_coeffs)
         tensors = (torch.from_numpy(np.require(value, requirements=["C", "W"])) for value in values)
         return cls(*tensors, antialiased=arrays.antialiased)

@@ -19,13 +19,13 @@ import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numba as numba_module
 from numba.core import caching as caching_module
 from numba.core import serialize as serialize_module
 
-from zipsplat.files import user_cache, write_atomically
+from zipsplat.files import user_cache, write_bytes
 
 caching: Any = caching_module
 serialize: Any = serialize_module  # its annotations differ between versions
@@ -127,11 +127,7 @@ class KernelFiles:
         """
         payload = serialize.dumps((key, data))
         content = hashlib.sha256(payload).digest() + payload
-
-        def write(file: BinaryIO) -> None:
-            file.write(content)
-
-        write_atomically(self._path(key), write)
+        write_bytes(self._path(key), content)
 
     def _path(self, key: object) -> Path:
         name = hashlib.sha256(f"{_versions()} {key!r}".encode()).hexdigest()[:16]

@@ -9,40 +9,28 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-S = TypeVar("S", bound="TensorStruct")
+S = TypeVar("S", bound="BatchStruct")
 
 
-class TensorStruct:
-    """Base of frozen dataclasses whose fields are tensors with common leading dimensions.
+class BatchStruct:
+    """Base of frozen dataclasses whose fields have common leading dimensions.
 
-    A subclass declares in `event_dims` how many trailing dimensions of each field are its own;
-    what is left in front is the batch shape, equal in all fields. Indexing, `torch.stack` and
-    `torch.cat` count batch dimensions only.
-
-    Raises:
-        TypeError: if a field is not a floating-point tensor.
-        ValueError: if dtypes, devices or batch shapes differ, or a field has too few dimensions.
+    Fields are tensors of any dtype, other structs, or None where something is left out. A subclass
+    declares in `event_dims` how many trailing dimensions of each field are its own; what is left in
+    front is the batch shape, equal in all fields. Indexing, `torch.stack` and `torch.cat` count
+    batch dimensions only.
     """
 
     event_dims: ClassVar[Mapping[str, int]]
 
-    def __post_init__(self) -> None:
-        """Check that the fields are tensors that fit together."""
-        name = type(self).__name__
-        fields = self._tensors()
-        for key, value in fields.items():
-            if not isinstance(value, Tensor) or not value.is_floating_point():
-                got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-                raise TypeError(f"{name}.{key} must be a floating-point tensor, got {got}")
-            if value.ndim < self.event_dims[key]:
-                raise ValueError(
-                    f"{name}.{key} must have at least {self.event_dims[key]} dimensions,"
-                    f" got shape {tuple(value.shape)}"
-                )
-        self._check_agreement("dtype", {key: value.dtype for key, value in fields.items()})
-        self._check_agreement("device", {key: value.device for key, value in fields.items()})
-        shapes = {key: tuple(self._batch_shape_of(key, value)) for key, value in fields.items()}
-        self._check_agreement("batch shape", shapes)
+    def _fields(self) -> dict[str, Any]:
+        """The fields that are there."""
+        fields = {key: getattr(self, key) for key in self.event_dims}
+        return {key: value for key, value in fields.items() if value is not None}
+
+    def _batch_shape_of(self, key: str, value: Any) -> torch.Size:
+        shape: torch.Size = value.shape[: value.ndim - self.event_dims[key]]
+        return shape
 
     def _check_agreement(self, what: str, seen: Mapping[str, object]) -> None:
         if len(set(seen.values())) > 1:
@@ -51,14 +39,8 @@ class TensorStruct:
                 f"the fields of {type(self).__name__} must share one {what}, got {listing}"
             )
 
-    def _tensors(self) -> dict[str, Tensor]:
-        return {key: getattr(self, key) for key in self.event_dims}
-
-    def _batch_shape_of(self, key: str, value: Tensor) -> torch.Size:
-        return value.shape[: value.ndim - self.event_dims[key]]
-
-    def _first(self) -> tuple[str, Tensor]:
-        return next(iter(self._tensors().items()))
+    def _first(self) -> tuple[str, Any]:
+        return next(iter(self._fields().items()))
 
     @property
     def shape(self) -> torch.Size:
@@ -73,12 +55,8 @@ class TensorStruct:
     @property
     def device(self) -> torch.device:
         """Device of all fields."""
-        return self._first()[1].device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of all fields."""
-        return self._first()[1].dtype
+        device: torch.device = self._first()[1].device
+        return device
 
     def __len__(self) -> int:
         if not self.shape:
@@ -86,13 +64,12 @@ class TensorStruct:
         return self.shape[0]
 
     def map(self: S, function: Callable[[Tensor], Tensor]) -> S:
-        """Apply a function to every field.
+        """Apply a function to every tensor, also to those of structs.
 
         Args:
             function: keeps the trailing dimensions of each field.
         """
-        changed = {key: function(value) for key, value in self._tensors().items()}
-        return dataclasses.replace(self, **changed)  # type: ignore[type-var]
+        return self.map_with_dims(lambda value, _: function(value))
 
     def to(self: S, *args: Any, **kwargs: Any) -> S:
         """Move or cast every field; arguments as for `torch.Tensor.to`."""
@@ -128,8 +105,15 @@ class TensorStruct:
 
     def map_with_dims(self: S, function: Callable[[Tensor, int], Tensor]) -> S:
         """As `map`; the function is also given the number of the field's own dimensions."""
-        items = self._tensors().items()
-        changed = {key: function(value, self.event_dims[key]) for key, value in items}
+
+        def change(value: Any, own: int) -> Any:
+            if isinstance(value, BatchStruct):
+                return value.map_with_dims(lambda inner, dims: function(inner, own + dims))
+            return function(value, own)
+
+        changed = {
+            key: change(value, self.event_dims[key]) for key, value in self._fields().items()
+        }
         return dataclasses.replace(self, **changed)  # type: ignore[type-var]
 
     @classmethod
@@ -140,6 +124,42 @@ class TensorStruct:
         if func not in (torch.stack, torch.cat, torch.concat):
             return NotImplemented
         return _join(func, *args, **(kwargs or {}))
+
+
+class TensorStruct(BatchStruct):
+    """A `BatchStruct` of floating-point tensors of one dtype on one device, such as a pose.
+
+    Raises:
+        TypeError: if a field is not a floating-point tensor.
+        ValueError: if dtypes, devices or batch shapes differ, or a field has too few dimensions.
+    """
+
+    def __post_init__(self) -> None:
+        """Check that the fields are tensors that fit together."""
+        name = type(self).__name__
+        fields = self._tensors()
+        for key, value in fields.items():
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+                raise TypeError(f"{name}.{key} must be a floating-point tensor, got {got}")
+            if value.ndim < self.event_dims[key]:
+                raise ValueError(
+                    f"{name}.{key} must have at least {self.event_dims[key]} dimensions,"
+                    f" got shape {tuple(value.shape)}"
+                )
+        self._check_agreement("dtype", {key: value.dtype for key, value in fields.items()})
+        self._check_agreement("device", {key: value.device for key, value in fields.items()})
+        shapes = {key: tuple(self._batch_shape_of(key, value)) for key, value in fields.items()}
+        self._check_agreement("batch shape", shapes)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {key: getattr(self, key) for key in self.event_dims}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of all fields."""
+        dtype: torch.dtype = self._first()[1].dtype
+        return dtype
 
 
 def _join(func: Callable[..., Tensor], tensors: Sequence[S], dim: int = 0) -> S:
@@ -157,6 +177,6 @@ def _join(func: Callable[..., Tensor], tensors: Sequence[S], dim: int = 0) -> S:
         raise IndexError(f"dim must be in [{-limit}, {limit - 1}], got {dim}")
     fields = {
         key: func([getattr(item, key) for item in tensors], dim=dim % limit)
-        for key in first.event_dims
+        for key in first._fields()
     }
     return dataclasses.replace(first, **fields)  # type: ignore[type-var]

@@ -10,13 +10,12 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
 from zipsplat.bounded import read_json
-from zipsplat.files import write_atomically
+from zipsplat.files import write_text
 from zipsplat.pose import Pose
 from zipsplat.rotations import matrix_from_quat
 
@@ -156,11 +155,7 @@ def save_camera_path(camera_path: CameraPath, path: str | Path) -> None:
     content: dict[str, object] = {"world_from_camera": camera_path.poses.Rt.tolist()}
     if camera_path.fov_deg is not None:
         content["fov_deg"] = camera_path.fov_deg
-
-    def write(file: BinaryIO) -> None:
-        file.write(json.dumps(content, indent=1).encode("utf-8"))
-
-    write_atomically(path, write)
+    write_text(path, json.dumps(content, indent=1))
 
 
 def _times(num_frames: int, endpoint: bool) -> Tensor:

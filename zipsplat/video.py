@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import operator
 import re
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -40,8 +42,9 @@ _ALPHA_DECODERS = {
     "vp8": "libvpx",
     "vp9": "libvpx-vp9",
 }  # FFmpeg's native decoders ignore the alpha of WebM
-# Visually lossless; "veryfast" files are no larger than the default's (benchmarks/films.md).
+# Visually lossless; "veryfast" files are no larger than the default's (benchmarks/videos.md).
 _X264 = {"crf": "18", "preset": "veryfast"}
+_FRAMES_AHEAD = 4  # that may wait to be encoded
 SKIP_BAD = "skip_bad (--skip-bad on the command line)"
 
 Report = Callable[[int, int], object]
@@ -169,7 +172,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float = 30)
     if first is None:
         raise ValueError(f"{path}: there are no frames to write")
     with atomic_path(path) as temporary:
-        _encode(temporary, chain([first], remaining), np.shape(first), Fraction(fps))
+        _encode(temporary, first, remaining, Fraction(fps))
 
 
 def video_info(path: str | Path, report: Report | None = None) -> VideoInfo:
@@ -434,28 +437,41 @@ def _orientation(frame: Any) -> Orientation:
     return Orientation() if matrix is None else Orientation.from_matrix(bytes(matrix))
 
 
-def _encode(
-    path: Path, frames: Iterable[np.ndarray], shape: tuple[int, ...], fps: Fraction
-) -> None:
-    """Encode frames of one shape with libx264; visually lossless, faststart."""
+def _encode(path: Path, first: np.ndarray, others: Iterable[np.ndarray], fps: Fraction) -> None:
+    """Encode frames of one shape on another thread, while the next ones are rendered."""
     import av
 
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
-        stream: Any = None
-        for frame in frames:
-            image = _even(frame, shape)
-            if stream is None:
-                rate = fps.limit_denominator(1001)
-                stream = container.add_stream("libx264", rate=rate, options=_X264)
-                stream.height, stream.width = image.shape[:2]
-                stream.pix_fmt = "yuv420p"
-                context = stream.codec_context
-                context.color_range = _LIMITED_RANGE
-                context.colorspace = context.color_primaries = context.color_trc = _BT709
-            coded = av.VideoFrame.from_ndarray(image, format="rgb24")
-            coded = coded.reformat(format="yuv420p", dst_colorspace="ITU709")
-            container.mux(stream.encode(coded))
+        shape = np.shape(first)
+        height, width = _even(first, shape).shape[:2]
+        stream = _add_stream(container, height, width, fps)
+        with ThreadPoolExecutor(1, "zipsplat-encode") as pool:
+            waiting = deque[Future[None]]()
+            for frame in chain([first], others):
+                if len(waiting) == _FRAMES_AHEAD:
+                    waiting.popleft().result()
+                waiting.append(pool.submit(_encode_frame, container, stream, _even(frame, shape)))
+            for encoded in waiting:
+                encoded.result()
         container.mux(stream.encode())
+
+
+def _add_stream(container: Any, height: int, width: int, fps: Fraction) -> Any:
+    """An H.264 stream, visually lossless, in the colours of BT.709."""
+    stream = container.add_stream("libx264", rate=fps.limit_denominator(1001), options=_X264)
+    stream.height, stream.width = height, width
+    stream.pix_fmt = "yuv420p"
+    context = stream.codec_context
+    context.color_range = _LIMITED_RANGE
+    context.colorspace = context.color_primaries = context.color_trc = _BT709
+    return stream
+
+
+def _encode_frame(container: Any, stream: Any, pixels: np.ndarray) -> None:
+    import av
+
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+    container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
 
 
 def _even(frame: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

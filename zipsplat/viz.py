@@ -109,7 +109,7 @@ def render_frames(
     if poses.ndim != 1 or not len(poses):
         raise ValueError(f"poses must be (T,), at least one, got {tuple(poses.shape)}")
     limits = look.depth_range or depth_range(g, poses)
-    # Images of more frames do not fit CPU caches (benchmarks/films.md).
+    # Images of more frames do not fit CPU caches (benchmarks/videos.md).
     chunk = look.chunk or (4 if g.device.type == "cpu" else 16)
     for start in range(0, len(poses), chunk):
         part = slice(start, start + chunk)

@@ -36,8 +36,8 @@ def training_loader(
     """Training batches, without the scenes held out for validation.
 
     Raises:
-        ValueError: If an option does not match the data.
-        FileNotFoundError: If the configured folder has no shards.
+        ValueError: if an option does not match the data.
+        FileNotFoundError: if the configured folder has no shards.
     """
     members = [
         Member(_dataset(part, Split.TRAIN, without=_held_out(part, config)), part.weight)
@@ -65,7 +65,7 @@ def evaluation_dataset(config: DataConfig, view_sampler: Mapping[str, Any]) -> M
     """The test scenes listed by a view sampler with a fixed index.
 
     Raises:
-        ValueError: If one of them cannot be used, or the configuration names several data sets.
+        ValueError: if one of them cannot be used, or the configuration names several data sets.
     """
     parts = _parts(config, Split.TEST)
     if len(parts) != 1:

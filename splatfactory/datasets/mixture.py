@@ -19,8 +19,8 @@ class Member:
     """A data set with its weight in the mixture.
 
     Attributes:
-        dataset: The data set.
-        weight: Weight relative to the other members.
+        dataset: the data set.
+        weight: weight relative to the other members.
     """
 
     dataset: MultiviewDataset

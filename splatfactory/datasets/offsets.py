@@ -47,8 +47,8 @@ class ShardOffsets:
         first: (S + 1,) row of each scene's first span.
         spans: (M, 2) offsets and sizes in bytes. Per scene: cameras, poses, depth ranges, all
             images, then all depth maps, if any.
-        broken: Keys of unusable scenes, with the reason.
-        damage: Damage of the file itself, or an empty string.
+        broken: keys of unusable scenes, with the reason.
+        damage: damage of the file itself, or an empty string.
     """
 
     keys: tuple[str, ...]

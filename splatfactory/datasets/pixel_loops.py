@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba as numba_module
 import numpy as np
 import numpy.typing as npt
+
+from zipsplat.digests import sha256_of
+from zipsplat.kernel_cache import keep_compiled
 
 numba: Any = numba_module  # its annotations differ between versions
 FloatArray = npt.NDArray[np.float32]
@@ -18,13 +22,17 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def _kernel(function: _Function) -> _Function:
     """Compile to machine code that runs without the interpreter lock, once per machine.
 
-    No function here calls into another file, so that numba's own cache sees every change.
+    No function here calls into another file, so the digest of this one sees every change.
     """
-    compiled: Any = numba.njit(nogil=True, error_model="numpy")(function)
-    with contextlib.suppress(RuntimeError):  # no cache directory can be written
-        compiled.enable_caching()
+    compiled = numba.njit(nogil=True, error_model="numpy")(function)
+    keep_compiled(compiled, _digest(), "the data loader")
     out: _Function = compiled
     return out
+
+
+@cache
+def _digest() -> str:
+    return sha256_of(Path(__file__))
 
 
 @_kernel

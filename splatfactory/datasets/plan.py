@@ -31,9 +31,9 @@ class Position:
     """Position of the next batch in an epoch.
 
     Attributes:
-        step: Number of the batch.
-        cursor: Number of rows of the epoch's order consumed so far.
-        waiting: Consumed rows that were deferred, because their clips were too short at the time.
+        step: number of the batch.
+        cursor: number of rows of the epoch's order consumed so far.
+        waiting: consumed rows that were deferred, because their clips were too short at the time.
     """
 
     step: int = 0
@@ -46,11 +46,11 @@ class BatchPlan:
     """One batch of one rank.
 
     Attributes:
-        num_context: Context views of every scene.
-        aspect: Width / height of the images.
-        picks: The scenes.
-        spare_seed: Seed of the substitutes if none of these can be read.
-        after: Where the epoch continues.
+        num_context: context views of every scene.
+        aspect: width / height of the images.
+        picks: the scenes.
+        spare_seed: seed of the substitutes if none of these can be read.
+        after: where the epoch continues.
     """
 
     num_context: int
@@ -65,11 +65,11 @@ class BatchRules:
     """Size and shape of batches.
 
     Attributes:
-        budget: Context images per rank and batch.
-        views: Minimum and maximum number of context views.
-        aspects: Smallest and largest width / height; sampled per batch and rounded to hundredths.
-        world_size: Number of ranks.
-        seed: Seed of the run.
+        budget: context images per rank and batch.
+        views: minimum and maximum number of context views.
+        aspects: smallest and largest width / height; sampled per batch and rounded to hundredths.
+        world_size: number of ranks.
+        seed: seed of the run.
     """
 
     budget: int

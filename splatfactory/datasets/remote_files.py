@@ -25,7 +25,7 @@ from splatfactory.datasets import offsets
 from splatfactory.datasets.offsets import ShardOffsets, Span
 from splatfactory.datasets.shard_files import LocalFiles, ShardFiles
 from splatfactory.datasets.span_cache import SpanCache
-from zipsplat.files import write_atomically
+from zipsplat.files import write_bytes, write_text
 
 SCHEMES = ("s3", "gs", "hf", "https", "http")
 
@@ -238,9 +238,8 @@ class RemoteFiles:
             return known["sha256"]
         content, etag = answer
         digest = hashlib.sha256(content).hexdigest()
-        write_atomically(self._folder / digest, lambda file: _write(file, content))
-        text = json.dumps({"etag": etag, "sha256": digest}).encode()
-        write_atomically(note, lambda file: _write(file, text))
+        write_bytes(self._folder / digest, content)
+        write_text(note, json.dumps({"etag": etag, "sha256": digest}))
         return digest
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -334,10 +333,6 @@ def _hub_address(address: str) -> tuple[str, dict[str, Any]]:
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
-
-
-def _write(file: Any, content: bytes) -> None:
-    file.write(content)
 
 
 def _obstore() -> Any:

@@ -52,9 +52,9 @@ class Geometry:
     """Mapping between pixels of a stored image and of the result.
 
     Attributes:
-        source: Height and width of the stored image.
-        resized: Height and width after resizing, before cropping.
-        box: The part of the resized image that is kept.
+        source: height and width of the stored image.
+        resized: height and width after resizing, before cropping.
+        box: the part of the resized image that is kept.
     """
 
     source: tuple[int, int]

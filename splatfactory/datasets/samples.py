@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from zipsplat.camera import Camera
 from zipsplat.pose import Pose
+from zipsplat.structs import BatchStruct
 
 
 @dataclass(frozen=True)
-class Views:
+class Views(BatchStruct):
     """Images with cameras, poses and depth; leading dimensions are batch dimensions.
 
     Indexing applies to batch dimensions: `views[0]` is the first scene of (B, V) views.
@@ -31,6 +32,11 @@ class Views:
         indices: (...) int64 frame number in the clip.
         masks: (..., H, W) bool, False where losses ignore pixels; None uses all pixels.
     """
+
+    event_dims: ClassVar[Mapping[str, int]] = {
+        "images": 3, "cameras": 0, "poses": 0, "depths": 2, "near": 0, "far": 0, "indices": 0,
+        "masks": 2,
+    }  # fmt: skip
 
     images: Tensor
     cameras: Camera
@@ -62,16 +68,6 @@ class Views:
                 )
 
     @property
-    def shape(self) -> torch.Size:
-        """Batch shape."""
-        return self.images.shape[:-3]
-
-    @property
-    def device(self) -> torch.device:
-        """Device of all fields."""
-        return self.images.device
-
-    @property
     def height(self) -> int:
         """Height of the images in pixels."""
         return self.images.shape[-2]
@@ -86,64 +82,37 @@ class Views:
         """Images (..., 3, H, W) in [0, 1], floating point."""
         return self.images.float() / 255 if self.images.dtype == torch.uint8 else self.images
 
-    @property
-    def depth_masks(self) -> Tensor:
-        """(..., H, W) bool, where the depth is known."""
-        return self.depths > 0
-
-    def __len__(self) -> int:
-        if not self.shape:
-            raise TypeError("a single view has no length")
-        return self.shape[0]
-
-    def __getitem__(self, index: Any) -> Views:
-        return self._map(lambda field: field[index])
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Views:
-        """Copy every field to a device, keeping dtypes."""
-        return self._map(lambda field: field.to(device, non_blocking=non_blocking))
-
     def pin_memory(self) -> Views:
         """Copy to page-locked memory, which allows asynchronous copies to a GPU."""
-
-        def pin(field: Any) -> Any:
-            return field.pin_memory() if isinstance(field, Tensor) else field.map(Tensor.pin_memory)
-
-        return self._map(pin)
+        return self.map(Tensor.pin_memory)
 
     def as_float(self) -> Views:
         """The same views with images in [0, 1]."""
         return dataclasses.replace(self, images=self.rgb)
-
-    def _map(self, function: Callable[[Any], Any]) -> Views:
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        for name, value in values.items():
-            values[name] = None if value is None else function(value)
-        return Views(**values)
 
     @staticmethod
     def stack(views: Sequence[Views]) -> Views:
         """Stack views of equal shape along a new first dimension; a single one is not copied."""
         if len(views) == 1:
             return views[0][None]
-        return Views(**_joined(torch.stack, views))
+        return cast(Views, torch.stack(_alike(views)))  # type: ignore[arg-type]
 
     @staticmethod
     def cat(views: Sequence[Views], dim: int = 0) -> Views:
-        """Concatenate views along a batch dimension, counted from the front."""
-        return Views(**_joined(lambda fields: torch.cat(fields, dim), views))
+        """Concatenate views along a batch dimension."""
+        return cast(Views, torch.cat(_alike(views), dim))  # type: ignore[arg-type]
 
 
-def _joined(join: Callable[[list[Any]], Any], views: Sequence[Views]) -> dict[str, Any]:
-    names = [field.name for field in dataclasses.fields(Views) if field.name != "masks"]
-    parts = {name: join([getattr(item, name) for item in views]) for name in names}
-    if any(item.masks is not None for item in views):
-        masks = [
-            torch.ones_like(item.depths, dtype=torch.bool) if item.masks is None else item.masks
-            for item in views
-        ]
-        parts["masks"] = join(masks)
-    return parts
+def _alike(views: Sequence[Views]) -> list[Views]:
+    """All with masks, or all without."""
+    if all(item.masks is None for item in views):
+        return list(views)
+    return [
+        dataclasses.replace(item, masks=torch.ones_like(item.depths, dtype=torch.bool))
+        if item.masks is None
+        else item
+        for item in views
+    ]
 
 
 @dataclass(frozen=True)
@@ -152,7 +121,7 @@ class Scene:
 
     Attributes:
         name: `<dataset>-<key>`.
-        dataset: Name of the data set.
+        dataset: name of the data set.
         context: (V,) views; the first defines the frame of all poses.
         target: (Q,) views.
         overlaps: (V,) float32, overlap of each context view with the others, as given by the
@@ -220,8 +189,8 @@ class Batch:
         """Copy to a device, and there convert images to floats in [0, 1]."""
         return dataclasses.replace(
             self,
-            context=self.context.to(device, non_blocking).as_float(),
-            target=self.target.to(device, non_blocking).as_float(),
+            context=self.context.to(device, non_blocking=non_blocking).as_float(),
+            target=self.target.to(device, non_blocking=non_blocking).as_float(),
             overlaps=self.overlaps.to(device, non_blocking=non_blocking),
             scales=self.scales.to(device, non_blocking=non_blocking),
         )

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 from splatfactory._version import __version__
 from splatfactory.datasets import offsets
 from splatfactory.datasets.shards import PARTIAL_SUFFIX, ShardWriter, StoredScene
 from zipsplat.bounded import read_json
-from zipsplat.files import only_writer, write_atomically
+from zipsplat.digests import sha256_of
+from zipsplat.files import only_writer, write_text
 
 INDEX_NAME = "index.json"
 MANIFEST_NAME = "manifest.json"
@@ -39,13 +39,13 @@ class Manifest:
     """Content and origin of a shard directory.
 
     Attributes:
-        tool: Command that made it.
-        settings: Options that determine the scenes.
-        version: Version of the package at the last write.
-        is_complete: Whether the command finished.
-        shards: Entry of each finished shard.
-        failures: Scenes that could not be made, by reason.
-        sources: Sources of scenes whose name does not show them.
+        tool: command that made it.
+        settings: options that determine the scenes.
+        version: version of the package at the last write.
+        is_complete: whether the command finished.
+        shards: entry of each finished shard.
+        failures: scenes that could not be made, by reason.
+        sources: sources of scenes whose name does not show them.
     """
 
     tool: str
@@ -247,12 +247,8 @@ class ShardOutput:
 def record_of(shard: Path) -> ShardRecord:
     """Make the record of an existing shard by reading it."""
     index = offsets.load(shard)
-    digest = hashlib.sha256()
-    with shard.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
     size = shard.stat().st_size
-    return ShardRecord(len(index.keys), int(index.num_views.sum()), size, digest.hexdigest())
+    return ShardRecord(len(index.keys), int(index.num_views.sum()), size, sha256_of(shard))
 
 
 def clear(directory: Path) -> None:
@@ -266,12 +262,7 @@ def clear(directory: Path) -> None:
 
 def write_json(path: Path, content: Any, indent: int | None = None) -> None:
     """Write a JSON file atomically."""
-    text = json.dumps(content, indent=indent).encode()
-
-    def write(file: BinaryIO) -> None:
-        file.write(text)
-
-    write_atomically(path, write)
+    write_text(path, json.dumps(content, indent=indent))
 
 
 def _continue(

@@ -9,7 +9,6 @@ are interchangeable.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -25,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splatfactory.datasets.depth_codec import EncodedDepth
+from zipsplat.digests import HashedFile
 from zipsplat.files import sync_folder
 
 PARTIAL_SUFFIX = ".partial"
@@ -43,7 +43,7 @@ class StoredScene:
     """A scene as stored in a shard.
 
     Attributes:
-        key: Unique name; no dot, no slash.
+        key: unique name; no dot, no slash.
         cameras: (N, 6) float32 rows w, h, fx, fy, cx, cy in pixels.
         poses: (N, 12) float32 rows, camera-to-world: R row by row, then t.
         images: N encoded images (JPEG, PNG or WebP).
@@ -132,7 +132,7 @@ class ShardWriter:
     Use as a context manager; an exception inside discards the file.
 
     Args:
-        path: Final path of the shard.
+        path: final path of the shard.
     """
 
     def __init__(self, path: Path) -> None:
@@ -140,7 +140,8 @@ class ShardWriter:
         self.keys: list[str] = []
         self.num_views = 0
         self._partial = path.with_name(path.name + PARTIAL_SUFFIX)
-        self._file = _HashedFile(self._partial)
+        self._opened = self._partial.open("wb")
+        self._file = HashedFile(self._opened)
         self._tar = tarfile.open(fileobj=self._file, mode="w")  # noqa: SIM115
 
     @property
@@ -151,7 +152,7 @@ class ShardWriter:
     @property
     def sha256(self) -> str:
         """Hexadecimal digest of the bytes written so far."""
-        return self._file.digest.hexdigest()
+        return self._file.sha256
 
     def add(self, scene: StoredScene) -> None:
         """Append a scene.
@@ -179,13 +180,17 @@ class ShardWriter:
     def commit(self) -> None:
         """Finish and rename the file, replacing an older one."""
         self._tar.close()
-        self._file.close()
+        with self._opened as file:
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(self._partial, self.path)
         sync_folder(self.path.parent)
 
     def discard(self) -> None:
         """Delete the unfinished file."""
-        self._file.abandon()
+        # On a full disk, flushing on close fails again; the file is deleted anyway.
+        with contextlib.suppress(OSError):
+            self._opened.close()
         self._partial.unlink(missing_ok=True)
 
     def __enter__(self) -> ShardWriter:
@@ -203,35 +208,3 @@ class ShardWriter:
         finally:
             if self._partial.exists():
                 self.discard()
-
-
-class _HashedFile(io.RawIOBase):
-    """A new file that is hashed while it is written."""
-
-    def __init__(self, path: Path) -> None:
-        self.digest = hashlib.sha256()
-        self._file = path.open("wb")
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes, /) -> int:  # type: ignore[override]
-        self.digest.update(data)
-        return self._file.write(data)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def close(self) -> None:
-        if not self._file.closed:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-        super().close()
-
-    def abandon(self) -> None:
-        """Close without flushing to disk."""
-        # On a full disk, flushing on close fails again; the file is deleted anyway.
-        with contextlib.suppress(OSError):
-            self._file.close()
-        super().close()

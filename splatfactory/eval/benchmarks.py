@@ -32,11 +32,11 @@ class Benchmark:
     """One protocol on one data set; `configs/eval/<name>.yaml`, or a YAML file of your own.
 
     Attributes:
-        name: Stem of the file.
-        data: Data options it overrides.
-        index_set: Name of its set of published indices, or None.
-        index: An index file of its own, or None.
-        published: Method → context views → (PSNR, SSIM, LPIPS).
+        name: stem of the file.
+        data: data options it overrides.
+        index_set: name of its set of published indices, or None.
+        index: an index file of its own, or None.
+        published: method → context views → (PSNR, SSIM, LPIPS).
     """
 
     name: str
@@ -56,10 +56,10 @@ class Evaluation:
     """One run of one benchmark.
 
     Attributes:
-        benchmark: The benchmark.
-        config: Its configuration.
-        index: File with the context and target frames of each scene.
-        label: Name of the result folder: view count or index name, and priors.
+        benchmark: the benchmark.
+        config: its configuration.
+        index: file with the context and target frames of each scene.
+        label: name of the result folder: view count or index name, and priors.
     """
 
     benchmark: Benchmark
@@ -77,11 +77,11 @@ def load_benchmark(name: str) -> Benchmark:
     """Read a benchmark.
 
     Args:
-        name: A shipped benchmark, or a YAML file with the keys `data`, `index` (a file beside it)
+        name: a shipped benchmark, or a YAML file with the keys `data`, `index` (a file beside it)
             or `index_set`, and `published`.
 
     Raises:
-        ConfigError: If it does not exist (the message suggests the nearest name) or has unknown
+        ConfigError: if it does not exist (the message suggests the nearest name) or has unknown
             keys.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
@@ -118,13 +118,13 @@ def configure(
     """Configure an evaluation.
 
     Args:
-        benchmark: The benchmark to run.
-        conf: Name of a shipped configuration, a file, or None.
-        model: Model section of a training run, or None.
+        benchmark: the benchmark to run.
+        conf: name of a shipped configuration, a file, or None.
+        model: model section of a training run, or None.
         overrides: `key=value` strings. They take precedence over `conf`, which does over `model`.
 
     Raises:
-        ConfigError: If options are invalid or the index does not exist.
+        ConfigError: if options are invalid or the index does not exist.
     """
     groups, values = split_overrides(overrides)
     if groups and conf is None:

@@ -23,6 +23,7 @@ from splatfactory.eval.results import scene_mean, sheet_path
 from splatfactory.eval.scoring import METRICS, SceneScores
 from splatfactory.paths import outputs_root
 from splatfactory.visualization import pages
+from zipsplat.files import write_text
 from zipsplat.terminal import EXPECTED_ERRORS, error_line
 
 ROWS = ("target", "target_leak_free", "target_unaligned")
@@ -42,7 +43,7 @@ class Result:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the comparison; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="splatfactory.eval.compare")
+    parser = argparse.ArgumentParser(prog="python -m splatfactory.eval.compare")
     parser.description = "Compare two or more results of the same benchmark."
     parser.add_argument("folders", nargs="+", type=Path, help="folders below outputs/results/")
     parser.add_argument("-o", "--output", type=Path, help="also write a page with images (.html)")
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = [read(folder) for folder in options.folders]
         text = compare(found)
         if options.output is not None:
-            results.write_text(options.output, page(found))
+            write_text(options.output, page(found))
             text += f"\npage: {options.output}\n"
     except EXPECTED_ERRORS as error:
         sys.stderr.write(f"error: {error_line(error)}\n")
@@ -68,7 +69,7 @@ def read(folder: Path) -> Result:
     """Read a result folder, given as a path or relative to outputs/results.
 
     Raises:
-        ValueError: If it does not hold a finished result.
+        ValueError: if it does not hold a finished result.
     """
     for place in (folder, outputs_root() / "results" / folder):
         if (place / results.SUMMARY).is_file():

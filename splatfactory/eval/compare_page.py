@@ -23,8 +23,8 @@ class SceneImages:
     """The comparison sheets of one scene.
 
     Attributes:
-        title: Name of the scene and change of its scores.
-        sheets: Result name and file, in the order of the results; files may be missing.
+        title: name of the scene and change of its scores.
+        sheets: result name and file, in the order of the results; files may be missing.
     """
 
     title: str

@@ -27,9 +27,9 @@ def fingerprint(evaluation: Evaluation, weights: str, dataset: MultiviewDataset)
     """Digests of settings, weights, index, data and code.
 
     Args:
-        evaluation: The evaluation.
-        weights: Digest of the weights.
-        dataset: The scenes.
+        evaluation: the evaluation.
+        weights: digest of the weights.
+        dataset: the scenes.
     """
     return {
         "settings": digest_of(_settings(evaluation)),

@@ -19,13 +19,13 @@ def benchmark(name: str, config: Config, world: World) -> Benchmark:
     """Evaluates the model being trained; processes share the scenes.
 
     Args:
-        name: A benchmark, or its YAML file; `benchmarks.<name>` of the configuration, without
+        name: a benchmark, or its YAML file; `benchmarks.<name>` of the configuration, without
             folder and suffix, overrides its options.
-        config: Configuration of the training run.
-        world: Process group of the run.
+        config: configuration of the training run.
+        world: process group of the run.
 
     Raises:
-        ConfigError: If the benchmark does not exist, or its options are invalid.
+        ConfigError: if the benchmark does not exist, or its options are invalid.
     """
     changes = config.benchmarks.get(Path(name).stem)
     tree = to_dict(config)

@@ -39,6 +39,8 @@ class ContextRule(str, Enum):
     FARTHEST = "farthest"
     EVEN = "even"
 
+    __str__ = str.__str__  # `--help` lists the values
+
 
 class TargetRule(str, Enum):
     """How targets are chosen."""
@@ -46,19 +48,21 @@ class TargetRule(str, Enum):
     SPREAD = "spread"
     RANDOM = "random"
 
+    __str__ = str.__str__  # `--help` lists the values
+
 
 @dataclass(frozen=True)
 class IndexRules:
     """Rules that make an index.
 
     Attributes:
-        num_context: Context views per scene.
-        num_target: Target views per scene.
-        window: Number of frames used from the start of a clip; None uses all.
-        context: How context views are chosen.
-        target: How targets are chosen.
-        allow_leak: Let targets be context views, as some published indices do.
-        seed: Seed of random choices.
+        num_context: context views per scene.
+        num_target: target views per scene.
+        window: number of frames used from the start of a clip; None uses all.
+        context: how context views are chosen.
+        target: how targets are chosen.
+        allow_leak: let targets be context views, as some published indices do.
+        seed: seed of random choices.
     """
 
     num_context: int
@@ -158,7 +162,10 @@ def choose_views(centres: npt.NDArray[Any], rules: IndexRules, rng: random.Rando
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Download the published indices, or make a new one; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Download or make evaluation indices.")
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.eval.indices",
+        description="Download or make evaluation indices.",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("fetch", help="download and verify the published indices")
     _add_make_options(commands.add_parser("make", help="make an index for a shard directory"))
@@ -173,19 +180,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _add_make_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", type=Path, help="folder of *.tar shards")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
-    parser.add_argument("--num-context", type=int, default=6)
-    parser.add_argument("--num-target", type=int, default=8)
-    parser.add_argument("--window", type=int, help="use only the first WINDOW frames of a clip")
     parser.add_argument(
-        "--context-rule", type=ContextRule, choices=list(ContextRule), default=ContextRule.FARTHEST
+        "--num-context", type=int, default=6, help="context views per scene (default: %(default)s)"
     )
     parser.add_argument(
-        "--target-rule", type=TargetRule, choices=list(TargetRule), default=TargetRule.SPREAD
+        "--num-target", type=int, default=8, help="target views per scene (default: %(default)s)"
+    )
+    parser.add_argument("--window", type=int, help="use only the first WINDOW frames of a clip")
+    parser.add_argument(
+        "--context-rule",
+        type=ContextRule,
+        choices=list(ContextRule),
+        default=ContextRule.FARTHEST,
+        help="how to choose context views (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--target-rule",
+        type=TargetRule,
+        choices=list(TargetRule),
+        default=TargetRule.SPREAD,
+        help="how to choose targets (default: %(default)s)",
     )
     parser.add_argument(
         "--allow-leak", action="store_true", help="allow targets that are context views"
     )
-    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument(
+        "--seed", type=int, default=SEED, help="seed of random choices (default: %(default)s)"
+    )
 
 
 def _fetch_all() -> int:

@@ -14,8 +14,9 @@ from splatfactory.config import Config, ConfigError, read_yaml
 from splatfactory.models import build_model
 from splatfactory.models.initialisation import load_strictly
 from splatfactory.paths import outputs_root
-from splatfactory.runtime import checkpoints, run_folder
+from splatfactory.runtime import run_folder
 from zipsplat import weights
+from zipsplat.digests import sha256_of
 from zipsplat.model.backbones import BACKBONES
 
 
@@ -24,9 +25,9 @@ class ModelSource:
     """Where the model to evaluate comes from.
 
     Attributes:
-        tag: Default name of the results.
-        weights: Name, path or URL.
-        model: Its model options, or None if the configuration has them.
+        tag: default name of the results.
+        weights: name, path or URL.
+        model: its model options, or None if the configuration has them.
     """
 
     tag: str
@@ -38,11 +39,11 @@ def from_checkpoint(name: str, overrides: Sequence[str] = ()) -> ModelSource:
     """Find a training run by name or folder, or a weights file.
 
     Args:
-        name: Name of the run, its folder, or the file.
-        overrides: Command-line overrides; a file's custom backbone must be named there too.
+        name: name of the run, its folder, or the file.
+        overrides: command-line overrides; a file's custom backbone must be named there too.
 
     Raises:
-        ConfigError: If nothing is found under this name.
+        ConfigError: if nothing is found under this name.
     """
     path = Path(name)
     if path.is_file():
@@ -79,11 +80,11 @@ def load_model(config: Config, source: str) -> tuple[nn.Module, str]:
     """Build the model on the CPU with its weights; also returns the digest of their file.
 
     Raises:
-        ValueError: If the weights do not fit the configuration.
-        OSError: If they cannot be read or downloaded.
+        ValueError: if the weights do not fit the configuration.
+        OSError: if they cannot be read or downloaded.
     """
     checkpoint = weights.load(source)
     with torch.device("meta"):  # skip initialising values that are replaced anyway
         model = build_model(config.model, with_initial_weights=False)
     load_strictly(model.network, checkpoint.tensors, str(checkpoint.path), assign=True)
-    return model.eval(), checkpoints.sha256(checkpoint.path)
+    return model.eval(), sha256_of(checkpoint.path)

@@ -45,21 +45,21 @@ def evaluate(
     """Score all scenes and write the report; finished scenes are not repeated.
 
     Args:
-        evaluation: Benchmark, settings, index.
-        model: On its device, in evaluation mode.
-        weights: Digest of the weights.
-        folder: Result folder.
-        world: Process group that shares the scenes.
-        overwrite: Replace results with any other fingerprint.
-        overwrite_eval: Replace results that differ only in settings or code.
-        is_stopping: Checked before each scene; finished scenes are kept.
+        evaluation: benchmark, settings, index.
+        model: on its device, in evaluation mode.
+        weights: digest of the weights.
+        folder: result folder.
+        world: process group that shares the scenes.
+        overwrite: replace results with any other fingerprint.
+        overwrite_eval: replace results that differ only in settings or code.
+        is_stopping: checked before each scene; finished scenes are kept.
 
     Returns:
         The summary; None if any process was stopped.
 
     Raises:
-        EvaluationError: If a scene of the index could not be scored.
-        ValueError: If data or settings do not fit.
+        EvaluationError: if a scene of the index could not be scored.
+        ValueError: if data or settings do not fit.
     """
     dataset = evaluation_dataset(
         evaluation.config.data, {"name": "eval_sampler", "indices_file": str(evaluation.index)}
@@ -89,7 +89,7 @@ def perceptual_network(name: str) -> PerceptualNetwork | None:
     """The LPIPS network that `eval.lpips` selects.
 
     Raises:
-        ValueError: If the choice is unknown, or the weights cannot be downloaded.
+        ValueError: if the choice is unknown, or the weights cannot be downloaded.
     """
     if name == "none":
         return None

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from splatfactory.eval.benchmarks import Evaluation
-from splatfactory.eval.results import scene_mean, sheet_path, write_text
+from splatfactory.eval.results import scene_mean, sheet_path
 from splatfactory.eval.scoring import METRICS, SceneScores
 from splatfactory.visualization import pages
+from zipsplat.files import write_text
 
 Table = list[list[str]]
 

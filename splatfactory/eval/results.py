@@ -9,12 +9,12 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from splatfactory.config import ConfigError
 from splatfactory.eval.fingerprint import differences
 from splatfactory.eval.scoring import METRICS, SceneScores, ViewScores
-from zipsplat.files import write_atomically
+from zipsplat.files import put_aside, write_text
 
 FINGERPRINT, SUMMARY, CONFIG = "fingerprint.json", "results.json", "conf.yaml"
 SCENES, TABLE, EVERYTHING = "scenes", "scenes.csv", "scenes.json"
@@ -28,7 +28,7 @@ def open_results(
     """Create a result folder, or continue one with the same fingerprint.
 
     Raises:
-        ConfigError: If it holds results with another fingerprint that may not be replaced.
+        ConfigError: if it holds results with another fingerprint that may not be replaced.
     """
     path = folder / FINGERPRINT
     if path.is_file():
@@ -41,16 +41,9 @@ def open_results(
                 "or --tag NAME"
             )
         if changed or overwrite or overwrite_eval:
-            _put_aside(folder)
+            put_aside(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(dict(fingerprint), indent=1))
-
-
-def _put_aside(folder: Path) -> None:
-    number = 1
-    while (old := folder.with_name(f"{folder.name}.old-{number}")).exists():
-        number += 1
-    folder.rename(old)
 
 
 def scene_path(folder: Path, name: str) -> Path:
@@ -136,15 +129,6 @@ def scene_mean(views: Iterable[ViewScores], metric: str, kind: str = "aligned") 
     """Mean of a metric over views; None if it was not measured."""
     values = [getattr(view, kind)[metric] for view in views if metric in getattr(view, kind)]
     return _mean(values) if values else None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-
-    def write(file: BinaryIO) -> None:
-        file.write(text.encode())
-
-    write_atomically(path, write)
 
 
 def _means(kind: str, groups: Sequence[Sequence[ViewScores]], which: str) -> dict[str, float]:

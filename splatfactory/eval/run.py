@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line; flags and `key=value` may come in any order."""
     parser = argparse.ArgumentParser(
-        prog="splatfactory.eval.run",
+        prog="python -m splatfactory.eval.run",
         description=f"Evaluate a model. Benchmarks: {', '.join(benchmarks.names())}.",
         epilog="options, given as key=value:\n" + "\n".join(help_lines()),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -39,11 +39,11 @@ class ViewScores:
     """Scores of one target view.
 
     Attributes:
-        view: Frame number in the scene.
-        is_context: Whether the frame is also a context view.
+        view: frame number in the scene.
+        is_context: whether the frame is also a context view.
         aligned: PSNR, SSIM, LPIPS after pose alignment; same as `unaligned` without alignment.
-        unaligned: The same at the given pose.
-        refined: As `aligned`, of the refined scene; empty unless requested.
+        unaligned: the same at the given pose.
+        refined: as `aligned`, of the refined scene; empty unless requested.
     """
 
     view: int
@@ -59,13 +59,13 @@ class SceneScores:
 
     Attributes:
         name: `<dataset>-<key>`.
-        views: One entry per target.
-        context: One entry per context view, if requested.
+        views: one entry per target.
+        context: one entry per context view, if requested.
         total_gaussians: Gaussians predicted.
         activated_gaussians: Gaussians that any target view blends at their own centre.
-        overlap: Overlap of the context views from the index; −1 if unknown.
-        seconds: Seconds of prediction, alignment, refinement and rendering, by stage.
-        memory_gib: Peak memory of the process so far.
+        overlap: overlap of the context views from the index; −1 if unknown.
+        seconds: seconds of prediction, alignment, refinement and rendering, by stage.
+        memory_gib: peak memory of the process so far.
     """
 
     name: str
@@ -83,7 +83,7 @@ class SceneResult:
     """Scores of one scene, with its Gaussians and images.
 
     Attributes:
-        scores: The scores.
+        scores: the scores.
         gaussians: (N,) the scene.
         true: (V, 3, H, W) target images.
         rendered: (V, 3, H, W) scored renders.
@@ -99,10 +99,10 @@ class Scorer:
     """Applies the protocol to scenes, one at a time.
 
     Args:
-        model: Maps context views to a `Prediction`; in evaluation mode and float32.
-        options: Settings of the protocol.
+        model: maps context views to a `Prediction`; in evaluation mode and float32.
+        options: settings of the protocol.
         perceptual: LPIPS, or None to skip it.
-        device: Device to compute on.
+        device: device to compute on.
     """
 
     def __init__(

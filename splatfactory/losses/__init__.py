@@ -59,11 +59,11 @@ class TrainingLoss:
     """All loss terms of one configuration.
 
     Args:
-        config: Weights and thresholds.
+        config: weights and thresholds.
         perceptual: LPIPS; needed if its weight is not 0.
 
     Raises:
-        ValueError: If LPIPS has a weight but no network, or an extra loss is unknown or cannot
+        ValueError: if LPIPS has a weight but no network, or an extra loss is unknown or cannot
             be built.
     """
 
@@ -124,11 +124,11 @@ def extra_term(name: str, said: Any) -> Term:
     """Build a loss of `extra_losses`.
 
     Args:
-        name: A module of this package, or the dotted name of your own.
-        said: Its weight, or a mapping with `weight` (default 1) and the loss's own options.
+        name: a module of this package, or the dotted name of your own.
+        said: its weight, or a mapping with `weight` (default 1) and the loss's own options.
 
     Raises:
-        ValueError: If the loss is unknown, or an option or the weight is invalid.
+        ValueError: if the loss is unknown, or an option or the weight is invalid.
     """
     options = dict(said) if isinstance(said, Mapping) else {"weight": said}
     weight = options.pop("weight", 1.0)

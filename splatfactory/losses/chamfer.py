@@ -19,7 +19,7 @@ class ChamferLoss:
     """Pulls Gaussians to the surfaces of the scene's depth maps; 0 without depth.
 
     Args:
-        config: Without `use_chamfer`, pulls to (0, 0, 1); `detach_activated_gaussians` exempts
+        config: without `use_chamfer`, pulls to (0, 0, 1); `detach_activated_gaussians` exempts
             Gaussians that the images already constrain.
     """
 

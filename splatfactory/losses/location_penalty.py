@@ -13,7 +13,7 @@ class LocationPenalty:
     """Mean relu(|μ| − location_penalty_range)² over Gaussians and coordinates.
 
     Args:
-        config: Holds `location_penalty_range`.
+        config: holds `location_penalty_range`.
     """
 
     def __init__(self, config: HeadConfig) -> None:

@@ -13,7 +13,7 @@ class OpacityPenalty:
     """Mean relu(opacity_penalty_threshold − o)² over the Gaussians.
 
     Args:
-        config: Holds `opacity_penalty_threshold`.
+        config: holds `opacity_penalty_threshold`.
     """
 
     def __init__(self, config: HeadConfig) -> None:

@@ -13,7 +13,7 @@ class PerceptualLoss:
     """LPIPS of the clipped images, averaged over the views.
 
     Args:
-        network: The LPIPS network; moved to the device of the images.
+        network: the LPIPS network; moved to the device of the images.
     """
 
     def __init__(self, network: PerceptualNetwork) -> None:

@@ -13,7 +13,7 @@ class ScalePenalty:
     """Mean relu(s − max_scale)² + mean relu(min_scale − s)² over Gaussians and axes.
 
     Args:
-        config: Holds `max_scale` and `min_scale`.
+        config: holds `max_scale` and `min_scale`.
     """
 
     def __init__(self, config: HeadConfig) -> None:

@@ -20,12 +20,12 @@ def build_model(config: ModelConfig, *, with_initial_weights: bool) -> Model:
     """Build a model on the CPU.
 
     Args:
-        config: Configuration of the model.
-        with_initial_weights: Whether to load or sample initial weights; False if others are loaded
+        config: configuration of the model.
+        with_initial_weights: whether to load or sample initial weights; False if others are loaded
             afterwards.
 
     Raises:
-        ValueError: If the name is unknown or sizes are inconsistent.
+        ValueError: if the name is unknown or sizes are inconsistent.
     """
     sizes = architecture(config)
     network: ZipSplatNetwork | PixelAlignedNetwork
@@ -51,7 +51,7 @@ def architecture(config: ModelConfig) -> ZipSplatConfig:
     """Architecture of the network in a configuration.
 
     Raises:
-        ValueError: If the backbone is neither a known variant nor fully specified.
+        ValueError: if the backbone is neither a known variant nor fully specified.
     """
     backbone = config.backbone
     if backbone.vit_name not in VARIANTS:

@@ -28,12 +28,12 @@ def initialise(network: nn.Module, config: ModelConfig) -> None:
     """Initialise a freshly built network for training.
 
     Args:
-        network: Network with `backbone` and `gaussian_head`; other parts keep PyTorch's
+        network: network with `backbone` and `gaussian_head`; other parts keep PyTorch's
             initialisation except for layer scales.
-        config: Weights of the backbone, and biases of the head.
+        config: weights of the backbone, and biases of the head.
 
     Raises:
-        ValueError: If the backbone's weights are missing or do not match.
+        ValueError: if the backbone's weights are missing or do not match.
     """
     for name, part in network.named_children():
         if name not in ("backbone", "gaussian_head"):
@@ -68,9 +68,9 @@ def initialise_head(last: nn.Linear, num_parameters: int, config: HeadConfig) ->
     """Initialise the Gaussians of a token with equal (coupled) or separate weights, and set biases.
 
     Args:
-        last: Final layer, G·P outputs.
+        last: final layer, G·P outputs.
         num_parameters: P, number of outputs per Gaussian.
-        config: Biases, and whether Gaussians are coupled.
+        config: biases, and whether Gaussians are coupled.
     """
     num_gaussians = last.out_features // num_parameters
     if config.coupled_init:
@@ -95,7 +95,7 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
     """Copy Depth-Anything-3 weights into a backbone.
 
     Raises:
-        ValueError: If the file or tensors are missing, or shapes differ.
+        ValueError: if the file or tensors are missing, or shapes differ.
     """
     load_strictly(backbone, read_backbone(path), str(path))
     logger.info("initialised the backbone from %s", path)
@@ -107,13 +107,13 @@ def load_strictly(
     """Load a state dict; names and shapes must match exactly.
 
     Args:
-        module: Module to load into.
-        state: Tensors by name.
-        source: Their source, for the error message.
-        assign: Use the tensors themselves, as float32, instead of copying values.
+        module: module to load into.
+        state: tensors by name.
+        source: their source, for the error message.
+        assign: use the tensors themselves, as float32, instead of copying values.
 
     Raises:
-        ValueError: If they do not match; names the first tensors that differ.
+        ValueError: if they do not match; names the first tensors that differ.
     """
     wanted = module.state_dict()
     missing = sorted(set(wanted) - set(state))

@@ -34,7 +34,7 @@ class PixelAlignedNetwork(nn.Module):
     """Predicts one Gaussian per pixel.
 
     Args:
-        config: Architecture; the number of Gaussians per token is the number of pixels in a patch.
+        config: architecture; the number of Gaussians per token is the number of pixels in a patch.
     """
 
     def __init__(self, config: ZipSplatConfig) -> None:

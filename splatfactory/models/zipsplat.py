@@ -21,11 +21,11 @@ class ZipSplatModel(nn.Module):
     """A `TrainableModel` around the ZipSplat network.
 
     Args:
-        config: Options of token and prior sampling.
-        network: The network to train and save.
+        config: options of token and prior sampling.
+        network: the network to train and save.
 
     Raises:
-        ValueError: If the token selection is unknown.
+        ValueError: if the token selection is unknown.
     """
 
     def __init__(self, config: ModelConfig, network: ZipSplatNetwork) -> None:
@@ -46,7 +46,7 @@ class ZipSplatModel(nn.Module):
 
         Args:
             context: (B, V) views, poses relative to the first.
-            compression: Fraction of tokens to keep; None samples it in training and uses the
+            compression: fraction of tokens to keep; None samples it in training and uses the
                 configured maximum in evaluation.
         """
         with recorded_matches(self.network) as matches:
@@ -96,10 +96,10 @@ def min_query_ratio(step: int, num_steps: int, fraction: float, lowest: float) -
     """Minimum fraction of tokens to keep: falls from 1 to `lowest` along half a cosine.
 
     Args:
-        step: Step, starting at 0.
-        num_steps: Total number of steps.
-        fraction: Fraction of the steps after which `lowest` is reached; 0: from the start.
-        lowest: Final fraction, in (0, 1].
+        step: step, starting at 0.
+        num_steps: total number of steps.
+        fraction: fraction of the steps after which `lowest` is reached; 0: from the start.
+        lowest: final fraction, in (0, 1].
     """
     span = int(num_steps * fraction)
     phase = 1.0 if span == 0 else min(step, span) / span

@@ -7,8 +7,6 @@ containers and are read by `zipsplat.torch_files`, so loading a checkpoint execu
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import logging
 import random
@@ -24,7 +22,8 @@ import torch
 from torch import Tensor
 
 from splatfactory.schema import Direction
-from zipsplat.files import atomic_path, write_atomically
+from zipsplat.digests import HashedFile, sha256_of
+from zipsplat.files import atomic_path, write_text
 from zipsplat.torch_files import read_torch_file
 
 logger = logging.getLogger(__name__)
@@ -33,7 +32,6 @@ FULL = re.compile(r"checkpoint_(\d+)\.tar")
 BEST = re.compile(r"checkpoint_best_(\d+)\.safetensors")
 LAST = "checkpoint_last.safetensors"
 RECORD = "best.json"
-BLOCK = 1 << 22
 
 
 class CheckpointError(RuntimeError):
@@ -44,23 +42,23 @@ def save(state: Mapping[str, Any], path: Path) -> None:
     """Write a full checkpoint atomically.
 
     Raises:
-        CheckpointError: If there is no room, the folder is not writable, or the bytes on disk
+        CheckpointError: if there is no room, the folder is not writable, or the bytes on disk
             differ from those written. Earlier checkpoints stay untouched.
     """
     try:
         _check_room(state, path.parent)
         with atomic_path(path) as temporary:
             with temporary.open("wb") as file:
-                hashing = _HashingFile(file)
-                torch.save(dict(state), cast(BinaryIO, hashing))
-            expected = hashing.digest.hexdigest()
-            if sha256(temporary) != expected:
+                hashed = HashedFile(file)
+                torch.save(dict(state), cast(BinaryIO, hashed))
+            expected = hashed.sha256
+            if sha256_of(temporary) != expected:
                 raise CheckpointError(
                     f"{path} reads back differently than written; is the disk failing?"
                 )
             # Keep both digests: a kill before or after the rename leaves a file that matches one.
-            _write_text(_digest_path(path), "\n".join((expected, *_digests(path))))
-        _write_text(_digest_path(path), expected)
+            write_text(_digest_path(path), "\n".join((expected, *_digests(path))))
+        write_text(_digest_path(path), expected)
     except CheckpointError:
         raise
     except (OSError, RuntimeError) as error:  # PyTorch raises RuntimeError when a quota is exceeded
@@ -71,11 +69,11 @@ def load(path: Path) -> dict[str, Any]:
     """Read a full checkpoint, verifying its digest if one exists.
 
     Raises:
-        CheckpointError: If the file is missing, damaged, or holds anything but plain data.
+        CheckpointError: if the file is missing, damaged, or holds anything but plain data.
     """
     try:
         known = _digests(path)
-        if known and sha256(path) not in known:
+        if known and sha256_of(path) not in known:
             name = _digest_path(path).name
             raise CheckpointError(f"{path} is damaged: its contents do not match {name}")
         state = read_torch_file(path)
@@ -145,9 +143,9 @@ class BestModels:
     """The k best exports of a run by one metric, tracked across restarts.
 
     Args:
-        folder: The run's folder.
-        count: How many to keep.
-        direction: Whether smaller or larger values are better.
+        folder: the run's folder.
+        count: how many to keep.
+        direction: whether smaller or larger values are better.
     """
 
     def __init__(self, folder: Path, count: int, direction: Direction) -> None:
@@ -163,8 +161,8 @@ class BestModels:
         """Restore the entries of a checkpoint, and those evaluated right after it was saved.
 
         Args:
-            state: As returned by `state`.
-            step: Step of the checkpoint. Later entries are dropped, as training repeats them.
+            state: as returned by `state`.
+            step: step of the checkpoint. Later entries are dropped, as training repeats them.
         """
         found = [Best(float(item["value"]), int(item["step"])) for item in state]
         found += [entry for entry in self._recorded() if entry.step <= step]
@@ -196,7 +194,7 @@ class BestModels:
             return False
         export(weights, {**conf, "eval": {"value": value, "step": step}}, self.path(step))
         self.entries = kept
-        _write_text(self.folder / RECORD, json.dumps(self.state(), indent=1))
+        write_text(self.folder / RECORD, json.dumps(self.state(), indent=1))
         for entry in dropped:
             self.path(entry.step).unlink(missing_ok=True)
         return True
@@ -238,32 +236,6 @@ def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-class _HashingFile(io.RawIOBase):
-    """Hashes everything written on its way to a file."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.digest = file, hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        return self.file.write(data)
-
-    def flush(self) -> None:
-        self.file.flush()
-
-
 def _check_room(state: Mapping[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     needed = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(state))
@@ -288,13 +260,6 @@ def _tensors(value: Any) -> Iterable[Tensor]:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
-
-
-def _write_text(path: Path, text: str) -> None:
-    def write(file: BinaryIO) -> None:
-        file.write(text.encode())
-
-    write_atomically(path, write)
 
 
 def _digests(path: Path) -> list[str]:

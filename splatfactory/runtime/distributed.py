@@ -29,10 +29,10 @@ class World:
     """The process group, seen from this process.
 
     Attributes:
-        rank: Rank of this process; rank 0 writes files.
-        size: Number of processes.
-        local_rank: Rank on this machine.
-        device: Device of this process.
+        rank: rank of this process; rank 0 writes files.
+        size: number of processes.
+        local_rank: rank on this machine.
+        device: device of this process.
     """
 
     rank: int
@@ -92,7 +92,7 @@ def join(timeout_minutes: float, device: str | None = None) -> Iterator[World]:
     """Join the process group that `torchrun` describes; leave it at the end.
 
     Args:
-        timeout_minutes: How long to wait for an unresponsive process.
+        timeout_minutes: how long to wait for an unresponsive process.
         device: "cpu" or "cuda"; None uses a GPU if available.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -171,7 +171,7 @@ def mean_over_scenes(values: Tensor, num_scenes: float, world_size: int) -> Tens
 
     Args:
         values: (B,) values of this process.
-        num_scenes: Scenes of the step, over all processes and accumulated batches.
-        world_size: Number of processes.
+        num_scenes: scenes of the step, over all processes and accumulated batches.
+        world_size: number of processes.
     """
     return values.sum() * (world_size / num_scenes)

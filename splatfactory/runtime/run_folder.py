@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from splatfactory._version import __version__
 from splatfactory.config import (
@@ -31,20 +31,21 @@ from splatfactory.config import (
 )
 from splatfactory.paths import outputs_root
 from splatfactory.runtime import checkpoints
-from zipsplat.files import remove_partial
+from zipsplat import files
+from zipsplat.files import put_aside, remove_partial, write_text
 from zipsplat.terminal import PrintableFormatter
 
 logger = logging.getLogger(__name__)
 
 REQUEST, CONFIG, RAW, LOG = "cli_config.yaml", "config.yaml", "raw_config.yaml", "log.log"
-ENVIRONMENT, PATCH, LOCK = "environment.json", "changes.patch", ".lock"
+ENVIRONMENT, PATCH = "environment.json", "changes.patch"
 
 
 def run_folder(experiment: str) -> Path:
     """Folder of a training run.
 
     Raises:
-        ConfigError: If the name points outside the outputs folder.
+        ConfigError: if the name points outside the outputs folder.
     """
     root = outputs_root() / "training"
     folder = root / experiment
@@ -63,7 +64,7 @@ def existing_run(experiment: str) -> Path:
     """The folder of an existing run.
 
     Raises:
-        ConfigError: If it does not exist; the message suggests the nearest name.
+        ConfigError: if it does not exist; the message suggests the nearest name.
     """
     folder = run_folder(experiment)
     if not (folder / CONFIG).is_file():
@@ -79,7 +80,7 @@ def restored_request(folder: Path, new: Request) -> tuple[Request, Config]:
     shipped file does not change a resumed run.
 
     Raises:
-        ConfigError: If the saved request cannot be read or the new one is incompatible.
+        ConfigError: if the saved request cannot be read or the new one is incompatible.
     """
     saved = read_yaml(folder / REQUEST)
     conf = new.conf or saved.get("conf")
@@ -95,7 +96,7 @@ def check_unused(folder: Path, *, overwrite: bool) -> None:
     """Reject a folder that already holds a run, before any work is done.
 
     Raises:
-        ConfigError: If it does and may not be overwritten.
+        ConfigError: if it does and may not be overwritten.
     """
     if (folder / CONFIG).exists() and not overwrite:
         raise ConfigError(
@@ -110,21 +111,18 @@ def open_for_training(folder: Path, *, is_restored: bool) -> FileLock:
     An old run in its place is renamed, and partial files of killed processes are removed.
 
     Args:
-        folder: Folder of the run; a new run must have passed `check_unused`.
-        is_restored: Whether the existing run is resumed.
+        folder: folder of the run; a new run must have passed `check_unused`.
+        is_restored: whether the existing run is resumed.
 
     Returns:
         A lock that keeps other processes out; the system releases it when this process ends.
 
     Raises:
-        ConfigError: If another process trains in the folder.
+        ConfigError: if another process trains in the folder.
     """
     lock = _locked(folder)
     if not is_restored and (folder / CONFIG).exists():
-        number = 1
-        while (old := folder.with_name(f"{folder.name}.old-{number}")).exists():
-            number += 1
-        folder.rename(old)
+        put_aside(folder)
         lock.release()
         lock = _locked(folder)
     remove_partial(folder)
@@ -132,17 +130,12 @@ def open_for_training(folder: Path, *, is_restored: bool) -> FileLock:
 
 
 def _locked(folder: Path) -> FileLock:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, blocking=False)
     try:
-        lock.acquire()
-    except NotImplementedError:  # e.g. on mounted buckets
-        logger.warning("cannot lock %s; make sure that no other process trains there", folder)
-    except Timeout:
+        return files.lock(folder)
+    except ValueError:
         raise ConfigError(
             f"another process trains in {folder}; wait for it, stop it, or choose another name"
         ) from None
-    return lock
 
 
 def describe(folder: Path, request: Request, config: Config, world_size: int) -> None:
@@ -155,10 +148,10 @@ def describe(folder: Path, request: Request, config: Config, world_size: int) ->
     if source is not None and source.is_file():
         shutil.copyfile(source, folder / RAW)
     text = json.dumps(environment(world_size), indent=1)
-    (folder / ENVIRONMENT).write_text(text, encoding="utf-8")
+    write_text(folder / ENVIRONMENT, text)
     changes = _git("diff", "HEAD")
     if changes:
-        (folder / PATCH).write_text(changes, encoding="utf-8")
+        write_text(folder / PATCH, changes)
 
 
 def environment(world_size: int) -> dict[str, Any]:
@@ -183,9 +176,9 @@ def log_to(folder: Path | None, *, is_main: bool) -> None:
     """Log to the console and to the run's folder; other ranks only show warnings.
 
     Args:
-        folder: Folder of the run; None before it exists. Messages until then are buffered
+        folder: folder of the run; None before it exists. Messages until then are buffered
             and written to its log later.
-        is_main: Whether this is the main process.
+        is_main: whether this is the main process.
     """
     root = logging.getLogger("splatfactory")
     root.setLevel(logging.INFO if is_main else logging.WARNING)
@@ -214,7 +207,7 @@ def weights_of(experiment: str) -> Path:
     """Weights of a run for evaluation or initialisation: the best, else the last.
 
     Raises:
-        ConfigError: If the run has none.
+        ConfigError: if the run has none.
     """
     folder = existing_run(experiment)
     found = checkpoints.best_weights(folder)

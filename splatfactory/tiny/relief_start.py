@@ -25,8 +25,8 @@ def initialise_relief(network: ZipSplatNetwork, config: ModelConfig) -> None:
     builds it in. Layer scales should be small, so that the blocks do not drown the positions.
 
     Args:
-        network: Freshly initialised network with a Depth Anything 3 backbone.
-        config: Image size and opacity bias.
+        network: freshly initialised network with a Depth Anything 3 backbone.
+        config: image size and opacity bias.
     """
     backbone = network.backbone
     if not isinstance(backbone, DepthAnything3) or config.backbone.weights is not None:

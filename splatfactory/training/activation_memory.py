@@ -33,10 +33,10 @@ def activation_bytes(
     Weights, gradients and the images themselves do not count; bfloat16 copies of weights do.
 
     Args:
-        build: Builds the network, in training mode.
-        forward: Runs the network.
-        shape: Shape of the images: scenes, views, 3, height, width.
-        precision: Precision of the forward pass.
+        build: builds the network, in training mode.
+        forward: runs the network.
+        shape: shape of the images: scenes, views, 3, height, width.
+        precision: precision of the forward pass.
     """
     with FakeTensorMode():
         network, images = build(), torch.empty(shape)
@@ -56,12 +56,12 @@ class PeakMemory(TorchDispatchMode):
     """Counts the bytes of tensors created while it is active, until they are freed.
 
     Args:
-        network: Its weights and existing gradients do not count.
-        images: These do not count either.
+        network: its weights and existing gradients do not count.
+        images: these do not count either.
 
     Attributes:
-        alive: Bytes alive now.
-        peak: Peak bytes alive.
+        alive: bytes alive now.
+        peak: peak bytes alive.
     """
 
     def __init__(self, network: nn.Module, images: Tensor) -> None:

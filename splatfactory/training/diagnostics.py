@@ -25,9 +25,9 @@ class StepTrace:
     The file opens in Perfetto, chrome://tracing and TensorBoard's profiler.
 
     Args:
-        num_steps: Number of steps to trace, after the first three of this process; 0 disables it.
-        world: Process group; each process writes its own file.
-        folder: Folder of the file.
+        num_steps: number of steps to trace, after the first three of this process; 0 disables it.
+        world: process group; each process writes its own file.
+        folder: folder of the file.
     """
 
     def __init__(self, num_steps: int, world: World, folder: Path) -> None:
@@ -89,12 +89,12 @@ def memory_record(is_wanted: bool, world: World, folder: Path) -> Iterator[None]
     View `memory_snapshot_rank<r>.pickle` at https://pytorch.org/memory_viz.
 
     Args:
-        is_wanted: Whether to record at all.
-        world: Process group; each process writes its own file.
-        folder: Folder of the file.
+        is_wanted: whether to record at all.
+        world: process group; each process writes its own file.
+        folder: folder of the file.
 
     Raises:
-        ValueError: If this process does not run on a CUDA device.
+        ValueError: if this process does not run on a CUDA device.
     """
     check_memory_record(is_wanted, world.device)
     if not is_wanted:

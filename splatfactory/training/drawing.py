@@ -24,8 +24,8 @@ def render_views(
     Args:
         gaussians: (B, N) float32.
         views: (B, V); only cameras, poses and image size are used.
-        renderer: The renderer.
-        rule: Which Gaussians count as activated; None skips the mask.
+        renderer: the renderer.
+        rule: which Gaussians count as activated; None skips the mask.
 
     Returns:
         The renders, and (B, N) whether any view activates a Gaussian, or None.

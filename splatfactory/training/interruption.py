@@ -18,8 +18,8 @@ class Interruption:
     end of a job.
 
     Attributes:
-        signal: The signal that requested the stop, or None.
-        wants_save: Whether a save was requested since the last `saved`.
+        signal: the signal that requested the stop, or None.
+        wants_save: whether a save was requested since the last `saved`.
     """
 
     def __init__(self) -> None:

@@ -36,12 +36,12 @@ class MuonWithAdamW(torch.optim.Optimizer):
     state dict is complete.
 
     Args:
-        groups: Parameters with `lr`, `weight_decay` and `is_matrix`; matrices are 2-D.
-        betas: Decay rates of AdamW's moments.
-        eps: Floor of AdamW's denominator.
+        groups: parameters with `lr`, `weight_decay` and `is_matrix`; matrices are 2-D.
+        betas: decay rates of AdamW's moments.
+        eps: floor of AdamW's denominator.
 
     Raises:
-        ValueError: If this version of PyTorch has no Muon.
+        ValueError: if this version of PyTorch has no Muon.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         """Update every parameter that has a gradient.
 
         Args:
-            closure: Re-evaluates the model and returns the loss; its result is returned.
+            closure: re-evaluates the model and returns the loss; its result is returned.
         """
         loss = None
         if closure is not None:

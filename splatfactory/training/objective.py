@@ -24,8 +24,8 @@ class Objective:
     chamfer term needs to know which Gaussians to exempt.
 
     Args:
-        loss: The terms and their weights.
-        renderer: The renderer.
+        loss: the terms and their weights.
+        renderer: the renderer.
     """
 
     def __init__(self, loss: SceneLoss, renderer: Renderer) -> None:
@@ -40,8 +40,8 @@ class Objective:
 
         Args:
             prediction: Gaussians (B, N).
-            batch: The batch they were predicted from.
-            is_training: Whether random backgrounds may be used.
+            batch: the batch they were predicted from.
+            is_training: whether random backgrounds may be used.
         """
         config = self.loss.config
         gaussians = prediction.gaussians.to(torch.float32)

@@ -45,9 +45,9 @@ class Optimization:
     """The optimizer of a network, with its parameter groups.
 
     Attributes:
-        groups: Its trainable parameters.
-        optimizer: The optimizer over these groups.
-        average: The moving average of the weights, if enabled.
+        groups: its trainable parameters.
+        optimizer: the optimizer over these groups.
+        average: the moving average of the weights, if enabled.
     """
 
     groups: list[ParameterGroup]
@@ -59,7 +59,7 @@ def build_optimization(network: nn.Module, options: TrainConfig) -> Optimization
     """Freeze parameters as configured, and build the optimizer of the others.
 
     Raises:
-        ValueError: If nothing is trainable, or the optimizer is unknown.
+        ValueError: if nothing is trainable, or the optimizer is unknown.
     """
     freeze_unmatched(network, options.opt_regexp)
     groups = parameter_groups(network, options.lr_scaling, options.optimizer)
@@ -72,7 +72,7 @@ def freeze_unmatched(model: nn.Module, pattern: str | None) -> None:
     """Freeze all parameters whose name does not match a regular expression.
 
     Raises:
-        ValueError: If none matches.
+        ValueError: if none matches.
     """
     if pattern is None:
         return
@@ -91,7 +91,7 @@ def parameter_groups(
     either. Groups are in the order of their first parameter.
 
     Raises:
-        ValueError: If nothing is trainable.
+        ValueError: if nothing is trainable.
     """
     members: dict[tuple[float, float, bool], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in model.named_parameters():
@@ -123,7 +123,7 @@ def build_optimizer(
     """Build an optimizer over the groups; the learning rate is set before each step.
 
     Raises:
-        ValueError: If the optimizer is unknown, or missing in this version of PyTorch.
+        ValueError: if the optimizer is unknown, or missing in this version of PyTorch.
     """
     if config.name not in OPTIMIZERS:
         raise ValueError(
@@ -162,8 +162,8 @@ class AveragedWeights:
     """Exponential moving average of the trainable parameters, in float32.
 
     Args:
-        model: The model to average.
-        decay: Fraction of the old average kept per step, in (0, 1).
+        model: the model to average.
+        decay: fraction of the old average kept per step, in (0, 1).
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

@@ -14,8 +14,8 @@ class FewBatches:
     """A `BatchSource` that repeats the first batches of another.
 
     Args:
-        source: The source; read once.
-        count: Number of batches to keep.
+        source: the source; read once.
+        count: number of batches to keep.
     """
 
     def __init__(self, source: BatchSource, count: int) -> None:

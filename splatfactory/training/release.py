@@ -56,7 +56,7 @@ def to_half(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the file; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="splatfactory.training.release",
+        prog="python -m splatfactory.training.release",
         description="Export compact weights of a finished run.",
     )
     parser.add_argument("run", help="name of a training run (its best weights), or a weights file")

@@ -26,15 +26,15 @@ class Reporter:
     """Collects numbers between two log lines and writes them.
 
     Args:
-        options: Intervals and metrics to report.
-        world: Process group; only the main process writes.
-        figures: Makes the figures of one batch, or None.
+        options: intervals and metrics to report.
+        world: process group; only the main process writes.
+        figures: makes the figures of one batch, or None.
 
     Attributes:
-        averages: Means over the steps since the last log line.
-        writers: Destinations of numbers and images; empty until the run starts.
-        latest: Numbers of the last step only, each (B,) or a scalar.
-        watch: Time spent since the last log line.
+        averages: means over the steps since the last log line.
+        writers: destinations of numbers and images; empty until the run starts.
+        latest: numbers of the last step only, each (B,) or a scalar.
+        watch: time spent since the last log line.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class Reporter:
         """Add one step to the rates; after the first few, log an estimate of the run's duration.
 
         Args:
-            step: Number of updates so far.
-            batches: Batches of this process.
-            num_scenes: Number of scenes over all processes.
+            step: number of updates so far.
+            batches: batches of this process.
+            num_scenes: number of scenes over all processes.
         """
         self._steps += 1
         self._scenes += num_scenes
@@ -82,9 +82,9 @@ class Reporter:
         """Write a log line if one is due, and reset.
 
         Args:
-            step: Number of updates so far.
-            state: Numbers other than model metrics: learning rate, schedules, counts.
-            parameters: Parameters for the weight norm.
+            step: number of updates so far.
+            state: numbers other than model metrics: learning rate, schedules, counts.
+            parameters: parameters for the weight norm.
         """
         if not self.is_due(step, self.options.log_every_iter):
             return

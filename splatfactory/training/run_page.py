@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from splatfactory.training.meters import duration
 from splatfactory.training.writers import JSONL
 from splatfactory.visualization import pages
 from splatfactory.visualization.curves import chart, short
-from zipsplat.files import write_atomically
+from zipsplat.files import write_text
 
 PAGE = "report.html"
 LOG_LINES, LOG_BYTES = 60, 1 << 16
@@ -50,10 +50,10 @@ class Run:
     """The output of a run so far.
 
     Attributes:
-        folder: Folder of the run.
-        series: Values by name and step, in ascending order of steps.
-        config: The configuration, as nested dictionaries.
-        environment: Machine and package versions.
+        folder: folder of the run.
+        series: values by name and step, in ascending order of steps.
+        config: the configuration, as nested dictionaries.
+        environment: machine and package versions.
     """
 
     folder: Path
@@ -75,7 +75,7 @@ def read(folder: Path) -> Run:
     """Read a run's folder; the run may still be running.
 
     Raises:
-        ConfigError: If the folder has no configuration.
+        ConfigError: if the folder has no configuration.
     """
     path = folder / run_folder.ENVIRONMENT
     environment = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -87,16 +87,11 @@ def write(folder: Path, output: Path | None = None) -> Path:
     """Write the page of a run atomically; returns its path.
 
     Raises:
-        ConfigError: If the folder does not hold a run.
-        OSError: If it cannot be written.
+        ConfigError: if the folder does not hold a run.
+        OSError: if it cannot be written.
     """
-    text = render(read(folder))
     path = output or folder / PAGE
-
-    def put(file: BinaryIO) -> None:
-        file.write(text.encode())
-
-    write_atomically(path, put)
+    write_text(path, render(read(folder)))
     return path
 
 
@@ -242,7 +237,7 @@ def _text(value: object) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="splatfactory.training.run_page",
+        prog="python -m splatfactory.training.run_page",
         description="Write a page that shows the progress of a run.",
     )
     parser.add_argument("run", help="name of a training run")

@@ -12,9 +12,9 @@ def warmup_cosine(step: int, num_steps: int, warmup_steps: int) -> float:
     """Learning-rate factor: linear from 1/W to 1 over W steps, then half a cosine to 0.
 
     Args:
-        step: Step, starting at 0.
-        num_steps: Total number of steps, N.
-        warmup_steps: Number of warm-up steps, W; 0 starts at the full rate.
+        step: step, starting at 0.
+        num_steps: total number of steps, N.
+        warmup_steps: number of warm-up steps, W; 0 starts at the full rate.
     """
     if step < warmup_steps:
         return (1 + (warmup_steps - 1) * step / warmup_steps) / warmup_steps
@@ -31,12 +31,12 @@ def max_views(step: int, num_steps: int, fraction: float | None, fewest: int, mo
     """Maximum number of context views: grows linearly over the first part of training.
 
     Args:
-        step: Step, starting at 0.
-        num_steps: Total number of steps.
-        fraction: Fraction of the steps after which `most` is reached; None uses `most` from the
+        step: step, starting at 0.
+        num_steps: total number of steps.
+        fraction: fraction of the steps after which `most` is reached; None uses `most` from the
             start.
-        fewest: Views at the start.
-        most: Views at the end.
+        fewest: views at the start.
+        most: views at the end.
     """
     span = int(num_steps * fraction) if fraction else 0
     if span == 0:

@@ -51,13 +51,13 @@ class Parts:
     """The components that a trainer combines.
 
     Attributes:
-        model: A `TrainableModel`, on its device.
-        optimization: Optimizer of its network.
-        objective: Renders predictions and computes losses.
-        source: Training batches of this process.
-        validation: This process's share of the held-out batches; identical at every call.
-        figures: Makes the figures of one batch.
-        benchmarks: Evaluations to run during training, by name.
+        model: a `TrainableModel`, on its device.
+        optimization: optimizer of its network.
+        objective: renders predictions and computes losses.
+        source: training batches of this process.
+        validation: this process's share of the held-out batches; identical at every call.
+        figures: makes the figures of one batch.
+        benchmarks: evaluations to run during training, by name.
     """
 
     model: nn.Module
@@ -85,10 +85,10 @@ class Trainer:
     """One training run, seen from one process.
 
     Args:
-        config: The configuration.
-        parts: Model, data, optimizer and objective.
-        world: Process group.
-        folder: The run's folder.
+        config: the configuration.
+        parts: model, data, optimizer and objective.
+        world: process group.
+        folder: the run's folder.
     """
 
     def __init__(self, config: Config, parts: Parts, world: World, folder: Path) -> None:
@@ -120,7 +120,7 @@ class Trainer:
         """Train to the end.
 
         Args:
-            writers: Destinations of numbers and images; only the main process has any.
+            writers: destinations of numbers and images; only the main process has any.
 
         Returns:
             True if training finished, False if it was stopped.
@@ -419,7 +419,7 @@ class Trainer:
         """Continue from a full checkpoint, bit for bit if the number of processes is the same.
 
         Raises:
-            TrainingError: If it does not match the model, the optimizer or the data.
+            TrainingError: if it does not match the model, the optimizer or the data.
         """
         try:
             self.network.load_state_dict(state["model"])

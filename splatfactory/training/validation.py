@@ -36,20 +36,20 @@ def validate(
     less often does not change training.
 
     Args:
-        model: Maps context views to a prediction.
-        objective: Renders predictions and computes losses.
-        batches: This process's share of the held-out batches.
-        world: Process group.
-        seed: Seed of everything random.
-        on_batch: Called with each batch and its results.
-        medians: Metrics whose median over all scenes is also returned, as `<name>_median`.
-        is_stopping: Checked before each batch; if true on any process, there is no result.
+        model: maps context views to a prediction.
+        objective: renders predictions and computes losses.
+        batches: this process's share of the held-out batches.
+        world: process group.
+        seed: seed of everything random.
+        on_batch: called with each batch and its results.
+        medians: metrics whose median over all scenes is also returned, as `<name>_median`.
+        is_stopping: checked before each batch; if true on any process, there is no result.
 
     Returns:
         The means; empty if there are no scenes, None if stopped.
 
     Raises:
-        ValueError: If one of `medians` is not a metric.
+        ValueError: if one of `medians` is not a metric.
     """
     averages = Averages()
     single: dict[str, list[float]] = {name: [] for name in medians}

@@ -63,8 +63,8 @@ class TensorBoard:
     """Event files for TensorBoard.
 
     Args:
-        folder: Folder of the run.
-        step: Step at which the run resumes; later steps in earlier files are hidden, since they are
+        folder: folder of the run.
+        step: step at which the run resumes; later steps in earlier files are hidden, since they are
             repeated.
     """
 
@@ -118,7 +118,7 @@ def check_writers(names: str | None) -> list[str]:
     """Validate `train.writer`; returns the writers it names besides JSON lines.
 
     Raises:
-        ValueError: If a writer is unknown or its package is missing.
+        ValueError: if a writer is unknown or its package is missing.
     """
     wanted = [part for part in re.split(r"[+,;\s]+", names or "") if part]
     for name in wanted:
@@ -137,15 +137,15 @@ def build_writers(
     """Build the JSON-lines writer and those listed in `names`.
 
     Args:
-        names: Value of `train.writer`.
-        folder: Folder of the run.
-        project: Project on wandb.ai.
-        name: Name of the run.
-        conf: Configuration of the run.
-        step: Step at which it resumes; 0 for a new run.
+        names: value of `train.writer`.
+        folder: folder of the run.
+        project: project on wandb.ai.
+        name: name of the run.
+        conf: configuration of the run.
+        step: step at which it resumes; 0 for a new run.
 
     Raises:
-        ValueError: If a writer is unknown or its package is missing.
+        ValueError: if a writer is unknown or its package is missing.
     """
     wanted = check_writers(names)
     writers: list[Writer] = []

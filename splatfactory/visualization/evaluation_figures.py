@@ -21,7 +21,7 @@ def comparison_sheet(
     Args:
         true: (V, 3, H, W) in [0, 1].
         rendered: (V, 3, H, W).
-        views: Frame numbers.
+        views: frame numbers.
         psnrs: PSNR per view, decibels.
 
     Returns:

@@ -18,9 +18,9 @@ def histogram(
     Args:
         first: (P,) activated numbers.
         second: (Q,) the others.
-        low: Left end of the axis; numbers outside count in the outermost bins.
-        high: Right end.
-        size: Height and width in pixels.
+        low: left end of the axis; numbers outside count in the outermost bins.
+        high: right end.
+        size: height and width in pixels.
 
     Returns:
         (height, width, 3) uint8 RGB.

@@ -161,7 +161,7 @@ def test_the_fast_settings_converge_from_a_degree_at_any_scale(seed: int, scale:
     assert float((refined.poses.R - true.R).abs().max()) < 0.01  # from 0.017; nobody looks away
 
 
-def test_a_first_step_in_pixels_moves_the_picture_by_about_a_pixel():
+def test_a_first_step_in_pixels_moves_the_image_by_about_a_pixel():
     scene, images, camera, true = sharp_problem(0)
     moved: list[Pose] = []
     refine_poses(

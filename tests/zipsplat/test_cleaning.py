@@ -1,4 +1,4 @@
-"""Floaters, crops and merges: by hand, and in pictures."""
+"""Floaters, crops and merges: by hand, and in images."""
 
 from __future__ import annotations
 

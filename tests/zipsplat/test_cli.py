@@ -80,7 +80,7 @@ def small(photos, tiny, *more):
     return ("reconstruct", photos, "--weights", tiny, "--image-size", 28, "--device", "cpu", *more)
 
 
-def test_pictures_become_scene_files(photos, tiny, tmp_path, capsys):
+def test_images_become_scene_files(photos, tiny, tmp_path, capsys):
     ply, splat = tmp_path / "new" / "scene.ply", tmp_path / "scene.splat"
     assert run(*small(photos, tiny, "-o", ply, "-o", splat, "--json")) == 0
     data = result(capsys)
@@ -124,7 +124,7 @@ def test_other_image_sizes(photos, tiny, tmp_path, capsys, size, tokens):
     assert result(capsys)["gaussians"] == tokens * 32
 
 
-def test_a_video_becomes_a_scene_and_a_film(tiny, tmp_path, capsys, monkeypatch):
+def test_a_video_becomes_a_scene_and_a_turntable(tiny, tmp_path, capsys, monkeypatch):
     short = functools.partial(viz.turntable_frames, render_size=32, num_frames=6)
     monkeypatch.setattr(viz, "turntable_frames", short)
     rng = np.random.default_rng(0)
@@ -140,7 +140,7 @@ def test_a_video_becomes_a_scene_and_a_film(tiny, tmp_path, capsys, monkeypatch)
     assert re.search(r"reconstructing: \d", captured.err)
 
 
-def test_bad_pictures_stop_it_or_are_left_out(photos, tiny, tmp_path, capsys, caplog):
+def test_bad_images_stop_it_or_are_left_out(photos, tiny, tmp_path, capsys, caplog):
     (photos / "img3.png").write_bytes(b"broken")
     out = tmp_path / "scene.ply"
     assert run(*small(photos, tiny, "-o", out)) == 1
@@ -287,7 +287,7 @@ def test_a_camera_path_from_a_file(scene, tmp_path, capsys):
         (["-o", "a.mp4", "--elevation", "100"], "elevation"),
     ],
 )
-def test_films_that_cannot_be_made(scene, tmp_path, monkeypatch, capsys, arguments, words):
+def test_videos_that_cannot_be_made(scene, tmp_path, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
     assert run("render", scene, *arguments, "--size", 16, "--frames", 2) == 1
     assert re.search(words, capsys.readouterr().err)
@@ -437,7 +437,7 @@ def test_what_was_left_out_is_said_once(tmp_path, capsys, caplog):
     assert "p17_one_zero_quat.ply: left out 1 of 40 Gaussians" in messages[0]
 
 
-def test_an_empty_scene_is_told_as_what_it_is(tmp_path, capsys):
+def test_an_empty_scene_is_described_as_empty(tmp_path, capsys):
     assert run("convert", PEOPLE / "p19_zero_vertices.ply", tmp_path / "a.ply") == 1
     words = capsys.readouterr().err
     assert "p19_zero_vertices.ply: there are no Gaussians in this file" in words
@@ -630,7 +630,7 @@ def test_help_has_examples_that_parse(command, capsys):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="pipes close differently here")
-def test_a_reader_that_has_seen_enough_is_no_error(scene):
+def test_a_closed_pipe_is_not_an_error(scene):
     code = "import sys; from zipsplat.cli import main; sys.exit(main(['info', sys.argv[1]]))"
     reading, writing = os.pipe()
     os.close(reading)

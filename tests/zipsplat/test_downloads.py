@@ -57,7 +57,7 @@ def test_fetch_records_what_came(server: FileServer, tmp_path: Path) -> None:
     assert names(file.parent) == {"file.bin", "file.bin.json", "file.bin.lock"}
 
 
-def test_what_is_there_is_not_fetched_again(server: FileServer, tmp_path: Path) -> None:
+def test_existing_files_are_not_downloaded_again(server: FileServer, tmp_path: Path) -> None:
     file = fetch(offered(server), tmp_path / "file.bin")
     server.shelf.requests.clear()
     assert fetch(Source("http://127.0.0.1:9/file.bin"), file) == file
@@ -94,7 +94,7 @@ def test_a_part_of_another_version_is_not_continued(server: FileServer, tmp_path
     assert fetch(source, tmp_path / "file.bin").read_bytes() == CONTENT[::-1]
 
 
-def test_a_part_that_is_already_whole(server: FileServer, tmp_path: Path) -> None:
+def test_a_part_that_is_already_complete(server: FileServer, tmp_path: Path) -> None:
     source = offered(server)
     (tmp_path / "file.bin.part").write_bytes(CONTENT)
     etag = f'"{hashlib.sha256(CONTENT).hexdigest()}"'

@@ -64,7 +64,7 @@ def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path: Path) -> None
     assert (tmp_path / "store" / "later.bin").read_bytes() == b"x"
 
 
-def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_the_name_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "file.bin"
 
     def write(_file: object) -> None:

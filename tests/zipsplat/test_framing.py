@@ -71,7 +71,7 @@ def room() -> Gaussians:
 
 
 def relief() -> Gaussians:
-    """What one picture of 60 degrees shows, about one unit away."""
+    """What one image of 60 degrees shows, about one unit away."""
     points = torch.cat((uniform(2000, 2) * math.tan(math.radians(30)), torch.ones(2000, 1)), dim=-1)
     return scene(points * (1 + 0.2 * uniform(2000, 1)), scale=0.01)
 
@@ -84,7 +84,7 @@ OBJECTS = [cloud, rod, two_balls, clusters, big_and_soft]
 
 
 def cut_off(g: Gaussians, camera: Camera, poses: Pose) -> torch.Tensor:
-    """Whether a part of each Gaussian within 3 sigma leaves any of the pictures, (N,).
+    """Whether a part of each Gaussian within 3 sigma leaves any of the images, (N,).
 
     Points along the axes, and those where the ellipsoid touches planes parallel to the sides.
     """
@@ -202,7 +202,7 @@ def test_objects_are_seen_from_outside(make):
     assert not cut_off(g, camera, wiggle).any()
 
 
-def test_a_scene_behind_or_around_the_origin_has_no_first_picture():
+def test_a_scene_behind_or_around_the_origin_has_no_first_image():
     behind = room().transform(Pose(torch.eye(3), torch.tensor([0.0, 0, -6])))
     centred = room().transform(Pose(torch.eye(3), torch.tensor([0.0, 0, -2.8])))
     assert first_image(behind, FOV_DEG) is None

@@ -47,7 +47,7 @@ def test_packing(degree: int) -> None:
     assert packed[7, 11 + 3 + 2 if degree else 13] == scene.sh_coeffs[7, 1 if degree else 0, 2]
 
 
-def test_pictures_have_the_documented_shapes() -> None:
+def test_images_have_the_documented_shapes() -> None:
     scene = random_scene(8)
     picture, info = scene.render(CAMERA, Pose.identity(), renderer="reference")
     assert picture.shape == (1, 3, 30, 40)
@@ -69,7 +69,7 @@ def test_one_camera_for_many_poses() -> None:
     assert picture.shape == (3, 3, 30, 40)
 
 
-def test_drawing_does_not_depend_on_order_or_world_frame() -> None:
+def test_rendering_does_not_depend_on_order_or_world_frame() -> None:
     scene = random_scene(degree=3)
     picture = draw(scene)
     torch.testing.assert_close(draw(scene[torch.randperm(50)]), picture)

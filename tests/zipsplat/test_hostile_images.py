@@ -1,4 +1,4 @@
-"""Pictures whose few bytes stand for gigabytes are judged before they are decoded."""
+"""Images whose few bytes stand for gigabytes are judged before they are decoded."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_slivers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["RGBA", "P", *SLOW])
-def test_the_largest_pictures_take_a_gigabyte(kind: str, tmp_path: Path) -> None:
+def test_the_largest_images_take_a_gigabyte(kind: str, tmp_path: Path) -> None:
     """Just below the limit, and decoded: 512 MiB in all modes, compressible to nothing."""
     side = {"RGBA": 11_500, "P": 23_000, "LA": 16_000, "I;16": 16_000}[kind]
     path = tmp_path / "large.png"
@@ -120,7 +120,7 @@ def test_the_largest_pictures_take_a_gigabyte(kind: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 7])
-def test_large_pictures_in_bands_are_as_others(
+def test_large_images_in_bands_are_as_others(
     mode: str, orientation: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Pictures of every kind arrive upright, in the right colours, or with one clear error."""
+"""Images of every kind arrive upright, in the right colours, or with one clear error."""
 
 import io
 import os
@@ -31,7 +31,7 @@ def golden():
 
 
 def smooth(height: int, width: int) -> np.ndarray:
-    """A picture whose four corners differ, smooth enough to survive JPEG."""
+    """An image whose four corners differ, smooth enough to survive JPEG."""
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     return np.stack([40 + 180 * x, 40 + 180 * y, 200 - 120 * x * y], -1).astype(np.uint8)
 
@@ -44,7 +44,7 @@ def levels(image: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("index", [0, 1, 3, 4])
-def test_to_square_equals_the_golden_pictures(golden, index):
+def test_to_square_equals_the_golden_images(golden, index):
     image = torch.from_numpy(golden[f"img{index}"]).permute(2, 0, 1).float() / 255
     size = int(golden[f"sq{index}_size"])
     square = to_square(image, size)
@@ -54,12 +54,12 @@ def test_to_square_equals_the_golden_pictures(golden, index):
     assert torch.equal(large, expected)
 
 
-def test_to_square_of_floats_off_the_grid_equals_the_golden_picture(golden):
+def test_to_square_of_floats_off_the_grid_equals_the_golden_image(golden):
     square = to_square(torch.from_numpy(golden["float_img"]), 28)
     assert torch.equal(square, torch.from_numpy(golden["float_sq28"]).float() / 255)
 
 
-def test_a_picture_of_the_right_size_is_untouched(golden):
+def test_an_image_of_the_right_size_is_untouched(golden):
     image = torch.from_numpy(golden["same_size"])
     assert to_square(image, 28) is not None
     assert torch.equal(to_square(image, 28), torch.from_numpy(golden["same_size_out"]))
@@ -94,7 +94,7 @@ def test_resize_keeps_dtype_and_every_8_bit_level():
     ],
     ids=["rgba", "no channels", "uint8", "empty"],
 )
-def test_resize_refuses_what_is_no_picture(image):
+def test_resize_refuses_what_is_not_an_image(image):
     with pytest.raises(ValueError, match=r"image|resize"):
         resize(image, 4, 4)
 
@@ -144,7 +144,7 @@ def test_a_string_path_and_a_wrong_suffix_are_fine(tmp_path):
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "avif"])
 def test_every_exif_orientation_is_turned_upright(tmp_path, kind, orientation):
     upright = smooth(24, 40)
-    # The picture as a camera would store it: the inverse of what the tag asks for.
+    # The image as a camera would store it: the inverse of what the tag asks for.
     inverse = {
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
@@ -228,7 +228,7 @@ def test_16_bit_rgb_is_scaled(tmp_path):
     assert levels(load_image(tmp_path / "deep.png"))[0, 0].tolist() == [255, 128, 1]
 
 
-def test_float_pictures_in_unit_range_are_scaled_others_refused(tmp_path):
+def test_float_images_in_unit_range_are_scaled_others_refused(tmp_path):
     values = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
     Image.fromarray(values).save(tmp_path / "unit.tif")
     assert np.abs(load_image(tmp_path / "unit.tif")[0].numpy() - values).max() <= 0.5 / 255 + 1e-6
@@ -261,7 +261,7 @@ def test_animations_give_their_first_frame(tmp_path, kind):
     assert levels(load_image(path))[5, 5].tolist() == [255, 0, 0]
 
 
-def test_several_pictures_in_one_jpeg_give_the_first(tmp_path):
+def test_several_images_in_one_jpeg_give_the_first(tmp_path):
     first, second = Image.fromarray(smooth(400, 600)), Image.new("RGB", (300, 200), "blue")
     first.save(tmp_path / "pair.mpo", save_all=True, append_images=[second], quality=95)
     os.rename(tmp_path / "pair.mpo", tmp_path / "pair.jpg")
@@ -269,7 +269,7 @@ def test_several_pictures_in_one_jpeg_give_the_first(tmp_path):
     assert load_image(tmp_path / "pair.jpg", max_side=60).shape == (3, 40, 60)
 
 
-def test_max_side_bounds_the_picture_and_stays_close_to_full_decoding(tmp_path):
+def test_max_side_bounds_the_image_and_stays_close_to_full_decoding(tmp_path):
     pixels = smooth(900, 1200)
     path = tmp_path / "large.jpg"
     Image.fromarray(pixels).save(path, quality=95)
@@ -365,7 +365,7 @@ def test_unreadable_files_are_named(tmp_path, name, content, words):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "GIF", "TIFF", "JPEG2000", "BMP"])
-def test_truncation_anywhere_is_an_error_or_a_picture_never_something_else(tmp_path, kind):
+def test_truncation_anywhere_is_an_error_or_an_image_never_something_else(tmp_path, kind):
     buffer = io.BytesIO()
     noise = np.random.default_rng(1).integers(0, 256, (24, 24, 3), dtype=np.uint8)
     Image.fromarray(noise).save(buffer, kind)
@@ -390,7 +390,7 @@ def test_missing_files_and_folders(tmp_path):
         load_image(tmp_path)
 
 
-def test_large_phone_pictures_do_not_warn(tmp_path, monkeypatch):
+def test_large_phone_images_do_not_warn(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     Image.new("RGB", (40, 40), "red").save(tmp_path / "big.png")  # between the limit and twice it
     assert load_image(tmp_path / "big.png").shape == (3, 40, 40)

@@ -21,7 +21,7 @@ def levels(views):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three pictures named so that plain sorting would be wrong, among other files."""
+    """Three images named so that plain sorting would be wrong, among other files."""
     photos = tmp_path / "photos"
     photos.mkdir()
     for index in (10, 1, 2):
@@ -58,7 +58,7 @@ def test_natural_order():
     assert ordered == expected
 
 
-def test_a_folder_gives_its_pictures_in_natural_order(folder):
+def test_a_folder_gives_its_images_in_natural_order(folder):
     assert [path.name for path in find_inputs(folder).images] == [
         "IMG1.png",
         "IMG2.png",
@@ -84,11 +84,11 @@ def test_a_list_keeps_its_order_and_may_mix_kinds_of_entries(folder):
     assert levels(load_views([folder / "sub", folder / "IMG2.png"])) == [30, 20]
 
 
-def test_one_picture(folder):
+def test_one_image(folder):
     assert levels(load_views(folder / "IMG2.png")) == [20]
 
 
-def test_num_frames_and_stride_thin_out_pictures(tmp_path):
+def test_num_frames_and_stride_thin_out_images(tmp_path):
     for index in range(9):
         picture(tmp_path / f"{index}.png", index * 20)
     assert levels(load_views(tmp_path, num_frames=3)) == [0, 80, 160]
@@ -98,7 +98,7 @@ def test_num_frames_and_stride_thin_out_pictures(tmp_path):
         load_views(tmp_path, num_frames=0)
 
 
-def test_pictures_of_different_sizes_stay_as_they_are(tmp_path):
+def test_images_of_different_sizes_stay_as_they_are(tmp_path):
     picture(tmp_path / "1.png", size=(40, 30))
     picture(tmp_path / "2.png", size=(30, 40))
     assert [tuple(view.shape) for view in load_views(tmp_path)] == [(3, 30, 40), (3, 40, 30)]
@@ -113,7 +113,7 @@ def clip(path, count):
     return path
 
 
-def test_a_video_gives_24_frames_unless_told_otherwise(tmp_path):
+def test_a_video_gives_24_frames_by_default(tmp_path):
     video = clip(tmp_path / "clip.mp4", 40)
     assert len(load_views(video)) == 24
     assert len(load_views([video], num_frames=5)) == 5
@@ -121,7 +121,7 @@ def test_a_video_gives_24_frames_unless_told_otherwise(tmp_path):
     assert load_views(str(tmp_path / "*.mp4"), num_frames=1, max_side=18)[0].shape == (3, 14, 18)
 
 
-def test_a_folder_with_pictures_ignores_videos_beside_them(folder):
+def test_a_folder_with_images_ignores_videos_beside_them(folder):
     clip(folder / "IMG1.mov", 3)
     assert levels(load_views(folder)) == [10, 20, 100]
 
@@ -134,7 +134,7 @@ def test_videos_cannot_be_mixed(tmp_path, folder):
         load_views([first, folder / "IMG1.png"])
 
 
-def test_what_is_not_there(tmp_path, folder):
+def test_missing_inputs(tmp_path, folder):
     with pytest.raises(FileNotFoundError, match=r"nothing\.png"):
         load_views(tmp_path / "nothing.png")
     with pytest.raises(FileNotFoundError, match="pattern"):
@@ -148,7 +148,7 @@ def test_what_is_not_there(tmp_path, folder):
         load_views([])
 
 
-def test_bad_pictures_are_errors_or_left_out_with_a_warning(folder, caplog):
+def test_bad_images_are_errors_or_left_out_with_a_warning(folder, caplog):
     (folder / "IMG3.png").write_bytes(b"")
     picture(folder / "IMG4.png", size=(1, 1))
     with pytest.raises(ValueError, match=r"IMG3\.png.*empty"):
@@ -161,13 +161,13 @@ def test_bad_pictures_are_errors_or_left_out_with_a_warning(folder, caplog):
         load_views([folder / "IMG3.png", folder / "IMG4.png"], skip_bad=True)
 
 
-def test_pictures_smaller_than_a_patch_are_refused(tmp_path):
+def test_images_smaller_than_a_patch_are_refused(tmp_path):
     picture(tmp_path / "dot.png", size=(20, 13))
     with pytest.raises(ValueError, match=r"dot\.png: 20×13 pixels"):
         load_views(tmp_path / "dot.png")
 
 
-def test_progress_counts_pictures(folder):
+def test_progress_counts_images(folder):
     reports = []
     load_views(folder, report=lambda done, total: reports.append((done, total)))
     assert reports == [(1, 3), (2, 3), (3, 3)]

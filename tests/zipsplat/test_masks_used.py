@@ -90,7 +90,7 @@ def test_reconstruct_with_refinement_takes_masks(painted, capsys):
 
 
 @pytest.mark.parametrize("refine", [False, True])
-def test_mistakes_are_told_before_any_work(painted, capsys, refine):
+def test_mistakes_are_reported_before_any_work(painted, capsys, refine):
     def said(*more: object) -> str:
         told = ("refine", painted / "scene.ply") if refine else ("reconstruct",)
         assert run(*told, *more, "-o", painted / "out.ply") == 1
@@ -153,7 +153,7 @@ def test_depth_of_masked_pixels_is_not_unprojected():
     assert len(points_of(maps, 1.0, [mask]).positions) == int(mask.sum())
     left = points_of(maps).positions[:, 0].min()
     assert points_of(maps, 1.0, [mask]).positions[:, 0].min() > left
-    # A mask of the picture, which is twice the size of the map and cropped to its right part.
+    # A mask of the image, which is twice the size of the map and cropped to its right part.
     camera = maps.cameras
     given = replace(camera, size=camera.size * 2 + 8, f=camera.f * 2, c=camera.c * 2 + 8)
     wide = torch.ones(56, 72, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Pictures and videos after bug reports; see tests/files_of_people/README.md."""
+"""Images and videos after bug reports; see tests/files_of_people/README.md."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_alpha_of_videos_shows_the_background(name):
     assert (small - halved).abs().mean() < 0.02
 
 
-def test_sound_that_is_longer_than_the_picture_is_no_damage():
+def test_sound_that_is_longer_than_the_video_is_not_damage():
     assert video_info(FOLDER / "audio_longer.wmv").num_frames == 50
 
 
@@ -151,7 +151,7 @@ def test_damage_in_the_middle_names_the_way_out():
     assert len(load_video(FOLDER / "damaged_middle.mp4", skip_bad=True)) > 1
 
 
-# --- K5, K8, K9: pictures ---
+# --- K5, K8, K9: images ---
 
 
 def test_a_turned_tiff_has_the_size_that_it_is_shown_in():
@@ -160,7 +160,7 @@ def test_a_turned_tiff_has_the_size_that_it_is_shown_in():
     assert info.orientation == 6
 
 
-def test_a_picture_that_is_too_small_is_told_with_its_own_size(tmp_path):
+def test_an_image_that_is_too_small_is_reported_with_its_own_size(tmp_path):
     Image.new("RGB", (10, 3000)).save(tmp_path / "thin.png")
     with pytest.raises(ValueError, match=r"10×3000 pixels are too few"):
         load_views(tmp_path / "thin.png", max_side=1008)
@@ -185,7 +185,7 @@ def large(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_picture_of_200_million_pixels_is_read_scaled_down(large):
+def test_an_image_of_200_million_pixels_is_read_scaled_down(large):
     view = load_image(large, max_side=2016, min_side=1008)
     assert view.shape == (3, 1512, 2016)
     np.testing.assert_allclose(levels(view)[1400, 1900], (200, 30, 30), atol=4)
@@ -241,7 +241,7 @@ def test_an_empty_argument_is_an_error(entry, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
-def test_a_lone_animated_picture_is_a_video(suffix, tmp_path):
+def test_a_lone_animated_image_is_a_video(suffix, tmp_path):
     frames = [Image.new("RGB", (32, 32), (5 * i, 0, 0)) for i in range(50)]
     path = tmp_path / f"moving{suffix}"
     lossless = {"lossless": True} if suffix == ".webp" else {}

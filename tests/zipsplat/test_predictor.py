@@ -141,7 +141,7 @@ def test_prior_poses_are_relative_to_the_first_view(
     torch.testing.assert_close(seen[3][..., 3:], seen[0][..., 3:])
 
 
-def test_prior_fields_of_view_are_those_of_the_cropped_picture(
+def test_prior_fields_of_view_are_those_of_the_cropped_image(
     model: ZipSplat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = encoded_priors(model, monkeypatch)
@@ -169,7 +169,7 @@ def test_priors_that_cannot_be_used_are_errors(model: ZipSplat) -> None:
             model(images, cameras, poses, use_priors=True, prior_scale=scale)
 
 
-def test_other_picture_sizes() -> None:
+def test_other_image_sizes() -> None:
     model = ZipSplat.from_network(tiny_network(), device="cpu", image_size=(28, 42))
     assert model(pictures(2)).shape == (1, 2 * 6 * 4)
 
@@ -183,7 +183,7 @@ def test_loads_what_was_saved(tmp_path: Path, model: ZipSplat) -> None:
         same(loaded(pictures()), model(pictures()), atol=0)
 
 
-def test_pictures_get_the_size_that_the_weights_were_trained_at(
+def test_images_get_the_size_that_the_weights_were_trained_at(
     tmp_path: Path, model: ZipSplat
 ) -> None:
     conf = model.model.config.to_conf()
@@ -196,7 +196,7 @@ def test_pictures_get_the_size_that_the_weights_were_trained_at(
     assert ZipSplat(path, device="cpu", image_size=28).preprocessor.height == 28
 
 
-def test_long_sides_keep_the_shape_of_the_first_picture(
+def test_long_sides_keep_the_shape_of_the_first_image(
     tmp_path: Path,
     model: ZipSplat,
     monkeypatch: pytest.MonkeyPatch,

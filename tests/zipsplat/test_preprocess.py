@@ -1,4 +1,4 @@
-"""Preparation of pictures with their cameras and poses."""
+"""Preparation of images with their cameras and poses."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_image_size_is_checked(size: object) -> None:
         ([torch.zeros(3, 9, 9), torch.full((3, 9, 9), 1.5)], ValueError, "image 1"),
     ],
 )
-def test_bad_pictures(images: object, error: type[Exception], message: str) -> None:
+def test_bad_images(images: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Preprocessor(28)(images)  # type: ignore[arg-type]
 

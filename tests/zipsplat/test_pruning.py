@@ -47,7 +47,7 @@ def test_silhouette_is_opacity_times_the_largest_area(scene):
 def test_contribution_is_the_sum_of_blending_weights():
     plates = row_of_plates([0.5, 0.8, 0.25])
     weights = torch.tensor([0.5, 0.5 * 0.8, 0.5 * 0.2 * 0.25])
-    # Nearly the same in all 256 pixels: the plates are much larger than the picture.
+    # Nearly the same in all 256 pixels: the plates are much larger than the image.
     torch.testing.assert_close(
         contribution(plates, *front_view()) / 256, weights, rtol=5e-3, atol=0
     )

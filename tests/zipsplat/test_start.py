@@ -31,7 +31,7 @@ def imported(work: str, *arguments: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-def test_a_picture_needs_no_sympy() -> None:
+def test_an_image_needs_no_sympy() -> None:
     work = """
 import torch
 from zipsplat import Camera, Gaussians, Pose
@@ -59,7 +59,7 @@ except SystemExit:
     assert not found & {"torch", "numpy", "PIL", "av", "numba"}
 
 
-def test_convert_takes_no_pictures_library_and_no_compiler(tmp_path: Path) -> None:
+def test_convert_takes_no_images_library_and_no_compiler(tmp_path: Path) -> None:
     work = "from zipsplat.cli import main; main(['convert', *sys.argv[1:]])"
     found = imported(work, str(GOLDEN), str(tmp_path / "out.spz"))
     assert "numpy" in found

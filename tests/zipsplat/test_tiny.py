@@ -35,7 +35,7 @@ def test_the_file_is_small_and_says_where_it_is_from() -> None:
     assert weights.licence_note(NAME).startswith("Made with zipsplat-tiny (Apache-2.0)")
 
 
-def test_pictures_become_gaussians_at_the_size_it_was_trained_at(
+def test_images_become_gaussians_at_the_size_it_was_trained_at(
     model: ZipSplat, views: list[Tensor]
 ) -> None:
     features = model.encode(views)
@@ -45,7 +45,7 @@ def test_pictures_become_gaussians_at_the_size_it_was_trained_at(
 
 
 def test_the_first_view_is_seen_again(model: ZipSplat, views: list[Tensor]) -> None:
-    """From the first camera the scene looks like the first picture rather than one colour.
+    """From the first camera the scene looks like the first image rather than one colour.
 
     The field of view is not known, so the best of a few counts.
     """

@@ -4,6 +4,8 @@ The clips carry their frame number as ten white or black squares, so each frame 
 """
 
 import struct
+import threading
+import weakref
 from fractions import Fraction
 from pathlib import Path
 
@@ -387,3 +389,37 @@ def test_names_and_rates_that_make_no_sense(tmp_path):
     for fps in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="fps"):
             write_video(tmp_path / "video.mp4", [numbered(0)], fps=fps)
+
+
+def test_few_frames_are_alive_while_a_video_is_written(tmp_path):
+    alive, most = [0], 0
+
+    def frames(count):
+        nonlocal most
+        for index in range(count):
+            frame = numbered(index)
+            alive[0] += 1
+            weakref.finalize(frame, lambda: alive.__setitem__(0, alive[0] - 1))
+            most = max(most, alive[0])
+            yield frame
+
+    write_video(tmp_path / "long.mp4", frames(120))
+    assert most <= zipsplat.video._FRAMES_AHEAD + 3  # the first, the next, the one being encoded
+    assert video_info(tmp_path / "long.mp4").num_frames == 120
+
+
+def test_frames_are_encoded_while_the_next_are_made(tmp_path, monkeypatch):
+    encode, next_is_made = zipsplat.video._encode_frame, threading.Event()
+
+    def patient(*arguments):
+        assert next_is_made.wait(60)
+        encode(*arguments)
+
+    def frames():
+        yield numbered(0)
+        yield numbered(1)
+        next_is_made.set()
+
+    monkeypatch.setattr(zipsplat.video, "_encode_frame", patient)
+    write_video(tmp_path / "a.mp4", frames())
+    assert [number(frame) for frame in load_video(tmp_path / "a.mp4")] == [0, 1]

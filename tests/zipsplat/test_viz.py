@@ -1,6 +1,7 @@
-"""Films show the whole scene, in the right colours, and are written whole or not at all."""
+"""Videos show the whole scene, in the right colours, and are written whole or not at all."""
 
 import math
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ def in_front_of_the_origin(**options) -> Gaussians:
     return scene(points, [BLUE] * 25, **options)
 
 
-def test_a_wiggle_starts_where_the_first_picture_was_taken():
+def test_a_wiggle_starts_where_the_first_image_was_taken():
     g = in_front_of_the_origin()
     start = viz.camera_orbit(g, 8, fov_deg=55, sweep_deg=None)[0]
     assert start.t.norm() < 0.2
@@ -165,7 +166,7 @@ def test_render_video_is_rendering_rounded_to_bytes_in_any_chunk():
     )
 
 
-def test_depth_films_are_brighter_where_nearer():
+def test_depth_videos_are_brighter_where_nearer():
     g = scene([[-0.5, 0, 2], [0.5, 0, 4]], [RED, RED], scale=0.2)
     camera = Camera.from_fov(math.radians(60), w=48, h=32)
     look = viz.Look(mode="depth", depth_range=(1.0, 5.0), bg=(0, 0, 0))
@@ -185,7 +186,7 @@ def test_group_colors_can_be_filmed(tmp_path):
     assert (frames < 200).any()
 
 
-def test_progress_is_told():
+def test_progress_is_reported():
     reports = []
     camera = Camera.from_fov(1.0, w=8, h=8)
     poses = Pose.orbit(torch.tensor([1.0, 2, 3]), 4.0, [0.0, 1.0, 2.0])
@@ -202,7 +203,26 @@ def test_looks_that_make_no_sense(values):
         viz.Look(**values)
 
 
-def test_an_interrupted_film_leaves_no_file(tmp_path):
+@pytest.mark.parametrize("num_frames", [24, 96])
+def test_the_frames_alive_do_not_grow_with_the_length(num_frames, tmp_path, monkeypatch):
+    alive, most, make = [0], [0], viz.to_pixels
+
+    def tracked(images):
+        batch = make(images).copy()  # owns its memory, so that it lives as long as its frames
+        alive[0] += len(batch)
+        most[0] = max(most[0], alive[0])
+        weakref.finalize(batch, lambda: alive.__setitem__(0, alive[0] - len(images)))
+        return batch
+
+    monkeypatch.setattr(viz, "to_pixels", tracked)
+    frames = viz.turntable_frames(
+        cross(), num_frames=num_frames, render_size=16, look=viz.Look(chunk=4)
+    )
+    viz.save_video(frames, tmp_path / "a.mp4")
+    assert 4 <= most[0] <= 16
+
+
+def test_an_interrupted_video_leaves_no_file(tmp_path):
     def stop(done, total):
         raise KeyboardInterrupt
 
@@ -245,7 +265,7 @@ def test_the_legend_runs_from_near_to_far_with_numbers():
     assert not text[:, 80:120].any()
 
 
-def test_a_contact_sheet_shows_every_picture_in_order_with_its_label():
+def test_a_contact_sheet_shows_every_image_in_order_with_its_label():
     pictures = [np.full((20, 40, 3), level, np.uint8) for level in (10, 80, 150, 220)]
     pictures[1] = np.full((60, 40, 3), 80, np.uint8)  # a tall one
     sheet = viz.contact_sheet(pictures, ["a", "b", "c", "d"], columns=3, cell_width=40)
@@ -262,7 +282,7 @@ def test_a_contact_sheet_shows_every_picture_in_order_with_its_label():
             viz.contact_sheet(bad, ["one"] if bad else [])
 
 
-def test_pictures_are_saved_whole(tmp_path):
+def test_images_are_saved_whole(tmp_path):
     viz.save_image(np.full((4, 5, 3), 7, np.uint8), tmp_path / "new" / "a.png")
     from zipsplat import load_image
 
@@ -272,7 +292,7 @@ def test_pictures_are_saved_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
-def test_turntables_may_be_animated_pictures(tmp_path):
+def test_turntables_may_be_animated_images(tmp_path):
     from PIL import Image
 
     cloud = cross()

@@ -277,7 +277,7 @@ def test_a_page_with_cameras_starts_at_the_first_photo():
     assert config_of(text)["photos"][1]["name"] == "photo 2"
 
 
-def test_photos_off_their_axis_are_whole_in_the_picture():
+def test_photos_off_their_axis_are_whole_in_the_image():
     camera = Camera.from_focal(100.0, 200.0, w=300, h=200, cx=100, cy=150)
     text = page(scene(), title="T", cameras=camera[None], poses=Pose.identity((1,)))
     assert config_of(text)["photos"][0]["extent"] == pytest.approx([2, 0.75])

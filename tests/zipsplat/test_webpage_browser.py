@@ -1,4 +1,4 @@
-"""The page in a real browser, opened from disk: its pictures against our renderer's."""
+"""The page in a real browser, opened from disk: its images against our renderer's."""
 
 from __future__ import annotations
 

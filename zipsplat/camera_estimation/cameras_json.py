@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from zipsplat.bounded import read_json
 from zipsplat.camera_estimation.capture import FloatArray, Lens, rigid
-from zipsplat.files import write_atomically
+from zipsplat.files import write_text
 
 _HALF_PIXEL = 0.5
 
@@ -36,12 +36,7 @@ def write(
     """
     views = zip(names, lenses, poses, strict=True)
     entries = [_entry(number, *view) for number, view in enumerate(views)]
-    text = json.dumps(entries, indent=1) + "\n"
-
-    def write_text(file: BinaryIO) -> None:
-        file.write(text.encode("utf-8"))
-
-    write_atomically(path, write_text)
+    write_text(path, json.dumps(entries, indent=1) + "\n")
 
 
 def _entry(number: int, name: str, lens: Lens, pose: FloatArray) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from zipsplat.camera_estimation.capture import (
     rigid,
 )
 from zipsplat.camera_estimation.point_cloud import read_positions, untracked_points
-from zipsplat.files import write_atomically
+from zipsplat.files import write_text
 from zipsplat.images import image_info
 from zipsplat.inputs import natural_key
 from zipsplat.posed_images import SparsePoints
@@ -114,11 +114,7 @@ def write(
     if point_file is not None:
         content["ply_file_path"] = point_file
     text = json.dumps({**content, "frames": frames}, indent=1) + "\n"
-    write_atomically(path, lambda file: _write_text(file, text))
-
-
-def _write_text(file: BinaryIO, text: str) -> None:
-    file.write(text.encode("utf-8"))
+    write_text(path, text)
 
 
 def _intrinsics(lens: Lens) -> dict[str, float]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from zipsplat.depth.predictor import Depth
 from zipsplat.figures import color_depth, depth_legend, to_pixels
-from zipsplat.files import write_atomically
+from zipsplat.files import write_atomically, write_bytes
 from zipsplat.formats._ply_elements import note_lines
 from zipsplat.model.metric_depth import SKY, quantile
 
@@ -56,7 +56,7 @@ def write_depth(folder: Path, depth: Depth, names: Sequence[str], note: str = ""
         _write_png(folder / f"{name}.depth.png", levels)
         _write_png(folder / f"{name}.color.png", _colored(depth, view, near, far))
     text = json.dumps(_cameras(depth, names, scale, note), indent=1, ensure_ascii=False)
-    _write_bytes(folder / CAMERAS_NAME, text.encode("utf-8"))
+    write_bytes(folder / CAMERAS_NAME, text.encode("utf-8"))
 
 
 def write_points(path: Path, points: ScenePoints, note: str = "") -> None:
@@ -76,7 +76,7 @@ def write_points(path: Path, points: ScenePoints, note: str = "") -> None:
         *(f"property uchar {channel}" for channel in ("red", "green", "blue")),
         "end_header\n",
     ]
-    _write_bytes(path, "\n".join(lines).encode("ascii") + table.tobytes())
+    write_bytes(path, "\n".join(lines).encode("ascii") + table.tobytes())
 
 
 def _arrays(depth: Depth, view: int, note: str) -> dict[str, npt.NDArray[np.generic]]:
@@ -89,13 +89,6 @@ def _arrays(depth: Depth, view: int, note: str) -> dict[str, npt.NDArray[np.gene
         if value is not None
     }
     return arrays | ({"note": np.array(note)} if note else {})
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    def write(file: BinaryIO) -> None:
-        file.write(content)
-
-    write_atomically(path, write)
 
 
 def _write_npz(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:

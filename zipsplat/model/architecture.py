@@ -242,7 +242,7 @@ class ZipSplatConfig:
 
 _BACKBONE_FIELDS = frozenset(BackboneConfig.__dataclass_fields__)
 _NETWORK_FIELDS = tuple(name for name in ZipSplatConfig.__dataclass_fields__ if name != "backbone")
-_CONF_NAMES = {  # fields that configurations of released weights name otherwise
+_CONF_NAMES = {  # other names in the configurations of released weights
     "dim": "embed_dim",
     "gaussians_per_token": "gaussians_per_prototype",
     "color_dim": "color_skip_dim",

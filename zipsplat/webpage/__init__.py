@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from importlib import resources
 from os import PathLike, fspath
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 
 from zipsplat._version import __version__
 from zipsplat.camera import Camera
-from zipsplat.files import write_atomically
+from zipsplat.files import write_text
 from zipsplat.gaussians import Gaussians
 from zipsplat.pose import Pose
 from zipsplat.trajectories import CameraPath
@@ -105,7 +104,7 @@ def write_page(
         poses=poses,
         names=names,
     )
-    write_atomically(path, lambda file: _write(file, text))
+    write_text(path, text)
 
 
 def page(
@@ -149,10 +148,6 @@ def page(
         **{name: with_rules(name, _source(name)) for name in _SOURCES},
     }
     return re.sub(r"@@([\w.]+)@@", lambda match: values[match[1]], _source("page.html"))
-
-
-def _write(file: BinaryIO, text: str) -> None:
-    file.write(text.encode("utf-8"))
 
 
 def _source(name: str) -> str:

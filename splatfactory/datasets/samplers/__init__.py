@@ -34,7 +34,7 @@ class Rng:
 
     Attributes:
         numpy: NumPy's original generator, whose streams never change between versions.
-        python: The generator of the standard library.
+        python: the generator of the standard library.
     """
 
     numpy: np.random.RandomState
@@ -58,9 +58,9 @@ class Choice:
     """The chosen frames.
 
     Attributes:
-        context: Frame numbers of the context views.
-        target: Frame numbers of the target views.
-        overlaps: One number in [0, 1] per context frame, or −1 where unknown.
+        context: frame numbers of the context views.
+        target: frame numbers of the target views.
+        overlaps: one number in [0, 1] per context frame, or −1 where unknown.
     """
 
     context: tuple[int, ...]
@@ -73,11 +73,11 @@ class Request:
     """Input of a sampler.
 
     Attributes:
-        key: Scene key.
-        num_views: Frames in the clip, T.
-        num_context: Number of context frames to choose.
-        num_target: Number of target frames to choose.
-        split: Purpose of the views.
+        key: scene key.
+        num_views: frames in the clip, T.
+        num_context: number of context frames to choose.
+        num_target: number of target frames to choose.
+        split: purpose of the views.
     """
 
     key: str

@@ -23,10 +23,10 @@ class Config:
         gap_multiplier: g, the stretch is at most g·N.
         max_distance_between_consecutive_views: M, largest gap between neighbouring context frames.
         min_distance_to_context_views: m, targets keep this distance from both ends.
-        cameras_are_circular: The clip closes on itself, so a stretch may run over its end.
-        is_overfitting: Sample in training as in evaluation.
-        initial_min_distance_between_context_views: No effect; exists for released configurations.
-        warm_up_steps: No effect; exists for released configurations.
+        cameras_are_circular: the clip closes on itself, so a stretch may run over its end.
+        is_overfitting: sample in training as in evaluation.
+        initial_min_distance_between_context_views: no effect; exists for released configurations.
+        warm_up_steps: no effect; exists for released configurations.
     """
 
     min_distance_between_context_views: int = 35

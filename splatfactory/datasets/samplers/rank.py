@@ -22,11 +22,11 @@ class Config:
 
     Attributes:
         ranking_file: JSON file.
-        min_distance_between_context_views: Minimum rank of the last context view.
-        max_distance_between_context_views: Maximum rank of the last context view.
-        initial_min_distance_between_context_views: No effect; exists for released configurations.
-        initial_max_distance_between_context_views: No effect either.
-        warm_up_steps: No effect either.
+        min_distance_between_context_views: minimum rank of the last context view.
+        max_distance_between_context_views: maximum rank of the last context view.
+        initial_min_distance_between_context_views: no effect; exists for released configurations.
+        initial_max_distance_between_context_views: no effect either.
+        warm_up_steps: no effect either.
     """
 
     ranking_file: str = ""

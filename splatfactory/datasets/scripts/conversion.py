@@ -26,9 +26,9 @@ class Failure:
     """A scene that could not be made.
 
     Attributes:
-        item: Scene key, or its source file.
-        reason: Short, and equal for all scenes with this fault.
-        detail: Details of this case.
+        item: scene key, or its source file.
+        reason: short, and equal for all scenes with this fault.
+        detail: details of this case.
     """
 
     item: str

@@ -31,18 +31,18 @@ class Description:
     """Summary of a shard directory.
 
     Attributes:
-        directory: Folder or URL.
-        shards: Number of shards.
-        bytes: Total size of the shards.
-        scenes: Number of usable scenes.
-        views: Number of images in usable scenes.
-        views_per_scene: Minimum, median and maximum.
-        scenes_with_depth: Number of scenes with a depth map for every image.
-        sizes: Number of scenes by the size of their first image.
-        formats: Number of scenes by the format of their first image.
-        depth_range: Smallest and largest stored depth, over the first views of all scenes.
-        damaged_shards: File name → problem.
-        broken: Scene key → problem.
+        directory: folder or URL.
+        shards: number of shards.
+        bytes: total size of the shards.
+        scenes: number of usable scenes.
+        views: number of images in usable scenes.
+        views_per_scene: minimum, median and maximum.
+        scenes_with_depth: number of scenes with a depth map for every image.
+        sizes: number of scenes by the size of their first image.
+        formats: number of scenes by the format of their first image.
+        depth_range: smallest and largest stored depth, over the first views of all scenes.
+        damaged_shards: file name → problem.
+        broken: scene key → problem.
     """
 
     directory: str
@@ -80,7 +80,9 @@ class Look:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Summarise; the exit status is 1 if something is damaged."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.describe", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("input_dir", help="folder or URL of *.tar shards")
     parser.add_argument(
         "--check", action="store_true", help="decode every member and verify digests"
@@ -90,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--scenes", type=int, default=8, help="number of scenes on the sheet (default: 8)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--num-workers", type=int, default=0)
+    parser.add_argument(
+        "--num-workers", type=int, default=0, help="worker processes (default: none)"
+    )
     return conversion.run_command(partial(_describe, parser.parse_args(argv)))
 
 

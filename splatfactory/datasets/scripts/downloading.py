@@ -23,7 +23,12 @@ MAX_EXPANSION = 20
 
 def add_options(parser: argparse.ArgumentParser, output_dir: str) -> None:
     """Add `--output-dir`, `--overwrite`, `--extract`, `--num-workers`."""
-    parser.add_argument("--output-dir", type=Path, default=Path(output_dir))
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path(output_dir),
+        help="folder of the download (default: %(default)s)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="download again")
     parser.add_argument(
         "--extract", action="store_true", help="also unpack; the converters do not need it"

@@ -49,12 +49,12 @@ class Options:
     """Options of the depth extraction.
 
     Attributes:
-        max_views: Views per estimator call; None passes whole scenes.
-        overwrite: Replace existing depth.
-        share: Share of the work; job i of n takes every n-th shard, from the i-th on.
-        seed: Seed for estimators that use random numbers; set again for each scene.
-        show_progress: Show a progress bar.
-        num_workers: Threads that decode and encode while the estimator runs; each also keeps one
+        max_views: views per estimator call; None passes whole scenes.
+        overwrite: replace existing depth.
+        share: share of the work; job i of n takes every n-th shard, from the i-th on.
+        seed: seed for estimators that use random numbers; set again for each scene.
+        show_progress: show a progress bar.
+        num_workers: threads that decode and encode while the estimator runs; each also keeps one
             decoded and one estimated scene in memory. Does not affect the shards.
     """
 
@@ -84,15 +84,28 @@ class Outcome:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Extract; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.extract_depth",
+        description=__doc__.splitlines()[0],
+    )
     parser.add_argument("input_dir", type=Path, help="folder of *.tar shards")
     parser.add_argument("--max-views", type=int, help="views per estimator call, limits memory")
     parser.add_argument("--overwrite", action="store_true", help="replace existing depth")
     parser.add_argument(
         "--show-all-progress", action="store_true", help="show a progress bar for every process"
     )
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--estimator", default=depth_estimators.DEFAULT_NAME, metavar="NAME")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=42,
+        help="seed for estimators that use random numbers (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--estimator",
+        default=depth_estimators.DEFAULT_NAME,
+        metavar="NAME",
+        help="depth_anything_3, or module:function of your own (default: %(default)s)",
+    )
     parser.add_argument(
         "--weights", default=depth_estimators.DEFAULT_WEIGHTS,
         help="weights of Depth Anything 3: a name such as da3-base, a file, URL or repository"

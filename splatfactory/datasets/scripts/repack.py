@@ -35,9 +35,16 @@ Headers = list[tarfile.TarInfo]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Repack; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.repack", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("input_dir", type=Path, help="folder of *.tar shards")
-    parser.add_argument("--target-size-mb", type=float, default=DEFAULT_SHARD_SIZE_MB)
+    parser.add_argument(
+        "--target-size-mb",
+        type=float,
+        default=DEFAULT_SHARD_SIZE_MB,
+        help="shard size, MiB (default: %(default)s)",
+    )
     parser.add_argument(
         "--num-workers", type=int, default=0, help="threads that prefetch scenes and hash shards"
     )

@@ -39,7 +39,9 @@ class Job:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Resize; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.resize", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("input_dir", type=Path, help="folder of *.tar shards")
     parser.add_argument("--output", type=Path, required=True, help="folder of the copy")
     parser.add_argument("--size", type=int, default=252, help="side in pixels (default: 252)")

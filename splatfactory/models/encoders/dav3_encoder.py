@@ -43,7 +43,7 @@ def read_backbone(path: Path) -> dict[str, Tensor]:
             under the other suffixes.
 
     Raises:
-        ValueError: If the file does not exist or holds no such weights.
+        ValueError: if the file does not exist or holds no such weights.
     """
     found = _find(resolve(path))
     state = convert(_read(found))
@@ -65,7 +65,7 @@ def convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert one size; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="splatfactory.models.encoders.dav3_encoder")
+    parser = argparse.ArgumentParser(prog="python -m splatfactory.models.encoders.dav3_encoder")
     parser.description = "Prepare Depth-Anything-3 weights to start training from."
     parser.add_argument("--size", choices=SIZES, required=True, help="published model")
     parser.add_argument("--input", type=Path, help="published file; default: weights/da3-<size>.*")

@@ -54,11 +54,10 @@ def test_batches_have_the_schema_of_the_reference(golden, golden_shards):
     dataset = open_shards("synth", directory, {"name": "random"}, sample)
     config = LoaderConfig(batch_size=6, image_num_range=(2, 2))
     batch = next(iter(SceneLoader([Member(dataset)], config))).to("cpu")
-    fields = {"image": "images", "depth": "depths", "depth_mask": "depth_masks"}
     for part in ("context", "target"):
         views = getattr(batch, part)
-        for name in ("image", "depth", "depth_mask", "near", "far"):
-            tensor = getattr(views, fields.get(name, name))
+        tensors = {"image": views.images, "depth": views.depths, "depth_mask": views.depths > 0}
+        for name, tensor in {**tensors, "near": views.near, "far": views.far}.items():
             assert [list(tensor.shape), str(tensor.dtype)] == schema[part][name]
         assert [*views.cameras.packed().shape] == schema[part]["camera"][1]
         assert [*views.poses.packed().shape] == schema[part]["pose"][1]

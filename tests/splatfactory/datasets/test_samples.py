@@ -68,8 +68,27 @@ def test_views_index_join_and_check():
     assert joined.indices.tolist() == [0, 1, 2, 1, 2]
     assert Views.stack([views, views]).poses.shape == (2, 3)
     assert views[torch.tensor([2, 0])].indices.tolist() == [2, 0]
-    assert not views.depth_masks.any()
+    assert Views.cat([joined[None], joined[None]], dim=1).cameras.shape == (1, 10)
+    assert views[1].images.shape == (3, 4, 6)
+    assert views[..., -1].indices == 2
     with pytest.raises(ValueError, match="depths must be"):
         dataclasses.replace(views, depths=torch.zeros(3, 4, 5))
     with pytest.raises(ValueError, match="near must have batch shape"):
         dataclasses.replace(views, near=torch.zeros(2))
+
+
+def test_views_with_masks_join_with_those_that_have_none():
+    views = make_views(2)
+    masked = dataclasses.replace(views, masks=torch.zeros(2, 4, 6, dtype=torch.bool))
+    joined = Views.cat([views, masked])
+    assert joined.masks is not None
+    assert joined.masks.flatten(1).any(dim=1).tolist() == [True, True, False, False]
+    assert Views.stack([views, views]).masks is None
+    assert masked[None].masks.shape == (1, 2, 4, 6)
+
+
+def test_views_move_with_all_their_parts_and_keep_their_dtypes():
+    moved = make_views(2).to("meta")
+    parts = (moved.images, moved.cameras, moved.poses, moved.depths, moved.near, moved.indices)
+    assert {part.device.type for part in parts} == {"meta"}
+    assert (moved.images.dtype, moved.indices.dtype) == (torch.uint8, torch.int64)

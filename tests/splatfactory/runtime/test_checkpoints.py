@@ -12,6 +12,8 @@ import torch
 from splatfactory.runtime import checkpoints
 from splatfactory.runtime.checkpoints import BestModels, CheckpointError
 from splatfactory.schema import Direction
+from zipsplat.digests import sha256_of
+from zipsplat.files import write_text
 
 
 def state(value: float) -> dict:
@@ -166,8 +168,7 @@ def test_a_kill_beside_the_rename_leaves_a_good_checkpoint(tmp_path, monkeypatch
     checkpoints.save({"model": {"a": torch.ones(2)}}, path)
     new = path.read_bytes()
     path.write_bytes(old)
-    checkpoints._write_text(checkpoints._digest_path(path), checkpoints.sha256(path))
-    write_text = checkpoints._write_text
+    write_text(checkpoints._digest_path(path), sha256_of(path))
     written = []
 
     def killed(place, text):
@@ -175,7 +176,7 @@ def test_a_kill_beside_the_rename_leaves_a_good_checkpoint(tmp_path, monkeypatch
         written.append(text)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoints, "_write_text", killed)
+    monkeypatch.setattr(checkpoints, "write_text", killed)
     with pytest.raises(KeyboardInterrupt):
         checkpoints.save({"model": {"a": torch.ones(2)}}, path)
     assert len(written[0].split()) == 2

@@ -86,7 +86,7 @@ def test_a_page_that_cannot_be_written_fails_no_run(run_training: Train, monkeyp
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_page, "write_atomically", full)
+    monkeypatch.setattr(run_page, "write_text", full)
     assert run_training("a", "train.num_steps=1") == 0
     assert "could not write the page of the run: [Errno 28]" in capsys.readouterr().err
 

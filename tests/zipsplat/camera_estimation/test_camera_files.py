@@ -44,7 +44,7 @@ NUM_VIEWS = 3
 
 @pytest.fixture
 def posed() -> PosedImages:
-    """Three noise pictures of two sizes, five points with tracks of 3, 2, 2, 1 and 0 views."""
+    """Three noise images of two sizes, five points with tracks of 3, 2, 2, 1 and 0 views."""
     rng = np.random.default_rng(0)
     sizes = [(30, 40), (30, 40), (20, 50)]
     images = tuple(to_image(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes)
@@ -208,7 +208,7 @@ def test_sizes_follow_max_side(posed: PosedImages, tmp_path: Path) -> None:
 
 
 def estimate_of(posed: PosedImages, folder: Path, k1: float) -> CameraEstimate:
-    """As if the pictures were found with a bent lens of twice their size."""
+    """As if the images were found with a bent lens of twice their size."""
     files, lenses = [], []
     for name, image in zip(posed.names, posed.images, strict=True):
         files.append(folder / Path(name).with_suffix(".png"))
@@ -292,7 +292,7 @@ def test_cut_off_models_are_named(posed: PosedImages, tmp_path: Path, part: str)
 
 
 @pytest.mark.parametrize("part", ["cameras", "images", "points3D"])
-def test_no_number_in_a_model_is_believed(posed: PosedImages, tmp_path: Path, part: str) -> None:
+def test_no_value_in_a_model_is_trusted(posed: PosedImages, tmp_path: Path, part: str) -> None:
     """Each byte is replaced by 255, which makes enormous counts; memory must not follow them."""
     write_dataset(tmp_path, posed)
     file = tmp_path / "sparse" / "0" / f"{part}.bin"

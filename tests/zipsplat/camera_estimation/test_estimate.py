@@ -204,7 +204,7 @@ def same_photo_with_noise() -> list[Tensor]:
 
 
 @pytest.mark.parametrize("photos", [same_photo, same_photo_with_noise])
-def test_equal_photos_are_told_that_they_are(photos: Callable[[], list[Tensor]]) -> None:
+def test_equal_photos_are_reported(photos: Callable[[], list[Tensor]]) -> None:
     pytest.importorskip("pycolmap")
     with pytest.raises(CamerasNotFoundError, match="show the same image; the camera must move"):
         estimate_cameras(photos(), num_threads=1)

@@ -28,7 +28,7 @@ def spot(x: float, y: float) -> Tensor:
 
 
 def center(image: Tensor) -> Tensor:
-    """(2,) centroid of a picture of a spot."""
+    """(2,) centroid of an image of a spot."""
     bright = image.mean(dim=0)
     height, width = bright.shape
     x = (bright.sum(dim=0) * (torch.arange(width) + 0.5)).sum()
@@ -37,7 +37,7 @@ def center(image: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("place", SPOTS)
-def test_straight_pictures_agree_with_straight_points(place: tuple[float, float]) -> None:
+def test_straight_images_agree_with_straight_points(place: tuple[float, float]) -> None:
     pytest.importorskip("pycolmap")
     lens = Lens("SIMPLE_RADIAL", WIDTH, HEIGHT, (150.0, WIDTH / 2, HEIGHT / 2, -0.03))
     pixels, pinhole = undistort(to_bytes(spot(*place)), lens)
@@ -48,9 +48,7 @@ def test_straight_pictures_agree_with_straight_points(place: tuple[float, float]
 
 @pytest.mark.parametrize("place", SPOTS)
 @pytest.mark.parametrize("max_side", [160, 106])
-def test_smaller_pictures_agree_with_their_cameras(
-    place: tuple[float, float], max_side: int
-) -> None:
+def test_smaller_images_agree_with_their_cameras(place: tuple[float, float], max_side: int) -> None:
     camera = Camera.from_focal(torch.tensor([150.0]), w=WIDTH, h=HEIGHT)
     ray = torch.tensor([[(place[0] - WIDTH / 2) / 150, (place[1] - HEIGHT / 2) / 150, 1.0]])
     photos = PosedImages((spot(*place),), camera, Pose.identity((1,)), ("spot",))

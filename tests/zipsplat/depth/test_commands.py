@@ -22,7 +22,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Three smooth pictures, on which even a network of random weights is no mere noise."""
+    """Three smooth images, on which even a network of random weights is not mere noise."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(3):
@@ -158,7 +158,7 @@ def test_cameras_by_depth_anything(
 def test_the_network_is_asked_where_structure_from_motion_fails(
     photos: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Smooth pictures have no features."""
+    """Smooth images have no features."""
     pytest.importorskip("pycolmap")
     out = tmp_path / "cameras.json"
     assert main(["cameras", str(photos), "-o", str(out)]) == 1

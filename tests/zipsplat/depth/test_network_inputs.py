@@ -1,4 +1,4 @@
-"""Pictures at the size of Depth Anything 3, against published pixels and OpenCV."""
+"""Images at the size of Depth Anything 3, against published pixels and OpenCV."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STORED = Path(__file__).parents[2] / "golden" / "da3" / "preprocess.npz"
 
 
 def picture(height: int, width: int) -> np.ndarray:
-    """The picture of the golden rule."""
+    """The image of the golden rule."""
     y, x, c = np.ogrid[:height, :width, :3]
     return ((3 * y + 5 * x + 40 * c + (x * y) // 16) % 256).astype(np.uint8)
 
@@ -82,7 +82,7 @@ def test_sizes() -> None:
     assert [nearest_multiple(side, 14) for side in (284, 7, 20, 21, 22)] == [280, 14, 14, 28, 28]
 
 
-def test_pictures_of_the_asked_size_are_left_alone() -> None:
+def test_images_of_the_asked_size_are_left_alone() -> None:
     exact = torch.rand(2, 3, 28, 42)
     for prepare in (DepthPreprocessor(42), DepthPreprocessor((28, 42))):
         assert torch.equal(prepare(exact).images, exact)

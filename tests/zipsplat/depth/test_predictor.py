@@ -71,7 +71,7 @@ def test_it_is_the_published_network() -> None:
 
 
 @pytest.mark.parametrize("name", ["da3-small_v3_42x56_poses", "nested_v3_56x70_poses"])
-def test_given_poses_are_told_as_published(name: str) -> None:
+def test_given_poses_are_encoded_as_published(name: str) -> None:
     case = DepthCase(name)
     known = case.given()
     assert known is not None

@@ -86,7 +86,7 @@ def test_the_unsure_the_sky_and_edges_are_left_out() -> None:
         points_of(replace(wall(), confidence=None, sky=torch.ones(2, H, W)))
 
 
-def test_the_scene_looks_like_the_pictures() -> None:
+def test_the_scene_looks_like_the_images() -> None:
     maps = wall(0.2)
     assert maps.cameras is not None
     assert maps.poses is not None
@@ -109,7 +109,7 @@ def test_kinds_of_weights(tmp_path: Path) -> None:
     assert is_depth_anything(write_tiny(tmp_path / "x.safetensors"))
 
 
-def test_cameras_of_pictures(tmp_path: Path) -> None:
+def test_cameras_of_images(tmp_path: Path) -> None:
     model = DepthAnything(write_tiny(tmp_path / "x.safetensors"), "cpu", image_size=28)
     pictures = [torch.rand(3, 50, 50), torch.rand(3, 40, 50), torch.rand(3, 60, 50)]
     cameras, poses = cameras_from_depth_anything(model, pictures)

@@ -174,7 +174,7 @@ _INSIDE: dict[str, Callable[[bytes, random.Random], bytes]] = {"spz": _in_gzip, 
 
 
 def try_reading(path: Path) -> bool:
-    """Whether a file is read; all but a scene that can be drawn and a `ValueError` gets out."""
+    """Whether a file is read; anything but a renderable scene or a `ValueError` is an error."""
     try:
         Gaussians.load(path).check()
     except ValueError:

@@ -1,4 +1,4 @@
-"""What every format must do: keep scenes within its tolerance, and refuse what is no scene."""
+"""What every format must do: keep scenes within its tolerance, and refuse what is not a scene."""
 
 from __future__ import annotations
 

@@ -347,7 +347,7 @@ def test_spz_inside_a_glb_is_read_and_moved_by_its_node():
     assert largest_errors(got, wanted).rotation_deg < 0.3
 
 
-def test_what_a_glb_asks_for_and_is_not_drawn_is_remarked_on():
+def test_unsupported_glb_features_are_remarked_on():
     data = (FOLDER / "base.glb").read_bytes()
     other = data.replace(b'"kernel":"ellipse"', b'"kernel":"triangl"')
     if other == data:

@@ -34,6 +34,6 @@ def test_a_length_that_cannot_be_is_refused():
         splat.read(io.BytesIO(bytes(33)))
 
 
-def test_a_quaternion_of_zero_is_no_rotation():
+def test_a_zero_quaternion_is_not_a_rotation():
     record = struct.pack("<6f", 0, 0, 0, 1, 1, 1) + bytes([0, 0, 0, 255, 128, 128, 128, 128])
     assert np.array_equal(splat.read(io.BytesIO(record)).quats, [[1, 0, 0, 0]])

@@ -74,7 +74,7 @@ def test_far_positions_give_up_fractional_bits():
     assert np.abs(np.sort(got, axis=0) - np.sort(far.means, axis=0)).max() <= 2**-12 + 2**-13
 
 
-def test_coordinates_beyond_all_bits_are_drawn_in(caplog):
+def test_coordinates_out_of_range_are_pulled_in(caplog):
     arrays = one_gaussian()
     arrays.means[0] = (9e6, 9e5, 0)
     got = spz.read(io.BytesIO(written(arrays)))

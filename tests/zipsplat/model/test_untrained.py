@@ -1,4 +1,4 @@
-"""The written-down weights draw the first picture."""
+"""The written-down weights render the first image."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def visible(scene: Gaussians) -> Gaussians:
 
 
 @torch.no_grad()
-def test_first_picture_in_front_of_the_camera(network: ZipSplatNetwork) -> None:
+def test_first_image_in_front_of_the_camera(network: ZipSplatNetwork) -> None:
     scene = visible(network(pictures())[0])
     scene.check()
     assert scene.num_gaussians == 64 * 32  # the other view is not shown

@@ -1,4 +1,4 @@
-"""Holes in pictures are filled smoothly from around."""
+"""Holes in images are filled smoothly from around."""
 
 from __future__ import annotations
 

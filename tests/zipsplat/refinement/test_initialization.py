@@ -83,7 +83,7 @@ def test_gaussians_see_the_color_of_their_pixel() -> None:
 
 
 def test_half_the_spacing_is_the_scale() -> None:
-    """A picture without detail: n Gaussians share its pixels evenly."""
+    """An image without detail: n Gaussians share its pixels evenly."""
     photos = without_points(wall_photos(2))
     H, W = photos.images[0].shape[1:]
     photos = replace(photos, images=(torch.full((3, H, W), 0.5),) * 2)
@@ -112,7 +112,7 @@ def test_gaussians_are_smaller_where_many_photos_show_one_surface(num_views: int
     )
 
 
-def test_detail_draws_gaussians() -> None:
+def test_detail_attracts_gaussians() -> None:
     photos = without_points(wall_photos(2))
     images = tuple(image.clone() for image in photos.images)
     for image in images:

@@ -172,7 +172,7 @@ def covariances(scene: Gaussians) -> torch.Tensor:
     return axes @ axes.mT
 
 
-def test_the_pull_is_a_mean_in_pixels_over_the_pictures_that_showed_it():
+def test_the_pull_is_a_mean_in_pixels_over_the_images_that_showed_it():
     means = torch.tensor([[0.0, 0, 2], [0, 0, 4], [0, 0, 5]])
     pull = Pull(torch.zeros(3))
     pose = torch.eye(4)
@@ -209,7 +209,7 @@ def test_more_dead_than_living_are_replaced_as_far_as_possible():
     assert set(split.places.tolist()) <= set(range(2, 10))
 
 
-def test_drawing_follows_the_weights():
+def test_sampling_follows_the_weights():
     weights = torch.tensor([0.0, 1.0, 2.0, 5.0])
     generator = random()
     first = [int(sample_without_replacement(weights, 1, generator)) for _ in range(4000)]
@@ -290,7 +290,7 @@ def test_depth_counts_only_where_it_is_known():
     assert float(loss.depth_error(torch.ones(2, 3), torch.zeros(2, 3), 1.0)) == 0
 
 
-def test_inverse_depth_of_what_is_drawn():
+def test_inverse_depth_of_what_is_rendered():
     rendered = Rendered(alpha=torch.full((1, 1, 2, 2), 0.5), depth=torch.full((1, 1, 2, 2), 1.5))
     torch.testing.assert_close(loss.inverse_depth(rendered), torch.full((2, 2), 1 / 3))
 
@@ -366,11 +366,11 @@ def test_a_wrong_focal_length_is_found_by_a_scene_that_is_right():
     for step in range(60):
         cameras.observe_focal(loss_at)
         cameras.step(step / 60)
-    # Half a percent is less than a tenth of a pixel at the edge of a picture.
+    # Half a percent is less than a tenth of a pixel at the edge of an image.
     assert cameras.focal_factor == pytest.approx(1 / 1.03, rel=5e-3)
 
 
-def test_only_the_photo_that_was_drawn_moves():
+def test_only_the_photo_that_was_rendered_moves():
     photos = photos_of(small_scene(), 3)
     cameras = CameraOptimizer(photos.poses, extent=2.0)
     (cameras.moving_pose(1)[:3, 3].sum()).backward()

@@ -1,4 +1,4 @@
-"""The commands that refine, end to end on tiny pictures with given cameras."""
+"""The commands that refine, end to end on tiny images with given cameras."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zipsplat.model.untrained import untrained_network
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of nine pictures of the small scene, with a cameras.json beside them."""
+    """A folder of nine images of the small scene, with a cameras.json beside them."""
     folder = tmp_path / "photos"
     folder.mkdir()
     posed = photos_of(small_scene(), 9)
@@ -82,7 +82,7 @@ def test_cameras_beside_a_scene_are_taken(scene, photos, cameras, tmp_path, caps
     assert "--cameras FILE" in capsys.readouterr().err
 
 
-def test_pictures_alone_become_a_scene(photos, cameras, tmp_path, capsys):
+def test_images_alone_become_a_scene(photos, cameras, tmp_path, capsys):
     out = tmp_path / "made.ply"
     told = ("--cameras", cameras, "-o", out, "--time", "60steps", "--max-gaussians", "300")
     assert run("refine", photos, *told) == 0
@@ -123,7 +123,7 @@ def network(tmp_path):
     return path
 
 
-def test_reconstruct_refines_few_pictures_with_the_network(
+def test_reconstruct_refines_few_images_with_the_network(
     photos, cameras, network, tmp_path, capsys
 ):
     few = sorted(photos.iterdir())[:4]
@@ -137,7 +137,7 @@ def test_reconstruct_refines_few_pictures_with_the_network(
     assert "loading weights" in data["seconds"]
 
 
-def test_reconstruct_refines_many_pictures_without_it(photos, cameras, tmp_path, capsys):
+def test_reconstruct_refines_many_images_without_it(photos, cameras, tmp_path, capsys):
     told = ("--refine", "20steps", "--cameras", cameras, "--compression", 0.5, "--hold-out", 0)
     assert run("reconstruct", photos, "-o", tmp_path / "many.ply", *told, "--json") == 0
     data = json.loads(capsys.readouterr().out)

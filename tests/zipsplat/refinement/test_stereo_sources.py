@@ -41,8 +41,8 @@ def test_sources_have_triangulation_angles_near_six_degrees() -> None:
     assert len(chosen) == NUM_SOURCES
 
 
-def test_all_of_the_picture_has_a_source() -> None:
-    # The picture is 1/3 wide. Seven cameras see its right half alone, under better angles than the
+def test_all_of_the_image_has_a_source() -> None:
+    # The image is 1/3 wide. Seven cameras see its right half alone, under better angles than the
     # one that sees the left half.
     right = [0.130 + 0.002 * index for index in range(7)]
     centers = torch.zeros(9, 3)

@@ -25,7 +25,7 @@ def _default_threads() -> None:
 def random_scene(
     num: int, width: int, height: int, views: int = 1, seed: int = 0, degree: int = 3
 ) -> tuple[Splats, Viewpoints]:
-    """Gaussians of 2 to 8 pixels all over the picture and a little beyond."""
+    """Gaussians of 2 to 8 pixels all over the image and a little beyond."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(*shape: int) -> Tensor:
@@ -125,8 +125,8 @@ def test_gradients_of_antialiased_gaussians(size: float) -> None:
     check_gradients(splats, viewpoints, RenderSettings(mode=RenderMode.RGB_D, antialiased=True))
 
 
-def test_antialiased_pictures_have_the_light_of_much_finer_ones() -> None:
-    """Few Gaussians: the mean of the picture does not depend on the size of its pixels."""
+def test_antialiased_images_have_the_light_of_much_finer_ones() -> None:
+    """Few Gaussians: the mean of the image does not depend on the size of its pixels."""
     splats, fine = random_scene(30, 256, 256, seed=6)
     splats = replace(splats, scales=0.5 * splats.scales)
     K = fine.K.clone()
@@ -143,7 +143,7 @@ def test_antialiased_pictures_have_the_light_of_much_finer_ones() -> None:
 
 
 def test_gradients_of_opacity_alone() -> None:
-    """The alpha picture of an opaque scene: what shines through at last is tiny, but counts."""
+    """The alpha image of an opaque scene: what shines through at last is tiny, but counts."""
     splats, viewpoints = random_scene(600, 32, 32, seed=2)
     splats32, views32, leaves32 = cast(splats, viewpoints, torch.float32)
     splats64, views64, leaves64 = cast(splats, viewpoints, torch.float64)
@@ -164,7 +164,7 @@ def test_gradients_at_the_clamp() -> None:
     check_gradients(splats, viewpoints, RenderSettings(alpha_clamp=0.7))
 
 
-def test_gradients_beside_the_picture() -> None:
+def test_gradients_beside_the_image() -> None:
     """Large Gaussians whose centres lie beyond 1.3 times the frustum, where slopes are held."""
     splats, viewpoints = random_scene(200, 32, 24, seed=4)
     means = splats.means.clone()
@@ -312,7 +312,7 @@ BROKEN = {"nan": float("nan"), "inf": float("inf"), "-inf": -float("inf")}
 @pytest.mark.parametrize("name", NAMES[:5])
 @pytest.mark.parametrize("value", BROKEN.values(), ids=BROKEN.keys())
 def test_broken_gaussians_are_left_out(name: str, value: float) -> None:
-    """The others are drawn as if the broken ones were not there; those get zero gradient."""
+    """The others render as if the broken ones were missing; those get zero gradient."""
     splats, viewpoints = random_scene(50, 24, 20, seed=10, degree=1)
     broken = torch.zeros(50, dtype=torch.bool)
     broken[[0, 17, 49]] = True
@@ -416,7 +416,7 @@ def test_intrinsics_get_no_gradient_and_that_is_said(caplog: pytest.LogCaptureFi
 
 @pytest.mark.parametrize("num_threads", [2, 3, 5])
 def test_threads_change_nothing(num_threads: int) -> None:
-    """Not one bit of pictures, masks and gradients, over several chunks and many tiles."""
+    """Not one bit of images, masks and gradients, over several chunks and many tiles."""
     splats, viewpoints = random_scene(9000, 100, 90, views=2, seed=11, degree=1)
     settings = RenderSettings(mode=RenderMode.RGB_D, masks=True)
 

@@ -102,7 +102,7 @@ def test_a_million_gaussians() -> None:
     draw_wild(0, 1_000_000, 0.001, 320, 200)
 
 
-def test_more_hits_than_can_be_listed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_intersections_than_can_be_listed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zipsplat.render.cpu.view._MAX_INTERSECTIONS", 10)
     random = np.random.default_rng(0)
     K = torch.tensor([[[100.0, 0, 100], [0, 100, 100], [0, 0, 1]]])

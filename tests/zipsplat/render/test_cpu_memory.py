@@ -51,7 +51,7 @@ def scene(seed: int, num: int = 5000) -> tuple[Splats, Viewpoints, list[Tensor]]
 
 
 def everything(seed: int, mode: RenderMode = RenderMode.RGB_D) -> list[Tensor]:
-    """Pictures, masks and gradients; harmonics beyond the degree have none."""
+    """Images, masks and gradients; harmonics beyond the degree have none."""
     splats, viewpoints, leaves = scene(seed)
     drawn = PLUGIN.render(splats, viewpoints, RenderSettings(mode=mode, sh_degree=1, masks=True))
     shown = [getattr(drawn, f.name) for f in fields(drawn)]
@@ -117,7 +117,7 @@ def test_a_part_keeps_the_whole() -> None:
 
 
 def test_graphs_in_any_order() -> None:
-    """Two pictures before the first gradients; gradients twice; and of gradients there are none."""
+    """Two images before the first gradients; gradients twice; and of gradients there are none."""
     wanted = [everything(seed) for seed in range(2)]
 
     def loss_of(seed: int) -> tuple[Tensor, list[Tensor]]:

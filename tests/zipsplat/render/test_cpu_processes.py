@@ -34,7 +34,7 @@ def _default_threads() -> None:
 
 
 def draw(seed: int = 0) -> Tensor:
-    """A small picture of many tiles."""
+    """A small image of many tiles."""
     generator = torch.Generator().manual_seed(seed)
     num = 500
     means = torch.rand(num, 3, generator=generator) * torch.tensor([4.0, 4.0, 4.0]) - 2
@@ -53,7 +53,7 @@ def draw(seed: int = 0) -> Tensor:
 
 
 class Pictures(Dataset[Tensor]):
-    """A dataset that draws, in whatever process it is asked."""
+    """A dataset that renders, in any process."""
 
     def __len__(self) -> int:
         return 4
@@ -225,7 +225,7 @@ TARGETS = {
 @pytest.mark.skipif(sys.platform == "darwin", reason="targets of x86-64")
 @pytest.mark.parametrize("target", list(TARGETS))
 def test_other_instruction_sets(target: str, tmp_path: Path) -> None:
-    """Golden pictures and gradients, compiled for older processors."""
+    """Golden images and gradients, compiled for older processors."""
     name, features = TARGETS[target]
     tests = ["test_golden.py", "test_simd.py", "test_cpu.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]

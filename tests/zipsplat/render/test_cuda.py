@@ -80,7 +80,7 @@ def test_reasons_of_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class FakeGsplat(types.ModuleType):
-    """What the adapter uses of gsplat's interface, drawn by the reference renderer."""
+    """What the adapter uses of gsplat's interface, rendered by the reference renderer."""
 
     def __init__(self) -> None:
         super().__init__("gsplat")
@@ -182,7 +182,7 @@ def pictures(drawn: Rendered) -> list[Tensor]:
 @pytest.mark.usefixtures("gsplat")
 @pytest.mark.parametrize("antialiased", [False, True])
 @pytest.mark.parametrize("mode", list(RenderMode))
-def test_pictures_and_masks(mode: RenderMode, antialiased: bool) -> None:
+def test_images_and_masks(mode: RenderMode, antialiased: bool) -> None:
     splats, viewpoints = scene()
     settings = RenderSettings(
         mode=mode, masks=True, near_plane=4.0, eps2d=0.5, antialiased=antialiased

@@ -94,7 +94,7 @@ def test_quaternions_without_a_direction_are_left_out(renderer: Renderer, bad: f
 @pytest.mark.parametrize("renderer", RENDERERS, ids=lambda renderer: renderer.name)
 @pytest.mark.parametrize("mode", list(RenderMode))
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_colours_that_are_no_numbers(renderer: Renderer, mode: RenderMode, bad: float) -> None:
+def test_colours_that_are_nan(renderer: Renderer, mode: RenderMode, bad: float) -> None:
     splats = scene()
     sh_coeffs = splats.sh_coeffs.clone()
     sh_coeffs[::3, 2, 1] = bad

@@ -1,6 +1,6 @@
-"""Renderers against golden pictures.
+"""Renderers against golden images.
 
-The pictures were computed by an independent per-pixel compositor in float64 with float32
+The images were computed by an independent per-pixel compositor in float64 with float32
 constants. Keys of each file:
 
 - gaussians (N, 11 + 3S) packed, cameras (V, 6) packed, poses (V, 12) packed, backgrounds (V, 3);
@@ -11,7 +11,7 @@ constants. Keys of each file:
   that float32 may decide otherwise;
 - means2d, conics, radii, depths (V, N, …), zero for Gaussians that are not drawn.
 
-A picture agrees if it is within max(1e-5, 10 · fp32_maxdiff) outside the ambiguous pixels.
+An image agrees if it is within max(1e-5, 10 · fp32_maxdiff) outside the ambiguous pixels.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def test_all_cases_are_there() -> None:
 
 @pytest.mark.parametrize("renderer", CPU_RENDERERS)
 @pytest.mark.parametrize("case", CASES)
-def test_pictures(case: str, renderer: str) -> None:
+def test_images(case: str, renderer: str) -> None:
     golden, scene, cameras, poses = load(case)
     backgrounds = golden.get("backgrounds")
     degree = int(golden["sh_degree"])

@@ -63,7 +63,7 @@ def test_two_gaussians_by_hand() -> None:
 
 
 def test_masks() -> None:
-    """A speck behind an opaque wall is not blended; one outside the picture is not centred."""
+    """A speck behind an opaque wall is not blended; one outside the image is not centred."""
     wall = [[0.0, 0.0, 1.0]] * 2
     scene = splats([*wall, [0.0, 0.0, 3.0]], [1.0, 1.0, 1.0], scale=3.0)
     drawn = PLUGIN.render(scene, viewpoints(), RenderSettings(masks=True))

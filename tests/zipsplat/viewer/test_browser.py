@@ -85,7 +85,7 @@ def pixels(page: Any) -> np.ndarray:
 
 
 def settle(page: Any, is_right: Callable[[np.ndarray], bool], seconds: float = 60) -> np.ndarray:
-    """Wait until the picture is as it should be; splats appear unsorted and fade in."""
+    """Wait until the image is as it should be; splats appear unsorted and fade in."""
     end = time.monotonic() + seconds
     while not is_right(picture := pixels(page)):
         assert time.monotonic() < end, "the picture never became what it should be"
@@ -256,7 +256,7 @@ def test_two_browsers_and_one_that_leaves(
 
 
 def is_green(picture: np.ndarray) -> bool:
-    """Whether a twentieth of the picture is of the colour of refined scenes."""
+    """Whether a twentieth of the image is of the colour of refined scenes."""
     mask = (picture[..., 1] > 180) & (picture[..., 0] < 110) & (picture[..., 2] < 110)
     return bool(mask.mean() > 0.05)
 

@@ -18,7 +18,7 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-def test_there_is_no_circle() -> None:
+def test_there_is_no_import_cycle() -> None:
     graph = {path.stem: imports_of(path) for path in FOLDER.glob("*.py")}
     order = list(graphlib.TopologicalSorter(graph).static_order())
     assert order.index("host") < order.index("sharpen_panel") < order.index("app")

@@ -87,7 +87,7 @@ def test_listens_on_loopback_only(viewer: Any) -> None:
     other.close()
 
 
-def test_a_viser_that_starts_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_viser_that_starts_differently_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     from viser.infra import _infra
     from websockets.asyncio import server as sockets
 

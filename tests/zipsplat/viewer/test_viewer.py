@@ -275,7 +275,7 @@ def test_bad_uploads(viewer: Any, open_page: Any, until: Until, notices: list[An
     assert not viewer.photo_panel._added
 
 
-def test_a_picture_bomb_costs_one_notice(
+def test_an_image_bomb_costs_one_notice(
     viewer: Any, open_page: Any, until: Until, notices: list[Any]
 ) -> None:
     page, upload = open_page(), panel_upload(viewer)
@@ -362,7 +362,7 @@ def test_camera_paths_are_recorded_saved_loaded_and_filmed(
     assert downloads[0][1][4:8] == b"ftyp"
 
 
-def test_stopping_a_film_is_no_error(
+def test_stopping_a_video_is_not_an_error(
     viewer: Any, scene: Reconstruction, open_page: Any, until: Until,
     downloads: list[Any], notices: list[Any],
 ) -> None:  # fmt: skip

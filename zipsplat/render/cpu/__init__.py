@@ -101,7 +101,7 @@ def _compose(
     if mode.has_color:
         color = features[:, :3] if mode.has_depth else features  # a slice has a costly gradient
         if backgrounds is not None:
-            color = color + transmittance * backgrounds.float()[:, :, None, None]
+            color = torch.addcmul(color, transmittance, backgrounds.float()[:, :, None, None])
     if mode.has_depth:
         depth = features[:, -1:]
         if mode.is_expected:

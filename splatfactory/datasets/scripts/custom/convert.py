@@ -289,8 +289,18 @@ def _parser() -> argparse.ArgumentParser:
         "COLMAP estimates missing poses (pip install pycolmap).",
     )
     parser.add_argument("inputs", type=Path, nargs="+", help="folders, transforms.json or videos")
-    parser.add_argument("--output-dir", type=Path, default=Path("data/custom"))
-    parser.add_argument("--split", choices=("train", "test"), default="test")
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("data/custom"),
+        help="folder of the shards (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "test"),
+        default="test",
+        help="split to write to (default: %(default)s)",
+    )
     parser.add_argument(
         "--poses", choices=("auto", "estimate"), default="auto", help="estimate: ignore given poses"
     )

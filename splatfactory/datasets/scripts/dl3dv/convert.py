@@ -45,12 +45,35 @@ class Job:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--input-dir", type=Path, default=Path("data/dl3dv/raw"))
-    parser.add_argument("--output-dir", type=Path, default=Path("data/dl3dv"))
-    parser.add_argument("--resolution", choices=RESOLUTIONS, default="960P")
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.dl3dv.convert",
+        description=__doc__.splitlines()[0],
+    )
+    parser.add_argument(
+        "--input-dir",
+        type=Path,
+        default=Path("data/dl3dv/raw"),
+        help="folder of the downloaded zips (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("data/dl3dv"),
+        help="folder of the shards (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resolution",
+        choices=RESOLUTIONS,
+        default="960P",
+        help="downloaded resolution to convert (default: %(default)s)",
+    )
     parser.add_argument("--target-size", type=int, help="square images of this side")
-    parser.add_argument("--split", choices=("train", "test", "all"), default="all")
+    parser.add_argument(
+        "--split",
+        choices=("train", "test", "all"),
+        default="all",
+        help="split to convert (default: %(default)s)",
+    )
     parser.add_argument(
         "--test-ids",
         type=Path,

@@ -25,10 +25,24 @@ SAMPLE_SIZE = 50
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Download; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.dl3dv.download",
+        description=__doc__.splitlines()[0],
+    )
     downloading.add_options(parser, "data/dl3dv/raw")
-    parser.add_argument("--subset", nargs="+", choices=SUBSETS, default=list(SUBSETS))
-    parser.add_argument("--resolution", choices=RESOLUTIONS, default="960P")
+    parser.add_argument(
+        "--subset",
+        nargs="+",
+        choices=SUBSETS,
+        default=list(SUBSETS),
+        help="subsets to download (default: all)",
+    )
+    parser.add_argument(
+        "--resolution",
+        choices=RESOLUTIONS,
+        default="960P",
+        help="resolution to download (default: %(default)s)",
+    )
     parser.add_argument("--scene-ids", nargs="+", metavar="HASH", help="only these scenes")
     arguments = parser.parse_args(argv)
     return conversion.run_command(partial(_download, arguments))

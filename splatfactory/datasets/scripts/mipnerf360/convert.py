@@ -49,11 +49,35 @@ class Job:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--input-zip", type=Path, default=Path("data/mipnerf360/raw/360_v2.zip"))
-    parser.add_argument("--output-dir", type=Path, default=Path("data/mipnerf360"))
-    parser.add_argument("--image-subdir", choices=tuple(FACTORS), default="images_4")
-    parser.add_argument("--scenes", nargs="+", default=list(SCENES), metavar="SCENE")
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.mipnerf360.convert",
+        description=__doc__.splitlines()[0],
+    )
+    parser.add_argument(
+        "--input-zip",
+        type=Path,
+        default=Path("data/mipnerf360/raw/360_v2.zip"),
+        help="the downloaded archive (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("data/mipnerf360"),
+        help="folder of the shards (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--image-subdir",
+        choices=tuple(FACTORS),
+        default="images_4",
+        help="folder of images to convert (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--scenes",
+        nargs="+",
+        default=list(SCENES),
+        metavar="SCENE",
+        help="scenes to convert (default: all)",
+    )
     conversion.add_common_options(parser, with_shard_size=False)
     sharing.add_option(parser)
     arguments = parser.parse_args(argv)

@@ -49,10 +49,28 @@ class Job:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--input-zip", type=Path, default=Path("data/re10k/raw/re10k.zip"))
-    parser.add_argument("--output-dir", type=Path, default=Path("data/re10k"))
-    parser.add_argument("--split", choices=("train", "test", "all"), default="all")
+    parser = argparse.ArgumentParser(
+        prog="python -m splatfactory.datasets.scripts.re10k.convert",
+        description=__doc__.splitlines()[0],
+    )
+    parser.add_argument(
+        "--input-zip",
+        type=Path,
+        default=Path("data/re10k/raw/re10k.zip"),
+        help="the downloaded archive (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("data/re10k"),
+        help="folder of the shards (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "test", "all"),
+        default="all",
+        help="split to convert (default: %(default)s)",
+    )
     parser.add_argument("--target-size", type=int, help="square images of this side, as WebP")
     conversion.add_common_options(parser)
     sharing.add_option(parser)

@@ -70,7 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m splatfactory.datasets.scripts.synthetic.examples",
         description="Render the example images and the example video from generated scenes.",
     )
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("assets/examples"))
+    parser.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path("assets/examples"),
+        help="output folder (default: %(default)s)",
+    )
     options = parser.parse_args(argv)
 
     def run() -> int:

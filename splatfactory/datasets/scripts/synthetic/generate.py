@@ -124,8 +124,18 @@ def _parser() -> argparse.ArgumentParser:
         description="Write generated scenes with exact depth as train or test shards. "
         "A stopped run resumes where it was; a larger --num-scenes extends a finished one.",
     )
-    parser.add_argument("--output-dir", type=Path, default=Path("data/synthetic"))
-    parser.add_argument("--split", choices=("train", "test", "all"), default="all")
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("data/synthetic"),
+        help="folder of the shards (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "test", "all"),
+        default="all",
+        help="split to generate (default: %(default)s)",
+    )
     parser.add_argument("--num-scenes", type=count, default=1000, help="training scenes")
     parser.add_argument(
         "--num-test-scenes",
@@ -135,11 +145,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--num-views", type=count, default=24, help="views per scene")
     parser.add_argument("--size", type=image_size, default=(252, 252), help="S or HxW in pixels")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the collection (default: %(default)s)"
+    )
     parser.add_argument(
         "--num-workers", type=int, default=os.cpu_count() or 1, help="threads; 0 means one"
     )
-    parser.add_argument("--shard-size-mb", type=float, default=DEFAULT_SHARD_SIZE_MB)
+    parser.add_argument(
+        "--shard-size-mb",
+        type=float,
+        default=DEFAULT_SHARD_SIZE_MB,
+        help="close a shard at this size, MiB (default: %(default)s)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace existing shards")
     sharing.add_option(parser)
     return parser

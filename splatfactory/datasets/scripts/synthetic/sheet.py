@@ -41,10 +41,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Write a contact sheet of the first scenes of a collection, one image each.",
     )
     parser.add_argument("file", type=Path, help="image to write: .webp, .png or .jpg")
-    parser.add_argument("--split", choices=tuple(SPLITS), default="train")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=60)
-    parser.add_argument("--columns", type=int, default=10)
+    parser.add_argument(
+        "--split",
+        choices=tuple(SPLITS),
+        default="train",
+        help="split of the scenes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the collection (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--count", type=int, default=60, help="number of scenes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--columns", type=int, default=10, help="scenes per row (default: %(default)s)"
+    )
     parser.add_argument("--size", type=int, default=112, help="side of each image in pixels")
     parser.add_argument("--num-workers", type=int, default=1, help="threads")
     options = parser.parse_args(argv)

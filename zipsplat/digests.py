@@ -1,0 +1,60 @@
+"""SHA-256 digests of files, also of those that are being written."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_BLOCK_BYTES = 1 << 20
+
+
+def sha256_of(*files: Path) -> str:
+    """Hexadecimal SHA-256 of the contents of one file, or of several one after another."""
+    digest = hashlib.sha256()
+    for file in files:
+        for block in _blocks(file):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _blocks(path: Path) -> Iterable[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            yield block
+
+
+class HashedFile(io.RawIOBase):
+    """Hashes what is written on its way to a file.
+
+    Args:
+        file: open for writing; whoever opened it closes it.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._digest = file, hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal digest of the bytes written so far."""
+        return self._digest.hexdigest()
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write bytes; returns how many."""
+        self._digest.update(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        """Bytes written so far."""
+        return self._file.tell()
+
+    def flush(self) -> None:
+        """Hand everything to the system."""
+        if not self._file.closed:
+            self._file.flush()
