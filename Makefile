@@ -83,10 +83,6 @@ resolve: $(READY)  ## check that the pinned versions exist for every Python and 
 	    MACOSX_DEPLOYMENT_TARGET=14.0 $(RESOLVE) --extra dev -c constraints.txt --python-version $$python --python-platform $$platform >/dev/null; \
 	done; done
 
-constraints-minimum.txt: $(PROJECTS)
-	uv pip compile --quiet --resolution lowest-direct --python-version 3.10 --output-file $@ \
-	    --extra cameras --extra viewer --extra heic --extra spz4 $(PROJECTS)
-
 types: $(READY)  ## check the types
 	$(BIN)/mypy
 
@@ -126,4 +122,4 @@ bench-page: $(READY)  ## the tables of docs/benchmarks.md from benchmarks/result
 	$(BIN)/python scripts/benchmark_page.py
 
 clean:  ## remove what the commands made
-	rm -rf $(VENV) outputs build dist docs/_build constraints-minimum.txt *.egg-info splatfactory/*.egg-info splatscenes/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) outputs build dist docs/_build *.egg-info splatfactory/*.egg-info splatscenes/*.egg-info .mypy_cache .ruff_cache .pytest_cache

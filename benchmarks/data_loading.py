@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from records import Record, Row
 from torch import Tensor
 from torch.nn import functional
 
@@ -47,6 +48,8 @@ CODECS = {
     "webp": {"format": "WEBP", "lossless": True, "method": 0},
     "jpeg": {"format": "JPEG", "quality": 92},
 }
+
+GOALS = {"webp": 1.8, "jpeg": 4.0}
 
 
 def make_image(rng: np.random.Generator) -> Image.Image:
@@ -266,6 +269,7 @@ def main() -> None:
     parser.add_argument("--codecs", nargs="+", choices=tuple(CODECS), default=list(CODECS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    record = Record("data_loading", "Loading training views", "benchmarks/data_loading.py")
     print("| codec | image KB | depth KB | context | plain ms | ours ms | ratio | rounds |")
     print("|---|---|---|---|---|---|---|---|")
     for codec in arguments.codecs:
@@ -281,6 +285,13 @@ def main() -> None:
                 times = measure(directory, num_context, arguments.rounds)
                 size = f"{sizes[0]:.0f} | {sizes[1]:.1f}"
                 print(f"| {codec} | {size} | {num_context} | {row(times)} |", flush=True)
+                plain, ours = np.median(times, axis=0)
+                what = f"a {codec} view, {num_context} context views"
+                goal = GOALS[codec]
+                record.add(
+                    Row(what, ours, "ms", peer="plain loader", peer_value=plain, wanted=goal)
+                )
+    record.save()
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
     python benchmarks/network.py                  # rate, compression, k-means, precision: minutes
     python benchmarks/network.py --depth          # the rate of Depth Anything 3, small
     python benchmarks/network.py --loading vitg   # peak memory; needs 12 GB, and 6 GB of disk
+    python benchmarks/network.py --dtypes vitg    # float32 by both libraries, bfloat16
     python benchmarks/network.py --gpu            # ViT-g on a CUDA device, eager and compiled
 
 Times on the CPU are thread CPU times with one thread, the minimum over several rounds, so
-other load matters little. Results and conditions are in `network.md`.
+other load matters little. Results are in docs/benchmarks.md; `network.md` explains them.
 """
 
 from __future__ import annotations
@@ -23,13 +24,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from rasterizer import peak_gflops
+from records import Record, Row, in_turns
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from zipsplat import Camera, Gaussians, Pose, ZipSplat
+from zipsplat import Camera, Pose, ZipSplat
+from zipsplat.float32_products import fastest, onednn_is_better
 from zipsplat.model.architecture import VARIANTS, ZipSplatConfig
 from zipsplat.model.compression import select_kmeans
+from zipsplat.model.cost import work_of
 from zipsplat.model.depth_head import HeadConfig
 from zipsplat.model.depth_network import DepthConfig, DepthNetwork
 from zipsplat.model.network import ZipSplatNetwork
@@ -70,17 +75,6 @@ print(peak() - before, loaded, time.perf_counter() - start)
 """
 
 
-def cpu_seconds(action: Callable[[], object], rounds: int) -> float:
-    """Minimum thread CPU time of an action, after one warm-up call."""
-    action()
-    times = []
-    for _ in range(rounds):
-        start = time.thread_time()
-        action()
-        times.append(time.thread_time() - start)
-    return min(times)
-
-
 def cdist_kmeans(tokens: Tensor, count: int) -> Tensor:
     """Textbook k-means: all distances at once."""
     start = torch.linspace(0, tokens.shape[1] - 1, count).round().long()
@@ -94,20 +88,34 @@ def cdist_kmeans(tokens: Tensor, count: int) -> Tensor:
 
 
 @torch.inference_mode()
-def rate(rounds: int) -> None:
-    """FLOP rate of ViT-S beside that of a matrix product, interleaved."""
+def rate(record: Record, rounds: int) -> None:
+    """FLOP rate of ViT-S beside those of a matrix product and of bare multiply-adds."""
     network = ZipSplatNetwork(ZipSplatConfig.variant("vits")).eval()
     images = torch.rand(1, 6, 3, 252, 252)
+    add_rates(
+        record, "ViT-S, 6 views at 252 px", FORWARD_TERAFLOP * 1e3, lambda: network(images), rounds
+    )
+
+
+def add_rates(
+    record: Record,
+    what: str,
+    gigaflop: float,
+    forward: Callable[[], object],
+    rounds: int,
+    wanted: float | None = None,
+) -> None:
+    """Rows for the rate of a network; all three are measured in turns."""
     left, right = torch.randn(2, 2048, 2048)
-    product, forward = math.inf, math.inf
-    for _ in range(rounds):
-        product = min(product, cpu_seconds(lambda: left @ right, 3))
-        forward = min(forward, cpu_seconds(lambda: network(images), 1))
-    product_rate = 2 * 2048**3 / product / 1e9
-    forward_rate = FORWARD_TERAFLOP * 1e3 / forward
-    print(f"matrix product 2048^3       {product_rate:8.1f} GFLOP/s")
-    print(f"vits, 6 views, 252 px       {forward_rate:8.1f} GFLOP/s   {forward:.2f} s")
-    print(f"share                       {forward_rate / product_rate:8.2f}   (target: >= 0.65)")
+    seconds = in_turns(
+        {"forward": forward, "product": lambda: left @ right}, rounds, clock=time.thread_time
+    )
+    found = gigaflop / seconds["forward"]
+    product = 2 * 2048**3 / seconds["product"] / 1e9
+    yardsticks = {"a 2048³ matrix product": (product, wanted), "FMA peak": (peak_gflops(), None)}
+    record.add(Row(f"{what}, time", seconds["forward"], "s"))
+    for peer, (value, least) in yardsticks.items():
+        record.add(Row(what, found, "GFLOP/s", peer, value, more_is_better=True, wanted=least))
 
 
 def small_depth_network() -> DepthNetwork:
@@ -118,52 +126,73 @@ def small_depth_network() -> DepthNetwork:
 
 
 @torch.inference_mode()
-def depth_rate(rounds: int) -> None:
+def depth_rate(record: Record, rounds: int) -> None:
     """Depth and cameras of two views by da3-small, beside a matrix product, interleaved."""
     network, images = small_depth_network(), torch.rand(1, 2, 3, 280, 504)
     # The FLOP counter skips fused attention, so count with the unfused one.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network(images)
     gigaflop = counter.get_total_flops() / 1e9
-    left, right = torch.randn(2, 2048, 2048)
-    product, forward = math.inf, math.inf
-    for _ in range(rounds):
-        product = min(product, cpu_seconds(lambda: left @ right, 3))
-        forward = min(forward, cpu_seconds(lambda: network(images), 1))
-    product_rate = 2 * 2048**3 / product / 1e9
-    print(f"matrix product 2048^3       {product_rate:8.1f} GFLOP/s")
-    print(
-        f"da3-small, 2 views, 280x504 {gigaflop / forward:8.1f} GFLOP/s   {forward:.2f} s, "
-        f"{gigaflop:.1f} GFLOP"
-    )
-    share = gigaflop / forward / product_rate
-    print(f"share                       {share:8.2f}   (target: >= 0.60)")
+    what = "da3-small, 2 views at 280x504"
+    add_rates(record, what, gigaflop, lambda: network(images), rounds, wanted=0.6)
 
 
 @torch.inference_mode()
-def compression(rounds: int) -> None:
+def compression(record: Record, rounds: int) -> None:
     """Cost of decoding again at another compression, with features already encoded."""
     network = ZipSplatNetwork(ZipSplatConfig.variant("vits")).eval()
     images = torch.rand(1, 6, 3, 252, 252)
-    encode = cpu_seconds(lambda: network.encode(images), rounds)
     features = network.encode(images)
-    for share in (1.0, 0.5, 0.25, 0.1):
-        decode = cpu_seconds(lambda share=share: network.decode(features, share), rounds)
-        print(
-            f"decode at {share:<4}              {decode:8.2f} s         "
-            f"{(encode + decode) / decode:.1f} x faster than encoding again"
-        )
+    shares = (1.0, 0.5, 0.25, 0.1)
+    actions = {f"decode at {s}": lambda s=s: network.decode(features, s) for s in shares}
+    encoding = {"encode": lambda: network.encode(images)}
+    seconds = in_turns(encoding | actions, rounds, clock=time.thread_time)
+    for what in actions:
+        again = seconds["encode"] + seconds[what]
+        record.add(Row(what, seconds[what], "s", peer="encoding again", peer_value=again))
 
 
 @torch.inference_mode()
-def kmeans(rounds: int) -> None:
+def kmeans(record: Record, rounds: int) -> None:
     """Token selection beside textbook k-means."""
     generator = torch.Generator().manual_seed(0)
     for N, K, D in ((1944, 486, 384), (1944, 486, 1536), (7776, 1944, 1536)):
         tokens = torch.randn(1, N, D, generator=generator)
-        ours = cpu_seconds(lambda t=tokens, k=K: select_kmeans(t, k), rounds)
-        plain = cpu_seconds(lambda t=tokens, k=K: cdist_kmeans(t, k), rounds)
-        print(f"k-means N={N} K={K} D={D:<5} {ours:8.3f} s  {plain / ours:.1f} x faster than plain")
+        ways = {
+            "ours": lambda t=tokens, k=K: select_kmeans(t, k),
+            "plain": lambda t=tokens, k=K: cdist_kmeans(t, k),
+        }
+        seconds = in_turns(ways, rounds, clock=time.thread_time)
+        what = f"k-means, {N} tokens of width {D}, {K} clusters"
+        record.add(Row(what, seconds["ours"], "s", "all distances at once", seconds["plain"]))
+
+
+@torch.inference_mode()
+def dtypes(record: Record, variant: str, rounds: int) -> None:
+    """Float32 through MKL, float32 as it is chosen here, and bfloat16; random weights."""
+    config, cpu = ZipSplatConfig.variant(variant), torch.device("cpu")
+    width, images = config.backbone.dim, torch.rand(1, 6, 3, 252, 252)
+    network = ZipSplatNetwork(config).eval()
+
+    def chosen(given: ZipSplatNetwork) -> None:
+        with fastest(width, cpu):
+            given(images)
+
+    ways = {"MKL": lambda: network(images), "float32": lambda: chosen(network)}
+    seconds = in_turns(ways, rounds, clock=time.thread_time)
+    path = "oneDNN" if onednn_is_better(width) else "MKL"
+    half = network.set_precision(torch.bfloat16)
+    seconds |= in_turns({"bfloat16": lambda: chosen(half)}, rounds, clock=time.thread_time)
+    what = f"{variant}, 6 views at 252 px"
+    goals = {"float32": 1.7, "bfloat16": 2.5} if variant == "vitg" else {}
+    for dtype, name in {"float32": f"float32, here by {path}", "bfloat16": "bfloat16"}.items():
+        row = Row(f"{what}, {name}", seconds[dtype], "s", "float32 by MKL", seconds["MKL"])
+        record.add(replace(row, wanted=goals.get(dtype)))
+    gigaflop = work_of(config, 6, (252, 252)).flop / 1e9
+    rate, peak = gigaflop / seconds["float32"], peak_gflops()
+    record.add(
+        Row(f"{what}, float32, rate", rate, "GFLOP/s", "FMA peak", peak, more_is_better=True)
+    )
 
 
 def psnr(first: Tensor, second: Tensor) -> float:
@@ -171,26 +200,26 @@ def psnr(first: Tensor, second: Tensor) -> float:
     return -10 * math.log10((first.clamp(0, 1) - second.clamp(0, 1)).square().mean().item())
 
 
-def precision(weights: str | None, files: list[str]) -> None:
+def precision(record: Record, weights: str | None, files: list[str]) -> None:
     """What bfloat16 changes in the rendered images, and its speed on this CPU."""
     from zipsplat import load_image
 
     images = [load_image(file) for file in files] or list(torch.rand(2, 3, 252, 252))
 
-    def scene(dtype: str) -> tuple[Gaussians, float]:
+    def model(dtype: str) -> ZipSplat:
         if weights:
-            model = ZipSplat(weights, device="cpu", dtype=dtype)
-        else:
-            network = init_untrained(ZipSplatNetwork(ZipSplatConfig.variant("vits")))
-            model = ZipSplat.from_network(network, "cpu", dtype)
-        return model(images)[0], cpu_seconds(lambda: model(images), 2)
+            return ZipSplat(weights, device="cpu", dtype=dtype)
+        network = init_untrained(ZipSplatNetwork(ZipSplatConfig.variant("vits")))
+        return ZipSplat.from_network(network, "cpu", dtype)
 
-    (exact, exact_time), (half, half_time) = scene("float32"), scene("bfloat16")
+    exact, half = model("float32"), model("bfloat16")
+    ways = {"float32": lambda: exact(images), "bfloat16": lambda: half(images)}
+    seconds = in_turns(ways, 2, clock=time.thread_time)
     camera, poses = Camera.from_fov(1.0, w=252, h=252), Pose.identity((1,))
-    first, second = (g.render(camera[None], poses)[0] for g in (exact, half))
-    name = weights or "untrained weights"
-    print(f"bfloat16 against float32    {psnr(first, second):8.1f} dB ({name})")
-    print(f"bfloat16 on this CPU        {exact_time / half_time:8.2f} x the speed of float32")
+    first, second = (m(images)[0].render(camera[None], poses)[0] for m in (exact, half))
+    name = weights or "ViT-S of untrained weights"
+    record.add(Row(f"{name}, bfloat16", seconds["bfloat16"], "s", "float32", seconds["float32"]))
+    record.add(Row(f"{name}, images of bfloat16 against float32", psnr(first, second), "dB"))
 
 
 def write_checkpoint(variant: str, path: Path) -> None:
@@ -269,6 +298,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="repetitions of each measurement")
     parser.add_argument("--loading", metavar="VARIANT", help="peak memory of loading: vits … vitg")
     parser.add_argument("--depth", action="store_true", help="FLOP rate of Depth Anything 3")
+    parser.add_argument("--dtypes", choices=VARIANTS, help="float32 by both libraries, bfloat16")
     parser.add_argument("--gpu", action="store_true", help="measure ViT-g on a CUDA device")
     parser.add_argument("--weights", help="weights for the bfloat16 comparison; default: untrained")
     parser.add_argument("images", nargs="*", help="images for the bfloat16 comparison")
@@ -281,13 +311,21 @@ def main() -> None:
             gpu()
         return
     torch.set_num_threads(1)
+    command = " ".join(("benchmarks/network.py", *sys.argv[1:]))
     if args.depth:
-        depth_rate(args.rounds)
-        return
-    rate(args.rounds)
-    compression(args.rounds)
-    kmeans(args.rounds)
-    precision(args.weights, args.images)
+        record = Record("network_depth", "Depth Anything 3 on a CPU", command)
+        depth_rate(record, args.rounds)
+    elif args.dtypes:
+        title = f"Precisions of the network on a CPU, {args.dtypes}"
+        record = Record(f"network_{args.dtypes}", title, command)
+        dtypes(record, args.dtypes, args.rounds)
+    else:
+        record = Record("network", "The network on a CPU, ViT-S", command)
+        rate(record, args.rounds)
+        compression(record, args.rounds)
+        kmeans(record, args.rounds)
+        precision(record, args.weights, args.images)
+    record.save()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     python benchmarks/rasterizer.py                 # stages, throughput and peers
     python benchmarks/rasterizer.py --quick         # one scene, no peers
     python benchmarks/rasterizer.py --plot out.png
+    python benchmarks/rasterizer.py --threads 2     # what two threads gain, and what keeps them
     python benchmarks/rasterizer.py --turntable 2   # frames per second of a video, with two threads
 
 All times but the turntable's are CPU time of one thread, the minimum of several runs, so
@@ -20,11 +21,13 @@ one Gaussian in nine is outside the view.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
 import tempfile
 import time
+import unittest.mock as mock
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,17 +47,22 @@ from zipsplat.render.cpu.compiler import kernel
 from zipsplat.render.cpu.layout import (
     INTERSECTION,
     TILE,
+    Culling,
     FloatArray,
     ImageGradients,
+    ImageSize,
     Inputs,
     IntArray,
     Intersections,
-    Limits,
+    RasterSettings,
+    SceneGradients,
+    Shading,
     Slots,
     TileLists,
     Workspace,
+    grid_of,
 )
-from zipsplat.render.cpu.operation import Plan, _cameras
+from zipsplat.render.cpu.operation import _cameras
 from zipsplat.render.cpu.project_backward import _gather
 from zipsplat.render.cpu.simd import (
     aligned_empty,
@@ -66,6 +74,7 @@ from zipsplat.render.cpu.simd import (
     zeros,
 )
 from zipsplat.render.cpu.tile import tile_at
+from zipsplat.render.cpu.view import Plan
 from zipsplat.video import write_video
 
 # Arithmetic of one evaluation (one Gaussian at one pixel), counting a fused multiply-add as two:
@@ -223,19 +232,17 @@ class Stages:
         )
         self.scene = stages.scene_of(self.inputs)
         self.width, self.height = viewpoints.width, viewpoints.height
-        self.limits = Limits(0.01, 1e10, 0.3, 0.0, self.width, self.height, 3, 16)
+        self.plan = _plan(viewpoints)
         self.camera = _camera(viewpoints)
-        self.tiles_x, self.tiles_y = -(-self.width // TILE), -(-self.height // TILE)
+        self.grid = grid_of(self.plan.settings.size)
+        self.tiles_x, self.tiles_y = self.grid
         self.num_tiles = self.tiles_x * self.tiles_y
         self.slots = self.project()
         self.num_slots, self.num_intersections = map(int, stages.number_intersections(self.slots))
-        self.entries, self.starts = stages._bin(
-            self.slots, self.limits, self.num_slots, self.num_intersections, 1
+        self.drawing = stages.bin_slots(
+            self.slots, self.num_slots, self.num_intersections, self.plan
         )
-        self.drawing = TileLists(
-            self.slots.records, self.entries, self.starts, self.width, self.height, 0.999
-        )
-        self.buffers = stages._buffers(self.limits, 3, 0)
+        self.buffers = stages.blend_lists(self.drawing, 0, self.plan)
         size = self.width * self.height
         random = np.random.default_rng(0)
         self.v_image = ImageGradients(
@@ -245,6 +252,7 @@ class Stages:
         self.intersections = Intersections(
             aligned_empty(self.num_intersections * INTERSECTION + 16),
             np.zeros(self.num_intersections, np.uint8),
+            self.plan.num_features,
         )
         self.gradients = Inputs(*(aligned_empty(a.size) for a in self.inputs))
         self.work = stages._workspace()
@@ -255,13 +263,11 @@ class Stages:
 
     def project(self) -> Any:
         """Projection, culling and colour."""
-        return stages._project(self.scene, self.camera, self.limits, 1)
+        return stages.project_scene(self.scene, self.camera, self.plan)
 
     def list_tiles(self) -> None:
         """Intersect Gaussians with tiles."""
-        self.listed = stages._list(
-            self.slots, self.num_intersections, self.tiles_x, self.tiles_y, 1
-        )
+        self.listed = stages.list_slots(self.slots, self.num_intersections, self.plan)
 
     def sort(self) -> None:
         """Sort by depth."""
@@ -272,10 +278,8 @@ class Stages:
 
     def fill(self) -> None:
         """Fill the list of each tile."""
-        entries = self.entries.view(np.int64)
-        stages.fill_tiles(
-            self.slots, self.order, self.listed.intersection_tiles, self.starts.copy(), entries
-        )
+        starts, entries = self.drawing.tile_offsets.copy(), self.drawing.entries.view(np.int64)
+        stages.fill_tiles(self.slots, self.order, self.listed.intersection_tiles, starts, entries)
 
     def blend(self) -> None:
         """Blend the image."""
@@ -295,13 +299,10 @@ class Stages:
         stages.project_backward(
             self.scene,
             self.camera,
-            self.limits,
+            self.plan.settings,
             self.slots,
-            3,
             self.intersections,
-            True,
-            self.gradients,
-            np.zeros(12 * chunks),
+            SceneGradients(self.gradients, True, np.zeros(12 * chunks)),
             0,
             chunks,
             self.work,
@@ -316,14 +317,60 @@ class Stages:
         return int(_count_evaluations(self.drawing, self.buffers.stops, self.work))
 
 
+def scaling(scene: Scene, num_threads: int, rounds: int) -> str:
+    """What threads can gain, from processor times alone: other programs do not disturb it.
+
+    The call for several threads runs on one, part by part, and the smallest time of each part is
+    taken. What lies outside of the parts is serial. Threads take the parts in order, as in `pool`.
+    """
+    parts = Stages(scene)
+    one = best(lambda: stages.render_view(parts.scene, parts.camera, parts.plan), rounds)
+    plan = _plan(scene.viewpoints, num_threads)
+    measured: list[list[list[float]]] = []  # by round and stage
+
+    def run_alone(task: Callable[..., Any], ranges: Any, _num_threads: int) -> None:
+        times = []
+        for part in ranges:
+            start = time.thread_time()
+            task(*part)
+            times.append(1e3 * (time.thread_time() - start))
+        measured[-1].append(times)
+
+    with mock.patch.object(stages, "run", run_alone):
+        for _ in range(rounds):
+            measured.append([])
+            start = time.thread_time()
+            stages.render_view(parts.scene, parts.camera, plan)
+            whole = 1e3 * (time.thread_time() - start)
+            measured[-1].append([whole - sum(map(sum, measured[-1]))])
+    smallest = [np.min(stage, axis=0).tolist() for stage in zip(*measured, strict=True)]
+    names = ("project", "list", "sort and fill", "blend", "serial")
+    paths = [_makespan(times, num_threads) for times in smallest]
+    told = ", ".join(f"{name} {path:.1f}" for name, path in zip(names, paths, strict=True))
+    return (
+        f"{scene.name} {len(parts.inputs.opacities)} {parts.width}x{parts.height}, one thread"
+        f" {one:.1f} ms; {num_threads} threads: in all {sum(map(sum, smallest)):.1f} ms, longest"
+        f" path {sum(paths):.1f} ms ({told}): {one / sum(paths):.2f}x"
+    )
+
+
+def _makespan(times: list[float], num_threads: int) -> float:
+    """When the last of some threads ends, each taking the next part when it is free."""
+    ends = [0.0] * num_threads
+    for part in times:
+        ends[ends.index(min(ends))] += part
+    return max(ends)
+
+
 def _camera(viewpoints: Viewpoints) -> FloatArray:
-    plan = Plan(viewpoints.K.numpy(), _limits(viewpoints), 3, 0.999, False, 1)
     pose = viewpoints.world_from_camera.numpy()
-    return _cameras(plan, pose[:, :3, :3].transpose(0, 2, 1), pose[:, :3, 3])[0]
+    return _cameras(_plan(viewpoints), pose[:, :3, :3].transpose(0, 2, 1), pose[:, :3, 3])[0]
 
 
-def _limits(viewpoints: Viewpoints) -> Limits:
-    return Limits(0.01, 1e10, 0.3, 0.0, viewpoints.width, viewpoints.height, 3, 16)
+def _plan(viewpoints: Viewpoints, num_threads: int = 1) -> Plan:
+    size = ImageSize(viewpoints.width, viewpoints.height)
+    settings = RasterSettings(size, Culling(0.01, 1e10, 0.0), Shading(3, 16), eps2d=0.3)
+    return Plan(viewpoints.K.numpy(), settings, 3, 0.999, False, num_threads)
 
 
 @kernel
@@ -603,8 +650,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--plot", type=Path, help="where to plot the stages (needs matplotlib)")
     parser.add_argument("--turntable", type=int, metavar="THREADS", help="measure only a video")
+    parser.add_argument("--threads", type=int, help="measure only what so many threads can gain")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.threads:
+        for make, num in itertools.product((scene_a, scene_b), (100_000, 1_000_000)):
+            print(scaling(make(num, 512, 512), arguments.threads, arguments.runs), flush=True)
+        return
     if arguments.turntable:
         print(turntable(arguments.turntable))
         return

@@ -28,7 +28,7 @@ from zipsplat.figures import to_pixels
 from zipsplat.posed_images import PosedImages
 from zipsplat.progress import progress_bar
 from zipsplat.refinement import RefinedScene, RefinementProgress, RefinementSettings, refine
-from zipsplat.refinement.warm_up import KernelsAhead
+from zipsplat.refinement.warm_up import refinement_kernels
 from zipsplat.webpage import write_page
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
 
     start = time.perf_counter()
-    with KernelsAhead(NUM_FRAMES) as kernels:
+    with refinement_kernels(NUM_FRAMES) as kernels:
         with stage("cameras"):
             inputs = options.inputs or [ROOT / "assets/examples/drone.mp4"]
             found = estimate_cameras(inputs, num_frames=NUM_FRAMES, max_side=options.size)

@@ -1,6 +1,6 @@
-"""Image and pose scores as pure functions: PSNR, SSIM, rotation and position errors.
+"""Image scores as pure functions: PSNR and SSIM.
 
-All image scores take (..., 3, H, W) and return one number per image. LPIPS is
+They take (..., 3, H, W) and return one number per image. LPIPS is
 `splatfactory.perceptual_network`.
 """
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zipsplat.ssim import check_pair, ssim
 
-__all__ = ["position_error", "psnr", "rotation_error_deg", "ssim"]
+__all__ = ["psnr", "ssim"]
 
 
 def psnr(truth: Tensor, image: Tensor) -> Tensor:
@@ -27,22 +27,3 @@ def psnr(truth: Tensor, image: Tensor) -> Tensor:
     check_pair(truth, image)
     error = (truth.clamp(0, 1) - image.clamp(0, 1)).square().mean(dim=(-3, -2, -1))
     return -10 * torch.log10(error)
-
-
-def rotation_error_deg(true: Tensor, estimated: Tensor) -> Tensor:
-    """Angle of the rotation between two rotation matrices, in degrees.
-
-    Uses the chord |R₁ − R₂| = 2√2·sin(θ/2), which stays exact for tiny angles.
-
-    Args:
-        true: (..., 3, 3).
-        estimated: (..., 3, 3).
-    """
-    chord: Tensor = torch.linalg.matrix_norm(true - estimated) / 8**0.5
-    return torch.rad2deg(2 * torch.asin(chord.clamp(max=1)))
-
-
-def position_error(true: Tensor, estimated: Tensor) -> Tensor:
-    """Distance of two camera centres (..., 3), in world units."""
-    distance: Tensor = torch.linalg.vector_norm(true - estimated, dim=-1)
-    return distance

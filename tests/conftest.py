@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
+
+from zipsplat.float32_products import EXACT, SWITCH
+
+# Numbers of tests do not depend on what happens to be faster here; subprocesses take it over.
+os.environ[SWITCH] = EXACT
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

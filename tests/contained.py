@@ -1,4 +1,4 @@
-"""Run something in a child process that may neither hang nor take all memory."""
+"""Run a call in a child process with limits on time and memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 GIB = 1 << 30
-_SPARE = 3 * GIB  # addresses are not memory: threads and mapped files take them, too
+_SPARE = 3 * GIB  # address space, not memory: threads and mapped files need it too
+_WAITS = 20  # how much longer it may take where it has to wait for a processor
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,9 @@ class Outcome:
     """How a contained call ended.
 
     Attributes:
-        status: what it returned, or minus the signal that ended it.
-        output: what it wrote to stdout and stderr.
-        grown: bytes by which the memory of its process grew, at most.
+        status: its return value, or minus the signal that killed it.
+        output: its stdout and stderr.
+        grown: peak growth of its memory, bytes.
     """
 
     status: int
@@ -36,11 +37,11 @@ class Outcome:
 
 
 def contained(call: Callable[[], int | None], seconds: int = 60) -> Outcome:
-    """Call in a fork of this process, with limits of time and memory.
+    """Call in a fork of this process, with limits on time and memory.
 
     Args:
-        call: gives the exit status; an exception is written to the output, as Python would.
-        seconds: after which the child is ended; far more than it needs.
+        call: returns the exit status; an exception prints its traceback.
+        seconds: limit of CPU time of the child; far more than it needs.
     """
     receive, send = os.pipe()
     with tempfile.TemporaryFile("w+", errors="replace") as output:
@@ -60,14 +61,16 @@ def contained(call: Callable[[], int | None], seconds: int = 60) -> Outcome:
 
 
 def _run(call: Callable[[], int | None], seconds: int, output: int) -> None:
-    """In the child; never returns."""
+    """Run in the child; never returns."""
     status = 70
     try:
         os.dup2(output, 1)
         os.dup2(output, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(seconds)
+        for number in (signal.SIGALRM, signal.SIGPROF):
+            signal.signal(number, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.alarm(_WAITS * seconds)
         limit = _address_bytes() + GIB + _SPARE
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         status = call() or 0

@@ -1,4 +1,4 @@
-"""Each hostile file through the command that reads it: one line, a status, little memory."""
+"""Each hostile file meets the command that reads it: one line, an exit status, little memory."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_configurations(name: str) -> None:
 
 
 def shard_with(folder: Path, change: Callable[[str, bytes], bytes]) -> Path:
-    """A shard directory whose members are changed."""
+    """A shard directory with changed members."""
     folder.mkdir()
     with tarfile.open(SHARD) as source, tarfile.open(folder / "shard-000000.tar", "w") as target:
         for header in source:
@@ -136,7 +136,7 @@ def test_shards(kind: str, tmp_path: Path) -> None:
 
 
 def look_at(folder: Path, tmp_path: Path) -> None:
-    """Both commands name what is broken, or do without."""
+    """Both commands name the damage, or work without the file."""
     making = ["make", str(folder), "--output", str(tmp_path / "i.json"), "--num-context", "2"]
     for main, command in (
         (describe.main, [str(folder)]),

@@ -1,4 +1,4 @@
-"""Killed at any moment, every writer leaves the old file or the new one, and no other for long."""
+"""Killed at any moment, every writer leaves the old or the new file, and no lasting debris."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from zipsplat.trajectories import CameraPath, load_camera_path, save_camera_path
 from zipsplat.webpage import write_page
 
 KILLS = 20
-"""Of each writer."""
+"""Kills per writer."""
 
 
 @dataclass(frozen=True)
 class Writer:
-    """Something that replaces a file.
+    """A program that replaces a file.
 
     Args:
         write: writes a version into a folder.
@@ -80,7 +80,7 @@ def _weights(folder: Path, number: int) -> None:
 
 
 def _shards(folder: Path, number: int) -> None:
-    """Continued where it was; each scene is a shard."""
+    """Resumes where it was; each scene is a shard."""
     output = ShardOutput(folder / "shards", "test", one_scene_per_shard=True)
     with output:
         for scene in range(number % 8 + 1):
@@ -171,7 +171,7 @@ def test_kills(name: str, tmp_path: Path) -> None:
                 writer.write(tmp_path, version)
 
         _killed_after(chance.uniform(0.2, 3) * took, work)
-        found = writer.version(tmp_path)  # whole, or this fails
+        found = writer.version(tmp_path)  # fails unless it is complete
         assert name == "page" or found >= min(at_least, 1)
     files._sweep_once.cache_clear()  # the next start
     writer.write(tmp_path, 7)

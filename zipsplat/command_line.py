@@ -1,4 +1,4 @@
-"""Command-line parsers that know what a misspelt option was meant to be."""
+"""Command-line parsers that know what a misspelt option was meant to be, and a common option."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+DTYPES = ("auto", "float32", "bfloat16")
 _NUMBERS = re.compile(r"-[\d.]")  # values such as -1,0,2 look like options to argparse
 
 
@@ -47,3 +48,14 @@ def _joined(arguments: Sequence[str]) -> list[str]:
         else:
             joined.append(argument)
     return joined
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """In which precision a network computes."""
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="auto",
+        help="precision of the network; auto (default) is bfloat16 where the GPU, or the CPU for"
+        " large networks, has it in hardware, else float32",
+    )

@@ -7,6 +7,8 @@ import logging
 import torch
 
 DEVICES = ("cpu", "cuda", "mps")
+BFLOAT16_WIDTH = 768
+"""On CPUs, networks of this width or more gain by bfloat16: vitb and larger."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 logger = logging.getLogger(__name__)
@@ -49,12 +51,35 @@ def _checked_device(name: str | torch.device) -> torch.device:
     return device
 
 
-def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """The precision to compute in; "auto" is bfloat16 on CUDA devices that have it."""
+def choose_dtype(
+    dtype: str | torch.dtype, device: torch.device, width: int = BFLOAT16_WIDTH
+) -> torch.dtype:
+    """The precision to compute in.
+
+    Args:
+        dtype: "float32", "bfloat16", or "auto": bfloat16 on CUDA devices that have it, and on CPUs
+            that have it (AVX512-BF16 or AMX) for networks of `BFLOAT16_WIDTH` or more; else
+            float32.
+        device: to compute on.
+        width: D of the network.
+
+    Raises:
+        ValueError: for any other dtype.
+    """
     if dtype == "auto":
-        has_bfloat16 = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
-        return torch.bfloat16 if has_bfloat16 else torch.float32
+        return torch.bfloat16 if _gains_by_bfloat16(device, width) else torch.float32
     chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if chosen is None or chosen not in DTYPES.values():
         raise ValueError(f"dtype must be 'auto', {' or '.join(map(repr, DTYPES))}, got {dtype!r}")
     return chosen
+
+
+def _gains_by_bfloat16(device: torch.device, width: int) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.get_device_capability(device)[0] >= 8)
+    return device.type == "cpu" and width >= BFLOAT16_WIDTH and cpu_has_bfloat16()
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

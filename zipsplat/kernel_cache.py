@@ -12,11 +12,8 @@ import functools
 import glob
 import hashlib
 import logging
-import os
 import pickle
 import platform
-import stat
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,26 +22,13 @@ import numba as numba_module
 from numba.core import caching as caching_module
 from numba.core import serialize as serialize_module
 
-from zipsplat.files import user_cache, write_bytes
+from zipsplat.files import write_bytes
+from zipsplat.kernel_folder import cache_directory, make_own_folder
 
 caching: Any = caching_module
 serialize: Any = serialize_module  # its annotations differ between versions
 logger = logging.getLogger(__name__)
-CACHE_VARIABLE = "ZIPSPLAT_KERNEL_CACHE"
-_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _DIGEST_BYTES = 32
-
-
-def cache_directory() -> Path:
-    """Where compiled kernels are kept: `$ZIPSPLAT_KERNEL_CACHE`, or the user's cache directory."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        root = Path.home() / "Library/Caches" if sys.platform == "darwin" else user_cache()
-    return root / "zipsplat" / "kernels"
 
 
 def keep_compiled(dispatcher: Any, digest: str, name: str) -> None:
@@ -66,34 +50,11 @@ def keep_compiled(dispatcher: Any, digest: str, name: str) -> None:
         _announce_compilation(name, f"nowhere, as it is not safe or not possible there ({error})")
 
 
-def make_own_folder(folder: Path) -> None:
-    """Make a folder for kernels, and refuse one that is not the user's alone.
-
-    Raises:
-        OSError: if it cannot be made or written, or somebody else may write there.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = folder.resolve()
-    if not os.access(folder, os.W_OK):
-        raise OSError(f"{folder} cannot be written")
-    if sys.platform == "win32":  # has no owners of this kind; folders of users are theirs
-        return
-    mine = os.getuid()
-    status = folder.stat()
-    if status.st_uid != mine or status.st_mode & _OTHERS:
-        raise OSError(f"others than you own {folder} or can write there")
-    for parent in folder.parents:  # who may rename a folder can put another in its place
-        status = parent.stat()
-        is_open = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
-        if status.st_uid not in (0, mine) or is_open:
-            raise OSError(f"others than you own {parent} or can write there")
-
-
 class KernelFiles:
     """The compiled forms of one function, by signature and processor.
 
     Args:
-        folder: of the user's own; see `make_own_folder`.
+        folder: of the user's own; see `kernel_folder.make_own_folder`.
         base: begin of their names.
     """
 
@@ -194,7 +155,7 @@ class _KernelCache(caching.FunctionCache):  # type: ignore[misc]
                 self.flush()
             found = None
         if found is None:
-            _announce_compilation(self._what, str(self.cache_path))
+            _announce_compilation(self._what, str(cache_directory()))
         return found
 
     def save_overload(self, signature: Any, data: Any) -> None:

@@ -17,6 +17,7 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mts", ".m2ts", ".ts", ".3gp"),
     *(".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".ogv", ".qt", ".vob", ".mxf", ".dv"),
 )
+CHECKPOINT_SUFFIXES = (".safetensors", ".tar", ".pth", ".pt", ".ckpt")
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 _IMAGES = (

@@ -148,15 +148,15 @@ def _num_windows(image: Tensor) -> int:
 
 
 def _measure(planes: Tensor) -> Truth:
+    from zipsplat.render.cpu import get_num_threads
     from zipsplat.render.cpu.comparison import truth_of
-    from zipsplat.render.cpu.pool import get_num_threads
 
     return truth_of(planes.numpy(), get_num_threads())
 
 
 def _compare(truth: Truth, image: Tensor, by_error: float, by_dissimilarity: float) -> Outcome:
+    from zipsplat.render.cpu import get_num_threads
     from zipsplat.render.cpu.comparison import compare_images
-    from zipsplat.render.cpu.pool import get_num_threads
     from zipsplat.render.cpu.similarity import Weights
 
     pixels = image.contiguous().numpy().reshape(-1)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from zipsplat import weights as weights_files
 from zipsplat.camera import Camera
 from zipsplat.devices import choose_device, choose_dtype
+from zipsplat.float32_products import fastest, width_of
 from zipsplat.gaussians import Gaussians
 from zipsplat.masks import kept_patches
 from zipsplat.model.checkpoint_layout import network_from_tensors, trained_size
@@ -36,8 +37,9 @@ class ZipSplat(nn.Module):
             ones), a path, an http(s) URL, or a Hugging Face repository "organisation/repository".
             They define the architecture.
         device: "auto" selects CUDA, else MPS (untested), else the CPU.
-        dtype: "float32" (exact), "bfloat16" (half the memory, and faster on recent GPUs), or
-            "auto": bfloat16 on CUDA devices that support it, else float32.
+        dtype: "float32" (exact), "bfloat16" (half the memory, and faster on recent GPUs and CPUs),
+            or "auto": bfloat16 on CUDA devices that support it, and on CPUs that support it for
+            networks of ViT-B's width or more, else float32; see `zipsplat.devices.choose_dtype`.
         image_size: size to crop and resize images to: a side in pixels, or (height, width);
             multiples of 14. None is the training size of the weights: 252 for "zipsplat"; for
             "zipsplat-504" a long side of 504 with the aspect ratio of the first image.
@@ -45,6 +47,7 @@ class ZipSplat(nn.Module):
     Attributes:
         model: the network.
         preprocessor: resizes images to the network's input size.
+        width: D of the network.
     """
 
     model: ZipSplatNetwork
@@ -93,7 +96,8 @@ class ZipSplat(nn.Module):
         super().__init__()
         where = choose_device(device)
         self.preprocessor = Preprocessor(image_size, network.backbone.patch_size)
-        self.model = network.set_precision(choose_dtype(dtype, where)).to(where)
+        self.width = width_of(network)
+        self.model = network.set_precision(choose_dtype(dtype, where, self.width)).to(where)
         self.eval()
 
     @property
@@ -176,7 +180,8 @@ class ZipSplat(nn.Module):
             priors = priors.to(self.device)
         if masks is not None:
             _check_masks(masks, scenes_of(images))
-        features = self.model.encode(inputs.images.to(self.device), priors)
+        with fastest(self.width, self.device):
+            features = self.model.encode(inputs.images.to(self.device), priors)
         if masks is None:
             return features
         height, width = inputs.images.shape[-2:]
@@ -191,7 +196,8 @@ class ZipSplat(nn.Module):
             features: from `encode`.
             compression: share of the tokens to keep, in (0, 1].
         """
-        return self.model.decode(features, compression)
+        with fastest(self.width, self.device):
+            return self.model.decode(features, compression)
 
     @torch.no_grad()
     def cameras(self, features: Features) -> tuple[Camera, Pose]:

@@ -26,11 +26,18 @@ class Release:
         title: what to call them.
         file: where they are.
         size: of the images they were trained on, which a file need not tell.
+        variant: of the architecture, if they are a ZipSplat's; see `ZipSplatConfig.variant`.
     """
 
     title: str
     file: HubRelease
     size: InputSize
+    variant: str | None = None
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether the file is in the cache."""
+        return any(file.cached.exists() for file in self.file.files)
 
     @property
     def licence(self) -> str | None:
@@ -62,7 +69,7 @@ def licence_sentence(title: str, licence: str | None) -> str:
 
 def _zipsplat(filenames: tuple[str, ...], size: InputSize) -> Release:
     file = HubRelease("veichta/zipsplat", filenames, NON_COMMERCIAL)
-    return Release("the released ZipSplat weights", file, size)
+    return Release("the released ZipSplat weights", file, size, "vitg")
 
 
 def _depth_anything(name: str, licence: str | None) -> Release:

@@ -42,7 +42,7 @@ _STORAGE_DTYPES = {
 }
 MAX_PROGRAM_BYTES = 64 << 20
 _MAX_OPERATIONS = 1_000_000  # the largest released network needs about 50,000
-_MAX_COPIED = 16_000_000  # elements and characters passed to calls in total
+_MAX_COPIED = 8_000_000  # elements and characters passed to calls in total
 _MAX_CLASSES = 10_000
 _MAX_DIMENSIONS = 64
 _MAX_DTYPE_LETTERS = 8  # enough for "float64"; longer codes may be nested record dtypes

@@ -25,17 +25,17 @@ from urllib.parse import urlsplit
 from torch import Tensor
 
 from zipsplat.bounded import parse_json
+from zipsplat.checkpoints import bundled
 from zipsplat.downloads import DownloadError, Source, cache_dir, fetch
 from zipsplat.file_records import Record, public_address
 from zipsplat.files import atomic_path
 from zipsplat.hub import fetch_release, fetch_repository, repository_record
 from zipsplat.images import InputSize
+from zipsplat.media_kinds import CHECKPOINT_SUFFIXES
 from zipsplat.releases import RELEASES, licence_sentence
 from zipsplat.tensor_pickle import Opaque
 from zipsplat.torch_files import read_torch_file
 
-BUNDLED_FOLDER = Path(__file__).parent / "checkpoints"
-SUFFIXES = (".safetensors", ".tar", ".pth", ".pt", ".ckpt")
 WRAPPERS = ("model", "state_dict")
 # Older training heads contained a perceptual network, which is not part of the model.
 IGNORED_PREFIX = "gaussian_head.lpips."
@@ -106,12 +106,6 @@ def names() -> list[str]:
     return [*RELEASES, *bundled()]
 
 
-def bundled() -> dict[str, Path]:
-    """Weights bundled with the package, which need no download."""
-    files = sorted(BUNDLED_FOLDER.glob("*.safetensors")) if BUNDLED_FOLDER.is_dir() else []
-    return {file.stem: file for file in files}
-
-
 def locate(weights: str | PathLike[str]) -> Path:
     """The local file of weights, downloaded to the cache if necessary; see `load`."""
     text = os.fspath(weights)
@@ -124,7 +118,7 @@ def locate(weights: str | PathLike[str]) -> Path:
     if text in RELEASES and not Path(text).is_file():
         return _with_hint(text, lambda name: fetch_release(RELEASES[name].file))
     if _is_repository(text):
-        return _with_hint(text, lambda name: fetch_repository(name, SUFFIXES))
+        return _with_hint(text, lambda name: fetch_repository(name, CHECKPOINT_SUFFIXES))
     return _existing(Path(text))
 
 
@@ -277,7 +271,7 @@ def _existing(path: Path) -> Path:
 def _is_repository(text: str) -> bool:
     """Whether this is an "organisation/repository" rather than a file."""
     is_pair = re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None
-    return is_pair and not text.endswith(SUFFIXES) and not Path(text).exists()
+    return is_pair and not text.endswith(CHECKPOINT_SUFFIXES) and not Path(text).exists()
 
 
 def _with_hint(text: str, fetch_it: Callable[[str], Path]) -> Path:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from splatfactory.models.encoders.dav3_encoder import read_backbone
 from splatfactory.schema import BackboneConfig, HeadConfig, ModelConfig
 from splatfactory.tiny.relief_start import initialise_relief
+from zipsplat.model.checkpoint_layout import check_state
 from zipsplat.model.head import GaussianHead
 from zipsplat.model.layers import LayerScale
 from zipsplat.model.network import ZipSplatNetwork
@@ -116,20 +117,10 @@ def load_strictly(
         ValueError: if they do not match; names the first tensors that differ.
     """
     wanted = module.state_dict()
-    missing = sorted(set(wanted) - set(state))
-    surplus = sorted(set(state) - set(wanted))
-    misshapen = [
-        f"{name} {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}"
-        for name in sorted(set(wanted) & set(state))
-        if state[name].shape != wanted[name].shape
-    ]
-    problems = [
-        f"{len(names)} {kind}: {', '.join(names[:3])}"
-        for kind, names in (("missing", missing), ("unknown", surplus), ("misshapen", misshapen))
-        if names
-    ]
-    if problems:
-        raise ValueError(f"{source} does not match this network ({'; '.join(problems)})")
+    try:
+        check_state(wanted, state)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
     if assign:
         state = {name: value.to(wanted[name].dtype) for name, value in state.items()}
     module.load_state_dict(dict(state), assign=assign)

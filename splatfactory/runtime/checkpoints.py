@@ -29,7 +29,6 @@ from zipsplat.torch_files import read_torch_file
 logger = logging.getLogger(__name__)
 
 FULL = re.compile(r"checkpoint_(\d+)\.tar")
-BEST = re.compile(r"checkpoint_best_(\d+)\.safetensors")
 LAST = "checkpoint_last.safetensors"
 RECORD = "best.json"
 

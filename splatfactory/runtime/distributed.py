@@ -69,10 +69,6 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
-    def barrier(self) -> None:
-        """Wait for all processes."""
-        self.max([0.0])
-
     def wrap(self, model: nn.Module, find_unused_parameters: bool) -> nn.Module:
         """Wrap the model for gradient averaging; a single process gets it unchanged."""
         if self.size == 1:
@@ -157,11 +153,6 @@ def without_sync(model: nn.Module, is_last: bool) -> Any:
     if isinstance(model, DistributedDataParallel) and not is_last:
         return model.no_sync()
     return nullcontext()
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside the `DistributedDataParallel` wrapper."""
-    return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 def mean_over_scenes(values: Tensor, num_scenes: float, world_size: int) -> Tensor:

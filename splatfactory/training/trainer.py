@@ -9,18 +9,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from splatfactory.config import to_dict
 from splatfactory.datasets.samples import Batch
-from splatfactory.protocols import BatchSource, Benchmark, Prediction, Supervision
+from splatfactory.protocols import BatchSource, Benchmark, Prediction, Supervision, TrainableModel
 from splatfactory.runtime import checkpoints
 from splatfactory.runtime.checkpoints import BestModels, CheckpointError
 from splatfactory.runtime.distributed import World, mean_over_scenes, without_sync
@@ -38,6 +38,7 @@ from splatfactory.training.reporter import Figures, Reporter
 from splatfactory.training.schedules import default_warmup, max_views, warmup_cosine
 from splatfactory.training.validation import validate
 from splatfactory.training.writers import Writer
+from zipsplat.float32_products import fastest, width_of
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ class Trainer:
         self.parts, self.world, self.folder = parts, world, folder
         self.conf = to_dict(config)
         self.network = parts.model.get_submodule("network")
+        self.width = width_of(self.network)
         self.optimizer, self.ema = parts.optimization.optimizer, parts.optimization.average
         self.groups = parts.optimization.groups
         self.parameters = [p for group in self.groups for p in group.parameters]
@@ -196,7 +198,8 @@ class Trainer:
     def _update(self, batches: list[Batch], num_scenes: float) -> None:
         """Backpropagate the mean loss over all scenes of the step, and step the optimizer."""
         for number, batch in enumerate(batches):
-            with without_sync(self.model, is_last=number == len(batches) - 1):
+            is_last = number == len(batches) - 1
+            with without_sync(self.model, is_last=is_last), self._fast_products():
                 self._backward(batch.to(self.world.device, non_blocking=True), num_scenes)
         norm = gradient_norm(self.parameters)
         self.reporter.averages.add({"l2/grad_norm": norm})
@@ -208,6 +211,10 @@ class Trainer:
             if self.ema is not None:
                 self.ema.update(self.network, self.progress.step)
         self.optimizer.zero_grad(set_to_none=True)
+
+    def _fast_products(self) -> AbstractContextManager[object]:
+        """The faster float32 products; compiled models keep what they were compiled with."""
+        return nullcontext() if self.options.compile else fastest(self.width, self.world.device)
 
     def _backward(self, batch: Batch, num_scenes: float) -> None:
         device = self.world.device.type
@@ -251,7 +258,7 @@ class Trainer:
     def _apply_schedules(self) -> None:
         """Apply the schedules of the coming step to model and data."""
         step, num_steps = self.progress.step, self.options.num_steps
-        model: Any = self.parts.model
+        model = cast(TrainableModel, self.parts.model)
         self.schedule = {key: float(v) for key, v in model.schedule(step, num_steps).items()}
         fewest, most = self.config.data.image_num_range
         bound = most

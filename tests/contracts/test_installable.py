@@ -1,4 +1,4 @@
-"""What the README promises can be installed: every Python version has a set of packages."""
+"""Every Python version in the README has an installable set of packages."""
 
 from __future__ import annotations
 

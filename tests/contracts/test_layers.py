@@ -67,13 +67,13 @@ def part_of(package: str, dotted: str) -> Part | None:
 
 
 def dotted_name(path: Path) -> str:
-    """Of a module in its package; that of a folder for its `__init__`, unless it is the root."""
+    """Name of a module in its package; an `__init__` has that of its folder, except at the root."""
     names = path.relative_to(ROOT).with_suffix("").parts[1:]
     return ".".join(names[:-1] if names[-1] == "__init__" and len(names) > 1 else names)
 
 
 def imports_of(path: Path) -> set[str]:
-    """Full names of all that a file imports, wherever in the file and for whatever reason."""
+    """Full names of everything a file imports, anywhere in the file."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""An option is a short way from its effect: few modules lie between command line and optimizer."""
+"""An option is close to its effect: few modules lie between command line and optimizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list of breaks fits the sources, and the runner tells caught ones from survivors."""
+"""The list of breaks matches the sources, and the runner tells caught ones from survivors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_there_are_enough_of_both_packages() -> None:
 
 @pytest.fixture
 def small_project(tmp_path: Path) -> Path:
-    """A package of one module with two constants, of which a test looks at one."""
+    """A package of one module with two constants, one of them tested."""
     package, tests = tmp_path / "splatfactory", tmp_path / "tests"
     package.mkdir()
     tests.mkdir()

@@ -1,4 +1,4 @@
-"""What others may rely on: names, light imports, no loose ends in the repository."""
+"""The public interface: names, light imports, no loose ends in the repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the hosting site and the package index are told agrees with itself."""
+"""Metadata for the hosting site and the package index are consistent."""
 
 from __future__ import annotations
 

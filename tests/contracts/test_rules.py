@@ -1,4 +1,4 @@
-"""Constants of rendering stand in one place: no other file of the package repeats their numbers."""
+"""Rendering constants are defined once: no other file of the package repeats their values."""
 
 from __future__ import annotations
 

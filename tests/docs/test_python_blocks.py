@@ -44,7 +44,7 @@ NUM_PHOTOS = 8
 
 
 def statements_of(page: Path) -> list[ast.stmt]:
-    """The statements of all blocks of a page, with the line numbers of the page."""
+    """The statements of all blocks of a page, with its line numbers."""
     text = page.read_text(encoding="utf-8")
     statements = []
     for block in BLOCK.finditer(text):
@@ -119,7 +119,7 @@ def place(tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 @pytest.fixture
 def given(place: Path, weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Names that pages use without saying where they come from, and all stand-ins."""
+    """Names that pages use without defining them, and all stand-ins."""
     locate = zipsplat.weights.locate
     stand_ins = {path.stem: path for path in weights_folder.iterdir()}
     monkeypatch.setattr(zipsplat.weights, "locate", lambda w: stand_ins.get(w) or locate(w))

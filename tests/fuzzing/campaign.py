@@ -1,8 +1,8 @@
-"""`make fuzz`: damaged files for every reader, in processes that may neither hang nor grow.
+"""`make fuzz`: feed damaged files to every reader, with limits on time and memory.
 
-A fault is anything but a result or an error of the user's kind: another exception, a crash, more
-than ten seconds, more than 1 GiB. The file that shows it goes to `tests/regressions/`, where the
-tests find it. A seed gives the same files again.
+A fault is anything but a result or an expected error: another exception, a crash, more than ten
+seconds, more than 1 GiB. The file that triggers it is saved in `tests/regressions/`, where the
+tests read it. A seed reproduces the same files.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _SPARE = 3 * GIB
 
 @dataclass(frozen=True)
 class Fault:
-    """A damaged file that a reader does not bear.
+    """A damaged file that breaks a reader.
 
     Attributes:
-        name: of the file: reader, digest and the name of its seed.
+        name: file name: reader, digest and name of the seed file.
         data: its content.
         reason: one line, or a traceback.
     """
@@ -48,20 +48,20 @@ class Fault:
 
 
 def damaged(name: str, seeds: dict[str, bytes], seed: int, number: int) -> tuple[str, bytes]:
-    """File name and content of the mutation with a number."""
+    """File name and content of mutation `number`."""
     chance = random.Random(f"{name} {seed} {number}")
     chosen = chance.choice(sorted(seeds))
     return chosen, mutate(seeds[chosen], chance)
 
 
 def campaign(name: str, reader: Reader, count: int, seed: int = 0) -> list[Fault]:
-    """Try `count` damaged files of one reader.
+    """Feed `count` damaged files to one reader.
 
     Args:
-        name: of the reader.
-        reader: what reads them.
-        count: how many.
-        seed: of the damage.
+        name: name of the reader.
+        reader: the reader.
+        count: number of files.
+        seed: seed of the damage.
     """
     seeds, faults, number = reader.seeds(), [], 0
     while number < count:
@@ -79,7 +79,7 @@ def campaign(name: str, reader: Reader, count: int, seed: int = 0) -> list[Fault
 def _batch(
     name: str, reader: Reader, seeds: dict[str, bytes], seed: int, numbers: range
 ) -> tuple[int, str]:
-    """Read some files in a child process; how many went well, and what then went wrong."""
+    """Read files in a child process; returns how many passed, and the fault that ended it."""
     receive, send = os.pipe()
     child = os.fork()
     if child == 0:
@@ -100,7 +100,7 @@ def _batch(
 def _in_child(
     name: str, reader: Reader, seeds: dict[str, bytes], seed: int, numbers: range, send: int
 ) -> None:
-    """Write a line for each file that went well, or "!" and the fault; never returns."""
+    """Write a line per file that passed, or "!" and the fault; never returns."""
     folder = Path(tempfile.mkdtemp(prefix="zipsplat-fuzz-", dir=_memory_folder()))
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
@@ -108,19 +108,19 @@ def _in_child(
     for number in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(number, signal.SIG_DFL)
     warnings.simplefilter("ignore")
-    warnings.simplefilter("error", RuntimeWarning)  # of NumPy, for numbers that users would see
+    warnings.simplefilter("error", RuntimeWarning)  # NumPy warnings that users would see
     with open("/proc/self/statm", encoding="ascii") as file:
         limit = int(file.read().split()[0]) * resource.getpagesize() + _SPARE
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     warm, content = next(iter(seeds.items()))
     (folder / warm).write_bytes(content)
-    fault_of(reader, folder / warm)  # what is imported and compiled at first use counts for nobody
+    fault_of(reader, folder / warm)  # warm up: imports and compilation do not count
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in numbers:
         chosen, data = damaged(name, seeds, seed, number)
         path = folder / chosen
         path.write_bytes(data)
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of CPU time, as machines are busy
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # CPU time, as machines may be busy
         signal.alarm(BLOCKED_SECONDS)
         reason = fault_of(reader, path)
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -136,11 +136,11 @@ def _in_child(
 
 
 def fault_of(reader: Reader, path: Path) -> str:
-    """Read one file; the traceback of an error that no user should see, or an empty text."""
+    """Read one file; returns the traceback of an unexpected error, or ""."""
     try:
         reader.read(path)
     except reader.allowed as error:
-        return "" if len(str(error)) < 5000 else "an error of more than 5000 letters"
+        return "" if len(str(error)) < 5000 else "an error message of more than 5000 characters"
     except BaseException:
         return traceback.format_exc(limit=-8)
     return ""
@@ -151,45 +151,28 @@ def _memory_folder() -> str | None:
 
 
 def keep(fault: Fault) -> Path:
-    """Put a fault where the tests find it."""
+    """Save a fault where the tests find it."""
     REGRESSIONS.mkdir(exist_ok=True)
     path = REGRESSIONS / fault.name
     path.write_bytes(fault.data)
     return path
 
 
-def guided(name: str, reader: Reader) -> None:
-    """Coverage-guided, by atheris where it is installed; runs until it is stopped."""
-    import atheris  # type: ignore[import-not-found]
-
-    folder = Path(tempfile.mkdtemp(prefix="zipsplat-fuzz-"))
-    path = folder / sorted(reader.seeds())[0]
-
-    def one(data: bytes) -> None:
-        path.write_bytes(data)
-        reason = fault_of(reader, path)
-        if reason:
-            digest = hashlib.sha256(data).hexdigest()[:8]
-            keep(Fault(f"{name}-{digest}-{path.name}", data, reason))
-            raise AssertionError(reason)
-
-    atheris.instrument_all()
-    atheris.Setup([sys.argv[0], "-timeout=10", "-rss_limit_mb=2048"], one)
-    atheris.Fuzz()
-
-
 def main() -> int:
     """Run the campaign; the status is 1 if there are faults."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("readers", nargs="*", help=f"of {', '.join(READERS)}; all by default")
-    parser.add_argument("--count", type=int, default=1000, help="files for each reader")
-    parser.add_argument("--hours", type=float, help="go on with other seeds for so long")
+    parser.add_argument(
+        "readers", nargs="*", help=f"readers, of {', '.join(READERS)}; default: all"
+    )
+    parser.add_argument("--count", type=int, default=1000, help="files per reader")
+    parser.add_argument("--hours", type=float, help="continue with other seeds for this long")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--guided", action="store_true", help="by atheris; one reader")
+    parser.add_argument("--guided", action="store_true", help="use atheris, for one reader")
     options = parser.parse_args()
     names = options.readers or list(READERS)
     if options.guided:
-        guided(names[0], READERS[names[0]])
+        command = [sys.executable, "-m", "tests.fuzzing.guided", names[0]]
+        os.execv(sys.executable, command)  # what it measures has to be imported by it
     until = time.monotonic() + 3600 * (options.hours or 0)
     seed, found = options.seed, 0
     while True:

@@ -1,4 +1,4 @@
-"""Seeded damage to a file: to its bytes, its numbers, its JSON, and inside of its compression."""
+"""Seeded damage to a file: its bytes, numbers, JSON, and compressed content."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Change = Callable[[bytes, random.Random], bytes]
 
 
 def mutate(data: bytes, chance: random.Random) -> bytes:
-    """One to four changes."""
+    """Apply one to four changes."""
     for _ in range(chance.choice((1, 1, 1, 2, 4))):
         data = _changed_within(data, chance) if chance.random() < 0.6 else _changed(data, chance)
     return data
@@ -38,7 +38,7 @@ def _changed(data: bytes, chance: random.Random) -> bytes:
 
 
 def _changed_within(data: bytes, chance: random.Random) -> bytes:
-    """As the content has structure: members of archives, compressed streams, JSON, text."""
+    """Change the content by its structure: archive members, compressed streams, JSON, text."""
     with suppress(Exception):
         if data.startswith(b"PK\x03\x04"):
             return _in_zip(data, chance)
@@ -48,7 +48,7 @@ def _changed_within(data: bytes, chance: random.Random) -> bytes:
             return _in_png(data, chance)
         if data[:1] in b"{[":
             return _in_json(data, chance)
-        if data[8:9] == b"{" or data[20:21] == b"{":  # safetensors, glTF: a length before
+        if data[8:9] == b"{" or data[20:21] == b"{":  # safetensors, glTF: a length prefix
             return _in_header(data, 8 if data[8:9] == b"{" else 20, chance)
     return _changed(data, chance)
 
@@ -94,7 +94,7 @@ def _noise(data: bytes, chance: random.Random) -> bytes:
 
 
 def _word(data: bytes, chance: random.Random) -> bytes:
-    """Another number in a text, or another line."""
+    """Change a number or a line of a text."""
     found = list(re.finditer(rb"-?\d+(\.\d+)?|[A-Za-z_]{2,}", data[:20_000]))
     if not found:
         return _flip(data, chance)
@@ -108,7 +108,7 @@ BYTE_CHANGES: tuple[Change, ...] = (
 
 
 def _in_zip(data: bytes, chance: random.Random) -> bytes:
-    """A member changed, taken away, doubled or compressed; checksums fit."""
+    """Change, remove, duplicate or compress a member; checksums are valid."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = [(info.filename, archive.read(info)) for info in archive.infolist()]
     at = chance.randrange(len(members))
@@ -131,7 +131,7 @@ def _in_zip(data: bytes, chance: random.Random) -> bytes:
 
 
 def _in_png(data: bytes, chance: random.Random) -> bytes:
-    """One chunk changed, with the checksum that fits."""
+    """Change one chunk, with a valid checksum."""
     chunks, at = [], 8
     while at < len(data):
         size = int.from_bytes(data[at : at + 4], "big")
@@ -148,7 +148,7 @@ def _in_png(data: bytes, chance: random.Random) -> bytes:
 
 
 def _in_header(data: bytes, begin: int, chance: random.Random) -> bytes:
-    """JSON behind its own length, which fits again."""
+    """Change JSON behind a length prefix, which stays valid."""
     size = int.from_bytes(data[begin - 8 : begin - 8 + (8 if begin == 8 else -4)], "little")
     if begin == 20:
         size = int.from_bytes(data[12:16], "little")
@@ -159,7 +159,7 @@ def _in_header(data: bytes, begin: int, chance: random.Random) -> bytes:
 
 
 def _in_json(data: bytes, chance: random.Random) -> bytes:
-    """A value changed, removed or moved, somewhere in the tree."""
+    """Change, remove or move a value somewhere in the tree."""
     tree = json.loads(data)
     places = list(_places(tree))
     container, key = chance.choice(places)

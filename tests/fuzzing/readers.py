@@ -1,4 +1,4 @@
-"""Everything that reads a file of others: seeds to damage, and what to do with the result."""
+"""All readers of untrusted files: seed files to damage, and how to read the result."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from zipsplat.viewer.uploads import Upload, load_upload
 
 TESTS = Path(__file__).parents[1]
 PEOPLE, GOLDEN = TESTS / "files_of_people", TESTS / "golden"
-ROOMY = 30  # bytes of a seed in thousands, at most: small ones are damaged where it matters
+ROOMY = 30  # maximum size of a seed file in kB: damage to small files is more likely to matter
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Reader:
 
     Args:
         seeds: good files by name; the suffix of a name is that of the damaged file.
-        read: reads the file at a path; errors of a user's kind are no fault.
+        read: reads the file at a path; expected errors are not faults.
     """
 
     seeds: Callable[[], dict[str, bytes]]
@@ -144,7 +144,7 @@ def _sidecars() -> dict[str, bytes]:
 
 
 def _read_sidecar(path: Path) -> None:
-    """A sidecar whose stamp fits; what is wrong with it is found, and the shard read instead."""
+    """Read a sidecar with a valid stamp; damage is detected, and the shard read instead."""
     shard = path.parent / "shard-000000.tar"
     if not shard.exists():
         shutil.copy(GOLDEN / "data/shards/synth/90x160/test-scenes/shard-000001.tar", shard)
@@ -198,7 +198,7 @@ def _read_camera_list(path: Path) -> None:
 
 @cache
 def _colmap() -> dict[str, bytes]:
-    """The three files of a small model, binary and as text."""
+    """The three files of a small model, as binary and text."""
     track = np.array([(1, 0), (2, 1)], colmap_model._TRACK)
     pixels, ids = np.array([[3.0, 4.0], [5.0, 6.0]]), np.array([1, -1])
     images = {
@@ -215,7 +215,7 @@ def _colmap() -> dict[str, bytes]:
 
 
 def _read_colmap(path: Path) -> None:
-    """A model with one damaged file; its name says which."""
+    """Read a model with one damaged file, given by name."""
     folder = path.parent / "model"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""The campaign finds what it is for, and what it found once stays mended."""
+"""The campaign finds planted faults, and faults it once found stay fixed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ FOUND = sorted(path.name for path in REGRESSIONS.glob("*-*-*"))
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_seeds_are_good_and_damage_is_borne(name: str, tmp_path: Path) -> None:
+def test_seeds_are_valid_and_damage_is_handled(name: str, tmp_path: Path) -> None:
     reader = READERS[name]
     good = 0
     for file, data in reader.seeds().items():
         folder = tmp_path / file
         folder.mkdir()
         (folder / file).write_bytes(data)
-        with suppress(reader.allowed):  # some are files of people that nobody reads
+        with suppress(reader.allowed):  # some seeds are valid files that no reader supports
             reader.read(folder / file)
             good += 1
     assert good >= 0.8 * len(reader.seeds())
@@ -35,7 +35,7 @@ def test_seeds_are_good_and_damage_is_borne(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_what_was_found_once(name: str, tmp_path: Path) -> None:
+def test_faults_found_once(name: str, tmp_path: Path) -> None:
     reader, _, file = name.split("-", 2)
     path = tmp_path / file
     shutil.copy(REGRESSIONS / name, path)
@@ -50,7 +50,7 @@ def test_what_was_found_once(name: str, tmp_path: Path) -> None:
     assert ended.grown < GIB
 
 
-def test_a_seed_gives_the_same_files_again() -> None:
+def test_a_seed_reproduces_its_files() -> None:
     seeds = READERS["transforms"].seeds()
     made = [damaged("x", seeds, 3, number) for number in range(50)]
     assert made == [damaged("x", seeds, 3, number) for number in range(50)]

@@ -41,7 +41,7 @@ TESTS_FAILED = 1  # exit status of pytest
 
 
 class Outcome(str, Enum):
-    """What became of one break."""
+    """Outcome of one break."""
 
     CAUGHT = "caught"
     SURVIVED = "SURVIVED"
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(root: Path, breaks: Sequence[Break], jobs: int = 1) -> list[tuple[Break, Outcome]]:
-    """What becomes of each break of a repository, in any order.
+    """Yield the outcome of each break of a repository, in any order.
 
     Args:
         root: the repository; it is only read.
@@ -176,7 +176,7 @@ def _broken(copy: Path, entry: Break) -> Iterator[None]:
     text, compiled = broken_text(copy, entry), Path(importlib.util.cache_from_source(str(path)))
     whole = path.read_text(encoding="utf-8")
     try:
-        # Sources of one size and second look the same to Python, so what is compiled goes.
+        # Python compares only size and second of sources, so delete the bytecode.
         compiled.unlink(missing_ok=True)
         path.write_text(text, encoding="utf-8")
         yield

@@ -1,4 +1,4 @@
-"""A scene in which a mirrored, turned or upside-down axis shows at once.
+"""A scene that reveals mirrored, rotated or flipped axes.
 
 A red ball lies to the right (+x), a green one above (−y, as y points down), a blue one behind (+z);
 below them a checkered floor, between them a yellow ring that is higher on one side.

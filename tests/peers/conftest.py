@@ -1,4 +1,4 @@
-"""What the tests against other programs need; each is skipped, with the reason, if it is missing.
+"""Fixtures of the tests against other programs; missing ones skip tests, with the reason.
 
 docs/formats.md, "Checked against", says how to run them.
 """
@@ -44,7 +44,7 @@ def chromium() -> str:
 
 @dataclass
 class Seen:
-    """What one page did: script errors, addresses asked for, and the value of each step."""
+    """What one page did: script errors, requested URLs, and the value of each step."""
 
     errors: list[str]
     requests: list[str]
@@ -68,7 +68,7 @@ class Browser:
         init: str = "",
         size: tuple[int, int] | None = None,
     ) -> Seen:
-        """Open a page and go through the steps that browser.mjs describes."""
+        """Open a page and run the steps described in browser.mjs."""
         self.jobs += 1
         job = self.folder / f"job{self.jobs}.json"
         shots = [{"url": url, "init": init, "steps": steps}]
@@ -92,7 +92,7 @@ def browser(peers: Path, chromium: str, tmp_path: Path) -> Browser:
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a line per request."""
+    """Serves files without logging requests."""
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -100,7 +100,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(peers: Path, tmp_path: Path) -> Iterator[str]:
-    """Address of a server on this machine that shows the test's folder and the packages."""
+    """URL of a local server of the test's folder and the packages."""
     (tmp_path / "node_modules").symlink_to(peers / "node_modules")
     handler = functools.partial(QuietHandler, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:

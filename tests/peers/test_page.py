@@ -27,7 +27,7 @@ SIZE = (320, 240)
 
 
 def look(pose: Pose) -> dict[str, str]:
-    """The step that points the page's camera as this pose."""
+    """The step that sets the page's camera to this pose."""
     view = (pose.t.tolist(), pose.R.T.tolist(), math.radians(FOV_DEG))
     return {"evaluate": f"window.zipsplat.look({', '.join(map(json.dumps, view))})"}
 

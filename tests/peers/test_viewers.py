@@ -20,7 +20,7 @@ from zipsplat.webpage import write_page
 POSITION, FOV_DEG = (1.5, -1.8, -4.0), 50.0
 SHOWN = [{"waitFor": "window.loaded"}, {"wait": 3000}]  # the second for the sorting
 
-# Viewer, format, how far a ball may be off in pixels, and the least PSNR against our renderer.
+# Viewer, format, tolerance of ball positions in pixels, and minimum PSNR against our renderer.
 # `.splat` has no harmonics. GaussianSplats3D leaves some Gaussians of this small scene unsorted, so
 # that a little of the blue ball shows where the ring hides it.
 CASES = [
@@ -37,7 +37,7 @@ def pose_of_view() -> Pose:
 
 
 def places_of_balls(image: np.ndarray) -> list[np.ndarray]:
-    """Middle of the pixels of each ball's colour, (x, y)."""
+    """Centre of the pixels of each ball's colour, (x, y)."""
     places = []
     for color in BALLS:
         near = np.linalg.norm(image - np.array(color), axis=-1) < 0.25

@@ -1,4 +1,4 @@
-"""Pages that show one file in other people's viewers, seen by a given camera.
+"""Pages that show one file in third-party viewers, from a given camera.
 
 Each function writes what its viewer needs into the served folder and returns the address of the
 page and a script to run before it. `window.loaded` becomes true when the scene has been read.
@@ -93,7 +93,7 @@ class View:
     fov: float
 
     def turned_about(self, axis: str) -> View:
-        """The same view of a scene that was turned by half a turn about x or z."""
+        """The same view of a scene rotated by 180° about x or z."""
         signs = {"x": (1, -1, -1), "z": (-1, -1, 1)}[axis]
 
         def turn(vector):
@@ -123,7 +123,7 @@ def three_gltf(folder: Path, file: str) -> str:
 
 
 def supersplat(folder: Path, file: str, view: View) -> tuple[str, str]:
-    """It turns a .ply by half a turn about z itself, and takes the larger field of view."""
+    """It rotates a .ply by 180° about z itself, and uses the larger field of view."""
     turned = view.turned_about("z")
     wide = 2 * math.degrees(math.atan(ASPECT * math.tan(math.radians(view.fov) / 2)))
     camera = {"position": turned.position, "target": turned.target, "fov": wide}

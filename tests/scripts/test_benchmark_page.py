@@ -1,4 +1,4 @@
-"""Figures of docs/benchmarks.md come from the committed runs, and from nowhere else."""
+"""Figures of docs/benchmarks.md come only from the committed runs."""
 
 from __future__ import annotations
 

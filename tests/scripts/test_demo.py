@@ -1,4 +1,4 @@
-"""The demo, the examples and the benchmark of real input run and write what they say."""
+"""The demo, the examples and the real-input benchmark run and write what they promise."""
 
 import re
 import runpy

@@ -7,9 +7,8 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from splatfactory.metrics import position_error, psnr, rotation_error_deg, ssim
+from splatfactory.metrics import psnr, ssim
 from tests.splatfactory.golden import load
-from zipsplat.alignment import rotation_from_vector
 
 
 @pytest.mark.parametrize("case", [0, 1, 2])
@@ -55,15 +54,3 @@ def test_images_of_different_shape_are_refused():
         psnr(torch.zeros(3, 4, 4), torch.zeros(3, 4, 5))
     with pytest.raises(ValueError, match="11 pixels"):
         ssim(torch.zeros(3, 4, 40), torch.zeros(3, 4, 40))
-
-
-@pytest.mark.parametrize("degrees", [0.0, 1e-4, 1.0, 90.0, 179.9])
-def test_rotation_error_is_the_angle(degrees: float):
-    omega = torch.tensor([0.6, 0.0, 0.8], dtype=torch.float64) * math.radians(degrees)
-    start = rotation_from_vector(torch.tensor([0.3, -2.0, 0.5], dtype=torch.float64))
-    error = rotation_error_deg(start, start @ rotation_from_vector(omega))
-    assert math.isclose(float(error), degrees, abs_tol=1e-6)
-
-
-def test_position_error_is_the_distance():
-    assert float(position_error(torch.zeros(3), torch.tensor([3.0, 0.0, 4.0]))) == 5.0

@@ -186,7 +186,7 @@ def test_transparency_is_composited_not_dropped(tmp_path):
 def test_grey_with_alpha_and_palette_with_transparency(tmp_path):
     grey = np.full((4, 4, 2), 90, np.uint8)
     grey[:2, :, 1], grey[2:, :, 1] = 0, 255
-    Image.fromarray(grey, "LA").save(tmp_path / "la.png")
+    Image.fromarray(grey).save(tmp_path / "la.png")
     assert levels(load_image(tmp_path / "la.png"))[:, 0, 0].tolist() == [255, 255, 90, 90]
 
     palette = Image.new("P", (4, 4), 0)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zipsplat.kernel_cache import KernelFiles, cache_directory, make_own_folder
+from zipsplat.kernel_cache import KernelFiles
+from zipsplat.kernel_folder import cache_directory, make_own_folder
 from zipsplat.render.cpu import view
 from zipsplat.render.cpu.bin import number_intersections
 from zipsplat.render.cpu.compiler import kernel

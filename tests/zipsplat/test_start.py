@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from decimal import Decimal, localcontext
@@ -95,3 +96,40 @@ def test_convert_rounds_as_numpy_and_a_scene_of_tensors_as_torch(tmp_path: Path)
 def _log_scales(data: bytes, num: int) -> np.ndarray:
     table = np.frombuffer(data[-num * 62 * 4 :], "<f4").reshape(num, 62)
     return table[:, 55:58]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["render", "no.ply", "-o", "a.mp4"],
+        ["reconstruct", "no.jpg", "-o", "a.ply"],
+        ["refine", "no.ply", "no.jpg", "-o", "a.ply"],
+        ["depth", "no.jpg", "-o", "a"],
+        ["cameras", "no.jpg", "-o", "a"],
+        ["view", "no.ply", "--port", "0"],
+    ],
+)
+def test_commands_say_that_pytorch_starts_before_it_does(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    work = """
+import io
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            sys.__stdout__.write("said " + repr(sys.stderr.getvalue()))
+            raise SystemExit(0)
+sys.stderr = Terminal()
+sys.meta_path.insert(0, Watch())
+from zipsplat.cli import main
+main(sys.argv[1:])
+"""
+    command = [sys.executable, "-c", f"import sys\n{work}", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment
+    )
+    assert "starting PyTorch …" in done.stdout

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.zipsplat.tiny_network import TINY, tiny_network
-from zipsplat import tensor_pickle, weights
+from zipsplat import checkpoints, tensor_pickle, weights
 from zipsplat.downloads import DownloadError
 from zipsplat.model.checkpoint_layout import network_from_tensors
 from zipsplat.releases import RELEASES
@@ -300,9 +300,9 @@ def test_places_without_weights(tmp_path: Path) -> None:
 def test_bundled_weights_need_no_download(
     tmp_path: Path, state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "BUNDLED_FOLDER", tmp_path / "none")
+    monkeypatch.setattr(checkpoints, "FOLDER", tmp_path / "none")
     assert weights.names() == list(RELEASES)
-    monkeypatch.setattr(weights, "BUNDLED_FOLDER", tmp_path)
+    monkeypatch.setattr(checkpoints, "FOLDER", tmp_path)
     weights.save(tmp_path / "zipsplat-mini.safetensors", state, {})
     assert weights.names() == [*RELEASES, "zipsplat-mini"]
     assert weights.load("zipsplat-mini").path == tmp_path / "zipsplat-mini.safetensors"
@@ -321,7 +321,7 @@ def test_offline_error(
 ) -> None:
     monkeypatch.setenv("ZIPSPLAT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(weights, "BUNDLED_FOLDER", tmp_path)
+    monkeypatch.setattr(checkpoints, "FOLDER", tmp_path)
     with pytest.raises(DownloadError) as caught:
         weights.load("zipsplat")
     message = str(caught.value)

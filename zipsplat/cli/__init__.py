@@ -37,6 +37,7 @@ examples:
 `zipsplat COMMAND --help` explains every option.
 """
 COMMANDS = ("reconstruct", "refine", "cameras", "depth", "render", "convert", "info", "doctor")
+NEED_TORCH = frozenset({"reconstruct", "refine", "cameras", "depth", "render"})
 OK, FAILED, INTERRUPTED = 0, 1, 130
 
 
@@ -61,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.ERROR if options.quiet else level, handlers=[handler])
     try:
         with Console(is_quiet=options.quiet, is_json=options.json) as console:
+            if arguments[0] in NEED_TORCH and "torch" not in sys.modules:
+                with console.stage("starting PyTorch"):  # takes a second or more
+                    importlib.import_module("torch")
             options.run(options, console)
     except KeyboardInterrupt:
         sys.stderr.write("\nzipsplat: interrupted\n")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zipsplat.cli.arguments import add_num_frames, add_overwrite, add_photos, check_outputs
 from zipsplat.cli.console import Console, Stages, file_data, file_line
+from zipsplat.command_line import add_dtype
 from zipsplat.option_types import count, positive
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=count, metavar="N", help="CPU threads (default: all processors)"
     )
+    add_dtype(parser)
     add_overwrite(parser)
 
 
@@ -98,7 +100,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     files = found.images or (None,)
     _check_output(options, [file for file in files if file is not None], found.video is not None)
     weights = options.weights or NETWORKS.get(options.method)
-    model = None if weights is None else load_network(weights, console)
+    model = None if weights is None else load_network(weights, options.dtype, console)
     with Stages(console) as stages:
         estimate = estimate_cameras(
             options.inputs,
@@ -118,14 +120,15 @@ def run(options: argparse.Namespace, console: Console) -> None:
     )
 
 
-def load_network(weights: str, console: Console) -> ZipSplat | DepthAnything:
+def load_network(weights: str, dtype: str, console: Console) -> ZipSplat | DepthAnything:
     """Load ZipSplat or Depth Anything 3, whichever the weights belong to."""
     from zipsplat.depth.predictor import DepthAnything
     from zipsplat.depth.unprojection import is_depth_anything
     from zipsplat.predictor import ZipSplat
 
     with console.stage("loading weights"):
-        return DepthAnything(weights) if is_depth_anything(weights) else ZipSplat(weights)
+        kind = DepthAnything if is_depth_anything(weights) else ZipSplat
+        return kind(weights, dtype=dtype)
 
 
 def _check_output(options: argparse.Namespace, photos: list[Path], is_video: bool) -> None:

@@ -74,6 +74,12 @@ class Console:
         with self.stage(name, "%"), share_bar(name, is_quiet=self.is_quiet) as report:
             yield report
 
+    def say(self, text: str) -> None:
+        """A line for people on stderr, unless they want none."""
+        if not self.is_quiet:
+            sys.stderr.write(f"{printable(text)}\n")
+            sys.stderr.flush()
+
     def result(self, text: Sequence[str], data: Mapping[str, Any]) -> None:
         """Print the result, as text or as JSON.
 

@@ -14,6 +14,7 @@ from zipsplat.cli.arguments import (
     check_outputs,
 )
 from zipsplat.cli.console import Console
+from zipsplat.command_line import add_dtype
 from zipsplat.option_types import count
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--points", action="store_true", help="also write a point cloud, points.ply"
     )
     add_device(parser)
+    add_dtype(parser)
     add_overwrite(parser)
 
 
@@ -79,7 +81,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     views = _read(options, console)
     names = names[: len(views)]  # a video with a damaged end gives fewer frames
     with console.stage("loading weights"):
-        model = DepthAnything(options.weights, options.device, image_size=options.long_side)
+        model = DepthAnything(options.weights, options.device, options.dtype, options.long_side)
     with console.stage("predicting depth"):
         depth = model(views)
     note = licence_note(options.weights)

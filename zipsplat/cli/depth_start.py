@@ -23,7 +23,7 @@ def load_depth_anything(options: argparse.Namespace, console: Console) -> DepthA
     """Load the weights of `--weights` if they are of Depth Anything 3, else return None.
 
     Args:
-        options: of `reconstruct`: `weights`, `device`, `image_size`.
+        options: of `reconstruct`: `weights`, `device`, `dtype`, `image_size`.
         console: for progress.
     """
     from zipsplat.depth.predictor import DepthAnything
@@ -33,7 +33,7 @@ def load_depth_anything(options: argparse.Namespace, console: Console) -> DepthA
         return None
     size = options.image_size if isinstance(options.image_size, tuple) else 504
     with console.stage("loading weights"):
-        return DepthAnything(options.weights, options.device, image_size=size)
+        return DepthAnything(options.weights, options.device, options.dtype, size)
 
 
 def reconstruct_from_depth(

@@ -6,7 +6,6 @@ import argparse
 import os
 import platform
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from zipsplat._version import __version__
@@ -15,14 +14,16 @@ from zipsplat.cli.console import Console, readable_bytes, table
 NAME = "doctor"
 SUMMARY = "show what is installed and what would be used"
 DESCRIPTION = """\
-Show versions, devices, renderers, codecs and weights on this machine. For everything that would
-not be used, the report says why. Nothing is downloaded.
+Show versions, devices, renderers, codecs and weights on this machine, and what the released model
+would take here, by a measured speed. For everything that would not be used, the report says why.
+Nothing is downloaded.
 """
 EXAMPLES = """\
 examples:
   zipsplat doctor
   zipsplat doctor --json > report.json       for a bug report
 """
+RELEASED, RELEASED_VIEWS = "zipsplat", 6
 NEEDED = ("torch", "numpy", "pillow", "av", "safetensors", "huggingface_hub", "numba", "tqdm")
 EXTRAS = {
     "viser": "the viewer (zipsplat[viewer])",
@@ -39,31 +40,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Collect the report."""
+    """Collect the report; what needs no PyTorch is printed before it is imported."""
     del options
-    data = {
+    data: dict[str, Any] = {
         "machine": _machine(),
         "packages": {name: _version(name) for name in NEEDED},
         "extras": {name: _version(name) for name in EXTRAS},
-        "devices": _devices(),
-        "renderers": _renderers(),
         "media": _media(),
         "weights": _weights(),
     }
-    console.result(_lines(data), data)
+    first = _lines(data)
+    if not console.is_json:
+        console.result(first, {})
+    with console.stage("asking PyTorch"):
+        found = _with_torch()
+    console.result(_torch_lines(found), data | found)
 
 
 def _machine() -> dict[str, Any]:
-    import torch
-
     return {
         "zipsplat": __version__,
         "python": platform.python_version(),
         "where": sys.executable,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
     }
+
+
+def _with_torch() -> dict[str, Any]:
+    """What only PyTorch knows; why it cannot be asked, if it cannot be imported."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # OSError: a library that PyTorch loads is missing
+        return {"torch_error": f"PyTorch cannot be imported: {error}"}
+    return {
+        "torch_threads": torch.get_num_threads(),
+        "devices": _devices(),
+        "renderers": _renderers(),
+        "released_model": _released_model(),
+    }
+
+
+def _released_model() -> dict[str, Any]:
+    """What the released network takes here for six pictures."""
+    from zipsplat.cli.expectation import download_bytes, expected, release_config
+    from zipsplat.devices import choose_device
+    from zipsplat.releases import RELEASES
+
+    release = RELEASES[RELEASED]
+    config = release_config(release)
+    assert config is not None
+    missing = 0 if release.is_fetched else download_bytes(config)
+    if choose_device().type != "cpu":
+        return {"download_bytes": missing}
+    size = (release.size.side, release.size.side)
+    return {"download_bytes": missing, **expected(config, RELEASED_VIEWS, size, "auto")}
 
 
 def _version(package: str) -> str | None:
@@ -130,37 +161,59 @@ def _media() -> dict[str, bool]:
 
 def _weights() -> dict[str, Any]:
     """Weights that need no download."""
-    from zipsplat import weights
+    from zipsplat.checkpoints import bundled
     from zipsplat.downloads import cache_dir
+    from zipsplat.media_kinds import CHECKPOINT_SUFFIXES
 
     cache = cache_dir()
-    files = [p for p in cache.rglob("*") if p.suffix in weights.SUFFIXES] if cache.is_dir() else []
+    files = [p for p in cache.rglob("*") if p.suffix in CHECKPOINT_SUFFIXES]
     return {
-        "bundled": sorted(weights.bundled()),
+        "bundled": sorted(bundled()),
         "cache": str(cache),
         "fetched": {str(p.relative_to(cache)): p.stat().st_size for p in sorted(files)},
     }
 
 
-def _lines(data: dict[str, Any]) -> Sequence[str]:
-    """The report as text."""
+def _lines(data: dict[str, Any]) -> list[str]:
+    """The first half of the report, for people."""
     extras = {
         name: version or f"not installed; for {EXTRAS[name]}"
         for name, version in data["extras"].items()
     }
-    fetched = {name: readable_bytes(size) for name, size in data["weights"]["fetched"].items()} or {
-        "nothing": "the released weights (5.8 GB) are downloaded on first use"
-    }
-    sections: dict[str, dict[str, Any]] = {
-        "machine": data["machine"],
-        "packages": {name: version or "missing" for name, version in data["packages"].items()},
-        "extras": extras,
-        "device": _choice(data["devices"]),
-        "renderer": _choice(data["renderers"]),
-        "images and videos": {k: "yes" if v else "no" for k, v in data["media"].items()},
-        f"weights bundled: {', '.join(data['weights']['bundled']) or 'none'}": {},
-        f"weights in {data['weights']['cache']}": fetched,
-    }
+    fetched = {name: readable_bytes(size) for name, size in data["weights"]["fetched"].items()}
+    return _sections(
+        {
+            "machine": data["machine"],
+            "packages": {name: version or "missing" for name, version in data["packages"].items()},
+            "extras": extras,
+            "images and videos": {k: "yes" if v else "no" for k, v in data["media"].items()},
+            f"weights bundled: {', '.join(data['weights']['bundled']) or 'none'}": {},
+            f"weights in {data['weights']['cache']}": fetched or {"nothing": "downloaded so far"},
+        }
+    )
+
+
+def _torch_lines(data: dict[str, Any]) -> list[str]:
+    """The second half."""
+    if "torch_error" in data:
+        return [data["torch_error"]]
+    from zipsplat.cli.expectation import expected_line
+
+    model = data["released_model"]
+    missing = model["download_bytes"]
+    rows = {"download": readable_bytes(missing) if missing else "nothing, it is here"}
+    if "seconds" in model:
+        rows["takes"] = expected_line(model)
+    return _sections(
+        {
+            "device": _choice(data["devices"]),
+            "renderer": _choice(data["renderers"]),
+            f"released model ({RELEASED}), {data['torch_threads']} threads": rows,
+        }
+    )
+
+
+def _sections(sections: dict[str, dict[str, Any]]) -> list[str]:
     lines: list[str] = []
     for title, rows in sections.items():
         lines += [title, *(f"  {line}" for line in table(rows))]

@@ -47,18 +47,14 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
 def _describe(path: Path, console: Console) -> dict[str, Any]:
     """Describe the file; its kind follows from its content, or else from its suffix."""
-    from zipsplat.media_kinds import IMAGE, VIDEO, kind_of
+    from zipsplat.media_kinds import CHECKPOINT_SUFFIXES, IMAGE, VIDEO, kind_of
     from zipsplat.scene_files import is_scene_file
 
     if path.suffix.lower() == ".json":
         return _cameras(path)
     if is_scene_file(path):
         return _scene(path)
-    from zipsplat.weights import (
-        SUFFIXES,
-    )  # here, because it imports PyTorch, which scenes do not need
-
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in CHECKPOINT_SUFFIXES:
         return _checkpoint(path)
     kind = kind_of(path)
     if kind == VIDEO:

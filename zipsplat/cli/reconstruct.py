@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import functools
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,14 +21,22 @@ from zipsplat.cli.arguments import (
     check_suffix,
     color,
 )
-from zipsplat.cli.console import Console, Stages, file_data, file_line
+from zipsplat.cli.compiling import await_kernels, compiling_images
+from zipsplat.cli.console import Console, Stages, file_data, file_line, readable_bytes
 from zipsplat.cli.depth_start import (
     depth_start,
     load_depth_anything,
     reconstruct_from_depth,
 )
+from zipsplat.cli.expectation import (
+    WORTH_TELLING_S,
+    download_bytes,
+    expected,
+    expected_line,
+    release_config,
+)
 from zipsplat.cli.posed_photos import PosedPhotos, cameras_or_none, on_device
-from zipsplat.cli.scene_output import BLACK, check_scene_file, write_scene
+from zipsplat.cli.scene_output import BLACK, check_scene_file, is_page, write_scene
 from zipsplat.cli.shared_refinement import (
     DEFAULT_AMOUNT,
     add_refinement,
@@ -38,10 +48,13 @@ from zipsplat.cli.shared_refinement import (
     run_refinement,
     settings_of,
 )
+from zipsplat.command_line import add_dtype
 from zipsplat.mask_options import add_masks, mask_source
 from zipsplat.option_types import count, pixel_size, share
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from torch import Tensor
 
     from zipsplat.depth.predictor import DepthAnything
@@ -49,6 +62,7 @@ if TYPE_CHECKING:
     from zipsplat.inputs import MaskedViews
     from zipsplat.predictor import ZipSplat
     from zipsplat.refinement import RefinedScene
+    from zipsplat.render.cpu.ahead import KernelsAhead
 
 NAME = "reconstruct"
 SUMMARY = "turn images or a video into a scene"
@@ -103,6 +117,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f" {RELEASED}; with --refine {SMALL}, which comes with this package)",
     )
     add_device(parser)
+    add_dtype(parser)
     parser.add_argument(
         "--image-size",
         type=_image_size,
@@ -155,12 +170,14 @@ def run(options: argparse.Namespace, console: Console) -> None:
     cameras = camera_file(options, outputs[0])
     may_write = outputs if options.refine is None else [*outputs, cameras]
     check_outputs(may_write, may_overwrite=options.overwrite)
-    found = find_inputs(options.inputs)  # errors show before anything heavy is loaded
-    if mask_source(options) is not None:
-        check_has_photos(found.video)
-    choose_device(options.device)
-    options.weights = options.weights or (RELEASED if options.refine is None else SMALL)
-    made = _make(options, console)
+    with _compiling(options) as kernels:
+        found = find_inputs(options.inputs)  # errors show before anything heavy is loaded
+        if mask_source(options) is not None:
+            check_has_photos(found.video)
+        choose_device(options.device)
+        options.weights = options.weights or (RELEASED if options.refine is None else SMALL)
+        made = _make(options, console)
+        await_kernels(kernels, console)
     images = None if made.posed is None else made.posed.images
     with console.stage("writing"):
         for path in options.output:
@@ -171,6 +188,14 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if options.turntable is not None:
         _record(options, console, made)
     _report(options, console, made, outputs)
+
+
+def _compiling(options: argparse.Namespace) -> AbstractContextManager[KernelsAhead | None]:
+    """Kernels compiled meanwhile, if the scene will be rendered; refinement compiles its own."""
+    renders = options.turntable is not None or any(is_page(path) for path in options.output)
+    if options.refine is not None or not renders:
+        return nullcontext()
+    return compiling_images(options.device)
 
 
 @dataclass(frozen=True)
@@ -280,7 +305,7 @@ def _load_network(options: argparse.Namespace, first: Tensor) -> ZipSplat:
     size = options.image_size
     if size == KEEP:
         size = aspect_size(first.shape[-2], first.shape[-1])
-    return ZipSplat(weights=options.weights, device=options.device, image_size=size)
+    return ZipSplat(options.weights, options.device, options.dtype, size)
 
 
 def _reconstruct(
@@ -291,11 +316,51 @@ def _reconstruct(
 ) -> Gaussians:
     if depth_model is not None:
         return reconstruct_from_depth(depth_model, views, options.compression, console)
+    is_told = _tell_of_release(options, console, views.images)
     with console.stage("loading weights"):
         model = _load_network(options, views.images[0])
+    if not is_told:
+        _tell_of_network(options, console, model, views.images)
     with console.stage("reconstructing"):
         scenes: Gaussians = model(views.images, compression=options.compression, masks=views.masks)
         return scenes[0].cpu()
+
+
+def _tell_of_release(
+    options: argparse.Namespace, console: Console, images: Sequence[Tensor]
+) -> bool:
+    """Say what a released network will take before it is fetched; whether there was something."""
+    from zipsplat.devices import choose_device
+    from zipsplat.releases import RELEASES
+
+    release = RELEASES.get(options.weights)
+    config = None if release is None else release_config(release)
+    if release is None or config is None:
+        return False
+    if not release.is_fetched:
+        console.say(f"{options.weights}: {readable_bytes(download_bytes(config))} to download")
+    if choose_device(options.device).type != "cpu":
+        return True
+    height, width = images[0].shape[-2:]
+    size = release.size.for_image(height, width, config.backbone.patch_size)
+    if isinstance(options.image_size, tuple):
+        size = options.image_size
+    found = expected(config, len(images), size, options.dtype, options.compression)
+    console.say(expected_line(found))
+    return True
+
+
+def _tell_of_network(
+    options: argparse.Namespace, console: Console, model: ZipSplat, images: Sequence[Tensor]
+) -> None:
+    """The same of other weights, once they are read, if they will take long."""
+    if model.device.type != "cpu":
+        return
+    fitted = model.preprocessor.fitted(images[0])
+    size = (fitted.height, fitted.width)
+    found = expected(model.model.config, len(images), size, options.dtype, options.compression)
+    if found["seconds"] >= WORTH_TELLING_S:
+        console.say(expected_line(found))
 
 
 def _image_size(text: str) -> tuple[int, int] | str:

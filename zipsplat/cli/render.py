@@ -16,6 +16,7 @@ from zipsplat.cli.arguments import (
     check_suffix,
     color,
 )
+from zipsplat.cli.compiling import await_kernels, compiling_images
 from zipsplat.cli.console import Console, file_data, file_line
 from zipsplat.option_types import count, pixel_size, positive
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from zipsplat.gaussians import Gaussians
     from zipsplat.pose import Pose
     from zipsplat.progress import Report
+    from zipsplat.render.cpu.ahead import KernelsAhead
 
 NAME = "render"
 SUMMARY = "render a video of a scene"
@@ -100,13 +102,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Video."""
+    """Render."""
+    check_suffix(options.output, (*MOVING_SUFFIXES, *STILL_SUFFIXES))
+    check_outputs([options.output], may_overwrite=options.overwrite)
+    with compiling_images(options.device, options.renderer) as kernels:
+        _render(options, console, kernels)
+
+
+def _render(options: argparse.Namespace, console: Console, kernels: KernelsAhead | None) -> None:
     from zipsplat import viz
     from zipsplat.gaussians import Gaussians
     from zipsplat.predictor import choose_device
 
-    check_suffix(options.output, (*MOVING_SUFFIXES, *STILL_SUFFIXES))
-    check_outputs([options.output], may_overwrite=options.overwrite)
     suffix = options.output.suffix.lower()
     is_still = suffix in STILL_SUFFIXES and not (suffix == ".webp" and options.frames)
     with console.stage("reading"):
@@ -115,6 +122,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         scene = scene.color_by_group(options.color_by_group)
     camera, poses = _views(options, scene)
     poses = poses[:1] if is_still else poses
+    await_kernels(kernels, console)
     with console.stage("filming", "frame") as report:
         frames = _frames(options, scene, camera, poses, report)
         if is_still:

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from zipsplat.cli.arguments import check_suffix
+from zipsplat.cli.compiling import await_kernels
 from zipsplat.cli.console import Console
 from zipsplat.cli.posed_photos import AUTO
 from zipsplat.option_types import count
@@ -141,18 +142,16 @@ def compiling_meanwhile(
     """Compile the kernels in another process while the block runs, and wait for it at the end."""
     from zipsplat.devices import choose_device
     from zipsplat.inputs import DEFAULT_VIDEO_FRAMES, find_inputs
-    from zipsplat.refinement.warm_up import KernelsAhead
+    from zipsplat.refinement.warm_up import refinement_kernels
 
     if choose_device(options.device).type != "cpu":
         yield
         return
     images = find_inputs(list(inputs)).images if inputs else ()
     num_photos = options.num_frames or len(images) or DEFAULT_VIDEO_FRAMES
-    with KernelsAhead(num_photos) as kernels:
+    with refinement_kernels(num_photos) as kernels:
         yield
-        if kernels.is_running:
-            with console.stage("compiling for this processor, once"):
-                kernels.wait()
+        await_kernels(kernels, console)
 
 
 def run_refinement(

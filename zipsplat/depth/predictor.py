@@ -17,6 +17,7 @@ from zipsplat import weights as weights_files
 from zipsplat.camera import Camera
 from zipsplat.depth.network_inputs import DepthInputs, DepthPreprocessor
 from zipsplat.devices import choose_device, choose_dtype
+from zipsplat.float32_products import fastest, width_of
 from zipsplat.model.depth_layout import depth_network_from_tensors
 from zipsplat.model.depth_network import DepthMaps, DepthPredictor
 from zipsplat.model.priors import Priors
@@ -64,14 +65,15 @@ class DepthAnything(nn.Module):
         weights: a name ("da3-small", see `zipsplat.weights.names`), a path, an http(s) URL, or a
             Hugging Face repository "organisation/repository". They define the architecture.
         device: "auto" selects CUDA, else MPS (untested), else the CPU.
-        dtype: of the transformer: "float32", "bfloat16", or "auto": bfloat16 on CUDA devices that
-            support it, else float32. Heads and cameras are computed in float32.
+        dtype: of the transformer: "float32", "bfloat16", or "auto", see
+            `zipsplat.devices.choose_dtype`. Heads and cameras are computed in float32.
         image_size: long side in pixels to resize images to, keeping their aspect ratio; or (height,
             width) to crop and resize them to. Multiples of 14.
 
     Attributes:
         model: the network.
         preprocessor: resizes images to the network's input size.
+        width: D of the network.
     """
 
     def __init__(
@@ -111,7 +113,8 @@ class DepthAnything(nn.Module):
         super().__init__()
         where = choose_device(device)
         self.preprocessor = DepthPreprocessor(image_size, network.patch_size)
-        self.model = network.set_precision(choose_dtype(dtype, where)).to(where)
+        self.width = width_of(network)
+        self.model = network.set_precision(choose_dtype(dtype, where, self.width)).to(where)
         self.eval()
 
     @property
@@ -154,7 +157,8 @@ class DepthAnything(nn.Module):
                 )
             seen = seen_from_first(inputs.poses)
             priors = Priors.from_transforms(inputs.cameras, seen)[None].to(self.device)
-        maps = self.model(inputs.images[None].to(self.device), priors)
+        with fastest(self.width, self.device):
+            maps = self.model(inputs.images[None].to(self.device), priors)
         return _aligned(maps, inputs) if priors is not None else _as_predicted(maps, inputs)
 
 

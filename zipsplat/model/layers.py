@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from zipsplat import float32_products
 from zipsplat.model.rope import Rotation
 
 QK_NORM_EPS = 1e-5
@@ -238,6 +239,10 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, proj: nn.Module) -> Tensor:
         # PyTorch's fused kernel is two to four times slower here, mostly in its backward pass.
         q, k = q.to(v.dtype) * q.shape[-1] ** -0.5, k.to(v.dtype)
         joined = (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
+    elif not is_short and v.dtype == torch.bfloat16 and float32_products.is_active():
+        # PyTorch's fused kernel is slower in bfloat16 than in float32 through oneDNN.
+        q, k = q.float(), k.float()
+        joined = functional.scaled_dot_product_attention(q, k, v.float()).to(v.dtype)
     else:
         joined = functional.scaled_dot_product_attention(q, k, v)
     out: Tensor = proj(joined.transpose(-3, -2).flatten(-2))

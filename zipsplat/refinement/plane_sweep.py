@@ -46,7 +46,7 @@ from zipsplat.refinement.stereo_sources import (
     choose_sources,
     points_in_front,
 )
-from zipsplat.render.cpu import pool
+from zipsplat.render.cpu import get_num_threads, pool
 from zipsplat.render.cpu.layout import FloatArray
 from zipsplat.render.cpu.memory import empty
 from zipsplat.render.cpu.simd import LANES
@@ -217,7 +217,7 @@ def _sweep_view(
 ) -> tuple[Tensor, Tensor]:
     """Inverse depth and correlation (H, W) of one view."""
     sweep = make_sweep(posed, gray, view, sources, depths)
-    threads = pool.get_num_threads()
+    threads = get_num_threads()
     planes = empty(len(depths) * sweep.height * sweep.stride)
 
     def compare(first: int, last: int) -> None:

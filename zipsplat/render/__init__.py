@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from zipsplat.plugins import Plugins
 from zipsplat.render import _rules as rules  # a plug-in would have no underscore
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class RenderMode(str, Enum):

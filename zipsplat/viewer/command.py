@@ -9,11 +9,13 @@ import threading
 import warnings
 import webbrowser
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zipsplat.command_line import CommandParser
+from zipsplat.command_line import CommandParser, add_dtype
 from zipsplat.option_types import count, share
+from zipsplat.render.cpu.ahead import image_kernels, is_image_on_cpu
 from zipsplat.terminal import EXPECTED_ERRORS, PrintableFormatter, error_line
 from zipsplat.viewer.guard import is_loopback
 
@@ -45,6 +47,8 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
         0, or 1 if the input, the weights or the address cannot be used.
     """
     arguments = parser().parse_args(sys.argv[1:] if argv is None else argv)
+    if "torch" not in sys.modules:
+        print("zipsplat viewer: starting PyTorch …", file=sys.stderr)  # noqa: T201
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -104,6 +108,7 @@ def parser() -> argparse.ArgumentParser:
         " (default for a scene: the cameras file beside it)",
     )
     out.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    add_dtype(out)
     out.add_argument(
         "--port",
         type=_port,
@@ -140,10 +145,13 @@ def _run(arguments: argparse.Namespace, stop: threading.Event) -> int:
             failures.append(error)
             stop.set()
 
+    # For images of our own renderer and videos, which somebody may ask for.
+    compiling = image_kernels() if is_image_on_cpu(arguments.device) else nullcontext()
     try:
-        _announce(arguments, server.get_port())
-        viewer.run("open", open_input)
-        stop.wait()
+        with compiling:
+            _announce(arguments, server.get_port())
+            viewer.run("open", open_input)
+            stop.wait()
     finally:
         viewer.close()
         stop_server(server)
@@ -163,7 +171,7 @@ def _viewer(arguments: argparse.Namespace, server: viser.ViserServer) -> Viewer:
     device, size = choose_device(arguments.device), arguments.image_size
 
     def load_model() -> ZipSplat:
-        return ZipSplat(arguments.weights, device=device, image_size=size)
+        return ZipSplat(arguments.weights, device, arguments.dtype, size)
 
     options = Options(
         name=_name(arguments.input),

@@ -212,7 +212,7 @@ def test_what_is_missing_is_named(shards: Path, address: str) -> None:
     ):
         ShardStore(address)
     (shards / "shard-000001.offsets.npz").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match=r"damaged or of another shard-000001\.tar"):
+    with pytest.raises(ValueError, match=r"damaged or belongs to another shard-000001\.tar"):
         ShardStore(address)
 
 
@@ -272,7 +272,7 @@ def test_a_sidecar_that_points_outside_its_shard_is_refused(shards: Path, addres
         content = dict(arrays)
     content["spans"][3, 1] = 2**50
     np.savez(sidecar, **content)
-    with pytest.raises(ValueError, match=r"of another shard-000002\.tar"):
+    with pytest.raises(ValueError, match=r"belongs to another shard-000002\.tar"):
         ShardStore(address)
 
 

@@ -117,7 +117,7 @@ def test_damaged_images_and_depths_are_named(make_scene, keep):
 
 def test_errors_name_no_python_objects(make_scene):
     scene = make_scene("a")
-    with pytest.raises(FrameError, match=r"begins like no image format$"):
+    with pytest.raises(FrameError, match=r"its format is unknown$"):
         EncodedFrame(b"x" * 500).crop(0, 0, 24, 32)
     broken = type(scene.depths[0])(b"x" * 500, 1.0, 2.0)
     with pytest.raises(FrameError) as caught:

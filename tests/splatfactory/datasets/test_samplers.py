@@ -126,7 +126,7 @@ def test_invalid_indices_are_named(tmp_path, content):
         ({"name": "bounded", "gap": 3}, r"unknown option view_sampler\.gap of bounded"),
         ({"name": "bounded", "gap_multiplier": 0}, "gap_multiplier must be positive"),
         ({"name": "rank"}, "ranking_file must name"),
-        ({"name": "rank", "ranking_file": "/nowhere.json"}, r"no file /nowhere\.json"),
+        ({"name": "rank", "ranking_file": "/nowhere.json"}, r"/nowhere\.json does not exist"),
         ({"name": "eval_sampler", "indices_file": "/nowhere.json"}, "evaluation index"),
     ],
 )

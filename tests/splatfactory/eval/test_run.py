@@ -161,7 +161,7 @@ def test_other_settings_weights_or_data_are_never_mixed(evaluate: Evaluate, caps
     changed[-1] ^= 1
     weights.write_bytes(changed)
     assert evaluate() == 1
-    assert "other weights" in capsys.readouterr().err
+    assert "different weights" in capsys.readouterr().err
     assert (folder / "results.json").read_bytes() == before
     assert evaluate("--overwrite_eval") == 1
     assert evaluate("--overwrite") == 0

@@ -86,7 +86,7 @@ def test_a_disk_that_fills_up_while_writing_leaves_the_old_file(tmp_path, monkey
 
 
 def test_what_the_disk_returns_is_compared_with_what_was_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "sha256", lambda _: "0" * 64)
+    monkeypatch.setattr(checkpoints, "sha256_of", lambda _: "0" * 64)
     with pytest.raises(CheckpointError, match="reads back differently"):
         checkpoints.save(state(1), checkpoints.full_path(tmp_path, 1))
     assert not checkpoints.full_checkpoints(tmp_path)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -324,3 +325,29 @@ def test_an_objective_asks_only_for_what_has_a_weight(built):
     weight = "model.gaussian_head.surface_weight"
     surfaces = [evaluated(built(f"{weight}={value}"))[2].surface for value in (0.1, 0.0)]
     assert [surface is None for surface in surfaces] == [False, True]
+
+
+def test_products_take_the_faster_path_forward_and_backward(run_training, monkeypatch):
+    asked, active, seen = [], [], []
+
+    @contextmanager
+    def faster(width: int, device: torch.device) -> Iterator[None]:
+        asked.append((width, device.type))
+        active.append(True)
+        yield
+        active.pop()
+
+    mean = trainer.mean_over_scenes
+
+    def watched(total: Tensor, *arguments: float) -> Tensor:
+        total.register_hook(lambda _: seen.append(bool(active)))
+        return mean(total, *arguments)
+
+    monkeypatch.setattr(trainer, "fastest", faster)
+    monkeypatch.setattr(trainer, "mean_over_scenes", watched)
+    assert run_training("a", "train.num_steps=2") == 0
+    assert len(asked) == 2
+    assert len(set(asked)) == 1
+    assert asked[0][1] == "cpu"
+    assert seen == [True, True]
+    assert not active

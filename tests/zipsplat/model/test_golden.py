@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.zipsplat.model.golden_cases import FOLDER, TOLERANCE, GoldenCase
+from zipsplat import ZipSplat, load_image
+from zipsplat.camera import Camera
 from zipsplat.model.compression import evenly_spaced, kmeans, nearest, num_kept, select_kmeans
 from zipsplat.model.head import decode
 from zipsplat.model.network import Features, ZipSplatNetwork
+from zipsplat.pose import Pose
 
+FAST_TOLERANCE = 2e-5
+MEAN_SQUARE = 1e-10  # 100 dB
+OFFICE = FOLDER.parents[2] / "assets" / "examples" / "office"
 FAST = [p.stem for p in sorted(FOLDER.glob("vit[sb]_*.npz"))]
 SLOW = [p.stem for p in sorted(FOLDER.glob("vit[lg]_*.npz"))]
 CASES = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
@@ -107,6 +116,71 @@ def test_whole_network(run: Run) -> None:
             continue  # at ties other tokens may be chosen
         gaussians = run.network(run.case.images(), run.case.priors(), compression)
         run.case.check(f"{group}_gaussians", gaussians.packed())
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_the_faster_products_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through oneDNN, also on processors on which PyTorch's own switch would not reach it."""
+    case = GoldenCase(name)
+    network, images, priors = case.network(), case.images(), case.priors()
+    group = case.groups()[0]
+    indices = torch.from_numpy(case.arrays[f"{group}_nearest_idx"])
+    exact = network.decode_selected(network.encode(images, priors), indices)
+    used: list[int] = []
+    with onednn_products(monkeypatch, used):
+        features = network.encode(images, priors)
+        scene, colors = network.fuse(features, indices), network.colors(features, indices)
+        fast = network.decode_selected(features, indices)
+    assert used
+    assert not torch.equal(fast.means, exact.means)
+    for key, got in (
+        ("scene_tokens", scene),
+        ("color_feats", colors),
+        ("gaussians", fast.packed()),
+    ):
+        assert case.error(f"{group}_{key}", got) <= FAST_TOLERANCE
+    camera, pose = Camera.from_fov(1.0, w=64, h=64), Pose.identity()
+    first, second = (g[0].render(camera, pose)[0] for g in (exact, fast))
+    assert first.std() > 0.01
+    errors = (first - second).square().mean(dim=1).flatten().sort().values
+    # These Gaussians of random weights surround the camera; where one of them crosses the least
+    # alpha that is drawn, or the last transmittance, a pixel steps, whatever the products.
+    assert errors[:-3].mean() <= MEAN_SQUARE
+    assert errors.mean() <= 20 * MEAN_SQUARE
+
+
+def test_pictures_of_trained_weights_stay_with_the_faster_products(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, used = ZipSplat("zipsplat-tiny", device="cpu", dtype="float32"), list[int]()
+    images = [load_image(path) for path in sorted(OFFICE.glob("*.png"))[:3]]
+    exact = model(images)[0]
+    with onednn_products(monkeypatch, used):
+        fast = model(images)[0]
+    camera, pose = Camera.from_fov(1.0, w=96, h=96), Pose.identity()
+    first, second = (scene.render(camera, pose)[0] for scene in (exact, fast))
+    assert used
+    assert 0 < (first - second).square().mean() <= MEAN_SQUARE
+
+
+@contextmanager
+def onednn_products(monkeypatch: pytest.MonkeyPatch, used: list[int]) -> Iterator[None]:
+    """Linear layers by oneDNN's float32 products, attention with PyTorch's switch set."""
+    setting = torch.backends.mkldnn.matmul
+    linear, before = torch.ops.mkldnn._linear_pointwise, setting.fp32_precision
+
+    def by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        used.append(x.shape[-1])
+        out: Tensor = linear(x, weight, bias, "none", [], "")
+        return out
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.functional, "linear", by_onednn)
+        setting.fp32_precision = "bf16"
+        try:
+            yield
+        finally:
+            setting.fp32_precision = before
 
 
 def _stored(name: str) -> dict[str, np.ndarray]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import pytest
 
@@ -18,24 +16,21 @@ from zipsplat.render.cpu.layout import (
     MEAN_X,
     MEAN_Y,
     TILE,
+    Culling,
+    ImageSize,
     Inputs,
-    Limits,
+    RasterSettings,
+    Shading,
+    TileLists,
 )
 
 WIDTH, HEIGHT = 75, 50
 TILES_X, TILES_Y = 5, 4
 
 
-class Lists(NamedTuple):
-    """The Gaussians of each tile; see `layout.TileLists`."""
-
-    entries: np.ndarray
-    tile_offsets: np.ndarray
-
-
 def lists_of(
     seed: int, num: int, spread: float, num_threads: int = 1
-) -> tuple[stages.Slots, Lists, np.ndarray]:
+) -> tuple[stages.Slots, TileLists, np.ndarray]:
     """Project and bin a random scene; also the slots in use."""
     random = np.random.default_rng(seed)
     depth = np.round(random.uniform(2, 6, num), 1)  # many equal depths
@@ -50,10 +45,19 @@ def lists_of(
     identity = [1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]
     intrinsics = [70, 70, WIDTH / 2, HEIGHT / 2, -2, 2, -2, 2]
     camera = np.array([*identity, *intrinsics], np.float32)
-    limits = Limits(0.01, 1e10, 0.3, 0.0, WIDTH, HEIGHT, 0, 1)
-    slots = stages._project(stages.scene_of(inputs), camera, limits, num_threads)
-    num_slots, num_intersections = stages.number_intersections(slots)
-    lists = Lists(*stages._bin(slots, limits, num_slots, num_intersections, num_threads))
+    plan = stages.Plan(
+        K=np.zeros((1, 3, 3), np.float32),
+        settings=RasterSettings(
+            ImageSize(WIDTH, HEIGHT), Culling(0.01, 1e10, 0.0), Shading(0, 1), eps2d=0.3
+        ),
+        num_features=3,
+        alpha_clamp=0.999,
+        with_masks=False,
+        num_threads=num_threads,
+    )
+    slots = stages.project_scene(stages.scene_of(inputs), camera, plan)
+    num_slots, num_intersections = map(int, stages.number_intersections(slots))
+    lists = stages.bin_slots(slots, num_slots, num_intersections, plan)
     used = [c * stages.CHUNK + np.arange(n) for c, n in enumerate(slots.chunk_count)]
     return slots, lists, np.concatenate([np.empty(0, np.int64), *used])
 

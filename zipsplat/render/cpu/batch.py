@@ -64,6 +64,7 @@ class Batch(NamedTuple):
     block_bits: IntArray  # per Gaussian: the blocks that it touches
     slots: IntArray  # per Gaussian: its slot
     centres: IntArray  # per Gaussian: the pixel of its centre, if masks are wanted
+    alpha_clamp: float  # largest opacity at a pixel
 
 
 @inline
@@ -75,6 +76,7 @@ def batch_in(lists: TileLists, floats: FloatArray, ints: IntArray) -> Batch:
         ints[:BATCH],
         ints[BATCH : 2 * BATCH],
         ints[2 * BATCH : BATCH_INTS],
+        np.float32(lists.alpha_clamp),
     )
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from zipsplat.render.cpu.compiler import inline, kernel
-from zipsplat.render.cpu.ellipse import row_span, tile_span
+from zipsplat.render.cpu.ellipse import Outline, row_span, tile_span
 from zipsplat.render.cpu.layout import (
     CHUNK,
     GROUP,
@@ -26,6 +26,7 @@ from zipsplat.render.cpu.layout import (
     IntArray,
     LongArray,
     Slots,
+    TileGrid,
     Workspace,
 )
 from zipsplat.render.cpu.simd import (
@@ -72,6 +73,15 @@ class Sortable(NamedTuple):
     slots: IntArray
 
 
+class Listing(NamedTuple):
+    """The intersections of some chunks, and their slots split by depth into buckets."""
+
+    intersection_tiles: IntArray  # tile of each intersection; shared by all chunks
+    parted: Sortable  # likewise; slots bucket by bucket, from the place of the first chunk on
+    slot_counts: IntArray  # per bucket
+    tile_counts: IntArray  # intersections per bucket and tile; zeros before
+
+
 @inline
 def _bucket_of(keys: Ints, edges: IntArray) -> Ints:
     """How many edges each key reaches."""
@@ -87,11 +97,11 @@ def _part_slots(
     first_chunk: int,
     last_chunk: int,
     edges: IntArray,
-    parted: Sortable,
-    counts: IntArray,
+    listing: Listing,
     small: IntArray,
 ) -> None:
     """Copy the slots of some chunks bucket by bucket, from the first chunk's place on."""
+    parted, counts = listing.parted, listing.slot_counts
     counts[:] = 0
     for chunk in range(first_chunk, last_chunk):
         end = chunk * CHUNK + slots.chunk_count[chunk]
@@ -118,62 +128,46 @@ def _part_slots(
 @kernel
 def list_intersections(
     slots: Slots,
-    tiles_x: int,
-    tiles_y: int,
+    grid: TileGrid,
     first_chunk: int,
     last_chunk: int,
     edges: IntArray,
-    intersection_tiles: IntArray,
-    parted: Sortable,
-    slot_counts: IntArray,
-    tile_counts: IntArray,
+    listing: Listing,
     work: Workspace,
 ) -> None:
     """Write the tile of each intersection of some chunks, and split their slots by depth.
 
     Args:
         slots: the projected Gaussians.
-        tiles_x: tiles in a row.
-        tiles_y: rows of tiles.
+        grid: the tiles of the image.
         first_chunk: first chunk to be done.
         last_chunk: the one behind the last.
         edges: keys at which a bucket of depths begins, all but the first.
-        intersection_tiles: receives the tile of each intersection.
-        parted: receives the slots, bucket by bucket, from the place of the first chunk on.
-        slot_counts: receives the number of slots of each bucket.
-        tile_counts: zeros; receives the number of intersections of each tile, for each bucket.
+        listing: receives the result.
         work: memory to work in.
     """
-    num_tiles = tiles_x * tiles_y
+    num_tiles = grid.columns * grid.rows
     tiles, cursors = work.ints[:GROUP], work.ints[GROUP : 2 * GROUP]
     rows = work.ints[2 * GROUP : 3 * GROUP]
-    _part_slots(slots, first_chunk, last_chunk, edges, parted, slot_counts, work.ints)
+    _part_slots(slots, first_chunk, last_chunk, edges, listing, work.ints)
     for chunk in range(first_chunk, last_chunk):
         end = chunk * CHUNK + slots.chunk_count[chunk]
         for slot in range(chunk * CHUNK, end, GROUP):
             columns = load_table(slots.records, slot * RECORD, RECORD)
             mean_x, mean_y, half_y = columns[MEAN_X], columns[MEAN_Y], columns[HALF_Y]
+            outline = Outline(half_y, columns[SLOPE], columns[STEEPEST_Y], columns[HALF_WIDTH])
             valid = unpack((1 << min(GROUP, end - slot)) - 1)
             cursor = load_ints(slots.first_intersection, slot)
             store_ints(rows, 0, _bucket_of(load_ints(slots.keys, slot), edges) * num_tiles)
-            row, last_row = tile_span(mean_y - half_y, mean_y + half_y, tiles_y)
+            row, last_row = tile_span(mean_y - half_y, mean_y + half_y, grid.rows)
             active = valid & (row <= last_row)
             while any_lane(active):
                 # To do this again costs less than to keep what the projection found: 0.3 of 2 ms.
-                first, last = row_span(
-                    to_floats(row),
-                    mean_x,
-                    mean_y,
-                    half_y,
-                    columns[SLOPE],
-                    columns[STEEPEST_Y],
-                    columns[HALF_WIDTH],
-                    tiles_x,
-                )
+                first, last = row_span(to_floats(row), mean_x, mean_y, outline, grid.columns)
                 width = select_ints(active & (first <= last), last - first + 1, 0)
-                store_ints(tiles, 0, row * tiles_x + first)
+                store_ints(tiles, 0, row * grid.columns + first)
                 store_ints(cursors, 0, cursor)
-                _list_row(tiles, cursors, rows, width, intersection_tiles, tile_counts)
+                _list_row(tiles, cursors, rows, width, listing)
                 cursor = cursor + width
                 row = row + 1
                 active = valid & (row <= last_row)
@@ -185,8 +179,7 @@ def _list_row(
     cursors: IntArray,
     rows: IntArray,
     width: Ints,
-    intersection_tiles: IntArray,
-    tile_counts: IntArray,
+    listing: Listing,
 ) -> None:
     """List `width` tiles of each of 16 Gaussians, from a tile and an intersection on.
 
@@ -200,8 +193,8 @@ def _list_row(
             i = lowest_bit(left)
             left = left & (left - 1)
             tile = np.int64(item(tiles, i)) + step
-            intersection_tiles[np.int64(item(cursors, i)) + step] = tile
-            tile_counts[np.int64(item(rows, i)) + tile] += 1
+            listing.intersection_tiles[np.int64(item(cursors, i)) + step] = tile
+            listing.tile_counts[np.int64(item(rows, i)) + tile] += 1
         step += 1
         left = pack(width > np.int32(step))
 

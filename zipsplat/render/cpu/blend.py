@@ -30,6 +30,7 @@ from zipsplat.render.cpu.layout import (
     BLOCK,
     FEATURE,
     GROUP,
+    MAX_FEATURES,
     MEAN_X,
     MEAN_Y,
     RECORD,
@@ -69,19 +70,21 @@ from zipsplat.render.cpu.tile import (
     y_in_block,
 )
 
-BLEND_FLOATS = 5 * PLANE + BATCH_SIZE  # of working memory
+_STATE = (1 + MAX_FEATURES) * PLANE  # transmittance and features
+BLEND_FLOATS = _STATE + BATCH_SIZE  # of working memory
 _STOP = np.float32(TRANSMITTANCE_MIN)
 
 
 class State(NamedTuple):
-    """What the pixels of a tile have received so far."""
+    """What the pixels of a tile have received so far, and where it goes."""
 
     T: FloatArray  # transmittance; negative if the pixel is done
     planes: FloatArray  # the features
+    image: Buffers
 
 
 @inline
-def _begin_tile(tile: Tile, state: State, buffers: Buffers) -> int:
+def _begin_tile(tile: Tile, state: State) -> int:
     """Set the state; returns the blocks that have pixels in the image, one bit each."""
     alive = 0
     for block in range(BLOCKS):
@@ -89,18 +92,19 @@ def _begin_tile(tile: Tile, state: State, buffers: Buffers) -> int:
         store(state.T, block * GROUP, select(inside, 1.0, -1.0))
         alive |= int(any_lane(inside)) << block
     state.planes[:] = 0.0
-    buffers.stops[tile.number * PLANE : (tile.number + 1) * PLANE] = 0
+    state.image.stops[tile.number * PLANE : (tile.number + 1) * PLANE] = 0
     return alive
 
 
 @inline
-def _write_tile(num_features: int, tile: Tile, state: State, buffers: Buffers) -> None:
-    size = tile.width * tile.height
+def _write_tile(num_features: int, tile: Tile, state: State) -> None:
+    image = state.image
+    size = tile.image.width * tile.image.height
     for block in range(BLOCKS):
-        write_block(buffers.transmittances, tile, block, absolute(load(state.T, block * GROUP)))
+        write_block(image.transmittances, tile, block, absolute(load(state.T, block * GROUP)))
         for feature in range(num_features):
             value = load(state.planes, feature * PLANE + block * GROUP)
-            write_block(buffers.features[feature * size : (feature + 1) * size], tile, block, value)
+            write_block(image.features[feature * size : (feature + 1) * size], tile, block, value)
 
 
 @inline
@@ -157,9 +161,7 @@ def _blend_block(
     tile: Tile,
     block: int,
     tried: int,
-    clamp: float,
     state: State,
-    buffers: Buffers,
 ) -> bool:
     """Blend a batch into one block; returns whether any pixel still takes colour.
 
@@ -169,12 +171,12 @@ def _blend_block(
     x, y = x_in_block(), y_in_block()
     T = load(state.T, block * GROUP)
     features = load_features(num_features, state.planes, block)
-    stop = load_ints(buffers.stops, stop_at)
+    stop = load_ints(state.image.stops, stop_at)
     left = members(batch, block)
     while left != 0:
         j = lowest_bit(left)
         left &= left - 1
-        alpha = minimum(opacity_at(batch, j, block, x, y), clamp)
+        alpha = minimum(opacity_at(batch, j, block, x, y), batch.alpha_clamp)
         weight = alpha * T
         after = T - weight
         open_ = after > _STOP
@@ -183,10 +185,10 @@ def _blend_block(
         stop = select_ints(open_, tried + 1 + j, stop)
         features = _add_weighted(features, weight, batch.records, item(batch.slots, j))
         if with_masks:
-            _mark(batch, j, block, weight, buffers)
+            _mark(batch, j, block, weight, state.image)
     store(state.T, block * GROUP, T)
     store_features(num_features, state.planes, block, features)
-    store_ints(buffers.stops, stop_at, stop)
+    store_ints(state.image.stops, stop_at, stop)
     return any_lane(T > 0.0)
 
 
@@ -207,12 +209,11 @@ def blend_kernel(num_features: int, with_masks: bool) -> Callable[..., Any]:
             buffers: receives features, transmittances and masks.
             work: memory to work in.
         """
-        state = State(work.floats[:PLANE], work.floats[PLANE : 5 * PLANE])
-        batch = batch_in(lists, work.floats[5 * PLANE :], work.ints)
-        clamp = np.float32(lists.alpha_clamp)
+        state = State(work.floats[:PLANE], work.floats[PLANE:_STATE], buffers)
+        batch = batch_in(lists, work.floats[_STATE:], work.ints)
         for number in range(first_tile, last_tile):
             tile = tile_at(lists, number)
-            alive = _begin_tile(tile, state, buffers)
+            alive = _begin_tile(tile, state)
             start, end = lists.tile_offsets[number], lists.tile_offsets[number + 1]
             first = start
             while first < end and alive != 0:
@@ -224,11 +225,9 @@ def blend_kernel(num_features: int, with_masks: bool) -> Callable[..., Any]:
                     block = lowest_bit(touched)
                     touched &= touched - 1
                     tried = first - start
-                    if not _blend_block(
-                        num_features, with_masks, batch, tile, block, tried, clamp, state, buffers
-                    ):
+                    if not _blend_block(num_features, with_masks, batch, tile, block, tried, state):
                         alive &= ~(1 << block)
                 first = last
-            _write_tile(num_features, tile, state, buffers)
+            _write_tile(num_features, tile, state)
 
     return blend

@@ -39,6 +39,7 @@ from zipsplat.render.cpu.layout import (
     FEATURE,
     GROUP,
     INTERSECTION,
+    MAX_FEATURES,
     MEAN_X,
     MEAN_Y,
     RECORD,
@@ -79,7 +80,8 @@ from zipsplat.render.cpu.tile import (
 )
 
 _PAIR = 2 * GROUP  # per Gaussian and block of a batch: s and w of 16 pixels
-BLEND_BACKWARD_FLOATS = 6 * PLANE + BATCH_SIZE + BATCH * BLOCKS * _PAIR  # of working memory
+_STATE = (2 + MAX_FEATURES) * PLANE  # transmittance, rest, gradients of the features
+BLEND_BACKWARD_FLOATS = _STATE + BATCH_SIZE + BATCH * BLOCKS * _PAIR  # of working memory
 
 
 class BackwardState(NamedTuple):
@@ -88,13 +90,14 @@ class BackwardState(NamedTuple):
     T: FloatArray
     rest: FloatArray
     v: FloatArray
+    pairs: FloatArray  # s and w of 16 pixels, per Gaussian and block of a batch
 
 
 @inline
 def _begin_tile(
     num_features: int, tile: Tile, buffers: Buffers, v_image: ImageGradients, state: BackwardState
 ) -> None:
-    size = tile.width * tile.height
+    size = tile.image.width * tile.image.height
     for block in range(BLOCKS):
         end = read_block(buffers.transmittances, tile, block)
         v_end = read_block(v_image.transmittances, tile, block)
@@ -139,7 +142,7 @@ class _ShapeSums(NamedTuple):
 
 
 @inline
-def _sum_shape(batch: Batch, j: int, tile: Tile, pairs: FloatArray) -> _ShapeSums:
+def _sum_shape(batch: Batch, j: int, tile: Tile, state: BackwardState) -> _ShapeSums:
     """What the ellipse of one Gaussian needs of its blocks."""
     place = np.int64(batch.slots[j]) * RECORD
     x = x_in_block() + (np.float32(tile.x) - item(batch.records, place + MEAN_X))
@@ -152,7 +155,7 @@ def _sum_shape(batch: Batch, j: int, tile: Tile, pairs: FloatArray) -> _ShapeSum
         blocks &= blocks - 1
         dx = x + np.float32(BLOCK * (block & 3) + 2)
         dy = y + np.float32(BLOCK * (block >> 2) + 2)
-        s = load(pairs, (j * BLOCKS + block) * _PAIR)
+        s = load(state.pairs, (j * BLOCKS + block) * _PAIR)
         t, u = s * dx, s * dy
         s0 = s0 + s
         sx = sx + t
@@ -164,9 +167,7 @@ def _sum_shape(batch: Batch, j: int, tile: Tile, pairs: FloatArray) -> _ShapeSum
 
 
 @inline
-def _sum_features(
-    num_features: int, batch: Batch, j: int, pairs: FloatArray, v: FloatArray
-) -> Features:
+def _sum_features(num_features: int, batch: Batch, j: int, state: BackwardState) -> Features:
     """Gradients by the features of one Gaussian, lane by lane.
 
     Not in the loop of `_sum_shape`: AVX2 has no registers for all ten sums, and took 1.2 times as
@@ -178,8 +179,8 @@ def _sum_features(
     while blocks != 0:
         block = lowest_bit(blocks)
         blocks &= blocks - 1
-        w = load(pairs, (j * BLOCKS + block) * _PAIR + GROUP)
-        of_block = load_features(num_features, v, block)
+        w = load(state.pairs, (j * BLOCKS + block) * _PAIR + GROUP)
+        of_block = load_features(num_features, state.v, block)
         features = Features(
             fma(w, of_block.f0, features.f0),
             fma(w, of_block.f1, features.f1),
@@ -190,12 +191,10 @@ def _sum_features(
 
 
 @inline
-def _sum_up(
-    num_features: int, batch: Batch, j: int, tile: Tile, pairs: FloatArray, v: FloatArray
-) -> Floats:
+def _sum_up(num_features: int, batch: Batch, j: int, tile: Tile, state: BackwardState) -> Floats:
     """The sums of one Gaussian over the pixels of its blocks; see `layout.INTERSECTION`."""
-    s, sx, sy, sxx, sxy, syy = _sum_shape(batch, j, tile, pairs)
-    f = _sum_features(num_features, batch, j, pairs, v)
+    s, sx, sy, sxx, sxy, syy = _sum_shape(batch, j, tile, state)
+    f = _sum_features(num_features, batch, j, state)
     if num_features == 1:
         return lane_sums((s, sx, sy, sxx, sxy, syy, f.f0))
     if num_features == 3:
@@ -218,13 +217,7 @@ def _dot(num_features: int, v: Features, records: FloatArray, slot: int) -> Floa
 
 @inline
 def _blend_block_backward(
-    num_features: int,
-    batch: Batch,
-    block: int,
-    stop: Ints,
-    clamp: float,
-    state: BackwardState,
-    pairs: FloatArray,
+    num_features: int, batch: Batch, block: int, stop: Ints, state: BackwardState
 ) -> None:
     """Write s and w of each Gaussian of a batch that touches the block; `stop` counts from it."""
     at = block * GROUP
@@ -237,17 +230,17 @@ def _blend_block_backward(
         left ^= 1 << j
         active = stop > j
         opacity = opacity_at(batch, j, block, x, y)
-        alpha = select(active, minimum(opacity, clamp), 0.0)
+        alpha = select(active, minimum(opacity, batch.alpha_clamp), 0.0)
         inverse = 1.0 / (1.0 - alpha)
         T = T * inverse
         weight = alpha * T
         D = _dot(num_features, v_pixel, batch.records, item(batch.slots, j))
         v_alpha = fma(T, D, -(rest * inverse))
         rest = fma(weight, D, rest)
-        s = select(active & (opacity <= clamp), opacity * v_alpha, 0.0)
+        s = select(active & (opacity <= batch.alpha_clamp), opacity * v_alpha, 0.0)
         pair = (j * BLOCKS + block) * _PAIR
-        store(pairs, pair, s)
-        store(pairs, pair + GROUP, weight)
+        store(state.pairs, pair, s)
+        store(state.pairs, pair + GROUP, weight)
     store(state.T, at, T)
     store(state.rest, at, rest)
 
@@ -269,7 +262,6 @@ def _write_intersections(
     first: int,
     last: int,
     batch: Batch,
-    pairs: FloatArray,
     state: BackwardState,
     intersections: Intersections,
 ) -> None:
@@ -277,7 +269,7 @@ def _write_intersections(
     for j in range(last - first):
         if batch.block_bits[j] != 0:
             intersection = np.int64(lists.entries[2 * (first + j) + 1])
-            sums = _sum_up(num_features, batch, j, tile, pairs, state.v)
+            sums = _sum_up(num_features, batch, j, tile, state)
             store(intersections.sums, intersection * INTERSECTION, sums)
             intersections.used[intersection] = 1
 
@@ -309,12 +301,13 @@ def blend_backward_kernel(num_features: int) -> Callable[..., Any]:
         """
         floats = work.floats
         state = BackwardState(
-            floats[:PLANE], floats[PLANE : 2 * PLANE], floats[2 * PLANE : 6 * PLANE]
+            floats[:PLANE],
+            floats[PLANE : 2 * PLANE],
+            floats[2 * PLANE : _STATE],
+            floats[_STATE + BATCH_SIZE :],
         )
-        batch = batch_in(lists, floats[6 * PLANE :], work.ints)
-        pairs = floats[6 * PLANE + BATCH_SIZE :]
+        batch = batch_in(lists, floats[_STATE:], work.ints)
         longest = work.ints[BATCH_INTS : BATCH_INTS + BLOCKS]
-        clamp = np.float32(lists.alpha_clamp)
         for number in range(first_tile, last_tile):
             overall = _last_stops(buffers.stops, number, longest)
             if overall == 0:
@@ -332,9 +325,9 @@ def blend_backward_kernel(num_features: int) -> Callable[..., Any]:
                     block = lowest_bit(touched)
                     touched &= touched - 1
                     stop = load_ints(buffers.stops, number * PLANE + block * GROUP) - tried
-                    _blend_block_backward(num_features, batch, block, stop, clamp, state, pairs)
+                    _blend_block_backward(num_features, batch, block, stop, state)
                 _write_intersections(
-                    num_features, lists, tile, first, last, batch, pairs, state, intersections
+                    num_features, lists, tile, first, last, batch, state, intersections
                 )
 
     return blend_backward

@@ -8,6 +8,8 @@ the right end is concave, so it is largest at the height of the band nearest to 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from zipsplat.render.cpu.compiler import inline
 from zipsplat.render.cpu.layout import TILE
 from zipsplat.render.cpu.simd import (
@@ -22,6 +24,15 @@ from zipsplat.render.cpu.simd import (
     sqrt,
     to_ints,
 )
+
+
+class Outline(NamedTuple):
+    """The numbers above, of sixteen ellipses."""
+
+    half_y: Floats
+    slope: Floats
+    steepest_y: Floats
+    half_width: Floats
 
 
 @inline
@@ -39,16 +50,10 @@ def tile_span(low: Floats, high: Floats, num_tiles: int) -> tuple[Ints, Ints]:
 
 @inline
 def row_span(
-    row: Floats,
-    mean_x: Floats,
-    mean_y: Floats,
-    half_y: Floats,
-    slope: Floats,
-    steepest_y: Floats,
-    half_width: Floats,
-    num_tiles: int,
+    row: Floats, mean_x: Floats, mean_y: Floats, outline: Outline, num_tiles: int
 ) -> tuple[Ints, Ints]:
     """First and last tile that the ellipse touches in a row of tiles."""
+    half_y, slope, steepest_y, half_width = outline
     top = row * TILE + 0.5 - mean_y
     low = maximum(top, -half_y)
     high = minimum(top + (TILE - 1.0), half_y)

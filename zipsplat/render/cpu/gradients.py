@@ -1,7 +1,7 @@
 """The arrays of gradients: sixteen neighbouring Gaussians write or add theirs.
 
-The first view writes every number, zeros too, so that memory may hold anything before; the others
-add.
+The first view writes every number, zeros too, so that memory may hold anything before (`fresh`);
+the others add.
 """
 
 from __future__ import annotations

@@ -19,24 +19,26 @@ import numpy.typing as npt
 
 from zipsplat.render.cpu.compiler import inline
 
-TILE = 16
-BLOCK = 4
-GROUP = 16
-CHUNK = 4096
+TILE = 16  # pixels, as in 3DGS; its 16 block centres are one vector
+BLOCK = 4  # pixels: a block's 16 are one vector
+GROUP = 16  # Gaussians in a vector
+CHUNK = 4096  # Gaussians: some 0.15 ms of projecting, so that handing it to a thread costs little
+MAX_FEATURES = 4  # r, g, b, depth
 
 # A record: 16 float32, one cache line. With d = pixel − mean, alpha at a pixel is
 # 2^(LOG2_OPACITY + a·dx² + b·dx·dy + c·dy²): CONIC_A_LOG2, CONIC_B_LOG2 and CONIC_C_LOG2 hold a, b
 # and c, the conic (inverse 2D covariance) times −½ log2 e (b: −log2 e).
 RECORD = 16
 MEAN_X, MEAN_Y, CONIC_A_LOG2, CONIC_B_LOG2, CONIC_C_LOG2, LOG2_OPACITY = 0, 1, 2, 3, 4, 5
-FEATURE = 6  # up to four numbers that are blended: r, g, b, depth
-DEPTH = 10
-HALF_Y, SLOPE, STEEPEST_Y, HALF_WIDTH = 11, 12, 13, 14  # the ellipse, see `ellipse`
+FEATURE = 6  # the first of MAX_FEATURES numbers that are blended: r, g, b, depth
+DEPTH = FEATURE + MAX_FEATURES
+HALF_Y, SLOPE, STEEPEST_Y, HALF_WIDTH = range(DEPTH + 1, DEPTH + 5)  # the ellipse, see `ellipse`
 
 # What an intersection contributes to gradients: sums over pixels of s = ∂loss/∂alpha · alpha times
-# 1, dx, dy, dx², dx·dy, dy², then the gradients of the features: ten of 16 numbers, so that an
-# intersection is one cache line.
+# 1, dx, dy, dx², dx·dy, dy², then, from V_FEATURE on, the gradients of the features: ten of 16
+# numbers, so that an intersection is one cache line.
 INTERSECTION = 16
+V_FEATURE = 6
 
 # A camera: 20 float32.
 ROTATION = 0  # camera from world, row by row
@@ -85,17 +87,47 @@ def group_of(scene: Scene, row: int) -> tuple[Inputs, int]:
     return scene.inputs, row
 
 
-class Limits(NamedTuple):
-    """Image size, culling, and the harmonics in use."""
+class ImageSize(NamedTuple):
+    """Pixels."""
 
-    near: float
-    far: float
-    eps2d: float
-    radius_clip: float
     width: int
     height: int
-    degree: int  # of the harmonics; -1: no colour
-    num_coeffs: int  # harmonics that the scene stores
+
+
+class TileGrid(NamedTuple):
+    """How many tiles cover the image."""
+
+    columns: int
+    rows: int
+
+
+def grid_of(size: ImageSize) -> TileGrid:
+    """The tiles of an image; those at its right and lower edge may reach beyond it."""
+    return TileGrid(-(-size.width // TILE), -(-size.height // TILE))
+
+
+class Culling(NamedTuple):
+    """Which Gaussians are left out."""
+
+    near: float  # world units, along z
+    far: float
+    radius_clip: float  # pixels
+
+
+class Shading(NamedTuple):
+    """The harmonics of the scene, and how many of them are used."""
+
+    degree: int  # that is used; -1: no colour
+    num_coeffs: int  # stored per channel
+
+
+class RasterSettings(NamedTuple):
+    """How a camera turns the scene into an image."""
+
+    size: ImageSize
+    culling: Culling
+    shading: Shading
+    eps2d: float  # pixels², added to the variance of each ellipse
     antialiased: bool = False  # opacities make up for eps2d
 
 
@@ -119,8 +151,7 @@ class TileLists(NamedTuple):
     # All lists: entry i has a slot at 2·i and an intersection at 2·i + 1; see `bin`.
     entries: IntArray
     tile_offsets: LongArray  # where each tile's list begins, with the end behind the last
-    width: int
-    height: int
+    size: ImageSize
     alpha_clamp: float  # largest opacity at a pixel
 
 
@@ -146,3 +177,12 @@ class Intersections(NamedTuple):
 
     sums: FloatArray  # INTERSECTION numbers each
     used: ByteArray  # 1 if the numbers were written; otherwise they are anything and count as zero
+    num_features: int  # 1 (depth), 3 (colour) or 4 (both)
+
+
+class SceneGradients(NamedTuple):
+    """Gradients of the loss with respect to the scene and to one camera."""
+
+    inputs: Inputs  # arrays like those of the scene
+    fresh: bool  # whether `inputs` is written; otherwise it is added to
+    camera_sums: DoubleArray  # 12 numbers per chunk, zero before: by rotation and centre

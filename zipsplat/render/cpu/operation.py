@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,30 +10,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zipsplat.render._rules import FRUSTUM_MARGIN
-from zipsplat.render.cpu.layout import FloatArray, ImageGradients, Inputs, Limits, Scene
+from zipsplat.render.cpu.layout import FloatArray, ImageGradients, Inputs, Scene
 from zipsplat.render.cpu.memory import empty, zeros
-from zipsplat.render.cpu.view import View, render_view, render_view_backward, scene_of
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything about a render that has no gradient.
-
-    Args:
-        K: (V, 3, 3) float32 intrinsics.
-        limits: see `layout`.
-        num_features: 3 for colour, 1 for depth, 4 for both.
-        alpha_clamp: largest opacity at a pixel.
-        with_masks: whether per-Gaussian masks are wanted.
-        num_threads: how many threads work.
-    """
-
-    K: FloatArray
-    limits: Limits
-    num_features: int
-    alpha_clamp: float
-    with_masks: bool
-    num_threads: int
+from zipsplat.render.cpu.view import Plan, View, render_view, render_view_backward, scene_of
 
 
 class Rasterize(torch.autograd.Function):
@@ -50,19 +28,8 @@ class Rasterize(torch.autograd.Function):
         """Render all views."""
         scene, rotations, centres = _arrays(tensors)
         cameras = _cameras(plan, rotations, centres)
-        views = [
-            render_view(
-                scene,
-                camera,
-                plan.limits,
-                plan.num_features,
-                plan.alpha_clamp,
-                plan.with_masks,
-                plan.num_threads,
-            )
-            for camera in cameras
-        ]
-        size = (plan.limits.height, plan.limits.width)
+        views = [render_view(scene, camera, plan) for camera in cameras]
+        size = (plan.settings.size.height, plan.settings.size.width)
         features = _stacked([v.buffers.features for v in views], (plan.num_features, *size))
         transmittances = _stacked([v.buffers.transmittances for v in views], size)
         masks = torch.from_numpy(
@@ -70,7 +37,7 @@ class Rasterize(torch.autograd.Function):
         )
         ctx.save_for_backward(*tensors, features, transmittances)
         ctx.plan, ctx.views = plan, views
-        ctx.scene, ctx.cameras = scene, cameras
+        ctx.scene = scene
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(masks)
         return features, transmittances, masks
@@ -90,18 +57,9 @@ class Rasterize(torch.autograd.Function):
         gradients = Inputs(*(make(t.numel()) for t in tensors[:5]))
         by_rotation = torch.zeros_like(tensors[5])
         by_centre = torch.zeros_like(tensors[6])
-        for number, camera in enumerate(ctx.cameras):
-            of_camera = render_view_backward(
-                ctx.scene,
-                camera,
-                plan.limits,
-                plan.num_features,
-                views[number],
-                ImageGradients(_flat(v_features[number]), _flat(v_transmittances[number])),
-                gradients,
-                number == 0,
-                plan.num_threads,
-            )
+        for number, view in enumerate(views):
+            v_image = ImageGradients(_flat(v_features[number]), _flat(v_transmittances[number]))
+            of_camera = render_view_backward(ctx.scene, plan, view, v_image, gradients, number == 0)
             by_rotation[number] = torch.from_numpy(of_camera.rotation)
             by_centre[number] = torch.from_numpy(of_camera.centre)
         by_splats = (
@@ -139,7 +97,7 @@ def _cameras(plan: Plan, rotations: FloatArray, centres: FloatArray) -> list[Flo
     cameras = []
     for K, rotation, centre in zip(plan.K, rotations, centres, strict=True):
         bounds: list[float] = []
-        for axis, extent in ((0, plan.limits.width), (1, plan.limits.height)):
+        for axis, extent in enumerate(plan.settings.size):
             focal, principal = float(K[axis, axis]), float(K[axis, 2])
             margin = FRUSTUM_MARGIN * 0.5 * extent / focal
             bounds += [-principal / focal - margin, (extent - principal) / focal + margin]

@@ -13,10 +13,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import torch
-from torch.utils.data import get_worker_info
-
-THREADS_VARIABLE = "ZIPSPLAT_NUM_THREADS"
 _MAX_THREADS = 256
 
 
@@ -24,7 +20,6 @@ class _Threads:
     """The executor of this process; a forked child makes its own."""
 
     def __init__(self) -> None:
-        self.chosen: int | None = None
         self.forget()
 
     def forget(self) -> None:
@@ -43,36 +38,6 @@ class _Threads:
 _threads = _Threads()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_threads.forget)
-
-
-def set_num_threads(num_threads: int | None) -> None:
-    """Choose how many threads render an image; None for the default.
-
-    Raises:
-        ValueError: if the number is not positive.
-    """
-    if num_threads is not None and num_threads < 1:
-        raise ValueError(f"num_threads must be at least 1, got {num_threads}")
-    _threads.chosen = num_threads
-
-
-def get_num_threads() -> int:
-    """How many threads render an image.
-
-    The number that was set; otherwise `$ZIPSPLAT_NUM_THREADS`; otherwise 1 in a data-loading
-    worker and torch's number elsewhere.
-
-    Raises:
-        ValueError: if the variable is not a positive number.
-    """
-    if _threads.chosen is not None:
-        return _threads.chosen
-    text = os.environ.get(THREADS_VARIABLE, "")
-    if text:
-        if not text.isdecimal() or int(text) < 1:
-            raise ValueError(f"{THREADS_VARIABLE} must be a positive number, got {text!r}")
-        return int(text)
-    return 1 if get_worker_info() is not None else torch.get_num_threads()
 
 
 def run(task: Callable[..., Any], ranges: Iterable[tuple[int, int]], num_threads: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from zipsplat.render._rules import ALPHA_MIN, EXTENT_MAX, LOG2_ALPHA_MIN, TWO_LN_2
 from zipsplat.render.cpu.compiler import inline, kernel
-from zipsplat.render.cpu.ellipse import row_span, tile_span
+from zipsplat.render.cpu.ellipse import Outline, row_span, tile_span
 from zipsplat.render.cpu.geometry import (
     Ellipse,
     Projection,
@@ -29,9 +29,11 @@ from zipsplat.render.cpu.layout import (
     RECORD,
     TILE,
     FloatArray,
+    ImageSize,
     Inputs,
-    Limits,
+    RasterSettings,
     Scene,
+    Shading,
     Slots,
     Workspace,
     group_of,
@@ -90,18 +92,23 @@ def unit(offset: Vec3) -> Vec3:
 
 @inline
 def _in_view(
-    projection: Projection, mean_x: Floats, mean_y: Floats, opacity: Floats, limits: Limits
+    projection: Projection,
+    mean_x: Floats,
+    mean_y: Floats,
+    opacity: Floats,
+    settings: RasterSettings,
 ) -> Mask:
     """Gaussians that pass gsplat 1.5's culling; NaN fails every comparison."""
+    culling, size = settings.culling, settings.size
     z = projection.p.z
     ellipse = projection.ellipse
     level = minimum(TWO_LN_2 * (log2(opacity) - LOG2_ALPHA_MIN), EXTENT_MAX * EXTENT_MAX)
     radius_x = ceil(sqrt(maximum(level, 0.0) * ellipse.a))
     radius_y = ceil(sqrt(maximum(level, 0.0) * ellipse.c))
-    deep_enough = (z >= limits.near) & (z <= limits.far)
-    large_enough = (radius_x > limits.radius_clip) | (radius_y > limits.radius_clip)
-    overlaps_x = (mean_x + radius_x > 0.0) & (mean_x - radius_x < limits.width)
-    overlaps_y = (mean_y + radius_y > 0.0) & (mean_y - radius_y < limits.height)
+    deep_enough = (z >= culling.near) & (z <= culling.far)
+    large_enough = (radius_x > culling.radius_clip) | (radius_y > culling.radius_clip)
+    overlaps_x = (mean_x + radius_x > 0.0) & (mean_x - radius_x < size.width)
+    overlaps_y = (mean_y + radius_y > 0.0) & (mean_y - radius_y < size.height)
     kept: Mask = deep_enough & large_enough & overlaps_x & overlaps_y & (opacity >= _ALPHA_MIN)
     # An infinity or NaN propagates into the sum, and then x − x is NaN.
     total = mean_x + mean_y + ellipse.A + ellipse.B + ellipse.C + opacity + z
@@ -112,21 +119,18 @@ def _in_view(
 def _count_tiles(
     mean_x: Floats,
     mean_y: Floats,
-    shape: tuple[Floats, Floats, Floats, Floats],
+    outline: Outline,
     visible: Mask,
-    limits: Limits,
+    size: ImageSize,
 ) -> Ints:
     """How many tiles each ellipse touches."""
-    half_y, slope, steepest_y, half_width = shape
-    tiles_x = (limits.width + TILE - 1) // TILE
-    tiles_y = (limits.height + TILE - 1) // TILE
-    row, last_row = tile_span(mean_y - half_y, mean_y + half_y, tiles_y)
+    tiles_x = (size.width + TILE - 1) // TILE
+    tiles_y = (size.height + TILE - 1) // TILE
+    row, last_row = tile_span(mean_y - outline.half_y, mean_y + outline.half_y, tiles_y)
     count = row * 0
     active = visible & (row <= last_row)
     while any_lane(active):
-        first, last = row_span(
-            to_floats(row), mean_x, mean_y, half_y, slope, steepest_y, half_width, tiles_x
-        )
+        first, last = row_span(to_floats(row), mean_x, mean_y, outline, tiles_x)
         count = count + select_ints(active & (first <= last), last - first + 1, 0)
         row = row + 1
         active = visible & (row <= last_row)
@@ -134,12 +138,13 @@ def _count_tiles(
 
 
 @inline
-def _outline(ellipse: Ellipse, log2_opacity: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """HALF_Y, SLOPE, STEEPEST_Y and HALF_WIDTH of a record."""
+def _outline(ellipse: Ellipse, log2_opacity: Floats) -> Outline:
+    """The ellipse within which alpha is at least 1/255, and the margin."""
     level = TWO_LN_2 * (log2_opacity - LOG2_ALPHA_MIN) * _MARGIN_FACTOR + _MARGIN
     half_x = sqrt(level * ellipse.a)
     half_y = sqrt(level * ellipse.c)
-    return half_y, ellipse.b / ellipse.c, ellipse.b / ellipse.a * half_x, sqrt(level / ellipse.A)
+    slope, steepest_y = ellipse.b / ellipse.c, ellipse.b / ellipse.a * half_x
+    return Outline(half_y, slope, steepest_y, sqrt(level / ellipse.A))
 
 
 @inline
@@ -147,17 +152,17 @@ def _features(
     inputs: Inputs,
     row: int,
     projection: Projection,
-    limits: Limits,
+    shading: Shading,
     table: FloatArray,
     basis: FloatArray,
 ) -> tuple[Floats, Floats, Floats, Floats, Mask]:
     """What is blended, colour and depth or depth alone; and where that is finite."""
     z = projection.p.z
-    if limits.degree < 0:
+    if shading.degree < 0:
         return z, z, z, z, is_finite(z)
-    used = num_harmonics(limits.degree)
-    read_columns(inputs.sh_coeffs, row, limits.num_coeffs, used, table)
-    write_basis(limits.degree, unit(projection.offset), basis)
+    used = num_harmonics(shading.degree)
+    read_columns(inputs.sh_coeffs, row, shading.num_coeffs, used, table)
+    write_basis(shading.degree, unit(projection.offset), basis)
     rgb = color(used, table, basis)
     finite = is_finite(rgb.x + rgb.y + rgb.z)
     return clamp_min_zero(rgb.x), clamp_min_zero(rgb.y), clamp_min_zero(rgb.z), z, finite
@@ -173,7 +178,7 @@ def clamp_min_zero(x: Floats) -> Floats:
 def project(
     scene: Scene,
     camera: FloatArray,
-    limits: Limits,
+    settings: RasterSettings,
     slots: Slots,
     first_chunk: int,
     last_chunk: int,
@@ -184,7 +189,7 @@ def project(
     Args:
         scene: the Gaussians.
         camera: see `layout`.
-        limits: see `layout`.
+        settings: see `layout`.
         slots: where the results go.
         first_chunk: first chunk to be done.
         last_chunk: the one behind the last.
@@ -203,26 +208,27 @@ def project(
         for group in range(chunk * per_chunk, min((chunk + 1) * per_chunk, num_groups)):
             row = group * GROUP
             source, at = group_of(scene, row)
-            projection = read_group(source, at, camera, limits.eps2d)
+            projection = read_group(source, at, camera, settings.eps2d)
             opacity = load(source.opacities, at)
-            if limits.antialiased:
+            if settings.antialiased:
                 opacity = opacity * compensation(projection)
             p = projection.p
             mean_x = fma(p.x * projection.J.inverse_z, camera[FOCAL_X], camera[PRINCIPAL_X])
             mean_y = fma(p.y * projection.J.inverse_z, camera[FOCAL_Y], camera[PRINCIPAL_Y])
-            visible = _in_view(projection, mean_x, mean_y, opacity, limits)
+            visible = _in_view(projection, mean_x, mean_y, opacity, settings)
             bits = pack(visible)
             if bits != 0:
                 ellipse = projection.ellipse
                 log2_opacity = log2(opacity)
-                shape = _outline(ellipse, log2_opacity)
-                count = _count_tiles(mean_x, mean_y, shape, visible, limits)
+                outline = _outline(ellipse, log2_opacity)
+                count = _count_tiles(mean_x, mean_y, outline, visible, settings.size)
                 bits = pack(visible & (count > 0))
             slots.group_slot[group] = slot
             if bits != 0:
-                f0, f1, f2, f3, finite = _features(source, at, projection, limits, table, basis)
+                f0, f1, f2, f3, finite = _features(
+                    source, at, projection, settings.shading, table, basis
+                )
                 bits = bits & pack(finite)
-                half_y, slope, steepest_y, half_width = shape
                 columns = (
                     mean_x,
                     mean_y,
@@ -235,10 +241,10 @@ def project(
                     f2,
                     f3,
                     p.z,
-                    half_y,
-                    slope,
-                    steepest_y,
-                    half_width,
+                    outline.half_y,
+                    outline.slope,
+                    outline.steepest_y,
+                    outline.half_width,
                 )
                 store_rows(rows, 0, RECORD, transpose(columns))
                 store_ints(keys, 0, bits_of(p.z))

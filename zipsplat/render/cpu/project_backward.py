@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from zipsplat.render.cpu.compiler import inline, kernel
 from zipsplat.render.cpu.geometry import Projection, Vec3, combined, dot, to_world
 from zipsplat.render.cpu.geometry_backward import (
@@ -17,12 +19,15 @@ from zipsplat.render.cpu.layout import (
     CHUNK,
     GROUP,
     INTERSECTION,
+    V_FEATURE,
     DoubleArray,
     FloatArray,
     Inputs,
     Intersections,
-    Limits,
+    RasterSettings,
     Scene,
+    SceneGradients,
+    Shading,
     Slots,
     Workspace,
     group_of,
@@ -73,37 +78,56 @@ def _gather(
     return load_table(sums, 0, GROUP)
 
 
+class _Memory(NamedTuple):
+    """Memory for one group."""
+
+    table: FloatArray  # of harmonics, by columns
+    rows: FloatArray  # receives the gradients by the coefficients
+    basis: FloatArray
+    small: FloatArray  # 16 vectors for everything else
+
+
+@inline
+def _memory_in(floats: FloatArray) -> _Memory:
+    """Cut PROJECT_BACKWARD_FLOATS numbers into pieces."""
+    return _Memory(
+        floats[: COLUMNS * GROUP],
+        floats[COLUMNS * GROUP : 2 * COLUMNS * GROUP],
+        floats[2 * COLUMNS * GROUP : (2 * COLUMNS + GROUP) * GROUP],
+        floats[(2 * COLUMNS + GROUP) * GROUP : PROJECT_BACKWARD_FLOATS],
+    )
+
+
 @inline
 def _color_gradient(
     source: Inputs,
     at: int,
     offset: Vec3,
-    limits: Limits,
+    shading: Shading,
     v_rgb: Vec3,
     visible: Mask,
-    table: FloatArray,
-    basis: FloatArray,
-    rows: FloatArray,
+    memory: _Memory,
 ) -> Vec3:
-    """Gradient by the offset from the camera; `rows` receives those by the coefficients."""
-    used = num_harmonics(limits.degree)
+    """Gradient by the offset from the camera; `memory.rows` gets those by the coefficients."""
+    table, basis = memory.table, memory.basis
+    used = num_harmonics(shading.degree)
     d = unit(offset)
-    read_columns(source.sh_coeffs, at, limits.num_coeffs, used, table)
-    write_basis(limits.degree, d, basis)
+    read_columns(source.sh_coeffs, at, shading.num_coeffs, used, table)
+    write_basis(shading.degree, d, basis)
     rgb = color(used, table, basis)
     v = Vec3(
         select(visible & (rgb.x >= 0.0), v_rgb.x, 0.0),
         select(visible & (rgb.y >= 0.0), v_rgb.y, 0.0),
         select(visible & (rgb.z >= 0.0), v_rgb.z, 0.0),
     )
-    v_d = direction_gradient(limits.degree, table, d, v)
+    v_d = direction_gradient(shading.degree, table, d, v)
     for s in range(used):
         y = load(basis, s * GROUP)
         store(table, 3 * s * GROUP, select(visible, y * v.x, 0.0))
         store(table, (3 * s + 1) * GROUP, select(visible, y * v.y, 0.0))
         store(table, (3 * s + 2) * GROUP, select(visible, y * v.z, 0.0))
     for first in range(0, 3 * used, GROUP):
-        store_rows(rows, first, COLUMNS, load_table(table, first * GROUP, GROUP))
+        store_rows(memory.rows, first, COLUMNS, load_table(table, first * GROUP, GROUP))
     inverse = 1.0 / sqrt(maximum(dot(offset, offset), 1e-24))
     return combined(inverse, v_d, -(inverse * dot(d, v_d)), d)
 
@@ -132,62 +156,53 @@ def _add_camera(
 def _project_group_backward(
     scene: Scene,
     group: int,
-    count: int,
     camera: FloatArray,
-    limits: Limits,
+    settings: RasterSettings,
     slots: Slots,
-    num_features: int,
     intersections: Intersections,
-    fresh: bool,
-    gradients: Inputs,
+    gradients: SceneGradients,
     of_camera: DoubleArray,
-    work: Workspace,
+    memory: _Memory,
 ) -> None:
-    """Gradients of the `count` Gaussians of a group."""
-    table = work.floats[: COLUMNS * GROUP]
-    rows = work.floats[COLUMNS * GROUP : 2 * COLUMNS * GROUP]
-    basis = work.floats[2 * COLUMNS * GROUP : (2 * COLUMNS + GROUP) * GROUP]
-    memory = work.floats[(2 * COLUMNS + GROUP) * GROUP : PROJECT_BACKWARD_FLOATS]
+    """Gradients of the Gaussians of a group; those of the camera are added to `of_camera`."""
+    shading, fresh = settings.shading, gradients.fresh
     row = group * GROUP
+    count = min(GROUP, scene.num - row)
     source, at = group_of(scene, row)
     bits = slots.group_bits[group]
     visible = unpack(bits)
-    sums = _gather(slots, slots.group_slot[group], bits, intersections, memory)
-    v_rgb = Vec3(sums[6], sums[7], sums[8])
-    v_depth = sums[6] if num_features == 1 else sums[9]
+    sums = _gather(slots, slots.group_slot[group], bits, intersections, memory.small)
+    v_rgb = Vec3(sums[V_FEATURE], sums[V_FEATURE + 1], sums[V_FEATURE + 2])
+    is_alone = intersections.num_features == 1
+    v_depth = sums[V_FEATURE] if is_alone else sums[V_FEATURE + 3]
 
-    proj = read_group(source, at, camera, limits.eps2d)
-    v = shape_gradient(proj, camera, sums, v_depth, visible, limits.antialiased)
+    proj = read_group(source, at, camera, settings.eps2d)
+    v = shape_gradient(proj, camera, sums, v_depth, visible, settings.antialiased)
     w, x, y, z = quat_gradient(proj.quat, rotation_gradient(camera, v.U))
     xyz = masked(visible, Vec3(x, y, z))
     v_mean = to_world(camera, v.p)
-    if limits.degree >= 0:
-        v_offset = _color_gradient(
-            source, at, proj.offset, limits, v_rgb, visible, table, basis, rows
-        )
+    if shading.degree >= 0:
+        v_offset = _color_gradient(source, at, proj.offset, shading, v_rgb, visible, memory)
         v_offset = masked(visible, v_offset)
         v_mean = Vec3(v_mean.x + v_offset.x, v_mean.y + v_offset.y, v_mean.z + v_offset.z)
     v_quat = (select(visible, w, 0.0), xyz.x, xyz.y, xyz.z)
     v_opacity = select(visible, sums[0] / load(source.opacities, at), 0.0)
 
-    used = 3 * num_harmonics(limits.degree)
-    add_rows(gradients.sh_coeffs, row, count, 3 * limits.num_coeffs, used, rows, fresh)
+    width, used = 3 * shading.num_coeffs, 3 * num_harmonics(shading.degree)
+    add_rows(gradients.inputs.sh_coeffs, row, count, width, used, memory.rows, fresh)
     ours = GroupGradients(v_mean, v_quat, v.scale, v_opacity)
-    add_group(gradients, row, count, ours, memory, fresh)
-    _add_camera(of_camera, proj, v, v_mean, visible, memory)
+    add_group(gradients.inputs, row, count, ours, memory.small, fresh)
+    _add_camera(of_camera, proj, v, v_mean, visible, memory.small)
 
 
 @kernel
 def project_backward(
     scene: Scene,
     camera: FloatArray,
-    limits: Limits,
+    settings: RasterSettings,
     slots: Slots,
-    num_features: int,
     intersections: Intersections,
-    fresh: bool,
-    gradients: Inputs,
-    camera_sums: DoubleArray,
+    gradients: SceneGradients,
     first_chunk: int,
     last_chunk: int,
     work: Workspace,
@@ -197,38 +212,33 @@ def project_backward(
     Args:
         scene: the Gaussians.
         camera: see `layout`.
-        limits: see `layout`.
+        settings: see `layout`.
         slots: as `project` left them.
-        num_features: 1 (depth), 3 (colour) or 4 (both).
         intersections: as `blend_backward.blend_backward_kernel` left them.
-        fresh: whether gradients are written; otherwise they are added.
-        gradients: as the scene's inputs; receives the gradients of the loss.
-        camera_sums: 12 numbers per chunk, zero; receives gradients by rotation and centre.
+        gradients: receives the gradients of the loss.
         first_chunk: first chunk to be done.
         last_chunk: the one behind the last.
         work: memory to work in.
     """
+    memory = _memory_in(work.floats)
     per_chunk = CHUNK // GROUP
     num_groups = (scene.num + GROUP - 1) // GROUP
     for chunk in range(first_chunk, last_chunk):
-        of_camera = camera_sums[chunk * CAMERA_SUMS : (chunk + 1) * CAMERA_SUMS]
+        of_camera = gradients.camera_sums[chunk * CAMERA_SUMS : (chunk + 1) * CAMERA_SUMS]
         for group in range(chunk * per_chunk, min((chunk + 1) * per_chunk, num_groups)):
-            row = group * GROUP
-            count = min(GROUP, scene.num - row)
             if slots.group_bits[group] != 0:
                 _project_group_backward(
                     scene,
                     group,
-                    count,
                     camera,
-                    limits,
+                    settings,
                     slots,
-                    num_features,
                     intersections,
-                    fresh,
                     gradients,
                     of_camera,
-                    work,
+                    memory,
                 )
-            elif fresh:
-                zero_group(gradients, row, count, 3 * limits.num_coeffs)
+            elif gradients.fresh:
+                row = group * GROUP
+                count = min(GROUP, scene.num - row)
+                zero_group(gradients.inputs, row, count, 3 * settings.shading.num_coeffs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from zipsplat.render.cpu.compiler import inline
-from zipsplat.render.cpu.layout import BLOCK, GROUP, TILE, FloatArray, TileLists
+from zipsplat.render.cpu.layout import BLOCK, GROUP, TILE, FloatArray, ImageSize, TileLists
 from zipsplat.render.cpu.simd import (
     Floats,
     Mask,
@@ -24,7 +24,7 @@ from zipsplat.render.cpu.simd import (
     zeros,
 )
 
-BLOCKS = 16
+BLOCKS = 16  # of 4 × 4 pixels in a tile
 PLANE = BLOCKS * GROUP
 
 
@@ -34,16 +34,15 @@ class Tile(NamedTuple):
     number: int
     x: int
     y: int
-    width: int
-    height: int
+    image: ImageSize
 
 
 @inline
 def tile_at(lists: TileLists, number: int) -> Tile:
     """The tile of a number."""
-    tiles_x = (lists.width + TILE - 1) // TILE
+    tiles_x = (lists.size.width + TILE - 1) // TILE
     x, y = number % tiles_x * TILE, number // tiles_x * TILE
-    return Tile(number, x, y, lists.width, lists.height)
+    return Tile(number, x, y, lists.size)
 
 
 @inline
@@ -64,7 +63,7 @@ def in_image(tile: Tile, block: int) -> Mask:
     left = tile.x + BLOCK * (block & 3)
     top = tile.y + BLOCK * (block >> 2)
     x, y = x_in_block() + (left + 2.0), y_in_block() + (top + 2.0)
-    inside: Mask = (x < tile.width) & (y < tile.height)
+    inside: Mask = (x < tile.image.width) & (y < tile.image.height)
     return inside
 
 
@@ -73,12 +72,12 @@ def write_block(image: FloatArray, tile: Tile, block: int, value: Floats) -> Non
     """Write a block to one channel of the image, as far as it lies in it."""
     left = tile.x + BLOCK * (block & 3)
     top = tile.y + BLOCK * (block >> 2)
-    if left + BLOCK <= tile.width and top + BLOCK <= tile.height:
-        store_square(image, top * tile.width + left, tile.width, value)
+    if left + BLOCK <= tile.image.width and top + BLOCK <= tile.image.height:
+        store_square(image, top * tile.image.width + left, tile.image.width, value)
         return
-    for y in range(min(BLOCK, tile.height - top)):
-        for x in range(min(BLOCK, tile.width - left)):
-            image[(top + y) * tile.width + left + x] = lane(value, y * BLOCK + x)
+    for y in range(min(BLOCK, tile.image.height - top)):
+        for x in range(min(BLOCK, tile.image.width - left)):
+            image[(top + y) * tile.image.width + left + x] = lane(value, y * BLOCK + x)
 
 
 @inline
@@ -86,12 +85,12 @@ def read_block(image: FloatArray, tile: Tile, block: int) -> Floats:
     """A block of one channel of the image; zero outside of it."""
     left = tile.x + BLOCK * (block & 3)
     top = tile.y + BLOCK * (block >> 2)
-    if left + BLOCK <= tile.width and top + BLOCK <= tile.height:
-        return load_square(image, top * tile.width + left, tile.width)
+    if left + BLOCK <= tile.image.width and top + BLOCK <= tile.image.height:
+        return load_square(image, top * tile.image.width + left, tile.image.width)
     value = zeros()
-    for y in range(min(BLOCK, tile.height - top)):
-        for x in range(min(BLOCK, tile.width - left)):
-            number = image[(top + y) * tile.width + left + x]
+    for y in range(min(BLOCK, tile.image.height - top)):
+        for x in range(min(BLOCK, tile.image.width - left)):
+            number = image[(top + y) * tile.image.width + left + x]
             value = with_lane(value, y * BLOCK + x, number)
     return value
 

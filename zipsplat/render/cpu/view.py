@@ -11,6 +11,7 @@ import numpy as np
 from zipsplat.render.cpu.batch import BATCH
 from zipsplat.render.cpu.bin import (
     SORT_INTS,
+    Listing,
     Sortable,
     fill_tiles,
     list_intersections,
@@ -33,12 +34,14 @@ from zipsplat.render.cpu.layout import (
     Inputs,
     IntArray,
     Intersections,
-    Limits,
     LongArray,
+    RasterSettings,
     Scene,
+    SceneGradients,
     Slots,
     TileLists,
     Workspace,
+    grid_of,
 )
 from zipsplat.render.cpu.memory import empty, zeros
 from zipsplat.render.cpu.pool import run
@@ -78,9 +81,31 @@ def _tail(array: FloatArray, num: int, tail_row: int) -> FloatArray:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """Everything about a render that has no gradient.
+
+    Args:
+        K: (V, 3, 3) float32 intrinsics.
+        settings: see `layout`.
+        num_features: 3 for colour, 1 for depth, 4 for both.
+        alpha_clamp: largest opacity at a pixel.
+        with_masks: whether per-Gaussian masks are wanted.
+        num_threads: how many threads work.
+    """
+
+    K: FloatArray
+    settings: RasterSettings
+    num_features: int
+    alpha_clamp: float
+    with_masks: bool
+    num_threads: int
+
+
+@dataclass(frozen=True)
 class View:
     """One rendered image, and what its gradients need."""
 
+    camera: FloatArray  # see `layout`
     slots: Slots
     lists: TileLists
     num_intersections: int
@@ -89,61 +114,47 @@ class View:
     centred: ByteArray
 
 
-def render_view(
-    scene: Scene,
-    camera: FloatArray,
-    limits: Limits,
-    num_features: int,
-    alpha_clamp: float,
-    with_masks: bool,
-    num_threads: int,
-) -> View:
-    """Render one view.
-
-    Args:
-        scene: the Gaussians.
-        camera: see `layout`.
-        limits: see `layout`.
-        num_features: 1, 3 or 4.
-        alpha_clamp: largest opacity at a pixel.
-        with_masks: whether masks are wanted.
-        num_threads: how many threads work.
-    """
-    slots = _project(scene, camera, limits, num_threads)
+def render_view(scene: Scene, camera: FloatArray, plan: Plan) -> View:
+    """Render one view."""
+    slots = project_scene(scene, camera, plan)
     num_slots, num_intersections = map(int, number_intersections(slots))
-    entries, tile_offsets = _bin(slots, limits, num_slots, num_intersections, num_threads)
-    lists = TileLists(
-        slots.records, entries, tile_offsets, limits.width, limits.height, alpha_clamp
-    )
-    num_masked = len(slots.ids) if with_masks else 0
-    buffers = _buffers(limits, num_features, num_masked)
-    blend = blend_kernel(num_features, with_masks)
+    lists = bin_slots(slots, num_slots, num_intersections, plan)
+    buffers = blend_lists(lists, len(slots.ids) if plan.with_masks else 0, plan)
+    masks = (_by_gaussian(m, slots, scene.num) for m in (buffers.contributed, buffers.centred))
+    return View(camera, slots, lists, num_intersections, buffers, *masks)
+
+
+def blend_lists(lists: TileLists, num_masked: int, plan: Plan) -> Buffers:
+    """The image of some lists; `num_masked` slots get masks."""
+    buffers = _buffers(plan, num_masked)
+    blend = blend_kernel(plan.num_features, plan.with_masks)
 
     def blend_tiles(first: int, last: int) -> None:
         blend(lists, first, last, buffers, _workspace())
 
-    run(blend_tiles, tile_parts(tile_offsets, num_threads), num_threads)
-    masks = (_by_gaussian(m, slots, scene.num) for m in (buffers.contributed, buffers.centred))
-    return View(slots, lists, num_intersections, buffers, *masks)
+    run(blend_tiles, tile_parts(lists.tile_offsets, plan.num_threads), plan.num_threads)
+    return buffers
 
 
-def _buffers(limits: Limits, num_features: int, num_masked: int) -> Buffers:
-    size = limits.width * limits.height
-    num_tiles = -(-limits.width // TILE) * -(-limits.height // TILE)
+def _buffers(plan: Plan, num_masked: int) -> Buffers:
+    image = plan.settings.size
+    size = image.width * image.height
+    grid = grid_of(image)
     return Buffers(
-        features=empty(num_features * size),
+        features=empty(plan.num_features * size),
         transmittances=empty(size),
-        stops=empty(num_tiles * TILE * TILE, np.int32),
+        stops=empty(grid.columns * grid.rows * TILE * TILE, np.int32),
         contributed=zeros(num_masked, np.uint8),
         centred=zeros(num_masked, np.uint8),
     )
 
 
-def _project(scene: Scene, camera: FloatArray, limits: Limits, num_threads: int) -> Slots:
-    num_chunks = -(-scene.num // CHUNK)
-    num_groups = -(-scene.num // GROUP)
+def empty_slots(num: int) -> Slots:
+    """Memory for the projection of that many Gaussians."""
+    num_chunks = -(-num // CHUNK)
+    num_groups = -(-num // GROUP)
     size = num_chunks * CHUNK + GROUP
-    slots = Slots(
+    return Slots(
         records=empty(size * RECORD),
         ids=empty(size, np.int32),
         keys=empty(size, np.int32),
@@ -154,35 +165,39 @@ def _project(scene: Scene, camera: FloatArray, limits: Limits, num_threads: int)
         chunk_count=empty(num_chunks, np.int32),
     )
 
-    def project_chunks(first: int, last: int) -> None:
-        project(
-            scene,
-            camera,
-            limits,
-            slots,
-            first,
-            last,
-            _workspace(),
-        )
 
-    run(project_chunks, even_parts(num_chunks, num_threads), num_threads)
+def project_scene(scene: Scene, camera: FloatArray, plan: Plan) -> Slots:
+    """The Gaussians that a camera sees."""
+    slots = empty_slots(scene.num)
+
+    def project_chunks(first: int, last: int) -> None:
+        project(scene, camera, plan.settings, slots, first, last, _workspace())
+
+    run(project_chunks, even_parts(len(slots.chunk_count), plan.num_threads), plan.num_threads)
     return slots
 
 
-def _bin(
-    slots: Slots, limits: Limits, num_slots: int, num_intersections: int, num_threads: int
-) -> tuple[IntArray, LongArray]:
-    """The lists of all tiles, and where each begins; see `layout.TileLists`."""
+def bin_slots(slots: Slots, num_slots: int, num_intersections: int, plan: Plan) -> TileLists:
+    """The lists of all tiles.
+
+    Raises:
+        MemoryError: if there are more intersections than 32 bits can number.
+    """
     if num_intersections > _MAX_INTERSECTIONS:
         raise MemoryError(
             f"{num_slots} visible Gaussians touch {num_intersections} tiles, more than the CPU "
             f"renderer can list ({_MAX_INTERSECTIONS}); render a smaller image or smaller Gaussians"
         )
-    tiles_x = -(-limits.width // TILE)
-    tiles_y = -(-limits.height // TILE)
-    listed = _list(slots, num_intersections, tiles_x, tiles_y, num_threads)
+    listed = list_slots(slots, num_intersections, plan)
+    return sort_and_fill(slots, listed, num_slots, num_intersections, plan)
+
+
+def sort_and_fill(
+    slots: Slots, listed: Listed, num_slots: int, num_intersections: int, plan: Plan
+) -> TileLists:
+    """Sort each bucket by depth, and append it to the lists of its tiles."""
     tile_counts = listed.tile_counts.sum(axis=0, dtype=np.int64)  # (buckets, tiles)
-    tile_offsets = np.zeros(tiles_x * tiles_y + 1, np.int64)
+    tile_offsets = np.zeros(tile_counts.shape[1] + 1, np.int64)
     np.cumsum(tile_counts.sum(axis=0), out=tile_offsets[1:])
     cursors = tile_offsets[:-1] + np.cumsum(tile_counts, axis=0) - tile_counts
     piece_starts = listed.part_starts[:, None] + _sums_before(listed.slot_counts.T).T
@@ -202,12 +217,12 @@ def _bin(
         fill_tiles(slots, order, listed.intersection_tiles, cursors[bucket], entries.view(np.int64))
 
     buckets = range(len(tile_counts))
-    run(fill_bucket, [(bucket, bucket + 1) for bucket in buckets], num_threads)
-    return entries, tile_offsets
+    run(fill_bucket, [(bucket, bucket + 1) for bucket in buckets], plan.num_threads)
+    return TileLists(slots.records, entries, tile_offsets, plan.settings.size, plan.alpha_clamp)
 
 
 @dataclass(frozen=True)
-class _Listed:
+class Listed:
     """Tiles of all intersections, and slots split by depth, for each part of the chunks."""
 
     intersection_tiles: IntArray
@@ -217,38 +232,32 @@ class _Listed:
     tile_counts: IntArray  # (parts, buckets, tiles)
 
 
-def _list(
-    slots: Slots, num_intersections: int, tiles_x: int, tiles_y: int, num_threads: int
-) -> _Listed:
-    parts = even_parts(len(slots.chunk_count), num_threads)
+def list_slots(slots: Slots, num_intersections: int, plan: Plan) -> Listed:
+    """List the tiles of all Gaussians."""
+    grid = grid_of(plan.settings.size)
+    parts = even_parts(len(slots.chunk_count), plan.num_threads)
     numbers = {first: number for number, (first, _) in enumerate(parts)}
-    edges = _bucket_edges(slots, num_threads)
+    edges = _bucket_edges(slots, plan.num_threads)
     size = len(slots.chunk_count) * CHUNK
-    listed = _Listed(
+    listed = Listed(
         intersection_tiles=empty(num_intersections + 1, np.int32),
         parted=Sortable(empty(size, np.int32), empty(size, np.int32)),
         part_starts=np.array([first * CHUNK for first, _ in parts], np.int64),
         slot_counts=np.empty((len(parts), len(edges) + 1), np.int32),
-        tile_counts=np.zeros((len(parts), len(edges) + 1, tiles_x * tiles_y), np.int32),
+        tile_counts=np.zeros((len(parts), len(edges) + 1, grid.columns * grid.rows), np.int32),
     )
 
     def list_chunks(first: int, last: int) -> None:
         number = numbers[first]
-        list_intersections(
-            slots,
-            tiles_x,
-            tiles_y,
-            first,
-            last,
-            edges,
+        listing = Listing(
             listed.intersection_tiles,
             listed.parted,
             listed.slot_counts[number],
             listed.tile_counts[number].reshape(-1),
-            _workspace(),
         )
+        list_intersections(slots, grid, first, last, edges, listing, _workspace())
 
-    run(list_chunks, parts, num_threads)
+    run(list_chunks, parts, plan.num_threads)
     return listed
 
 
@@ -325,65 +334,51 @@ class ViewGradients:
 
 
 def render_view_backward(
-    scene: Scene,
-    camera: FloatArray,
-    limits: Limits,
-    num_features: int,
-    view: View,
-    v_image: ImageGradients,
-    gradients: Inputs,
-    fresh: bool,
-    num_threads: int,
+    scene: Scene, plan: Plan, view: View, v_image: ImageGradients, gradients: Inputs, fresh: bool
 ) -> ViewGradients:
     """Gradients of one view.
 
     Args:
-        scene: as given to `render_view`, and so on.
-        camera: see `layout`.
-        limits: see `layout`.
-        num_features: 1, 3 or 4.
+        scene: as given to `render_view`.
+        plan: likewise.
         view: what `render_view` returned.
         v_image: gradients of the loss with respect to image and transmittances.
         gradients: arrays like the scene's.
         fresh: whether `gradients` is written; otherwise it is added to.
-        num_threads: how many threads work.
     """
-    intersections = _blend_backward(num_features, view, v_image, num_threads)
+    intersections = _blend_backward(view, v_image, plan)
     num_chunks = len(view.slots.chunk_count)
-    camera_sums = np.zeros(num_chunks * CAMERA_SUMS, np.float64)
+    v_scene = SceneGradients(gradients, fresh, np.zeros(num_chunks * CAMERA_SUMS, np.float64))
 
     def project_chunks_backward(first: int, last: int) -> None:
         project_backward(
             scene,
-            camera,
-            limits,
+            view.camera,
+            plan.settings,
             view.slots,
-            num_features,
             intersections,
-            fresh,
-            gradients,
-            camera_sums,
+            v_scene,
             first,
             last,
             _workspace(),
         )
 
-    run(project_chunks_backward, even_parts(num_chunks, num_threads), num_threads)
-    sums = camera_sums.reshape(num_chunks, CAMERA_SUMS).sum(axis=0)
+    run(project_chunks_backward, even_parts(num_chunks, plan.num_threads), plan.num_threads)
+    sums = v_scene.camera_sums.reshape(num_chunks, CAMERA_SUMS).sum(axis=0)
     return ViewGradients(sums[:9].reshape(3, 3), sums[9:])
 
 
-def _blend_backward(
-    num_features: int, view: View, v_image: ImageGradients, num_threads: int
-) -> Intersections:
+def _blend_backward(view: View, v_image: ImageGradients, plan: Plan) -> Intersections:
     intersections = Intersections(
         empty(view.num_intersections * INTERSECTION + GROUP),
         zeros(view.num_intersections, np.uint8),
+        plan.num_features,
     )
-    blend_backward = blend_backward_kernel(num_features)
+    blend_backward = blend_backward_kernel(plan.num_features)
 
     def blend_tiles_backward(first: int, last: int) -> None:
         blend_backward(view.lists, first, last, view.buffers, v_image, intersections, _workspace())
 
-    run(blend_tiles_backward, tile_parts(view.lists.tile_offsets, num_threads), num_threads)
+    parts = tile_parts(view.lists.tile_offsets, plan.num_threads)
+    run(blend_tiles_backward, parts, plan.num_threads)
     return intersections

@@ -318,7 +318,7 @@ def test_a_shard_that_another_process_works_on_is_left_alone(tmp_path, capsys):
     outcome = extract_depth.extract(directory, Twice(), Options())
     assert counts == [1]
     assert (outcome.extracted, outcome.kept, outcome.failures) == (1, 1, {})
-    assert "shard-000000.tar is left to another process" in capsys.readouterr().err
+    assert "shard-000000.tar skipped: another process" in capsys.readouterr().err
     assert all(scene.depths for scene in scenes_of(directory).values())
 
 

@@ -1,12 +1,15 @@
 """Vectors and memory: loads, stores, rows to columns, sums over lanes.
 
 Arrays are one-dimensional, contiguous, of float32 or int32, and addressed by element. Nothing
-checks that an address lies inside its array.
+checks that an address lies inside its array, unless `ZIPSPLAT_KERNEL_DEBUG=1` is set: then a wrong
+one raises an IndexError that quotes the line.
 """
 
 from __future__ import annotations
 
+import linecache
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,6 @@ import numpy.typing as npt
 from llvmlite import ir
 from numba.core.typing.templates import signature
 
-from zipsplat.render.cpu.compiler import inline
 from zipsplat.render.cpu.simd.vectors import (
     FLOATS,
     I32,
@@ -29,9 +31,11 @@ from zipsplat.render.cpu.simd.vectors import (
     operand,
     types,
 )
+from zipsplat.render.cpu.sources import DEBUG
 
 Array = npt.NDArray[Any]
 _CACHE_LINE = 64
+_QUARTER = ir.VectorType(FLOATS.element, 4)  # a row of a 4 × 4 block of pixels
 
 
 def _is_row(array: Any, scalar: Any) -> bool:
@@ -39,17 +43,38 @@ def _is_row(array: Any, scalar: Any) -> bool:
     return bool(is_row and array.dtype == scalar)
 
 
-def _address(context: Any, builder: Any, sig: Any, args: Any, pointed: ir.Type) -> Any:
-    """Pointer to args[0][args[1]], as if `pointed` lay there."""
+def _address(context: Any, builder: Any, sig: Any, args: Any, pointed: ir.Type, loc: Any) -> Any:
+    """Pointer to args[0][args[1]], as if `pointed` lay there; `loc` is the line that asks."""
+    if DEBUG:
+        count = pointed.count if isinstance(pointed, ir.VectorType) else 1
+        _check(context, builder, sig, args, count, loc)
     index = context.cast(builder, args[1], sig.args[1], types.intp)
     data = context.make_array(sig.args[0])(context, builder, args[0]).data
     return builder.bitcast(builder.gep(data, [index]), pointed.as_pointer())
 
 
+def _check(context: Any, builder: Any, sig: Any, args: Any, count: int, loc: Any) -> None:
+    """Raise an error unless args[0][args[1]] and what follows it, `count` numbers, lie inside."""
+    index = context.cast(builder, args[1], sig.args[1], types.intp)
+    shape = context.make_array(sig.args[0])(context, builder, args[0]).shape
+    size = cgutils.unpack_tuple(builder, shape, 1)[0]
+    begins = builder.icmp_signed(">=", index, index.type(0))
+    ends = builder.icmp_signed("<=", index, builder.sub(size, size.type(count)))
+    with builder.if_then(builder.not_(builder.and_(begins, ends)), likely=False):
+        message = f"outside of its array: {_quoted(loc)}"
+        context.call_conv.return_user_exc(builder, IndexError, (message,))
+
+
+def _quoted(loc: Any) -> str:
+    """A line of a kernel, with file and number; `loc` is numba's."""
+    line = linecache.getline(loc.filename, loc.line).strip()
+    return f"{Path(loc.filename).name}:{loc.line}: {line}"
+
+
 def _loader(vector: Vector) -> Callable[..., Any]:
     def typed(_context: Any, array: Any, index: Any) -> Any:
-        def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return builder.load(_address(context, builder, sig, args, vector.llvm), align=4)
+        def lowered(context: Any, builder: Any, sig: Any, args: Any, loc: Any = None) -> Any:
+            return builder.load(_address(context, builder, sig, args, vector.llvm, loc), align=4)
 
         return (signature(vector, array, index), lowered) if _is_row(array, vector.scalar) else None
 
@@ -57,18 +82,18 @@ def _loader(vector: Vector) -> Callable[..., Any]:
 
 
 def _item_loader(_context: Any, array: Any, index: Any) -> Any:
-    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    def lowered(context: Any, builder: Any, sig: Any, args: Any, loc: Any = None) -> Any:
         element = context.get_value_type(array.dtype)
-        return builder.load(_address(context, builder, sig, args, element))
+        return builder.load(_address(context, builder, sig, args, element, loc))
 
     return (signature(array.dtype, array, index), lowered) if _is_row(array, array.dtype) else None
 
 
 def _storer(vector: Vector) -> Callable[..., Any]:
     def typed(_context: Any, array: Any, index: Any, value: Any) -> Any:
-        def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        def lowered(context: Any, builder: Any, sig: Any, args: Any, loc: Any = None) -> Any:
             lanes = operand(context, builder, vector, sig.args[2], args[2])
-            builder.store(lanes, _address(context, builder, sig, args, vector.llvm), align=4)
+            builder.store(lanes, _address(context, builder, sig, args, vector.llvm, loc), align=4)
             return context.get_dummy_value()
 
         if not _is_row(array, vector.scalar) or not fits(vector, value):
@@ -111,8 +136,8 @@ def _column_loader(width: int) -> Callable[..., Any]:
     result = types.UniTuple(FLOATS, width)
 
     def typed(_context: Any, array: Any, index: Any) -> Any:
-        def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            table = builder.load(_address(context, builder, sig, args, rows), align=4)
+        def lowered(context: Any, builder: Any, sig: Any, args: Any, loc: Any = None) -> Any:
+            table = builder.load(_address(context, builder, sig, args, rows, loc), align=4)
             picks = [[row * width + column for row in range(LANES)] for column in range(width)]
             columns = [_shuffle(builder, table, table, pick) for pick in picks]
             return context.make_tuple(builder, result, columns)
@@ -126,11 +151,11 @@ def _column_storer(width: int) -> Callable[..., Any]:
     rows = ir.VectorType(FLOATS.element, LANES * width)
 
     def typed(_context: Any, array: Any, index: Any, columns: Any) -> Any:
-        def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        def lowered(context: Any, builder: Any, sig: Any, args: Any, loc: Any = None) -> Any:
             joined = _concatenate(builder, cgutils.unpack_tuple(builder, args[2], width))
             interleaved = [c * LANES + row for row in range(LANES) for c in range(width)]
             table = _shuffle(builder, joined, joined, interleaved)
-            builder.store(table, _address(context, builder, sig, args, rows), align=4)
+            builder.store(table, _address(context, builder, sig, args, rows, loc), align=4)
             return context.get_dummy_value()
 
         if not _is_row(array, types.float32) or not _is_vectors(columns) or columns.count != width:
@@ -175,9 +200,9 @@ def store_columns_4(
 
 
 def _square_loader(_context: Any, array: Any, index: Any, stride: Any) -> Any:
-    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        rows = [builder.load(a, align=4) for a in _square_rows(context, builder, sig, args)]
-        return _concatenate(builder, rows)
+    def lowered(context: Any, builder: Any, sig: Any, args: Any, loc: Any = None) -> Any:
+        addresses = _row_addresses(context, builder, sig, args, _QUARTER, 4, loc)
+        return _concatenate(builder, [builder.load(address, align=4) for address in addresses])
 
     if not _is_row(array, types.float32):
         return None
@@ -185,8 +210,9 @@ def _square_loader(_context: Any, array: Any, index: Any, stride: Any) -> Any:
 
 
 def _square_storer(_context: Any, array: Any, index: Any, stride: Any, value: Any) -> Any:
-    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        for row, address in enumerate(_square_rows(context, builder, sig, args)):
+    def lowered(context: Any, builder: Any, sig: Any, args: Any, loc: Any = None) -> Any:
+        addresses = _row_addresses(context, builder, sig, args, _QUARTER, 4, loc)
+        for row, address in enumerate(addresses):
             quarter = _shuffle(builder, args[3], args[3], list(range(4 * row, 4 * row + 4)))
             builder.store(quarter, address, align=4)
         return context.get_dummy_value()
@@ -196,17 +222,16 @@ def _square_storer(_context: Any, array: Any, index: Any, stride: Any, value: An
     return signature(types.none, array, index, stride, value), lowered
 
 
-def _square_rows(context: Any, builder: Any, sig: Any, args: Any) -> list[Any]:
-    """Addresses of the four rows of a 4 × 4 square of an image."""
-    quarter = ir.VectorType(FLOATS.element, 4)
+def _row_addresses(
+    context: Any, builder: Any, sig: Any, args: Any, pointed: ir.VectorType, num: int, loc: Any
+) -> list[Any]:
+    """Addresses of `num` rows, args[2] numbers apart, of which the first is at args[0][args[1]]."""
     index = context.cast(builder, args[1], sig.args[1], types.intp)
     stride = context.cast(builder, args[2], sig.args[2], types.intp)
+    row_sig = signature(types.none, sig.args[0], types.intp)
     addresses = []
-    for _ in range(4):
-        place = (sig.args[0], types.intp), (args[0], index)
-        addresses.append(
-            _address(context, builder, signature(types.none, *place[0]), place[1], quarter)
-        )
+    for _ in range(num):
+        addresses.append(_address(context, builder, row_sig, (args[0], index), pointed, loc))
         index = builder.add(index, stride)
     return addresses
 
@@ -232,11 +257,16 @@ def _transposer(_context: Any, rows: Any) -> Any:
     def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         given = cgutils.unpack_tuple(builder, args[0], sig.args[0].count)
         table = given + [ir.Constant(FLOATS.llvm, ir.Undefined)] * (LANES - len(given))
-        for distance in (8, 4, 2, 1):
-            table = _exchange(builder, table, distance)
-        return context.make_tuple(builder, result, table)
+        return context.make_tuple(builder, result, _transposed(builder, table))
 
     return (signature(result, rows), lowered) if _is_vectors(rows) else None
+
+
+def _transposed(builder: Any, table: list[Any]) -> list[Any]:
+    """Rows to columns."""
+    for distance in (8, 4, 2, 1):
+        table = _exchange(builder, table, distance)
+    return table
 
 
 def _exchange(builder: Any, table: list[Any], distance: int) -> list[Any]:
@@ -291,7 +321,9 @@ def lane_sums(vectors: tuple[Floats, ...]) -> Floats:  # type: ignore[empty-body
 def _prefetcher(_context: Any, array: Any, index: Any) -> Any:
     def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer = ir.IntType(8).as_pointer()
-        address = _address(context, builder, sig, args, ir.IntType(8))
+        index = context.cast(builder, args[1], sig.args[1], types.intp)
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        address = builder.bitcast(builder.gep(data, [index]), pointer)
         kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
         prefetch_call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         builder.call(prefetch_call, [address, I32(0), I32(3), I32(1)])
@@ -305,36 +337,40 @@ def prefetch(array: Array, index: int) -> None:
     """Ask for array[index] to be brought near; the address need not exist."""
 
 
-@inline
-def load_table(array: Array, index: int, stride: int) -> tuple[Floats, ...]:
+def _table_loader(_context: Any, array: Any, index: Any, stride: Any) -> Any:
+    result = types.UniTuple(FLOATS, LANES)
+
+    def lowered(context: Any, builder: Any, sig: Any, args: Any, loc: Any = None) -> Any:
+        addresses = _row_addresses(context, builder, sig, args, FLOATS.llvm, LANES, loc)
+        rows = [builder.load(address, align=4) for address in addresses]
+        return context.make_tuple(builder, result, _transposed(builder, rows))
+
+    if not _is_row(array, types.float32):
+        return None
+    return signature(result, array, index, stride), lowered
+
+
+@compiled(_table_loader)
+def load_table(array: Array, index: int, stride: int) -> tuple[Floats, ...]:  # type: ignore[empty-body]
     """The columns of the 16 × 16 numbers in 16 rows that begin `stride` apart."""
-    return transpose(
-        (
-            load(array, index),
-            load(array, index + stride),
-            load(array, index + 2 * stride),
-            load(array, index + 3 * stride),
-            load(array, index + 4 * stride),
-            load(array, index + 5 * stride),
-            load(array, index + 6 * stride),
-            load(array, index + 7 * stride),
-            load(array, index + 8 * stride),
-            load(array, index + 9 * stride),
-            load(array, index + 10 * stride),
-            load(array, index + 11 * stride),
-            load(array, index + 12 * stride),
-            load(array, index + 13 * stride),
-            load(array, index + 14 * stride),
-            load(array, index + 15 * stride),
-        )
-    )
 
 
-@inline
+def _row_storer(_context: Any, array: Any, index: Any, stride: Any, rows: Any) -> Any:
+    def lowered(context: Any, builder: Any, sig: Any, args: Any, loc: Any = None) -> Any:
+        values = cgutils.unpack_tuple(builder, args[3], LANES)
+        addresses = _row_addresses(context, builder, sig, args, FLOATS.llvm, LANES, loc)
+        for value, address in zip(values, addresses, strict=True):
+            builder.store(value, address, align=4)
+        return context.get_dummy_value()
+
+    if not _is_row(array, types.float32) or not _is_vectors(rows) or rows.count != LANES:
+        return None
+    return signature(types.none, array, index, stride, rows), lowered
+
+
+@compiled(_row_storer)
 def store_rows(array: Array, index: int, stride: int, rows: tuple[Floats, ...]) -> None:
     """Write 16 vectors, `stride` apart."""
-    for row, value in enumerate(rows):
-        store(array, index + row * stride, value)
 
 
 def aligned_empty(size: int, dtype: npt.DTypeLike = np.float32) -> Array:
