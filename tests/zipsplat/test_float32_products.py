@@ -125,6 +125,16 @@ def test_the_setting_lasts_as_long_as_the_work(faster: list[int]) -> None:
     assert faster == [384] * 3
 
 
+def test_what_training_has_set_for_cuda_comes_back(faster: list[int]) -> None:
+    SETTING.fp32_precision = "tf32"
+    with fastest(384, CPU):
+        assert is_active()
+    after = SETTING.fp32_precision
+    SETTING.fp32_precision = "none"
+    assert after == "tf32"
+    assert faster == [384]
+
+
 def test_passes_that_overlap_restore_at_the_last_end(faster: list[int]) -> None:
     inside, leave = threading.Event(), threading.Event()
 
