@@ -26,8 +26,8 @@ def expected(
 
     Args:
         config: the network.
-        num_views: number of pictures.
-        size: (height, width) of what the network sees.
+        num_views: number of images.
+        size: (height, width) of the network input.
         dtype: as `--dtype`.
         compression: share of the tokens to keep, in (0, 1].
     """
@@ -62,7 +62,7 @@ def expected_line(data: dict[str, Any]) -> str:
 
 
 def release_config(release: Release) -> ZipSplatConfig | None:
-    """The architecture of a release; None if it is no ZipSplat."""
+    """The architecture of a release; None if it is not a ZipSplat."""
     from zipsplat.model.architecture import ZipSplatConfig
 
     return None if release.variant is None else ZipSplatConfig.variant(release.variant)
