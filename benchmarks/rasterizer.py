@@ -665,7 +665,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--plot", type=Path, help="where to plot the stages (needs matplotlib)")
     parser.add_argument("--turntable", type=int, metavar="THREADS", help="measure only a video")
-    parser.add_argument("--threads", type=int, help="measure only what so many threads can gain")
+    parser.add_argument("--threads", type=int, help="measure only the speed-up of N threads")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.threads:

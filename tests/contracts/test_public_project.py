@@ -38,8 +38,3 @@ def test_ci_runs_every_python_that_the_package_claims(name: str) -> None:
     assert claimed == re.findall(r"3\.\d+", matrix)
     (resolved,) = re.findall(r"for python in ([\d. ]+);", text("Makefile"))
     assert claimed == resolved.split()
-
-
-def test_minimum_versions_are_those_of_the_oldest_python() -> None:
-    (oldest,) = re.findall(r"lowest-direct --python-version (\S+)", text("Makefile"))
-    assert f'requires-python = ">={oldest}"' in text("pyproject.toml")

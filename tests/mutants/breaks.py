@@ -234,7 +234,7 @@ INFERENCE = _breaks(
     ("refinement/evaluation.py", "if score.psnr > self.score.psnr:", "if True:", PARTS),
     ("refinement/evaluation.py", "poses[view.index]", "poses[0]", PARTS),
     ("render/_rules.py", "TRANSMITTANCE_MIN = 1e-4", "TRANSMITTANCE_MIN = 5e-4", CPU),
-    ("render/cpu/blend_backward.py", "active & (opacity <= clamp), opacity * v_alpha",
+    ("render/cpu/blend_backward.py", "active & (opacity <= batch.alpha_clamp), opacity * v_alpha",
      "active, opacity * v_alpha", CPU),
 )  # fmt: skip
 

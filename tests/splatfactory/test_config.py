@@ -99,7 +99,7 @@ def test_group_and_value_overrides_of_the_seed():
         ("train.matmul_precision=hi", "did you mean high?"),
         ("train.compile=quick", "max-autotune"),
         ("data.dataset_dir=", "data.dataset_dir=''"),
-        ("data=nowhere.yaml", "no file nowhere.yaml"),
+        ("data=nowhere.yaml", "file nowhere.yaml does not exist"),
         ("eval.numviews=24", "eval.num_views?"),
         ("evl.num_views=24", "eval?"),
         ("model.eval_use_prior=true", "model.eval_use_priors?"),

@@ -181,7 +181,7 @@ def test_the_model_options_of_another_run_can_be_taken_too(run_training, capsys)
     assert (model["gaussians_per_prototype"], model["prior_probability"]) == (4, 0.5)
     capsys.readouterr()
     assert run_training("taken", "--restore", "model/backbone=da3s") == 1
-    assert "model/backbone=da3s another; drop one" in capsys.readouterr().err
+    assert "model/backbone=da3s selects another; drop one" in capsys.readouterr().err
     assert run_training("alone", "train.reload_model=true") == 1
     assert "needs train.load_experiment" in capsys.readouterr().err
 

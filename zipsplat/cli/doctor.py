@@ -82,7 +82,7 @@ def _with_torch() -> dict[str, Any]:
 
 
 def _released_model() -> dict[str, Any]:
-    """What the released network takes here for six images."""
+    """Expected time and memory of the released network for six images here."""
     from zipsplat.cli.expectation import download_bytes, expected, release_config
     from zipsplat.devices import choose_device
     from zipsplat.releases import RELEASES

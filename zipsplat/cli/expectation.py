@@ -62,7 +62,7 @@ def expected_line(data: dict[str, Any]) -> str:
 
 
 def release_config(release: Release) -> ZipSplatConfig | None:
-    """The architecture of a release; None if it is not a ZipSplat."""
+    """The architecture of a release; None if it is not a ZipSplat model."""
     from zipsplat.model.architecture import ZipSplatConfig
 
     return None if release.variant is None else ZipSplatConfig.variant(release.variant)

@@ -19,7 +19,7 @@ _RENDERER = Path(__file__).parents[1] / "render" / "cpu" / "renderer.py"  # foun
 
 
 def refinement_kernels(num_photos: int) -> KernelsAhead:
-    """The kernels of a refinement of about so many photos."""
+    """The kernels of a refinement of about `num_photos` photos."""
     num_views = _MANY if num_photos > _MOST_OF_FEW else _FEW
     call = (__name__, compile_kernels.__name__, str(num_views))
     return KernelsAhead(f"refinement-{num_views}", [Path(__file__), _RENDERER], [call])

@@ -178,7 +178,7 @@ def test_configurations_that_contradict_the_tensors() -> None:
             read_architecture(state, conf)
     conf = TINY.to_conf()
     conf["model"]["gaussian_head"]["sh_degree"] = 3
-    with pytest.raises(ValueError, match="92 numbers per token"):
+    with pytest.raises(ValueError, match="92 outputs per token"):
         read_architecture(state, conf)
 
 

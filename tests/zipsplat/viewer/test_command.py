@@ -131,7 +131,7 @@ def test_what_is_wrong_is_said_in_one_line(
         for arguments, message in {
             ("nowhere/",): "nowhere: there is no such file or folder",
             ("nowhere.ply",): "nowhere.ply: No such file or directory",
-            (str(tmp_path / "empty"),): "holds no images and no video",
+            (str(tmp_path / "empty"),): "contains no images and no video",
             (str(tmp_path / "bad.ply"),): "bad.ply: ",
             (saved, photo): "my scene.ply: ",
             (photo, "--weights", "nowhere.tar"): "nowhere.tar",

@@ -218,7 +218,7 @@ def test_resizing_records_what_it_could_not_do(tmp_path, capsys):
     assert scenes_of(made).keys() == {"good"}
     assert Manifest.load(made).failures == {"corrupt image": ["bad"]}
     assert resize.main([str(source), "--output", str(source)]) == 1
-    assert "another folder" in capsys.readouterr().err
+    assert "must differ from the input folder" in capsys.readouterr().err
 
 
 # extract_depth
