@@ -165,7 +165,7 @@ def test_errors_name_file_source_and_remedy(server: FileServer, tmp_path: Path) 
     with pytest.raises(DownloadError, match=r"HTTP 404.*put it at .*file\.bin"):
         fetch(Source(f"{server.url}/nothing"), file)
     assert len(server.shelf.requests) == 1  # what is not there will not come by asking again
-    with pytest.raises(DownloadError, match=r"cannot fetch file\.bin from http://127.0.0.1:9/x"):
+    with pytest.raises(DownloadError, match=r"cannot download file\.bin from http://127.0.0.1:9/x"):
         fetch(Source("http://127.0.0.1:9/x?token=secret"), file)
     with pytest.raises(ValueError, match="http or https"):
         fetch(Source("file:///etc/passwd"), file)

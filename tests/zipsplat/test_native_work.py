@@ -14,7 +14,7 @@ from zipsplat.native_work import exit_process, interruptible
 
 # Stands for the destructors of a compiled library that crash while its threads still run.
 _INTERRUPTED = """
-import atexit, os, sys, time
+import atexit, os, signal, sys, time
 from pathlib import Path
 from zipsplat.native_work import exit_process, interruptible
 
@@ -23,6 +23,7 @@ def work():
     time.sleep(600)
 
 atexit.register(os.abort)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if the tests run in background
 status = 0
 try:
     interruptible(work)

@@ -208,7 +208,7 @@ def test_long_sides_keep_the_shape_of_the_first_image(
     monkeypatch.setattr(weights, "usual_size", lambda _: usual)
     weights.save(path, model.model.state_dict(), conf)
     loaded = ZipSplat(path, device="cpu")
-    assert "do not say what size they were trained at; taking 56 px, the longer" in caplog.text
+    assert "do not say what size they were trained at; using 56 px, the longer" in caplog.text
     wide = torch.rand(3, 40, 80)
     same(loaded([wide]), ZipSplat(path, device="cpu", image_size=(28, 56))([wide]), atol=0)
     assert loaded.encode([wide, wide.mT]).grid == (2, 4)
@@ -279,7 +279,7 @@ def test_precision_by_name() -> None:
 def test_weights_of_something_else_are_named(tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     torch.save({"layer.weight": torch.zeros(3)}, path)
-    with pytest.raises(ValueError, match=r"other\.pth: these are no weights of ZipSplat"):
+    with pytest.raises(ValueError, match=r"other\.pth: these are not weights of ZipSplat"):
         ZipSplat(path)
 
 

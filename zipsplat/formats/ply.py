@@ -18,7 +18,7 @@ from zipsplat.formats import (
     SplatTolerance,
     higher_degree_remarks,
 )
-from zipsplat.formats._blocks import BLOCK_ROWS, blocks
+from zipsplat.formats._blocks import blocks
 from zipsplat.formats._ply_elements import (
     Records,
     comment_lines,
@@ -56,8 +56,9 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
         "end_header\n",
     ]
     file.write("\n".join(lines).encode("ascii"))
-    table = np.zeros((min(len(splats.means), BLOCK_ROWS), len(names)), dtype="<f4")
-    for rows in blocks(len(splats.means)):
+    first, *others = blocks(len(splats.means))
+    table = np.zeros((min(len(splats.means), first.stop), len(names)), dtype="<f4")
+    for rows in (first, *others):
         part = splats.select(rows)
         _fill(table[: len(part.means)], part)
         file.write(table[: len(part.means)].data)

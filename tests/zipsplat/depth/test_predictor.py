@@ -189,7 +189,7 @@ def test_layout_reads_what_the_tensors_tell() -> None:
     depth_network_from_tensors(tensors | unused, CONF)
     with pytest.raises(ValueError, match=r"1 unexpected: head\.strange"):
         depth_network_from_tensors(tensors | {"model.head.strange": torch.ones(1)}, CONF)
-    with pytest.raises(ValueError, match="4 blocks, which is no released size"):
+    with pytest.raises(ValueError, match="4 blocks, which is not a released size"):
         depth_network_from_tensors(tensors, {})
     del tensors[key]
     with pytest.raises(ValueError, match=r"1 missing: backbone\.norm\.bias"):
@@ -203,7 +203,7 @@ def test_only_sky() -> None:
     sky = torch.ones(1, 1, 4, 5)
     assert torch.equal(without_sky(depth, sky), depth)
     camera = Camera.from_focal(300.0, w=5, h=4)[None, None]
-    with pytest.raises(ValueError, match="almost nothing but sky"):
+    with pytest.raises(ValueError, match="almost all sky"):
         metric_scale(depth, depth, depth, sky, camera)
     sky[..., :3] = 0
     filled = without_sky(depth.expand(1, 2, 4, 5), sky.expand(1, 2, 4, 5))

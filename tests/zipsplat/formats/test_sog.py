@@ -86,7 +86,7 @@ def changed(data: bytes, **changes: Any) -> io.BytesIO:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"version": 1}, "SOG version 1 is not read"),
+        ({"version": 1}, "SOG version 1 is not supported"),
         ({"count": 400}, "fewer pixels"),
         ({"count": 10**12}, "would unpack"),
         ({"count": -1}, "-1 Gaussians"),

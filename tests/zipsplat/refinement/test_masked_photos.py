@@ -198,7 +198,7 @@ def test_masks_go_with_their_photos():
     assert torch.equal(problem.task.views[0].mask, masks[0])
     assert torch.equal(problem.task.views[1].mask, masks[2])
     assert torch.equal(problem.judge.views[0].mask, masks[1])
-    with pytest.raises(ValueError, match="3 images need as many masks, got 2"):
+    with pytest.raises(ValueError, match="one mask per image, 3, got 2"):
         photos.masked(masks[:2])
     with pytest.raises(ValueError, match=r"1\.png: a mask must be bool"):
         photos.masked([masks[0], masks[1].float(), masks[2]])
