@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zipsplat.render import Rendered, RenderMode, RenderSettings, Splats, Viewpoints
+from zipsplat.render import Rendered, Renderer, RenderMode, RenderSettings, Splats, Viewpoints
 from zipsplat.render.cpu import PLUGIN, get_num_threads, set_num_threads, warm_up
 from zipsplat.render.reference import PLUGIN as REFERENCE
 
@@ -245,6 +245,26 @@ def test_masks(mode: RenderMode) -> None:
     assert without.contributed is None
     assert without.centred is None
     assert torch.equal(without.alpha, drawn.alpha)
+
+
+@pytest.mark.parametrize("renderer", [REFERENCE, PLUGIN], ids=["reference", "cpu"])
+def test_a_pixel_is_full_when_less_than_a_ten_thousandth_would_pass(renderer: Renderer) -> None:
+    """Layers of opacity 1/2: 13 let 1.2e-4 pass; the 14th would let 6e-5 pass, and is dropped."""
+    num = 16
+    splats = Splats(
+        means=torch.tensor([[0.0, 0, 1 + 0.1 * layer] for layer in range(num)]),
+        quats=torch.tensor([[1.0, 0, 0, 0]]).repeat(num, 1),
+        scales=torch.full((num, 3), 3.0),
+        opacities=torch.full((num,), 0.5),
+        sh_coeffs=torch.zeros(num, 1, 3),
+    )
+    viewpoints = Viewpoints(
+        torch.eye(4)[None], torch.tensor([[[10.0, 0, 0.5], [0, 10, 0.5], [0, 0, 1]]]), 1, 1
+    )
+    rendered = renderer.render(splats, viewpoints, RenderSettings(masks=True))
+    assert rendered.contributed is not None
+    assert rendered.contributed[0].tolist() == [layer < 13 for layer in range(num)]
+    assert rendered.alpha.item() == pytest.approx(1 - 0.5**13, abs=1e-6)
 
 
 def test_order_of_equal_depths_is_that_of_the_input() -> None:
