@@ -139,7 +139,7 @@ def test_compressed_ply(num: int, degree: int) -> None:
         chunk = splats.select(np.array(order[first : first + 256]))
         positions, position_range = fractions_of(chunk.means)
         scales, scale_range = fractions_of(np.log(chunk.scales))
-        colors, color_range = fractions_of(chunk.sh_coeffs[:, 0] * np.float64(SH_C0) + 0.5)
+        colors, color_range = fractions_of(chunk.sh_coeffs[:, 0].astype(np.float64) * SH_C0 + 0.5)
         ranges.append(np.concatenate((position_range, scale_range, color_range)))
         for row, quat in enumerate(chunk.quats):
             largest, rest = smallest_three(unzeroed(quat))
