@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rasterizer import peak_gflops
+from fma_peak import peak_gflops
 from records import Record, Row, in_turns
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
