@@ -25,10 +25,9 @@ def compiling_images(
 
 
 def await_kernels(kernels: KernelsAhead | None, console: Console) -> None:
-    """Wait until the kernels are there, if anybody still compiles them."""
+    """Wait until the kernels are compiled; shows a stage only if they are not yet."""
     if kernels is None:
         return
-    if kernels.is_running:
-        with console.stage("compiling for this processor, once"):
-            kernels.wait()
-    kernels.wait()
+    is_running = kernels.is_running
+    with console.stage("compiling for this processor, once") if is_running else nullcontext():
+        kernels.wait()

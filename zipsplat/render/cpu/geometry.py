@@ -62,7 +62,7 @@ class Mat3(NamedTuple):
 
 @inline
 def dot(a: Vec3, b: Vec3) -> Floats:
-    """A · b."""
+    """The dot product a · b."""
     return fma(a.x, b.x, fma(a.y, b.y, a.z * b.z))
 
 
@@ -92,7 +92,7 @@ def times(a: Vec3, b: Vec3) -> Vec3:
 
 @inline
 def cross(a: Vec3, b: Vec3) -> Vec3:
-    """A × b."""
+    """The cross product a × b."""
     return Vec3(
         fma(a.y, b.z, -(a.z * b.y)), fma(a.z, b.x, -(a.x * b.z)), fma(a.x, b.y, -(a.y * b.x))
     )

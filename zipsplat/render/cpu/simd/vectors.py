@@ -279,13 +279,13 @@ def ceil(builder: Any, a: Any) -> Any:
 
 @_function(Floats, Mask, Floats, Floats)
 def select(builder: Any, mask: Any, a: Any, b: Any) -> Any:
-    """A where the mask is set, b elsewhere."""
+    """`a` where the mask is set, `b` elsewhere."""
     return builder.select(mask, a, b)
 
 
 @_function(Ints, Mask, Ints, Ints)
 def select_ints(builder: Any, mask: Any, a: Any, b: Any) -> Any:
-    """A where the mask is set, b elsewhere."""
+    """`a` where the mask is set, `b` elsewhere."""
     return builder.select(mask, a, b)
 
 
