@@ -12,11 +12,9 @@ import os
 import random
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,27 +31,19 @@ from splatfactory.config import (
     split_overrides,
     to_dict,
 )
-from splatfactory.datasets.from_config import training_loader, validation_loader
 from splatfactory.datasets.loader import DataLossError
-from splatfactory.datasets.samples import Batch
-from splatfactory.losses import TrainingLoss
 from splatfactory.models import build_model
 from splatfactory.models.initialisation import load_strictly
-from splatfactory.perceptual_network import fetch_perceptual_network
-from splatfactory.protocols import BatchSource
 from splatfactory.runtime import checkpoints, distributed, run_folder
 from splatfactory.runtime.checkpoints import CheckpointError
 from splatfactory.runtime.distributed import World
+from splatfactory.trainer_parts import trainer_parts
 from splatfactory.training import run_page
 from splatfactory.training.diagnostics import check_memory_record
-from splatfactory.training.objective import Objective
-from splatfactory.training.optim import Optimization, build_optimization
-from splatfactory.training.overfitting import FewBatches
-from splatfactory.training.trainer import Parts, Trainer, TrainingError
+from splatfactory.training.optim import build_optimization
+from splatfactory.training.trainer import Trainer, TrainingError
 from splatfactory.training.writers import Writer, build_writers, check_writers
-from splatfactory.visualization.training_figures import training_figures
 from zipsplat import weights
-from zipsplat.render import choose
 from zipsplat.terminal import error_line
 
 # Spelled out, because `__name__` is `__main__` under `-m`.
@@ -162,7 +152,7 @@ def build(config: Config, world: World, folder: Path, *, is_restored: bool) -> T
     seed_everything((config.train.seed or 0) + 1_000_003 * (world.rank + 1))
     check_writers(config.train.writer)
     check_memory_record(config.train.record_memory, world.device)
-    trainer = Trainer(config, _parts(config, model, optimization, world), world, folder)
+    trainer = Trainer(config, trainer_parts(config, model, optimization, world), world, folder)
     if newest is not None:
         state, path = newest
         trainer.restore(state)
@@ -222,45 +212,6 @@ def compile_parts(network: nn.Module, mode: str | None) -> None:
         if isinstance(part, nn.ModuleList):
             for block in part:
                 block.compile(mode=mode)
-
-
-def _parts(config: Config, model: nn.Module, optimization: Optimization, world: World) -> Parts:
-    try:
-        renderer = choose(config.train.renderer, world.device)
-    except RuntimeError as error:
-        raise ConfigError(f"train.renderer={config.train.renderer}: {error}") from error
-    head = config.model.gaussian_head
-    perceptual = fetch_perceptual_network().to(world.device) if head.lpips_weight > 0 else None
-    loss = TrainingLoss(head, perceptual)
-    is_cuda = world.device.type == "cuda"
-    source: BatchSource = training_loader(config.data, world.rank, world.size, pin_memory=is_cuda)
-    if config.train.overfit:
-        source = FewBatches(source, config.train.overfit)
-    return Parts(
-        model=model,
-        optimization=optimization,
-        objective=Objective(loss, renderer),
-        source=source,
-        validation=_validation(config, world),
-        figures=partial(training_figures, renderer=config.train.renderer),
-        benchmarks=_benchmarks(config, world),
-    )
-
-
-def _validation(config: Config, world: World) -> Callable[[], Iterable[Batch]]:
-    loader = (
-        validation_loader(config.data, world.rank, world.size) if config.data.val_scenes else None
-    )
-    return lambda: () if loader is None else iter(loader)
-
-
-def _benchmarks(config: Config, world: World) -> dict[str, Any]:
-    if not config.train.run_benchmarks or config.train.fast_dev_run:
-        return {}
-    from splatfactory.eval.in_training import benchmark
-
-    names = config.train.run_benchmarks
-    return {Path(name).stem: benchmark(name, config, world) for name in names}
 
 
 def _wanted(options: argparse.Namespace, folder: Path) -> tuple[Request, Config, bool]:

@@ -133,7 +133,7 @@ TRAINING = _breaks(
      "splatfactory/tiny/test_surface_loss.py"),
     ("train.py", "1_000_003 * (world.rank + 1)", "1_000_003",
      f"{WIRING}::test_processes_build_equal_weights_and_sample_different_numbers"),
-    ("train.py", "if head.lpips_weight > 0 else None", "if head.lpips_weight > 1 else None",
+    ("trainer_parts.py", "if head.lpips_weight > 0 else None", "if head.lpips_weight > 1 else None",
      f"{TRAIN}::test_missing_lpips_weights_are_an_error_not_a_switch"),
     ("train.py", "num_steps=steps, log_every_iter=1", "num_steps=2 * steps, log_every_iter=1",
      f"{WIRING}::test_a_short_run_has_the_steps_asked_for"),

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from splatfactory import train
+from splatfactory import train, trainer_parts
 from splatfactory.config import ConfigError, known_keys
 from splatfactory.data_schema import ChildConfig
 from splatfactory.datasets.samplers import SAMPLERS
@@ -311,7 +311,7 @@ def _trained(place: Place, root: Path) -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch: pytest.MonkeyPatch, place: Place) -> None:
     """What would be downloaded."""
-    for module in (train, pipeline):
+    for module in (trainer_parts, pipeline):
         monkeypatch.setattr(module, "fetch_perceptual_network", probes.StandInPerception)
     monkeypatch.setattr(
         benchmarks, "published_index", lambda _name, _views: Path(place.files["index"])
