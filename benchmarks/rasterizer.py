@@ -496,7 +496,10 @@ def against_torch(record: Record, scene: Scene, result: Result, rounds: int) -> 
     parts.blend_backward()
     forward = result.list_tiles + result.sort + result.fill + result.blend
     both = forward + result.blend_backward + best(parts.sum_intersections, rounds)
-    peer, (forward_torch, both_torch) = "plain PyTorch, by tiles", plain_torch(parts, 3)
+    peer, (forward_torch, both_torch) = (
+        "plain PyTorch, by tiles",
+        plain_torch(parts, min(3, rounds)),
+    )
     what = f"{told(scene)}, without projection"
     for how, ours, theirs in (
         ("forward", forward, forward_torch),

@@ -33,7 +33,7 @@ from zipsplat.render.cpu import view as stages
 
 SIZES = [(424, 237, 30_000), (480, 360, 40_000), (640, 358, 60_000)]
 RATES = {"means": 1e-5, "quats": 1e-4, "log_scales": 1e-4, "logits": 1e-4, "sh": 1e-4}
-STAGES = ("_project", "_bin", "_blend_backward", "project_backward")
+STAGES = ("project_scene", "bin_slots", "_blend_backward", "project_backward")
 STEP_LIMIT = round(1 / 2.45, 3)
 """Promised: a step takes at most 2.45 forward renders."""
 GAIN_BY_TWO = 1.6

@@ -34,12 +34,22 @@ def page(text: str, records: list[Record]) -> str:
         raise ValueError(f"{PAGE.name} must hold {BEGIN} and {END} once each")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     machines = {machine(record) for record in records}
+    tells_machine = len(machines) > 1
     parts = [key_table(records)]
-    if len(machines) == 1:
+    if not tells_machine:
         parts.append(f"All of it was measured on: {machines.pop()}.")
-    parts += [group(name, records, len(parts) == 1) for name in GROUPS]
+    if missing := not_measured(records):
+        parts.append(f"Not measured yet: {', '.join(f'`{command}`' for command in missing)}.")
+    parts += [group(name, records, tells_machine) for name in GROUPS]
     tables = "\n\n".join(part for part in parts if part)
     return f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}"
+
+
+def not_measured(records: list[Record]) -> list[str]:
+    """Commands of `make bench` without a record; how many rounds one had does not matter."""
+    done = {re.sub(r" --rounds \d+", "", record["command"]) for record in records}
+    listed = [f"benchmarks/{command}" for commands in GROUPS.values() for command in commands]
+    return [command for command in listed if command not in done]
 
 
 def key_table(records: list[Record]) -> str:

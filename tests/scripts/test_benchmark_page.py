@@ -66,6 +66,19 @@ def test_a_run_becomes_a_table(module: ModuleType) -> None:
 
 
 @PAGE
+def test_the_page_says_what_has_not_been_measured(module: ModuleType) -> None:
+    done = RECORD | {"command": "benchmarks/start.py --rounds 9"}
+    page = module.page(f"{module.BEGIN}{module.END}", [done])
+    assert "Not measured yet: `benchmarks/first_image.py`, " in page
+    assert "start.py`," not in page
+    everything = [
+        RECORD | {"command": f"benchmarks/{command}"}
+        for commands in module.GROUPS.values() for command in commands
+    ]  # fmt: skip
+    assert "Not measured" not in module.page(f"{module.BEGIN}{module.END}", everything)
+
+
+@PAGE
 def test_records_of_several_machines_name_theirs(module: ModuleType) -> None:
     other = RECORD | {"machine": RECORD["machine"] | {"processor": "Q"}}
     page = module.page(f"{module.BEGIN}{module.END}", [RECORD, other])
