@@ -55,11 +55,11 @@ def not_measured(records: list[Record]) -> list[str]:
 def key_table(records: list[Record]) -> str:
     """The promised figures of all records, each with a link to its own table."""
     rows = [
-        line(record, row, f"[{record['title']}](#{anchor(record['title'])}): ")
+        line(record, row, f"[{row['key']}](#{anchor(record['title'])})")
         for name in GROUPS
         for record in of_group(name, records)
         for row in record["rows"]
-        if row.get("is_key")
+        if "key" in row
     ]
     return "\n".join((f"## {KEY_TITLE}\n", head(), *rows)) if rows else ""
 
@@ -124,13 +124,13 @@ def head() -> str:
     return f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
 
-def line(record: Record, row: dict[str, Any], link: str = "") -> str:
+def line(record: Record, row: dict[str, Any], name: str = "") -> str:
     """One row of a table; a peer that was not installed has no figure."""
     unit = row["unit"]
     peer = row.get("peer", "–")
     version = record["versions"].get(peer)
     cells = (
-        f"{link}{row['what']}",
+        name or row["what"],
         f"{row['value']:g} {unit}",
         f"{peer} {version}" if version else peer,
         f"{row['peer_value']:g} {unit}" if "peer_value" in row else "–",
