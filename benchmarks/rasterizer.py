@@ -494,6 +494,7 @@ def against_torch(record: Record, scene: Scene, result: Result, rounds: int) -> 
     parts = Stages(scene)
     parts.blend()
     parts.blend_backward()
+    parts.sum_intersections()  # compiles
     forward = result.list_tiles + result.sort + result.fill + result.blend
     both = forward + result.blend_backward + best(parts.sum_intersections, rounds)
     peer, (forward_torch, both_torch) = (
