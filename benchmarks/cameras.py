@@ -115,7 +115,7 @@ def summary(results: list[Result], num_photos: int) -> str:
 
 def add(record: Record, results: list[Result], num_photos: int) -> None:
     """Rows over all scenes."""
-    which = f"scenes {results[0].row.split()[0]} to {results[-1].row.split()[0]}"
+    which = f"generated scenes {results[0].row.split()[0]} to {results[-1].row.split()[0]}"
     whole = sum(r.num_registered == num_photos for r in results)
     what = f"{which}, with all photos placed"
     record.add(Row(what, whole, "scenes", "all", len(results), more_is_better=True))
