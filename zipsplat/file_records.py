@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from zipsplat.bounded import read_json
 from zipsplat.digests import sha256_of
 from zipsplat.files import write_text
 from zipsplat.http_responses import DownloadError
+from zipsplat.untrusted_files import read_json
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from typing import IO, Any
 
 import torch
 
-from zipsplat.bounded import open_zip, zip_member
 from zipsplat.tensor_pickle import MAX_PROGRAM_BYTES, TensorUnpickler, next_program
+from zipsplat.untrusted_files import open_zip, zip_member
 
 _LOCAL_HEADER_BYTES = 30
 _ALIGNMENT = 16

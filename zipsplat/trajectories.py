@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zipsplat.bounded import read_json
 from zipsplat.files import write_text
 from zipsplat.pose import Pose
 from zipsplat.rotations import matrix_from_quat
+from zipsplat.untrusted_files import read_json
 
 
 @dataclass(frozen=True)

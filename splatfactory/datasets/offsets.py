@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from splatfactory import paths
 from splatfactory.datasets.shards import split_member
-from zipsplat.bounded import open_zip, parse_json
 from zipsplat.files import write_atomically
+from zipsplat.untrusted_files import open_zip, parse_json
 
 logger = logging.getLogger(__name__)
 VERSION = 1

@@ -13,9 +13,9 @@ from typing import Any
 from splatfactory._version import __version__
 from splatfactory.datasets import offsets
 from splatfactory.datasets.shards import PARTIAL_SUFFIX, ShardWriter, StoredScene
-from zipsplat.bounded import read_json
 from zipsplat.digests import sha256_of
 from zipsplat.files import only_writer, write_text
+from zipsplat.untrusted_files import read_json
 
 INDEX_NAME = "index.json"
 MANIFEST_NAME = "manifest.json"

@@ -23,7 +23,7 @@ from splatfactory.datasets.offsets import ShardOffsets, Span
 from splatfactory.datasets.remote_files import open_files
 from splatfactory.datasets.shard_files import LocalFiles
 from splatfactory.datasets.shards import FloatArray, StoredScene
-from zipsplat.bounded import parse_json
+from zipsplat.untrusted_files import parse_json
 
 logger = logging.getLogger(__name__)
 

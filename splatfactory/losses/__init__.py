@@ -26,7 +26,7 @@ LOSSES: Plugins[LossKind | Loss] = Plugins("splatfactory.losses", "loss")
 """A loss without options may be a plain function."""
 
 RENDERING = {
-    "mse_loss": ("photometric", "mse_weight"),
+    "mse_loss": ("pixel_error", "mse_weight"),
     "lpips_loss": ("perceptual", "lpips_weight"),
     "scale_penalty": ("scale_penalty", None),
     "opacity_penalty": ("opacity_penalty", None),

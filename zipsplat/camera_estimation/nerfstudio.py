@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from zipsplat.bounded import read_json
 from zipsplat.camera_estimation.capture import (
     FLIP_YZ,
     Capture,
@@ -36,6 +35,7 @@ from zipsplat.files import write_text
 from zipsplat.images import image_info
 from zipsplat.inputs import natural_key
 from zipsplat.posed_images import SparsePoints
+from zipsplat.untrusted_files import read_json
 
 # Names of nerfstudio's `camera_model` and of instant-ngp's lenses.
 _PERSPECTIVE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")

@@ -1,4 +1,4 @@
-"""Images beside true ones: what `similarity` computes, on several threads."""
+"""L1 and SSIM of images, and their gradients: `l1_ssim` on several threads."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import itertools
 import numpy as np
 
 from zipsplat import ssim
-from zipsplat.render.cpu.layout import FloatArray
-from zipsplat.render.cpu.memory import empty
-from zipsplat.render.cpu.pool import run
-from zipsplat.render.cpu.similarity import (
+from zipsplat.render.cpu.l1_ssim import (
     WINDOW,
     Constants,
     Outcome,
@@ -22,6 +19,9 @@ from zipsplat.render.cpu.similarity import (
     measure,
     row_pitch,
 )
+from zipsplat.render.cpu.layout import FloatArray
+from zipsplat.render.cpu.memory import empty
+from zipsplat.render.cpu.pool import run
 
 _PARTS_PER_THREAD = 2  # a part computes ten rows that belong to the one above
 

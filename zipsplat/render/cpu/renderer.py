@@ -183,7 +183,7 @@ def warm_up(progress: Callable[[float], object] | None = None) -> None:
         progress: is called with the share that is done, up to 1.
     """
     from zipsplat.render.cpu.comparison import compare_images, truth_of
-    from zipsplat.render.cpu.similarity import Weights
+    from zipsplat.render.cpu.l1_ssim import Weights
 
     generator = torch.Generator().manual_seed(0)
     numbers = torch.rand(16, 11 + 48, generator=generator)
