@@ -23,7 +23,7 @@ $(READY): $(PROJECTS) $(CONSTRAINTS)
 
 setup: $(READY)  ## make .venv with all packages and the tools
 
-demo: $(READY)  ## example video -> cameras, refined scene, page, film
+demo: $(READY)  ## example video -> cameras, refined scene, page, video
 	$(BIN)/python scripts/demo.py
 
 test: $(READY)  ## the fast tests, under twenty minutes on two cores
