@@ -402,7 +402,7 @@ def _viewpoints(cameras: Camera, poses: Pose, backgrounds: Tensor | None) -> Vie
 
 def _torch_log(values: Array) -> Array:
     """Logarithm rounded as in the released model's own files."""
-    return torch.log(torch.tensor(values)).numpy()
+    return torch.log(torch.from_numpy(np.require(values, requirements="W"))).numpy()
 
 
 def _result(rendered: Rendered) -> tuple[Tensor, dict[str, Tensor]]:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_ROWS = 1 << 12
+BLOCK_ROWS = 1 << 14
 _MAX_THREADS = 8  # more are limited by memory bandwidth
 
 Item = TypeVar("Item")
@@ -46,6 +46,15 @@ def taken(values: NDArray[Scalar], order: NDArray[np.int64]) -> NDArray[Scalar]:
 
     on_threads(work, blocks(len(order)))
     return result
+
+
+def fill_rows(rows: NDArray[Scalar], values: NDArray[Scalar]) -> None:
+    """Fill some columns of a table, (n, width) of its dtype, with as many columns of values.
+
+    Copies whole rows: NumPy is slow on short rows of numbers.
+    """
+    row = np.dtype((np.void, rows.shape[1] * rows.itemsize))
+    rows.view(row)[:] = np.ascontiguousarray(values, rows.dtype).view(row)
 
 
 def _num_threads() -> int:
