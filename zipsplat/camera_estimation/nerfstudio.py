@@ -166,7 +166,7 @@ def _applied(content: Mapping[str, Any], path: Path) -> tuple[FloatArray, float]
 def _lens(values: Mapping[str, Any], file: Path, what: str) -> Lens:
     try:
         return _checked_lens(values, file)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, OSError) as error:
         raise ValueError(f"{what}: {error}") from error
 
 
