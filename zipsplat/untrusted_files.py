@@ -44,7 +44,7 @@ def open_zip(source: str | os.PathLike[str] | IO[bytes]) -> zipfile.ZipFile:
     """Open a zip archive, unless its directory itself is a decompression bomb.
 
     Raises:
-        zipfile.BadZipFile: if it is not a zip archive, or has too many members.
+        zipfile.BadZipFile: if it is not a zip archive, has too many members, or one without a name.
     """
     if isinstance(source, (str, os.PathLike)):
         with Path(source).open("rb") as file:
@@ -53,7 +53,11 @@ def open_zip(source: str | os.PathLike[str] | IO[bytes]) -> zipfile.ZipFile:
         num_bytes = _directory_bytes(source)
     if num_bytes > _MAX_DIRECTORY_BYTES:
         raise zipfile.BadZipFile(f"{num_bytes / 1e6:.0f} MB of names exceed the limit")
-    return zipfile.ZipFile(source)
+    archive = zipfile.ZipFile(source)
+    if not all(info.filename for info in archive.infolist()):
+        archive.close()
+        raise zipfile.BadZipFile("a member has no name")  # `ZipInfo.is_dir` expects one
+    return archive
 
 
 def zip_member(archive: zipfile.ZipFile, name: str | zipfile.ZipInfo, max_bytes: int) -> bytes:

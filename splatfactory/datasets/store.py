@@ -126,7 +126,7 @@ class ShardStore:
 
     @property
     def faults(self) -> Sequence[tuple[str, SceneError]]:
-        """Missing or unusable scenes, with the reason."""
+        """Missing or unusable scenes, with the reason; a shard by its name if none can be told."""
         return list(self._faults.items())
 
     @property
@@ -235,7 +235,8 @@ class ShardStore:
         shard = self._shards[number]
         if index.damage:
             self.damage[shard] = index.damage
-            logger.warning("%s/%s is damaged: %s", self.name, shard, index.damage)
+            if not index.broken:  # else its broken scenes tell
+                self._faults[shard] = SceneError("damaged shard", index.damage)
         reason = "truncated shard" if index.damage else "incomplete scene"
         for key, detail in index.broken.items():
             self._faults[key] = SceneError(reason, f"{shard}, {detail}")

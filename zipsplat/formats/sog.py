@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from zipsplat.bounded import open_zip
 from zipsplat.formats import NOTE_MAX, Array, Format, SplatArrays, SplatTolerance
 from zipsplat.formats._expansion import require_plausible
 from zipsplat.formats._morton import in_morton_order
@@ -150,7 +151,7 @@ def read(file: BinaryIO) -> SplatArrays:
     size = file.seek(0, 2)
     file.seek(0)
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_zip(file) as archive:
             return _unpack(_Bundle.of(archive, size))
     except _DAMAGE as error:
         raise ValueError(f"this is not a .sog, or it is damaged: {error!r}") from error

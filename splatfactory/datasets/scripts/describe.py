@@ -104,7 +104,13 @@ def _describe(arguments: argparse.Namespace) -> int:
     if arguments.sheet is not None:
         contact_sheet(store, arguments.scenes).save(arguments.sheet)
     _write(result, arguments.json)
-    return 1 if result.damaged_shards or result.broken else 0
+    problems = [*result.damaged_shards.items(), *result.broken.items()]
+    if problems:
+        raise ValueError(
+            f"{store.name}: {len(problems)} problems, the first is {problems[0][0]}:"
+            f" {problems[0][1]}"
+        )
+    return 0
 
 
 def describe(store: ShardStore, check_all: bool = False, num_workers: int = 0) -> Description:
@@ -124,7 +130,7 @@ def describe(store: ShardStore, check_all: bool = False, num_workers: int = 0) -
         views=sum(views),
         scenes_with_depth=sum(info.has_depth for info in store.scenes),
         damaged_shards=dict(store.damage),
-        broken={key: str(error) for key, error in store.faults},
+        broken={key: str(error) for key, error in store.faults if key not in store.damage},
     )
     if views:
         result.views_per_scene = (min(views), int(np.median(views)), max(views))

@@ -14,6 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from splatfactory.datasets.scripts import conversion
+from zipsplat.bounded import open_zip
 from zipsplat.downloads import DownloadError, Source, fetch
 from zipsplat.file_records import Record
 
@@ -86,7 +87,7 @@ def check_zip(archive: Path) -> None:
         ValueError: if it is not.
     """
     try:
-        with zipfile.ZipFile(archive):
+        with open_zip(archive):
             pass
     except zipfile.BadZipFile as error:
         raise ValueError(
@@ -102,7 +103,7 @@ def unpack(archive: Path, folder: Path) -> None:
             then nothing is unpacked.
         OSError: if the disk has too little space.
     """
-    with zipfile.ZipFile(archive) as file:
+    with open_zip(archive) as file:
         infos = file.infolist()
         for info in infos:
             _check_member(info, archive)

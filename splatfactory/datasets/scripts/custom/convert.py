@@ -41,6 +41,7 @@ from zipsplat.inputs import natural_key
 from zipsplat.mask_options import add_masks, mask_source
 from zipsplat.masks import MaskSource, check_has_photos, load_mask
 from zipsplat.native_work import exit_process
+from zipsplat.terminal import EXPECTED_ERRORS
 from zipsplat.video import is_video_file, load_video
 
 TOOL = "custom.convert"
@@ -273,7 +274,8 @@ def _convert(source: Path, options: argparse.Namespace, output: ShardOutput) -> 
                 key, capture, options.max_side, options.num_workers, masks
             )
     except Exception as error:  # a failure of one input must not affect the others
-        return [Failure(str(source), _first_line(error), type(error).__name__)]
+        kind = "" if isinstance(error, EXPECTED_ERRORS) else type(error).__name__
+        return [Failure(str(source), _first_line(error), kind)]
     for note in (*capture.notes, *damaged):
         say(f"{key}: {note}")
     output.manifest.sources[key] = _source_name(source, output)

@@ -207,7 +207,7 @@ def _image_size(archives: Sequence[Path]) -> str:
                             zip_member(archive, name, MAX_MEMBER_BYTES)
                         ).shape[:2]
                         return f"{height}x{width}"
-        except (zipfile.BadZipFile, ValueError, OSError):
+        except Exception:
             continue  # reported when it is converted
     raise ValueError(f"no image in any of {len(archives)} zips")
 
