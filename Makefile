@@ -10,7 +10,7 @@ PROJECTS := pyproject.toml splatfactory/pyproject.toml splatscenes/pyproject.tom
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-mutants test-lowest fuzz test-browser test-peers check format lint types contracts examples wheels bench bench-page tiny tiny-scores clean docs owner resolve
+.PHONY: help setup demo test test-slow test-mutants test-lowest fuzz test-browser test-peers check format lint types contracts examples wheels bench bench-quality bench-page tiny tiny-scores clean docs owner resolve
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -109,14 +109,12 @@ tiny: $(READY)  ## train zipsplat-tiny from scratch, and its baseline; hours on 
 tiny-scores: $(READY)  ## score zipsplat-tiny on held-out generated scenes; an hour on two cores
 	$(BIN)/python benchmarks/tiny_model.py --pixel-aligned outputs/training/zipsplat-tiny-pixels/checkpoint_last.safetensors --plot docs/images/tiny-model.webp
 
-# One more, tiny_model.py, takes longest: make tiny-scores.
-WITH_ARGUMENTS := %/tiny_model.py %/refinement.py %/refinement_scenes.py %/records.py
-bench: export BENCHMARK_RESULTS := benchmarks/results
-bench: $(READY)  ## run every benchmark, write docs/benchmarks.md; takes long
-	set -e; for file in $(filter-out $(WITH_ARGUMENTS),$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file; done
-	$(BIN)/python benchmarks/refinement.py assets/examples/drone.mp4
-	set -e; for kind in many few office; do $(BIN)/python benchmarks/refinement_scenes.py $$kind; done
-	$(MAKE) bench-page
+BENCH ?=
+bench: $(READY)  ## measure everything, write docs/benchmarks.md; 40 minutes on two cores, alone
+	$(BIN)/python scripts/bench.py $(BENCH); status=$$?; $(BIN)/python scripts/benchmark_page.py && exit $$status
+
+bench-quality: $(READY)  ## quality of refined scenes and cameras as tables; hours
+	$(BIN)/python scripts/bench.py --quality $(BENCH)
 
 bench-page: $(READY)  ## the tables of docs/benchmarks.md from benchmarks/results/
 	$(BIN)/python scripts/benchmark_page.py

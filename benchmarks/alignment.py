@@ -14,6 +14,7 @@ import dataclasses
 import time
 
 import torch
+from records import Record, Row
 
 from zipsplat.alignment import EXACT, FAST, refine_poses, rotation_from_vector
 from zipsplat.camera import Camera
@@ -88,16 +89,19 @@ def main() -> None:
             seconds[name] += time.process_time() - begin
             totals[name].append(psnr(images, made.render(cameras, refined.poses)[0]))
     means = {name: sum(values) / len(values) for name, values in totals.items()}
-    print(
-        f"{options.scenes} scenes, {options.views} views of {options.size}², "
-        f"{options.gaussians} Gaussians, masked L1, {torch.get_num_threads()} threads"
+    record = Record(
+        "alignment",
+        f"Aligning poses for scores, {options.scenes} scenes, {options.views} views of"
+        f" {options.size}², {options.gaussians} Gaussians",
+        torch.get_num_threads(),
     )
-    for name, value in means.items():
-        cost = f", {seconds[name]:.1f} CPU s" if name in seconds else ""
-        print(f"  {name}: {value:.3f} dB{cost}")
     for name in list(settings)[:2]:
-        ratio, change = seconds[name] / seconds["fast"], means["fast"] - means[name]
-        print(f"  fast against {name}: {ratio:.2f}x less CPU time, {change:+.3f} dB")
+        record.add(Row("fast alignment, CPU time", seconds["fast"], "s", name, seconds[name]))
+    record.add(Row("PSNR without alignment", means["start"], "dB"))
+    for name in list(settings)[:2]:
+        row = Row("PSNR after fast alignment", means["fast"], "dB", name, means[name])
+        record.add(dataclasses.replace(row, more_is_better=True))
+    record.save()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Estimated cameras against ground truth: accuracy, warnings and CPU time on generated scenes.
 
-    python benchmarks/cameras.py --photos 6 [--first 0] [--scenes 20]
+    python benchmarks/cameras.py [--photos 6] [--first 0] [--scenes 6]   # cameras.md has all 20
     python benchmarks/cameras.py --video clip.mp4 [--frames 24]
 
 Scenes are `test-0-i` of the generated collection, 504×378 pixels; the photos are evenly spaced
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from records import Record, Row
 
 from splatscenes.scene import GeneratedScene, generate_scene
 from zipsplat.camera_estimation import CameraEstimate, CamerasNotFoundError, estimate_cameras
@@ -112,6 +113,25 @@ def summary(results: list[Result], num_photos: int) -> str:
     )
 
 
+def add(record: Record, results: list[Result], num_photos: int) -> None:
+    """Rows over all scenes."""
+    which = f"scenes {results[0].row.split()[0]} to {results[-1].row.split()[0]}"
+    whole = sum(r.num_registered == num_photos for r in results)
+    what = f"{which}, with all photos placed"
+    record.add(Row(what, whole, "scenes", "all", len(results), more_is_better=True))
+    figures = {
+        "rotation error": (np.nanmedian([r.rotation_deg for r in results]), "°"),
+        "position error, of the extent": (
+            100 * np.nanmedian([np.median(r.positions) for r in results]),
+            "%",
+        ),
+        "focal length error": (100 * np.nanmedian([abs(r.focal) for r in results]), "%"),
+        "CPU time of a scene": (np.median([r.seconds for r in results]), "s"),
+    }
+    for name, (value, unit) in figures.items():
+        record.add(Row(f"{which}, median {name}", float(value), unit))
+
+
 def video(path: Path, num_frames: int) -> str:
     """Time and focal length of a real video, without ground truth."""
     start, stages = time.process_time(), {}
@@ -138,7 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=int, default=6)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--scenes", type=int, default=20)
+    parser.add_argument("--scenes", type=int, default=6)
     parser.add_argument("--video", type=Path)
     parser.add_argument("--frames", type=int, default=24)
     options = parser.parse_args()
@@ -151,6 +171,10 @@ def main() -> None:
         results.append(measure(index, options.photos))
         print(results[-1].row, flush=True)
     print(summary(results, options.photos))
+    title = f"Estimated cameras, {options.photos} photos of 504 × 378"
+    record = Record(f"cameras_{options.photos}", title, packages=("pycolmap",))
+    add(record, results, options.photos)
+    record.save()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/network.py                  # rate, compression, k-means, precision: minutes
     python benchmarks/network.py --depth          # the rate of Depth Anything 3, small
     python benchmarks/network.py --loading vitg   # peak memory; needs 12 GB, and 6 GB of disk
-    python benchmarks/network.py --dtypes vitg    # float32 by both libraries, bfloat16
+    python benchmarks/network.py --dtypes vitg    # float32 by both libraries, bfloat16; minutes
     python benchmarks/network.py --gpu            # ViT-g on a CUDA device, eager and compiled
 
 Times on the CPU are thread CPU times with one thread, the minimum over several rounds, so
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import math
-import platform
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,16 +22,18 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import torch
+from earlier import ROOT
 from fma_peak import peak_gflops
-from records import Record, Row, in_turns
+from records import Record, Row, in_turns, machine
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from zipsplat import Camera, Pose, ZipSplat
-from zipsplat.float32_products import fastest, onednn_is_better
+from zipsplat import Camera, Pose, ZipSplat, load_image
+from zipsplat.float32_products import EXACT, SWITCH, fastest, onednn_is_better
 from zipsplat.model.architecture import VARIANTS, ZipSplatConfig
 from zipsplat.model.compression import select_kmeans
 from zipsplat.model.cost import work_of
@@ -45,6 +47,10 @@ from zipsplat.model.untrained import init_untrained
 FORWARD_TERAFLOP = 0.2025
 GIANT_TERAFLOP = {6: 5.754, 24: 28.63}
 GIANT_GOAL_MS = {6: 15, 24: 60}
+NAMES = {"vits": "ViT-S", "vitb": "ViT-B", "vitl": "ViT-L", "vitg": "the giant, random weights"}
+PHOTOS = [str(path) for path in sorted((ROOT / "assets" / "examples" / "office").glob("*.png"))][:2]
+HALF_FEATURES = {"avx512_bf16", "amx_tile", "bf16"}
+"""Processors with one of them multiply bfloat16 in hardware."""
 
 LOAD_SAFELY = """
 import sys, time, torch
@@ -92,9 +98,8 @@ def rate(record: Record, rounds: int) -> None:
     """FLOP rate of ViT-S beside those of a matrix product and of bare multiply-adds."""
     network = ZipSplatNetwork(ZipSplatConfig.variant("vits")).eval()
     images = torch.rand(1, 6, 3, 252, 252)
-    add_rates(
-        record, "ViT-S, 6 views at 252 px", FORWARD_TERAFLOP * 1e3, lambda: network(images), rounds
-    )
+    what = "ViT-S, 6 views at 252 px"
+    add_rates(record, what, FORWARD_TERAFLOP * 1e3, lambda: network(images), rounds, wanted=0.65)
 
 
 def add_rates(
@@ -113,9 +118,10 @@ def add_rates(
     found = gigaflop / seconds["forward"]
     product = 2 * 2048**3 / seconds["product"] / 1e9
     yardsticks = {"a 2048³ matrix product": (product, wanted), "FMA peak": (peak_gflops(), None)}
-    record.add(Row(f"{what}, time", seconds["forward"], "s"))
+    record.add(Row(f"{what}: time of a forward pass", seconds["forward"], "s"))
     for peer, (value, least) in yardsticks.items():
-        record.add(Row(what, found, "GFLOP/s", peer, value, more_is_better=True, wanted=least))
+        row = Row(f"{what}: speed", found, "GFLOP/s", peer, value, more_is_better=True)
+        record.add(replace(row, wanted=least))
 
 
 def small_depth_network() -> DepthNetwork:
@@ -144,12 +150,17 @@ def compression(record: Record, rounds: int) -> None:
     images = torch.rand(1, 6, 3, 252, 252)
     features = network.encode(images)
     shares = (1.0, 0.5, 0.25, 0.1)
-    actions = {f"decode at {s}": lambda s=s: network.decode(features, s) for s in shares}
+    actions = {
+        f"another compression, {s} of the tokens": lambda s=s: network.decode(features, s)
+        for s in shares
+    }
     encoding = {"encode": lambda: network.encode(images)}
     seconds = in_turns(encoding | actions, rounds, clock=time.thread_time)
     for what in actions:
         again = seconds["encode"] + seconds[what]
-        record.add(Row(what, seconds[what], "s", peer="encoding again", peer_value=again))
+        record.add(
+            Row(what, seconds[what], "s", peer="encoding the photos again", peer_value=again)
+        )
 
 
 @torch.inference_mode()
@@ -164,47 +175,62 @@ def kmeans(record: Record, rounds: int) -> None:
         }
         seconds = in_turns(ways, rounds, clock=time.thread_time)
         what = f"k-means, {N} tokens of width {D}, {K} clusters"
-        record.add(Row(what, seconds["ours"], "s", "all distances at once", seconds["plain"]))
+        record.add(Row(what, seconds["ours"], "s", "k-means by `torch.cdist`", seconds["plain"]))
 
 
 @torch.inference_mode()
-def dtypes(record: Record, variant: str, rounds: int) -> None:
-    """Float32 through MKL, float32 as it is chosen here, and bfloat16; random weights."""
+def dtypes(record: Record, variant: str, rounds: int | None) -> None:
+    """Float32 through MKL, float32 as it is chosen here, and bfloat16; random weights.
+
+    Bfloat16 of the giant is left out where the processor only imitates it: it takes minutes.
+    """
     config, cpu = ZipSplatConfig.variant(variant), torch.device("cpu")
     width, images = config.backbone.dim, torch.rand(1, 6, 3, 252, 252)
-    network = ZipSplatNetwork(config).eval()
+    network, is_giant = ZipSplatNetwork(config).eval(), variant == "vitg"
+
+    def timed(ways: dict[str, Callable[[], object]]) -> dict[str, float]:
+        number = rounds or (1 if is_giant else 2)
+        return in_turns(ways, number, clock=time.thread_time, warms_up=not is_giant)
 
     def chosen(given: ZipSplatNetwork) -> None:
         with fastest(width, cpu):
             given(images)
 
-    ways = {"MKL": lambda: network(images), "float32": lambda: chosen(network)}
-    seconds = in_turns(ways, rounds, clock=time.thread_time)
-    path = "oneDNN" if onednn_is_better(width) else "MKL"
-    half = network.set_precision(torch.bfloat16)
-    seconds |= in_turns({"bfloat16": lambda: chosen(half)}, rounds, clock=time.thread_time)
-    what = f"{variant}, 6 views at 252 px"
-    goals = {"float32": 1.7, "bfloat16": 2.5} if variant == "vitg" else {}
-    for dtype, name in {"float32": f"float32, here by {path}", "bfloat16": "bfloat16"}.items():
-        row = Row(f"{what}, {name}", seconds[dtype], "s", "float32 by MKL", seconds["MKL"])
-        record.add(replace(row, wanted=goals.get(dtype)))
+    onednn_is_better(width)  # measured here, not while the clock runs
+    seconds = timed({"MKL": lambda: network(images), "float32": lambda: chosen(network)})
+    if not is_giant or HALF_FEATURES & set(machine()["features"]):
+        half = network.set_precision(torch.bfloat16)
+        seconds |= timed({"bfloat16": lambda: chosen(half)})
+    add_dtypes(record, variant, seconds, "oneDNN" if onednn_is_better(width) else "MKL")
     gigaflop = work_of(config, 6, (252, 252)).flop / 1e9
     rate, peak = gigaflop / seconds["float32"], peak_gflops()
-    record.add(
-        Row(f"{what}, float32, rate", rate, "GFLOP/s", "FMA peak", peak, more_is_better=True)
-    )
+    what = f"{NAMES[variant]}, 6 views at 252 px, float32: speed"
+    record.add(Row(what, rate, "GFLOP/s", "FMA peak", peak, more_is_better=True, is_key=is_giant))
+
+
+def add_dtypes(record: Record, variant: str, seconds: dict[str, float], path: str) -> None:
+    """Rows of the precisions; those of the giant are promised."""
+    goals = {"float32": (1.7, "avx512f"), "bfloat16": (2.5, "avx512_bf16")}
+    for dtype, name in {"float32": f"float32, here by {path}", "bfloat16": "bfloat16"}.items():
+        if dtype not in seconds:
+            continue
+        what = f"{NAMES[variant]}, 6 views at 252 px, {name}"
+        row = Row(what, seconds[dtype], "s", "float32 by MKL", seconds["MKL"])
+        if variant == "vitg":
+            wanted, needs = goals[dtype]
+            row = replace(row, wanted=wanted, needs=needs, is_key=True)
+        record.add(row)
 
 
 def psnr(first: Tensor, second: Tensor) -> float:
     """Peak signal-to-noise ratio in decibels of images in [0, 1]."""
-    return -10 * math.log10((first.clamp(0, 1) - second.clamp(0, 1)).square().mean().item())
+    error = (first.clamp(0, 1) - second.clamp(0, 1)).square().mean().item()
+    return -10 * math.log10(max(error, 1e-30))
 
 
-def precision(record: Record, weights: str | None, files: list[str]) -> None:
-    """What bfloat16 changes in the rendered images, and its speed on this CPU."""
-    from zipsplat import load_image
-
-    images = [load_image(file) for file in files] or list(torch.rand(2, 3, 252, 252))
+def precision(record: Record, weights: str | None, files: list[str], rounds: int) -> None:
+    """What faster float32 and bfloat16 change in rendered images, and their speed on this CPU."""
+    images = [load_image(file) for file in files]
 
     def model(dtype: str) -> ZipSplat:
         if weights:
@@ -213,13 +239,26 @@ def precision(record: Record, weights: str | None, files: list[str]) -> None:
         return ZipSplat.from_network(network, "cpu", dtype)
 
     exact, half = model("float32"), model("bfloat16")
-    ways = {"float32": lambda: exact(images), "bfloat16": lambda: half(images)}
-    seconds = in_turns(ways, 2, clock=time.thread_time)
+
+    def by_exact() -> object:
+        with mock.patch.dict(os.environ, {SWITCH: EXACT}):
+            return exact(images)
+
+    ways = {
+        "exact": by_exact,
+        "fast float32": lambda: exact(images),
+        "bfloat16": lambda: half(images),
+    }
+    seconds = in_turns(ways, rounds, clock=time.thread_time)
     camera, poses = Camera.from_fov(1.0, w=252, h=252), Pose.identity((1,))
-    first, second = (m(images)[0].render(camera[None], poses)[0] for m in (exact, half))
-    name = weights or "ViT-S of untrained weights"
-    record.add(Row(f"{name}, bfloat16", seconds["bfloat16"], "s", "float32", seconds["float32"]))
-    record.add(Row(f"{name}, images of bfloat16 against float32", psnr(first, second), "dB"))
+    renders = {name: way()[0].render(camera[None], poses)[0] for name, way in ways.items()}
+    network = weights or "ViT-S, untrained"
+    for name, limit in (("fast float32", 100), ("bfloat16", None)):
+        what = f"{network}, {len(images)} photos, {name}"
+        record.add(Row(what, seconds[name], "s", "exact float32", seconds["exact"]))
+        found = min(200.0, psnr(renders[name], renders["exact"]))
+        row = Row(f"{what}: render against that of exact float32 (200: equal)", found, "dB")
+        record.add(replace(row, more_is_better=True, limit=limit, is_key=limit is not None))
 
 
 def write_checkpoint(variant: str, path: Path) -> None:
@@ -237,21 +276,27 @@ def write_checkpoint(variant: str, path: Path) -> None:
     Path(f"{path}.zeros").unlink()
 
 
-def loading(variant: str) -> None:
+def loading(record: Record, variant: str) -> None:
     """Peak memory and time to a first result, beside initialise-then-copy (Linux only)."""
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint.tar"
         write_checkpoint(variant, path)
         size = path.stat().st_size
-        print(f"{variant}: file of {size / 1e9:.2f} GB")
         for name, program in (("ours", LOAD_SAFELY), ("plain", LOAD_PLAINLY)):
             command = [sys.executable, "-c", program, str(path), variant]
             words = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            peak, loaded, used = (float(word) for word in words.split())
-            print(
-                f"{name:<6} peak {peak / size:5.2f} x file   loaded after {loaded:6.2f} s   "
-                f"first result after {used:6.2f} s (wall)"
-            )
+            peak, *times = (float(word) for word in words.split())
+            found[name] = (peak / size, *times)
+    what = f"a checkpoint of {size / 1e9:.2f} GB"
+    units = {
+        f"{what}: peak memory": "× the file",
+        f"{what}: loaded after, by the clock": "s",
+        f"{what}: first result after, by the clock": "s",
+    }
+    peer = "initialise, then `load_state_dict`"
+    for (name, unit), ours, plain in zip(units.items(), found["ours"], found["plain"], strict=True):
+        record.add(Row(name, ours, unit, peer, plain))
 
 
 @torch.inference_mode()
@@ -295,36 +340,35 @@ def gpu_milliseconds(action: Callable[[], object], rounds: int = 10) -> float:
 def main() -> None:
     """Run the selected measurements."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="repetitions of each measurement")
+    parser.add_argument("--rounds", type=int, help="repetitions of each measurement")
     parser.add_argument("--loading", metavar="VARIANT", help="peak memory of loading: vits … vitg")
     parser.add_argument("--depth", action="store_true", help="FLOP rate of Depth Anything 3")
     parser.add_argument("--dtypes", choices=VARIANTS, help="float32 by both libraries, bfloat16")
     parser.add_argument("--gpu", action="store_true", help="measure ViT-g on a CUDA device")
-    parser.add_argument("--weights", help="weights for the bfloat16 comparison; default: untrained")
-    parser.add_argument("images", nargs="*", help="images for the bfloat16 comparison")
+    parser.add_argument("--weights", help="for the precisions; by default an untrained ViT-S")
+    parser.add_argument("images", nargs="*", default=PHOTOS, help="for the precisions")
     args = parser.parse_args()
-    print(f"torch {torch.__version__}, {platform.machine()}, Python {platform.python_version()}")
-    if args.loading or args.gpu:
-        if args.loading:
-            loading(args.loading)
-        if args.gpu:
-            gpu()
+    if args.gpu:
+        gpu()
         return
     torch.set_num_threads(1)
-    command = " ".join(("benchmarks/network.py", *sys.argv[1:]))
-    if args.depth:
-        record = Record("network_depth", "Depth Anything 3 on a CPU", command)
-        depth_rate(record, args.rounds)
+    if args.loading:
+        record = Record(f"network_loading_{args.loading}", "Loading a checkpoint")
+        loading(record, args.loading)
+    elif args.depth:
+        record = Record("network_depth", "Depth Anything 3, small, on a CPU")
+        depth_rate(record, args.rounds or 3)
     elif args.dtypes:
-        title = f"Precisions of the network on a CPU, {args.dtypes}"
-        record = Record(f"network_{args.dtypes}", title, command)
+        title = f"Precisions of the network on a CPU: {NAMES[args.dtypes]}"
+        record = Record(f"network_{args.dtypes}", title)
         dtypes(record, args.dtypes, args.rounds)
     else:
-        record = Record("network", "The network on a CPU, ViT-S", command)
-        rate(record, args.rounds)
-        compression(record, args.rounds)
-        kmeans(record, args.rounds)
-        precision(record, args.weights, args.images)
+        record = Record("network", "The network on a CPU, ViT-S")
+        rounds = args.rounds or 2
+        rate(record, rounds)
+        compression(record, rounds)
+        kmeans(record, rounds)
+        precision(record, args.weights, args.images, rounds)
     record.save()
 
 

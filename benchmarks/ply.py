@@ -1,6 +1,6 @@
 """Saving and loading a .ply against one Python tuple per Gaussian.
 
-    python benchmarks/ply.py [--num 250000]
+    python benchmarks/ply.py [--num 250000] [--rounds 3]
 
 CPU seconds of both ways, measured in turns in one run, and their ratios.
 """
@@ -65,10 +65,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num", type=int, default=250_000)
-    num = parser.parse_args().num
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    num = options.num
     torch.set_num_threads(1)
     scene = make_scene(num)
-    record = Record("ply", f"`.ply`, {num:,} Gaussians of SH degree 1", "benchmarks/ply.py")
+    record = Record("ply", f"`.ply` beside plain Python, {num:,} Gaussians of SH degree 1")
     with tempfile.TemporaryDirectory() as folder:
         ours, plain = Path(folder, "ours.ply"), Path(folder, "plain.ply")
         times = in_turns(
@@ -78,13 +80,13 @@ def main() -> None:
                 "load": lambda: Gaussians.load(ours),
                 "load plainly": lambda: load_by_tuples(plain),
             },
-            rounds=3,
+            rounds=options.rounds,
         )
         assert len(io.FileIO(ours).readall()) == len(io.FileIO(plain).readall())
         difference = (Gaussians.load(ours).packed() - load_by_tuples(plain).packed()).abs().max()
     assert difference < 1e-6, difference
     for name in ("save", "load"):
-        peer = "one Python tuple a Gaussian"
+        peer = "one Python tuple per Gaussian"
         record.add(Row(name, times[name], "s", peer=peer, peer_value=times[f"{name} plainly"]))
     record.save()
 

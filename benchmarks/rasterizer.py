@@ -1,12 +1,12 @@
 """Speed of the CPU rasterizer: by stage, against the processor's peak, and against plain PyTorch.
 
-    python benchmarks/rasterizer.py                 # stages, throughput and peers
-    python benchmarks/rasterizer.py --quick         # one scene, no peers
+    python benchmarks/rasterizer.py                 # three scenes, throughput and peers
+    python benchmarks/rasterizer.py --all           # six scenes; the stages are printed
     python benchmarks/rasterizer.py --plot out.png
     python benchmarks/rasterizer.py --threads 2     # what two threads gain, and what keeps them
     python benchmarks/rasterizer.py --turntable 2   # frames per second of a video, with two threads
 
-All times but the turntable's are CPU time of one thread, the minimum of several runs, so
+Times that are not by the clock are CPU time of one thread, the minimum of several rounds, so
 other load matters little. The peak is that of fused multiply-adds on 16-lane vectors,
 measured in the same run and again between scenes. Scenes:
 
@@ -21,22 +21,20 @@ one Gaussian in nine is outside the view.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
-import json
-import os
-import platform
 import tempfile
 import time
 import unittest.mock as mock
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from fma_peak import best, peak_gflops
+from records import Record, Row, in_turns
 from tiled_torch import plain_torch
 from torch import Tensor
 
@@ -84,14 +82,12 @@ FLOPS_BACKWARD = 56
 
 AREA = 1.1  # extent of the centres, in image sizes
 
-SCENES = [
-    ("A", 20_000, 252, 252),
-    ("A", 100_000, 252, 252),
-    ("A", 100_000, 512, 512),
-    ("A", 250_000, 960, 540),
-    ("B", 100_000, 252, 252),
-    ("B", 250_000, 512, 512),
-]
+SCENES = [("A", 20_000, 252, 252), ("A", 100_000, 512, 512), ("B", 250_000, 512, 512)]
+MORE_SCENES = [("A", 100_000, 252, 252), ("A", 250_000, 960, 540), ("B", 100_000, 252, 252)]
+KINDS = {"A": "scattered", "B": "on surfaces"}
+PROMISED = ("A", 100_000, 512)
+PEAK_SHARE = 0.45
+GAIN_BY_TWO = 1.8
 
 
 @dataclass(frozen=True)
@@ -279,14 +275,48 @@ class Stages:
         return int(_count_evaluations(self.drawing, self.buffers.stops, self.work))
 
 
-def scaling(scene: Scene, num_threads: int, rounds: int) -> str:
-    """What threads can gain, from processor times alone: other programs do not disturb it.
+def scaling(record: Record, scene: Scene, num_threads: int, rounds: int) -> None:
+    """Rows of what threads gain, by the clock and by CPU times, which other load hardly changes.
 
-    The call for several threads runs on one, part by part, and the smallest time of each part is
-    taken. What lies outside of the parts is serial. Threads take the parts in order, as in `pool`.
+    For the second, the call for several threads runs on one, part by part, and the smallest time of
+    each part is taken. What lies outside of the parts is serial. Threads take the parts in order,
+    as in `pool`.
     """
     parts = Stages(scene)
+    num, what = len(parts.inputs.opacities), told(scene)
+    ours = in_turns(
+        {n: functools.partial(_render, scene, n) for n in (1, num_threads)},
+        rounds,
+        time.perf_counter,
+    )
     one = best(lambda: stages.render_view(parts.scene, parts.camera, parts.plan), rounds)
+    smallest = _parts_alone(parts, scene, num_threads, rounds)
+    paths = {name: _makespan(times, num_threads) for name, times in smallest.items()}
+    is_large = num >= 1_000_000
+    rows = (
+        ("by the clock", 1e3 * ours[num_threads], 1e3 * ours[1]),
+        ("longest path by CPU time", sum(paths.values()), one),
+    )
+    for how, value, alone in rows:
+        row = Row(f"{what}: {num_threads} threads, {how}", value, "ms", "one thread", alone)
+        wanted = GAIN_BY_TWO if is_large and num_threads == 2 else None
+        record.add(replace(row, wanted=wanted, is_key=is_large))
+    for name, path in paths.items() if is_large else ():
+        row = Row(f"{what}: {name}, longest path", path, "ms", "its parts in a row")
+        record.add(replace(row, peer_value=sum(smallest[name])))
+
+
+def _render(scene: Scene, num_threads: int) -> None:
+    set_num_threads(num_threads)
+    with torch.no_grad():
+        PLUGIN.render(scene.splats, scene.viewpoints, RenderSettings())
+    set_num_threads(1)
+
+
+def _parts_alone(
+    parts: Stages, scene: Scene, num_threads: int, rounds: int
+) -> dict[str, list[float]]:
+    """Smallest milliseconds of each part of each stage, and of what is in none."""
     plan = _plan(scene.viewpoints, num_threads)
     measured: list[list[list[float]]] = []  # by round and stage
 
@@ -305,15 +335,15 @@ def scaling(scene: Scene, num_threads: int, rounds: int) -> str:
             stages.render_view(parts.scene, parts.camera, plan)
             whole = 1e3 * (time.thread_time() - start)
             measured[-1].append([whole - sum(map(sum, measured[-1]))])
+    names = ("projection", "lists of tiles", "sort and fill", "blending", "serial rest")
     smallest = [np.min(stage, axis=0).tolist() for stage in zip(*measured, strict=True)]
-    names = ("project", "list", "sort and fill", "blend", "serial")
-    paths = [_makespan(times, num_threads) for times in smallest]
-    told = ", ".join(f"{name} {path:.1f}" for name, path in zip(names, paths, strict=True))
-    return (
-        f"{scene.name} {len(parts.inputs.opacities)} {parts.width}x{parts.height}, one thread"
-        f" {one:.1f} ms; {num_threads} threads: in all {sum(map(sum, smallest)):.1f} ms, longest"
-        f" path {sum(paths):.1f} ms ({told}): {one / sum(paths):.2f}x"
-    )
+    return dict(zip(names, smallest, strict=True))
+
+
+def told(scene: Scene) -> str:
+    """What a scene is, for tables."""
+    num, view = scene.splats.means.shape[-2], scene.viewpoints
+    return f"{num:,} Gaussians {KINDS[scene.name]}, {view.width} × {view.height}"
 
 
 def _makespan(times: list[float], num_threads: int) -> float:
@@ -420,8 +450,8 @@ def _whole(scene: Scene, runs: int) -> tuple[float, float]:
     return best(forward, runs), best(both, runs)
 
 
-def turntable(num_threads: int) -> str:
-    """Wall-clock frames per second of one turn around a ball of 100 000 Gaussians."""
+def turntable(record: Record, num_threads: int) -> None:
+    """Rows of frames per second by the clock of one turn around a ball of 100 000 Gaussians."""
     num, size, num_frames, radius = 100_000, 512, 120, 2.2
     random = np.random.default_rng(0)
     focal = 0.9 * size
@@ -453,26 +483,42 @@ def turntable(num_threads: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         write_video(Path(folder) / "turntable.mp4", images())
     ended = time.perf_counter()
-    return (
-        f"turntable, 100k {size}x{size}, {num_threads} threads, load {os.getloadavg()[0]:.1f}: "
-        f"{num_frames / (rendered - start):.1f} frames/s rendered, "
-        f"{num_frames / (ended - rendered):.1f} frames/s rendered and encoded"
-    )
+    what = f"turntable of {num:,} Gaussians, {size} × {size}, {num_threads} threads"
+    for how, seconds in (("rendered", rendered - start), ("and encoded", ended - rendered)):
+        rate = num_frames / seconds
+        record.add(Row(f"{what}, {how}, by the clock", rate, "frames/s", more_is_better=True))
 
 
-def against_torch(scene: Scene, result: Result, runs: int) -> str:
-    """Compare both from projected Gaussians to the image, and back."""
+def against_torch(record: Record, scene: Scene, result: Result, rounds: int) -> None:
+    """Rows from projected Gaussians to the image, and back, beside plain PyTorch."""
     parts = Stages(scene)
     parts.blend()
     parts.blend_backward()
     forward = result.list_tiles + result.sort + result.fill + result.blend
-    both = forward + result.blend_backward + best(parts.sum_intersections, runs)
-    forward_torch, both_torch = plain_torch(parts, 3)
-    return (
-        f"without projection: forward {forward:.1f}, both {both:.1f} ms; plain PyTorch "
-        f"{forward_torch:.0f} ms ({forward_torch / forward:.0f}x), "
-        f"{both_torch:.0f} ms ({both_torch / both:.0f}x)"
-    )
+    both = forward + result.blend_backward + best(parts.sum_intersections, rounds)
+    peer, (forward_torch, both_torch) = "plain PyTorch, by tiles", plain_torch(parts, 3)
+    what = f"{told(scene)}, without projection"
+    for how, ours, theirs in (
+        ("forward", forward, forward_torch),
+        ("forward and backward", both, both_torch),
+    ):
+        record.add(Row(f"{what}: {how}", ours, "ms", peer, theirs, is_key=True))
+
+
+def add(record: Record, scene: Scene, result: Result) -> None:
+    """Rows of one scene."""
+    what = told(scene)
+    record.add(Row(f"{what}: forward", result.forward, "ms"))
+    record.add(Row(f"{what}: forward and backward", result.both, "ms"))
+    is_promised = (scene.name, result.num, result.width) == PROMISED
+    shares = {"forward": result.share_forward, "backward": result.share_backward}
+    for how, share in shares.items():
+        speed, peak = share * result.peak_gflops, result.peak_gflops
+        row = Row(f"{what}: blending, {how}", speed, "GFLOP/s", "FMA peak", peak)
+        wanted = PEAK_SHARE if is_promised and how == "forward" else None
+        needs = "avx512f" if wanted else ""
+        key = is_promised and how == "forward"
+        record.add(replace(row, more_is_better=True, wanted=wanted, needs=needs, is_key=key))
 
 
 def report(result: Result) -> str:
@@ -511,33 +557,44 @@ def plot(results: list[Result], path: Path) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one scene, no peers")
-    parser.add_argument("--runs", type=int, default=9, help="times each thing is measured")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--all", action="store_true", help="six scenes instead of three")
+    parser.add_argument("--rounds", type=int, default=9, help="how often each thing is measured")
     parser.add_argument("--plot", type=Path, help="where to plot the stages (needs matplotlib)")
     parser.add_argument("--turntable", type=int, metavar="THREADS", help="measure only a video")
     parser.add_argument("--threads", type=int, help="measure only the speed-up of N threads")
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.threads:
+    set_num_threads(1)
+    if options.threads:
+        record = Record(
+            "rasterizer_threads", f"CPU rasterizer, {options.threads} threads", options.threads
+        )
         for make, num in itertools.product((scene_a, scene_b), (100_000, 1_000_000)):
-            print(scaling(make(num, 512, 512), arguments.threads, arguments.runs), flush=True)
-        return
-    if arguments.turntable:
-        print(turntable(arguments.turntable))
-        return
-    print(f"{platform.processor() or platform.machine()}, numba {numba.__version__}, one thread")
+            scaling(record, make(num, 512, 512), options.threads, options.rounds)
+    elif options.turntable:
+        record = Record("rasterizer_turntable", "CPU rasterizer, a turntable", options.turntable)
+        turntable(record, options.turntable)
+    else:
+        record = Record("rasterizer", "CPU rasterizer, SH degree 3")
+        results = by_scene(record, options.rounds, SCENES + MORE_SCENES * options.all)
+        if options.plot:
+            plot(results, options.plot)
+    record.save()
+
+
+def by_scene(
+    record: Record, rounds: int, scenes: Sequence[tuple[str, int, int, int]]
+) -> list[Result]:
+    """Measure scene by scene."""
     results = []
-    for name, num, width, height in SCENES[2:3] if arguments.quick else SCENES:
+    for name, num, width, height in scenes:
         scene = (scene_a if name == "A" else scene_b)(num, width, height)
-        results.append(measure(scene, arguments.runs))
+        results.append(measure(scene, rounds))
         print(report(results[-1]), flush=True)
-        if not arguments.quick and (num, width) == (100_000, 512):
-            print("  " + against_torch(scene, results[-1], arguments.runs))
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(r) for r in results], indent=1))
-    if arguments.plot:
-        plot(results, arguments.plot)
+        add(record, scene, results[-1])
+        if (name, num, width) == PROMISED:
+            against_torch(record, scene, results[-1], rounds)
+    return results
 
 
 if __name__ == "__main__":

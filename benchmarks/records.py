@@ -2,7 +2,7 @@
 
 A benchmark collects its rows and saves them at its end:
 
-    record = Record("ply", "`.ply`, 250 000 Gaussians of SH degree 1", "benchmarks/ply.py")
+    record = Record("ply", "`.ply`, 250 000 Gaussians of SH degree 1")
     times = in_turns({"ours": save, "gsply": save_by_gsply}, rounds=5)
     record.add(Row("save", times["ours"], "s", peer="gsply", peer_value=times["gsply"]))
     record.save()
@@ -19,6 +19,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -44,6 +45,9 @@ class Row:
         peer_value: its figure in the same unit; None if the peer is not installed here.
         more_is_better: whether `ratio` is value / peer_value, and not its inverse.
         wanted: least ratio that is promised, if one is.
+        limit: promised bound of the figure itself: its most, or its least if more is better.
+        needs: one of `FEATURES`; the promise holds for processors that have it.
+        is_key: whether the row stands in the first table of the page.
     """
 
     what: str
@@ -53,11 +57,14 @@ class Row:
     peer_value: float | None = None
     more_is_better: bool = False
     wanted: float | None = None
+    limit: float | None = None
+    needs: str = ""
+    is_key: bool = False
 
     @property
     def ratio(self) -> float | None:
-        """How many times better than the peer; None without one."""
-        if not self.peer_value or not self.value:
+        """How many times better than the peer; None without one, and of decibels."""
+        if not self.peer_value or not self.value or self.unit == "dB":
             return None
         ratio = self.value / self.peer_value
         return ratio if self.more_is_better else 1 / ratio
@@ -70,16 +77,18 @@ class Record:
     Args:
         name: of the file; a benchmark that is run in two ways has two names.
         title: heading of the table.
-        command: what makes these rows.
         threads: how many were used.
         packages: further packages whose versions matter, such as peers.
+        command: what makes these rows; by default the one that runs.
     """
 
     name: str
     title: str
-    command: str
     threads: int = 1
     packages: tuple[str, ...] = ()
+    command: str = field(
+        default_factory=lambda: " ".join((f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]))
+    )
     rows: list[Row] = field(default_factory=list)
     load_before: float = field(default_factory=lambda: os.getloadavg()[0])
 
@@ -154,15 +163,18 @@ def in_turns(
     actions: Mapping[str, Callable[[], object]],
     rounds: int = 5,
     clock: Callable[[], float] = time.process_time,
+    *,
+    warms_up: bool = True,
 ) -> dict[str, float]:
     """Smallest CPU seconds of each action; they take turns, so that load meets all of them.
 
     Args:
-        actions: by name; each is run once before, to warm up.
+        actions: by name.
         rounds: how often each is timed.
         clock: `time.thread_time` leaves out other threads, `time.perf_counter` is by the clock.
+        warms_up: whether each is run once before; without, for actions of minutes.
     """
-    for action in actions.values():
+    for action in actions.values() if warms_up else ():
         action()
     best = dict.fromkeys(actions, float("inf"))
     for _ in range(rounds):
@@ -177,11 +189,7 @@ def _row_data(row: Row) -> dict[str, object]:
     """Fields that say something, figures with four digits, and the ratio."""
     data = {name: _short(value) for name, value in asdict(row).items()}
     data["ratio"] = _short(row.ratio)
-    if not row.peer:
-        del data["peer"]
-    if not row.more_is_better:
-        del data["more_is_better"]
-    return {name: value for name, value in data.items() if value is not None}
+    return {name: value for name, value in data.items() if value not in (None, "", False)}
 
 
 def _short(value: object) -> object:

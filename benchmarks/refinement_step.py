@@ -6,7 +6,7 @@
 A step activates the parameters (exponential of scales, sigmoid of opacities), renders one view,
 computes 0.8 · L1 + 0.2 · (1 − SSIM) and its gradient, backpropagates, and updates the parameters
 with PyTorch's fused Adam. Steps and forward renders alternate. One-thread times are CPU time,
-minimum and median of the runs. Two threads are measured in wall-clock time, which is meaningful on
+the minimum of the rounds. Two threads are measured in wall-clock time, which is meaningful on
 idle cores only, so the serial fraction of a step is printed too, with the speed-up that Amdahl's
 law allows. Scene: Gaussians of log-uniform sizes all over the image, at depths of 1 to 5, harmonics
 of degree 1, about 3.6 tiles each.
@@ -15,17 +15,15 @@ of degree 1, about 3.6 tiles each.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from records import Record, Row
 from torch import Tensor
 
 from zipsplat.photometric import PhotometricLoss
@@ -36,6 +34,14 @@ from zipsplat.render.cpu import view as stages
 SIZES = [(424, 237, 30_000), (480, 360, 40_000), (640, 358, 60_000)]
 RATES = {"means": 1e-5, "quats": 1e-4, "log_scales": 1e-4, "logits": 1e-4, "sh": 1e-4}
 STAGES = ("_project", "_bin", "_blend_backward", "project_backward")
+STEP_LIMIT = round(1 / 2.45, 3)
+"""Promised: a step takes at most 2.45 forward renders."""
+GAIN_BY_TWO = 1.6
+PARTS = {
+    "_blend_backward": "back through blending",
+    "project_backward": "back through projection",
+    "Adam": "the optimizer",
+}
 THREADED = (*STAGES, "blend", "loss")
 """Stages that run on several threads, apart from their Python overhead."""
 
@@ -106,10 +112,6 @@ class Watch:
         """Smallest time in milliseconds."""
         return 1e3 * min(self.seconds[name])
 
-    def median(self, name: str) -> float:
-        """Median time in milliseconds."""
-        return 1e3 * statistics.median(self.seconds[name])
-
 
 class Stepper:
     """Steps on one problem.
@@ -158,8 +160,8 @@ def watch_stages(watch: Watch) -> None:
     )
 
 
-def measure(size: tuple[int, int, int], runs: int) -> None:
-    """Measure and print one size on one thread."""
+def measure(record: Record, size: tuple[int, int, int], rounds: int) -> None:
+    """Rows of one size on one thread."""
     width, height, num = size
     set_num_threads(1)
     watch = Watch(time.thread_time)
@@ -167,87 +169,60 @@ def measure(size: tuple[int, int, int], runs: int) -> None:
     stepper.step()
     originals = {name: getattr(stages, name) for name in (*STAGES, "blend_kernel")}
     plain = Watch(time.thread_time)
-    for _ in range(runs):
+    for _ in range(rounds):
         plain.time("step", stepper.step)
         plain.time("forward", stepper.forward)
     watch_stages(watch)
-    for _ in range(runs):
+    for _ in range(rounds):
         watch.time("step", stepper.step)
     for name, function in originals.items():
         setattr(stages, name, function)
-    ratio = plain.best("step") / plain.best("forward")
-    medians = plain.median("step") / plain.median("forward")
-    print(
-        f"{width}x{height}, {num} Gaussians, "
-        f"{intersections(stepper.problem) / num:.1f} intersections each: "
-        f"step {plain.best('step'):.1f} ms (median {plain.median('step'):.1f}), forward "
-        f"{plain.best('forward'):.1f} ({plain.median('forward'):.1f}), ratio {ratio:.2f} "
-        f"({medians:.2f})"
-    )
-    names = (
-        "activate",
-        "render",
-        "_project",
-        "_bin",
-        "blend",
-        "loss",
-        "backward",
-        "_blend_backward",
-    )
-    parts = [f"{n.strip('_')} {watch.best(n):.2f}" for n in (*names, "project_backward", "Adam")]
-    print("  " + ", ".join(parts))
-    print(f"  loss / forward {watch.best('loss') / plain.best('forward'):.2f}")
+    what = told(size)
+    step, forward = plain.best("step"), plain.best("forward")
+    peer = "a forward render"
+    row = Row(f"{what}: an optimization step", step, "ms", peer, forward)
+    record.add(replace(row, wanted=STEP_LIMIT))
+    record.add(Row(f"{what}: loss and its gradient", watch.best("loss"), "ms", peer, forward))
+    for name, part in PARTS.items():
+        record.add(Row(f"{what}: {part}", watch.best(name), "ms"))
     serial = 1 - sum(watch.best(n) for n in THREADED) / watch.best("step")
     print(f"  serial {100 * serial:.0f} %: at most {2 / (1 + serial):.2f}x with two")
 
 
-def intersections(given: Problem) -> int:
-    """Number of Gaussian-tile intersections."""
-    counts: list[int] = []
-    number_intersections = stages.number_intersections
-
-    def counted(slots: Any) -> tuple[int, int]:
-        result: tuple[int, int] = number_intersections(slots)
-        counts.append(int(result[1]))
-        return result
-
-    stages.number_intersections = counted
-    with torch.no_grad():
-        PLUGIN.render(activated(given.parameters), given.viewpoints, RenderSettings())
-    stages.number_intersections = number_intersections
-    return counts[0]
+def told(size: tuple[int, int, int]) -> str:
+    """What a size is, for tables."""
+    width, height, num = size
+    return f"{width} × {height}, {num:,} Gaussians"
 
 
-def two_threads(size: tuple[int, int, int], runs: int) -> None:
-    """Print wall-clock step times of one and two threads, interleaved."""
-    watch = Watch(time.perf_counter)
-    stepper = Stepper(problem(*size), watch)
+def two_threads(record: Record, size: tuple[int, int, int], rounds: int) -> None:
+    """Row of steps on one and two threads by the clock, in turns."""
+    stepper = Stepper(problem(*size), Watch(time.perf_counter))
     whole = Watch(time.perf_counter)
-    for _ in range(runs):
+    for _ in range(rounds):
         for num_threads in (1, 2):
             set_num_threads(num_threads)
             torch.set_num_threads(num_threads)
             whole.time(f"{num_threads}", stepper.step)
     set_num_threads(1)
     torch.set_num_threads(1)
-    print(
-        f"  wall clock: 1 thread {whole.best('1'):.1f} ms, 2 threads {whole.best('2'):.1f} ms, "
-        f"{whole.best('1') / whole.best('2'):.2f}x (medians "
-        f"{whole.median('1') / whole.median('2'):.2f}x), load {os.getloadavg()[0]:.1f}"
-    )
+    what = f"{told(size)}: a step on two threads, by the clock"
+    row = Row(what, whole.best("2"), "ms", "one thread", whole.best("1"))
+    record.add(replace(row, wanted=GAIN_BY_TWO))
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the smallest size only")
-    parser.add_argument("--runs", type=int, default=25, help="times each thing is measured")
-    arguments = parser.parse_args()
+    parser.add_argument("--rounds", type=int, default=15, help="how often a step is measured")
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{platform.processor() or platform.machine()}, PyTorch {torch.__version__}")
-    for size in SIZES[:1] if arguments.quick else SIZES:
-        measure(size, arguments.runs)
-        two_threads(size, arguments.runs)
+    record = Record("refinement_step", "An optimization step of a scene")
+    for size in SIZES[:1] if options.quick else SIZES:
+        measure(record, size, options.rounds)
+        two_threads(record, size, options.rounds)
+    record.save()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Loading shards from a web server with latency and errors, against the local disk.
 
-    python benchmarks/remote_shards.py            # prints the table of remote_shards.md
+    python benchmarks/remote_shards.py            # JPEG; both codecs: --codecs jpeg webp
 
 The same shards are read from a folder and from a plain HTTP server in another process, which waits
 before each response and fails some requests: half with status 503, half by breaking off midway. The
@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ import numpy as np
 import torch
 from data_loading import SAMPLER, SIZE, TARGETS, make_shards
 from range_server import Behaviour, serve
+from records import Record, Row
 
 from splatfactory import paths
 from splatfactory.data_schema import PreprocessingConfig
@@ -120,8 +122,8 @@ def bytes_of(folder: Path, shown: list[tuple[tuple[str, ...], Any]]) -> int:
     return total
 
 
-def measure(folder: Path, arguments: argparse.Namespace) -> str:
-    """One row of the table."""
+def measure(record: Record, codec: str, folder: Path, arguments: argparse.Namespace) -> None:
+    """Rows of one codec."""
     behaviour = Behaviour(arguments.latency_ms / 1000, arguments.errors / 100)
     with server(folder, behaviour) as (url, pipe):
         loaders = [
@@ -140,16 +142,20 @@ def measure(folder: Path, arguments: argparse.Namespace) -> str:
             used += bytes_of(folder, same)
         pipe.send(True)
         after = pipe.recv()
-        sent, requests, failed = (new - old for new, old in zip(after, before, strict=True))
-        table = np.array(rates)
-        ratio = table[:, 1] / table[:, 0]
-        local, remote, cpu, far_cpu = np.median(table, axis=0)
-        return (
-            f"| {local:.0f} | {remote:.0f} | {np.median(ratio):.2f}"
-            f" | {ratio.min():.2f} to {ratio.max():.2f} | {cpu:.2f} | {far_cpu:.2f}"
-            f" | {sent / used:.3f}"
-            f" | {requests} | {failed} |"
-        )
+    sent, requests, failed = (new - old for new, old in zip(after, before, strict=True))
+    table = np.array(rates)
+    ratio = table[:, 1] / table[:, 0]
+    print(
+        f"{codec}: ratios {ratio.min():.2f} to {ratio.max():.2f}, {requests} requests,"
+        f" {failed} of them refused"
+    )
+    local, remote, cpu, far_cpu = (float(value) for value in np.median(table, axis=0))
+    what = f"{codec}, {arguments.latency_ms:g} ms latency, {arguments.errors:g} % errors"
+    row = Row(f"{what}: views, by the clock", remote, "views/s", "the local disk", local)
+    record.add(replace(row, more_is_better=True, wanted=0.8))
+    record.add(Row(f"{what}: CPU time per view", far_cpu, "ms", "the local disk", cpu))
+    row = Row(f"{what}: bytes sent", sent / 1e6, "MB", "bytes used", used / 1e6)
+    record.add(replace(row, wanted=round(1 / 1.1, 3)))
 
 
 def main() -> None:
@@ -157,25 +163,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=int, default=48)
     parser.add_argument("--views", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--num-workers", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=24)
     parser.add_argument("--latency-ms", type=float, default=20)
     parser.add_argument("--errors", type=float, default=2, help="percent of requests that fail")
-    parser.add_argument("--codecs", nargs="+", choices=("jpeg", "webp"), default=["jpeg", "webp"])
+    parser.add_argument("--codecs", nargs="+", choices=("jpeg", "webp"), default=["jpeg"])
     arguments = parser.parse_args()
     os.environ[paths.CACHE_SIZE_VARIABLE] = "0"
-    columns = (
-        "codec", "local views/s", "remote views/s", "ratio", "rounds", "local CPU ms/view",
-        "remote CPU ms/view", "sent / used", "requests", "503",
-    )  # fmt: skip
-    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    title = f"Training views from a web server, {arguments.num_workers} workers"
+    record = Record("remote_shards", title, arguments.num_workers, ("obstore",))
     for codec in arguments.codecs:
         with tempfile.TemporaryDirectory() as name:
             os.environ[paths.CACHE_VARIABLE] = f"{name}/cache"
             folder = Path(name) / "shards"
             make_shards(folder, codec, arguments.scenes, arguments.views)
-            print(f"| {codec} {measure(folder, arguments)}", flush=True)
+            measure(record, codec, folder, arguments)
+    record.save()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ the released model's outputs, the median distance from the first camera is one.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from zipsplat import Gaussians, Pose
 from zipsplat.harmonics import dc_from_rgb
 from zipsplat.rotations import quat_from_matrix
+from zipsplat.sh_constants import num_coeffs
 
 UNIT = 0.26  # scene units per metre; makes the median distance about 1
 LOW, HIGH = UNIT * torch.tensor([-3.0, -1.5, -2.0]), UNIT * torch.tensor([3.0, 1.5, 6.0])
@@ -56,6 +58,16 @@ def room_scene(num: int = 100_000, seed: int = 0) -> Gaussians:
         torch.sigmoid(2 + 2 * noise()),
         torch.cat((dc_from_rgb(colors).unsqueeze(1), 0.03 * noise(3, 3)), dim=1),
     )
+
+
+def room_of_degree(num: int, degree: int) -> Gaussians:
+    """The room, with weak random harmonics above its own of degree 1."""
+    scene = room_scene(num)
+    if degree <= 1:
+        return scene.with_sh_degree(degree)
+    generator = torch.Generator().manual_seed(1)
+    more = 0.03 * torch.randn(num, num_coeffs(degree) - 4, 3, generator=generator)
+    return replace(scene, sh_coeffs=torch.cat((scene.sh_coeffs, more), dim=1))
 
 
 def _depth(origins: Tensor, directions: Tensor) -> Tensor:

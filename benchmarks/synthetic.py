@@ -2,7 +2,7 @@
 
     python benchmarks/synthetic.py [--size 252] [--num-scenes 24] [--num-views 24]
 
-Prints a table in Markdown. Times are CPU times of one thread, the minimum of three for each view;
+Times are CPU times of one thread, the minimum of three for each view;
 other load can only lengthen them. The views per second of two threads are wall-clock figures,
 printed beside the bound that CPU time gives.
 """
@@ -14,23 +14,27 @@ import io
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
+from records import Record, Row
 
 from splatfactory.datasets import depth_codec
 from splatfactory.datasets.generated import stored_scene
 from splatscenes.raycast import render
 from splatscenes.scene import GeneratedScene, generate_scene
 
-REPEATS = 3
+RENDER = "rendering colour and depth"
+PLAIN, SAME = "every ray tests every primitive", "the same four scenes"
+VIEWS_LIMIT = 20
 FIRST = 5000  # scenes from here on were never looked at during development
 
 
-def cpu_ms(work: Callable[[], object]) -> float:
+def cpu_ms(work: Callable[[], object], rounds: int) -> float:
     """Minimum CPU time of a call, milliseconds."""
     times = []
-    for _ in range(REPEATS):
+    for _ in range(rounds):
         start = time.thread_time()
         work()
         times.append(time.thread_time() - start)
@@ -51,7 +55,7 @@ def image_bytes(color: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def measure(size: int, num_scenes: int, num_views: int) -> dict[str, list[float]]:
+def measure(size: int, num_scenes: int, num_views: int, rounds: int) -> dict[str, list[float]]:
     """CPU milliseconds per view of each part, one number per scene."""
     parts: dict[str, list[float]] = {}
     for index in range(FIRST, FIRST + num_scenes):
@@ -64,17 +68,17 @@ def measure(size: int, num_scenes: int, num_views: int) -> dict[str, list[float]
         color, depth = scene.render(view)
         camera = scene.shot.camera(view)
         times = {
-            "build (shared by the views)": cpu_ms(build) / num_views,
-            "render colour and depth": cpu_ms(lambda s=scene, c=camera: render(s.world, c)),
-            "encode image": cpu_ms(lambda c=color: image_bytes(c)),
-            "encode depth": cpu_ms(lambda d=depth: depth_codec.encode(d, is_quick=True)),
+            "building its share of the scene": cpu_ms(build, rounds) / num_views,
+            RENDER: cpu_ms(lambda s=scene, c=camera: render(s.world, c), rounds),
+            "encoding the image": cpu_ms(lambda c=color: image_bytes(c), rounds),
+            "encoding the depth": cpu_ms(
+                lambda d=depth: depth_codec.encode(d, is_quick=True), rounds
+            ),
         }
         if index < FIRST + 4:
             plain = without_tree(scene)
-            times["render without the BVH (4 scenes)"] = cpu_ms(
-                lambda s=plain, c=camera: render(s.world, c)
-            )
-            times["render with the BVH (same 4 scenes)"] = times["render colour and depth"]
+            times[PLAIN] = cpu_ms(lambda s=plain, c=camera: render(s.world, c), 1)
+            times[SAME] = times[RENDER]
         for name, value in times.items():
             parts.setdefault(name, []).append(value)
     return parts
@@ -98,17 +102,23 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=252)
     parser.add_argument("--num-scenes", type=int, default=24)
     parser.add_argument("--num-views", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     generate_scene("train", 0, FIRST, 2, (32, 32)).render(0)  # compile first
-    parts = measure(options.size, options.num_scenes, options.num_views)
-    print("| part | CPU ms per view, mean | median | largest |\n|---|---|---|---|")
-    for name, values in parts.items():
-        print(f"| {name} | {np.mean(values):.1f} | {np.median(values):.1f} | {max(values):.1f} |")
-    own = [name for name in parts if "tree" not in name]
+    parts = measure(options.size, options.num_scenes, options.num_views, options.rounds)
+    record = Record("synthetic", f"Generating scenes, views of {options.size} × {options.size}")
+    own = [name for name in parts if name not in (PLAIN, SAME)]
+    for name in own:
+        record.add(Row(f"a view: {name}", float(np.mean(parts[name])), "ms"))
     total = sum(float(np.mean(parts[name])) for name in own)
+    record.add(Row("a view with exact depth, in all", total, "ms"))
+    same, plain = (float(np.mean(parts[name])) for name in (SAME, PLAIN))
+    record.add(Row(f"a view: {RENDER} (4 scenes)", same, "ms", PLAIN, plain))
     clock = by_the_clock(options.size, min(options.num_scenes, 12), options.num_views)
-    print(f"| sum | {total:.1f} | | |\n")
-    print(f"Two cores: {2e3 / total:.1f} views/s by CPU time, {clock:.1f} wall clock here.")
+    row = Row("scenes on two threads, by the clock", clock, "views/s", "two threads by CPU time")
+    bound = 2e3 / total
+    record.add(replace(row, peer_value=bound, more_is_better=True, limit=VIEWS_LIMIT))
+    record.save()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Where the time of a training step goes on a CPU.
 
-    python benchmarks/training.py                # prints the tables of training.md
+    python benchmarks/training.py [--rounds 9] [--conf quickstart]
 
 Generates scenes into a temporary folder, builds a run as `splatfactory.train` does, and takes its
 steps with the trainer's own model, objective, optimizer and data loader. Markers in the autograd
@@ -18,12 +18,14 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from records import Record, Row
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -132,8 +134,8 @@ def endless(trainer: Trainer) -> Iterator[Batch]:
         yield from trainer.parts.source
 
 
-def measure(conf: str, num_views: int, num_steps: int, folder: Path) -> str:
-    """One table row for a configuration."""
+def measure(record: Record, conf: str, num_views: int, num_steps: int, folder: Path) -> None:
+    """Rows of a configuration."""
     side = load(Request(conf, ())).data.preprocessing.resize
     options = ["--size", str(side), "--num-scenes", "48", "--split", "train"]
     options += ["--num-views", str(num_views), "--output-dir", str(folder / conf)]
@@ -152,12 +154,14 @@ def measure(conf: str, num_views: int, num_steps: int, folder: Path) -> str:
     total = sum(parts.values())
     views = float(np.mean([count for _, count in steps]))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    shares = " | ".join(f"{100 * parts[part] / total:.0f} %" for part in PARTS)
     size = sum(p.numel() for p in trainer.parameters) / 1e6
-    return (
-        f"| {conf} | {side} | {size:.2f} M | {total:.2f} | {views / total:.0f} | {shares}"
-        f" | {memory:.1f} |"
-    )
+    what = f"`{conf}`, {size:.2f} M parameters, {side} px"
+    record.add(Row(f"{what}: a step", total, "s"))
+    for part in PARTS:
+        row = Row(f"{what}: {part}", parts[part], "s", "the whole step", total)
+        record.add(replace(row, more_is_better=True))
+    record.add(Row(f"{what}: views", views / total, "views/CPU s"))
+    record.add(Row(f"{what}: peak memory of the process", memory, "GB"))
 
 
 def attention_ms(attend: Callable[..., Tensor], num_tokens: int) -> float:
@@ -179,30 +183,21 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=9, help="steps; three more warm up")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--conf", nargs="+", choices=tuple(CONFIGURATIONS))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    titles = (
-        "configuration",
-        "pixels",
-        "values",
-        "CPU s/step",
-        "views/CPU s",
-        *PARTS,
-        "peak GB",
-    )
-    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
+    record = Record("training", "A training step", options.threads)
     with tempfile.TemporaryDirectory() as folder:
         for conf in options.conf or CONFIGURATIONS:
-            row = measure(conf, CONFIGURATIONS[conf], options.steps, Path(folder))
-            print(row, flush=True)
-    print("\n| tokens | plain attention ms | PyTorch's ms | ratio |\n|---|---|---|---|")
+            measure(record, conf, CONFIGURATIONS[conf], options.rounds, Path(folder))
     for num_tokens in (130, 650, 1300):
+        ours = attention_ms(scaled_dot_product_attention, num_tokens)
         plain = attention_ms(plain_attention, num_tokens)
-        fused = attention_ms(scaled_dot_product_attention, num_tokens)
-        print(f"| {num_tokens} | {plain:.1f} | {fused:.1f} | {plain / fused:.2f} |")
+        what = f"attention of {num_tokens} tokens, forward and backward"
+        record.add(Row(what, ours, "ms", "the textbook's formula", plain))
+    record.save()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Six views at 252 pixels, the network "vits" with random weights (times do not depend on them), on
 the CPU. Minimum CPU time over several runs, so other load matters little.
 
-    python benchmarks/viewer.py [--repeats 3]
+    python benchmarks/viewer.py [--rounds 2]
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from records import Record, Row
 
 from zipsplat.model.architecture import ZipSplatConfig
 from zipsplat.model.untrained import untrained_network
@@ -24,10 +25,10 @@ VIEWS, COMPRESSIONS = 6, (1.0, 0.5, 0.25, 0.1)
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure and save."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--rounds", type=int, default=2)
+    rounds = parser.parse_args().rounds
     generator = torch.Generator().manual_seed(0)
     images = tuple(torch.rand(3, 252, 252, generator=generator) for _ in range(VIEWS))
     model = ZipSplat.from_network(untrained_network(ZipSplatConfig.variant("vits")), device="cpu")
@@ -35,23 +36,26 @@ def main() -> None:
     model.model.backbone.register_forward_pre_hook(lambda *_: runs.append(1))
     scene = reconstruct(model, Photos(images), 1.0, no_stage)
 
-    print(f"{VIEWS} views, vits, {torch.get_num_threads()} threads; CPU seconds")
-    print(f"{'compression':>12} {'Gaussians':>10} {'full':>11} {'slider':>8} {'ratio':>6}")
+    title = f"The viewer's slider, {VIEWS} views at 252 px, ViT-S, CPU time"
+    record = Record("viewer", title, torch.get_num_threads())
     for compression in COMPRESSIONS:
         before = len(runs)
-        moved = smallest(lambda c=compression: recompress(model, scene, c, no_stage), repeats)
+        moved = smallest(lambda c=compression: recompress(model, scene, c, no_stage), rounds)
         assert len(runs) == before, "a slider move ran the backbone"
         again = smallest(
-            lambda c=compression: reconstruct(model, Photos(images), c, no_stage), repeats
+            lambda c=compression: reconstruct(model, Photos(images), c, no_stage), rounds
         )
         num = recompress(model, scene, compression, no_stage).gaussians.num_gaussians
-        print(f"{compression:12} {num:10,} {again:11.2f} {moved:8.2f} {again / moved:6.1f}")
+        what = f"slider moved to {compression}, {num:,} Gaussians"
+        record.add(Row(what, moved, "s", "reconstructing again", again))
 
     shown = painted(scene.gaussians, Appearance(), scene.group_size)
-    arrays = smallest(lambda: splat_buffers(shown), repeats)
-    colors = smallest(lambda: colors_from(shown, torch.zeros(3)), repeats)
-    print(f"arrays of {shown.num_gaussians:,} Gaussians for the browser: {arrays:.3f}")
-    print(f"their colours for a fixed camera: {colors:.3f}")
+    arrays = smallest(lambda: splat_buffers(shown), rounds)
+    colors = smallest(lambda: colors_from(shown, torch.zeros(3)), rounds)
+    what = f"{shown.num_gaussians:,} Gaussians for the browser"
+    record.add(Row(f"{what}, arrays", arrays, "s"))
+    record.add(Row(f"{what}, colours for a camera at rest", colors, "s"))
+    record.save()
 
 
 def no_stage(_: str) -> Callable[[int, int], None]:
@@ -59,10 +63,10 @@ def no_stage(_: str) -> Callable[[int, int], None]:
     return lambda *_: None
 
 
-def smallest(work: Callable[[], object], repeats: int) -> float:
+def smallest(work: Callable[[], object], rounds: int) -> float:
     """CPU time of the fastest run."""
     times = []
-    for _ in range(repeats):
+    for _ in range(rounds):
         start = time.process_time()
         work()
         times.append(time.process_time() - start)

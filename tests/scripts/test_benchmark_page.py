@@ -19,20 +19,22 @@ def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> M
     for folder in ("benchmarks", "scripts"):
         monkeypatch.syspath_prepend(ROOT / folder)
     module = __import__(request.param)
-    monkeypatch.delitem(sys.modules, request.param)
+    for name in {request.param, "bench"} & set(sys.modules):
+        monkeypatch.delitem(sys.modules, name)
     return module
 
 
 PAGE = pytest.mark.parametrize("module", ["benchmark_page"], indirect=True)
 RECORDS = pytest.mark.parametrize("module", ["records"], indirect=True)
 RECORD: dict[str, Any] = {
-    "title": "Things", "command": "benchmarks/things.py", "threads": 2, "date": "2026-11-29",
+    "name": "start", "title": "Things, 1 M", "command": "benchmarks/start.py --num 9", "threads": 2,
+    "date": "2026-11-29",
     "machine": {"processor": "P", "features": ["fma"], "cores": 2, "memory_gb": 8, "python": "3"},
-    "load": [1.0, 2.5], "versions": {"numpy": "2", "gsply": None},
+    "load": [1.0, 2.5], "versions": {"numpy": "2", "gsply": "0.4", "plyfile": None},
     "rows": [
         {"what": "save", "value": 2.0, "unit": "s", "peer": "gsply", "peer_value": 5, "ratio": 2.5,
-         "wanted": 3},
-        {"what": "load", "value": 0.5, "unit": "s", "peer": "gsply"},
+         "wanted": 3, "is_key": True},
+        {"what": "load", "value": 0.5, "unit": "s", "peer": "plyfile"},
     ],
 }  # fmt: skip
 
@@ -52,13 +54,52 @@ def test_a_run_becomes_a_table(module: ModuleType) -> None:
     assert page.startswith("before\n")
     assert page.endswith("\nafter")
     assert "old" not in page
-    assert "## Things" in page
-    assert "load 1.0 to 2.5; 2 threads; Python 3, numpy 2." in page
-    assert "| save | 2 s | gsply | 5 s | **2.5 ×** | ≥ 3 × |" in page
-    assert "| load | 0.5 s | gsply | – | – | – |" in page
+    assert "## Starting\n\n### Things, 1 M\n\n`benchmarks/start.py --num 9`, 2026-11-29" in page
+    assert "2 threads, load 1.0 to 2.5.\n" in page
+    assert "All of it was measured on: P (fma), 2 cores, 8 GB; Python 3, numpy 2." in page
+    save = "save | 2 s | gsply 0.4 | 5 s | **2.5 ×** | ≥ 3 ×: **missed** |"
+    assert f"## {module.KEY_TITLE}" in page
+    assert f"| [Things, 1 M](#things-1-m): {save}" in page
+    assert f"| {save}\n| load | 0.5 s | plyfile | – | – | – |" in page
+    assert page.count("load | 0.5 s") == 1
     assert module.page(page, [RECORD]) == page
+
+
+@PAGE
+def test_records_of_several_machines_name_theirs(module: ModuleType) -> None:
+    other = RECORD | {"machine": RECORD["machine"] | {"processor": "Q"}}
+    page = module.page(f"{module.BEGIN}{module.END}", [RECORD, other])
+    assert "All of it" not in page
+    assert "load 1.0 to 2.5, P (fma), 2 cores" in page
+    assert "load 1.0 to 2.5, Q (fma), 2 cores" in page
+
+
+@PAGE
+def test_what_cannot_be_shown_is_refused(module: ModuleType) -> None:
     with pytest.raises(ValueError, match="once each"):
         module.page("no marks", [RECORD])
+    stray = RECORD | {"command": "benchmarks/stray.py"}
+    with pytest.raises(ValueError, match=r"stray.py made start.json, but scripts/bench.py lacks"):
+        module.page(f"{module.BEGIN}{module.END}", [stray])
+
+
+@PAGE
+@pytest.mark.parametrize(
+    ("row", "cell"),
+    [
+        ({}, "–"),
+        ({"ratio": 3.0, "wanted": 3}, "≥ 3 ×: met"),
+        ({"wanted": 3}, "≥ 3 ×"),
+        ({"limit": 0.5}, "≤ 0.5 s: met"),
+        ({"limit": 0.4}, "≤ 0.4 s: **missed**"),
+        ({"limit": 0.4, "more_is_better": True}, "≥ 0.4 s: met"),
+        ({"limit": 0.5, "ratio": 2.0, "wanted": 3}, "≥ 3 × and ≤ 0.5 s: **missed**"),
+        ({"limit": 0.4, "needs": "avx512f"}, "≤ 0.4 s where there is avx512f"),
+        ({"limit": 0.4, "needs": "fma"}, "≤ 0.4 s: **missed**"),
+    ],
+)
+def test_a_promise_is_judged(module: ModuleType, row: dict[str, Any], cell: str) -> None:
+    assert module.wanted(RECORD, {"value": 0.5, "unit": "s"} | row) == cell
 
 
 @RECORDS
@@ -66,15 +107,19 @@ def test_a_record_is_saved_with_its_conditions(
     module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BENCHMARK_RESULTS", str(tmp_path / "results"))
-    record = module.Record("things", "Things", "benchmarks/things.py", packages=("no-such-thing",))
+    monkeypatch.setattr(sys, "argv", ["/somewhere/things.py", "--num", "3"])
+    record = module.Record("things", "Things", packages=("no-such-thing",))
     record.add(module.Row("time", 2.0, "s", peer="gsply", peer_value=5.0, wanted=2))
     record.add(module.Row("rate", 60.0, "GFLOP/s", "product", 80.0, more_is_better=True))
-    record.add(module.Row("error", 0.0, "dB", peer="gsply"))
+    record.add(module.Row("error", 30.0, "dB", peer="gsply", peer_value=40.0))
     path = record.save()
     assert path == tmp_path / "results" / "things.json"
     data = json.loads(path.read_text(encoding="utf-8"))
     assert [row.get("ratio") for row in data["rows"]] == [2.5, 0.75, None]
-    assert data["rows"][2] == {"what": "error", "value": 0.0, "unit": "dB", "peer": "gsply"}
+    assert data["command"] == "benchmarks/things.py --num 3"
+    assert data["rows"][2] == {
+        "what": "error", "value": 30.0, "unit": "dB", "peer": "gsply", "peer_value": 40.0
+    }  # fmt: skip
     assert data["versions"]["no-such-thing"] is None
     assert data["versions"]["numpy"]
     assert data["machine"]["cores"]
@@ -89,3 +134,6 @@ def test_actions_take_turns_and_the_smallest_time_counts(module: ModuleType) -> 
     best = module.in_turns(actions, rounds=2, clock=lambda: next(ticks))
     assert calls == ["a", "b"] * 3
     assert best == {"a": 3, "b": 1}
+    calls.clear()
+    module.in_turns(actions, rounds=1, clock=lambda: 0, warms_up=False)
+    assert calls == ["a", "b"]
