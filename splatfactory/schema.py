@@ -41,7 +41,7 @@ class Direction(str, Enum):
 
 _RELEASED = architecture.VARIANTS["vitg"]
 _SIZES, _NETWORK = architecture.BackboneConfig, architecture.ZipSplatConfig
-"""Sizes and their defaults are told there; here are the words of configurations for them."""
+"""They define the sizes and their defaults; this module adds the names of the options."""
 LR_SCHEDULES = ("warmup_cosine", "constant")
 MATMUL_PRECISIONS = ("highest", "high", "medium")
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")

@@ -74,7 +74,7 @@ class Record:
 
 
 def _stated(record: Record) -> list[str]:
-    """The optional texts that a record has."""
+    """The optional texts that are present in a record."""
     optional = (record.revision, record.etag, record.licence)
     return [text for text in optional if text is not None]
 

@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept: in a folder that nobody else can write to."""
+"""The folder of compiled kernels, which nobody but the user can write to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def cache_directory() -> Path:
-    """Where compiled kernels are kept: `$ZIPSPLAT_KERNEL_CACHE`, or the user's cache directory."""
+    """`$ZIPSPLAT_KERNEL_CACHE`, or the folder of kernels in the user's cache directory."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
@@ -26,7 +26,7 @@ def cache_directory() -> Path:
 
 
 def make_own_folder(folder: Path) -> None:
-    """Make a folder for kernels, and refuse one that is not the user's alone.
+    """Create a folder for kernels, or reject one that others can write to.
 
     Raises:
         OSError: if it cannot be made or written, or somebody else may write there.
@@ -35,13 +35,13 @@ def make_own_folder(folder: Path) -> None:
     folder = folder.resolve()
     if not os.access(folder, os.W_OK):
         raise OSError(f"{folder} cannot be written")
-    if sys.platform == "win32":  # has no owners of this kind; folders of users are theirs
+    if sys.platform == "win32":  # no such owners and modes; users' folders are protected by default
         return
     mine = os.getuid()
     status = folder.stat()
     if status.st_uid != mine or status.st_mode & _OTHERS:
         raise OSError(f"others than you own {folder} or can write there")
-    for parent in folder.parents:  # who may rename a folder can put another in its place
+    for parent in folder.parents:  # whoever may rename a parent can replace the folder
         status = parent.stat()
         is_open = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
         if status.st_uid not in (0, mine) or is_open:

@@ -33,7 +33,7 @@ class MaskSource:
         folder: contains one mask per photo, found by name: that of the photo with another suffix
             (`a.png` for `a.jpg`), with one more (`a.jpg.png`), or with `_mask` (`a_mask.png`);
             None for the photos' own alpha.
-        is_inverted: whether white or opaque pixels are left out instead.
+        is_inverted: whether white or opaque pixels are the ones excluded.
     """
 
     folder: Path | None = None

@@ -1,7 +1,7 @@
 """The photometric loss of refinement and training.
 
-On a CPU, in float32, value and gradient come from one compiled kernel; otherwise from the PyTorch
-definitions that the kernel is tested against.
+On a CPU in float32, one compiled kernel computes value and gradient; otherwise the PyTorch
+definition, against which the kernel is tested, does.
 """
 
 from __future__ import annotations

@@ -92,9 +92,9 @@ def nearest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str:
     """`; did you mean …?` with the closest of the known names, or the empty text.
 
     Args:
-        name: what was given.
-        known: what would have been right.
-        cutoff: least similarity in [0, 1], as of `difflib.get_close_matches`.
+        name: the misspelt name.
+        known: the valid names.
+        cutoff: least similarity in [0, 1], as in `difflib.get_close_matches`.
     """
     close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
     return f"; did you mean {close[0]}?" if close else ""

@@ -45,7 +45,7 @@ NO_DEPTH_ADVICE = (
 TOO_FEW_VIEWS = "too few views"
 
 _ANY = 2**31
-"""Capacity of clips with fixed views: unlimited, as requests do not matter."""
+"""Capacity of clips with fixed views: unlimited, as the requested number of views is ignored."""
 
 Pixels = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]

@@ -213,7 +213,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _fast_products(self) -> AbstractContextManager[object]:
-        """The faster float32 products; compiled models keep what they were compiled with."""
+        """Use the faster float32 products; compiled models keep theirs."""
         return nullcontext() if self.options.compile else fastest(self.width, self.world.device)
 
     def _backward(self, batch: Batch, num_scenes: float) -> None:

@@ -329,7 +329,7 @@ def _reconstruct(
 def _tell_of_release(
     options: argparse.Namespace, console: Console, images: Sequence[Tensor]
 ) -> bool:
-    """Say what a released network will take before it is fetched; whether there was something."""
+    """Print what a network will take before it is fetched; False if it is not a release."""
     from zipsplat.devices import choose_device
     from zipsplat.releases import RELEASES
 
@@ -353,7 +353,7 @@ def _tell_of_release(
 def _tell_of_network(
     options: argparse.Namespace, console: Console, model: ZipSplat, images: Sequence[Tensor]
 ) -> None:
-    """The same of other weights, once they are read, if they will take long."""
+    """Print what other weights will take, once they are read, if that is long."""
     if model.device.type != "cpu":
         return
     fitted = model.preprocessor.fitted(images[0])

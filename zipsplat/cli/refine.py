@@ -1,4 +1,4 @@
-"""`zipsplat refine`: optimise a scene against its photos, or make one from photos alone."""
+"""`zipsplat refine`: optimise a scene against its photos, or build one from photos alone."""
 
 from __future__ import annotations
 

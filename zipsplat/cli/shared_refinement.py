@@ -139,7 +139,7 @@ def camera_file(options: argparse.Namespace, scene: Path) -> Path:
 def compiling_meanwhile(
     options: argparse.Namespace, inputs: Sequence[str], console: Console
 ) -> Iterator[None]:
-    """Compile the kernels in another process while the block runs, and wait for it at the end."""
+    """Compile kernels in another process while the block runs, and wait for it at the end."""
     from zipsplat.devices import choose_device
     from zipsplat.inputs import DEFAULT_VIDEO_FRAMES, find_inputs
     from zipsplat.refinement.warm_up import refinement_kernels

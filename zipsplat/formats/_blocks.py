@@ -41,7 +41,7 @@ def taken(values: NDArray[Scalar], order: NDArray[np.int64]) -> NDArray[Scalar]:
     result = np.empty((len(order), *values.shape[1:]), values.dtype)
 
     def work(rows: slice) -> None:
-        # Of the modes only "clip" writes to its place directly.
+        # "clip" is the only mode that writes to `out` without a buffer.
         np.take(values, order[rows], axis=0, out=result[rows], mode="clip")
 
     on_threads(work, blocks(len(order)))

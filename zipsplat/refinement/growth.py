@@ -37,7 +37,7 @@ class Pull:
 
         Args:
             means: (N, 3) centres.
-            gradient: (N, 3) of the loss by the centres.
+            gradient: (N, 3) of the loss with respect to the centres.
             pose: (4, 4) of the camera, camera-to-world.
             focal: of the camera in pixels.
         """

@@ -39,7 +39,7 @@ def refine(
     on_step: OnStep | None = None,
     masks: Sequence[Tensor] | None = None,
 ) -> RefinedScene:
-    """Optimise a scene, or make one, so that it renders like photos with known cameras.
+    """Optimise a given or a new scene so that its renders match photos with known cameras.
 
     Returns the best state, including the initial one, by PSNR on the held-out photos if there are
     any, else on the training photos. Losses and parameters depend on the number of photos; see

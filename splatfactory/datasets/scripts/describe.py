@@ -70,7 +70,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Look:
-    """Facts on a scene's images, or its problem."""
+    """What was found in a scene's images, or its problem."""
 
     size: str
     format: str
@@ -212,7 +212,7 @@ def contact_sheet(store: ShardStore, num_scenes: int) -> Image.Image:
         shown = min(_PAGE_COLUMNS, info.num_views)
         views = np.linspace(0, info.num_views - 1, shown).astype(int)
         for column, tile in enumerate(_tiles(store, scene, [int(view) for view in views])):
-            # Enlarge small images, which would be hard to judge.
+            # Enlarge small images, in which faults would be hard to see.
             thumbnail = ImageOps.contain(Image.fromarray(tile), (width - 4, height - 4))
             sheet.paste(thumbnail, (column * width + 2, top + 16))
     return sheet

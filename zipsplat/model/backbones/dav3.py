@@ -5,8 +5,8 @@ Letters: B scenes, V views, H W pixels, T patches per view, D width.
 From block `alt_start` on, every odd block attends over all views of a scene at once, the others
 within each view. In front of the patches of each view stands one special token; at `alt_start`
 it is replaced by a camera token, learned or made from priors. See Lin et al., "Depth Anything 3:
-Recovering the Visual Space from Any Views" (2025). Images are taken as they are: ZipSplat was
-trained without ImageNet's statistics, Depth Anything 3 normalises by them beforehand.
+Recovering the Visual Space from Any Views" (2025). Images are not normalised here: ZipSplat was
+trained without ImageNet's statistics, and Depth Anything 3 applies them beforehand.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class MultiViewViT(nn.Module):
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Special token and patches of each view with position embeddings, (B, V, 1 + T, D).
 
-        With a matcher, also what matches add to the camera tokens, (B, V, D).
+        With a matcher, also the update of the camera tokens from matches, (B, V, D).
         """
         patches, seen_again = self.patch_embed(images), None
         if self.stem is not None:

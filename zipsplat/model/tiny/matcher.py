@@ -92,7 +92,7 @@ class Matcher(nn.Module):
         return self.to_patch(told), self.to_camera(pooled.flatten(2))
 
     def _told(self, matches: Matches) -> Tensor:
-        """Position, displacement, certainty per cell and reference, (B, V, T, cells² · R · 5)."""
+        """Position, displacement, certainty by cell and reference, (B, V, T, cells² · R · 5)."""
         own = cell_centres(*matches.grid, matches.logits.device)
         probability = matches.logits.softmax(dim=-1)
         seen = (1 - probability[..., -1:]) * (matches.references >= 0)[..., None, None]

@@ -47,10 +47,10 @@ class Rasterize(torch.autograd.Function):
     def backward(
         ctx: Any, v_features: Tensor | None, v_transmittances: Tensor | None, _v_masks: None
     ) -> tuple[Tensor | None, ...]:
-        """Gradients by all tensors of `forward`."""
+        """Gradients of all tensors of `forward`."""
         plan: Plan = ctx.plan
         views: list[View] = ctx.views
-        *tensors, features, transmittances = ctx.saved_tensors  # also refuses what has changed
+        *tensors, features, transmittances = ctx.saved_tensors  # raises if one was modified
         v_features = _or_zeros(v_features, features)
         v_transmittances = _or_zeros(v_transmittances, transmittances)
         make = empty if views else zeros

@@ -1,4 +1,4 @@
-"""What a kernel is made of: its own file, all of this package that it imports, and the mode."""
+"""What a cached kernel depends on: its file, all that it imports of this package, the mode."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2]
-# Whether addresses are checked; read once, so that all kernels of a process are of one kind.
+# Whether addresses are checked; read once, so that all kernels of a process agree.
 DEBUG = os.environ.get("ZIPSPLAT_KERNEL_DEBUG", "") not in ("", "0")
 _COMPILER = Path(__file__).with_name("compiler.py")
 
@@ -24,10 +24,11 @@ _IMPORT = import_pattern(PACKAGE.name)
 
 @functools.lru_cache(maxsize=64)
 def sources_digest(*paths: Path) -> str:
-    """Digest of some files and of all files of this package that they import, at whatever depth.
+    """Digest of some files and of all files of this package that they import, recursively.
 
-    Whatever can change a kernel is covered, as the kernel's file has to import it; and editing one
-    stage leaves the kernels of the others valid. Kernels that check addresses have other digests.
+    A change to anything that a kernel calls changes its digest, since its file has to import it;
+    editing one stage leaves the other stages' kernels valid. Kernels that check addresses have
+    digests of their own.
     """
     digest = hashlib.sha256(b"debug" if DEBUG else b"")
     for path in sorted(files_of(*paths)):

@@ -75,7 +75,7 @@ def generate(
     overwrite: bool = False,
     share: Share = _ALONE,
 ) -> int:
-    """Write the missing ones of scenes 0 … num_scenes − 1 of a split.
+    """Write those of the scenes 0 … num_scenes − 1 of a split that are missing.
 
     Args:
         directory: folder of the shards.
