@@ -19,7 +19,6 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from zipsplat.bounded import open_zip
 from zipsplat.formats import NOTE_MAX, Array, Format, SplatArrays, SplatTolerance
 from zipsplat.formats._expansion import require_plausible
 from zipsplat.formats._morton import in_morton_order
@@ -30,6 +29,7 @@ from zipsplat.formats._quaternions import (
     smallest_three,
     unit_columns,
 )
+from zipsplat.untrusted_files import open_zip
 
 _PALETTE_MAX = 1 << 16
 _PER_ENTRY = 4  # Gaussians per palette entry, on average

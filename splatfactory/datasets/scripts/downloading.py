@@ -14,9 +14,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from splatfactory.datasets.scripts import conversion
-from zipsplat.bounded import open_zip
 from zipsplat.downloads import DownloadError, Source, fetch
 from zipsplat.file_records import Record
+from zipsplat.untrusted_files import open_zip
 
 MAX_EXPANSION = 20
 """Reject zips that claim to unpack to more than this many times their size."""
