@@ -81,7 +81,7 @@ def add(record: Record, best: dict[tuple[str, str], tuple[float, float]]) -> Non
     }
     what = "waiting for the compiler at the first image, once per machine, by the clock"
     ours, theirs = waiting["ours"], waiting.get(LABEL)
-    record.add(Row(what, ours, "s", peer, theirs, limit=WAITING_LIMIT, is_key=True))
+    record.add(Row(what, ours, "s", peer, theirs, limit=WAITING_LIMIT, key=what))
 
 
 if __name__ == "__main__":

@@ -300,7 +300,7 @@ def scaling(record: Record, scene: Scene, num_threads: int, rounds: int) -> None
     for how, value, alone in rows:
         row = Row(f"{what}: {num_threads} threads, {how}", value, "ms", "one thread", alone)
         wanted = GAIN_BY_TWO if is_large and num_threads == 2 else None
-        record.add(replace(row, wanted=wanted, is_key=is_large))
+        record.add(replace(row, wanted=wanted, key=f"rasterizer, {row.what}" if is_large else ""))
     for name, path in paths.items() if is_large else ():
         row = Row(f"{what}: {name}, longest path", path, "ms", "its parts in a row")
         record.add(replace(row, peer_value=sum(smallest[name])))
@@ -494,15 +494,20 @@ def against_torch(record: Record, scene: Scene, result: Result, rounds: int) -> 
     parts = Stages(scene)
     parts.blend()
     parts.blend_backward()
+    parts.sum_intersections()  # compiles
     forward = result.list_tiles + result.sort + result.fill + result.blend
     both = forward + result.blend_backward + best(parts.sum_intersections, rounds)
-    peer, (forward_torch, both_torch) = "plain PyTorch, by tiles", plain_torch(parts, 3)
+    peer, (forward_torch, both_torch) = (
+        "plain PyTorch, by tiles",
+        plain_torch(parts, min(3, rounds)),
+    )
     what = f"{told(scene)}, without projection"
     for how, ours, theirs in (
         ("forward", forward, forward_torch),
         ("forward and backward", both, both_torch),
     ):
-        record.add(Row(f"{what}: {how}", ours, "ms", peer, theirs, is_key=True))
+        row = Row(f"{what}: {how}", ours, "ms", peer, theirs)
+        record.add(replace(row, key=f"rasterizer, {row.what}"))
 
 
 def add(record: Record, scene: Scene, result: Result) -> None:
@@ -517,8 +522,8 @@ def add(record: Record, scene: Scene, result: Result) -> None:
         row = Row(f"{what}: blending, {how}", speed, "GFLOP/s", "FMA peak", peak)
         wanted = PEAK_SHARE if is_promised and how == "forward" else None
         needs = "avx512f" if wanted else ""
-        key = is_promised and how == "forward"
-        record.add(replace(row, more_is_better=True, wanted=wanted, needs=needs, is_key=key))
+        key = f"rasterizer, {row.what}" if wanted else ""
+        record.add(replace(row, more_is_better=True, wanted=wanted, needs=needs, key=key))
 
 
 def report(result: Result) -> str:

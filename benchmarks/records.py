@@ -47,7 +47,7 @@ class Row:
         wanted: least ratio that is promised, if one is.
         limit: promised bound of the figure itself: its most, or its least if more is better.
         needs: one of `FEATURES`; the promise holds for processors that have it.
-        is_key: whether the row stands in the first table of the page.
+        key: how the first table of the page calls it; empty if it does not stand there.
     """
 
     what: str
@@ -59,7 +59,7 @@ class Row:
     wanted: float | None = None
     limit: float | None = None
     needs: str = ""
-    is_key: bool = False
+    key: str = ""
 
     @property
     def ratio(self) -> float | None:

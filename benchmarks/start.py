@@ -19,7 +19,9 @@ from pathlib import Path
 
 from records import Record, Row, version
 
-LIMITS = {"info of a .ply": 0.2, "convert .ply to .spz": 0.35}  # s of CPU time
+INFO = "`zipsplat info scene.ply`"
+CONVERT = "`zipsplat convert scene.ply scene.spz`"
+LIMITS = {INFO: 0.2, CONVERT: 0.35}  # s of CPU time
 MOST_MEMORY = 100  # MB
 # This process imports little: Linux counts its memory as that of its children, too.
 MAKE = """
@@ -52,19 +54,18 @@ def main() -> None:
 def add(record: Record, spent: dict[str, tuple[float, float]]) -> None:
     """Rows of time and memory."""
     torch_s, torch_mb = spent.pop("import torch")
-    peers = {"convert .ply to .spz": spent.pop("gsply", None)}
+    peers, torch = {CONVERT: spent.pop("gsply", None)}, "`import torch` alone"
     for name, (seconds, megabytes) in spent.items():
-        what, limit = f"`zipsplat {name}`", LIMITS.get(name)
-        memory = f"{what}, peak memory"
+        limit, is_key = LIMITS.get(name), name in LIMITS
         if found := peers.get(name):
-            row = Row(f"{what}, CPU time", seconds, "s", "gsply", found[0], limit=limit)
-            record.add(replace(row, is_key=True))
-            record.add(Row(memory, megabytes, "MB", "gsply", found[1]))
-        row = Row(f"{what}, CPU time", seconds, "s", "`import torch`", torch_s, limit=limit)
-        record.add(replace(row, is_key=limit is not None and not found))
-        row = Row(memory, megabytes, "MB", "`import torch`", torch_mb)
-        most = None if limit is None else MOST_MEMORY
-        record.add(replace(row, limit=most, is_key=limit is not None))
+            row = Row(name, seconds, "s", "gsply", found[0], limit=limit)
+            record.add(replace(row, key=f"{name}, 100 k"))
+            record.add(Row(f"{name}, peak memory", megabytes, "MB", "gsply", found[1]))
+        row = Row(name, seconds, "s", torch, torch_s, limit=limit)
+        record.add(replace(row, key=f"{name}, 100 k" if is_key else ""))
+        memory = f"{name}, peak memory"
+        row = Row(memory, megabytes, "MB", torch, torch_mb, limit=MOST_MEMORY if is_key else None)
+        record.add(replace(row, key=memory if is_key else ""))
 
 
 def commands(folder: Path, num: int) -> dict[str, Sequence[str]]:
@@ -73,10 +74,16 @@ def commands(folder: Path, num: int) -> dict[str, Sequence[str]]:
     run((sys.executable, "-c", MAKE, source, str(num)))
     zipsplat = (sys.executable, "-m", "zipsplat")
     found: dict[str, Sequence[str]] = {
-        "--help": (*zipsplat, "--help"),
-        "info of a .ply": (*zipsplat, "info", source),
-        "convert .ply to .spz": (*zipsplat, "convert", "--overwrite", source, spz),
-        "convert .spz to .ply": (*zipsplat, "convert", "--overwrite", spz, f"{spz}.ply"),
+        "`zipsplat --help`": (*zipsplat, "--help"),
+        INFO: (*zipsplat, "info", source),
+        CONVERT: (*zipsplat, "convert", "--overwrite", source, spz),
+        "`zipsplat convert scene.spz scene.ply`": (
+            *zipsplat,
+            "convert",
+            "--overwrite",
+            spz,
+            f"{spz}.ply",
+        ),
         "import torch": (sys.executable, "-c", "import torch"),
     }
     if version("gsply"):

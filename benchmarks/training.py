@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -158,8 +157,7 @@ def measure(record: Record, conf: str, num_views: int, num_steps: int, folder: P
     what = f"`{conf}`, {size:.2f} M parameters, {side} px"
     record.add(Row(f"{what}: a step", total, "s"))
     for part in PARTS:
-        row = Row(f"{what}: {part}", parts[part], "s", "the whole step", total)
-        record.add(replace(row, more_is_better=True))
+        record.add(Row(f"{what}: share of the {part}", 100 * parts[part] / total, "%"))
     record.add(Row(f"{what}: views", views / total, "views/CPU s"))
     record.add(Row(f"{what}: peak memory of the process", memory, "GB"))
 

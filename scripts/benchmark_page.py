@@ -34,22 +34,32 @@ def page(text: str, records: list[Record]) -> str:
         raise ValueError(f"{PAGE.name} must hold {BEGIN} and {END} once each")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     machines = {machine(record) for record in records}
+    tells_machine = len(machines) > 1
     parts = [key_table(records)]
-    if len(machines) == 1:
+    if not tells_machine:
         parts.append(f"All of it was measured on: {machines.pop()}.")
-    parts += [group(name, records, len(parts) == 1) for name in GROUPS]
+    if missing := not_measured(records):
+        parts.append(f"Not measured yet: {', '.join(f'`{command}`' for command in missing)}.")
+    parts += [group(name, records, tells_machine) for name in GROUPS]
     tables = "\n\n".join(part for part in parts if part)
     return f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}"
+
+
+def not_measured(records: list[Record]) -> list[str]:
+    """Commands of `make bench` without a record; how many rounds one had does not matter."""
+    done = {re.sub(r" --rounds \d+", "", record["command"]) for record in records}
+    listed = [f"benchmarks/{command}" for commands in GROUPS.values() for command in commands]
+    return [command for command in listed if command not in done]
 
 
 def key_table(records: list[Record]) -> str:
     """The promised figures of all records, each with a link to its own table."""
     rows = [
-        line(record, row, f"[{record['title']}](#{anchor(record['title'])}): ")
+        line(record, row, f"[{row['key']}](#{anchor(record['title'])})")
         for name in GROUPS
         for record in of_group(name, records)
         for row in record["rows"]
-        if row.get("is_key")
+        if "key" in row
     ]
     return "\n".join((f"## {KEY_TITLE}\n", head(), *rows)) if rows else ""
 
@@ -114,13 +124,13 @@ def head() -> str:
     return f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
 
-def line(record: Record, row: dict[str, Any], link: str = "") -> str:
+def line(record: Record, row: dict[str, Any], name: str = "") -> str:
     """One row of a table; a peer that was not installed has no figure."""
     unit = row["unit"]
     peer = row.get("peer", "–")
     version = record["versions"].get(peer)
     cells = (
-        f"{link}{row['what']}",
+        name or row["what"],
         f"{row['value']:g} {unit}",
         f"{peer} {version}" if version else peer,
         f"{row['peer_value']:g} {unit}" if "peer_value" in row else "–",

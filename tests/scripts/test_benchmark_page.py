@@ -33,7 +33,7 @@ RECORD: dict[str, Any] = {
     "load": [1.0, 2.5], "versions": {"numpy": "2", "gsply": "0.4", "plyfile": None},
     "rows": [
         {"what": "save", "value": 2.0, "unit": "s", "peer": "gsply", "peer_value": 5, "ratio": 2.5,
-         "wanted": 3, "is_key": True},
+         "wanted": 3, "key": "save 1 M"},
         {"what": "load", "value": 0.5, "unit": "s", "peer": "plyfile"},
     ],
 }  # fmt: skip
@@ -57,12 +57,25 @@ def test_a_run_becomes_a_table(module: ModuleType) -> None:
     assert "## Starting\n\n### Things, 1 M\n\n`benchmarks/start.py --num 9`, 2026-11-29" in page
     assert "2 threads, load 1.0 to 2.5.\n" in page
     assert "All of it was measured on: P (fma), 2 cores, 8 GB; Python 3, numpy 2." in page
-    save = "save | 2 s | gsply 0.4 | 5 s | **2.5 ×** | ≥ 3 ×: **missed** |"
+    saved = "2 s | gsply 0.4 | 5 s | **2.5 ×** | ≥ 3 ×: **missed** |"
     assert f"## {module.KEY_TITLE}" in page
-    assert f"| [Things, 1 M](#things-1-m): {save}" in page
-    assert f"| {save}\n| load | 0.5 s | plyfile | – | – | – |" in page
+    assert f"| [save 1 M](#things-1-m) | {saved}" in page
+    assert f"| save | {saved}\n| load | 0.5 s | plyfile | – | – | – |" in page
     assert page.count("load | 0.5 s") == 1
     assert module.page(page, [RECORD]) == page
+
+
+@PAGE
+def test_the_page_says_what_has_not_been_measured(module: ModuleType) -> None:
+    done = RECORD | {"command": "benchmarks/start.py --rounds 9"}
+    page = module.page(f"{module.BEGIN}{module.END}", [done])
+    assert "Not measured yet: `benchmarks/first_image.py`, " in page
+    assert "start.py`," not in page
+    everything = [
+        RECORD | {"command": f"benchmarks/{command}"}
+        for commands in module.GROUPS.values() for command in commands
+    ]  # fmt: skip
+    assert "Not measured" not in module.page(f"{module.BEGIN}{module.END}", everything)
 
 
 @PAGE
