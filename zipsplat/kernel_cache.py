@@ -22,13 +22,16 @@ import numba as numba_module
 from numba.core import caching as caching_module
 from numba.core import serialize as serialize_module
 
-from zipsplat.files import write_bytes
-from zipsplat.kernel_folder import cache_directory, make_own_folder
+from zipsplat.kernel_folder import (
+    cache_directory,
+    make_own_folder,
+    read_checked,
+    write_checked,
+)
 
 caching: Any = caching_module
 serialize: Any = serialize_module  # its annotations differ between versions
 logger = logging.getLogger(__name__)
-_DIGEST_BYTES = 32
 
 
 def keep_compiled(dispatcher: Any, digest: str, name: str) -> None:
@@ -70,11 +73,10 @@ class KernelFiles:
         """What was saved under a key, or None if there is nothing or the file has changed since."""
         path = self._path(key)
         try:
-            content = path.read_bytes()
+            payload = read_checked(path)
         except OSError:
             return None
-        payload = content[_DIGEST_BYTES:]
-        if hashlib.sha256(payload).digest() != content[:_DIGEST_BYTES]:
+        if payload is None:
             logger.warning("replaced a damaged cache file in %s: %s", self.folder, path.name)
             return None
         found, data = pickle.loads(payload)
@@ -86,9 +88,7 @@ class KernelFiles:
         Raises:
             OSError: if it cannot be written.
         """
-        payload = serialize.dumps((key, data))
-        content = hashlib.sha256(payload).digest() + payload
-        write_bytes(self._path(key), content)
+        write_checked(self._path(key), serialize.dumps((key, data)))
 
     def _path(self, key: object) -> Path:
         name = hashlib.sha256(f"{_versions()} {key!r}".encode()).hexdigest()[:16]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import sys
 from pathlib import Path
 
-from zipsplat.files import user_cache
+from zipsplat.files import user_cache, write_bytes
 
 CACHE_VARIABLE = "ZIPSPLAT_KERNEL_CACHE"
+_DIGEST_BYTES = 32
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -46,3 +48,23 @@ def make_own_folder(folder: Path) -> None:
         is_open = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
         if status.st_uid not in (0, mine) or is_open:
             raise OSError(f"others than you own {parent} or can write there")
+
+
+def read_checked(path: Path) -> bytes | None:
+    """What `write_checked` wrote; None if it has changed since.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    content = path.read_bytes()
+    payload = content[_DIGEST_BYTES:]
+    return payload if hashlib.sha256(payload).digest() == content[:_DIGEST_BYTES] else None
+
+
+def write_checked(path: Path, payload: bytes) -> None:
+    """Write a file that begins with the digest of the rest.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    write_bytes(path, hashlib.sha256(payload).digest() + payload)

@@ -18,17 +18,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from zipsplat.files import atomic_path
 from zipsplat.hdr import TRANSFERS, tone_map
 from zipsplat.images import Background, background_color, reduction
 from zipsplat.media_kinds import VIDEO, kind_by_suffix
 from zipsplat.orientation import Orientation
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -326,6 +327,8 @@ class _Clip:
 
     def images(self, frames: dict[int, np.ndarray]) -> dict[int, Tensor]:
         """Convert decoded frames to images (3, H, W) in [0, 1]; warns if they were tone mapped."""
+        import torch  # here, so that describing a clip does not wait for it
+
         self.report_conversion()
         return {
             number: torch.from_numpy(frame).permute(2, 0, 1).float() / 255

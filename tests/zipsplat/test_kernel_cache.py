@@ -11,7 +11,7 @@ import pytest
 
 from zipsplat.kernel_cache import KernelFiles
 from zipsplat.kernel_folder import cache_directory, make_own_folder
-from zipsplat.render.cpu import view
+from zipsplat.render.cpu import bitcode, view
 from zipsplat.render.cpu.bin import number_intersections
 from zipsplat.render.cpu.compiler import kernel
 
@@ -79,6 +79,7 @@ def test_nothing_that_others_put_there_is_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZIPSPLAT_KERNEL_CACHE", str(tmp_path / "kernels"))
+    monkeypatch.setattr(bitcode, "ARCHIVE", tmp_path / "none.zip")
     slots = view.Slots(*(np.zeros(4, kind) for kind in "fiiiiiii"))
     kernel(number_intersections.py_func)(slots)  # type: ignore[attr-defined]
     (file,) = (tmp_path / "kernels").rglob("*.nbc")

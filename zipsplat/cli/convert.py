@@ -111,7 +111,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Convert."""
+    """Convert; a page needs an image, whose kernels other processes compile meanwhile."""
+    if not is_page(options.output):
+        _convert(options, console)
+        return
+    from zipsplat.cli.compiling import await_kernels, compiling_images
+
+    with compiling_images("cpu") as kernels:
+        _convert(options, console, lambda: await_kernels(kernels, console))
+
+
+def _convert(
+    options: argparse.Namespace, console: Console, before_writing: Callable[[], None] | None = None
+) -> None:
     from zipsplat.scene_files import load_scene
 
     check_scene_file(options.output)
@@ -126,6 +138,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if not len(found.means):
         raise ValueError(f"{options.input}: there are no Gaussians in this file")
     scene, steps = _changed(found, options, console)
+    if before_writing is not None:
+        before_writing()
     with console.stage("writing"):
         _write(scene, options, photos, autoplay)
         if cameras is not None:

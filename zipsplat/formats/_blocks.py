@@ -13,6 +13,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from zipsplat.processors import num_processors
+
 BLOCK_ROWS = 1 << 14
 _MAX_THREADS = 8  # more are limited by memory bandwidth
 
@@ -61,6 +63,4 @@ def _num_threads() -> int:
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdecimal() and int(wanted) > 0:
         return min(int(wanted), _MAX_THREADS)
-    has_affinity = hasattr(os, "sched_getaffinity")
-    count = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return min(count, _MAX_THREADS)
+    return min(num_processors(), _MAX_THREADS)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from zipsplat.refinement import semi_global
 from zipsplat.render import RenderSettings, Splats, Viewpoints
-from zipsplat.render.cpu import PLUGIN, get_num_threads, set_num_threads, view
+from zipsplat.render.cpu import PLUGIN, bitcode, get_num_threads, set_num_threads, view
 from zipsplat.render.cpu.bin import number_intersections
 from zipsplat.render.cpu.compiler import kernel
 from zipsplat.render.cpu.num_threads import THREADS_VARIABLE
@@ -195,6 +195,7 @@ def test_only_kernels_of_the_package_are_cached(
 
     assert double(21) == 42
     assert list(tmp_path.rglob("*")) == []
+    monkeypatch.setattr(bitcode, "ARCHIVE", tmp_path / "none.zip")
     ours = kernel(number_intersections.py_func)  # type: ignore[attr-defined]
     assert ours(view.Slots(*(np.zeros(4, t) for t in "fiiiiiii"))) == (0, 0)
     assert {path.suffix for path in tmp_path.rglob("*.nb*")} == {".nbc"}
@@ -205,6 +206,7 @@ def test_kernels_are_cached_by_what_their_files_import(
 ) -> None:
     """Editing one stage leaves the kernels of the others, and of stereo, valid."""
     monkeypatch.setenv("ZIPSPLAT_KERNEL_CACHE", str(tmp_path))
+    monkeypatch.setattr(bitcode, "ARCHIVE", tmp_path / "none.zip")
     file = Path(semi_global.__file__)
     floats = [np.zeros(1, np.float32)] * 4
     volume = semi_global.Volume(0, 0, 0, 16, floats[0], 0, 0, *floats)

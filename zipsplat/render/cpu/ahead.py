@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from zipsplat.kernel_folder import cache_directory
+from zipsplat.processors import num_processors
 from zipsplat.render.cpu.sources import sources_digest
 
 # Compiling makes many objects and few cycles: without the garbage collector it takes a tenth less.
@@ -40,7 +40,7 @@ class KernelsAhead:
     ) -> None:
         self.marker = _marker(name, sources)
         self._commands = [_COMMAND.format(*call, "") for call in calls]
-        if _num_processors() == 1:  # several would only share it, and each has to load numba
+        if num_processors() == 1:  # several would only share it, and each has to load numba
             self._commands = ["; ".join(self._commands)]
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -109,12 +109,6 @@ def _marker(name: str, sources: Sequence[Path]) -> Path:
     """The file that marks the kernels of these sources as cached."""
     versions = f"{platform.python_version()}-{importlib.metadata.version('numba')}"
     return cache_directory() / f"{sources_digest(*sources)[:16]}-{versions}.{name}"
-
-
-def _num_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _can_be_cached() -> bool:

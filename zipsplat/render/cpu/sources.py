@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import os
 import re
+import tokenize
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2]
@@ -34,6 +36,33 @@ def sources_digest(*paths: Path) -> str:
     for path in sorted(files_of(*paths)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def code_digest(*paths: Path) -> str:
+    """Digest of the same files without comments, docstrings and layout."""
+    digest = hashlib.sha256()
+    for path in sorted(files_of(*paths)):
+        digest.update(_code_of(path))
+    return digest.hexdigest()
+
+
+@functools.cache
+def _code_of(path: Path) -> bytes:
+    """The tokens of a file, but for comments and strings that are whole lines."""
+    lines: list[list[str]] = [[]]
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
+        if token.type == tokenize.NEWLINE:
+            lines.append([])
+        elif token.type in (tokenize.INDENT, tokenize.DEDENT):
+            lines[-1:] = [["in" if token.type == tokenize.INDENT else "out"], []]
+        elif token.type not in (tokenize.COMMENT, tokenize.NL):
+            lines[-1].append(token.string)
+    code = ["".join(line) for line in lines if not _is_docstring(line)]
+    return "\n".join(code).encode()
+
+
+def _is_docstring(line: list[str]) -> bool:
+    return len(line) == 1 and line[0].startswith(('"', "'", 'r"'))
 
 
 def files_of(*paths: Path) -> set[Path]:
