@@ -55,6 +55,8 @@ def fill_rows(rows: NDArray[Scalar], values: NDArray[Scalar]) -> None:
 
     Copies whole rows: NumPy is slow on short rows of numbers.
     """
+    if not rows.size:
+        return
     row = np.dtype((np.void, rows.shape[1] * rows.itemsize))
     rows.view(row)[:] = np.ascontiguousarray(values, rows.dtype).view(row)
 
