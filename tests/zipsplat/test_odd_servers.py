@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import shutil
 import time
@@ -113,6 +114,13 @@ SCRIPTS: dict[str, Script] = {
     "resumed_with_other_total": cut_then(part_head(HALF, total=N + 5), FILE[HALF:]),
     "resumed_with_shorter_total": cut_then(part_head(HALF, N - 5, N - 5), FILE[HALF:-5]),
     "resumed_with_unknown_total": cut_then(part_head(HALF, total="*"), FILE[HALF:]),
+    "resumed_with_too_much": cut_then(part_head(HALF, Content_Length=None), FILE[HALF:] + b"x"),
+    "resumed_in_too_many_chunks": cut_then(
+        part_head(HALF, Content_Length=None, Transfer_Encoding="chunked"), chunked(FILE[HALF:] * 2)
+    ),
+    "resumed_byte_by_byte": lambda a: (
+        [whole(), FILE[:1]] if a.begin is None else [part_head(a.begin), FILE[a.begin :][:1]]
+    ),
     "resumed_without_range": cut_then(head("206 OK", ETag=ETAG, Content_Length=HALF), OLD[HALF:]),
     "resumed_with_wrong_length": cut_then(part_head(HALF, Content_Length=HALF - 3), FILE[HALF:-3]),
     "resumed_as_multipart": cut_then(
@@ -150,6 +158,10 @@ SCRIPTS: dict[str, Script] = {
     ),
     "length_too_small": always(head(Content_Length=HALF), FILE),
     "chunked": always(head(Transfer_Encoding="chunked"), chunked(FILE[:99], FILE[99:])),
+    "chunked_beyond_its_length": always(whole(Transfer_Encoding="chunked"), chunked(FILE, b"x")),
+    "chunked_without_end": lambda _a: itertools.chain(  # type: ignore[return-value]
+        [whole(Transfer_Encoding="chunked")], itertools.repeat(b"400\r\n" + FILE[:1024] + b"\r\n")
+    ),
     "chunked_cut": always(head(Transfer_Encoding="chunked"), chunked(FILE[:99], end=b"")),
     "chunked_cut_within": always(head(Transfer_Encoding="chunked"), chunked(FILE)[:-500]),
     "chunked_nonsense": always(head(Transfer_Encoding="chunked"), b"zz\r\nabc"),
