@@ -144,12 +144,12 @@ def test_the_faster_products_agree(name: str, monkeypatch: pytest.MonkeyPatch) -
     assert first.std() > 0.01
     errors = (first - second).square().mean(dim=1).flatten().sort().values
     # These Gaussians of random weights surround the camera; where one of them crosses the least
-    # alpha that is drawn, or the last transmittance, a pixel steps, whatever the products.
+    # alpha that is rendered, or the last transmittance, a pixel steps, whatever the products.
     assert errors[:-3].mean() <= MEAN_SQUARE
     assert errors.mean() <= 20 * MEAN_SQUARE
 
 
-def test_pictures_of_trained_weights_stay_with_the_faster_products(
+def test_images_of_trained_weights_stay_with_the_faster_products(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, used = ZipSplat("zipsplat-tiny", device="cpu", dtype="float32"), list[int]()
