@@ -28,8 +28,8 @@ def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), dtype=np.uint8)
-    for number, picture in enumerate(pixels):
-        Image.fromarray(picture).save(folder / f"{number}.png")
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{number}.png")
     return folder
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.zipsplat.odd_server import ETAG, OTHER_ETAG, Asked, OddServer, Script, head
+from tests.zipsplat.odd_server import ETAG, OTHER_ETAG, OddServer, Request, Script, head
 from zipsplat import downloads, http_responses, hub
 from zipsplat.downloads import DownloadError, Source, fetch
 from zipsplat.file_records import Record
@@ -46,19 +46,19 @@ def part_head(begin: int, end: int = N, total: object = N, **headers: object) ->
     return head("206 Partial Content", Content_Range=f"bytes {begin}-{end - 1}/{total}", **stated)
 
 
-def good(asked: Asked) -> list[bytes]:
-    if asked.begin is None:
+def good(request: Request) -> list[bytes]:
+    if request.begin is None:
         return [whole(), FILE]
-    return [part_head(asked.begin), FILE[asked.begin :]]
+    return [part_head(request.begin), FILE[request.begin :]]
 
 
 def cut_then(*resumed: bytes) -> Script:
     """The first answer breaks off half-way; the next request for the rest gets something else."""
 
-    def script(asked: Asked) -> list[bytes]:
-        if asked.number == 0:
+    def script(request: Request) -> list[bytes]:
+        if request.number == 0:
             return [whole(), FILE[:HALF]]
-        return list(resumed) if asked.begin is not None else good(asked)
+        return list(resumed) if request.begin is not None else good(request)
 
     return script
 
@@ -72,21 +72,21 @@ def always(*pieces: bytes) -> Script:
 
 
 def redirect(place: str, status: str = "302 Found") -> Script:
-    def script(asked: Asked) -> list[bytes]:
-        if asked.path == "/to":
-            return good(asked)
+    def script(request: Request) -> list[bytes]:
+        if request.path == "/to":
+            return good(request)
         return [head(status, Location=place, Content_Length=0)]
 
     return script
 
 
-def changed(asked: Asked) -> list[bytes]:
+def changed(request: Request) -> list[bytes]:
     """Another file since the first half; If-Range is ignored."""
-    if asked.number == 0:
+    if request.number == 0:
         return [head(Content_Length=N, ETag=ETAG), OLD[:HALF]]
-    if asked.begin is None:
+    if request.begin is None:
         return [head(Content_Length=N, ETag=OTHER_ETAG), FILE]
-    return [part_head(asked.begin, ETag=OTHER_ETAG), FILE[asked.begin :]]
+    return [part_head(request.begin, ETag=OTHER_ETAG), FILE[request.begin :]]
 
 
 def drip(data: bytes) -> Script:
@@ -185,7 +185,7 @@ GOOD = {
     *("resumed_without_etag", "resumed_with_weak_etag", "resumed_elsewhere", "chunked"),
     *("resumed_from_the_start", "not_satisfiable"),
     *("to_a_good_place", "to_a_good_place_for_ever", "resumed_with_unknown_total"),
-    "resumed_with_shorter_total",  # which is then fetched anew
+    "resumed_with_shorter_total",  # which is then fetched again
     "length_too_small",  # by its own word
 }
 """Where the file can be had after all."""
@@ -292,8 +292,8 @@ def test_a_kill_between_two_versions_leaves_no_mixture(tmp_path: Path) -> None:
     part.with_name("file.bin.part.etag").write_text(OTHER_ETAG)
     seen = []
 
-    def script(asked: Asked) -> list[bytes]:
-        seen.append((part.exists(), asked.begin))
+    def script(request: Request) -> list[bytes]:
+        seen.append((part.exists(), request.begin))
         return [whole(), FILE]
 
     with OddServer(script) as server:

@@ -28,9 +28,9 @@ def test_a_misspelt_option_gets_the_nearest_name_and_the_usage_of_its_command(
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert words in said
-    assert f"usage: zipsplat {arguments[0]}" in said
+    error = capsys.readouterr().err
+    assert words in error
+    assert f"usage: zipsplat {arguments[0]}" in error
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def test_devices_that_are_not_there_are_said_before_any_work(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     command = ("reconstruct", photos, "-o", tmp_path / "a.ply", "--weights", tiny)
     assert run(*command, "--device", device) == 1
-    said = capsys.readouterr().err
-    assert words in said
-    assert "reading" not in said
-    assert "Traceback" not in said
+    error = capsys.readouterr().err
+    assert words in error
+    assert "reading" not in error
+    assert "Traceback" not in error

@@ -13,11 +13,11 @@ from zipsplat.images import load_image
 from zipsplat.video import video_info
 
 
-def test_a_scene_is_filmed(scene, tmp_path, capsys):
-    film = tmp_path / "orbit.mp4"
+def test_a_scene_becomes_a_video(scene, tmp_path, capsys):
+    out = tmp_path / "orbit.mp4"
     arguments = ("--size", "48x32", "--frames", 5, "--fps", 10, "--json")
-    assert run("render", scene, "-o", film, *arguments) == 0
-    info = video_info(film)
+    assert run("render", scene, "-o", out, *arguments) == 0
+    info = video_info(out)
     assert (info.width, info.height, info.num_frames) == (48, 32, 5)
     assert info.duration_s == pytest.approx(0.5)
     assert result(capsys)["frames"] == 5
@@ -29,22 +29,22 @@ def test_render_animations(scene, tmp_path):
     for name, num_frames in (("a.gif", 3), ("a.webp", 3), ("still.webp", 1)):
         length = ("--frames", num_frames) if num_frames > 1 else ()
         assert run("render", scene, "-o", tmp_path / name, "--size", 16, *length) == 0
-        with Image.open(tmp_path / name) as picture:
-            assert getattr(picture, "n_frames", 1) == num_frames
+        with Image.open(tmp_path / name) as image:
+            assert getattr(image, "n_frames", 1) == num_frames
 
 
 def test_a_still_shows_the_first_frame_upright(scene, tmp_path):
     still = tmp_path / "a.png"
     assert run("render", scene, "-o", still, "--size", 64, "--background", "black") == 0
-    picture = load_image(still)
-    assert picture.shape == (3, 64, 64)
-    green = picture[1] - picture[0]
+    image = load_image(still)
+    assert image.shape == (3, 64, 64)
+    green = image[1] - image[0]
     row = int(green.amax(1).argmax())
     assert row < 28, "the green ball is up"
-    assert (picture[:, 0, 0] == 0).all()
+    assert (image[:, 0, 0] == 0).all()
 
 
-def test_rooms_are_filmed_from_inside_and_objects_from_outside(scene, tmp_path):
+def test_rooms_are_shown_from_inside_and_objects_from_outside(scene, tmp_path):
     room = tmp_path / "room.ply"
     walls = torch.tensor([[x, y, z] for x in (-1.0, 1) for y in (-1.0, 1) for z in (0.5, 2, 3)])
     balls = Gaussians.load(scene)
@@ -76,8 +76,8 @@ def test_a_camera_path_from_a_file(scene, tmp_path, capsys):
     poses = Pose.orbit(torch.tensor([0.0, 0, 3]), 4.0, [0.0, 30.0, 60.0])
     path = tmp_path / "cams.json"
     path.write_text(json.dumps({"world_from_camera": poses.Rt.tolist(), "fov_deg": 70}))
-    film = tmp_path / "a.mp4"
-    arguments = ("render", scene, "-o", film, "--size", 32, "--path", path, "--json", "--overwrite")
+    out = tmp_path / "a.mp4"
+    arguments = ("render", scene, "-o", out, "--size", 32, "--path", path, "--json", "--overwrite")
     assert run(*arguments) == 0
     assert result(capsys)["frames"] == 3
     assert run(*arguments, "--frames", 7) == 0

@@ -99,7 +99,7 @@ def test_spz(num: int, degree: int) -> None:
 
 
 @pytest.mark.parametrize(("num", "degree"), [(700, 0), (700, 1), (1025, 3)])
-def test_spz_is_no_larger_than_gzip_makes_it(num: int, degree: int) -> None:
+def test_spz_is_at_most_as_large_as_gzip_makes_it(num: int, degree: int) -> None:
     """Positions and colours at level 6, the other arrays by the frequencies of their bytes."""
     splats = scene(num, degree, cells=11)
     file = io.BytesIO()

@@ -152,7 +152,7 @@ def require_equal_images(
     """Within 100 dB, apart from steps that the exact scene takes by itself.
 
     Gaussians of random weights surround the camera, some of them close to it, and a few pixels see
-    one whose alpha is 1/255 to the fourth digit. Whether it is drawn is a matter of rounding: in
+    one whose alpha is 1/255 to the fourth digit. Whether it is rendered is a matter of rounding: in
     one case the exact scene is 90 dB from that of float64, by a single pixel. So images must be
     equal without this cut. With it, each channel of a pixel may differ by what the exact scene
     itself gains or loses there when the cut moves by `CUT`.
@@ -163,19 +163,19 @@ def require_equal_images(
     low, high = (with_cut(exact, ALPHA_MIN * (1 + d), monkeypatch) for d in (-CUT, CUT))
     steps = (low - high).abs()
     assert (steps > MEAN_SQUARE**0.5).double().mean() <= 0.01
-    drawn = [scene.render(CAMERA, Pose.identity())[0] for scene in (exact, fast)]
-    beyond = ((drawn[0] - drawn[1]).abs() - steps).clamp_min(0)
+    rendered = [scene.render(CAMERA, Pose.identity())[0] for scene in (exact, fast)]
+    beyond = ((rendered[0] - rendered[1]).abs() - steps).clamp_min(0)
     assert beyond.square().mean() <= MEAN_SQUARE
 
 
 def with_cut(scene: Gaussians, alpha_min: float, monkeypatch: pytest.MonkeyPatch) -> Tensor:
-    """The reference's image if Gaussians are drawn from this alpha on."""
+    """The reference's image if Gaussians are rendered from this alpha on."""
     with monkeypatch.context() as patch:
         patch.setattr(reference, "ALPHA_MIN", alpha_min)
         return scene.render(CAMERA, Pose.identity(), renderer="reference")[0]
 
 
-def test_pictures_of_trained_weights_stay_with_the_faster_products(
+def test_images_of_trained_weights_stay_with_the_faster_products(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, used = ZipSplat("zipsplat-tiny", device="cpu", dtype="float32"), list[int]()
