@@ -62,7 +62,7 @@ def load(request: Request) -> Config:
     """
     groups, values = split_overrides(request.overrides)
     if groups and request.conf is None:
-        raise ConfigError(f"{groups[0]} chooses a group of a configuration; --conf is missing")
+        raise ConfigError(f"{groups[0]} changes a configuration; name it with --conf")
     return merge([compose(request.conf, groups)] if request.conf else [], values)
 
 

@@ -294,6 +294,6 @@ def _check(gaussians: Gaussians, images: Tensor, cameras: Camera, poses: Pose) -
     V = images.shape[:1]
     if images.ndim != 4 or images.shape[1] != 3 or cameras.shape != V or poses.shape != V:
         raise ValueError(
-            "images (V, 3, H, W), cameras (V,) and poses (V,) must count the same views, got "
-            f"{tuple(images.shape)}, {tuple(cameras.shape)} and {tuple(poses.shape)}"
+            "images (V, 3, H, W), cameras (V,) and poses (V,) must have the same number of views,"
+            f" got {tuple(images.shape)}, {tuple(cameras.shape)} and {tuple(poses.shape)}"
         )

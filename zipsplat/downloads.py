@@ -187,7 +187,7 @@ def _transfer(source: Source, part: Path) -> str | None:
     with response:
         answer = Response.of(response, source.address)
         if answer.begin is not None and not (have and known_etag):
-            raise DownloadError(f"{source.address} answered with an unrequested part of the file")
+            raise DownloadError(f"{source.address} sent a part of the file that was not requested")
         if answer.begin is None:
             _forget(part)
             have = 0

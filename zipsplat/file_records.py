@@ -58,7 +58,7 @@ class Record:
             record = cls(**{key: value for key, value in content.items() if key in known})
             texts = (record.url, record.sha256, *_stated(record))
             if not all(isinstance(text, str) for text in texts):
-                raise ValueError("a text field is not a text")
+                raise ValueError("a text field is not a string")
             if not all(isinstance(n, int) for n in (record.size, record.verified_mtime_ns)):
                 raise ValueError("a number field is not a number")
             return record

@@ -96,8 +96,8 @@ def load_masks(
     masks = [load_mask(photo, source, size) for photo, size in zip(photos, sizes, strict=True)]
     if source == MaskSource() and all(bool(mask.all()) for mask in masks):
         raise ValueError(
-            f"masks should come from the photos' transparency, but none of {len(masks)} has any,"
-            f" such as {photos[0]}"
+            f"masks come from the photos' transparency, but none of {len(masks)} photos has any,"
+            f" e.g. {photos[0]}"
         )
     return masks
 

@@ -148,7 +148,7 @@ def load_camera_path(path: str | Path) -> CameraPath:
         return CameraPath(Pose.from_4x4mat(matrices), None if fov_deg is None else float(fov_deg))
     except (TypeError, LookupError, ValueError, ArithmeticError, RuntimeError) as error:
         wanted = '{"world_from_camera": [4×4 matrix, …], "fov_deg": 60}'
-        raise ValueError(f"{path}: no camera path, wanted {wanted} ({error})") from error
+        raise ValueError(f"{path}: not a camera path; wanted {wanted} ({error})") from error
 
 
 def save_camera_path(camera_path: CameraPath, path: str | Path) -> None:

@@ -238,7 +238,7 @@ class ShardOutput:
             if size != record.bytes:
                 raise ValueError(
                     f"{self.directory / name} has {size} bytes, but {MANIFEST_NAME} says"
-                    f" {record.bytes}; delete it to make its scenes again"
+                    f" {record.bytes}; delete it to convert its scenes again"
                 )
             index.update(dict.fromkeys(offsets.load(self.directory / name).keys, name))
         return index

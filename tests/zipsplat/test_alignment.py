@@ -213,7 +213,7 @@ def test_it_stops_after_calm_steps_in_a_row_only():
 
 def test_wrong_shapes_are_refused():
     scene, images, camera, start, _ = small_problem()
-    with pytest.raises(ValueError, match="same views"):
+    with pytest.raises(ValueError, match="same number of views"):
         refine_poses(scene, images, camera[:1], start)
     with pytest.raises(ValueError, match="one scene"):
         refine_poses(torch.stack([scene, scene]), images, camera, start)

@@ -199,7 +199,7 @@ def find_rows(file: BinaryIO, header: Header) -> dict[str, Rows]:
     available = file.seek(0, 2) - start
     if end - start > available:
         raise ValueError(
-            f"this .ply ends too early: its header promises {end - start} bytes, there are"
+            f"this .ply ends too early: its header announces {end - start} bytes, there are"
             f" {available}"
         )
     return found

@@ -162,7 +162,7 @@ def _require_layout(chunks: NDArray[Any], vertices: NDArray[Any], sh: NDArray[An
     kinds = [{dtype.str for dtype in _dtypes(table)} for table in (chunks, vertices, sh)]
     # Early files of this format have no colour ranges: colours span 0 to 1.
     if not set(_RANGES[:12]) <= _names(chunks) or kinds[0] != {"<f4"}:
-        raise ValueError("this .ply is not a compressed one: it has no ranges of chunks")
+        raise ValueError("this is not a compressed .ply: it has no chunk ranges")
     if not set(_WORDS) <= _names(vertices) or kinds[1] != {"<u4"}:
         raise ValueError("this compressed .ply has no packed Gaussians")
     if len(chunks) * _CHUNK < len(vertices):

@@ -147,7 +147,7 @@ def sharpen(
 def _scale(scene: Gaussians, photos: Photos) -> float:
     """The factor from the cameras' world to the scene's."""
     if photos.cameras is None or photos.poses is None:
-        raise ValueError("cameras were found, but there are none")
+        raise ValueError("the photos have no cameras; estimate them first")
     first = Pose.identity()
     depth = photo_depth(scene, photos.cameras[0], first)
     points = photos.points

@@ -109,7 +109,7 @@ def unpack(archive: Path, folder: Path) -> None:
             _check_member(info, archive)
         total = sum(info.file_size for info in infos)
         if total > MAX_EXPANSION * max(archive.stat().st_size, 2**20):
-            raise ValueError(f"{archive} claims to unpack to {total / 1e9:.1f} GB; refused")
+            raise ValueError(f"{archive} claims to unpack to {total / 1e9:.1f} GB; not unpacked")
         folder.mkdir(parents=True, exist_ok=True)
         if total > shutil.disk_usage(folder).free:
             raise OSError(f"{folder} has no room for the {total / 1e9:.1f} GB of {archive}")

@@ -352,7 +352,7 @@ def test_camera_paths_are_recorded_saved_loaded_and_rendered(
     until(lambda: len(panel._keys) == 2)
     page.upload(panel_upload(viewer, "Load path"), "bad.json", json.dumps([1]).encode())
     until(lambda: len(notices) == 2)
-    assert "bad.json: no camera path" in notices[1][0]
+    assert "bad.json: not a camera path" in notices[1][0]
     page.set(panel._move, "Recorded path")
     page.set(panel._seconds, 0.1)
     until(lambda: panel._seconds.value == 0.1)

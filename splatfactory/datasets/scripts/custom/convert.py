@@ -304,20 +304,32 @@ def _parser() -> argparse.ArgumentParser:
         help="split to write to (default: %(default)s)",
     )
     parser.add_argument(
-        "--poses", choices=("auto", "estimate"), default="auto", help="estimate: ignore given poses"
+        "--poses",
+        choices=("auto", "estimate"),
+        default="auto",
+        help="auto (default): use the poses of the input, if any; estimate: ignore them",
     )
     parser.add_argument(
         "--order", choices=("any", "sequence"), default="any",
-        help="sequence: photos were taken in order along a path; match only neighbours",
+        help="sequence: photos were taken in order along a path; match only neighbours"
+        " (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--num-frames", type=int, default=60, help="number of frames to take from a video"
+        "--num-frames",
+        type=int,
+        default=60,
+        help="number of frames to take from a video (default: %(default)s)",
     )
     parser.add_argument(
         "--focal-35mm", type=float, help="focal length in 35 mm equivalent, if known (phones: 26)"
     )
     add_masks(parser)
-    parser.add_argument("--max-side", type=int, default=960, help="longer side in pixels; 0: keep")
+    parser.add_argument(
+        "--max-side",
+        type=int,
+        default=960,
+        help="longer side of the images in pixels; 0: keep (default: %(default)s)",
+    )
     add_common_options(parser)
     sharing.add_option(parser)
     return parser
