@@ -159,7 +159,7 @@ def add(
         for peer in peers:
             gain = GAINS.get((name, way)) if peer == LABEL else None
             is_key = peer in (LABEL, "gsply") and num >= MANY
-            key = f"{way} `{suffix}`, 1 M Gaussians, SH 3" if is_key else ""
+            key = f"{way} `{suffix}`, {record.of_what}" if is_key else ""
             value = times[peer, f"{way} {name}"]
             record.add(replace(row, peer=peer, peer_value=value, wanted=gain, key=key))
         if not peers:
@@ -179,7 +179,7 @@ def by_two_threads(
     row = Row("`.spz` write, two threads, by the clock", times["ours", "write spz"], "s")
     peer = LABEL if before is not None else ""
     value = times.get((LABEL, "write spz"))
-    key = "write `.spz`, 1 M Gaussians, SH 3, two threads, by the clock"
+    key = f"write `.spz`, {record.of_what}, two threads, by the clock"
     record.add(replace(row, peer=peer, peer_value=value, wanted=GAIN_BY_TWO, key=key))
 
 

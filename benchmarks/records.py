@@ -92,6 +92,11 @@ class Record:
     rows: list[Row] = field(default_factory=list)
     load_before: float = field(default_factory=lambda: os.getloadavg()[0])
 
+    @property
+    def of_what(self) -> str:
+        """What the title says after its first comma: what was measured on."""
+        return self.title.partition(", ")[2]
+
     def add(self, row: Row) -> None:
         """Keep a row and print it."""
         self.rows.append(row)

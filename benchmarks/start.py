@@ -59,13 +59,13 @@ def add(record: Record, spent: dict[str, tuple[float, float]]) -> None:
         limit, is_key = LIMITS.get(name), name in LIMITS
         if found := peers.get(name):
             row = Row(name, seconds, "s", "gsply", found[0], limit=limit)
-            record.add(replace(row, key=f"{name}, 100 k"))
+            record.add(replace(row, key=f"{name}, {record.of_what}"))
             record.add(Row(f"{name}, peak memory", megabytes, "MB", "gsply", found[1]))
         row = Row(name, seconds, "s", torch, torch_s, limit=limit)
-        record.add(replace(row, key=f"{name}, 100 k" if is_key else ""))
+        record.add(replace(row, key=f"{name}, {record.of_what}" if is_key else ""))
         memory = f"{name}, peak memory"
         row = Row(memory, megabytes, "MB", torch, torch_mb, limit=MOST_MEMORY if is_key else None)
-        record.add(replace(row, key=memory if is_key else ""))
+        record.add(replace(row, key=f"{memory}, {record.of_what}" if is_key else ""))
 
 
 def commands(folder: Path, num: int) -> dict[str, Sequence[str]]:

@@ -29,7 +29,6 @@ from zipsplat import Gaussians, video, viz
 from zipsplat.render.cpu import set_num_threads
 
 WAYS = {"now": (None, video._X264["preset"]), "plain": (16, "medium")}  # batch and preset
-KEY = "`zipsplat render` of a video, 100 k Gaussians, 180 frames of 512 × 512"
 GAIN, MOST_MEMORY = 1.5, 700  # MB
 
 
@@ -42,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     set_num_threads(1)
     scene = room_of_degree(100_000, 3) if options.scene is None else Gaussians.load(options.scene)
-    title = f"Videos: {scene.num_gaussians:,} Gaussians, {options.frames} frames of 512 × 512"
+    title = f"Videos, {scene.num_gaussians:,} Gaussians, {options.frames} frames of 512 × 512"
     record = Record("videos", title, packages=("av",))
     with tempfile.TemporaryDirectory() as name:
         commands(record, scene, options.frames, options.rounds, Path(name))
@@ -68,9 +67,9 @@ def commands(record: Record, scene: Gaussians, num_frames: int, rounds: int, fol
     peer = LABEL if LABEL in best else ""
     what = "`zipsplat render`"
     time = Row(f"{what}, CPU time", seconds, "s", peer, theirs[0], wanted=GAIN)
-    record.add(replace(time, key=f"{KEY}, CPU time"))
+    record.add(replace(time, key=f"{what} of a video, {record.of_what}, CPU time"))
     memory = Row(f"{what}, peak memory", megabytes, "MB", peer, theirs[1], limit=MOST_MEMORY)
-    record.add(replace(memory, key=f"{KEY}, peak memory"))
+    record.add(replace(memory, key=f"{what} of a video, {record.of_what}, peak memory"))
 
 
 def command(root: Path, scene: Path, num_frames: int) -> tuple[float, float]:

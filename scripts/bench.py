@@ -115,4 +115,8 @@ def written() -> dict[Path, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\nstopped; the figures of the benchmarks that had ended are kept")
+        sys.exit(130)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -13,10 +15,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def imported(name: str, folder: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A module of a folder that is no package."""
+    """A module of a folder that is no package; their names are too common to stay imported."""
     monkeypatch.syspath_prepend(ROOT / folder)
-    module = __import__(name)
-    monkeypatch.delitem(sys.modules, name)
+    known = set(sys.modules)
+    module = importlib.import_module(name)
+    for new in set(sys.modules) - known:
+        if Path(getattr(sys.modules[new], "__file__", None) or "").parent == ROOT / folder:
+            del sys.modules[new]
     return module
 
 
@@ -39,6 +44,18 @@ def test_every_benchmark_is_run_or_says_why_not(bench: ModuleType) -> None:
         assert " Record(" in source, name
         assert re.search(r"^    +record\.save\(\)$", source, re.MULTILINE), name
         assert ('"--rounds"' in source) != (name in bench.ONCE), name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
+def test_what_a_benchmark_uses_exists(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark = imported(path.stem, "benchmarks", monkeypatch)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            used = getattr(benchmark, node.value.id, None)
+            if isinstance(used, ModuleType):
+                assert hasattr(used, node.attr), f"{path.name}:{node.lineno} {node.attr}"
+    if path.stem == "refinement_step":
+        assert [name for name in benchmark.STAGES if not hasattr(benchmark.stages, name)] == []
 
 
 @pytest.mark.parametrize(
