@@ -144,6 +144,9 @@ def test_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 SMALL = """
 import sys, torch
+from pathlib import Path
+from zipsplat.render.cpu import bitcode
+bitcode.ARCHIVE = Path("none")  # numba compiles
 sys.path.insert(0, sys.argv[1])
 from test_cpu_processes import image_of
 print(float(image_of().sum()))
