@@ -414,7 +414,7 @@ def _result(rendered: Rendered) -> tuple[Tensor, dict[str, Tensor]]:
         "centred": rendered.centred,
     }
     present = {key: value for key, value in info.items() if value is not None}
-    return torch.cat(parts, dim=1), present
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), present
 
 
 def _distinct_colors(num: int, seed: int) -> Tensor:
