@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zipsplat.files import atomic_path
+from zipsplat.files import atomic_path, open_file
 from zipsplat.hdr import TRANSFERS, tone_map
 from zipsplat.images import Background, background_color, reduction
 from zipsplat.media_kinds import VIDEO, kind_by_suffix
@@ -258,7 +258,7 @@ class _Clip:
         """Open the file and its main video stream; FFmpeg errors become a ValueError."""
         import av
 
-        with self.path.open("rb") as file:  # raises for missing and unreadable files
+        with open_file(self.path) as file:  # raises for missing and unreadable files
             if not file.read(1):
                 raise ValueError(f"{self.path}: the file is empty")
         try:
