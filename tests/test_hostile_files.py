@@ -218,6 +218,23 @@ def test_transforms(kind: str, tmp_path: Path) -> None:
     check(contained(lambda: zipsplat(["info", str(folder)])), "transforms.json")
 
 
+@pytest.mark.parametrize("suffix", ["sog", "pt"])
+def test_a_zip_of_a_million_members(suffix: str, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("meta.json", '{"version": 2}')
+    content = buffer.getvalue()
+    begin, end = content.index(b"PK\1\2"), content.index(b"PK\5\6")
+    names = content[begin:end] * 1_000_000
+    ending = bytearray(content[end:])
+    ending[12:16] = len(names).to_bytes(4, "little")
+    path = tmp_path / f"many.{suffix}"
+    path.write_bytes(content[:begin] + names + ending)
+    ended = contained(lambda: zipsplat(["info", str(path)]), 5)
+    check(ended, path.name)
+    assert "names exceed the limit" in ended.errors
+
+
 def test_a_member_of_gigabytes(tmp_path: Path) -> None:
     batch = tmp_path / "raw" / "960P" / "1K"
     batch.mkdir(parents=True)

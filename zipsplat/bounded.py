@@ -11,7 +11,7 @@ from zipsplat.files import open_file
 
 MAX_JSON_BYTES = 64 << 20
 """Limit for JSON; cameras of 100,000 photos take less."""
-_MAX_DIRECTORY_BYTES = 32 << 20  # of a zip: half a million members
+_MAX_DIRECTORY_BYTES = 8 << 20  # of a zip: some 100,000 members, two seconds
 _END_BYTES, _END64_BYTES, _LOCATOR_BYTES = 22, 56, 20
 _MAX_COMMENT_BYTES = 0xFFFF
 

@@ -25,8 +25,11 @@ def cache_directory() -> Path:
     return root / "zipsplat" / "kernels"
 
 
-def make_own_folder(folder: Path) -> None:
+def make_own_folder(folder: Path) -> Path:
     """Make a folder for kernels, and refuse one that is not the user's alone.
+
+    Returns:
+        The folder without symbolic links, which somebody else could point elsewhere later.
 
     Raises:
         OSError: if it cannot be made or written, or somebody else may write there.
@@ -36,7 +39,7 @@ def make_own_folder(folder: Path) -> None:
     if not os.access(folder, os.W_OK):
         raise OSError(f"{folder} cannot be written")
     if sys.platform == "win32":  # has no owners of this kind; folders of users are theirs
-        return
+        return folder
     mine = os.getuid()
     status = folder.stat()
     if status.st_uid != mine or status.st_mode & _OTHERS:
@@ -46,3 +49,4 @@ def make_own_folder(folder: Path) -> None:
         is_open = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
         if status.st_uid not in (0, mine) or is_open:
             raise OSError(f"others than you own {parent} or can write there")
+    return folder
