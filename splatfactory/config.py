@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -113,7 +114,7 @@ def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
         for layer in layers:
             check_tree(layer, "a layer")
         trees = [OmegaConf.create(dict(layer)) for layer in layers]
-        tree = OmegaConf.merge(OmegaConf.structured(Config), *trees)
+        tree = OmegaConf.merge(_schema(), *trees)
         for number, text in enumerate(values):
             again = _forget_other_sampler(tree, text, values[:number])
             tree = OmegaConf.merge(tree, *map(_parsed, [*again, text]))
@@ -127,6 +128,14 @@ def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
     if not isinstance(config, Config):
         raise ConfigError("a configuration is a mapping with model, data, train and eval")
     return config
+
+
+@cache
+def _schema() -> Any:
+    """The defaults with their types; `OmegaConf.merge` copies them."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.structured(Config)
 
 
 def _parsed(text: str) -> Any:

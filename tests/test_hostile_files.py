@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -61,6 +62,23 @@ def test_images(name: str, tmp_path: Path) -> None:
     check(contained(lambda: zipsplat(command)), name)
     assert not target.exists()
     check(contained(lambda: zipsplat(["info", str(FILES / name)])), name, fails=False)
+
+
+@pytest.mark.parametrize(
+    "suffix", ["ply", "sog", "png", "mp4", "pt", "safetensors", "json", "yaml", "tar"]
+)
+def test_pipes_do_not_block(suffix: str, tmp_path: Path) -> None:
+    name = f"pipe.{suffix}"
+    (tmp_path / "shards").mkdir()
+    pipe = tmp_path / "shards" / name
+    os.mkfifo(pipe)
+    if suffix == "tar":
+        ended = contained(lambda: describe.main([str(pipe.parent)]), 5)
+    elif suffix == "yaml":
+        ended = contained(lambda: train.main(["x", "--conf", str(pipe), "--dry-run", "1"]), 5)
+    else:
+        ended = contained(lambda: zipsplat(["info", str(pipe)]), 5)
+    check(ended, name)
 
 
 def test_notes_do_not_reach_the_terminal_as_they_are() -> None:
@@ -198,6 +216,23 @@ def test_transforms(kind: str, tmp_path: Path) -> None:
         contained(lambda: custom.main([str(folder), "--output-dir", "out"])), "capture", fails=None
     )
     check(contained(lambda: zipsplat(["info", str(folder)])), "transforms.json")
+
+
+@pytest.mark.parametrize("suffix", ["sog", "pt"])
+def test_a_zip_of_a_million_members(suffix: str, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("meta.json", '{"version": 2}')
+    content = buffer.getvalue()
+    begin, end = content.index(b"PK\1\2"), content.index(b"PK\5\6")
+    names = content[begin:end] * 1_000_000
+    ending = bytearray(content[end:])
+    ending[12:16] = len(names).to_bytes(4, "little")
+    path = tmp_path / f"many.{suffix}"
+    path.write_bytes(content[:begin] + names + ending)
+    ended = contained(lambda: zipsplat(["info", str(path)]), 5)
+    check(ended, path.name)
+    assert "names exceed the limit" in ended.errors
 
 
 def test_a_member_of_gigabytes(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from zipsplat.files import open_file
 from zipsplat.media_kinds import HEIC_BRANDS, IMAGE, kind_by_suffix
 
 if TYPE_CHECKING:
@@ -335,7 +336,7 @@ def is_image_file(path: Path) -> bool:
 
 def _check_file(path: Path) -> None:
     """Reject empty files, and register the HEIC decoder if needed."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(12)
     if not head:
         raise ValueError(f"{path}: the file is empty")
@@ -357,7 +358,7 @@ def _register_heif(path: Path) -> None:
 def _opened(path: Path) -> Iterator[PillowImage.Image]:
     """Open an image; decoder errors within the block become a ValueError that names the file."""
     _check_file(path)
-    with warnings.catch_warnings(), path.open("rb") as file:
+    with warnings.catch_warnings(), open_file(path) as file:
         # Warnings about odd metadata do not concern the pixels.
         warnings.simplefilter("ignore", UserWarning)
         try:

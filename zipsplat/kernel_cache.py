@@ -45,9 +45,8 @@ def keep_compiled(dispatcher: Any, digest: str, name: str) -> None:
             only, and keep running old code after a change in another.
         name: of what is compiled, for messages: "the CPU renderer".
     """
-    folder = cache_directory() / digest[:16]
     try:
-        make_own_folder(folder)
+        folder = make_own_folder(cache_directory() / digest[:16])
         dispatcher._cache = _KernelCache(dispatcher.py_func, folder, name)
     except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home directory
         _announce_compilation(name, f"nowhere, as it is not safe or not possible there ({error})")

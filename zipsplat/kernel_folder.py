@@ -27,8 +27,11 @@ def cache_directory() -> Path:
     return root / "zipsplat" / "kernels"
 
 
-def make_own_folder(folder: Path) -> None:
+def make_own_folder(folder: Path) -> Path:
     """Create a folder for kernels, or reject one that others can write to.
+
+    Returns:
+        The folder without symbolic links, which somebody else could point elsewhere later.
 
     Raises:
         OSError: if it cannot be made or written, or somebody else may write there.
@@ -38,7 +41,7 @@ def make_own_folder(folder: Path) -> None:
     if not os.access(folder, os.W_OK):
         raise OSError(f"{folder} cannot be written")
     if sys.platform == "win32":  # no such owners and modes; users' folders are protected by default
-        return
+        return folder
     mine = os.getuid()
     status = folder.stat()
     if status.st_uid != mine or status.st_mode & _OTHERS:
@@ -48,6 +51,7 @@ def make_own_folder(folder: Path) -> None:
         is_open = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
         if status.st_uid not in (0, mine) or is_open:
             raise OSError(f"others than you own {parent} or can write there")
+    return folder
 
 
 def read_checked(path: Path) -> bytes | None:

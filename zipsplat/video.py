@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zipsplat.files import atomic_path
+from zipsplat.files import atomic_path, open_file
 from zipsplat.hdr import TRANSFERS, tone_map
 from zipsplat.images import Background, background_color, reduction
 from zipsplat.media_kinds import VIDEO, kind_by_suffix
@@ -259,7 +259,7 @@ class _Clip:
         """Open the file and its main video stream; FFmpeg errors become a ValueError."""
         import av
 
-        with self.path.open("rb") as file:  # raises for missing and unreadable files
+        with open_file(self.path) as file:  # raises for missing and unreadable files
             if not file.read(1):
                 raise ValueError(f"{self.path}: the file is empty")
         try:

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from splatfactory.datasets.offsets import ShardOffsets, Span
 from splatfactory.datasets.offsets import load as load_offsets
+from zipsplat.untrusted_files import MAX_JSON_BYTES
+from zipsplat.files import open_file
 
 _MAX_OPEN_FILES = 64
 
@@ -88,7 +90,10 @@ class LocalFiles:
     def listing(self) -> bytes | None:
         """The content of `index.json`, if it exists; none for a single file."""
         path = self.directory / "index.json"
-        return path.read_bytes() if self._only is None and path.exists() else None
+        if self._only is not None or not path.exists():
+            return None
+        with open_file(path) as file:
+            return file.read(MAX_JSON_BYTES + 1)
 
     def offsets(self, shards: Sequence[str]) -> Iterable[ShardOffsets]:
         """The indices of some shards; missing ones are built."""

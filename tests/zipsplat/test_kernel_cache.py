@@ -66,6 +66,16 @@ def test_folders_that_others_can_write_to(tmp_path: Path) -> None:
     make_own_folder(open_parent / "kernels")
 
 
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    own, link = tmp_path / "own", tmp_path / "link"
+    own.mkdir(mode=0o700)
+    link.symlink_to(own)
+    assert make_own_folder(link / "kernels") == own.resolve() / "kernels"
+    own.chmod(0o777)
+    with pytest.raises(OSError, match=r"others than you .*own"):
+        make_own_folder(link / "kernels")
+
+
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root")
 def test_folders_of_other_users(tmp_path: Path) -> None:
     folder = tmp_path / "kernels"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zipsplat.camera_estimation.capture import FARTHEST
-from zipsplat.files import write_atomically
+from zipsplat.files import open_file, write_atomically
 from zipsplat.formats._ply_elements import HEADER_MAX_BYTES, read_elements, read_header
 from zipsplat.posed_images import SparsePoints
 
@@ -49,7 +49,7 @@ def read_point_cloud(path: Path) -> SparsePoints:
 def read_positions(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
     """Positions (P, 3) in float64 and colours (P, 3); otherwise as `read_point_cloud`."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             vertices = _ascii_vertices(file) if _is_ascii(file) else _binary_vertices(file)
         positions = _columns(vertices, ("x", "y", "z"))
     except ValueError as error:

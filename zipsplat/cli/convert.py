@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -313,5 +312,6 @@ def _similarity(how: str) -> tuple[Pose, float]:
 def _matrix(how: str) -> object:
     if how in PRESETS:
         return PRESETS[how]
-    text = how if how.lstrip().startswith("[") else Path(how).read_text(encoding="utf-8")
-    return json.loads(text)
+    from zipsplat.untrusted_files import parse_json, read_json
+
+    return parse_json(how) if how.lstrip().startswith("[") else read_json(how)

@@ -71,8 +71,7 @@ def _path(name: str, file: Path, bitcode: str) -> Path | None:
     target = "/".join((bitcode, _WAY, *_processor(), *map(str, llvm.llvm_version_info)))
     key = hashlib.sha256(target.encode()).hexdigest()[:16]
     try:
-        folder = cache_directory() / sources_digest(file)[:16]
-        make_own_folder(folder)
+        folder = make_own_folder(cache_directory() / sources_digest(file)[:16])
     except (OSError, RuntimeError):  # RuntimeError: a user without a home directory
         return None
     return folder / f"{name}.{key}.o"
