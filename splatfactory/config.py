@@ -173,8 +173,8 @@ def _sampler_choice(text: str) -> tuple[str, Any] | None:
     section = key.removesuffix(".name")
     if not section.endswith(".view_sampler"):
         return None
-    said = OmegaConf.select(OmegaConf.from_dotlist([text]), section)
-    name = said.get("name") if OmegaConf.is_dict(said) else None
+    given = OmegaConf.select(OmegaConf.from_dotlist([text]), section)
+    name = given.get("name") if OmegaConf.is_dict(given) else None
     return None if name is None else (section, name)
 
 
@@ -191,7 +191,7 @@ def _forget_other_sampler(tree: Any, text: str, earlier: Sequence[str]) -> list[
     if options is None or options.get("name") == name:
         return []
     options.clear()
-    return [said for said in earlier if said.startswith(f"{section}.")]
+    return [given for given in earlier if given.startswith(f"{section}.")]
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -298,7 +298,7 @@ class SceneLoader:
                 "worker_init_fn": end_with_parent,
             }
         return DataLoader(
-            _Workshop(self._members, self._clips, self._capacities),
+            _BatchLoader(self._members, self._clips, self._capacities),
             batch_size=None,
             sampler=_Plans(self),
             num_workers=workers,
@@ -337,7 +337,7 @@ class _Plans(Sampler[_Task]):
             yield _Task(plan, tuple(waiting)[distance - 1 :: distance])
 
 
-class _Workshop(Dataset[_Loaded]):
+class _BatchLoader(Dataset[_Loaded]):
     """Loads planned batches; runs in the workers."""
 
     def __init__(
@@ -352,7 +352,7 @@ class _Workshop(Dataset[_Loaded]):
 
     def __getitem__(self, task: _Task) -> _Loaded:
         plan = task.plan
-        self._hold([plan, *task.later])
+        self._prefetch([plan, *task.later])
         drops: list[tuple[str, SceneError]] = []
         with _one_thread():
             made = (self._load(pick, plan, drops) for pick in plan.picks)
@@ -361,10 +361,10 @@ class _Workshop(Dataset[_Loaded]):
                 scenes = [self._substitute(plan, drops)]
         return _Loaded(Batch.collate(scenes), tuple(drops), plan.after)
 
-    def _hold(self, plans: Sequence[BatchPlan]) -> None:
+    def _prefetch(self, plans: Sequence[BatchPlan]) -> None:
         """Have the data sets prefetch what these batches need."""
         for member, dataset in enumerate(self.datasets):
-            dataset.hold(
+            dataset.prefetch(
                 (self.clips[member][pick.clip], plan.num_context, pick.seed)
                 for plan in plans
                 for pick in plan.picks

@@ -22,7 +22,7 @@ class ShardFiles(Protocol):
 
     Attributes:
         bytes_read: bytes of tar members this process has read.
-        reads_ahead: whether `hold` has an effect.
+        reads_ahead: whether `prefetch` has an effect.
     """
 
     bytes_read: int
@@ -47,7 +47,7 @@ class ShardFiles(Protocol):
     def read(self, shard: str, spans: Sequence[Span]) -> list[bytes]:
         """The bytes of some members; fewer if a shard is truncated."""
 
-    def hold(self, wanted: Mapping[str, Sequence[Span]]) -> None:
+    def prefetch(self, wanted: Mapping[str, Sequence[Span]]) -> None:
         """Start prefetching what will be read next, by shard; drop everything else prefetched."""
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ class LocalFiles:
         self.bytes_read += sum(map(len, found))
         return found
 
-    def hold(self, wanted: Mapping[str, Sequence[Span]]) -> None:
+    def prefetch(self, wanted: Mapping[str, Sequence[Span]]) -> None:
         """Do nothing: the operating system reads ahead."""
 
     def close(self) -> None:

@@ -190,10 +190,10 @@ class ShardStore:
 
     @property
     def reads_ahead(self) -> bool:
-        """Whether `hold` has an effect."""
+        """Whether `prefetch` has an effect."""
         return self._files.reads_ahead
 
-    def hold(self, views: Mapping[int, Sequence[int]]) -> None:
+    def prefetch(self, views: Mapping[int, Sequence[int]]) -> None:
         """Start prefetching the views, by scene, that will be read next; drop all others."""
         wanted: dict[str, list[Span]] = {}
         for scene, chosen in views.items():
@@ -204,7 +204,7 @@ class ShardStore:
             if self._scenes[scene].has_depth:
                 spans.append(index.depth_ranges(local))
                 spans += [index.depth(local, view) for view in chosen]
-        self._files.hold(wanted)
+        self._files.prefetch(wanted)
 
     def read(self, scene: int) -> StoredScene:
         """Read a complete scene.

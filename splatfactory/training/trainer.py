@@ -317,10 +317,12 @@ class Trainer:
             return True
         self.validated_step = self.progress.step
 
-        def write_figures(number: int, batch: Batch, made: Prediction, judged: Supervision) -> None:
+        def write_figures(
+            number: int, batch: Batch, made: Prediction, supervision: Supervision
+        ) -> None:
             if number < self.options.num_eval_plots:
                 self.reporter.write_figures(
-                    f"eval/{number}", self.progress.step, batch, made, judged
+                    f"eval/{number}", self.progress.step, batch, made, supervision
                 )
 
         with self.watch.measure("eval"), self._averaged_weights():

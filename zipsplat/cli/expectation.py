@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from zipsplat.model.architecture import ZipSplatConfig
     from zipsplat.releases import Release
 
-WORTH_TELLING_S = 10.0
+ANNOUNCED_FROM_S = 10.0
 _MEMORY_FILE = Path("/proc/meminfo")
 
 

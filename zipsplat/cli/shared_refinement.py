@@ -218,9 +218,9 @@ def refinement_data(result: RefinedScene) -> dict[str, Any]:
 def _status(progress: RefinementProgress) -> str:
     """PSNR, number of Gaussians and time left."""
     held_out = progress.held_out_psnr
-    judged = "" if held_out is None else f", held out {held_out:.1f}"
+    held_out_text = "" if held_out is None else f", held out {held_out:.1f}"
     return (
-        f"PSNR {progress.train_psnr:.1f}{judged} dB, {progress.num_gaussians} Gaussians,"
+        f"PSNR {progress.train_psnr:.1f}{held_out_text} dB, {progress.num_gaussians} Gaussians,"
         f" {progress.seconds_left:.0f} s left"
     )
 

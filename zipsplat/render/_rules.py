@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 NEAR_PLANE = 0.01  # world units; nearer Gaussians are culled
-FAR_PLANE = 1e10
+FAR_PLANE = 1e10  # gsplat's default: nothing is too far
 EPS2D = 0.3  # pixels² of blur, so that no Gaussian is thinner than about a pixel
 FRUSTUM_MARGIN = 0.3  # of half the image, on each side: the Jacobian is taken no farther outside
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from zipsplat.render import Rendered, RenderMode, RenderSettings, Splats, Viewpoints
 from zipsplat.rotations import normalize_quat
 
-_TILE_SIZE = 16
+_TILE_SIZE = 16  # pixels; gsplat's default
 _ALL_BATCHES = 1 << 30  # gsplat counts a tile's list in batches
 
 

@@ -197,7 +197,7 @@ def test_masks_go_with_their_photos():
     problem = make_problem(posed, small_scene(), settings(hold_out=2))
     assert torch.equal(problem.task.views[0].mask, masks[0])
     assert torch.equal(problem.task.views[1].mask, masks[2])
-    assert torch.equal(problem.judge.views[0].mask, masks[1])
+    assert torch.equal(problem.evaluator.views[0].mask, masks[1])
     with pytest.raises(ValueError, match="one mask per image, 3, got 2"):
         photos.masked(masks[:2])
     with pytest.raises(ValueError, match=r"1\.png: a mask must be bool"):

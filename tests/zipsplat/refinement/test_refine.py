@@ -84,8 +84,8 @@ def test_a_perfect_scene_comes_back_as_it_was():
 
 def test_held_out_photos_are_not_trained_with():
     photos, start = photos_of(small_scene(), 9), disturbed(small_scene())
-    judged = run(start, photos, settings(20, hold_out=3))
-    assert judged.held_out == (1, 4, 7)
+    refined = run(start, photos, settings(20, hold_out=3))
+    assert refined.held_out == (1, 4, 7)
     other = replace(
         photos, images=tuple(1 - im if i % 3 == 1 else im for i, im in enumerate(photos.images))
     )

@@ -80,11 +80,11 @@ class Record:
         self.scenes: list[Reconstruction] = []
         self.last = last
 
-    def told(self, progress: RefinementProgress) -> bool:
+    def report(self, progress: RefinementProgress) -> bool:
         self.reports.append(progress)
         return len(self.reports) < self.last
 
-    def shown(self, scene: Reconstruction) -> None:
+    def show(self, scene: Reconstruction) -> None:
         self.scenes.append(scene)
 
 

@@ -85,14 +85,14 @@ class MultiViewViT(nn.Module):
     def layers(self, images: Tensor, camera_tokens: Tensor | None = None) -> list[LayerTokens]:
         """All tokens of the output layers, deepest first; arguments as for `forward`."""
         config, (B, V) = self.config, images.shape[:2]
-        x, seen_again = self.embed(images)
+        x, camera_update = self.embed(images)
         x = x.flatten(0, 1)
         picks_reference = config.picks_reference and camera_tokens is None and V >= MIN_VIEWS
         order: Tensor | None = None
         if camera_tokens is None and config.is_multiview:
             camera_tokens = self.learned_camera_tokens(B, V)
-        if camera_tokens is not None and seen_again is not None:
-            camera_tokens = camera_tokens + seen_again
+        if camera_tokens is not None and camera_update is not None:
+            camera_tokens = camera_tokens + camera_update
         within, across = self._rotations(images)
         outputs: list[LayerTokens] = []
         local = x
@@ -131,18 +131,18 @@ class MultiViewViT(nn.Module):
 
         With a matcher, also the update of the camera tokens from matches, (B, V, D).
         """
-        patches, seen_again = self.patch_embed(images), None
+        patches, camera_update = self.patch_embed(images), None
         if self.stem is not None:
             features = self.stem(images)
             patches = patches + self.stem.tokens(features)
             if self.matcher is not None:
-                told, seen_again = self.matcher.embed(self.matcher(features))
-                patches = patches + told
+                patch_update, camera_update = self.matcher.embed(self.matcher(features))
+                patches = patches + patch_update
         size = self.config.patch_size
         positions = self.positions(images.shape[-2] // size, images.shape[-1] // size)
         special = self.cls_token.expand(*patches.shape[:2], 1, -1)
         tokens = torch.cat((special.to(patches.dtype), patches), dim=-2)
-        return tokens + positions.to(patches.dtype), seen_again
+        return tokens + positions.to(patches.dtype), camera_update
 
     def positions(self, rows: int, columns: int) -> Tensor:
         """Learned positions (1, 1 + T, D) resampled to a patch grid, in float32."""

@@ -48,7 +48,7 @@ from zipsplat.render.cpu.simd import (
 )
 from zipsplat.render.cpu.tile import Tile, x_in_block, y_in_block
 
-BATCH = 32
+BATCH = 32  # Gaussians: one bit each in the masks of `members`
 # Four tables of BATCH vectors.
 QUADRATIC, VALUE, GRADIENT_X, GRADIENT_Y = (i * BATCH * GROUP for i in range(4))
 BATCH_SIZE = 4 * BATCH * GROUP

@@ -44,7 +44,7 @@ from zipsplat.render.cpu.simd import (
     unpack,
 )
 
-_DIGIT_BITS = 11
+_DIGIT_BITS = 11  # three digits cover 32-bit keys, and 8 KiB of counters fit the L1 cache
 _DIGIT = (1 << _DIGIT_BITS) - 1
 SORT_INTS = 1 << _DIGIT_BITS  # of working memory
 _AHEAD = 24  # prefetch distance in Gaussians

@@ -40,8 +40,8 @@ from zipsplat.render.cpu.simd import (
     sqrt,
 )
 
-# Bit patterns of float32 (IEEE 754): the field of the exponent; 2·127 in it, from which the field
-# of x subtracted leaves that of about 1/x; and 2⁻¹²⁷, the inverse of the largest powers of two.
+# Bit patterns of float32 (IEEE 754): the mask of the exponent; 2·127 in that field, which minus the
+# field of x is that of about 1/x; and 2⁻¹²⁷, the inverse of the largest power of two.
 _EXPONENT, _NEGATED_EXPONENT, _LEAST = 0x7F800000, 0x7F000000, 0x00400000
 
 

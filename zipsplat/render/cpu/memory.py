@@ -22,9 +22,9 @@ import numpy.typing as npt
 from zipsplat.render.cpu.layout import ByteArray
 from zipsplat.render.cpu.simd import Array, aligned_empty
 
-KEPT_BYTES = 256 << 20
+KEPT_BYTES = 256 << 20  # several images with their gradients
 _SMALLEST = 1 << 16  # bytes; below this, fresh memory is as fast
-_SLACK = 1.25  # a piece serves requests down to its size divided by this
+_SLACK = 1.25  # a piece serves requests down to its size divided by this: a fifth may be wasted
 
 
 class Pieces:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-_MAX_THREADS = 256
+_MAX_THREADS = 256  # a limit only: the executor starts threads as they are needed
 
 
 class _Threads:

@@ -53,12 +53,12 @@ from zipsplat.render.cpu.project_backward import (
 )
 from zipsplat.render.cpu.simd import aligned_empty
 
-_MAX_INTERSECTIONS = 2**31 - 1 - 2 * BATCH
-_PARTS_PER_THREAD = 4
+_MAX_INTERSECTIONS = 2**31 - 1 - 2 * BATCH  # of int32, with room to add batch sizes
+_PARTS_PER_THREAD = 4  # more than one, so that threads end at about the same time
 _WORK_FLOATS = max(BLEND_FLOATS, BLEND_BACKWARD_FLOATS, PROJECT_FLOATS, PROJECT_BACKWARD_FLOATS)
 _WORK_INTS = SORT_INTS  # sorting needs the most
-_BUCKETS_PER_THREAD = 2
-_MAX_BUCKETS = 16
+_BUCKETS_PER_THREAD = 2  # likewise
+_MAX_BUCKETS = 16  # each has a counter per tile in every part of the chunks
 _SMALLEST_BUCKET = 1 << 13  # Gaussians; listing fewer takes less time than handing them to a thread
 _SAMPLED = 32  # every 32nd key is sampled to find where buckets of depth begin
 _TILE_COST = 24  # what an empty tile costs, in intersections

@@ -34,7 +34,7 @@ from zipsplat.render.cpu.simd.vectors import (
 from zipsplat.render.cpu.sources import DEBUG
 
 Array = npt.NDArray[Any]
-_CACHE_LINE = 64
+_CACHE_LINE = 64  # bytes; also the size of a vector
 _QUARTER = ir.VectorType(FLOATS.element, 4)  # a row of a 4 × 4 block of pixels
 
 

@@ -26,7 +26,7 @@ cgutils: Any = cgutils_module  # numba's annotations differ between versions
 types: Any = types_module
 _PrimitiveModel: Any = models.PrimitiveModel
 
-LANES = 16
+LANES = 16  # float32 in a register of AVX-512, the widest; narrower ones take several
 _R = TypeVar("_R")
 
 
