@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from splatfactory.datasets.offsets import ShardOffsets, Span
 from splatfactory.datasets.offsets import load as load_offsets
-from zipsplat.untrusted_files import MAX_JSON_BYTES
 from zipsplat.files import open_file
+from zipsplat.untrusted_files import MAX_JSON_BYTES
 
 _MAX_OPEN_FILES = 64
 
