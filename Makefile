@@ -10,7 +10,7 @@ PROJECTS := pyproject.toml splatfactory/pyproject.toml splatscenes/pyproject.tom
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-mutants test-lowest fuzz test-browser test-peers check format lint types contracts examples wheels bench bench-quality bench-page tiny tiny-scores clean docs owner resolve
+.PHONY: help setup demo test test-slow test-mutants test-lowest fuzz test-browser test-peers check format lint types contracts examples wheels bitcode bench bench-quality bench-page tiny tiny-scores clean docs owner resolve
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -23,7 +23,7 @@ $(READY): $(PROJECTS) $(CONSTRAINTS)
 
 setup: $(READY)  ## make .venv with all packages and the tools
 
-demo: $(READY)  ## example video -> cameras, refined scene, page, film
+demo: $(READY)  ## example video -> cameras, refined scene, page, video
 	$(BIN)/python scripts/demo.py
 
 test: $(READY)  ## the fast tests, under twenty minutes on two cores
@@ -51,6 +51,10 @@ test-peers: $(READY)  ## files and pages against other programs; needs node and 
 	mkdir -p $(PEERS) && cp tests/peers/package.json $(PEERS)/
 	npm install --ignore-scripts --prefix $(PEERS)
 	ZIPSPLAT_PEERS=$(PEERS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/peers
+
+bitcode: $(READY)  ## the kernels as LLVM bitcode, after a change of them; two minutes
+	rm -f zipsplat/render/cpu/bitcode/$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_platform())").zip
+	NUMBA_OPT=0 ZIPSPLAT_KERNEL_CACHE=/dev/null/none OMP_NUM_THREADS=1 $(BIN)/python scripts/make_bitcode.py
 
 check: format-check lint types contracts  ## formatting, lint, types, contracts
 

@@ -133,11 +133,11 @@ def without(problem: Problem, parts: list[str]) -> Problem:
     for part in parts:
         recipe = replace(recipe, **absent.get(part, {}))
     cap = 0 if "growth" in parts else task.cap
-    judges = {
+    evaluators = {
         name: replace(getattr(problem, name), corrects_color=recipe.color)
-        for name in ("judge", "training_judge")
+        for name in ("evaluator", "training_evaluator")
     }
-    return replace(problem, task=replace(task, recipe=recipe, cap=cap), **judges)
+    return replace(problem, task=replace(task, recipe=recipe, cap=cap), **evaluators)
 
 
 def save_sheet(path: Path, photos: PosedImages, result: RefinedScene) -> None:

@@ -38,7 +38,7 @@ from splatfactory.metrics import psnr, ssim
 from splatfactory.models import build_model
 from splatfactory.runtime.checkpoints import export
 from splatfactory.tiny.patch_points import surface_of_tokens
-from splatfactory.training.drawing import render_views
+from splatfactory.training.rendering import render_views
 from zipsplat import ZipSplat
 from zipsplat.gaussians import Gaussians
 from zipsplat.harmonics import dc_from_rgb

@@ -2,8 +2,8 @@
 
     python examples/01_reconstruct.py [PHOTOS …] [--weights zipsplat] [-o scene.ply]
 
-The small weights that came with the package show what the steps are. With `--weights zipsplat` the
-released ones are fetched (5.8 GB, non-commercial use only).
+The default weights, zipsplat-tiny, come with the package. `--weights zipsplat` downloads the
+released ones (5.8 GB, non-commercial use only).
 """
 
 import argparse
@@ -24,11 +24,11 @@ def main() -> None:
 
     model = ZipSplat(options.weights)
 
-    # Images of any size; they are cropped to squares and resized inside.
+    # Images may have any size: the model crops them to squares and resizes them.
     paths = options.images or sorted((ROOT / "assets/examples/office").glob("*.png"))
     images = [load_image(path) for path in paths]
 
-    # The heavy part runs once; then any number of scenes, from dense to compact.
+    # The transformer runs once; decoding at another compression is cheap.
     features = model.encode(images)
     for compression in (1.0, 0.25):
         gaussians = model.decode(features, compression)[0]

@@ -1,4 +1,4 @@
-"""Images of a scene from chosen cameras, with depth.
+"""Render images and depth of a scene from chosen cameras.
 
     python examples/02_render_views.py [SCENE] [-o outputs/examples/views.png]
 
@@ -35,7 +35,7 @@ def main() -> None:
     options = parser.parse_args()
     gaussians = three_balls() if options.scene is None else Gaussians.load(options.scene)
 
-    # One camera model, four poses around the scene; a batch of views is rendered in one call.
+    # One camera, four poses around the scene: all views are rendered in one call.
     camera = Camera.from_fov(math.radians(55), w=256, h=192)
     poses = viz.camera_orbit(gaussians, 4, fov_deg=float(camera.vfov.rad2deg()), elevation_deg=15)
     rgbd, info = gaussians.render(camera, poses, mode="RGB+ED", backgrounds=torch.ones(3))

@@ -1,6 +1,6 @@
 """Fit a small scene to photos with known cameras by gradient descent: 03_fit_to_photos.py [steps].
 
-The photos are rendered here from a known scene; replace them by your own. No CUDA is needed.
+The photos are rendered here from a known scene; replace them with your own. Runs on a CPU.
 """
 
 import sys
@@ -31,7 +31,7 @@ def splats(means: torch.Tensor, colors: torch.Tensor, sizes: torch.Tensor) -> Sp
 
 
 def main() -> None:
-    """Fit, and say how well."""
+    """Fit the scene and print its PSNR."""
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     ring = torch.linspace(0, 2 * torch.pi, 60)
     target = torch.stack((ring.cos(), 0.3 * (3 * ring).sin(), ring.sin()), dim=1)

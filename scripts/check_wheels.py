@@ -12,7 +12,7 @@ from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
 
-DATA = (".yaml", ".json", ".js", ".css", ".html", ".glsl", ".safetensors", ".typed")
+DATA = (".yaml", ".json", ".js", ".css", ".html", ".glsl", ".safetensors", ".typed", ".zip")
 NOT_SHIPPED = {"splatfactory/setup.py"}
 PACKAGES = ("zipsplat", "splatscenes", "splatfactory")
 

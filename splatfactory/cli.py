@@ -42,7 +42,7 @@ COMMANDS = {
     "release": Command("splatfactory.training.release", "export compact weights of a finished run"),
     "weights": Command(
         "splatfactory.models.encoders.dav3_encoder",
-        "download Depth Anything 3, to start training from",
+        "prepare downloaded Depth Anything 3 weights for training",
     ),
 }
 DATA_COMMANDS = {

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -62,7 +63,7 @@ def load(request: Request) -> Config:
     """
     groups, values = split_overrides(request.overrides)
     if groups and request.conf is None:
-        raise ConfigError(f"{groups[0]} chooses a group of a configuration; --conf is missing")
+        raise ConfigError(f"{groups[0]} changes a configuration; name it with --conf")
     return merge([compose(request.conf, groups)] if request.conf else [], values)
 
 
@@ -113,7 +114,7 @@ def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
         for layer in layers:
             check_tree(layer, "a layer")
         trees = [OmegaConf.create(dict(layer)) for layer in layers]
-        tree = OmegaConf.merge(OmegaConf.structured(Config), *trees)
+        tree = OmegaConf.merge(_schema(), *trees)
         for number, text in enumerate(values):
             again = _forget_other_sampler(tree, text, values[:number])
             tree = OmegaConf.merge(tree, *map(_parsed, [*again, text]))
@@ -127,6 +128,14 @@ def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
     if not isinstance(config, Config):
         raise ConfigError("a configuration is a mapping with model, data, train and eval")
     return config
+
+
+@cache
+def _schema() -> Any:
+    """The defaults with their types; `OmegaConf.merge` copies them."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.structured(Config)
 
 
 def _parsed(text: str) -> Any:
@@ -164,8 +173,8 @@ def _sampler_choice(text: str) -> tuple[str, Any] | None:
     section = key.removesuffix(".name")
     if not section.endswith(".view_sampler"):
         return None
-    said = OmegaConf.select(OmegaConf.from_dotlist([text]), section)
-    name = said.get("name") if OmegaConf.is_dict(said) else None
+    given = OmegaConf.select(OmegaConf.from_dotlist([text]), section)
+    name = given.get("name") if OmegaConf.is_dict(given) else None
     return None if name is None else (section, name)
 
 
@@ -182,7 +191,7 @@ def _forget_other_sampler(tree: Any, text: str, earlier: Sequence[str]) -> list[
     if options is None or options.get("name") == name:
         return []
     options.clear()
-    return [said for said in earlier if said.startswith(f"{section}.")]
+    return [given for given in earlier if given.startswith(f"{section}.")]
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from zipsplat.files import open_file
+
 MAX_FILE_BYTES = 256 << 10
 MAX_DEPTH, MAX_PARTS = 50, 10_000
 MAX_REFERENCES = 30
@@ -50,10 +52,12 @@ def check_yaml(path: Path) -> None:
     """
     import yaml  # type: ignore[import-untyped]
 
-    if path.stat().st_size > MAX_FILE_BYTES:
+    with open_file(path) as file:
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
         raise ValueError(f"{path} is not a configuration: it has more than {MAX_FILE_BYTES} bytes")
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        node = yaml.compose(content.decode("utf-8"), Loader=yaml.SafeLoader)
     except RecursionError:
         raise ValueError(f"{path} is nested too deeply") from None
     except UnicodeDecodeError as error:

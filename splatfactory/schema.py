@@ -41,7 +41,7 @@ class Direction(str, Enum):
 
 _RELEASED = architecture.VARIANTS["vitg"]
 _SIZES, _NETWORK = architecture.BackboneConfig, architecture.ZipSplatConfig
-"""Sizes and their defaults are told there; here are the words of configurations for them."""
+"""They define the sizes and their defaults; this module adds the names of the options."""
 LR_SCHEDULES = ("warmup_cosine", "constant")
 MATMUL_PRECISIONS = ("highest", "high", "medium")
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
@@ -53,7 +53,7 @@ class KnnConfig:
     """Token selection by k-means."""
 
     init_mode: str = option("uniform", "first centroids: evenly spaced tokens")
-    n_iters: int = option(5, "k-means rounds")
+    n_iters: int = option(5, "k-means iterations")
 
 
 @dataclass
@@ -113,7 +113,9 @@ class HeadConfig:
     min_scale: float = option(1e-6, "scales below are penalised")
     opacity_penalty_threshold: float = option(0.01, "opacities below are penalised")
     location_penalty_range: float = option(10.0, "coordinates beyond ± this are penalised")
-    random_background: bool = option(False, "render over random colours, so that holes cost")
+    random_background: bool = option(
+        False, "render over random background colours, so that holes cost"
+    )
     coupled_init: bool = option(True, "start all Gaussians of a token from equal weights")
     init_position_z_bias: float = option(0.5, "initial raw depth")
     init_scale_bias: float = option(0.5, "initial raw scale")

@@ -229,7 +229,7 @@ def _wanted(options: argparse.Namespace, folder: Path) -> tuple[Request, Config,
     if request.conf is None and not is_restored:
         raise ConfigError("--conf is missing; pass a configuration, e.g. --conf zipsplat")
     groups, _ = split_overrides(options.overrides)
-    # A restored configuration already has the other run's model, unless it is composed again.
+    # A restored configuration already contains the other run's model, unless it is composed again.
     if options.conf or groups or not is_restored:
         config = _with_reloaded_model(request, config)
     _check(config)

@@ -1,4 +1,4 @@
-"""What a trainer needs besides a model and its optimizer, built from the configuration."""
+"""Builds what a trainer needs besides the model and its optimizer, from the configuration."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from zipsplat.render import choose
 def trainer_parts(
     config: Config, model: nn.Module, optimization: Optimization, world: World
 ) -> Parts:
-    """Loss, data, validation, figures and benchmarks of a run, around its model and optimizer.
+    """The trainer's parts: the given model and optimizer, and loss, data, validation and figures.
 
     Raises:
         ConfigError: if the renderer cannot be used here.

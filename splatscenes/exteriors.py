@@ -56,14 +56,14 @@ def street(scene: SceneBuilder, materials: Materials, rng: np.random.Generator) 
             y += w + (rng.uniform(1, 4) if rng.uniform() < 0.25 else 0.0)
         edge = side * (width / 2 + 0.9)
         for y in np.arange(-40, 40, rng.uniform(6, 11)):
-            chance = rng.uniform()
+            sample = rng.uniform()
             here = spot.at(edge, float(y) + rng.uniform(-1, 1), 0, math.pi if side > 0 else 0.0)
-            if chance < 0.35:
+            if sample < 0.35:
                 land.tree(here, materials, rng)
-            elif chance < 0.6:
+            elif sample < 0.6:
                 f.street_lamp(here, materials, rng)
                 lamps.append((edge * 0.8, float(y), 4.0))
-            elif chance < 0.75:
+            elif sample < 0.75:
                 f.bench(here.at(0, 0, 0, math.pi / 2), materials, rng)
             if rng.uniform() < 0.6:
                 f.car(
@@ -147,12 +147,12 @@ def nature(scene: SceneBuilder, materials: Materials, rng: np.random.Generator) 
             continue
         z = terrain.height(x, y)
         here = spot.at(x, y, z - 0.08, rng.uniform(0, 6.3))
-        chance = rng.uniform()
-        if biome in ("ground", "snow") and chance < 0.6:
+        sample = rng.uniform()
+        if biome in ("ground", "snow") and sample < 0.6:
             land.tree(here, materials, rng, biome == "snow")
-        elif chance < 0.75:
+        elif sample < 0.75:
             land.boulder(here, materials, rng, rng.uniform(0.3, 2.5))
-        elif biome == "sand" and chance < 0.9:
+        elif biome == "sand" and sample < 0.9:
             _cactus(here, materials, rng)
         else:
             land.bush(here, materials, rng)
@@ -247,13 +247,13 @@ def yard(scene: SceneBuilder, materials: Materials, rng: np.random.Generator) ->
     for _ in range(int(rng.integers(10, 20))):
         x, y = rng.uniform(-22, 22, 2)
         here = spot.at(x, y, 0, rng.choice([0.0, math.pi / 2]) + rng.uniform(-0.1, 0.1))
-        chance = rng.uniform()
-        if chance < 0.5:
+        sample = rng.uniform()
+        if sample < 0.5:
             for level in range(int(rng.integers(1, 4))):
                 here.box(
                     (rng.uniform(-0.2, 0.2), 0, 2.6 * level), (6.1, 2.44, 2.59), materials("ribbed")
                 )
-        elif chance < 0.7:
+        elif sample < 0.7:
             r, h = rng.uniform(1, 2.5), rng.uniform(2.5, 7)
             here.cylinder((0, 0, 0), r, h, materials("metal"))
             here.ball((0, 0, h), (r, r, 0.4 * r), materials("metal"))

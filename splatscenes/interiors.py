@@ -283,11 +283,11 @@ def warehouse(scene: SceneBuilder, materials: Materials, rng: np.random.Generato
     for i in range(lanes):
         x = ((i + 0.5) / lanes - 0.5) * hall.w * 0.9
         for y in np.arange(-hall.d / 2 + 2, hall.d / 2 - 1.5, 3.4):
-            chance = rng.uniform()
+            sample = rng.uniform()
             spot = hall.floor.at(x + rng.uniform(-0.2, 0.2), float(y), 0, math.pi / 2)
-            if chance < 0.5:
+            if sample < 0.5:
                 f.rack(spot, materials, rng, 3.0)
-            elif chance < 0.9:
+            elif sample < 0.9:
                 for _ in range(int(rng.integers(2, 5))):
                     maker: f.Maker = f.crates if rng.uniform() < 0.6 else f.barrel
                     maker(spot.at(rng.uniform(-1.2, 1.2), rng.uniform(-0.7, 0.7)), materials, rng)

@@ -86,12 +86,12 @@ def _night(scene: SceneBuilder, materials: Materials, rng: np.random.Generator) 
 
 def light_outdoors(scene: SceneBuilder, materials: Materials, rng: np.random.Generator) -> bool:
     """Sample a time of day and set its light; returns whether it is night."""
-    chance = rng.uniform()
-    if chance < 0.5:
+    sample = rng.uniform()
+    if sample < 0.5:
         _day(scene, materials, rng)
-    elif chance < 0.72:
+    elif sample < 0.72:
         _sunset(scene, materials, rng)
-    elif chance < 0.9:
+    elif sample < 0.9:
         _overcast(scene, materials, rng)
     else:
         _night(scene, materials, rng)

@@ -96,10 +96,10 @@ def _fill_cells(
         i, j = cell % side, cell // side
         for k in range(9):
             a, b = i + k % 3 - 1, j + k // 3 - 1
-            who = (b % side) * side + a % side
-            near[k, 0] = points[who, 0] + math.floor(a / side)
-            near[k, 1] = points[who, 1] + math.floor(b / side)
-            near[k, 2] = who
+            point = (b % side) * side + a % side
+            near[k, 0] = points[point, 0] + math.floor(a / side)
+            near[k, 1] = points[point, 1] + math.floor(b / side)
+            near[k, 2] = point
         for row in range((j * size + side - 1) // side, ((j + 1) * size + side - 1) // side):
             for column in range((i * size + side - 1) // side, ((i + 1) * size + side - 1) // side):
                 x, y = (column + 0.5) / size, (row + 0.5) / size

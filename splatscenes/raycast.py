@@ -66,11 +66,11 @@ def _ray(pose: FloatArray, K: FloatArray, x: float, y: float) -> tuple[Vector, V
 def _look(
     world: World, o: Vector, d: Vector, width: float, guesses: IntArray, stack: IntArray
 ) -> tuple[Vector, float, int]:
-    t, who = closest(world, o, d, guesses[0], stack)
-    guesses[0] = who
-    if who < 0:
+    t, primitive = closest(world, o, d, guesses[0], stack)
+    guesses[0] = primitive
+    if primitive < 0:
         return sky_color(world, d, width), -1.0, _SKY_KEY
-    light, key = shade(world, who, t, o, d, width, guesses, stack)
+    light, key = shade(world, primitive, t, o, d, width, guesses, stack)
     return light, t, key
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splatscenes.builder import SceneBuilder
-from splatscenes.cameras import Shot, place_cameras
+from splatscenes.camera_paths import Shot, place_cameras
 from splatscenes.exteriors import EXTERIORS
 from splatscenes.interiors import INTERIORS, Place
 from splatscenes.materials import Materials

@@ -96,9 +96,9 @@ def _direct(
         if facing <= 0:
             continue
         if lights[k, 8] > 0:
-            who = blocker(world, start, to, length, guesses[k + 1], stack)
-            guesses[k + 1] = who
-            if who >= 0:
+            primitive = blocker(world, start, to, length, guesses[k + 1], stack)
+            guesses[k + 1] = primitive
+            if primitive >= 0:
                 shadows |= 1 << k
                 continue
         red += lights[k, 4] * strength * facing

@@ -42,10 +42,10 @@ def closest(world: World, o: Vector, d: Vector, guess: int, stack: IntArray) -> 
 
     `guess` is the primitive of the previous ray. It is tested first, to skip what is behind it.
     """
-    best, who = NO_INTERSECTION, -1
+    best, primitive = NO_INTERSECTION, -1
     if guess >= 0:
         best = intersect(world, guess, o, d)
-        who = guess if best < NO_INTERSECTION else -1
+        primitive = guess if best < NO_INTERSECTION else -1
     start, end = world.num_in_tree, world.kind.shape[0]
     inverse = _inverse(d)
     stack[0] = 0
@@ -54,7 +54,7 @@ def closest(world: World, o: Vector, d: Vector, guess: int, stack: IntArray) -> 
         for i in range(start, end):
             t = intersect(world, i, o, d)
             if t < best:
-                best, who = t, i
+                best, primitive = t, i
         start, end = 0, 0
         while depth > 0 and end == 0:
             depth -= 1
@@ -73,7 +73,7 @@ def closest(world: World, o: Vector, d: Vector, guess: int, stack: IntArray) -> 
             stack[depth + 1] = first
             depth += 2
         if end == 0:
-            return best, who
+            return best, primitive
 
 
 @inlined

@@ -22,18 +22,25 @@ class Outcome:
 
     Attributes:
         status: its return value, or minus the signal that killed it.
-        output: its stdout and stderr.
+        printed: its stdout.
+        errors: its stderr.
         grown: peak growth of its memory, bytes.
     """
 
     status: int
-    output: str
+    printed: str
+    errors: str
     grown: int
 
     @property
+    def output(self) -> str:
+        """Its stdout, then its stderr."""
+        return self.printed + self.errors
+
+    @property
     def lines(self) -> list[str]:
-        """The lines of its output."""
-        return self.output.strip().splitlines()
+        """The lines of its stderr."""
+        return self.errors.strip().splitlines()
 
 
 def contained(call: Callable[[], int | None], seconds: int = 60) -> Outcome:
@@ -44,28 +51,32 @@ def contained(call: Callable[[], int | None], seconds: int = 60) -> Outcome:
         seconds: limit of CPU time of the child; far more than it needs.
     """
     receive, send = os.pipe()
-    with tempfile.TemporaryFile("w+", errors="replace") as output:
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as printed,
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+    ):
         child = os.fork()
         if child == 0:
             # A fork has less of its own than its parent: pages of files are not counted.
             os.write(send, b"%d" % _resident_bytes())
-            _run(call, seconds, output.fileno())
+            _run(call, seconds, printed.fileno(), errors.fileno())
         before = int(os.read(receive, 32))
         os.close(send)
         os.close(receive)
         _, status, usage = os.wait4(child, 0)
-        output.seek(0)
-        text = output.read()
-    code = os.waitstatus_to_exitcode(status)
-    return Outcome(code, text, usage.ru_maxrss * 1024 - before)
+        printed.seek(0)
+        errors.seek(0)
+        code = os.waitstatus_to_exitcode(status)
+        grown = usage.ru_maxrss * 1024 - before
+        return Outcome(code, printed.read(), errors.read(), grown)
 
 
-def _run(call: Callable[[], int | None], seconds: int, output: int) -> None:
+def _run(call: Callable[[], int | None], seconds: int, printed: int, errors: int) -> None:
     """Run in the child; never returns."""
     status = 70
     try:
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        os.dup2(printed, 1)
+        os.dup2(errors, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
         for number in (signal.SIGALRM, signal.SIGPROF):
             signal.signal(number, signal.SIG_DFL)

@@ -163,7 +163,7 @@ def _killed_after(seconds: float, work: Callable[[], object]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 def test_kills(name: str, tmp_path: Path) -> None:
-    writer, chance = WRITERS[name], random.Random(name)
+    writer, rng = WRITERS[name], random.Random(name)
     start = time.perf_counter()
     writer.write(tmp_path, 1)
     took = time.perf_counter() - start
@@ -175,7 +175,7 @@ def test_kills(name: str, tmp_path: Path) -> None:
             for version in range(begun, begun + 1000):
                 writer.write(tmp_path, version)
 
-        _killed_after(chance.uniform(0.2, 3) * took, work)
+        _killed_after(rng.uniform(0.2, 3) * took, work)
         found = writer.version(tmp_path)  # fails unless it is complete
         assert found >= min(at_least, 1)
     files._sweep_once.cache_clear()  # the next start

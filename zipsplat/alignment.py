@@ -1,9 +1,9 @@
 """Refine camera poses against a scene by comparing its renderings with photos.
 
-Every view moves alone: T ← T·[exp(ω) | τ], where ω and τ are folded into the pose after each
-step while the optimizer keeps its moments. The defaults are the protocol of the published
+Each view has its own update, T ← T·[exp(ω) | τ]: ω and τ are folded into the pose after each step,
+while the optimizer keeps its moments. The defaults are the protocol of the published
 tables; `FAST` trades exact agreement with it for speed, measures its steps in pixels, and never
-returns a pose that matches its photo less than the given one.
+returns a pose that matches its photo less well than the given one.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Stage:
         final_lr: Step size at the end of a cosine decay; None keeps `lr`.
         downscale: Whole number; images are averaged over squares of this side in pixels.
         in_pixels: Step sizes are in pixels of the stage's images instead: a step of rotation or
-            translation moves what lies at the view's median depth by about so much. Then neither
-            the size of the images nor the scale of the scene matters.
+            translation moves content at the view's median depth by about that many pixels, whatever
+            the size of the images and the scale of the scene.
     """
 
     num_steps: int = 200
@@ -56,9 +56,9 @@ class RefineSettings:
         threshold: A stage ends when the loss changes less than this …
         patience: … for this many steps in a row.
         batch_size: Views rendered together.
-        keep_best: After each stage go on from each view's pose of smallest loss, not from the
-            last, and at full size only where it is better than the one before the stage. So no
-            view ends with a greater loss than at the given pose.
+        keep_best: Continue after each stage from each view's pose of smallest loss instead of its
+            last one; at full size, only if it is better than the pose before the stage. So no view
+            ends with a greater loss than at the given pose.
     """
 
     stages: tuple[Stage, ...] = (Stage(),)
@@ -81,7 +81,7 @@ FAST = RefineSettings(
 
 @dataclass(frozen=True)
 class Refined:
-    """Refined poses and how they came about.
+    """Refined poses, and the losses on the way.
 
     Attributes:
         poses: (V,) camera-to-world.
@@ -93,7 +93,7 @@ class Refined:
 
 
 def masked_absolute_error(rendered: Tensor, alpha: Tensor, true: Tensor) -> Tensor:
-    """Absolute error where the scene is: Σ a·|Î − I| / (3·Σ a + 1e-8), (V,).
+    """Absolute error where the scene covers the photo: Σ a·|Î − I| / (3·Σ a + 1e-8), (V,).
 
     The weight is the rendered alpha itself, so gradients flow through it too.
     """
@@ -210,8 +210,7 @@ class _Scene:
         """Angles and distances, (V, 1) each, that move the image by about one pixel.
 
         A small rotation moves pixels by angle·f, and a small translation by distance·f / depth.
-        The depth is the median of the Gaussians that a view's frame holds, or 1 where it holds
-        none.
+        The depth is the median of the Gaussians inside the view's image, or 1 without any.
         """
         _, _, H, W = self.images.shape
         focal = self.K[:, [0, 1], [0, 1]].mean(dim=1, keepdim=True)
@@ -269,7 +268,7 @@ def _moved(poses: Pose, omega: Tensor, tau: Tensor) -> Pose:
 
 @torch.no_grad()
 def _better_of(scene: _Scene, before: Pose, after: Pose) -> Pose:
-    """Of two poses of each view the one of smaller loss; the first of equals."""
+    """For each view, the pose of smaller loss out of two; the first if they are equal."""
     return _better(before, scene.compare(before), after, scene.compare(after))[0]
 
 
@@ -295,6 +294,6 @@ def _check(gaussians: Gaussians, images: Tensor, cameras: Camera, poses: Pose) -
     V = images.shape[:1]
     if images.ndim != 4 or images.shape[1] != 3 or cameras.shape != V or poses.shape != V:
         raise ValueError(
-            "images (V, 3, H, W), cameras (V,) and poses (V,) must count the same views, got "
-            f"{tuple(images.shape)}, {tuple(cameras.shape)} and {tuple(poses.shape)}"
+            "images (V, 3, H, W), cameras (V,) and poses (V,) must have the same number of views,"
+            f" got {tuple(images.shape)}, {tuple(cameras.shape)} and {tuple(poses.shape)}"
         )

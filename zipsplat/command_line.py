@@ -1,4 +1,4 @@
-"""Command-line parsers that know what a misspelt option was meant to be, and a common option."""
+"""A command-line parser that corrects misspelt options, and an option that commands share."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _NUMBERS = re.compile(r"-[\d.]")  # values such as -1,0,2 look like options to a
 
 
 class CommandParser(argparse.ArgumentParser):
-    """As `ArgumentParser`, with the nearest name of an unknown option and this command's usage.
+    """An `ArgumentParser` that suggests the nearest option for an unknown one, with the usage.
 
-    Values that begin with a minus and a digit are values, also if they are lists of numbers.
+    Arguments that begin with a minus and a digit are values, even if they are lists of numbers.
     """
 
     def parse_known_args(  # type: ignore[override]
@@ -51,7 +51,7 @@ def _joined(arguments: Sequence[str]) -> list[str]:
 
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
-    """In which precision a network computes."""
+    """Add `--dtype`, the precision that a network computes in."""
     parser.add_argument(
         "--dtype",
         choices=DTYPES,

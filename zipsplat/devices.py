@@ -1,4 +1,4 @@
-"""Where and in which precision to compute."""
+"""Choice of the device and the precision to compute in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 DEVICES = ("cpu", "cuda", "mps")
 BFLOAT16_WIDTH = 768
-"""On CPUs, networks of this width or more gain by bfloat16: vitb and larger."""
+"""On CPUs, networks of this width or more are faster in bfloat16: vitb and larger."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     """The device to compute on; "auto" prefers CUDA, then MPS, then the CPU.
 
     Raises:
-        ValueError: if there is no such device here.
+        ValueError: if this machine has no such device.
     """
     if device != "auto":
         return _checked_device(device)
@@ -81,5 +81,5 @@ def _gains_by_bfloat16(device: torch.device, width: int) -> bool:
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the processor has instructions for products of bfloat16."""
+    """Whether the processor has instructions for bfloat16 products."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

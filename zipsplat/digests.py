@@ -1,4 +1,4 @@
-"""SHA-256 digests of files, also of those that are being written."""
+"""SHA-256 digests of files, existing ones and ones being written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _blocks(path: Path) -> Iterable[bytes]:
 
 
 class HashedFile(io.RawIOBase):
-    """Hashes what is written on its way to a file.
+    """A file wrapper that hashes what is written through it.
 
     Args:
         file: open for writing; whoever opened it closes it.
@@ -42,7 +42,7 @@ class HashedFile(io.RawIOBase):
         return self._digest.hexdigest()
 
     def writable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def write(self, data: Any) -> int:
@@ -55,6 +55,6 @@ class HashedFile(io.RawIOBase):
         return self._file.tell()
 
     def flush(self) -> None:
-        """Hand everything to the system."""
+        """Flush the file's buffers."""
         if not self._file.closed:
             self._file.flush()

@@ -28,7 +28,7 @@ CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 10
 """Seconds to wait for a response, or for the next bytes."""
 PATIENCE_S = 30
-"""Seconds without progress, over all attempts, before giving up."""
+"""Seconds without progress of `SLOWEST_RATE`, over all attempts, before giving up."""
 FIRST_PAUSE_S = 0.2
 SLOWEST_RATE = 1000
 """Minimum bytes per second."""
@@ -144,9 +144,10 @@ def _transfer_with_retries(source: Source, part: Path, destination: Path) -> str
             if isinstance(error, DownloadError):
                 raise
             problem = error
-        if _size(part) > have:
+        elapsed = time.monotonic() - start + pause
+        if _size(part) - have >= SLOWEST_RATE * elapsed:
             wasted, pause = 0.0, FIRST_PAUSE_S
-        wasted += time.monotonic() - start + pause
+        wasted += elapsed
         if wasted > PATIENCE_S:
             raise _unreachable(source, destination, str(problem)) from problem
         logger.info("interrupted (%s); continuing", problem)
@@ -186,7 +187,7 @@ def _transfer(source: Source, part: Path) -> str | None:
     with response:
         answer = Response.of(response, source.address)
         if answer.begin is not None and not (have and known_etag):
-            raise DownloadError(f"{source.address} answered with an unrequested part of the file")
+            raise DownloadError(f"{source.address} sent a part of the file that was not requested")
         if answer.begin is None:
             _forget(part)
             have = 0
@@ -201,7 +202,11 @@ def _transfer(source: Source, part: Path) -> str | None:
                 " not be detected"
             )
         _check_space(part, answer.total, have)
-        _copy(response, part, have, answer.total)
+        try:
+            _copy(response, part, have, answer.total)
+        except DownloadError:
+            _forget(part)
+            raise
     return answer.etag
 
 
@@ -213,6 +218,8 @@ def _copy(response: Any, part: Path, have: int, total: int | None) -> None:
     window, count = time.monotonic(), 0
     with part.open("ab" if have else "wb") as file, bar:
         while chunk := response.read1(CHUNK_BYTES):
+            if total is not None and file.tell() + len(chunk) > total:
+                raise DownloadError(f"the server sent more of {name} than the {total} bytes it has")
             file.write(chunk)
             bar.update(len(chunk))
             count += len(chunk)

@@ -27,7 +27,7 @@ def to_pixels(images: Tensor) -> np.ndarray:
     )
     planes = images.detach().reshape(-1, 3, height, width)
     for plane, target in zip(planes, pixels, strict=True):
-        for channel in range(3):  # one by one they stay in a CPU's cache
+        for channel in range(3):  # one at a time, so that it stays in the CPU's cache
             target[..., channel] = plane[channel].clamp(0, 1).mul_(255).round_()
     return pixels.cpu().numpy().reshape(*leading, height, width, 3)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from zipsplat.bounded import read_json
 from zipsplat.digests import sha256_of
 from zipsplat.files import write_text
 from zipsplat.http_responses import DownloadError
+from zipsplat.untrusted_files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Record:
             record = cls(**{key: value for key, value in content.items() if key in known})
             texts = (record.url, record.sha256, *_stated(record))
             if not all(isinstance(text, str) for text in texts):
-                raise ValueError("a text field is not a text")
+                raise ValueError("a text field is not a string")
             if not all(isinstance(n, int) for n in (record.size, record.verified_mtime_ns)):
                 raise ValueError("a number field is not a number")
             return record
@@ -74,7 +74,7 @@ class Record:
 
 
 def _stated(record: Record) -> list[str]:
-    """The optional texts that a record has."""
+    """The optional texts that are present in a record."""
     optional = (record.revision, record.etag, record.licence)
     return [text for text in optional if text is not None]
 

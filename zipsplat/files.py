@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and opening files of others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 import secrets
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,6 +40,24 @@ def user_cache() -> Path:
     """
     chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return chosen if chosen.is_absolute() else Path.home() / ".cache"
+
+
+def open_file(path: str | PathLike[str]) -> BinaryIO:
+    """Open a file of others for reading.
+
+    Raises:
+        OSError: if it cannot be opened, or is a pipe or a device, which could block or never end.
+    """
+    return open(path, "rb", opener=_open_regular)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for a writer
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # for a folder, `open` raises the usual error
+        return handle
+    os.close(handle)
+    raise OSError(errno.EINVAL, "this is a pipe or a device, wanted a regular file", path)
 
 
 @contextmanager

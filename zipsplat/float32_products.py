@@ -1,11 +1,11 @@
 """Float32 matrix products on a CPU by the faster of PyTorch's two libraries.
 
-PyTorch's builds for CPUs hold MKL, which does products by default, and oneDNN. MKL takes a generic
-path on processors of other makers than Intel, which on a Zen 5 reaches 40 % of what oneDNN reaches.
+PyTorch's CPU builds contain MKL, the default for matrix products, and oneDNN. On processors that
+are not Intel's, MKL takes a generic path; on a Zen 5 it reaches 40 % of oneDNN's speed.
 `torch.backends.mkldnn.matmul.fp32_precision = "bf16"` hands products to oneDNN and permits it to
-round their inputs to bfloat16. It does so only where that is faster (with AMX); elsewhere its
-products are as exact as MKL's. So both are measured at first use, their errors too, on two products
-of the network's shape; there is no list of processors.
+round their inputs to bfloat16. It rounds only where that is faster (with AMX); elsewhere its
+products are as exact as MKL's. So at first use, speed and error of both are measured on products of
+the network's shape, instead of keeping a list of processors.
 
 Source: PyTorch's notes "Numerical accuracy", and the documentation of `torch.backends.mkldnn`.
 """
@@ -26,20 +26,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 LEAST_WIDTH = 192
-"""Networks of smaller width lose by oneDNN's overhead per product."""
+"""Smaller networks lose more by oneDNN's overhead per product than they gain."""
 LEAST_GAIN = 1.25
-"""oneDNN is used from this many times MKL's speed on; other work disturbs timings."""
+"""Least speed of oneDNN relative to MKL; the margin is for timings disturbed by other work."""
 MOST_ERROR = 4e-6
-"""Relative error up to which a product counts as float32; bfloat16 has 2e-3, TF32 3e-4."""
+"""Largest relative error of a product that counts as float32; bfloat16 has 2e-3, TF32 3e-4."""
 SWITCH = "ZIPSPLAT_FLOAT32"
 EXACT = "exact"
 
 _ONEDNN = "bf16"
-_UNDECIDED = ("none", "tf32")  # as PyTorch starts, and as training sets it for CUDA
+_UNDECIDED = ("none", "tf32")  # PyTorch's default, and what training sets for CUDA
 _ROUNDS = 3
 _LEAST_ROWS, _MOST_ROWS, _FLOP = 96, 1024, 1e9
 _lock = threading.Lock()
-_holders: list[str] = []  # the setting that each forward pass inside `fastest` found, first to last
+_holders: list[str] = []  # the setting found by each forward pass inside `fastest`, in order
 
 
 class _Precision(Protocol):
@@ -48,15 +48,15 @@ class _Precision(Protocol):
 
 @contextmanager
 def fastest(width: int, device: torch.device) -> Iterator[None]:
-    """Within it, float32 products on the CPU take the faster path; afterwards all is as before.
+    """A context in which float32 products on the CPU take the faster path.
 
-    Nothing changes for networks below `LEAST_WIDTH`, on other devices, with a PyTorch that has no
-    such setting, where somebody has chosen a precision (`torch.set_float32_matmul_precision`
-    "highest" or "medium"), or with `ZIPSPLAT_FLOAT32=exact` in the environment.
+    It has no effect for networks below `LEAST_WIDTH`, on other devices, with a PyTorch that lacks
+    the setting, if the user has chosen a precision (`torch.set_float32_matmul_precision` "highest"
+    or "medium"), or with `ZIPSPLAT_FLOAT32=exact` in the environment.
 
     Args:
-        width: D of the network, which tells the shape of its products.
-        device: where it computes.
+        width: D of the network, which determines the shape of its products.
+        device: that it runs on.
     """
     setting = _setting()
     wants = (
@@ -78,14 +78,14 @@ def fastest(width: int, device: torch.device) -> Iterator[None]:
 
 
 def width_of(network: object) -> int:
-    """The width that most linear layers of a network have, as all blocks do; 0 without any."""
+    """The most frequent width of a network's linear layers, that of its blocks; 0 without any."""
     layers = network.modules() if isinstance(network, nn.Module) else ()
     widths = [min(m.in_features, m.out_features) for m in layers if isinstance(m, nn.Linear)]
     return Counter(widths).most_common(1)[0][0] if widths else 0
 
 
 def is_active() -> bool:
-    """Whether float32 products go through oneDNN now."""
+    """Whether float32 products currently go through oneDNN."""
     setting = _setting()
     return setting is not None and setting.fp32_precision == _ONEDNN
 
@@ -113,13 +113,14 @@ def decide(
     product: Callable[[Tensor, Tensor], Tensor] = functional.linear,
     clock: Callable[[], float] = time.thread_time,
 ) -> bool:
-    """Measure both paths in turns and compare them.
+    """Measure both paths alternately and compare them.
 
     Args:
-        width: D; the product is (rows, D) by (D, 3 D), as that of queries, keys and values.
-        use: sets the path, "ieee" or "bf16".
+        width: D; the product is (rows, D) by (D, 3 D), like the projection to queries, keys and
+            values.
+        use: selects the path, "ieee" or "bf16".
         product: of (rows, D) and the transpose of (3 D, D).
-        clock: in seconds.
+        clock: returns seconds.
 
     Returns:
         Whether the second path is faster by `LEAST_GAIN`, with errors up to `MOST_ERROR`.
@@ -140,7 +141,7 @@ def decide(
 
 
 def operands(width: int) -> tuple[Tensor, Tensor]:
-    """Tokens (rows, D) and a weight (3 D, D) of about `_FLOP`, always the same."""
+    """Fixed tokens (rows, D) and weight (3 D, D), whose product takes about `_FLOP`."""
     rows = int(min(_MOST_ROWS, max(_LEAST_ROWS, _FLOP / (6 * width**2))))
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randn(rows, width, generator=generator)
@@ -148,13 +149,13 @@ def operands(width: int) -> tuple[Tensor, Tensor]:
 
 
 def _relative_error(found: Tensor, tokens: Tensor, weight: Tensor) -> float:
-    """Of the first rows, against float64."""
+    """Relative error of the product's first rows, against float64."""
     exact = tokens[:_LEAST_ROWS].double() @ weight.double().T
     return float((found[:_LEAST_ROWS] - exact).norm() / exact.norm())
 
 
 def _setting() -> _Precision | None:
-    """Where PyTorch keeps the setting; None in versions without it, or without oneDNN."""
+    """The object that holds PyTorch's setting; None in versions without it, or without oneDNN."""
     backend: Any = torch.backends.mkldnn
     if not backend.is_available():
         return None
@@ -169,7 +170,7 @@ def _enter(setting: _Precision) -> None:
 
 
 def _leave(setting: _Precision) -> None:
-    """Restore what the first of the passes that run at once has found, when the last one ends."""
+    """When the last of the concurrent passes ends, restore the setting that the first one found."""
     with _lock:
         first = _holders[0]
         _holders.pop()

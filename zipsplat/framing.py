@@ -1,11 +1,11 @@
-"""Where to render a scene from: how far it reaches, and the camera that has all of it in the image.
+"""Where to render a scene from: its extent, and cameras that have all of it in the image.
 
 Videos, pages and the viewer share these rules:
 
 - Only Gaussians with opacity ≥ 1/255, the renderer's cut-off, count as visible.
-- The *body* of a scene is what is seen within five times the distance within which half of the
-  opacity lies. All of an object is its body; sky, horizon and strays far behind it are not.
-- A camera on an orbit has the whole body in every image, from wherever it looks.
+- The *body* of a scene is what is visible within five times the distance that contains half of the
+  opacity. An object is all body; sky, horizon and stray Gaussians far behind are not.
+- A camera on an orbit has the whole body in every image.
 - Scenes that surround the first camera, as rooms and most reconstructions do, are better seen from
   there than from behind their walls.
 - Where the cameras of the photos are known, a scene is best seen from the first of them, with all
@@ -28,21 +28,21 @@ from zipsplat.render import RenderSettings, rules
 from zipsplat.trajectories import orbit_poses
 
 SIGMAS = 3.0  # Gaussians reach this many standard deviations beyond their centres
-_FAR = 5.0  # times the distance of half of the scene
-_AIR = 1.05  # around the body, on an orbit
-_AROUND = 1.5  # radii of the body, within which a camera is surrounded by it
-_IMAGE_MARGIN = 1.5  # around the first image, for what other images add
+_FAR = 5.0  # times the distance that contains half of the scene
+_AIR = 1.05  # factor on the body's radius on an orbit: a margin of 5 %
+_AROUND = 1.5  # a camera within this many radii of the body is surrounded by it
+_IMAGE_MARGIN = 1.5  # factor on the first image's size, for what other images add
 _DEPTH_SAMPLE = 20_000  # Gaussians are enough for a median depth
 
 
 @dataclass(frozen=True)
 class Body:
-    """The part of a scene that images of all of it should show.
+    """The part of a scene that an image of the whole should show.
 
     Args:
         center: (3,) the median of the centres along each axis, weighted by opacity; world units.
-        radius: of the ball around it that takes in the body's Gaussians; world units.
-        members: (N,) bool, which Gaussians these are.
+        radius: of the ball around the centre that contains the body's Gaussians; world units.
+        members: (N,) bool, whether a Gaussian belongs to the body.
     """
 
     center: Tensor
@@ -52,11 +52,11 @@ class Body:
 
 @dataclass(frozen=True)
 class Framing:
-    """A camera's place: on any side of a point, at a distance from it.
+    """A camera's distance from the point it looks at, for any direction.
 
     Args:
-        center: (3,) where it looks; world units.
-        distance: from there to the camera; world units.
+        center: (3,) the point that the camera looks at; world units.
+        distance: from that point to the camera; world units.
     """
 
     center: Tensor
@@ -66,11 +66,11 @@ class Framing:
 def scene_center_radius(
     g: Gaussians, quantile: float = 0.9, margin: float = 1.2
 ) -> tuple[Tensor, float]:
-    """Centre and size of a scene as the released model's videos have them.
+    """Centre and size of a scene by the rule of the released model's videos.
 
     Args:
         g: one scene (N,) with at least one Gaussian.
-        quantile: share of the Gaussians that the radius takes in, before the margin.
+        quantile: share of the Gaussians within the radius, before the margin.
         margin: factor on the radius.
 
     Returns:
@@ -97,16 +97,16 @@ def scene_body(g: Gaussians) -> Body:
     reach = (means - center).norm(dim=-1) + SIGMAS * g.scales.detach().amax(dim=-1)
     half = _median(reach, weights)
     members = weights > 0
-    if half > 0:  # else half of the scene is one point, which says nothing about its size
+    if half > 0:  # 0: half of the scene is one point, which says nothing about its size
         members &= reach <= _FAR * half
     return Body(center, float(reach[members].max()), members)
 
 
 def whole_scene(g: Gaussians, fov_deg: float) -> Framing:
-    """From where the whole body is in the image, whatever the direction.
+    """The framing that has the whole body in the image from any direction.
 
-    The image of a ball touches the edges of an image whose half field of view has the sine
-    radius / distance; nothing of it is behind the near plane of the renderers either.
+    A ball touches the edges of an image whose half field of view has the sine radius / distance.
+    The distance also keeps all of it beyond the renderers' near plane.
 
     Args:
         g: one scene (N,).
@@ -119,11 +119,11 @@ def whole_scene(g: Gaussians, fov_deg: float) -> Framing:
 
 
 def first_image(g: Gaussians, fov_deg: float) -> Framing | None:
-    """From the first image's camera, if the scene surrounds it; else nothing.
+    """The framing of the first image's camera, if the scene surrounds it; else None.
 
-    Reconstructions have their origin there, looking along +z. A scene is taken for one if most of
-    it lies in or near such an image; it surrounds the camera if that is within one and a half of
-    the body's radius. (Objects that fill an image are about two radii away.)
+    The first camera of a reconstruction is at the origin and looks along +z. A scene counts as a
+    reconstruction if most of it lies in or near that image, and as surrounding the camera if the
+    camera is within 1.5 radii of the body. (Objects that fill an image are about two radii away.)
 
     Args:
         g: one scene (N,).
@@ -145,7 +145,7 @@ def first_image(g: Gaussians, fov_deg: float) -> Framing | None:
 
 
 def photo_extent(cameras: Camera) -> Tensor:
-    """How far to the side and up an image must reach that has a whole photo in it.
+    """The least half fields of view of an image that contains a whole photo, as tangents.
 
     Args:
         cameras: (...) intrinsics of photos.
@@ -158,7 +158,7 @@ def photo_extent(cameras: Camera) -> Tensor:
 
 
 def photo_depth(g: Gaussians, camera: Camera, pose: Pose) -> float | None:
-    """The median depth of what a photo shows of a scene, weighted by opacity.
+    """The median depth, weighted by opacity, of the part of a scene that a photo shows.
 
     Args:
         g: one scene (N,).
@@ -178,7 +178,7 @@ def photo_depth(g: Gaussians, camera: Camera, pose: Pose) -> float | None:
 
 
 def best_sweep(g: Gaussians, fov_deg: float) -> float | None:
-    """How `camera_orbit` shows a scene best: 360 degrees, or None if it surrounds the camera."""
+    """The best `sweep_deg` of `camera_orbit`: 360, or None if the scene surrounds the camera."""
     return 360.0 if first_image(g, fov_deg) is None else None
 
 
@@ -192,12 +192,12 @@ def camera_orbit(
 ) -> Pose:
     """A looping path around the whole scene, or a wiggle in front of it.
 
-    A wiggle starts at the first image's camera where `first_image` finds one, and shows what
-    that image showed; from there, as in the image, the edges of the scene are cut.
+    A wiggle starts at the first image's camera if `first_image` finds one; like that image, it cuts
+    off the edges of the scene.
 
     Args:
         g: one scene (N,).
-        num_frames: how many poses.
+        num_frames: number of poses.
         fov_deg: field of view in the narrower direction.
         sweep_deg: angle to go around; None wiggles.
         elevation_deg: height of the camera; positive is above.

@@ -402,7 +402,7 @@ def _viewpoints(cameras: Camera, poses: Pose, backgrounds: Tensor | None) -> Vie
 
 def _torch_log(values: Array) -> Array:
     """Logarithm rounded as in the released model's own files."""
-    return torch.log(torch.tensor(values)).numpy()
+    return torch.log(torch.from_numpy(np.require(values, requirements="W"))).numpy()
 
 
 def _result(rendered: Rendered) -> tuple[Tensor, dict[str, Tensor]]:
@@ -414,7 +414,7 @@ def _result(rendered: Rendered) -> tuple[Tensor, dict[str, Tensor]]:
         "centred": rendered.centred,
     }
     present = {key: value for key, value in info.items() if value is not None}
-    return torch.cat(parts, dim=1), present
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), present
 
 
 def _distinct_colors(num: int, seed: int) -> Tensor:

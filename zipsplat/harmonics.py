@@ -79,12 +79,12 @@ def evaluate(sh_coeffs: Tensor, directions: Tensor) -> Tensor:
 
 
 def dc_from_rgb(rgb: Tensor) -> Tensor:
-    """Coefficient of degree 0 that shows a colour in [0, 1] from all sides."""
+    """Coefficient of degree 0 of a colour in [0, 1]."""
     return (rgb - COLOR_OFFSET) / SH_C0
 
 
 def rgb_from_dc(coeff: Tensor) -> Tensor:
-    """Colour, not clamped, that a coefficient of degree 0 shows."""
+    """Colour, not clamped, of a coefficient of degree 0."""
     return coeff * SH_C0 + COLOR_OFFSET
 
 
@@ -92,7 +92,7 @@ def rotate(sh_coeffs: Tensor, rotation: Tensor) -> Tensor:
     """Coefficients of the same colours after the object has been rotated.
 
     For each degree, the basis at enough fixed directions and at the same directions turned back
-    determines the matrix that the rotation acts by; it is solved in float64.
+    determines the matrix by which the rotation acts on the coefficients; it is solved in float64.
 
     Args:
         sh_coeffs: (..., S, C).

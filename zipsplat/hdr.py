@@ -1,11 +1,11 @@
 """High dynamic range video as sRGB images.
 
 Signals follow Recommendation ITU-R BT.2100: PQ (absolute light) and HLG (with the system gamma of
-1.2 of a display of 1000 cd/m²). A light of 203 cd/m², the white of a page by Report ITU-R BT.2408,
-becomes 1. Colours go from BT.2020 to BT.709 primaries, and lights up to 1000 cd/m² are brought
-into [0, 1] by the Möbius curve that FFmpeg's filter `tonemap=mobius:param=0.3:desat=0` has, applied
-to the largest of the three channels, which keeps hues: it changes nothing up to 0.3 and brings the
-peak to 1. The result has the transfer function of IEC 61966-2-1.
+1.2 of a display of 1000 cd/m²). A luminance of 203 cd/m², reference white in Report ITU-R BT.2408,
+becomes 1. Colours are converted from BT.2020 to BT.709 primaries. The Möbius curve of FFmpeg's
+filter `tonemap=mobius:param=0.3:desat=0` compresses luminances up to 1000 cd/m² into [0, 1]: it is
+the identity up to 0.3 and maps the peak to 1. It is applied to the largest of the three channels,
+which preserves hues. The result has the transfer function of IEC 61966-2-1.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LUMINANCE = np.array([0.2627, 0.6780, 0.0593], np.float32)
 
 
 def tone_map(signal: NDArray[np.uint16], transfer: str) -> NDArray[np.uint8]:
-    """An sRGB image of an HDR one.
+    """Tone map an HDR image to sRGB.
 
     Args:
         signal: (H, W, 3), R'G'B' with BT.2020 primaries, full range.
@@ -68,7 +68,7 @@ def _lights(transfer: str) -> Floats:
 
 
 def _curve(light: Floats) -> Floats:
-    """The light itself up to the knee, then s·(x + a)/(x + b): smooth there, 1 at the peak."""
+    """The identity up to the knee, then s·(x + a)/(x + b): smooth at the knee, 1 at the peak."""
     j, peak = _KNEE, _PEAK / _WHITE
     a = -j * j * (peak - 1) / (j * j - 2 * j + peak)
     b = (j * j - 2 * j * peak + peak) / (peak - 1)

@@ -3,7 +3,8 @@
 An image is a float32 tensor (3, H, W) with RGB in [0, 1]. `load_image` reads files; `crop_to_ar`,
 `resize`, `to_square` and `aspect_size` produce a network's input size.
 Cropping and resampling follow the preparation of the released ZipSplat model: centre crop, then
-Pillow's Lanczos filter on 8-bit RGB.
+Pillow's Lanczos filter on 8-bit RGB. PyTorch is imported by what makes tensors, so that
+describing a file does not wait for it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from zipsplat.files import open_file
 from zipsplat.media_kinds import HEIC_BRANDS, IMAGE, kind_by_suffix
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
+    from torch import Tensor
 
 # Allowed decoders. Pillow has more, but some of them start other programs (EPS runs Ghostscript)
 # and none of the others is used for photos.
@@ -170,6 +171,7 @@ def load_alpha(path: str | Path) -> Tensor:
         FileNotFoundError: there is no such file.
         ValueError: as `load_image`.
     """
+    import torch
     from PIL import ImageOps
 
     with _opened(Path(path)) as opened:
@@ -192,6 +194,8 @@ def reduction(width: float, height: float, max_side: int | None, min_side: int |
 
 
 def _tensor(image: PillowImage.Image) -> Tensor:
+    import torch
+
     pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
     return pixels.permute(2, 0, 1).contiguous().float() / 255
 
@@ -286,6 +290,7 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
         raise ValueError(f"cannot resize {tuple(image.shape)} to {height}×{width} pixels")
     if image.shape[-2:] == (height, width):
         return image
+    import torch
     from PIL import Image
 
     levels = (image.detach() * 255).clamp(0, 255).to(torch.uint8)
@@ -331,7 +336,7 @@ def is_image_file(path: Path) -> bool:
 
 def _check_file(path: Path) -> None:
     """Reject empty files, and register the HEIC decoder if needed."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(12)
     if not head:
         raise ValueError(f"{path}: the file is empty")
@@ -353,7 +358,7 @@ def _register_heif(path: Path) -> None:
 def _opened(path: Path) -> Iterator[PillowImage.Image]:
     """Open an image; decoder errors within the block become a ValueError that names the file."""
     _check_file(path)
-    with warnings.catch_warnings(), path.open("rb") as file:
+    with warnings.catch_warnings(), open_file(path) as file:
         # Warnings about odd metadata do not concern the pixels.
         warnings.simplefilter("ignore", UserWarning)
         try:

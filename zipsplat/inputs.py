@@ -61,7 +61,7 @@ def find_inputs(source: Source) -> InputFiles:
     """
     entries = [source] if isinstance(source, (str, PathLike)) else list(source)
     if not entries:
-        raise ValueError("there is no input; give images, a folder, a pattern or a video")
+        raise ValueError("no input given; name images, a folder, a pattern or a video")
     found = [path for entry in entries for path in _expand(entry)]
     videos = [path for path in found if kind_of(path) == VIDEO]
     if not videos:
@@ -162,7 +162,7 @@ def natural_key(path: str | Path) -> tuple[list[tuple[bool, int, str]], str]:
 def _expand(entry: str | PathLike[str]) -> list[Path]:
     """The files that one entry means."""
     if not str(entry).strip():
-        raise ValueError("an input is empty; give images, a folder, a pattern or a video")
+        raise ValueError("an input is empty; name images, a folder, a pattern or a video")
     path = Path(entry).expanduser()
     if path.is_dir():
         return _usable(path.iterdir(), f"{path}: this folder")

@@ -1,8 +1,8 @@
 """Compiled kernels on disk: one file each, of the user's own, with a checksum.
 
 A compiled kernel is machine code, and the pickle around it is a program: whoever can write such a
-file can run what he likes. So files are read only from folders that the user owns and nobody else
-can write to, and one that is not as it was written is compiled again.
+file can run anything. So files are read only from folders that the user owns and nobody else can
+write to; a kernel whose file has changed is compiled again.
 """
 
 from __future__ import annotations
@@ -22,29 +22,31 @@ import numba as numba_module
 from numba.core import caching as caching_module
 from numba.core import serialize as serialize_module
 
-from zipsplat.files import write_bytes
-from zipsplat.kernel_folder import cache_directory, make_own_folder
+from zipsplat.kernel_folder import (
+    cache_directory,
+    make_own_folder,
+    read_checked,
+    write_checked,
+)
 
 caching: Any = caching_module
 serialize: Any = serialize_module  # its annotations differ between versions
 logger = logging.getLogger(__name__)
-_DIGEST_BYTES = 32
 
 
 def keep_compiled(dispatcher: Any, digest: str, name: str) -> None:
-    """Have a compiled function keep its machine code on disk, and take it from there.
+    """Cache the machine code of a compiled function on disk.
 
-    Where no folder is safe or can be written, it is compiled in each process.
+    Without a folder that is safe and writable, each process compiles it.
 
     Args:
-        dispatcher: what `numba.njit` makes of a function.
-        digest: of all sources that its machine code is made of; numba itself would look at the
-            file of the function only, and go on running old code after a change in another.
-        name: what is compiled, for notes: "the CPU renderer".
+        dispatcher: result of `numba.njit`.
+        digest: of all sources of its machine code; numba itself would check the function's own file
+            only, and keep running old code after a change in another.
+        name: of what is compiled, for messages: "the CPU renderer".
     """
-    folder = cache_directory() / digest[:16]
     try:
-        make_own_folder(folder)
+        folder = make_own_folder(cache_directory() / digest[:16])
         dispatcher._cache = _KernelCache(dispatcher.py_func, folder, name)
     except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home directory
         _announce_compilation(name, f"nowhere, as it is not safe or not possible there ({error})")
@@ -54,8 +56,8 @@ class KernelFiles:
     """The compiled forms of one function, by signature and processor.
 
     Args:
-        folder: of the user's own; see `kernel_folder.make_own_folder`.
-        base: begin of their names.
+        folder: owned by the user; see `kernel_folder.make_own_folder`.
+        base: beginning of their names.
     """
 
     def __init__(self, folder: Path, base: str) -> None:
@@ -67,28 +69,25 @@ class KernelFiles:
             path.unlink(missing_ok=True)
 
     def load(self, key: object) -> Any:
-        """What was saved under a key, or None if there is nothing or it has changed since."""
+        """What was saved under a key, or None if there is nothing or the file has changed since."""
         path = self._path(key)
         try:
-            content = path.read_bytes()
+            payload = read_checked(path)
         except OSError:
             return None
-        payload = content[_DIGEST_BYTES:]
-        if hashlib.sha256(payload).digest() != content[:_DIGEST_BYTES]:
+        if payload is None:
             logger.warning("replaced a damaged cache file in %s: %s", self.folder, path.name)
             return None
         found, data = pickle.loads(payload)
         return data if found == key else None
 
     def save(self, key: object, data: object) -> None:
-        """Keep a compiled form.
+        """Save a compiled form.
 
         Raises:
             OSError: if it cannot be written.
         """
-        payload = serialize.dumps((key, data))
-        content = hashlib.sha256(payload).digest() + payload
-        write_bytes(self._path(key), content)
+        write_checked(self._path(key), serialize.dumps((key, data)))
 
     def _path(self, key: object) -> Path:
         name = hashlib.sha256(f"{_versions()} {key!r}".encode()).hexdigest()[:16]
@@ -102,7 +101,7 @@ def _versions() -> str:
 
 @functools.lru_cache(maxsize=8)
 def _announce_compilation(name: str, place: str) -> None:
-    """Say, once per process, why the first use takes long."""
+    """Log, once per process, why the first use takes long."""
     logger.warning(
         "compiling %s for this processor, which takes some seconds once; "
         "the result is stored in %s",
@@ -112,7 +111,7 @@ def _announce_compilation(name: str, place: str) -> None:
 
 
 class _Locator(caching._CacheLocator):  # type: ignore[misc]
-    """Tells numba in which folder the compiled forms of a function lie."""
+    """Tells numba which folder holds the compiled forms of a function."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._line = folder, 0
@@ -138,7 +137,7 @@ class _CacheImplementation(caching.CompileResultCacheImpl):  # type: ignore[misc
 
 
 class _KernelCache(caching.FunctionCache):  # type: ignore[misc]
-    """Numba's function cache, for which no state of the disk is an error."""
+    """Numba's function cache, except that nothing on the disk makes it fail."""
 
     def __init__(self, function: Callable[..., Any], folder: Path, name: str) -> None:
         self._impl_class = functools.partial(_CacheImplementation, folder)

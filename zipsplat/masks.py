@@ -33,7 +33,7 @@ class MaskSource:
         folder: contains one mask per photo, found by name: that of the photo with another suffix
             (`a.png` for `a.jpg`), with one more (`a.jpg.png`), or with `_mask` (`a_mask.png`);
             None for the photos' own alpha.
-        is_inverted: whether white or opaque pixels are left out instead.
+        is_inverted: whether white or opaque pixels are the ones excluded.
     """
 
     folder: Path | None = None
@@ -96,8 +96,8 @@ def load_masks(
     masks = [load_mask(photo, source, size) for photo, size in zip(photos, sizes, strict=True)]
     if source == MaskSource() and all(bool(mask.all()) for mask in masks):
         raise ValueError(
-            f"masks should come from the photos' transparency, but none of {len(masks)} has any,"
-            f" such as {photos[0]}"
+            f"masks come from the photos' transparency, but none of {len(masks)} photos has any,"
+            f" e.g. {photos[0]}"
         )
     return masks
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from zipsplat.files import open_file
+
 IMAGE, VIDEO = "image", "video"
 
 IMAGE_SUFFIXES = (
@@ -40,7 +42,7 @@ def kind_of(path: str | Path) -> str | None:
         OSError: if the file cannot be opened.
     """
     path = Path(path)
-    with path.open("rb") as file:
+    with open_file(path) as file:
         found = _by_content(file.read(1024))
     return found or kind_by_suffix(path)
 

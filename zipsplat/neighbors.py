@@ -1,9 +1,9 @@
 """Near neighbours of points, found along space-filling curves.
 
-Points that follow each other on a Z curve (Morton, 1966) are near each other; neighbours that one
-curve cuts apart are together on another. So the nearest among the points around each on several
-turned curves are, for nearly all points, the nearest of all: enough for statistics and for pairs.
-The coordinates that a curve is laid through are ranks, so a few points far away change nothing.
+Points that are consecutive on a Z curve (Morton, 1966) are usually near each other, and neighbours
+that one curve separates are adjacent on another. So, for nearly all points, the nearest of the
+candidates from several rotated curves are the true nearest neighbours: good enough for statistics
+and for pairs. Curves use ranks as coordinates, so that a few far points do not matter.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SPREADS = ((16, 0x030000FF), (8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249))
 
 
 def near_neighbors(points: Tensor, num: int) -> tuple[Tensor, Tensor]:
-    """The `num` nearest other points that the curves show.
+    """The `num` nearest other points among the candidates.
 
     Args:
         points: (N, 3).
@@ -43,7 +43,7 @@ def near_neighbors(points: Tensor, num: int) -> tuple[Tensor, Tensor]:
 def _insert(
     best_distances: Tensor, best_indices: Tensor, here: Tensor, there: Tensor, distances: Tensor
 ) -> None:
-    """Let candidates take the place of the farthest neighbours, unless they are in already."""
+    """Replace the farthest neighbours by nearer candidates, unless they are in the list already."""
     worst, place = best_distances[here].max(dim=1)
     is_known = (best_indices[here] == there[:, None]) & best_distances[here].isfinite()
     better = (distances < worst) & ~is_known.any(dim=1)
@@ -52,7 +52,7 @@ def _insert(
 
 
 def _along_curve(points: Tensor, curve: int) -> Tensor:
-    """Indices of the points along a Z curve; each curve is turned by another fixed rotation."""
+    """Indices of the points along a Z curve; each curve has its own fixed rotation."""
     generator = torch.Generator().manual_seed(curve)
     turn = torch.linalg.qr(torch.randn(3, 3, generator=generator)).Q.to(points)
     turned = points if curve == 0 else points @ turn

@@ -1,4 +1,4 @@
-"""How a video's frames are to be turned and mirrored: the display matrix of its container.
+"""Rotation and mirroring of a video's frames: the display matrix of its container.
 
 Source: ISO/IEC 14496-12, the matrix {a, b, u, c, d, v, x, y, w} of a track: a pixel (p, q) is shown
 at (a·p + c·q + x, b·p + d·q + y).
@@ -17,12 +17,12 @@ _MATRIX = struct.Struct("<9i")
 
 @dataclass(frozen=True)
 class Orientation:
-    """One of the eight ways to put an image up.
+    """One of the eight orientations of an image.
 
     Args:
-        is_swapped: whether rows and columns change places, before:
-        flips_x: left and right do;
-        flips_y: top and bottom do.
+        is_swapped: whether rows and columns are swapped, before any flip.
+        flips_x: whether left and right are swapped.
+        flips_y: whether top and bottom are swapped.
     """
 
     is_swapped: bool = False
@@ -31,7 +31,7 @@ class Orientation:
 
     @classmethod
     def from_matrix(cls, data: bytes) -> Orientation:
-        """The way that is nearest to a display matrix, as FFmpeg stores it: nine 32-bit numbers."""
+        """The orientation nearest to a display matrix in FFmpeg's form: nine 32-bit numbers."""
         a, b, _, c, d, *_ = _MATRIX.unpack(data[: _MATRIX.size])
         if abs(a) + abs(d) >= abs(b) + abs(c):
             return cls(False, a < 0, d < 0)
@@ -39,18 +39,18 @@ class Orientation:
 
     @property
     def is_mirrored(self) -> bool:
-        """Whether the image is mirrored, turned or not."""
+        """Whether the image is mirrored, whatever its rotation."""
         return self.is_swapped ^ self.flips_x ^ self.flips_y
 
     @property
     def turn_deg(self) -> int:
-        """Anticlockwise turn, 0 to 270; of a mirrored image after left and right changed."""
+        """Anticlockwise rotation, 0 to 270 degrees; applied after the mirroring, if any."""
         if not self.is_swapped:
             return 180 if self.flips_y else 0
         return 90 if self.flips_y != self.is_mirrored else 270
 
     def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The image (H, W, 3) as it is to be shown."""
+        """The image (H, W, 3) as displayed."""
         if self.is_swapped:
             pixels = pixels.transpose(1, 0, 2)
         if self.flips_x:

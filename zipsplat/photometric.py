@@ -1,7 +1,7 @@
 """The photometric loss of refinement and training.
 
-On a CPU, in float32, value and gradient come from one compiled kernel; otherwise from the PyTorch
-definitions that the kernel is tested against.
+On a CPU in float32, one compiled kernel computes value and gradient; otherwise the PyTorch
+definition, against which the kernel is tested, does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from zipsplat.ssim import WINDOW, check_pair, check_sides, ssim
 
 if TYPE_CHECKING:
-    from zipsplat.render.cpu.similarity import Outcome, Truth
+    from zipsplat.render.cpu.l1_ssim import Outcome, Truth
 
 
 class PhotometricLoss:
@@ -157,7 +157,7 @@ def _measure(planes: Tensor) -> Truth:
 def _compare(truth: Truth, image: Tensor, by_error: float, by_dissimilarity: float) -> Outcome:
     from zipsplat.render.cpu import get_num_threads
     from zipsplat.render.cpu.comparison import compare_images
-    from zipsplat.render.cpu.similarity import Weights
+    from zipsplat.render.cpu.l1_ssim import Weights
 
     pixels = image.contiguous().numpy().reshape(-1)
     return compare_images(truth, pixels, Weights(by_error, by_dissimilarity), get_num_threads())

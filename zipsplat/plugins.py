@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import pkgutil
 import sys
@@ -38,8 +39,7 @@ class Plugins(Generic[T]):
 
     def names(self) -> list[str]:
         """Names of the plug-ins in the package, sorted."""
-        path = importlib.import_module(self.package).__path__
-        return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
+        return list(_public_modules(tuple(importlib.import_module(self.package).__path__)))
 
     def __getitem__(self, name: str) -> T:
         """Import the module called `name` and return its `PLUGIN`.
@@ -88,13 +88,19 @@ class Plugins(Generic[T]):
         return f"{reason}; known: {', '.join(known)}{nearest(tail, known)}"
 
 
+@functools.cache  # it reads folders, and renderers are looked up for every image
+def _public_modules(path: tuple[str, ...]) -> tuple[str, ...]:
+    names = (module.name for module in pkgutil.iter_modules(path))
+    return tuple(sorted(name for name in names if not name.startswith("_")))
+
+
 def nearest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str:
     """`; did you mean …?` with the closest of the known names, or the empty text.
 
     Args:
-        name: what was given.
-        known: what would have been right.
-        cutoff: least similarity in [0, 1], as of `difflib.get_close_matches`.
+        name: the misspelt name.
+        known: the valid names.
+        cutoff: least similarity in [0, 1], as in `difflib.get_close_matches`.
     """
     close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
     return f"; did you mean {close[0]}?" if close else ""

@@ -14,8 +14,8 @@ def progress_bar(description: str, unit: str = "it", *, is_quiet: bool = False) 
     """Show a bar while the block runs.
 
     Args:
-        description: what is going on, in front of the bar.
-        unit: what is counted.
+        description: text in front of the bar.
+        unit: name of what is counted.
         is_quiet: show nothing, even on a terminal.
 
     Yields:
@@ -43,14 +43,14 @@ def progress_bar(description: str, unit: str = "it", *, is_quiet: bool = False) 
 
 @contextmanager
 def share_bar(description: str, *, is_quiet: bool = False) -> Iterator[ReportShare]:
-    """Show a bar of the share that is done while the block runs.
+    """Show a bar of the fraction done while the block runs.
 
     Args:
-        description: what is going on, in front of the bar.
+        description: text in front of the bar.
         is_quiet: show nothing, even on a terminal.
 
     Yields:
-        a function to call with the share in [0, 1] and a few words on the state.
+        a function to call with the fraction in [0, 1] and a few words on the state.
     """
     from tqdm import tqdm
 

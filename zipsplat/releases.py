@@ -1,4 +1,4 @@
-"""Weights that are known by name: where they are, what they are for, and what their licence says.
+"""Registry of named weights: where they are, what they are for, and their licences.
 
 Sources: the pages of https://huggingface.co/veichta/zipsplat and of the repositories
 https://huggingface.co/depth-anything/DA3-SMALL, … (seen in November 2026). Sizes and digests were
@@ -20,12 +20,12 @@ LICENCE_NAMES = {NON_COMMERCIAL: "CC BY-NC 4.0", FREE: "Apache-2.0"}
 
 @dataclass(frozen=True)
 class Release:
-    """Weights that are known by name.
+    """Weights with a name.
 
     Args:
-        title: what to call them.
+        title: name for messages.
         file: where they are.
-        size: of the images they were trained on, which a file need not tell.
+        size: of the images they were trained on, which files need not state.
         variant: of the architecture, if they are a ZipSplat's; see `ZipSplatConfig.variant`.
     """
 
@@ -41,7 +41,7 @@ class Release:
 
     @property
     def licence(self) -> str | None:
-        """As the registry or the repository states it; None as long as nobody has."""
+        """As stated by the registry or the repository; None if unknown."""
         if self.file.licence is not None:
             return self.file.licence
         record = self.file.record()
@@ -49,12 +49,12 @@ class Release:
 
     @property
     def note(self) -> str:
-        """A sentence for what is made with them."""
+        """The licence note for results made with them."""
         return licence_sentence(self.title, self.licence)
 
 
 def licence_sentence(title: str, licence: str | None) -> str:
-    """What to say of things made with some weights.
+    """The licence note for results made with some weights.
 
     Args:
         title: of the weights.

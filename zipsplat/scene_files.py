@@ -14,7 +14,7 @@ from os import PathLike, fspath
 import numpy as np
 from numpy.typing import NDArray
 
-from zipsplat.files import write_atomically
+from zipsplat.files import open_file, write_atomically
 from zipsplat.formats import (
     FORMATS,
     HEAD_BYTES,
@@ -60,7 +60,7 @@ def read_scene(path: Path, format: str | None = None) -> SceneFile:
         OSError: if it cannot be opened.
     """
     chosen = find_format(path) if format is None else format_named(format)
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         try:
             arrays = chosen.read(file)
             wrong = unusable(arrays)
@@ -112,7 +112,7 @@ def find_format(path: Path) -> Format:
         ValueError: if neither is known.
         OSError: if the file cannot be opened.
     """
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         return by_content(file.read(HEAD_BYTES)) or by_suffix(path)
 
 

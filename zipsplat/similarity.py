@@ -1,11 +1,11 @@
-"""The similarity between two camera paths: rotation, translation and scale in least squares.
+"""The similarity transform between two camera paths: rotation, translation and scale.
 
 Letters: n cameras.
 
 The fit is Umeyama's ("Least-squares estimation of transformation parameters between two point
-patterns", 1991) over camera centres. For ten cameras and more, a few fits to random halves find
-those that agree (Fischler and Bolles, "Random sample consensus", 1981), with the constants of Depth
-Anything 3's alignment of predicted to given poses.
+patterns", 1991) over camera centres. From ten cameras on, fits to random halves select the inliers
+(Fischler and Bolles, "Random sample consensus", 1981), with the constants of Depth Anything 3's
+alignment of predicted to given poses.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 ROBUST_FROM = 10
-"""Number of cameras from which on outliers are looked for."""
+"""Number of cameras from which outliers are rejected."""
 ROUNDS = 10
 MIN_CENTRES = 3
 SEED = 42
 RANK_TOLERANCE = 16 * np.finfo(np.float64).eps
-"""Of the second singular value relative to the first: only rounding is called a line."""
+"""Least second singular value relative to the first; below it, points are collinear."""
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """Takes points x of one frame to another: scale · R x + t.
+    """Maps points x of one frame to another: scale · R x + t.
 
     Args:
         scale: above 0.
@@ -47,7 +47,7 @@ class Similarity:
 
 
 def fit_similarity(source: Floats, target: Floats) -> Similarity:
-    """The similarity that takes points to others with the least squared error.
+    """The similarity that maps points to others with the least squared error.
 
     Args:
         source: (n, 3).

@@ -27,11 +27,11 @@ def window_weights() -> list[float]:
 
 
 def ssim(truth: Tensor, image: Tensor) -> Tensor:
-    """Structural similarity, the number scikit-image gives for Gaussian weights.
+    """Structural similarity, as scikit-image computes it with Gaussian weights.
 
     An 11 × 11 window with σ = 1.5, sample covariance (×121/120), data range 1, a border of five
     pixels left out, channels averaged. Nothing is clipped. It is differentiable, and computed in
-    the precision of its inputs: hand in float64 where the last digits matter.
+    the precision of its inputs: pass float64 where the last digits matter.
 
     Args:
         truth: (..., C, H, W), sides of at least 11 pixels.
@@ -58,7 +58,7 @@ def ssim(truth: Tensor, image: Tensor) -> Tensor:
 
 
 def check_pair(truth: Tensor, image: Tensor) -> None:
-    """Refuse images that cannot be compared.
+    """Reject images that cannot be compared.
 
     Raises:
         ValueError: if the shapes differ or are not (..., C, H, W).
@@ -71,7 +71,7 @@ def check_pair(truth: Tensor, image: Tensor) -> None:
 
 
 def check_sides(image: Tensor) -> None:
-    """Refuse images (..., H, W) that are smaller than a window.
+    """Reject images (..., H, W) that are smaller than a window.
 
     Raises:
         ValueError: if a side has fewer than 11 pixels.

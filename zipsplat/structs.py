@@ -15,16 +15,16 @@ S = TypeVar("S", bound="BatchStruct")
 class BatchStruct:
     """Base of frozen dataclasses whose fields have common leading dimensions.
 
-    Fields are tensors of any dtype, other structs, or None where something is left out. A subclass
-    declares in `event_dims` how many trailing dimensions of each field are its own; what is left in
-    front is the batch shape, equal in all fields. Indexing, `torch.stack` and `torch.cat` count
+    Fields are tensors of any dtype, other structs, or None if absent. A subclass declares in
+    `event_dims` how many trailing dimensions of each field are its own; the leading ones are the
+    batch shape, equal in all fields. Indexing, `torch.stack` and `torch.cat` count
     batch dimensions only.
     """
 
     event_dims: ClassVar[Mapping[str, int]]
 
     def _fields(self) -> dict[str, Any]:
-        """The fields that are there."""
+        """The fields that are not None."""
         fields = {key: getattr(self, key) for key in self.event_dims}
         return {key: value for key, value in fields.items() if value is not None}
 
@@ -64,7 +64,7 @@ class BatchStruct:
         return self.shape[0]
 
     def map(self: S, function: Callable[[Tensor], Tensor]) -> S:
-        """Apply a function to every tensor, also to those of structs.
+        """Apply a function to every tensor, including those of nested structs.
 
         Args:
             function: keeps the trailing dimensions of each field.
@@ -76,15 +76,15 @@ class BatchStruct:
         return self.map(lambda value: value.to(*args, **kwargs))
 
     def cpu(self: S) -> S:
-        """Copy on the CPU, if it is not there yet."""
+        """Copy to the CPU, unless it is there already."""
         return self.to("cpu")
 
     def cuda(self: S, device: int | str | torch.device | None = None) -> S:
-        """Copy on a CUDA device, if it is not there yet."""
+        """Copy to a CUDA device, unless it is there already."""
         return self.map(lambda value: value.cuda(device))
 
     def detach(self: S) -> S:
-        """The same values, cut off from the gradient graph."""
+        """The same values, detached from the autograd graph."""
         return self.map(Tensor.detach)
 
     def clone(self: S) -> S:
@@ -104,7 +104,7 @@ class BatchStruct:
         return self.map_with_dims(pick)
 
     def map_with_dims(self: S, function: Callable[[Tensor, int], Tensor]) -> S:
-        """As `map`; the function is also given the number of the field's own dimensions."""
+        """As `map`; the function also receives the number of the field's own dimensions."""
 
         def change(value: Any, own: int) -> Any:
             if isinstance(value, BatchStruct):

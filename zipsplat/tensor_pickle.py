@@ -280,7 +280,7 @@ def _container(items: object) -> Iterable[Any]:
 def _text_of(value: object = "") -> str:
     """`str` of a scalar; of nested containers it could be arbitrarily long."""
     if not isinstance(value, (str, int, float)):
-        raise ValueError(f"a text is built from {type(value).__name__}")
+        raise ValueError(f"a string is built from {type(value).__name__}")
     return str(value)
 
 

@@ -19,8 +19,9 @@ from typing import IO, Any
 
 import torch
 
-from zipsplat.bounded import open_zip, zip_member
+from zipsplat.files import open_file
 from zipsplat.tensor_pickle import MAX_PROGRAM_BYTES, TensorUnpickler, next_program
+from zipsplat.untrusted_files import open_zip, zip_member
 
 _LOCAL_HEADER_BYTES = 30
 _ALIGNMENT = 16
@@ -41,7 +42,7 @@ def read_torch_file(path: Path) -> Any:
     Raises:
         ValueError: if the file is damaged or not a checkpoint. The message names it.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         size = path.stat().st_size
         if not size:
             raise ValueError(f"{path}: not a readable PyTorch checkpoint (the file is empty)")

@@ -1,7 +1,7 @@
 """Camera paths: orbits, a gentle wiggle, a dolly, and curves through given poses.
 
-Paths that return to their start are made to be played in a loop: the pose after the last one would
-be the first. With `endpoint=True` the last pose is that one, as in the released model's videos.
+Closed paths are meant to loop: the pose after the last one would be the first. With `endpoint=True`
+the last pose repeats the first, as in the released model's videos.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from zipsplat.bounded import read_json
 from zipsplat.files import write_text
 from zipsplat.pose import Pose
 from zipsplat.rotations import matrix_from_quat
+from zipsplat.untrusted_files import read_json
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ def orbit_poses(
         num_frames: how many poses, at least one.
         sweep_deg: angle swept around the vertical; None wiggles around the starting direction
             instead, the elevation at twice the pace of the azimuth.
-        base_azimuth_deg: where to start; 0 is on the −z side, where the first view looks from.
+        base_azimuth_deg: start of the path; 0 is on the −z side, like the first view of a
+            reconstruction.
         elevation_deg: height of the orbit; positive is above.
         azimuth_amp_deg: how far the wiggle goes to either side.
         elevation_amp_deg: twice as far as the wiggle goes up and down.
@@ -71,7 +72,7 @@ def dolly_poses(start: Pose, distance: float, num_frames: int, *, endpoint: bool
 
     Args:
         start: one pose, where the path begins.
-        distance: how far it goes, world units; negative goes backward first.
+        distance: length of the way, world units; negative moves backward first.
         num_frames: how many poses, at least one.
         endpoint: whether the last pose is the first again.
 
@@ -95,8 +96,8 @@ def interpolate_poses(keys: Pose, num_frames: int, *, closed: bool = False) -> P
     Args:
         keys: (K,) poses, at least one.
         num_frames: how many poses, at least one.
-        closed: whether the curve goes on from the last key to the first, for a loop; the last
-            pose is then one step before the first.
+        closed: whether the curve returns from the last key to the first, for a loop; the last pose
+            is then one step before the first.
 
     Returns:
         (num_frames,) poses; the first is the first key and, unless closed, the last is the last.
@@ -147,7 +148,7 @@ def load_camera_path(path: str | Path) -> CameraPath:
         return CameraPath(Pose.from_4x4mat(matrices), None if fov_deg is None else float(fov_deg))
     except (TypeError, LookupError, ValueError, ArithmeticError, RuntimeError) as error:
         wanted = '{"world_from_camera": [4×4 matrix, …], "fov_deg": 60}'
-        raise ValueError(f"{path}: no camera path, wanted {wanted} ({error})") from error
+        raise ValueError(f"{path}: not a camera path; wanted {wanted} ({error})") from error
 
 
 def save_camera_path(camera_path: CameraPath, path: str | Path) -> None:

@@ -18,17 +18,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from zipsplat.files import atomic_path
+from zipsplat.files import atomic_path, open_file
 from zipsplat.hdr import TRANSFERS, tone_map
 from zipsplat.images import Background, background_color, reduction
 from zipsplat.media_kinds import VIDEO, kind_by_suffix
 from zipsplat.orientation import Orientation
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -258,7 +259,7 @@ class _Clip:
         """Open the file and its main video stream; FFmpeg errors become a ValueError."""
         import av
 
-        with self.path.open("rb") as file:  # raises for missing and unreadable files
+        with open_file(self.path) as file:  # raises for missing and unreadable files
             if not file.read(1):
                 raise ValueError(f"{self.path}: the file is empty")
         try:
@@ -326,6 +327,8 @@ class _Clip:
 
     def images(self, frames: dict[int, np.ndarray]) -> dict[int, Tensor]:
         """Convert decoded frames to images (3, H, W) in [0, 1]; warns if they were tone mapped."""
+        import torch  # here, so that describing a clip does not wait for it
+
         self.report_conversion()
         return {
             number: torch.from_numpy(frame).permute(2, 0, 1).float() / 255

@@ -108,7 +108,7 @@ def render_frames(
     check_scene(g)
     if poses.ndim != 1 or not len(poses):
         raise ValueError(f"poses must be (T,), at least one, got {tuple(poses.shape)}")
-    limits = look.depth_range or depth_range(g, poses)
+    limits = look.depth_range or (depth_range(g, poses) if look.mode == "depth" else (0.0, 1.0))
     # Images of more frames do not fit CPU caches (benchmarks/videos.md).
     chunk = look.chunk or (4 if g.device.type == "cpu" else 16)
     for start in range(0, len(poses), chunk):

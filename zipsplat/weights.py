@@ -24,7 +24,6 @@ from urllib.parse import urlsplit
 
 from torch import Tensor
 
-from zipsplat.bounded import parse_json
 from zipsplat.checkpoints import bundled
 from zipsplat.downloads import DownloadError, Source, cache_dir, fetch
 from zipsplat.file_records import Record, public_address
@@ -35,6 +34,7 @@ from zipsplat.media_kinds import CHECKPOINT_SUFFIXES
 from zipsplat.releases import RELEASES, licence_sentence
 from zipsplat.tensor_pickle import Opaque
 from zipsplat.torch_files import read_torch_file
+from zipsplat.untrusted_files import parse_json
 
 WRAPPERS = ("model", "state_dict")
 # Older training heads contained a perceptual network, which is not part of the model.

@@ -231,13 +231,13 @@ class SceneLoader:
 
     def _check_losses(self) -> None:
         self.drops += Counter()  # drop zero counts
+        if self.drops:
+            logger.warning("unusable scenes: %s%s", dict(self.drops), self._first_excluded())
         world_size = self._rules.world_size
         if self.num_scenes < world_size:
             raise ValueError(
                 f"{self.num_scenes} scenes are too few for {world_size} ranks; use fewer processes"
             )
-        if self.drops:
-            logger.warning("unusable scenes: %s", dict(self.drops))
         lost = sum(self.drops.values()) - self.drops[TOO_FEW_VIEWS]
         self._check_rate(lost, lost + self.num_scenes)
 
@@ -246,7 +246,12 @@ class SceneLoader:
             raise DataLossError(
                 f"{lost} of {seen} scenes were dropped, more than"
                 f" max_drop_rate={self.config.max_drop_rate} allows; by reason: {dict(self.drops)}"
+                f"{self._first_excluded()}"
             )
+
+    def _first_excluded(self) -> str:
+        found = (entry for member in self._members for entry in member.dataset.excluded)
+        return next((f"; the first is {key}: {error}" for key, error in found), "")
 
     def _count(self, loaded: _Loaded) -> None:
         for name, error in loaded.drops:
@@ -293,7 +298,7 @@ class SceneLoader:
                 "worker_init_fn": end_with_parent,
             }
         return DataLoader(
-            _Workshop(self._members, self._clips, self._capacities),
+            _BatchLoader(self._members, self._clips, self._capacities),
             batch_size=None,
             sampler=_Plans(self),
             num_workers=workers,
@@ -332,7 +337,7 @@ class _Plans(Sampler[_Task]):
             yield _Task(plan, tuple(waiting)[distance - 1 :: distance])
 
 
-class _Workshop(Dataset[_Loaded]):
+class _BatchLoader(Dataset[_Loaded]):
     """Loads planned batches; runs in the workers."""
 
     def __init__(
@@ -347,7 +352,7 @@ class _Workshop(Dataset[_Loaded]):
 
     def __getitem__(self, task: _Task) -> _Loaded:
         plan = task.plan
-        self._hold([plan, *task.later])
+        self._prefetch([plan, *task.later])
         drops: list[tuple[str, SceneError]] = []
         with _one_thread():
             made = (self._load(pick, plan, drops) for pick in plan.picks)
@@ -356,10 +361,10 @@ class _Workshop(Dataset[_Loaded]):
                 scenes = [self._substitute(plan, drops)]
         return _Loaded(Batch.collate(scenes), tuple(drops), plan.after)
 
-    def _hold(self, plans: Sequence[BatchPlan]) -> None:
+    def _prefetch(self, plans: Sequence[BatchPlan]) -> None:
         """Have the data sets prefetch what these batches need."""
         for member, dataset in enumerate(self.datasets):
-            dataset.hold(
+            dataset.prefetch(
                 (self.clips[member][pick.clip], plan.num_context, pick.seed)
                 for plan in plans
                 for pick in plan.picks
@@ -394,7 +399,11 @@ class _Workshop(Dataset[_Loaded]):
             if scene is not None:
                 return scene
         reasons = Counter(error.reason for _, error in drops)
-        raise DataLossError(f"{len(drops)} scenes in a row are unusable: {dict(reasons)}")
+        name, error = drops[0]
+        raise DataLossError(
+            f"{len(drops)} scenes in a row are unusable: {dict(reasons)};"
+            f" the first is {name}: {error}"
+        )
 
 
 @contextmanager

@@ -45,7 +45,7 @@ NO_DEPTH_ADVICE = (
 TOO_FEW_VIEWS = "too few views"
 
 _ANY = 2**31
-"""Capacity of clips with fixed views: unlimited, as requests do not matter."""
+"""Capacity of clips with fixed views: unlimited, as the requested number of views is ignored."""
 
 Pixels = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
@@ -131,7 +131,7 @@ class MultiviewDataset:
             sample, config.mirror_probability, config.color_shuffle_probability, rng.numpy
         )
 
-    def hold(self, samples: Iterable[tuple[int, int, int]]) -> None:
+    def prefetch(self, samples: Iterable[tuple[int, int, int]]) -> None:
         """Start prefetching what `load` will need; drop everything else prefetched.
 
         Args:
@@ -145,7 +145,7 @@ class MultiviewDataset:
             with suppress(SceneError):  # reported when the sample is loaded
                 choice = self._choose(scene, num_context, Rng.seeded(seed))
                 views.setdefault(scene, set()).update(choice.context, choice.target)
-        self.store.hold({scene: sorted(chosen) for scene, chosen in views.items()})
+        self.store.prefetch({scene: sorted(chosen) for scene, chosen in views.items()})
 
     def _admit(self, only: Collection[str] | None, without: frozenset[str]) -> None:
         """Sort clips into usable and excluded ones."""

@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from splatfactory import paths
 from splatfactory.datasets.shards import split_member
-from zipsplat.bounded import open_zip, parse_json
-from zipsplat.files import write_atomically
+from zipsplat.files import open_file, write_atomically
+from zipsplat.untrusted_files import open_zip, parse_json
 
 logger = logging.getLogger(__name__)
 VERSION = 1
@@ -152,7 +152,7 @@ class _Found:
 
 def scan(shard: Path) -> ShardOffsets:
     """Index a shard from its tar headers; damage is reported in the result."""
-    with shard.open("rb") as file:
+    with open_file(shard) as file:
         scan_state = _Scan()
         found: dict[str, _Found] = {}
         for header in scan_state.headers(file):

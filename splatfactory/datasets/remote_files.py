@@ -166,7 +166,7 @@ class RemoteFiles:
             found |= self._fetch(shard, missing)
         return [found[span] for span in spans]
 
-    def hold(self, wanted: Mapping[str, Sequence[Span]]) -> None:
+    def prefetch(self, wanted: Mapping[str, Sequence[Span]]) -> None:
         """Start prefetching what will be read next, by shard; drop everything else prefetched."""
         ahead: dict[tuple[str, Span], Future[dict[Span, bytes]]] = {}
         for shard, spans in wanted.items():

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from splatfactory.datasets.offsets import ShardOffsets, Span
 from splatfactory.datasets.offsets import load as load_offsets
+from zipsplat.files import open_file
+from zipsplat.untrusted_files import MAX_JSON_BYTES
 
 _MAX_OPEN_FILES = 64
 
@@ -20,7 +22,7 @@ class ShardFiles(Protocol):
 
     Attributes:
         bytes_read: bytes of tar members this process has read.
-        reads_ahead: whether `hold` has an effect.
+        reads_ahead: whether `prefetch` has an effect.
     """
 
     bytes_read: int
@@ -45,7 +47,7 @@ class ShardFiles(Protocol):
     def read(self, shard: str, spans: Sequence[Span]) -> list[bytes]:
         """The bytes of some members; fewer if a shard is truncated."""
 
-    def hold(self, wanted: Mapping[str, Sequence[Span]]) -> None:
+    def prefetch(self, wanted: Mapping[str, Sequence[Span]]) -> None:
         """Start prefetching what will be read next, by shard; drop everything else prefetched."""
 
     def close(self) -> None:
@@ -88,7 +90,10 @@ class LocalFiles:
     def listing(self) -> bytes | None:
         """The content of `index.json`, if it exists; none for a single file."""
         path = self.directory / "index.json"
-        return path.read_bytes() if self._only is None and path.exists() else None
+        if self._only is not None or not path.exists():
+            return None
+        with open_file(path) as file:
+            return file.read(MAX_JSON_BYTES + 1)
 
     def offsets(self, shards: Sequence[str]) -> Iterable[ShardOffsets]:
         """The indices of some shards; missing ones are built."""
@@ -106,7 +111,7 @@ class LocalFiles:
         self.bytes_read += sum(map(len, found))
         return found
 
-    def hold(self, wanted: Mapping[str, Sequence[Span]]) -> None:
+    def prefetch(self, wanted: Mapping[str, Sequence[Span]]) -> None:
         """Do nothing: the operating system reads ahead."""
 
     def close(self) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 from splatfactory._version import __version__
 from splatfactory.datasets import offsets
 from splatfactory.datasets.shards import PARTIAL_SUFFIX, ShardWriter, StoredScene
-from zipsplat.bounded import read_json
 from zipsplat.digests import sha256_of
 from zipsplat.files import only_writer, write_text
+from zipsplat.untrusted_files import read_json
 
 INDEX_NAME = "index.json"
 MANIFEST_NAME = "manifest.json"
@@ -238,7 +238,7 @@ class ShardOutput:
             if size != record.bytes:
                 raise ValueError(
                     f"{self.directory / name} has {size} bytes, but {MANIFEST_NAME} says"
-                    f" {record.bytes}; delete it to make its scenes again"
+                    f" {record.bytes}; delete it to convert its scenes again"
                 )
             index.update(dict.fromkeys(offsets.load(self.directory / name).keys, name))
         return index

@@ -23,7 +23,7 @@ from splatfactory.datasets.offsets import ShardOffsets, Span
 from splatfactory.datasets.remote_files import open_files
 from splatfactory.datasets.shard_files import LocalFiles
 from splatfactory.datasets.shards import FloatArray, StoredScene
-from zipsplat.bounded import parse_json
+from zipsplat.untrusted_files import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class ShardStore:
 
     @property
     def faults(self) -> Sequence[tuple[str, SceneError]]:
-        """Missing or unusable scenes, with the reason."""
+        """Missing or unusable scenes, with the reason; a shard by its name if none can be told."""
         return list(self._faults.items())
 
     @property
@@ -190,10 +190,10 @@ class ShardStore:
 
     @property
     def reads_ahead(self) -> bool:
-        """Whether `hold` has an effect."""
+        """Whether `prefetch` has an effect."""
         return self._files.reads_ahead
 
-    def hold(self, views: Mapping[int, Sequence[int]]) -> None:
+    def prefetch(self, views: Mapping[int, Sequence[int]]) -> None:
         """Start prefetching the views, by scene, that will be read next; drop all others."""
         wanted: dict[str, list[Span]] = {}
         for scene, chosen in views.items():
@@ -204,7 +204,7 @@ class ShardStore:
             if self._scenes[scene].has_depth:
                 spans.append(index.depth_ranges(local))
                 spans += [index.depth(local, view) for view in chosen]
-        self._files.hold(wanted)
+        self._files.prefetch(wanted)
 
     def read(self, scene: int) -> StoredScene:
         """Read a complete scene.
@@ -235,7 +235,8 @@ class ShardStore:
         shard = self._shards[number]
         if index.damage:
             self.damage[shard] = index.damage
-            logger.warning("%s/%s is damaged: %s", self.name, shard, index.damage)
+            if not index.broken:  # else its broken scenes tell
+                self._faults[shard] = SceneError("damaged shard", index.damage)
         reason = "truncated shard" if index.damage else "incomplete scene"
         for key, detail in index.broken.items():
             self._faults[key] = SceneError(reason, f"{shard}, {detail}")

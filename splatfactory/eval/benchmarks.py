@@ -128,7 +128,7 @@ def configure(
     """
     groups, values = split_overrides(overrides)
     if groups and conf is None:
-        raise ConfigError(f"{groups[0]} chooses a group of a configuration; --conf is missing")
+        raise ConfigError(f"{groups[0]} changes a configuration; name it with --conf")
     layers: list[Mapping[str, Any]] = [{"data": {"name": benchmark.name, **benchmark.data}}]
     if model is not None:
         layers.append({"model": dict(model)})

@@ -25,7 +25,7 @@ from splatfactory.datasets.shard_output import write_json
 from splatfactory.datasets.store import SceneError, ShardStore
 from splatfactory.published_indices import DL3DV_SPLIT, PUBLISHED
 from zipsplat.downloads import fetch
-from zipsplat.terminal import EXPECTED_ERRORS, error_line
+from zipsplat.terminal import EXPECTED_ERRORS, error_line, printable
 
 SEED = 42
 
@@ -227,10 +227,14 @@ def _make(arguments: argparse.Namespace) -> int:
     )
     store = ShardStore(paths.resolve(arguments.directory), show_progress=True)
     index, skipped = make_index(store, rules)
-    for key, reason in skipped.items():
-        sys.stderr.write(f"skipped: {key}: {reason}\n")
     if not index:
-        raise ValueError(f"no scene of {arguments.directory} is long enough")
+        key, reason = next(iter(skipped.items()), ("it", "is empty"))
+        raise ValueError(
+            f"{arguments.directory} has no usable scene; {len(skipped)} were skipped,"
+            f" the first is {key}: {reason}"
+        )
+    for key, reason in skipped.items():
+        sys.stderr.write(printable(f"skipped: {key}: {reason}") + "\n")
     write_json(arguments.output, index, indent=2)
     sys.stderr.write(f"{arguments.output}: {len(index)} scenes, {len(skipped)} skipped\n")
     return 0

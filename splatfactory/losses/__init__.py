@@ -26,7 +26,7 @@ LOSSES: Plugins[LossKind | Loss] = Plugins("splatfactory.losses", "loss")
 """A loss without options may be a plain function."""
 
 RENDERING = {
-    "mse_loss": ("photometric", "mse_weight"),
+    "mse_loss": ("pixel_error", "mse_weight"),
     "lpips_loss": ("perceptual", "lpips_weight"),
     "scale_penalty": ("scale_penalty", None),
     "opacity_penalty": ("opacity_penalty", None),
@@ -78,7 +78,7 @@ class TrainingLoss:
         given = {} if perceptual is None else {"perceptual": PerceptualLoss(perceptual)}
         self.rendering = _terms(RENDERING, config, given)
         self.geometry = _terms(GEOMETRY, config, given)
-        self.extra = {name: extra_term(name, said) for name, said in config.extra_losses.items()}
+        self.extra = {name: extra_term(name, value) for name, value in config.extra_losses.items()}
 
     def __call__(self, supervision: Supervision) -> dict[str, Tensor]:
         """Every term and their sum, `total`; each (B,)."""
@@ -120,17 +120,17 @@ class TrainingLoss:
         return numbers
 
 
-def extra_term(name: str, said: Any) -> Term:
+def extra_term(name: str, value: Any) -> Term:
     """Build a loss of `extra_losses`.
 
     Args:
         name: a module of this package, or the dotted name of your own.
-        said: its weight, or a mapping with `weight` (default 1) and the loss's own options.
+        value: its weight, or a mapping with `weight` (default 1) and the loss's own options.
 
     Raises:
         ValueError: if the loss is unknown, or an option or the weight is invalid.
     """
-    options = dict(said) if isinstance(said, Mapping) else {"weight": said}
+    options = dict(value) if isinstance(value, Mapping) else {"weight": value}
     weight = options.pop("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, (int, float)):
         raise ValueError(f"extra_losses maps names to weights, got {weight!r} for {name}")

@@ -53,7 +53,7 @@ def save(state: Mapping[str, Any], path: Path) -> None:
             expected = hashed.sha256
             if sha256_of(temporary) != expected:
                 raise CheckpointError(
-                    f"{path} reads back differently than written; is the disk failing?"
+                    f"{path} reads back differently from what was written; is the disk failing?"
                 )
             # Keep both digests: a kill before or after the rename leaves a file that matches one.
             write_text(_digest_path(path), "\n".join((expected, *_digests(path))))

@@ -50,9 +50,9 @@ def true_matches(context: Views, matches: Matches) -> TrueMatches:
     is_seen = is_inside & ((depth - seen).abs() < MAX_DEPTH_ERROR * seen)
     is_known = (matches.references >= 0)[..., None] & (own_depth > 0)[:, :, None]
     is_known = is_known & (is_seen | ~is_inside)
-    nowhere = torch.full_like(cells, rows * columns)
+    unmatched = torch.full_like(cells, rows * columns)
     return TrueMatches(
-        torch.where(is_seen[..., None], cells, nowhere),
+        torch.where(is_seen[..., None], cells, unmatched),
         torch.where(is_seen[..., None], shares, 0.25) * is_known[..., None],
     )
 

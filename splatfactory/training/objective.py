@@ -13,7 +13,7 @@ from splatfactory.protocols import Prediction, RenderedViews, SceneLoss, Supervi
 from splatfactory.schema import HeadConfig
 from splatfactory.tiny.patch_points import surface_of_tokens
 from splatfactory.tiny.true_matches import true_matches
-from splatfactory.training.drawing import activated, render_views
+from splatfactory.training.rendering import activated, render_views
 from zipsplat.render import Renderer
 
 

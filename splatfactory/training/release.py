@@ -64,7 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "-o", "--output", type=Path, required=True, help="output file (.safetensors)"
     )
     parser.add_argument(
-        "--blend", nargs=2, metavar=("OTHER", "SHARE"), help="average with another run, e.g. 0.4"
+        "--blend",
+        nargs=2,
+        metavar=("OTHER", "SHARE"),
+        help="average with OTHER (a run or weights file), which gets this share, e.g. 0.4",
     )
     options = parser.parse_args(argv)
     if options.output.suffix != ".safetensors":

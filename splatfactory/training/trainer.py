@@ -213,7 +213,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _fast_products(self) -> AbstractContextManager[object]:
-        """The faster float32 products; compiled models keep what they were compiled with."""
+        """Use the faster float32 products; compiled models keep theirs."""
         return nullcontext() if self.options.compile else fastest(self.width, self.world.device)
 
     def _backward(self, batch: Batch, num_scenes: float) -> None:
@@ -317,10 +317,12 @@ class Trainer:
             return True
         self.validated_step = self.progress.step
 
-        def write_figures(number: int, batch: Batch, made: Prediction, judged: Supervision) -> None:
+        def write_figures(
+            number: int, batch: Batch, made: Prediction, supervision: Supervision
+        ) -> None:
             if number < self.options.num_eval_plots:
                 self.reporter.write_figures(
-                    f"eval/{number}", self.progress.step, batch, made, judged
+                    f"eval/{number}", self.progress.step, batch, made, supervision
                 )
 
         with self.watch.measure("eval"), self._averaged_weights():

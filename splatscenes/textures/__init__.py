@@ -16,7 +16,7 @@ from splatscenes.palette import Palette
 from splatscenes.textures import outdoors, prints, surfaces, tilings
 from splatscenes.textures._painting import TEXTURE_SIZE, FloatArray, Painter
 
-NUM_LEVELS = 9
+NUM_LEVELS = 9  # from 256 texels down to a single one
 LEVEL_SIZES = tuple(TEXTURE_SIZE >> level for level in range(NUM_LEVELS))
 TEXELS = sum(size * size for size in LEVEL_SIZES)
 

@@ -22,14 +22,15 @@ def sections() -> configparser.ConfigParser:
 
 
 LISTS = sections()
+EXCEPTIONS = frozenset(LISTS["exceptions"])
 PATH = re.compile(r"[\w./]+/[\w.]+\.\w+")
 
 
 def clean_files(section: str = "clean", suffix: str = ".py") -> list[Path]:
+    """Files of a section; this one quotes the words that it looks for."""
     paths = (ROOT / name for name in LISTS[section])
-    return sorted(
-        p for path in paths for p in ([path] if path.is_file() else path.rglob(f"*{suffix}"))
-    )
+    files = {p for path in paths for p in ([path] if path.is_file() else path.rglob(f"*{suffix}"))}
+    return sorted(files - {Path(__file__)})
 
 
 def words_of(name: str) -> str:
@@ -37,15 +38,21 @@ def words_of(name: str) -> str:
     return " ".join(re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)).lower()
 
 
+def exceptions_of(path: Path) -> frozenset[str]:
+    """Words that a file may use; in tests also those of their own section."""
+    is_test = path.is_relative_to(ROOT / "tests")
+    return EXCEPTIONS.union(LISTS["exceptions in tests"] if is_test else ())
+
+
 def is_text(token: tokenize.TokenInfo) -> bool:
     kind = tokenize.tok_name[token.type]  # Python 3.12 has names of its own for parts of f-strings
     return kind in ("STRING", "COMMENT") or kind.startswith("FSTRING")
 
 
-def texts_of(source: str) -> Iterator[tuple[int, str]]:
+def texts_of(source: str, exceptions: frozenset[str] = EXCEPTIONS) -> Iterator[tuple[int, str]]:
     """Line and text of each name, string and comment."""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.NAME and token.string not in LISTS["exceptions"]:
+        if token.type == tokenize.NAME and token.string not in exceptions:
             yield token.start[0], words_of(token.string)
         elif is_text(token):
             yield token.start[0], " ".join(token.string.split())
@@ -61,20 +68,24 @@ def prose_of(page: str) -> Iterator[tuple[int, str]]:
             yield number, re.sub(r"`[^`]*`|\]\([^)]*\)|<[^>]*>", " ", line)
 
 
-def private_words_in(texts: Iterator[tuple[int, str]]) -> list[str]:
+def private_words_in(
+    texts: Iterator[tuple[int, str]], exceptions: frozenset[str] = EXCEPTIONS
+) -> list[str]:
     """One line for each word that should be another; paths of files are not prose."""
     return [
         f"line {line}: {match[0]!r}; say {better}"
         for line, text in texts
         for pattern, better in LISTS["words"].items()
         for match in re.finditer(rf"\b(?:{pattern})\b", PATH.sub(" ", text), re.IGNORECASE)
-        if match[0].lower() not in LISTS["exceptions"]
+        if match[0].lower() not in exceptions
     ]
 
 
 @pytest.mark.parametrize("path", clean_files(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_clean_files_speak_the_language_of_the_field(path: Path) -> None:
-    assert private_words_in(texts_of(path.read_text(encoding="utf-8"))) == []
+    exceptions = exceptions_of(path)
+    texts = texts_of(path.read_text(encoding="utf-8"), exceptions)
+    assert private_words_in(texts, exceptions) == []
 
 
 @pytest.mark.parametrize(

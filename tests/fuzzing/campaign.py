@@ -49,9 +49,9 @@ class Fault:
 
 def damaged(name: str, seeds: dict[str, bytes], seed: int, number: int) -> tuple[str, bytes]:
     """File name and content of mutation `number`."""
-    chance = random.Random(f"{name} {seed} {number}")
-    chosen = chance.choice(sorted(seeds))
-    return chosen, mutate(seeds[chosen], chance)
+    rng = random.Random(f"{name} {seed} {number}")
+    chosen = rng.choice(sorted(seeds))
+    return chosen, mutate(seeds[chosen], rng)
 
 
 def campaign(name: str, reader: Reader, count: int, seed: int = 0) -> list[Fault]:
@@ -87,9 +87,9 @@ def _batch(
         _in_child(name, reader, seeds, seed, numbers, send)
     os.close(send)
     with os.fdopen(receive, "rb") as pipe:
-        told = pipe.read().decode(errors="replace")
+        output = pipe.read().decode(errors="replace")
     _, status = os.waitpid(child, 0)
-    done, _, reason = told.partition("!")
+    done, _, reason = output.partition("!")
     if not reason and status:
         code = os.waitstatus_to_exitcode(status)
         hung = code in (-signal.SIGALRM, -signal.SIGPROF)

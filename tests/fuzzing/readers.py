@@ -7,7 +7,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,6 +35,12 @@ from zipsplat.viewer.uploads import Upload, load_upload
 
 TESTS = Path(__file__).parents[1]
 PEOPLE, GOLDEN = TESTS / "files_of_people", TESTS / "golden"
+SMALLEST = replace(
+    TINY,
+    backbone=replace(
+        TINY.backbone, dim=16, depth=3, out_layers=(1, 2), alt_start=1, qknorm_start=1, rope_start=1
+    ),
+)  # less weight to read and build for each of thousands of files
 ROOMY = 30  # maximum size of a seed file in kB: damage to small files is more likely to matter
 
 
@@ -64,9 +70,19 @@ def _scenes() -> dict[str, bytes]:
 
 
 def _checkpoints() -> dict[str, bytes]:
-    state = dict(tiny_network().state_dict())
-    content = {"model": state, "conf": TINY.to_conf(), "epoch": 3}
-    seeds = {"x.safetensors": save(state, {"conf": json.dumps(TINY.to_conf())})}
+    return _stored(dict(tiny_network(config=SMALLEST).state_dict()))
+
+
+def _few_tensors() -> dict[str, bytes]:
+    """Checkpoints of 3 kB, where most damage hits structure and not mere weights."""
+    return _stored({"a": torch.ones(2), "b": torch.ones(2, 3, dtype=torch.float16).T})
+
+
+def _stored(state: dict[str, torch.Tensor]) -> dict[str, bytes]:
+    """Tensors in the three formats of checkpoints."""
+    content = {"model": state, "conf": SMALLEST.to_conf(), "epoch": 3}
+    whole = {name: value.contiguous() for name, value in state.items()}
+    seeds = {"x.safetensors": save(whole, {"conf": json.dumps(SMALLEST.to_conf())})}
     for name, is_zip in (("x.pt", True), ("old.pt", False)):
         buffer = io.BytesIO()
         torch.save(content, buffer, _use_new_zipfile_serialization=is_zip)
@@ -249,6 +265,7 @@ def _records() -> dict[str, bytes]:
 READERS: dict[str, Reader] = {
     "scenes": Reader(_scenes, read_scene),
     "checkpoints": Reader(_checkpoints, _read_checkpoint),
+    "tensors": Reader(_few_tensors, weights.read),
     "images": Reader(_images, lambda path: load_views(path, max_side=64)),
     "uploads": Reader(
         _uploads, lambda path: load_upload(Upload(path.name, path.read_bytes()), 2, 64, 10**8)

@@ -93,8 +93,8 @@ def test_planted_faults_are_found(
     monkeypatch.setattr(campaign, "SECONDS", seconds)
     reader = Reader(lambda: {"x.txt": b"0123456"}, read)  # type: ignore[arg-type]
 
-    def append(data: bytes, chance: random.Random) -> bytes:
-        return data + chance.choice((b"1", b"1", b"7"))
+    def append(data: bytes, rng: random.Random) -> bytes:
+        return data + rng.choice((b"1", b"1", b"7"))
 
     monkeypatch.setattr(campaign, "mutate", append)
     faults = campaign.campaign("planted", reader, 12)

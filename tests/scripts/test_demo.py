@@ -33,11 +33,11 @@ def test_the_demo_refines_and_names_every_file(tmp_path, run, capsys):
     office = ROOT / "assets/examples/office"
     options = ("--output", "demo", "--frames", 6, "--steps", 40, "--size", 240)
     assert run("scripts/demo.py", office, *options) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for path in (tmp_path / "demo").iterdir():
-        assert str(path.relative_to(tmp_path)) in told
-    assert "6 photos placed, 0 left out" in told
-    assert float(re.search(r"photos: ([\d.]+) dB", told)[1]) > 18  # 13 before the first step
+        assert str(path.relative_to(tmp_path)) in output
+    assert "6 photos placed, 0 left out" in output
+    assert float(re.search(r"photos: ([\d.]+) dB", output)[1]) > 18  # 13 before the first step
     assert Gaussians.load(tmp_path / "demo/scene.ply").num_gaussians > 5000
     assert video_info(tmp_path / "demo/flight.mp4").num_frames == 6
     assert load_image(tmp_path / "demo/contact_sheet.webp").shape[0] == 3
@@ -63,7 +63,7 @@ def test_real_input_reports_each_path_and_failures(tmp_path, run, capsys):
     (tmp_path / "bad.jpg").write_bytes(b"nothing")
     image = ROOT / "assets/examples/office/01.png"
     assert run("benchmarks/real_input.py", image, "bad.jpg", "--video-frames", 2) == 1
-    told = capsys.readouterr()
-    assert "1 views (480×360), 10368 Gaussians" in told.out
-    assert "bad.jpg: FAILED" in told.err
+    output = capsys.readouterr()
+    assert "1 views (480×360), 10368 Gaussians" in output.out
+    assert "bad.jpg: FAILED" in output.err
     assert (tmp_path / "outputs/real_input/0-01/sheet.png").exists()

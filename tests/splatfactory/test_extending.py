@@ -1,8 +1,8 @@
-"""docs/extending.md is true: each thing is added by one file, in the package or in one's own.
+"""docs/extending.md is true: each thing is added by one file, here or in your own package.
 
-A file is written to a temporary folder. For a module of one's own that folder is on the import
-path, below `my_lab/`; for one of the package the folder becomes part of the package, which is what
-a new file in the repository amounts to.
+A file is written to a temporary folder. For a module of your own package, that folder is on the
+import path, below `my_lab/`; for one of this package, the folder becomes part of the package, which
+is what a new file in the repository amounts to.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ PLUGIN = Format(
 def add_file(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[AddFile]:
-    """Write a module beside those of a package, or in a package of one's own; returns its name."""
+    """Write a module beside those of a package, or in a package of its own; returns its name."""
     folder = tmp_path / "added"
     modules: list[str] = []
 

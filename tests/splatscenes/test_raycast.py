@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from splatscenes.builder import SceneBuilder
-from splatscenes.cameras import look_at_poses
+from splatscenes.camera_paths import look_at_poses
 from splatscenes.raycast import Pinhole, render
 from splatscenes.textures import TEXTURE_SIZE, mip_chain
 from splatscenes.world import BOX, ELLIPSOID, World

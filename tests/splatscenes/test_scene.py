@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from splatscenes.cameras import PATHS, look_at_poses, place_cameras
+from splatscenes.camera_paths import PATHS, look_at_poses, place_cameras
 from splatscenes.exteriors import EXTERIORS
 from splatscenes.interiors import INTERIORS
 from splatscenes.raycast import render

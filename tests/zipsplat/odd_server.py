@@ -9,10 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 ETAG, OTHER_ETAG = '"one"', '"two"'
-Script = Callable[["Asked"], list[bytes]]
+Script = Callable[["Request"], list[bytes]]
 
 
-class Asked:
+class Request:
     """A request.
 
     Args:
@@ -55,9 +55,9 @@ class OddServer:
                 head = b""
                 while b"\r\n\r\n" not in head and (data := connection.recv(65536)):
                     head += data
-                asked = Asked(self.count, head.decode("latin1"))
+                request = Request(self.count, head.decode("latin1"))
                 self.count += 1
-                for piece in self.script(asked):
+                for piece in self.script(request):
                     connection.sendall(piece)
 
 

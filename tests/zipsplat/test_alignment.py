@@ -74,10 +74,10 @@ def test_rotation_from_vector_is_differentiable_everywhere():
 
 
 def test_loss_by_hand():
-    drawn, true = torch.zeros(1, 3, 1, 2), torch.tensor([0.5, 1.0]).expand(1, 3, 1, 2)
+    rendered, true = torch.zeros(1, 3, 1, 2), torch.tensor([0.5, 1.0]).expand(1, 3, 1, 2)
     alpha = torch.tensor([[[[1.0, 0.0]]]])
-    torch.testing.assert_close(masked_absolute_error(drawn, alpha, true), torch.tensor([0.5]))
-    assert masked_absolute_error(drawn, torch.zeros_like(alpha), true).tolist() == [0.0]
+    torch.testing.assert_close(masked_absolute_error(rendered, alpha, true), torch.tensor([0.5]))
+    assert masked_absolute_error(rendered, torch.zeros_like(alpha), true).tolist() == [0.0]
 
 
 def small_problem() -> tuple[Gaussians, Tensor, Camera, Pose, Pose]:
@@ -107,8 +107,8 @@ def test_the_fast_settings_keep_the_best_pose_of_each_view():
     refined = refine_poses(scene, images, camera, start, settings=FAST, renderer="reference")
 
     def loss(poses: Pose) -> Tensor:
-        drawn, info = scene.render(camera, poses, renderer="reference")
-        return masked_absolute_error(drawn, info["alphas"], images)
+        rendered, info = scene.render(camera, poses, renderer="reference")
+        return masked_absolute_error(rendered, info["alphas"], images)
 
     assert bool((loss(refined.poses) < 0.7 * loss(start)).all())
     assert float(loss(refined.poses).mean()) <= min(refined.losses[-75:]) + 1e-6
@@ -134,8 +134,8 @@ def sharp_problem(seed: int, num_views: int = 5) -> tuple[Gaussians, Tensor, Cam
 
 
 def losses_at(scene: Gaussians, images: Tensor, camera: Camera, poses: Pose) -> Tensor:
-    drawn, info = scene.render(camera, poses)
-    return masked_absolute_error(drawn, info["alphas"], images)
+    rendered, info = scene.render(camera, poses)
+    return masked_absolute_error(rendered, info["alphas"], images)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -202,9 +202,9 @@ def test_it_stops_after_calm_steps_in_a_row_only():
     levels = iter([5.0, 5, 3, 3, 1, 1, 0, 0, 0, 0, 0, 0])
     counted = []
 
-    def loss(drawn: Tensor, alpha: Tensor, true: Tensor) -> Tensor:
+    def loss(rendered: Tensor, alpha: Tensor, true: Tensor) -> Tensor:
         counted.append(next(levels))
-        return 0 * drawn.flatten(1).sum(dim=1) + counted[-1]
+        return 0 * rendered.flatten(1).sum(dim=1) + counted[-1]
 
     settings = RefineSettings((Stage(12),), threshold=0.5, patience=3)
     refine_poses(scene, images, camera, true, loss=loss, settings=settings, renderer="reference")
@@ -213,7 +213,7 @@ def test_it_stops_after_calm_steps_in_a_row_only():
 
 def test_wrong_shapes_are_refused():
     scene, images, camera, start, _ = small_problem()
-    with pytest.raises(ValueError, match="same views"):
+    with pytest.raises(ValueError, match="same number of views"):
         refine_poses(scene, images, camera[:1], start)
     with pytest.raises(ValueError, match="one scene"):
         refine_poses(torch.stack([scene, scene]), images, camera, start)

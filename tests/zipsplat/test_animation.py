@@ -11,19 +11,19 @@ from zipsplat.animation import write_animation
 
 def frames(num: int = 5) -> list[np.ndarray]:
     """A white square that moves to the right on red."""
-    pictures = []
+    images = []
     for index in range(num):
-        picture = np.full((24, 41, 3), (200, 30, 30), np.uint8)
-        picture[8:16, 6 * index : 6 * index + 8] = 255
-        pictures.append(picture)
-    return pictures
+        image = np.full((24, 41, 3), (200, 30, 30), np.uint8)
+        image[8:16, 6 * index : 6 * index + 8] = 255
+        images.append(image)
+    return images
 
 
 @pytest.mark.parametrize(("suffix", "fps", "milliseconds"), [
     (".webp", 30, 33), (".WEBP", 12.5, 80), (".gif", 30, 30), (".gif", 8, 120), (".gif", 1000, 20),
 ])  # fmt: skip
 def test_frames_times_and_loop(tmp_path: Path, suffix: str, fps: float, milliseconds: int) -> None:
-    path = tmp_path / f"new folder/film{suffix}"
+    path = tmp_path / f"new folder/clip{suffix}"
     write_animation(path, iter(frames()), fps)
     with Image.open(path) as animation:
         assert animation.n_frames == 5
@@ -39,14 +39,14 @@ def test_frames_times_and_loop(tmp_path: Path, suffix: str, fps: float, millisec
 def test_one_frame(tmp_path: Path) -> None:
     for name in ("one.gif", "one.webp"):
         write_animation(tmp_path / name, frames(1))
-        with Image.open(tmp_path / name) as picture:
-            assert picture.size == (41, 24)
+        with Image.open(tmp_path / name) as image:
+            assert image.size == (41, 24)
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
-    path = tmp_path / "film.gif"
+    path = tmp_path / "clip.gif"
     with pytest.raises(ValueError, match=r"must end in \.gif or \.webp"):
-        write_animation(tmp_path / "film.mp4", frames())
+        write_animation(tmp_path / "clip.mp4", frames())
     with pytest.raises(ValueError, match="no frames"):
         write_animation(path, [])
     with pytest.raises(ValueError, match="fps"):

@@ -30,7 +30,7 @@ def surface(num: int = 1500, seed: int = 0) -> Gaussians:
     )
 
 
-def picture(g: Gaussians) -> torch.Tensor:
+def image(g: Gaussians) -> torch.Tensor:
     camera = Camera.from_fov(math.radians(40), w=64, h=64)
     return g.render(camera, Pose.identity(), renderer="reference")[0]
 
@@ -68,7 +68,7 @@ def test_floaters_go_and_the_rest_stays():
     cleaned = drop_floaters(torch.cat([wall, others]))
     assert cleaned.num_gaussians == wall.num_gaussians + 1
     assert cleaned.means[-1].tolist() == [0, 0, 60]  # large enough to belong where it is
-    assert psnr(picture(drop_floaters(wall)), picture(wall)) > 60
+    assert psnr(image(drop_floaters(wall)), image(wall)) > 60
 
 
 def test_a_box_and_a_sphere_are_cut_out():
@@ -104,13 +104,13 @@ def test_two_equal_gaussians_merge_into_one_of_both():
 
 def test_merging_is_nearer_to_the_scene_than_leaving_out():
     wall = surface()
-    whole = picture(wall)
+    whole = image(wall)
     merged = decimate(wall, 0.25)
     assert merged.num_gaussians == 375
     merged.check()
     thinned = wall.select(torch.arange(0, wall.num_gaussians, 4))
-    assert psnr(picture(merged), whole) > psnr(picture(thinned), whole) + 6
-    assert psnr(picture(merged), whole) > 25
+    assert psnr(image(merged), whole) > psnr(image(thinned), whole) + 6
+    assert psnr(image(merged), whole) > 25
 
 
 @pytest.mark.parametrize("num", [1, 2, 3, 17])

@@ -248,9 +248,9 @@ def test_released_weights(
     assert record is not None
     assert record.revision == "c" * 40
     assert record.sha256 == hashlib.sha256(content).hexdigest()
-    asked = [path for path, _ in server.shelf.requests]
-    assert sum("/resolve/main/" in path for path in asked) == 1  # the revision is resolved once
-    assert sum("/api/models/" in path for path in asked) == 1  # the preferred name is not there
+    requested = [path for path, _ in server.shelf.requests]
+    assert sum("/resolve/main/" in path for path in requested) == 1  # the revision is resolved once
+    assert sum("/api/models/" in path for path in requested) == 1  # the preferred name is not there
     server.shelf.requests.clear()
     weights.load("zipsplat")
     assert server.shelf.requests == []

@@ -28,8 +28,8 @@ def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), dtype=np.uint8)
-    for number, picture in enumerate(pixels):
-        Image.fromarray(picture).save(folder / f"{number}.png")
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{number}.png")
     return folder
 
 
@@ -78,10 +78,10 @@ def test_a_release_is_announced_before_it_is_fetched(
     assert (num_views, size, dtype, compression) == (2, (252, 252), torch.float32, 1.0)
 
 
-@pytest.mark.parametrize(("seconds", "is_told"), [(3, False), (30, True), (900, True)])
+@pytest.mark.parametrize(("seconds", "is_announced"), [(3, False), (30, True), (900, True)])
 def test_other_weights_are_announced_if_they_take_long(
     seconds: float,
-    is_told: bool,
+    is_announced: bool,
     photos: Path,
     checkpoint: Path,
     tmp_path: Path,
@@ -92,7 +92,7 @@ def test_other_weights_are_announced_if_they_take_long(
     command = ["reconstruct", str(photos), "-o", str(tmp_path / "a.ply"), "--image-size", "56x42"]
     assert main([*command, "--weights", str(checkpoint), "--compression", "0.5"]) == 0
     said = capsys.readouterr().err
-    assert ("2 views of 56x42: about" in said) == is_told
+    assert ("2 views of 56x42: about" in said) == is_announced
     assert ("15 minutes" in said) == (seconds == 900)
     assert asked[0][1:3] == (2, (42, 56))
     assert asked[0][4] == 0.5

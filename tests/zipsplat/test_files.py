@@ -150,3 +150,18 @@ def test_a_relative_cache_folder_is_ignored(monkeypatch: pytest.MonkeyPatch) -> 
     for value in ("", "here", "./cache"):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
         assert user_cache() == Path.home() / ".cache"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_pipes_and_devices_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.ply")
+    (tmp_path / "endless.ply").symlink_to("/dev/zero")
+    for name in ("pipe.ply", "endless.ply"):
+        with pytest.raises(OSError, match=f"pipe or a device.*{name}"):
+            files.open_file(tmp_path / name)
+    (tmp_path / "real").write_bytes(b"abc")
+    (tmp_path / "link").symlink_to("real")
+    with files.open_file(tmp_path / "link") as file:
+        assert file.read() == b"abc"
+    with pytest.raises(IsADirectoryError):
+        files.open_file(tmp_path)

@@ -15,7 +15,7 @@ from zipsplat.rotations import matrix_from_quat
 
 FOV_DEG = 55.0
 # Width, height, and the horizontal field of view in degrees.
-PICTURES = [(640, 360, 80.0), (360, 640, 35.0), (512, 512, 55.0), (900, 200, 120.0)]
+IMAGES = [(640, 360, 80.0), (360, 640, 35.0), (512, 512, 55.0), (900, 200, 120.0)]
 
 
 def scene(points: torch.Tensor, scale: float = 0.02, seed: int = 1) -> Gaussians:
@@ -109,12 +109,12 @@ def narrower_deg(camera: Camera) -> float:
     return math.degrees(min(float(camera.hfov), float(camera.vfov)))
 
 
-@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("image", IMAGES)
 @pytest.mark.parametrize("elevation_deg", [0.0, 35.0])
 @pytest.mark.parametrize("make", [*OBJECTS, room, relief])
-def test_nothing_of_a_compact_scene_leaves_a_turntable(make, elevation_deg, picture):
+def test_nothing_of_a_compact_scene_leaves_a_turntable(make, elevation_deg, image):
     g = make()
-    width, height, hfov_deg = picture
+    width, height, hfov_deg = image
     camera = Camera.from_fov(math.radians(hfov_deg), w=width, h=height)
     poses = camera_orbit(
         g, 24, fov_deg=narrower_deg(camera), sweep_deg=360, elevation_deg=elevation_deg

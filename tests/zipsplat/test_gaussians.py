@@ -30,7 +30,7 @@ def random_scene(num: int = 50, degree: int = 1, seed: int = 0) -> Gaussians:
     )
 
 
-def draw(scene: Gaussians, pose: Pose | None = None, **options: object) -> torch.Tensor:
+def render(scene: Gaussians, pose: Pose | None = None, **options: object) -> torch.Tensor:
     pose = Pose.identity() if pose is None else pose
     return scene.render(CAMERA, pose, renderer="reference", **options)[0]
 
@@ -49,54 +49,54 @@ def test_packing(degree: int) -> None:
 
 def test_images_have_the_documented_shapes() -> None:
     scene = random_scene(8)
-    picture, info = scene.render(CAMERA, Pose.identity(), renderer="reference")
-    assert picture.shape == (1, 3, 30, 40)
+    image, info = scene.render(CAMERA, Pose.identity(), renderer="reference")
+    assert image.shape == (1, 3, 30, 40)
     assert info["alphas"].shape == (1, 1, 30, 40)
     batch = torch.stack([scene, scene.scale(1.5)])
     cameras, poses = torch.stack([CAMERA] * 6).cpu(), Pose.identity((6,))
     cameras = Camera.from_packed(cameras.packed().reshape(2, 3, 6))
     poses = Pose.from_packed(poses.packed().reshape(2, 3, 12))
-    picture, info = batch.render(cameras, poses, mode="RGB+ED", masks=True, renderer="reference")
-    assert picture.shape == (2, 3, 4, 30, 40)
+    image, info = batch.render(cameras, poses, mode="RGB+ED", masks=True, renderer="reference")
+    assert image.shape == (2, 3, 4, 30, 40)
     assert info["alphas"].shape == (2, 3, 1, 30, 40)
     assert info["contributed"].shape == (2, 3, 8)
     alone = scene.scale(1.5).render(CAMERA, Pose.identity(), mode="RGB+ED", renderer="reference")[0]
-    torch.testing.assert_close(picture[1, 0], alone[0])
+    torch.testing.assert_close(image[1, 0], alone[0])
 
 
 def test_one_camera_for_many_poses() -> None:
-    picture, _ = random_scene(4).render(CAMERA, Pose.identity((3,)), renderer="reference")
-    assert picture.shape == (3, 3, 30, 40)
+    image, _ = random_scene(4).render(CAMERA, Pose.identity((3,)), renderer="reference")
+    assert image.shape == (3, 3, 30, 40)
 
 
 def test_rendering_does_not_depend_on_order_or_world_frame() -> None:
     scene = random_scene(degree=3)
-    picture = draw(scene)
-    torch.testing.assert_close(draw(scene[torch.randperm(50)]), picture)
+    image = render(scene)
+    torch.testing.assert_close(render(scene[torch.randperm(50)]), image)
     move = Pose.from_Rt(
         matrix_from_quat(torch.tensor([0.3, -0.5, 0.7, 0.2])), torch.tensor([1.0, 2.0, -3.0])
     )
-    torch.testing.assert_close(draw(scene.transform(move), move), picture, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(render(scene.transform(move), move), image, atol=1e-4, rtol=1e-4)
     scaled = scene.transform(move, scale=2.5)
-    seen = draw(scaled, move, near_plane=0.025)
-    torch.testing.assert_close(seen, picture, atol=1e-4, rtol=1e-4)
+    seen = render(scaled, move, near_plane=0.025)
+    torch.testing.assert_close(seen, image, atol=1e-4, rtol=1e-4)
 
 
 def test_lower_degree_is_a_prefix() -> None:
     scene = random_scene(degree=3)
-    torch.testing.assert_close(draw(scene, sh_degree=1), draw(scene.with_sh_degree(1)))
+    torch.testing.assert_close(render(scene, sh_degree=1), render(scene.with_sh_degree(1)))
     torch.testing.assert_close(
-        draw(scene.with_sh_degree(1)), draw(scene.with_sh_degree(1).with_sh_degree(2))
+        render(scene.with_sh_degree(1)), render(scene.with_sh_degree(1).with_sh_degree(2))
     )
     with pytest.raises(ValueError, match=r"sh_degree must be in 0\.\.1, got 2"):
-        draw(scene.with_sh_degree(1), sh_degree=2)
+        render(scene.with_sh_degree(1), sh_degree=2)
 
 
 def test_backgrounds() -> None:
     empty = random_scene(1)[:0]
-    picture = draw(empty, backgrounds=torch.tensor([0.25, 0.5, 1.0]))
-    assert torch.equal(picture[0, :, 3, 5], torch.tensor([0.25, 0.5, 1.0]))
-    assert draw(empty, mode="ED").abs().max() == 0
+    image = render(empty, backgrounds=torch.tensor([0.25, 0.5, 1.0]))
+    assert torch.equal(image[0, :, 3, 5], torch.tensor([0.25, 0.5, 1.0]))
+    assert render(empty, mode="ED").abs().max() == 0
 
 
 def test_color_by_group() -> None:

@@ -125,11 +125,11 @@ def test_large_images_in_bands_are_as_others(
 ) -> None:
     generator = np.random.default_rng(0)
     smooth = Image.fromarray(generator.integers(0, 256, (9, 12, 4), dtype=np.uint8))
-    picture = smooth.resize((1201, 907), Image.Resampling.BICUBIC).convert(mode)
+    image = smooth.resize((1201, 907), Image.Resampling.BICUBIC).convert(mode)
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / "x.png"
-    picture.save(path, exif=exif)
+    image.save(path, exif=exif)
     plain = load_image(path, max_side=200, background="red")
     monkeypatch.setattr(images, "_LARGE_PIXELS", 1)
     monkeypatch.setattr(images, "_BAND_PIXELS", 50_000)

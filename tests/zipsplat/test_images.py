@@ -122,7 +122,7 @@ def test_aspect_size_refuses_nothing():
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".bmp", ".ppm", ".tga", ".avif"])
 def test_lossless_kinds_are_read(tmp_path, suffix):
     pixels = smooth(20, 30)
-    path = tmp_path / f"picture{suffix}"
+    path = tmp_path / f"image{suffix}"
     options = {"lossless": True} if suffix == ".webp" else {}
     options = {"quality": 100, "subsampling": "4:4:4"} if suffix == ".avif" else options
     Image.fromarray(pixels).save(path, **options)
@@ -135,7 +135,7 @@ def test_lossless_kinds_are_read(tmp_path, suffix):
 
 
 def test_a_string_path_and_a_wrong_suffix_are_fine(tmp_path):
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     Image.fromarray(smooth(8, 9)).save(path, format="PNG")
     assert load_image(str(path)).shape == (3, 8, 9)
 
@@ -158,7 +158,7 @@ def test_every_exif_orientation_is_turned_upright(tmp_path, kind, orientation):
     stored = np.ascontiguousarray(inverse[orientation](upright))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = tmp_path / f"picture.{kind}"
+    path = tmp_path / f"image.{kind}"
     Image.fromarray(stored).save(path, exif=exif, quality=98)
     image = load_image(path)
     assert image.shape == (3, 24, 40)
@@ -195,9 +195,9 @@ def test_grey_with_alpha_and_palette_with_transparency(tmp_path):
     palette.save(tmp_path / "p.png", transparency=0)
     palette.save(tmp_path / "p.gif", transparency=0)
     for name in ("p.png", "p.gif"):
-        picture = levels(load_image(tmp_path / name))
-        assert picture[1, 1].tolist() == [200, 100, 50]
-        assert picture[0, 0].tolist() == [255, 255, 255]
+        pixels = levels(load_image(tmp_path / name))
+        assert pixels[1, 1].tolist() == [200, 100, 50]
+        assert pixels[0, 0].tolist() == [255, 255, 255]
 
     Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "key.png", transparency=(1, 2, 3))
     assert levels(load_image(tmp_path / "key.png"))[0, 0].tolist() == [255, 255, 255]
@@ -285,20 +285,20 @@ def test_max_side_bounds_the_image_and_stays_close_to_full_decoding(tmp_path):
 def test_max_side_decodes_a_jpeg_at_reduced_size(tmp_path, monkeypatch):
     path = tmp_path / "large.jpg"
     Image.fromarray(smooth(800, 800)).save(path)
-    asked = []
+    sizes = []
     from PIL import JpegImagePlugin
 
     original = JpegImagePlugin.JpegImageFile.draft
 
     def spy(self, mode, size):
-        asked.append(size)
+        sizes.append(size)
         return original(self, mode, size)
 
     monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "draft", spy)
     load_image(path, max_side=100)
-    assert asked == [(200, 200)]
+    assert sizes == [(200, 200)]
     load_image(path)
-    assert len(asked) == 1
+    assert len(sizes) == 1
 
 
 def test_heic_without_its_package_says_what_to_install(tmp_path, monkeypatch):
@@ -345,7 +345,7 @@ def bomb() -> bytes:
         ("truncated.jpg", jpeg()[:-500], "truncated"),
         ("header-only.jpg", jpeg()[:200], "cannot be read"),
         ("empty.jpg", b"", "empty"),
-        ("text.jpg", b"this is no picture\n" * 20, "not a supported image format"),
+        ("text.jpg", b"not an image\n" * 20, "not a supported image format"),
         ("zeros.png", bytes(5000), "not a supported image format"),
         ("bomb.png", bomb(), "million pixels"),
         (
@@ -379,7 +379,7 @@ def test_truncation_anywhere_is_an_error_or_an_image_never_something_else(tmp_pa
             messages.append(str(error))
         else:
             assert image.shape == (3, 24, 24)
-    assert messages, "at least the shortest pieces cannot be pictures"
+    assert messages, "at least the shortest pieces cannot be images"
     assert all(str(path) in message for message in messages)
 
 

@@ -10,7 +10,7 @@ from zipsplat.inputs import find_inputs, load_views, natural_key
 from zipsplat.video import write_video
 
 
-def picture(path, level=100, size=(20, 16)):
+def image(path, level=100, size=(20, 16)):
     Image.new("RGB", size, (level, level, level)).save(path)
     return path
 
@@ -25,11 +25,11 @@ def folder(tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     for index in (10, 1, 2):
-        picture(photos / f"IMG{index}.png", index * 10)
+        image(photos / f"IMG{index}.png", index * 10)
     (photos / "notes.txt").write_text("not an image")
     (photos / "._IMG1.png").write_bytes(b"what some systems leave behind")
     (photos / "sub").mkdir()
-    picture(photos / "sub" / "IMG3.png", 30)
+    image(photos / "sub" / "IMG3.png", 30)
     return photos
 
 
@@ -74,7 +74,7 @@ def test_a_pattern_is_sorted_and_filtered(folder):
 
 
 def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path):
-    picture(tmp_path / "photo[1].png", 40)
+    image(tmp_path / "photo[1].png", 40)
     assert levels(load_views(tmp_path / "photo[1].png")) == [40]
 
 
@@ -90,7 +90,7 @@ def test_one_image(folder):
 
 def test_num_frames_and_stride_thin_out_images(tmp_path):
     for index in range(9):
-        picture(tmp_path / f"{index}.png", index * 20)
+        image(tmp_path / f"{index}.png", index * 20)
     assert levels(load_views(tmp_path, num_frames=3)) == [0, 80, 160]
     assert levels(load_views(tmp_path, stride=4)) == [0, 80, 160]
     assert len(load_views(tmp_path, num_frames=99)) == 9
@@ -99,8 +99,8 @@ def test_num_frames_and_stride_thin_out_images(tmp_path):
 
 
 def test_images_of_different_sizes_stay_as_they_are(tmp_path):
-    picture(tmp_path / "1.png", size=(40, 30))
-    picture(tmp_path / "2.png", size=(30, 40))
+    image(tmp_path / "1.png", size=(40, 30))
+    image(tmp_path / "2.png", size=(30, 40))
     assert [tuple(view.shape) for view in load_views(tmp_path)] == [(3, 30, 40), (3, 40, 30)]
     assert [tuple(view.shape) for view in load_views(tmp_path, max_side=20)] == [
         (3, 15, 20),
@@ -150,7 +150,7 @@ def test_missing_inputs(tmp_path, folder):
 
 def test_bad_images_are_errors_or_left_out_with_a_warning(folder, caplog):
     (folder / "IMG3.png").write_bytes(b"")
-    picture(folder / "IMG4.png", size=(1, 1))
+    image(folder / "IMG4.png", size=(1, 1))
     with pytest.raises(ValueError, match=r"IMG3\.png.*empty"):
         load_views(folder)
     with caplog.at_level(logging.WARNING):
@@ -162,7 +162,7 @@ def test_bad_images_are_errors_or_left_out_with_a_warning(folder, caplog):
 
 
 def test_images_smaller_than_a_patch_are_refused(tmp_path):
-    picture(tmp_path / "dot.png", size=(20, 13))
+    image(tmp_path / "dot.png", size=(20, 13))
     with pytest.raises(ValueError, match=r"dot\.png: 20×13 pixels"):
         load_views(tmp_path / "dot.png")
 

@@ -11,7 +11,7 @@ import pytest
 
 from zipsplat.kernel_cache import KernelFiles
 from zipsplat.kernel_folder import cache_directory, make_own_folder
-from zipsplat.render.cpu import view
+from zipsplat.render.cpu import bitcode, view
 from zipsplat.render.cpu.bin import number_intersections
 from zipsplat.render.cpu.compiler import kernel
 
@@ -66,6 +66,16 @@ def test_folders_that_others_can_write_to(tmp_path: Path) -> None:
     make_own_folder(open_parent / "kernels")
 
 
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    own, link = tmp_path / "own", tmp_path / "link"
+    own.mkdir(mode=0o700)
+    link.symlink_to(own)
+    assert make_own_folder(link / "kernels") == own.resolve() / "kernels"
+    own.chmod(0o777)
+    with pytest.raises(OSError, match=r"others than you .*own"):
+        make_own_folder(link / "kernels")
+
+
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root")
 def test_folders_of_other_users(tmp_path: Path) -> None:
     folder = tmp_path / "kernels"
@@ -79,6 +89,7 @@ def test_nothing_that_others_put_there_is_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZIPSPLAT_KERNEL_CACHE", str(tmp_path / "kernels"))
+    monkeypatch.setattr(bitcode, "ARCHIVE", tmp_path / "none.zip")
     slots = view.Slots(*(np.zeros(4, kind) for kind in "fiiiiiii"))
     kernel(number_intersections.py_func)(slots)  # type: ignore[attr-defined]
     (file,) = (tmp_path / "kernels").rglob("*.nbc")

@@ -56,8 +56,8 @@ def painted(tmp_path: Path) -> Path:
 
 
 def refined(folder: Path, capsys, photos: str, *more: object) -> dict:
-    told = ("-o", folder / f"{photos}.ply", "--time", "1steps", "--json", "--overwrite")
-    assert run("refine", folder / "scene.ply", folder / photos, *told, *more) == 0
+    options = ("-o", folder / f"{photos}.ply", "--time", "1steps", "--json", "--overwrite")
+    assert run("refine", folder / "scene.ply", folder / photos, *options, *more) == 0
     return json.loads(capsys.readouterr().out)["refinement"]
 
 
@@ -74,33 +74,33 @@ def test_refine_takes_the_alpha_of_photos(painted, capsys):
     masked = refined(painted, capsys, "photos", "--masks", painted / "masks")["psnr_before"]
     for path in (painted / "photos").iterdir():
         mask = Image.open(painted / "masks" / path.name)
-        picture = Image.open(path).convert("RGB")
-        picture.putalpha(mask)
-        picture.save(path)
+        photo = Image.open(path).convert("RGB")
+        photo.putalpha(mask)
+        photo.save(path)
     by_alpha = refined(painted, capsys, "photos", "--masks", "alpha")["psnr_before"]
     assert by_alpha == masked
 
 
 def test_reconstruct_with_refinement_takes_masks(painted, capsys):
-    told = ("--cameras", painted / "cameras.json", "--refine", "2steps", "--json")
+    options = ("--cameras", painted / "cameras.json", "--refine", "2steps", "--json")
     out = painted / "out.ply"
     masks = ("--masks", painted / "masks")
-    assert run("reconstruct", painted / "painted", "-o", out, *told, *masks) == 0
+    assert run("reconstruct", painted / "painted", "-o", out, *options, *masks) == 0
     assert json.loads(capsys.readouterr().out)["views"] == 9
 
 
 @pytest.mark.parametrize("refine", [False, True])
 def test_mistakes_are_reported_before_any_work(painted, capsys, refine):
-    def said(*more: object) -> str:
-        told = ("refine", painted / "scene.ply") if refine else ("reconstruct",)
-        assert run(*told, *more, "-o", painted / "out.ply") == 1
+    def error_of(*more: object) -> str:
+        options = ("refine", painted / "scene.ply") if refine else ("reconstruct",)
+        assert run(*options, *more, "-o", painted / "out.ply") == 1
         return capsys.readouterr().err
 
     photos = painted / "photos"
-    assert "--invert-masks needs --masks" in said(photos, "--invert-masks")
-    assert "a folder or 'alpha'" in said(photos, "--masks", painted / "nowhere")
+    assert "--invert-masks needs --masks" in error_of(photos, "--invert-masks")
+    assert "a folder or 'alpha'" in error_of(photos, "--masks", painted / "nowhere")
     video = ASSETS / "drone.mp4"
-    assert "masks are for photos, not for a video" in said(video, "--masks", painted / "masks")
+    assert "masks are for photos, not for a video" in error_of(video, "--masks", painted / "masks")
 
 
 def test_reconstruct_makes_nothing_of_masked_patches(tmp_path, capsys):
@@ -116,11 +116,11 @@ def test_reconstruct_makes_nothing_of_masked_patches(tmp_path, capsys):
         mask[:, :kept] = 255
         Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
         photos.append(photo)
-    told = ("--weights", checkpoint, "--image-size", 56, "--device", "cpu", "--json")
+    options = ("--weights", checkpoint, "--image-size", 56, "--device", "cpu", "--json")
     counts = []
     for more in ((), ("--masks", tmp_path / "masks")):
         out = tmp_path / f"{len(more)}.ply"
-        assert run("reconstruct", *photos, "-o", out, *told, *more) == 0
+        assert run("reconstruct", *photos, "-o", out, *options, *more) == 0
         counts.append(json.loads(capsys.readouterr().out)["gaussians"])
     per_token = network.config.gaussians_per_token
     assert counts == [32 * per_token, 12 * per_token]

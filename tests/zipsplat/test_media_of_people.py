@@ -56,9 +56,9 @@ def test_mirrored_display_matrices_are_applied(plain, name, mirrored, turn):
 def test_turn_and_mirror_tell_what_is_done_to_a_frame(is_swapped, flips_x, flips_y):
     orientation = Orientation(is_swapped, flips_x, flips_y)
     pixels = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
-    told = pixels[:, ::-1] if orientation.is_mirrored else pixels
-    told = np.rot90(told, orientation.turn_deg // 90)
-    np.testing.assert_array_equal(orientation.apply(pixels), told)
+    upright = pixels[:, ::-1] if orientation.is_mirrored else pixels
+    upright = np.rot90(upright, orientation.turn_deg // 90)
+    np.testing.assert_array_equal(orientation.apply(pixels), upright)
 
 
 def test_hd_without_tags_is_bt709():
@@ -178,9 +178,9 @@ def test_wide_panoramas_keep_the_rows_that_the_network_sees(tmp_path):
 def large(tmp_path_factory) -> Path:
     """A JPEG of 200 million pixels, 16320×12240, grey but for a red quarter at the lower right."""
     path = tmp_path_factory.mktemp("large") / "200mp.jpg"
-    picture = Image.new("RGB", (16320, 12240), (128, 128, 128))
-    picture.paste((200, 30, 30), (8160, 6120, 16320, 12240))
-    picture.save(path, quality=80)
+    image = Image.new("RGB", (16320, 12240), (128, 128, 128))
+    image.paste((200, 30, 30), (8160, 6120, 16320, 12240))
+    image.save(path, quality=80)
     return path
 
 
@@ -224,9 +224,9 @@ def test_other_and_missing_suffixes(tmp_path):
     Image.new("RGB", (20, 20)).save(tmp_path / "2", "PNG")
     Image.new("RGB", (20, 20)).save(tmp_path / "3.dng", "TIFF")  # beside its JPEG, not instead
     assert [path.name for path in find_inputs(tmp_path).images] == ["1.jfif", "2"]
-    shutil.copy(FOLDER / "noext_video", tmp_path / "film.bin")
-    shutil.copy(FOLDER / "noext_video", tmp_path / "film.jpg")
-    for name in ("film.bin", "film.jpg"):
+    shutil.copy(FOLDER / "noext_video", tmp_path / "clip.bin")
+    shutil.copy(FOLDER / "noext_video", tmp_path / "clip.jpg")
+    for name in ("clip.bin", "clip.jpg"):
         assert find_inputs(tmp_path / name).video == tmp_path / name
         assert len(load_views(tmp_path / name, num_frames=2)) == 2
     assert len(load_views(FOLDER / "noext_video", num_frames=3)) == 3

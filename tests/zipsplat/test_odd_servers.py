@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import shutil
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.zipsplat.odd_server import ETAG, OTHER_ETAG, Asked, OddServer, Script, head
+from tests.zipsplat.odd_server import ETAG, OTHER_ETAG, OddServer, Request, Script, head
 from zipsplat import downloads, http_responses, hub
 from zipsplat.downloads import DownloadError, Source, fetch
 from zipsplat.file_records import Record
@@ -45,19 +46,19 @@ def part_head(begin: int, end: int = N, total: object = N, **headers: object) ->
     return head("206 Partial Content", Content_Range=f"bytes {begin}-{end - 1}/{total}", **stated)
 
 
-def good(asked: Asked) -> list[bytes]:
-    if asked.begin is None:
+def good(request: Request) -> list[bytes]:
+    if request.begin is None:
         return [whole(), FILE]
-    return [part_head(asked.begin), FILE[asked.begin :]]
+    return [part_head(request.begin), FILE[request.begin :]]
 
 
 def cut_then(*resumed: bytes) -> Script:
     """The first answer breaks off half-way; the next request for the rest gets something else."""
 
-    def script(asked: Asked) -> list[bytes]:
-        if asked.number == 0:
+    def script(request: Request) -> list[bytes]:
+        if request.number == 0:
             return [whole(), FILE[:HALF]]
-        return list(resumed) if asked.begin is not None else good(asked)
+        return list(resumed) if request.begin is not None else good(request)
 
     return script
 
@@ -71,21 +72,21 @@ def always(*pieces: bytes) -> Script:
 
 
 def redirect(place: str, status: str = "302 Found") -> Script:
-    def script(asked: Asked) -> list[bytes]:
-        if asked.path == "/to":
-            return good(asked)
+    def script(request: Request) -> list[bytes]:
+        if request.path == "/to":
+            return good(request)
         return [head(status, Location=place, Content_Length=0)]
 
     return script
 
 
-def changed(asked: Asked) -> list[bytes]:
+def changed(request: Request) -> list[bytes]:
     """Another file since the first half; If-Range is ignored."""
-    if asked.number == 0:
+    if request.number == 0:
         return [head(Content_Length=N, ETag=ETAG), OLD[:HALF]]
-    if asked.begin is None:
+    if request.begin is None:
         return [head(Content_Length=N, ETag=OTHER_ETAG), FILE]
-    return [part_head(asked.begin, ETag=OTHER_ETAG), FILE[asked.begin :]]
+    return [part_head(request.begin, ETag=OTHER_ETAG), FILE[request.begin :]]
 
 
 def drip(data: bytes) -> Script:
@@ -113,6 +114,13 @@ SCRIPTS: dict[str, Script] = {
     "resumed_with_other_total": cut_then(part_head(HALF, total=N + 5), FILE[HALF:]),
     "resumed_with_shorter_total": cut_then(part_head(HALF, N - 5, N - 5), FILE[HALF:-5]),
     "resumed_with_unknown_total": cut_then(part_head(HALF, total="*"), FILE[HALF:]),
+    "resumed_with_too_much": cut_then(part_head(HALF, Content_Length=None), FILE[HALF:] + b"x"),
+    "resumed_in_too_many_chunks": cut_then(
+        part_head(HALF, Content_Length=None, Transfer_Encoding="chunked"), chunked(FILE[HALF:] * 2)
+    ),
+    "resumed_byte_by_byte": lambda a: (
+        [whole(), FILE[:1]] if a.begin is None else [part_head(a.begin), FILE[a.begin :][:1]]
+    ),
     "resumed_without_range": cut_then(head("206 OK", ETag=ETAG, Content_Length=HALF), OLD[HALF:]),
     "resumed_with_wrong_length": cut_then(part_head(HALF, Content_Length=HALF - 3), FILE[HALF:-3]),
     "resumed_as_multipart": cut_then(
@@ -150,6 +158,10 @@ SCRIPTS: dict[str, Script] = {
     ),
     "length_too_small": always(head(Content_Length=HALF), FILE),
     "chunked": always(head(Transfer_Encoding="chunked"), chunked(FILE[:99], FILE[99:])),
+    "chunked_beyond_its_length": always(whole(Transfer_Encoding="chunked"), chunked(FILE, b"x")),
+    "chunked_without_end": lambda _a: itertools.chain(  # type: ignore[return-value]
+        [whole(Transfer_Encoding="chunked")], itertools.repeat(b"400\r\n" + FILE[:1024] + b"\r\n")
+    ),
     "chunked_cut": always(head(Transfer_Encoding="chunked"), chunked(FILE[:99], end=b"")),
     "chunked_cut_within": always(head(Transfer_Encoding="chunked"), chunked(FILE)[:-500]),
     "chunked_nonsense": always(head(Transfer_Encoding="chunked"), b"zz\r\nabc"),
@@ -173,7 +185,7 @@ GOOD = {
     *("resumed_without_etag", "resumed_with_weak_etag", "resumed_elsewhere", "chunked"),
     *("resumed_from_the_start", "not_satisfiable"),
     *("to_a_good_place", "to_a_good_place_for_ever", "resumed_with_unknown_total"),
-    "resumed_with_shorter_total",  # which is then fetched anew
+    "resumed_with_shorter_total",  # which is then fetched again
     "length_too_small",  # by its own word
 }
 """Where the file can be had after all."""
@@ -280,8 +292,8 @@ def test_a_kill_between_two_versions_leaves_no_mixture(tmp_path: Path) -> None:
     part.with_name("file.bin.part.etag").write_text(OTHER_ETAG)
     seen = []
 
-    def script(asked: Asked) -> list[bytes]:
-        seen.append((part.exists(), asked.begin))
+    def script(request: Request) -> list[bytes]:
+        seen.append((part.exists(), request.begin))
         return [whole(), FILE]
 
     with OddServer(script) as server:

@@ -26,7 +26,7 @@ def images(height: int, width: int, kind: str = "noise") -> tuple[Tensor, Tensor
     generator = torch.Generator().manual_seed(height * width)
     noise = torch.rand(2, 3, height, width, generator=generator)
     if kind == "noise":
-        return noise[0], noise[1] * 1.3 - 0.1  # drawn colours may leave [0, 1]
+        return noise[0], noise[1] * 1.3 - 0.1  # rendered colours may leave [0, 1]
     y, x = torch.arange(height)[:, None] / 9, torch.arange(width) / 13
     smooth = (0.5 + 0.4 * torch.sin(y) * torch.cos(x)).expand(3, -1, -1).contiguous()
     return smooth, smooth + 0.02 * (noise[0] - 0.5)

@@ -24,7 +24,7 @@ def model() -> ZipSplat:
     return ZipSplat.from_network(tiny_network(), device="cpu", image_size=SIZE)
 
 
-def pictures(num: int = 3, seed: int = 0) -> list[Tensor]:
+def random_images(num: int = 3, seed: int = 0) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return [torch.rand(3, 30 + 5 * i, 41, generator=generator) for i in range(num)]
 
@@ -42,7 +42,7 @@ def same(got: Gaussians, wanted: Gaussians, atol: float = 2e-5) -> None:
 
 
 def test_readme_call(model: ZipSplat) -> None:
-    gaussians = model(pictures())[0]
+    gaussians = model(random_images())[0]
     assert gaussians.num_gaussians == 3 * TOKENS * 4
     gaussians.check()
     assert not gaussians.means.requires_grad
@@ -52,11 +52,11 @@ def test_readme_call(model: ZipSplat) -> None:
 
 
 def test_single_image(model: ZipSplat) -> None:
-    assert model(pictures(1)).shape == (1, TOKENS * 4)
+    assert model(random_images(1)).shape == (1, TOKENS * 4)
 
 
 def test_all_kinds_of_input_agree(model: ZipSplat) -> None:
-    images = [image[:, :30] for image in pictures(2)]
+    images = [image[:, :30] for image in random_images(2)]
     from_list = model(images)
     same(model(torch.stack(images)), from_list)
     batch = torch.stack((torch.stack(images), torch.stack(images[::-1])))
@@ -67,7 +67,7 @@ def test_all_kinds_of_input_agree(model: ZipSplat) -> None:
 
 
 def test_compression(model: ZipSplat) -> None:
-    images = pictures()
+    images = random_images()
     counts = [model(images, compression=c)[0].num_gaussians for c in (1.0, 0.5, 0.26, 0.01)]
     assert counts == [48, 24, 12, 4]
 
@@ -76,7 +76,7 @@ def test_compression(model: ZipSplat) -> None:
 def test_bad_compression_fails_before_the_backbone(model: ZipSplat, compression: float) -> None:
     calls = count_calls(model)
     with pytest.raises(ValueError, match=r"compression must be in \(0, 1\]"):
-        model(pictures(), compression=compression)
+        model(random_images(), compression=compression)
     assert calls == []
 
 
@@ -88,7 +88,7 @@ def count_calls(model: ZipSplat) -> list[str]:
 
 
 def test_moving_the_knob_does_not_run_the_backbone(model: ZipSplat) -> None:
-    images = pictures()
+    images = random_images()
     calls = count_calls(model)
     features = model.encode(images)
     assert calls == ["backbone", "colors"]
@@ -99,7 +99,7 @@ def test_moving_the_knob_does_not_run_the_backbone(model: ZipSplat) -> None:
 
 
 def test_priors_change_the_scene(model: ZipSplat) -> None:
-    images = pictures()
+    images = random_images()
     cameras, poses = cameras_of(images), some_poses(3)
     free = model(images)
     known = model(images, cameras=cameras, poses=poses, use_priors=True)
@@ -123,7 +123,7 @@ def encoded_priors(model: ZipSplat, monkeypatch: pytest.MonkeyPatch) -> list[Ten
 def test_prior_poses_are_relative_to_the_first_view(
     model: ZipSplat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = pictures()
+    images = random_images()
     cameras, poses = cameras_of(images), some_poses(3)
     seen = encoded_priors(model, monkeypatch)
     world = some_poses(5)[4]
@@ -145,14 +145,14 @@ def test_prior_fields_of_view_are_those_of_the_cropped_image(
     model: ZipSplat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = encoded_priors(model, monkeypatch)
-    image = pictures(1)  # 41 wide, 30 high: cropped to 30 × 30
+    image = random_images(1)  # 41 wide, 30 high: cropped to 30 × 30
     model(image, cameras_of(image), some_poses(1), use_priors=True)
     wanted = 2 * torch.atan(torch.tensor(30 / (2 * 40.0)))
     torch.testing.assert_close(seen[0][0, 0, 7:], wanted.expand(2))
 
 
 def test_priors_that_cannot_be_used_are_errors(model: ZipSplat) -> None:
-    images = pictures()
+    images = random_images()
     cameras, poses = cameras_of(images), some_poses(3)
     for given in ({"cameras": cameras}, {"poses": poses}, {"cameras": cameras, "poses": poses}):
         with pytest.raises(ValueError, match="use_priors=True; pass that"):
@@ -171,7 +171,7 @@ def test_priors_that_cannot_be_used_are_errors(model: ZipSplat) -> None:
 
 def test_other_image_sizes() -> None:
     model = ZipSplat.from_network(tiny_network(), device="cpu", image_size=(28, 42))
-    assert model(pictures(2)).shape == (1, 2 * 6 * 4)
+    assert model(random_images(2)).shape == (1, 2 * 6 * 4)
 
 
 def test_loads_what_was_saved(tmp_path: Path, model: ZipSplat) -> None:
@@ -180,7 +180,7 @@ def test_loads_what_was_saved(tmp_path: Path, model: ZipSplat) -> None:
     for given in (path, str(path)):
         loaded = ZipSplat(weights=given, device="cpu", image_size=SIZE)
         assert not loaded.training
-        same(loaded(pictures()), model(pictures()), atol=0)
+        same(loaded(random_images()), model(random_images()), atol=0)
 
 
 def test_images_get_the_size_that_the_weights_were_trained_at(
@@ -230,7 +230,7 @@ def test_cameras_of_weights_with_a_camera_decoder(tmp_path: Path, prefix: str) -
     torch.save({"model": state}, tmp_path / "x.tar")
     weights.save(tmp_path / "x.safetensors", network.state_dict(), network.config.to_conf())
     torch.save({"model": state, "conf": TINY.to_conf()}, tmp_path / "x.tar")
-    pair = pictures()
+    pair = random_images()
     for path in (tmp_path / "x.tar", tmp_path / "x.safetensors"):
         loaded = ZipSplat(path, device="cpu", image_size=(28, 56))
         features = loaded.encode(pair)
@@ -246,7 +246,7 @@ def test_cameras_of_weights_with_a_camera_decoder(tmp_path: Path, prefix: str) -
 
 def test_weights_without_a_camera_decoder_say_so(model: ZipSplat) -> None:
     with pytest.raises(ValueError, match="have no camera decoder, so they cannot predict cameras"):
-        model.cameras(model.encode(pictures()))
+        model.cameras(model.encode(random_images()))
 
 
 def test_module_methods(model: ZipSplat) -> None:
@@ -256,15 +256,15 @@ def test_module_methods(model: ZipSplat) -> None:
 
 
 def test_bfloat16_is_close_and_its_head_stays_float32() -> None:
-    exact = ZipSplat.from_network(tiny_network(), device="cpu", image_size=SIZE)(pictures())
+    exact = ZipSplat.from_network(tiny_network(), device="cpu", image_size=SIZE)(random_images())
     half = ZipSplat.from_network(tiny_network(), device="cpu", dtype="bfloat16", image_size=SIZE)
-    got = half(pictures())
+    got = half(random_images())
     assert got.dtype == torch.float32
     assert {p.dtype for p in half.model.backbone.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in half.model.gaussian_head.parameters()} == {torch.float32}
     error = (got.means - exact.means).norm() / exact.means.norm()
     assert 1e-5 < error < 0.05
-    images = pictures()
+    images = random_images()
     half(images, cameras_of(images), some_poses(3), use_priors=True)
 
 
@@ -285,7 +285,7 @@ def test_weights_of_something_else_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.cuda
 def test_cuda_agrees_with_cpu() -> None:
-    images = pictures()
+    images = random_images()
     on_cpu = ZipSplat.from_network(tiny_network(), device="cpu", image_size=SIZE)(images)
     model = ZipSplat.from_network(tiny_network(), "cpu", "float32", SIZE).cuda().eval()
     same(model(images).cpu(), on_cpu, atol=1e-3)

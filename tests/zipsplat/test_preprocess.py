@@ -11,7 +11,7 @@ from zipsplat.pose import Pose
 from zipsplat.preprocess import Preprocessor
 
 
-def pictures(*sizes: tuple[int, int]) -> list[torch.Tensor]:
+def random_images(*sizes: tuple[int, int]) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     return [torch.rand(3, h, w, generator=generator) for h, w in sizes]
 
@@ -23,7 +23,7 @@ def cameras_of(images: list[torch.Tensor]) -> Camera:
 
 
 def test_list_of_any_sizes() -> None:
-    images = pictures((37, 61), (61, 37), (28, 28))
+    images = random_images((37, 61), (61, 37), (28, 28))
     inputs = Preprocessor(28)(images)
     assert inputs.images.shape == (1, 3, 3, 28, 28)
     assert inputs.cameras is None
@@ -34,7 +34,7 @@ def test_list_of_any_sizes() -> None:
 
 
 def test_tensors_of_one_scene_and_of_several() -> None:
-    views = torch.stack(pictures((20, 30), (20, 30)))
+    views = torch.stack(random_images((20, 30), (20, 30)))
     one = Preprocessor(28)(views).images
     several = Preprocessor(28)(torch.stack((views, views.flip(0)))).images
     assert one.shape == (1, 2, 3, 28, 28)
@@ -79,13 +79,13 @@ def test_cameras_follow_the_pixels(height: int, width: int, target: int | tuple[
 def test_camera_adjustment_by_hand() -> None:
     # 61 wide, 36 high to a square: 12 columns go on the left and 13 on the right.
     camera = Camera.from_focal(100.0, w=61, h=36, cx=30.0, cy=20.0)
-    inputs = Preprocessor(72, multiple=36)(pictures((36, 61)), cameras=[camera])
+    inputs = Preprocessor(72, multiple=36)(random_images((36, 61)), cameras=[camera])
     assert inputs.cameras is not None
     assert inputs.cameras[0, 0].packed().tolist() == [72, 72, 200, 200, 36, 40]
 
 
 def test_lists_of_cameras_and_poses() -> None:
-    images = pictures((20, 30), (30, 20))
+    images = random_images((20, 30), (30, 20))
     cameras = cameras_of(images)
     poses = Pose.identity((2,))
     as_batch = Preprocessor(28)(images, cameras, poses)
@@ -138,7 +138,7 @@ def test_one_nan_pixel_is_found() -> None:
 
 
 def test_cameras_of_another_size_are_refused() -> None:
-    images = pictures((20, 30), (20, 30))
+    images = random_images((20, 30), (20, 30))
     cameras = cameras_of(images)
     Preprocessor(28)(images, cameras.scale(2.0).scale(0.5))
     with pytest.raises(ValueError, match=r"image 0 has 30×20 pixels.*says 60×40"):
@@ -152,7 +152,7 @@ def test_cameras_of_another_size_are_refused() -> None:
 
 
 def test_numbers_of_cameras_and_poses_must_fit() -> None:
-    images = torch.stack(pictures((20, 20), (20, 20)))
+    images = torch.stack(random_images((20, 20), (20, 20)))
     with pytest.raises(ValueError, match=r"one Pose per image.*\(1, 2\) or \(2,\), got \(3,\)"):
         Preprocessor(28)(images, poses=Pose.identity((3,)))
     with pytest.raises(ValueError, match=r"\(2, 2\), got \(2,\)"):  # no silent broadcasting
@@ -164,4 +164,4 @@ def test_numbers_of_cameras_and_poses_must_fit() -> None:
 def test_poses_must_be_rotations() -> None:
     packed = Pose.identity((1,)).packed() * 2
     with pytest.raises(ValueError, match="orthonormal"):
-        Preprocessor(28)(pictures((20, 20)), poses=Pose.from_packed(packed))
+        Preprocessor(28)(random_images((20, 20)), poses=Pose.from_packed(packed))

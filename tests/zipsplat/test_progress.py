@@ -37,7 +37,7 @@ def test_a_share_comes_with_words(monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     with share_bar("refining") as report:
         report(0.25, "PSNR 20.0 dB")
-        time.sleep(0.2)  # it is drawn ten times a second at most
+        time.sleep(0.2)  # it is rendered ten times a second at most
         report(1.0, "PSNR 30.0 dB")
     assert "refining" in terminal.getvalue()
     assert "100%" in terminal.getvalue()

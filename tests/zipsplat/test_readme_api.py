@@ -14,7 +14,7 @@ from zipsplat.model.untrained import untrained_network
 from zipsplat.video import video_info
 
 ROOT = Path(__file__).parents[2]
-TOKENS = 18 * 18  # of one picture at 252 px
+TOKENS = 18 * 18  # of one image at 252 px
 GROUP = 32
 
 

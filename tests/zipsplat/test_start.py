@@ -38,8 +38,8 @@ import torch
 from zipsplat import Camera, Gaussians, Pose
 scene = Gaussians.load(sys.argv[1])
 camera, poses = Camera.from_fov(1.0, w=32, h=24), Pose.orbit(torch.zeros(3), 2.0, torch.arange(2.0))
-picture, _ = scene.render(camera, poses)
-assert picture.shape == (2, 3, 24, 32)
+image, _ = scene.render(camera, poses)
+assert image.shape == (2, 3, 24, 32)
 poses.compose(Pose.identity()).inv()
 """
     found = imported(work, str(GOLDEN))

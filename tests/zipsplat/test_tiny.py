@@ -50,20 +50,20 @@ def test_the_first_view_is_seen_again(model: ZipSplat, views: list[Tensor]) -> N
     The field of view is not known, so the best of a few counts.
     """
     scene: Gaussians = model(views)[0]
-    picture = torch.nn.functional.interpolate(
+    image = torch.nn.functional.interpolate(
         to_square(views[0])[None].float(), (SIZE, SIZE), mode="area"
     )[0]
-    one_color = (picture - picture.mean(dim=(1, 2), keepdim=True)).square().mean()
+    one_color = (image - image.mean(dim=(1, 2), keepdim=True)).square().mean()
     errors = []
     for fov in (0.8, 1.0, 1.2, 1.4):
-        drawn, _ = scene.render(Camera.from_fov(fov, w=SIZE, h=SIZE), Pose.identity())
-        errors.append((drawn[0] - picture).square().mean())
+        rendered, _ = scene.render(Camera.from_fov(fov, w=SIZE, h=SIZE), Pose.identity())
+        errors.append((rendered[0] - image).square().mean())
     assert min(errors) < 0.5 * one_color
 
 
 def test_the_command_line_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     output = tmp_path / "scene.spz"
-    pictures = [str(path) for path in sorted(OFFICE.glob("*.png"))[:2]]
-    assert main(["reconstruct", *pictures, "--weights", NAME, "-o", str(output)]) == 0
+    photos = [str(path) for path in sorted(OFFICE.glob("*.png"))[:2]]
+    assert main(["reconstruct", *photos, "--weights", NAME, "-o", str(output)]) == 0
     assert Gaussians.load(output).num_gaussians == 2 * 81 * 32

@@ -181,7 +181,7 @@ def test_camera_paths_are_read_from_json(tmp_path):
 def test_other_files_are_no_camera_paths(tmp_path, content):
     file = tmp_path / "cams.json"
     file.write_text(content)
-    with pytest.raises(ValueError, match=r"cams\.json: no camera path"):
+    with pytest.raises(ValueError, match=r"cams\.json: not a camera path"):
         load_camera_path(file)
 
 

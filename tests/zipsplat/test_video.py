@@ -39,9 +39,9 @@ def numbered(index: int) -> np.ndarray:
     return frame
 
 
-def number(picture: torch.Tensor) -> int:
-    assert picture[0, 2, 40] > 0.6 > 0.4 > picture[1, 2, 40], "the red bar is not at the top"
-    row = picture[:, 36].mean(0)
+def number(image: torch.Tensor) -> int:
+    assert image[0, 2, 40] > 0.6 > 0.4 > image[1, 2, 40], "the red bar is not at the top"
+    row = image[:, 36].mean(0)
     return sum(1 << bit for bit in range(10) if row[7 + bit * 9] > 0.5)
 
 
@@ -95,11 +95,11 @@ def plain(tmp_path_factory) -> Path:
 
 
 def test_frames_are_evenly_spaced_from_the_first_to_the_last(plain):
-    pictures = load_video(plain, num_frames=7)
-    assert [number(picture) for picture in pictures] == wanted(0, 120, 7)
-    assert pictures[0].shape == (3, HEIGHT, WIDTH)
-    assert pictures[0].dtype == torch.float32
-    assert 0 <= min(p.min() for p in pictures) <= max(p.max() for p in pictures) <= 1
+    images = load_video(plain, num_frames=7)
+    assert [number(image) for image in images] == wanted(0, 120, 7)
+    assert images[0].shape == (3, HEIGHT, WIDTH)
+    assert images[0].dtype == torch.float32
+    assert 0 <= min(p.min() for p in images) <= max(p.max() for p in images) <= 1
 
 
 def test_eight_frames_by_default_and_one_is_the_first(plain):
@@ -182,9 +182,9 @@ def test_only_wanted_frames_are_converted(plain, monkeypatch):
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 def test_rotated_clips_are_turned_upright(tmp_path, rotation):
     clip = write_clip(tmp_path / "turned.mp4", 8, rotation=rotation)
-    pictures = load_video(clip, num_frames=3)
-    assert pictures[0].shape == (3, HEIGHT, WIDTH)
-    assert [number(p) for p in pictures] == wanted(0, 8, 3)
+    images = load_video(clip, num_frames=3)
+    assert images[0].shape == (3, HEIGHT, WIDTH)
+    assert [number(p) for p in images] == wanted(0, 8, 3)
     info = video_info(clip)
     assert (info.height, info.width) == (HEIGHT, WIDTH)
     assert info.rotation_deg % 360 == rotation
@@ -211,9 +211,9 @@ def test_colors_survive_writing_and_reading(tmp_path):
     colors = np.array([[200, 30, 60], [20, 180, 40], [30, 60, 210], [128, 128, 128]], np.uint8)
     frame = np.repeat(np.repeat(colors.reshape(2, 2, 3), 32, 0), 32, 1)
     write_video(tmp_path / "colors.mp4", [frame] * 3)
-    picture = load_video(tmp_path / "colors.mp4", num_frames=1)[0] * 255
+    image = load_video(tmp_path / "colors.mp4", num_frames=1)[0] * 255
     for row, column in ((16, 16), (16, 48), (48, 16), (48, 48)):
-        assert np.abs(picture[:, row, column].numpy() - frame[row, column]).max() < 6
+        assert np.abs(image[:, row, column].numpy() - frame[row, column]).max() < 6
 
 
 def test_progress_reaches_its_total(plain):

@@ -38,7 +38,7 @@ def centroid(frame: np.ndarray, channel: int) -> tuple[float, float]:
     pixels = frame.astype(float)
     others = np.delete(pixels, channel, axis=2).max(2)
     weight = np.clip(pixels[..., channel] - others - 40, 0, None)
-    assert weight.sum() > 0, "the ball is not in the picture"
+    assert weight.sum() > 0, "the ball is not in the image"
     rows, columns = np.mgrid[-1 : 1 : frame.shape[0] * 1j, -1 : 1 : frame.shape[1] * 1j]
     return float((rows * weight).sum() / weight.sum()), float(
         (columns * weight).sum() / weight.sum()
@@ -156,8 +156,8 @@ def test_render_video_is_rendering_rounded_to_bytes_in_any_chunk():
     camera = Camera.from_fov(math.radians(60), w=40, h=30)
     poses = Pose.orbit(torch.tensor([1.0, 2, 3]), 4.0, [0.0, 50.0, 100.0])
     frames = viz.render_video(g, camera, poses, bg=(0.2, 0.4, 0.6), chunk=2)
-    pictures, _ = g.render(camera, poses, backgrounds=torch.tensor([0.2, 0.4, 0.6]))
-    expected = (pictures.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    images, _ = g.render(camera, poses, backgrounds=torch.tensor([0.2, 0.4, 0.6]))
+    expected = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     assert np.array_equal(frames, expected)
     assert frames[0, 0, 0].tolist() == [51, 102, 153]
     several = Camera.from_packed(camera.packed().expand(3, 6))
@@ -191,7 +191,7 @@ def test_progress_is_reported():
     camera = Camera.from_fov(1.0, w=8, h=8)
     poses = Pose.orbit(torch.tensor([1.0, 2, 3]), 4.0, [0.0, 1.0, 2.0])
     look = viz.Look(chunk=2)
-    list(viz.render_frames(cross(), camera, poses, look, lambda *told: reports.append(told)))
+    list(viz.render_frames(cross(), camera, poses, look, lambda *report: reports.append(report)))
     assert reports == [(2, 3), (3, 3)]
 
 
@@ -266,18 +266,18 @@ def test_the_legend_runs_from_near_to_far_with_numbers():
 
 
 def test_a_contact_sheet_shows_every_image_in_order_with_its_label():
-    pictures = [np.full((20, 40, 3), level, np.uint8) for level in (10, 80, 150, 220)]
-    pictures[1] = np.full((60, 40, 3), 80, np.uint8)  # a tall one
-    sheet = viz.contact_sheet(pictures, ["a", "b", "c", "d"], columns=3, cell_width=40)
+    images = [np.full((20, 40, 3), level, np.uint8) for level in (10, 80, 150, 220)]
+    images[1] = np.full((60, 40, 3), 80, np.uint8)  # a tall one
+    sheet = viz.contact_sheet(images, ["a", "b", "c", "d"], columns=3, cell_width=40)
     assert sheet.dtype == np.uint8
     levels = [level for level in (10, 80, 150, 220) if (sheet == level).all(2).sum() >= 40 * 20]
     assert levels == [10, 80, 150, 220]
     row, column = np.median(np.argwhere((sheet == 220).all(2)), axis=0)
     assert column < 60, "the fourth of three columns is in the first"
     assert row > 60, "and in the second row"
-    plain = viz.contact_sheet(pictures[:1], cell_width=40)
+    plain = viz.contact_sheet(images[:1], cell_width=40)
     assert plain.shape[0] < sheet.shape[0]
-    for bad in ([], pictures):
+    for bad in ([], images):
         with pytest.raises(ValueError, match="labels"):
             viz.contact_sheet(bad, ["one"] if bad else [])
 

@@ -119,7 +119,7 @@ def test_the_start_view_is_in_the_axes_of_the_scene_inside():
     assert torch.allclose(position + 4 * axes[2], flip * torch.tensor([1.0, 2.0, 3.0]), atol=1e-5)
     assert torch.allclose(axes @ axes.T, torch.eye(3), atol=1e-5)
     assert torch.linalg.det(axes) == pytest.approx(1.0, abs=1e-5)
-    assert axes[1, 1] < 0  # the picture's down is down: y is up in there
+    assert axes[1, 1] < 0  # the image's down is down: y is up in there
     assert config["start"]["extent"] == pytest.approx([math.tan(math.radians(20))] * 2)
     assert config["photos"] == []
     assert config["sweep"] == pytest.approx(math.radians(90) / 30)
@@ -153,10 +153,10 @@ def test_the_poster_shows_the_start_view_on_the_background():
     (poster,) = [
         attributes for _, attributes in Elements(text).tags if attributes.get("id") == "poster"
     ]
-    picture = Image.open(io.BytesIO(base64.b64decode(poster["src"].split(",")[1])))
-    assert picture.size == (640, 400)
-    assert picture.getpixel((2, 2)) == pytest.approx((0, 51, 102), abs=6)
-    middle = picture.crop((220, 100, 420, 300)).resize((1, 1)).getpixel((0, 0))
+    image = Image.open(io.BytesIO(base64.b64decode(poster["src"].split(",")[1])))
+    assert image.size == (640, 400)
+    assert image.getpixel((2, 2)) == pytest.approx((0, 51, 102), abs=6)
+    middle = image.crop((220, 100, 420, 300)).resize((1, 1)).getpixel((0, 0))
     assert max(abs(a - b) for a, b in zip(middle, (0, 51, 102), strict=True)) > 30
     assert "--background: rgb(0 51 102)" in text
 

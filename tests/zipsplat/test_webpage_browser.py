@@ -70,9 +70,9 @@ def shot(page: Any) -> np.ndarray:
     page.evaluate("window.zipsplat.rest()")
     page.evaluate(show % "hidden")
     page.evaluate("document.activeElement.blur()")  # or a ring shows that it has the focus
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     page.evaluate(show % "visible")
-    return np.asarray(picture) / 255
+    return np.asarray(image) / 255
 
 
 def arrive(page: Any) -> None:
@@ -84,8 +84,8 @@ def rendered(scene: Gaussians, camera: Camera, pose: Pose, window: tuple[int, in
     """What a window shows that has the whole photo in its middle, as large as it can be."""
     zoom = min(window[0] / float(camera.size[0]), window[1] / float(camera.size[1]))
     wide = Camera.from_focal(float(camera.f[0]) * zoom, w=window[0], h=window[1])
-    picture, _ = scene.render(wide, pose, backgrounds=torch.ones(3))
-    return picture[0].clamp(0, 1).permute(1, 2, 0).numpy()
+    image, _ = scene.render(wide, pose, backgrounds=torch.ones(3))
+    return image[0].clamp(0, 1).permute(1, 2, 0).numpy()
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:

@@ -6,8 +6,8 @@ projects to f·(x, y) / z with a focal length f in the same unit. Everything is 
 
 RANSAC over P3P (Fischler and Bolles, 1981) with the truncated cost of MSAC (Torr and Zisserman,
 2000) finds a pose of each view for each focal length tried; Gauss-Newton steps then move all poses
-and the focal length together, first with Huber weights, in which outliers still count, then with
-Tukey weights, which ignore them.
+and the focal length together, first with Huber weights, which limit outliers, then with Tukey
+weights, which ignore them.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from zipsplat.bounded import read_json
 from zipsplat.camera_estimation.capture import FloatArray, Lens, rigid
 from zipsplat.files import write_text
+from zipsplat.untrusted_files import read_json
 
 _HALF_PIXEL = 0.5
 

@@ -18,6 +18,9 @@ Find = Callable[[str], Path | None]
 # OpenGL's camera axes (y up, z backwards) to OpenCV's (y down, z forward), and back.
 FLIP_YZ = np.diag([1.0, -1.0, -1.0, 1.0])
 
+FARTHEST = 1e30
+"""Larger coordinates count as damaged; float32 ends at 3e38."""
+
 # COLMAP's camera models, with the indices of fx, fy, cx, cy among their parameters; all other
 # parameters are distortion (https://colmap.github.io/cameras.html).
 _LAYOUTS = {
@@ -114,6 +117,11 @@ class Photo:
     lens: Lens
     world_from_camera: FloatArray
 
+    def __post_init__(self) -> None:
+        """Check the position; NaN fails, too."""
+        if not np.abs(self.world_from_camera).max() < FARTHEST:
+            raise ValueError(f"{self.path}: its camera has no usable pose")
+
 
 @dataclass(frozen=True)
 class Capture:
@@ -178,13 +186,14 @@ def rigid(matrix: Sequence[Sequence[float]] | FloatArray, what: str) -> FloatArr
     """A 4 × 4 rigid transform, with its rotation made exactly orthonormal.
 
     Raises:
-        ValueError: if it is not 3 × 4 or 4 × 4, not finite, or not a rotation and translation.
+        ValueError: if it is not 3 × 4 or 4 × 4, not a rotation and translation, or has numbers that
+            are not finite or beyond `FARTHEST`.
     """
     try:
         values = np.asarray(matrix, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{what} must be a 4 x 4 matrix of numbers: {error}") from error
-    if values.shape not in ((3, 4), (4, 4)) or not np.isfinite(values).all():
+    if values.shape not in ((3, 4), (4, 4)) or not np.abs(values).max() < FARTHEST:
         raise ValueError(f"{what} must be a finite 4 x 4 matrix, got shape {values.shape}")
     u, _, v = np.linalg.svd(values[:3, :3])
     rotation = u @ v

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from zipsplat.camera_estimation.capture import (
+    FARTHEST,
     Capture,
     Find,
     FloatArray,
@@ -51,7 +52,6 @@ _MODELS = {
 _POINT_2D = np.dtype([("pixel", "<f8", 2), ("point", "<i8")])
 _TRACK = np.dtype([("image", "<u4"), ("feature", "<u4")])
 _LONGEST_NAME = 4096
-_FARTHEST = 1e30  # larger coordinates count as damaged; float32 ends at 3e38
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def read_model(folder: Path) -> Model:
             dict(map(_image_of_lines, lines[1][::2], lines[1][1::2])),
             dict(map(_point_of_line, lines[2])),
         )
-    except (ValueError, IndexError, struct.error, OSError) as error:
+    except (ValueError, IndexError, OverflowError, struct.error, OSError) as error:
         raise ValueError(f"{folder} is not a readable COLMAP model: {error}") from error
 
 
@@ -225,7 +225,7 @@ def _sparse_points(model: Model, order: Sequence[int], origin: FloatArray) -> Sp
     table = np.array(rows, np.float64).reshape(-1, 3)
     every = list(model.points.values())
     numbers = [*(x for point in every for x in (*point.position, point.error)), *table.ravel()]
-    if not np.abs(numbers).max() < _FARTHEST:
+    if not np.abs(numbers).max() < FARTHEST:
         raise ValueError("the model has points without usable positions")
     return SparsePoints(
         (np.array([point.position for point in every]) - origin).astype(np.float32),
@@ -335,16 +335,18 @@ def _camera_of_line(line: str) -> tuple[int, Lens]:
 
 def _image_of_lines(line: str, features: str) -> tuple[int, ModelImage]:
     words = line.split(maxsplit=9)
-    table = np.array(features.split(), dtype=np.float64).reshape(-1, 3)
+    table = np.array(features.split()).reshape(-1, 3)
     pose = _world_from_camera(tuple(map(float, words[1:8])), words[9])
-    points = table[:, 2].astype(np.int64)
-    return int(words[0]), ModelImage(words[9], int(words[8]), pose, table[:, :2], points)
+    pixels, points = table[:, :2].astype(np.float64), table[:, 2].astype(np.int64)
+    return int(words[0]), ModelImage(words[9], int(words[8]), pose, pixels, points)
 
 
 def _point_of_line(line: str) -> tuple[int, ModelPoint]:
     words = line.split()
     x, y, z = map(float, words[1:4])
     red, green, blue = map(int, words[4:7])
+    if not 0 <= min(red, green, blue) <= max(red, green, blue) <= 255:
+        raise ValueError(f"a point has the color {red} {green} {blue}, expected 0 to 255 each")
     pairs = np.array(words[8:], dtype=np.uint32).reshape(-1, 2)
     track = np.empty(len(pairs), _TRACK)
     track["image"], track["feature"] = pairs.T
@@ -353,7 +355,7 @@ def _point_of_line(line: str) -> tuple[int, ModelPoint]:
 
 def _world_from_camera(values: Sequence[float], name: str) -> FloatArray:
     quat, t = np.array(values[:4]), np.array(values[4:])
-    is_usable = np.abs(values).max() < _FARTHEST  # False for NaN, too
+    is_usable = np.abs(values).max() < FARTHEST  # False for NaN, too
     norm = float(np.linalg.norm(quat)) if is_usable else 0.0
     if not 0.5 < norm < 2:
         raise ValueError(f"{name} has no usable pose")

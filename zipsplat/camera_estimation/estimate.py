@@ -159,7 +159,7 @@ def estimate_cameras(
         if model is None:
             raise ValueError("method='network' needs a model")
         on_stage("predicting cameras")
-        return _asked(views, model, max_side)
+        return _predicted(views, model, max_side)
     search = Search(is_video or order == "sequence", seed, num_threads or -1)
     focals = [given or view.focal for view in views]
     try:
@@ -168,7 +168,7 @@ def estimate_cameras(
         if method == "sfm" or model is None:
             raise
         on_stage("predicting cameras")
-        estimate = _asked(views, model, max_side)
+        estimate = _predicted(views, model, max_side)
         reason = f"structure from motion failed ({error}); these cameras are the network's"
         return replace(estimate, warnings=(reason, *estimate.warnings))
     on_stage("undistorting")
@@ -192,7 +192,7 @@ def _solved(
         return solve(files, focals, search, on_stage, masks)
 
 
-def _asked(
+def _predicted(
     views: Sequence[_View], model: ZipSplat | DepthAnything, max_side: int
 ) -> CameraEstimate:
     """Predict cameras with a network; the photos count as undistorted."""

@@ -1,9 +1,10 @@
 """Cameras from the network's own geometry, where structure from motion fails.
 
-The network reconstructs photos without knowing their cameras, and at compression 1 each scene
-token belongs to one patch of one photo. So the mean of a token's Gaussians, in the frame of the
-first camera, corresponds to the centre of that patch: enough for a pose of every photo and a focal
-length. Poses that pass the checks are then refined photometrically; the checks come first, because
+The network reconstructs photos without knowing their cameras, and at compression 1 each scene token
+belongs to one patch of one photo. So the mean of a token's Gaussians, in the frame of the first
+camera, corresponds to the centre of that patch. These correspondences determine a pose for every
+photo and a common focal length. Poses that pass the checks are then refined photometrically; the
+checks come first, because
 refinement improves the PSNR at wrong poses, too.
 
 The checks need no ground truth: they use the inlier share of the tokens, the photos, and a second
@@ -37,7 +38,7 @@ MIN_GAIN = 0.2  # dB
 
 @dataclass(frozen=True)
 class NetworkCameras:
-    """Cameras that fit the network's own reconstruction.
+    """Cameras fitted to the network's own reconstruction.
 
     The first camera is the identity, in the scale of the scene.
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from zipsplat.bounded import read_json
 from zipsplat.camera_estimation import cameras_json, colmap_model, nerfstudio
 from zipsplat.camera_estimation.capture import (
     Capture,
@@ -34,6 +33,7 @@ from zipsplat.camera_estimation.undistortion import (
 from zipsplat.inputs import Source, find_inputs
 from zipsplat.masks import MaskSource, check_has_photos, load_mask
 from zipsplat.posed_images import PosedImages
+from zipsplat.untrusted_files import read_json
 from zipsplat.video import frame_number, frames_at
 
 logger = logging.getLogger(__name__)

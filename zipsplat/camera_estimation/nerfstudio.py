@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from zipsplat.bounded import read_json
 from zipsplat.camera_estimation.capture import (
+    FARTHEST,
     FLIP_YZ,
     Capture,
     Find,
@@ -36,6 +36,7 @@ from zipsplat.files import write_text
 from zipsplat.images import image_info
 from zipsplat.inputs import natural_key
 from zipsplat.posed_images import SparsePoints
+from zipsplat.untrusted_files import read_json
 
 # Names of nerfstudio's `camera_model` and of instant-ngp's lenses.
 _PERSPECTIVE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")
@@ -154,7 +155,7 @@ def _load(path: Path) -> dict[str, Any]:
 def _applied(content: Mapping[str, Any], path: Path) -> tuple[FloatArray, float]:
     """The inverse of nerfstudio's `applied_transform`, and `applied_scale`."""
     scale = content.get("applied_scale", 1.0)
-    if not isinstance(scale, (int, float)) or not (math.isfinite(scale) and scale > 0):
+    if not isinstance(scale, (int, float)) or not 1 / FARTHEST < scale < FARTHEST:
         raise ValueError(f"{path}: applied_scale must be positive, got {scale}")
     moved = np.eye(4)
     if "applied_transform" in content:
@@ -165,7 +166,7 @@ def _applied(content: Mapping[str, Any], path: Path) -> tuple[FloatArray, float]
 def _lens(values: Mapping[str, Any], file: Path, what: str) -> Lens:
     try:
         return _checked_lens(values, file)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, OSError) as error:
         raise ValueError(f"{what}: {error}") from error
 
 

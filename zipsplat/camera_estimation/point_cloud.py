@@ -8,7 +8,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from zipsplat.files import write_atomically
+from zipsplat.camera_estimation.capture import FARTHEST
+from zipsplat.files import open_file, write_atomically
 from zipsplat.formats._ply_elements import HEADER_MAX_BYTES, read_elements, read_header
 from zipsplat.posed_images import SparsePoints
 
@@ -48,7 +49,7 @@ def read_point_cloud(path: Path) -> SparsePoints:
 def read_positions(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
     """Positions (P, 3) in float64 and colours (P, 3); otherwise as `read_point_cloud`."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             vertices = _ascii_vertices(file) if _is_ascii(file) else _binary_vertices(file)
         positions = _columns(vertices, ("x", "y", "z"))
     except ValueError as error:
@@ -56,14 +57,16 @@ def read_positions(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.
     colors = np.full(positions.shape, 0.5, np.float32)
     if {"red", "green", "blue"} <= set(vertices.dtype.names or ()):
         colors = (_columns(vertices, ("red", "green", "blue")) / 255).astype(np.float32)
-    finite = np.isfinite(positions).all(axis=1)
-    return positions[finite], colors[finite]
+    usable = _usable(positions)
+    return positions[usable], colors[usable]
 
 
 def untracked_points(
     positions: npt.NDArray[np.floating[Any]], colors: npt.NDArray[np.float32]
 ) -> SparsePoints:
-    """Points (P, 3) and colours (P, 3) without observations."""
+    """Points (P, 3) and colours (P, 3) without observations; drops those too far for float32."""
+    usable = _usable(positions)
+    positions, colors = positions[usable], colors[usable]
     count = len(positions)
     return SparsePoints(
         positions.astype(np.float32),
@@ -73,6 +76,11 @@ def untracked_points(
         np.zeros(0, np.int64),
         np.zeros((0, 2), np.float32),
     )
+
+
+def _usable(positions: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:
+    """Which positions (P, 3) are finite and not absurdly far away."""
+    return np.asarray((np.abs(positions) < FARTHEST).all(axis=1))
 
 
 def _is_ascii(file: BinaryIO) -> bool:

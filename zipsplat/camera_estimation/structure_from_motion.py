@@ -227,7 +227,7 @@ class _Work:
         """Whether another run may help: the best solution has warnings or is contested."""
         if not found:
             return True
-        best = max(found, key=_worth)
+        best = max(found, key=_rank)
         return (
             bool(best.warnings) or len(best.views) < len(self.files) or bool(_contest(best, found))
         )
@@ -289,10 +289,10 @@ class _Work:
             CamerasNotFoundError: if too few photos are registered.
         """
         total = len(self.files)
-        best = max(found, key=_worth, default=None)
+        best = max(found, key=_rank, default=None)
         count = 0 if best is None else len(best.views)
         if best is None or count < max(2, total // _LEAST_SHARE):
-            raise CamerasNotFoundError(count, total, _why_none(self.pairs))
+            raise CamerasNotFoundError(count, total, _failure_reason(self.pairs))
         links = self._links()
         left_out = tuple(
             (view, _reason(links[view])) for view in range(total) if view not in best.views
@@ -323,7 +323,7 @@ class _Work:
         return links
 
 
-def _worth(solution: Solution) -> float:
+def _rank(solution: Solution) -> float:
     """The rank of a solution: its support, minus a twentieth for each warning."""
     return solution.support * _NEARLY ** len(solution.warnings)
 
@@ -338,7 +338,7 @@ def _contest(best: Solution, found: Sequence[Solution]) -> tuple[str, ...]:
     return ()
 
 
-def _why_none(pairs: Sequence[PairMatches]) -> str:
+def _failure_reason(pairs: Sequence[PairMatches]) -> str:
     """Why no cameras could be estimated."""
     shifts = [np.linalg.norm(pair.pixels[0] - pair.pixels[1], axis=-1) for pair in pairs]
     if shifts and float(np.median(np.concatenate(shifts))) < _STILL_PIXELS:

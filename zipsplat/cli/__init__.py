@@ -1,8 +1,8 @@
 """The command `zipsplat`: reconstruct, refine, cameras, depth, render, view, convert, info, doctor.
 
 Results go to stdout, progress and messages to stderr. The exit status is 0 on success, 1 on
-failure, 2 for wrong arguments and 130 after Ctrl-C. Each sub-command is a module of its own name,
-imported when it is used, which imports what it needs when it runs.
+failure, 2 for wrong arguments and 130 after Ctrl-C. Each sub-command is the module of its name,
+imported only if used; it imports heavy packages only when it runs.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(first: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """The parser; only of one command, if that is the first argument."""
+    """The parser, with one command only if that is the first argument."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="zipsplat",

@@ -77,7 +77,7 @@ def check_outputs(paths: Iterable[Path], *, may_overwrite: bool) -> None:
     seen: set[Path] = set()
     for path in paths:
         if path.absolute() in seen:
-            raise ValueError(f"{path}: named as output twice")
+            raise ValueError(f"{path}: given as output twice")
         seen.add(path.absolute())
         if path.is_dir():
             raise ValueError(f"{path}: is a folder; give a file name")

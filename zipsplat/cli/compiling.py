@@ -1,4 +1,4 @@
-"""Kernels are compiled by other processes while a command reads its files."""
+"""Compile kernels in other processes while a command reads its files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def compiling_images(
     device: str, renderer: str = "auto"
 ) -> AbstractContextManager[KernelsAhead | None]:
-    """Have other processes compile what renders images, if that will happen here on the CPU.
+    """Compile the image kernels in other processes, if images will be rendered on the CPU.
 
-    Begin before anything imports PyTorch: they start at once.
+    Enter it before anything imports PyTorch, so that the processes start at once.
     """
     return image_kernels() if is_image_on_cpu(device, renderer) else nullcontext()
 

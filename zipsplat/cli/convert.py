@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -111,7 +110,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
-    """Convert."""
+    """Convert; a page needs an image, whose kernels other processes compile meanwhile."""
+    if not is_page(options.output):
+        _convert(options, console)
+        return
+    from zipsplat.cli.compiling import await_kernels, compiling_images
+
+    with compiling_images("cpu") as kernels:
+        _convert(options, console, lambda: await_kernels(kernels, console))
+
+
+def _convert(
+    options: argparse.Namespace, console: Console, before_writing: Callable[[], None] | None = None
+) -> None:
     from zipsplat.scene_files import load_scene
 
     check_scene_file(options.output)
@@ -126,6 +137,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if not len(found.means):
         raise ValueError(f"{options.input}: there are no Gaussians in this file")
     scene, steps = _changed(found, options, console)
+    if before_writing is not None:
+        before_writing()
     with console.stage("writing"):
         _write(scene, options, photos, autoplay)
         if cameras is not None:
@@ -299,5 +312,6 @@ def _similarity(how: str) -> tuple[Pose, float]:
 def _matrix(how: str) -> object:
     if how in PRESETS:
         return PRESETS[how]
-    text = how if how.lstrip().startswith("[") else Path(how).read_text(encoding="utf-8")
-    return json.loads(text)
+    from zipsplat.untrusted_files import parse_json, read_json
+
+    return parse_json(how) if how.lstrip().startswith("[") else read_json(how)

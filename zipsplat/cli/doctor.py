@@ -1,4 +1,4 @@
-"""`zipsplat doctor`: what is installed, what would be used, and why the rest is not."""
+"""`zipsplat doctor`: what is installed, what would be used, and why nothing else would be."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _with_torch() -> dict[str, Any]:
-    """What only PyTorch knows; why it cannot be asked, if it cannot be imported."""
+    """The part of the report that needs PyTorch, or the reason why it cannot be imported."""
     try:
         import torch
     except (ImportError, OSError) as error:  # OSError: a library that PyTorch loads is missing

@@ -1,4 +1,4 @@
-"""What a reconstruction will take here, in the words of `reconstruct` and `doctor`."""
+"""Expected time and memory of a reconstruction on this machine, for `reconstruct` and `doctor`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from zipsplat.model.architecture import ZipSplatConfig
     from zipsplat.releases import Release
 
-WORTH_TELLING_S = 10.0
+ANNOUNCED_FROM_S = 10.0
 _MEMORY_FILE = Path("/proc/meminfo")
 
 
@@ -22,12 +22,12 @@ def expected(
     dtype: str,
     compression: float = 1.0,
 ) -> dict[str, Any]:
-    """Time and memory of one pass on this CPU, with a measured rate.
+    """Expected time and memory of one pass on this CPU, from a measured rate.
 
     Args:
         config: the network.
         num_views: number of images.
-        size: (height, width) of what the network sees.
+        size: (height, width) of the network's input.
         dtype: as `--dtype`.
         compression: share of the tokens to keep, in (0, 1].
     """
@@ -50,7 +50,7 @@ def expected(
 
 
 def expected_line(data: dict[str, Any]) -> str:
-    """What `expected` found, for people."""
+    """The result of `expected` as text."""
     free = data["free_memory_bytes"]
     has = "" if free is None else f" ({readable_bytes(free)} free)"
     return (
@@ -76,7 +76,7 @@ def download_bytes(config: ZipSplatConfig) -> int:
 
 
 def free_memory() -> int | None:
-    """Bytes that processes can still take; None where the system does not say."""
+    """Memory that processes can still take, in bytes; None if the system does not tell."""
     if not _MEMORY_FILE.is_file():
         return None
     for line in _MEMORY_FILE.read_text(encoding="ascii").splitlines():
@@ -86,7 +86,7 @@ def free_memory() -> int | None:
 
 
 def readable_seconds(seconds: float) -> str:
-    """As "40 s" or "12 minutes"."""
+    """Seconds as "40 s" or "12 minutes"."""
     if seconds < 120:
         return f"{seconds:g} s"
     minutes = round(seconds / 60)

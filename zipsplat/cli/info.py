@@ -61,10 +61,7 @@ def _describe(path: Path, console: Console) -> dict[str, Any]:
         return _video(path, console)
     if kind == IMAGE:
         return _image(path)
-    raise ValueError(
-        f"{path}: neither an image format nor a video nor a scene nor a checkpoint that is"
-        " understood"
-    )
+    raise ValueError(f"{path}: cannot be read as an image, a video, a scene or a checkpoint")
 
 
 def _scene(path: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from zipsplat.cli.depth_start import (
     reconstruct_from_depth,
 )
 from zipsplat.cli.expectation import (
-    WORTH_TELLING_S,
+    ANNOUNCED_FROM_S,
     download_bytes,
     expected,
     expected_line,
@@ -199,7 +199,7 @@ def _compiling(options: argparse.Namespace) -> AbstractContextManager[KernelsAhe
 
 
 @dataclass(frozen=True)
-class _Made:
+class _Reconstructed:
     """The result of a reconstruction.
 
     Args:
@@ -217,7 +217,7 @@ class _Made:
     refined: RefinedScene | None = None
 
 
-def _make(options: argparse.Namespace, console: Console) -> _Made:
+def _make(options: argparse.Namespace, console: Console) -> _Reconstructed:
     """Make the scene; refine it if asked to and possible."""
     from zipsplat.devices import choose_device
     from zipsplat.refinement.informed_start import informed_start
@@ -231,7 +231,7 @@ def _make(options: argparse.Namespace, console: Console) -> _Made:
     if posed is None:
         views = _read(options, console)
         scene = _reconstruct(options, console, views, depth_model)
-        return _Made(scene, len(views.images), licence_note(options.weights))
+        return _Reconstructed(scene, len(views.images), licence_note(options.weights))
     photos = posed.images
     settings = settings_of(options, options.refine, photos, options.compression)
     device = choose_device(options.device)
@@ -245,10 +245,10 @@ def _make(options: argparse.Namespace, console: Console) -> _Made:
     start = None if start is None else start.to(device)
     result = run_refinement(start, on_device(photos, device), settings, console)
     refined = posed.refined(result)
-    return _Made(result.gaussians.cpu(), len(photos), note, refined, result)
+    return _Reconstructed(result.gaussians.cpu(), len(photos), note, refined, result)
 
 
-def _record(options: argparse.Namespace, console: Console, made: _Made) -> None:
+def _record(options: argparse.Namespace, console: Console, made: _Reconstructed) -> None:
     from zipsplat import viz
     from zipsplat.framing import best_sweep
 
@@ -261,7 +261,7 @@ def _record(options: argparse.Namespace, console: Console, made: _Made) -> None:
 
 
 def _report(
-    options: argparse.Namespace, console: Console, made: _Made, outputs: list[Path]
+    options: argparse.Namespace, console: Console, made: _Reconstructed, outputs: list[Path]
 ) -> None:
     """Print the result."""
     lines = [f"{made.num_views} views, {made.gaussians.num_gaussians} Gaussians"]
@@ -316,20 +316,20 @@ def _reconstruct(
 ) -> Gaussians:
     if depth_model is not None:
         return reconstruct_from_depth(depth_model, views, options.compression, console)
-    is_told = _tell_of_release(options, console, views.images)
+    is_announced = _announce_release(options, console, views.images)
     with console.stage("loading weights"):
         model = _load_network(options, views.images[0])
-    if not is_told:
-        _tell_of_network(options, console, model, views.images)
+    if not is_announced:
+        _announce_network(options, console, model, views.images)
     with console.stage("reconstructing"):
         scenes: Gaussians = model(views.images, compression=options.compression, masks=views.masks)
         return scenes[0].cpu()
 
 
-def _tell_of_release(
+def _announce_release(
     options: argparse.Namespace, console: Console, images: Sequence[Tensor]
 ) -> bool:
-    """Say what a released network will take before it is fetched; whether there was something."""
+    """Print what a network will take before it is fetched; False if it is not a release."""
     from zipsplat.devices import choose_device
     from zipsplat.releases import RELEASES
 
@@ -350,16 +350,16 @@ def _tell_of_release(
     return True
 
 
-def _tell_of_network(
+def _announce_network(
     options: argparse.Namespace, console: Console, model: ZipSplat, images: Sequence[Tensor]
 ) -> None:
-    """The same of other weights, once they are read, if they will take long."""
+    """Print what other weights will take, once they are read, if that is long."""
     if model.device.type != "cpu":
         return
     fitted = model.preprocessor.fitted(images[0])
     size = (fitted.height, fitted.width)
     found = expected(model.model.config, len(images), size, options.dtype, options.compression)
-    if found["seconds"] >= WORTH_TELLING_S:
+    if found["seconds"] >= ANNOUNCED_FROM_S:
         console.say(expected_line(found))
 
 

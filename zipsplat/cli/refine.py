@@ -1,4 +1,4 @@
-"""`zipsplat refine`: optimise a scene against its photos, or make one from photos alone."""
+"""`zipsplat refine`: optimise a scene against its photos, or build one from photos alone."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _check_cameras(options: argparse.Namespace, scene_file: Path | None, inputs:
             " --refine` writes"
         )
     if not inputs:
-        raise ValueError("there are no images; name images, a folder, a video, or --cameras")
+        raise ValueError("no photos given; name images, a folder or a video, or give --cameras")
 
 
 def _check_masks(options: argparse.Namespace, inputs: list[str]) -> None:

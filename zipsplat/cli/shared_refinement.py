@@ -139,7 +139,7 @@ def camera_file(options: argparse.Namespace, scene: Path) -> Path:
 def compiling_meanwhile(
     options: argparse.Namespace, inputs: Sequence[str], console: Console
 ) -> Iterator[None]:
-    """Compile the kernels in another process while the block runs, and wait for it at the end."""
+    """Compile kernels in another process while the block runs, and wait for it at the end."""
     from zipsplat.devices import choose_device
     from zipsplat.inputs import DEFAULT_VIDEO_FRAMES, find_inputs
     from zipsplat.refinement.warm_up import refinement_kernels
@@ -218,9 +218,9 @@ def refinement_data(result: RefinedScene) -> dict[str, Any]:
 def _status(progress: RefinementProgress) -> str:
     """PSNR, number of Gaussians and time left."""
     held_out = progress.held_out_psnr
-    judged = "" if held_out is None else f", held out {held_out:.1f}"
+    held_out_text = "" if held_out is None else f", held out {held_out:.1f}"
     return (
-        f"PSNR {progress.train_psnr:.1f}{judged} dB, {progress.num_gaussians} Gaussians,"
+        f"PSNR {progress.train_psnr:.1f}{held_out_text} dB, {progress.num_gaussians} Gaussians,"
         f" {progress.seconds_left:.0f} s left"
     )
 

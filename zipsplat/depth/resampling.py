@@ -4,7 +4,7 @@ The rules are those of its published preparation: the longer side becomes a give
 side the nearest multiple of the patch size; shrinking takes the mean over the area of each new
 pixel, growing a cubic kernel (a = −0.75), as OpenCV's `INTER_AREA` and `INTER_CUBIC` do for 8-bit
 images. Means are computed in OpenCV's own order and are equal bit for bit. Cubic interpolation is
-OpenCV's where that is installed; elsewhere one value in tens of thousands is a grey level off.
+OpenCV's where that is installed; elsewhere one value in tens of thousands is off by one grey level.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.floating[Any]]
 
 CUBIC_SHARPNESS = -0.75
 SLIVER = 1e-3
-"""Of a pixel: less of it is left out of a mean, as OpenCV does."""
+"""Smallest share of a pixel that counts in a mean, as in OpenCV."""
 
 
 def scaled_size(height: int, width: int, long_side: int) -> tuple[int, int]:
@@ -30,7 +30,7 @@ def scaled_size(height: int, width: int, long_side: int) -> tuple[int, int]:
 
 
 def nearest_multiple(side: int, multiple: int) -> int:
-    """The multiple that is nearest to a side in pixels, the larger one of two; at least one."""
+    """The multiple nearest to a side in pixels, the larger one in a tie; at least one multiple."""
     return max(1, (side + multiple // 2) // multiple) * multiple
 
 

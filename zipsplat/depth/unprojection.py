@@ -25,7 +25,7 @@ from zipsplat.releases import RELEASES
 from zipsplat.sh_constants import SH_C0
 
 LEAST_SURE = 0.1
-"""Share of pixels to leave out, the least confident ones."""
+"""Share of the pixels, the least confident ones, that are left out."""
 AGREEMENT = 0.03
 """Views agree if their depths of a point differ by at most this relative amount."""
 EDGE = 0.15

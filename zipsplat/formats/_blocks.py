@@ -13,7 +13,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_ROWS = 1 << 12
+from zipsplat.processors import num_processors
+
+BLOCK_ROWS = 1 << 14
 _MAX_THREADS = 8  # more are limited by memory bandwidth
 
 Item = TypeVar("Item")
@@ -41,17 +43,26 @@ def taken(values: NDArray[Scalar], order: NDArray[np.int64]) -> NDArray[Scalar]:
     result = np.empty((len(order), *values.shape[1:]), values.dtype)
 
     def work(rows: slice) -> None:
-        # Of the modes only "clip" writes to its place directly.
+        # "clip" is the only mode that writes to `out` without a buffer.
         np.take(values, order[rows], axis=0, out=result[rows], mode="clip")
 
     on_threads(work, blocks(len(order)))
     return result
 
 
+def fill_rows(rows: NDArray[Scalar], values: NDArray[Scalar]) -> None:
+    """Fill some columns of a table, (n, width) of its dtype, with as many columns of values.
+
+    Copies whole rows: NumPy is slow on short rows of numbers.
+    """
+    if not rows.size:
+        return
+    row = np.dtype((np.void, rows.shape[1] * rows.itemsize))
+    rows.view(row)[:] = np.ascontiguousarray(values, rows.dtype).view(row)
+
+
 def _num_threads() -> int:
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdecimal() and int(wanted) > 0:
         return min(int(wanted), _MAX_THREADS)
-    has_affinity = hasattr(os, "sched_getaffinity")
-    count = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return min(count, _MAX_THREADS)
+    return min(num_processors(), _MAX_THREADS)

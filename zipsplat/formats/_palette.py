@@ -32,8 +32,8 @@ def palette(rows: Floats, size: int, seed: int = 0) -> tuple[Floats, Labels]:
     members = np.split(order, np.cumsum(np.bincount(cells, minlength=len(coarse)))[:-1])
     entries, labels, start = [], np.empty(len(rows), np.int64), 0
     for member in (m for m in members if len(m)):
-        share = max(1, size * len(member) // len(rows))  # all shares together fit, but for
-        share = min(share, size - start) or 1  # the ones of small cells, which come last at worst
+        share = max(1, size * len(member) // len(rows))  # rounded down, they add up to `size`,
+        share = min(share, size - start) or 1  # but even small cells get one entry
         found, own = _lloyd(rows[member], share, rng)
         labels[member] = start + own
         entries.append(found)

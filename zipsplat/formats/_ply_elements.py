@@ -126,6 +126,12 @@ def read_header(file: BinaryIO) -> Header:
     return Header([Element(n, c, _dtype(n, f)) for n, c, f in elements], note, antialiased)
 
 
+def by_channel(num: int) -> NDArray[np.int64]:
+    """Order of harmonics in these files, channel after channel, as places in (num, 3)."""
+    places: NDArray[np.int64] = np.arange(3 * num).reshape(num, 3)
+    return np.ravel(places.T)
+
+
 def has_property(head: bytes, name: str) -> bool | None:
     """Whether the header at the start of a file names a property; None if it is not a `.ply`."""
     if not head.startswith((b"ply\n", b"ply\r\n")):
@@ -193,7 +199,7 @@ def find_rows(file: BinaryIO, header: Header) -> dict[str, Rows]:
     available = file.seek(0, 2) - start
     if end - start > available:
         raise ValueError(
-            f"this .ply ends too early: its header promises {end - start} bytes, there are"
+            f"this .ply ends too early: its header announces {end - start} bytes, there are"
             f" {available}"
         )
     return found

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zipsplat.formats import MAX_SH_COEFFS, SplatArrays
 from zipsplat.formats._axes import Signs, flip_signs
-from zipsplat.formats._blocks import blocks, on_threads, taken
+from zipsplat.formats._blocks import blocks, fill_rows, on_threads, taken
 from zipsplat.formats._morton import morton_order
 from zipsplat.formats._quaternions import (
     REST_MAX,
@@ -123,7 +123,8 @@ def _unpack_rows(arrays: list[Bytes], layout: Layout, signs: Signs, values: list
     num_rest = sh_coeffs.shape[1] - 3
     rest = harmonics[:, :num_rest].astype(np.float32)
     rest -= 128
-    np.multiply(rest, signs.harmonics[3:] / 128, out=sh_coeffs[:, 3:])
+    rest *= signs.harmonics[3:] / 128
+    fill_rows(sh_coeffs[:, 3:], rest)
 
 
 def _to_bytes(values: NDArray[np.floating]) -> Bytes:
@@ -163,9 +164,13 @@ def _unpack_rotations(data: Bytes) -> Columns:
     """Quaternions wxyz (4, n)."""
     packed = np.ascontiguousarray(data).view("<u4")[:, 0]
     fields = np.stack((packed >> 20, packed >> 10, packed)) & 1023
-    sign = np.where(fields & 512, -1.0, 1.0)
-    rest = (fields & 511).astype(np.float64) * sign * (REST_MAX / 511)
+    rest = np.take(_FIELD_VALUES, fields)
     return from_smallest_three(packed >> 30, rest)[[3, 0, 1, 2]]
+
+
+# Of the parts of a rotation: sign and 9 bits.
+_FIELD_VALUES = np.where(np.arange(1024) & 512, -1.0, 1.0) * (np.arange(1024) & 511)
+_FIELD_VALUES *= REST_MAX / 511
 
 
 def _unpack_rotations_v2(data: Bytes) -> Columns:

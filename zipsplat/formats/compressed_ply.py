@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zipsplat.formats import Format, SplatArrays, SplatTolerance
-from zipsplat.formats._blocks import blocks, on_threads, taken
+from zipsplat.formats._blocks import blocks, fill_rows, on_threads, taken
 from zipsplat.formats._morton import morton_order
 from zipsplat.formats._ply_elements import (
+    by_channel,
     comment_lines,
     has_property,
     read_elements,
@@ -161,7 +162,7 @@ def _require_layout(chunks: NDArray[Any], vertices: NDArray[Any], sh: NDArray[An
     kinds = [{dtype.str for dtype in _dtypes(table)} for table in (chunks, vertices, sh)]
     # Early files of this format have no colour ranges: colours span 0 to 1.
     if not set(_RANGES[:12]) <= _names(chunks) or kinds[0] != {"<f4"}:
-        raise ValueError("this .ply is not a compressed one: it has no ranges of chunks")
+        raise ValueError("this is not a compressed .ply: it has no chunk ranges")
     if not set(_WORDS) <= _names(vertices) or kinds[1] != {"<u4"}:
         raise ValueError("this compressed .ply has no packed Gaussians")
     if len(chunks) * _CHUNK < len(vertices):
@@ -209,7 +210,7 @@ def _within_chunks(columns: NDArray[np.floating]) -> tuple[Floats, NDArray[np.fl
 def _between(fractions: Columns, ends: NDArray[np.float32]) -> Columns:
     """Three columns (n,) of fractions of their chunks' ranges (6, chunks) as values."""
     num = len(fractions[0])
-    spread = np.repeat(ends, _CHUNK, axis=1)[:, :num]
+    spread = np.repeat(ends.astype(np.float64), _CHUNK, axis=1)[:, :num]
     return [
         low * (1 - column) + high * column
         for column, low, high in zip(fractions, spread[:3], spread[3:], strict=True)
@@ -221,7 +222,9 @@ def _join(columns: Columns, bits: tuple[int, ...]) -> Words:
     word: Words = np.zeros(len(columns[0]), np.uint32)
     for column, width in zip(columns, bits, strict=True):
         steps = column.clip(0, 1) * np.float64((1 << width) - 1)
-        word = word << np.uint32(width) | np.rint(steps, out=steps).astype(np.uint32)
+        # By way of signed integers, which processors convert several at a time.
+        whole = np.rint(steps, out=steps).astype(np.int32).view(np.uint32)
+        word = word << np.uint32(width) | whole
     return word
 
 
@@ -230,7 +233,8 @@ def _split(words: Words, bits: tuple[int, ...]) -> Columns:
     columns = []
     for width in reversed(bits):
         largest = (1 << width) - 1
-        columns.append((words & np.uint32(largest)).astype(np.float64) / largest)
+        whole = (words & np.uint32(largest)).view(np.int32)
+        columns.append(whole.astype(np.float64) / largest)
         words = words >> np.uint32(width)
     return columns[::-1]
 
@@ -254,7 +258,7 @@ def _pack_harmonics(rest: NDArray[np.float32]) -> NDArray[np.uint8]:
     steps = rest * np.float32(256 / _SH_RANGE)
     steps += np.float32(128)
     packed: NDArray[np.uint8] = steps.clip(0, 255, out=steps).astype(np.uint8)
-    return np.concatenate([packed[:, channel::3] for channel in range(3)], axis=1)
+    return np.take(packed, by_channel(rest.shape[1] // 3), axis=1, mode="clip")
 
 
 def _unpack_harmonics(sh: NDArray[Any], sh_coeffs: NDArray[np.float32]) -> None:
@@ -263,10 +267,16 @@ def _unpack_harmonics(sh: NDArray[Any], sh_coeffs: NDArray[np.float32]) -> None:
     Inverse of `_pack_harmonics`, for properties in any order.
     """
     num = sh_coeffs.shape[1] - 1
-    for index, name in enumerate(_harmonic_names(3 * num)):
-        steps = sh[name] + np.float32(0.5)
-        values = steps * np.float32(_SH_RANGE / 256) - np.float32(_SH_RANGE / 2)
-        sh_coeffs[:, 1 + index % num, index // num] = values
+    if not num:
+        return
+    index = {name: place for place, name in enumerate(sh.dtype.names or ())}
+    by_name = np.array([index[name] for name in _harmonic_names(3 * num)])
+    table = sh.view(np.uint8).reshape(len(sh), 3 * num)
+    packed = np.take(table, by_name.reshape(3, num).T.reshape(-1), axis=1, mode="clip")
+    steps = packed + np.float32(0.5)
+    steps *= np.float32(_SH_RANGE / 256)
+    steps -= np.float32(_SH_RANGE / 2)
+    fill_rows(sh_coeffs.reshape(len(sh), 3 + 3 * num)[:, 3:], steps)
 
 
 PLUGIN = Format(

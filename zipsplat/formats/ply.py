@@ -9,18 +9,19 @@ from __future__ import annotations
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zipsplat.formats import (
-    MAX_SH_COEFFS,
     Array,
     Format,
     SplatArrays,
     SplatTolerance,
     higher_degree_remarks,
 )
-from zipsplat.formats._blocks import blocks
+from zipsplat.formats._blocks import blocks, fill_rows
 from zipsplat.formats._ply_elements import (
     Records,
+    by_channel,
     comment_lines,
     find_rows,
     has_property,
@@ -30,6 +31,8 @@ from zipsplat.formats._ply_elements import (
 OPACITY_MARGIN = 1e-6  # keeps logits finite
 SCALE_MIN = 1e-6
 _DEGREES = {0: 0, 9: 1, 24: 2, 45: 3, 72: 4}  # by the number of higher harmonics
+
+Places = NDArray[np.int64]
 
 
 def property_names(num_coeffs: int) -> list[str]:
@@ -68,15 +71,16 @@ def _fill(table: Array, splats: SplatArrays) -> None:
     """Fill rows of a file (n, properties), except the normals."""
     margin = np.float32(OPACITY_MARGIN)
     opacity = np.clip(splats.opacities, margin, np.float32(1) - margin)
-    num_rest = splats.sh_coeffs.shape[1] - 1
-    rest = 9 + 3 * num_rest
-    table[:, 0:3] = splats.means
-    table[:, 6:9] = splats.sh_coeffs[:, 0]
-    for channel, first in enumerate(range(9, rest, num_rest or 1)):
-        table[:, first : first + num_rest] = splats.sh_coeffs[:, 1:, channel]
+    num_coeffs = splats.sh_coeffs.shape[1]
+    harmonics = splats.sh_coeffs.reshape(len(table), 3 * num_coeffs)
+    rest = 6 + 3 * num_coeffs
+    fill_rows(table[:, 0:3], splats.means)
+    order = np.append([0, 1, 2], 3 + by_channel(num_coeffs - 1))
+    fill_rows(table[:, 6:rest], np.take(harmonics, order, axis=1))
     table[:, rest] = splats.log(opacity / (1 - opacity))
-    table[:, rest + 1 : rest + 4] = splats.log(np.maximum(splats.scales, np.float32(SCALE_MIN)))
-    table[:, rest + 4 : rest + 8] = splats.quats
+    scales = np.maximum(splats.scales, np.float32(SCALE_MIN))
+    fill_rows(table[:, rest + 1 : rest + 4], splats.log(scales))
+    fill_rows(table[:, rest + 4 :], splats.quats)
 
 
 def read(file: BinaryIO) -> SplatArrays:
@@ -107,9 +111,12 @@ def read(file: BinaryIO) -> SplatArrays:
         antialiased=header.antialiased,
         remarks=higher_degree_remarks(degree),
     )
+    places = _places(names, scene.sh_coeffs.shape[1], degree)
     for rows, records in vertices.read_blocks(file):
         with np.errstate(over="ignore", invalid="ignore"):  # such Gaussians are left out later
-            _unpack(_Table(records), scene.select(rows), degree, "scale_2" in names)
+            _unpack(_values(records), places, scene.select(rows))
+            if "scale_2" not in names:
+                scene.scales[rows, 2] = SCALE_MIN
     return scene
 
 
@@ -121,51 +128,49 @@ def _degree(names: tuple[str, ...]) -> int:
     return _DEGREES[num]
 
 
-def _unpack(table: _Table, scene: SplatArrays, degree: int, has_third: bool) -> None:
-    """Fill some rows of a scene."""
-    for axis, name in enumerate("xyz"):
-        scene.means[:, axis] = table.columns(name)[:, 0]
-    num_scales = 3 if has_third else 2
-    scene.scales[:, 2] = SCALE_MIN
-    np.exp(table.columns("scale_", num_scales), out=scene.scales[:, :num_scales])
-    scene.quats[:] = table.columns("rot_", 4)
-    scene.opacities[:] = sigmoid(table.columns("opacity")[:, 0])
-    scene.sh_coeffs[:, 0] = table.columns("f_dc_", 3)
+def _places(names: tuple[str, ...], num_coeffs: int, degree: int) -> dict[str, Places]:
+    """Columns of the table that make up each array of a scene, row by row."""
+    index = {name: place for place, name in enumerate(names)}
+    index.setdefault("scale_2", index["scale_1"])
     num_rest = (degree + 1) ** 2 - 1
-    rest = table.columns("f_rest_", 3 * num_rest)
-    for channel in range(3):
-        of_channel = rest[:, channel * num_rest : (channel + 1) * num_rest]
-        scene.sh_coeffs[:, 1:, channel] = of_channel[:, : MAX_SH_COEFFS - 1]
+    wanted = {
+        "means": [*"xyz"],
+        "scales": [f"scale_{i}" for i in range(3)],
+        "quats": [f"rot_{i}" for i in range(4)],
+        "opacities": ["opacity"],
+        "sh_coeffs": [
+            *(f"f_dc_{i}" for i in range(3)),
+            *(f"f_rest_{i + c * num_rest}" for i in range(num_coeffs - 1) for c in range(3)),
+        ],
+    }
+    missing = [one for several in wanted.values() for one in several if one not in index]
+    if missing:
+        raise ValueError(f"this .ply lacks the properties {', '.join(missing)}")
+    return {key: np.array([index[one] for one in several]) for key, several in wanted.items()}
+
+
+def _values(records: Records) -> Array:
+    """All properties as float32 (n, properties), without a copy if all of them are float32."""
+    names = records.dtype.names or ()
+    if all(records.dtype[name] == np.dtype("<f4") for name in names):
+        return records.view("<f4").reshape(len(records), len(names))
+    return np.stack([records[name].astype(np.float32) for name in names], axis=1)
+
+
+def _unpack(table: Array, places: dict[str, Places], scene: SplatArrays) -> None:
+    """Fill some rows of a scene from the properties (n, columns)."""
+    for name, columns in places.items():
+        rows = getattr(scene, name).reshape(len(table), len(columns))
+        np.take(table, columns, axis=1, out=rows, mode="clip")  # other modes copy once more
+    np.exp(scene.scales, out=scene.scales)
+    scene.opacities[:] = sigmoid(scene.opacities)
 
 
 def sigmoid(logits: Array) -> Array:
     """Logistic function without overflow."""
     small = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
-
-
-class _Table:
-    """Vertex properties as float32 columns, without a copy if all of them are float32."""
-
-    def __init__(self, vertices: Records) -> None:
-        names = vertices.dtype.names or ()
-        self._index = {name: i for i, name in enumerate(names)}
-        if all(vertices.dtype[name] == np.dtype("<f4") for name in names):
-            self._values = vertices.view("<f4").reshape(len(vertices), len(names))
-        else:
-            columns = [vertices[name].astype(np.float32) for name in names]
-            self._values = np.stack(columns, axis=1)
-
-    def columns(self, name: str, num: int | None = None) -> Array:
-        """The property `name`, or the properties `name`0 … in this order, (N, num)."""
-        names = [name] if num is None else [f"{name}{i}" for i in range(num)]
-        missing = [one for one in names if one not in self._index]
-        if missing:
-            raise ValueError(f"this .ply lacks the properties {', '.join(missing)}")
-        where = [self._index[one] for one in names]
-        if where and where == list(range(where[0], where[0] + len(where))):
-            return self._values[:, where[0] : where[-1] + 1]
-        return self._values[:, where]
+    numerator = np.where(logits >= 0, np.float32(1), small)
+    return np.asarray(numerator / (1 + small), np.float32)
 
 
 PLUGIN = Format(

@@ -29,6 +29,7 @@ from zipsplat.formats._quaternions import (
     smallest_three,
     unit_columns,
 )
+from zipsplat.untrusted_files import open_zip
 
 _PALETTE_MAX = 1 << 16
 _PER_ENTRY = 4  # Gaussians per palette entry, on average
@@ -150,7 +151,7 @@ def read(file: BinaryIO) -> SplatArrays:
     size = file.seek(0, 2)
     file.seek(0)
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_zip(file) as archive:
             return _unpack(_Bundle.of(archive, size))
     except _DAMAGE as error:
         raise ValueError(f"this is not a .sog, or it is damaged: {error!r}") from error

@@ -1,1 +1,1 @@
-"""The network: images in, Gaussians out. One module per stage, `network.py` puts them in order."""
+"""The network: images in, Gaussians out. One module per stage; `network.py` runs them in order."""

@@ -81,7 +81,7 @@ def read_architecture(tensors: Mapping[str, Tensor], conf: Mapping[str, Any]) ->
 
 @contextmanager
 def as_no_network() -> Iterator[None]:
-    """Turn the many errors of inconsistent sizes and settings into one.
+    """Turn all errors of inconsistent sizes and settings into one kind.
 
     Raises:
         ValueError: instead of whatever the block raises.
@@ -268,7 +268,7 @@ def _split_head(per_token: int, given: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def shape_of(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
-    """The shape of a tensor; if it is missing, the error says what the weights seem to be."""
+    """The shape of a tensor; if it is missing, the error says what the weights may be instead."""
     if name not in tensors:
         raise ValueError(_no_such_tensor(tensors, name))
     return tuple(tensors[name].shape)

@@ -1,7 +1,7 @@
-"""What a forward pass on a CPU takes, told beforehand: work is counted, speed is measured.
+"""Expected time and memory of a forward pass on a CPU: operations are counted, speed is measured.
 
-Letters: V views, T patches per view, N = V·T tokens, M kept tokens, D width, L depths that leave
-the backbone, F hidden width.
+Letters: V views, T patches per view, N = V·T tokens, M kept tokens, D width, L output layers of the
+backbone, F hidden width.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from zipsplat.model.compression import num_kept
 from zipsplat.model.network import ZipSplatNetwork
 
 SHARE = 0.75
-"""Of the rate of a large matrix product that the network reaches: 0.62 to 0.91 where measured."""
+"""Share of the rate of a large matrix product that networks reach; 0.62 to 0.91 were measured."""
 BASE_BYTES = 300e6
-"""Of a process that has imported PyTorch and made a scene."""
+"""Memory of a process that has imported PyTorch and holds a scene."""
 _ROUNDS = 4
 
 
 @dataclass(frozen=True)
 class Work:
-    """What does not depend on the machine.
+    """Operations and memory of a pass, which do not depend on the machine.
 
     Args:
-        flop: twice the multiply-adds of products and attention.
-        parameters: numbers of the network.
-        activations: numbers that are held at once, at most.
+        flop: twice the multiply-adds of matrix products and attention.
+        parameters: number of the network's parameters.
+        activations: peak number of values held at the same time.
     """
 
     flop: float
@@ -42,12 +42,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a pass will take here.
+    """Time and memory of a pass on this machine.
 
     Args:
-        seconds: by the clock, with PyTorch's number of threads.
-        memory_bytes: of the process at most.
-        rate: of a matrix product in this precision, FLOP/s.
+        seconds: wall-clock time, with PyTorch's number of threads.
+        memory_bytes: peak memory of the process.
+        rate: FLOP/s of a matrix product in this precision.
     """
 
     seconds: float
@@ -62,13 +62,13 @@ def expect(
     dtype: torch.dtype,
     compression: float = 1.0,
 ) -> Expectation:
-    """Time and memory of one pass on this CPU; measuring takes some tenths of a second.
+    """Time and memory of one pass on this CPU; measuring takes a few tenths of a second.
 
     Args:
         config: the network.
         num_views: V.
-        size: (height, width) of what the network sees, multiples of the patch size.
-        dtype: it computes in.
+        size: (height, width) of the network's input, multiples of the patch size.
+        dtype: precision of the network.
         compression: share of the tokens to keep, in (0, 1].
     """
     work, rate = work_of(config, num_views, size, compression), measured_rate(config, dtype)
@@ -81,7 +81,7 @@ def measured_rate(
     dtype: torch.dtype,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """FLOP/s of a product of the network's width, by the path that the network would take."""
+    """FLOP/s of a matrix product of the network's width, by the library that it would use."""
     width = config.backbone.dim
     tokens, weight = (part.to(dtype) for part in operands(width))
     seconds = []
@@ -96,7 +96,7 @@ def measured_rate(
 def work_of(
     config: ZipSplatConfig, num_views: int, size: tuple[int, int], compression: float = 1.0
 ) -> Work:
-    """Count what a pass takes; arguments as for `expect`."""
+    """Count the operations and memory of a pass; arguments as for `expect`."""
     backbone = config.backbone
     patches = (size[0] // backbone.patch_size) * (size[1] // backbone.patch_size)
     tokens = num_views * patches
@@ -109,13 +109,13 @@ def work_of(
 
 
 def num_parameters(config: ZipSplatConfig) -> int:
-    """Numbers of a network; none of them is made."""
+    """Number of a network's parameters, without allocating them."""
     with torch.device("meta"):
         return sum(value.numel() for value in ZipSplatNetwork(config).parameters())
 
 
 def _backbone(config: BackboneConfig, num_views: int, patches: int) -> float:
-    """Multiply-adds of all blocks, of the patches, and of joining the halves of the outputs."""
+    """Multiply-adds of patch embedding, blocks, and the merging of the outputs' halves."""
     dim, length = config.dim, patches + 1  # with the camera token
     matrices = 3 if config.ffn == "swiglu" else 2
     linear = 4 * dim**2 + matrices * dim * config.ffn_hidden

@@ -82,7 +82,7 @@ class CameraOptimizer:
 
 
 def focal_derivative(loss_at: Callable[[float], float], factor: float) -> float:
-    """Derivative of a loss by the log focal factor, as a central difference quotient."""
+    """Derivative of a loss with respect to the log focal factor, by central differences."""
     larger, smaller = factor * (1 + _FOCAL_STEP), factor / (1 + _FOCAL_STEP)
     quotient: float = (loss_at(larger) - loss_at(smaller)) / (2 * math.log1p(_FOCAL_STEP))
     return quotient

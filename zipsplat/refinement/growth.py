@@ -25,7 +25,7 @@ _OFFSET, _SHRINK = 0.7, 1.8  # of the halves, in standard deviations of the whol
 DEAD_OPACITY = 0.005
 
 
-class Pull:
+class MeanGrad2d:
     """Mean positional gradient of N Gaussians over images, in pixels."""
 
     def __init__(self, like: Tensor) -> None:
@@ -37,14 +37,14 @@ class Pull:
 
         Args:
             means: (N, 3) centres.
-            gradient: (N, 3) of the loss by the centres.
+            gradient: (N, 3) of the loss with respect to the centres.
             pose: (4, 4) of the camera, camera-to-world.
             focal: of the camera in pixels.
         """
         depth = (means.detach() - pose[:3, 3]) @ pose[:3, 2]
-        pull = gradient.norm(dim=-1) * depth.clamp_min(0) / focal
-        self.total += pull
-        self.times += pull > 0
+        grad2d = gradient.norm(dim=-1) * depth.clamp_min(0) / focal
+        self.total += grad2d
+        self.times += grad2d > 0
 
     def mean(self) -> Tensor:
         """The mean (N,) over the images that showed each Gaussian."""
@@ -64,27 +64,27 @@ class Split:
     places: Tensor
 
 
-def choose_split(pull: Tensor, opacities: Tensor, cap: int, random: np.random.Generator) -> Split:
-    """Sample the Gaussians to split, with probability proportional to the pull.
+def choose_split(grad2d: Tensor, opacities: Tensor, cap: int, random: np.random.Generator) -> Split:
+    """Sample the Gaussians to split, with probability proportional to the gradient.
 
     Args:
-        pull: (N,) not negative.
+        grad2d: (N,) not negative.
         opacities: (N,) in [0, 1].
         cap: on the number of Gaussians.
         random: random number generator.
     """
-    num = len(pull)
+    num = len(grad2d)
     is_dead = opacities < DEAD_OPACITY
-    weights = torch.where(is_dead, torch.zeros_like(pull), pull).cpu()
+    weights = torch.where(is_dead, torch.zeros_like(grad2d), grad2d).cpu()
     dead = is_dead.nonzero()[:, 0].cpu()
     wanted = min(round(_GROWTH * num), max(0, cap - num)) + len(dead)
     wanted = min(wanted, int((weights > 0).sum()))
     if not wanted:
-        none = torch.zeros(0, dtype=torch.long, device=pull.device)
+        none = torch.zeros(0, dtype=torch.long, device=grad2d.device)
         return Split(none, none)
     parents = sample_without_replacement(weights, wanted, random)
     places = torch.cat((dead[:wanted], torch.arange(num, num + max(0, wanted - len(dead)))))
-    return Split(parents.to(pull.device), places.to(pull.device))
+    return Split(parents.to(grad2d.device), places.to(grad2d.device))
 
 
 def sample_without_replacement(weights: Tensor, count: int, random: np.random.Generator) -> Tensor:
@@ -116,10 +116,10 @@ def halves(whole: Parameters) -> tuple[Parameters, Parameters]:
     )
 
 
-def grow(optimizer: SceneOptimizer, pull: Tensor, cap: int, random: np.random.Generator) -> None:
+def grow(optimizer: SceneOptimizer, grad2d: Tensor, cap: int, random: np.random.Generator) -> None:
     """Split Gaussians of the optimizer; see `choose_split` and `halves`."""
     present = optimizer.parameters.detach()
-    split = choose_split(pull, present.opacity_logits.sigmoid(), cap, random)
+    split = choose_split(grad2d, present.opacity_logits.sigmoid(), cap, random)
     if not len(split.parents):
         return
     first, second = halves(present[split.parents])

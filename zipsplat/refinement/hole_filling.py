@@ -7,7 +7,7 @@ from torch.nn import functional
 
 
 def fill_holes(values: Tensor, is_known: Tensor) -> Tensor:
-    """Replace unknown values by weighted means of known values around (normalised convolution).
+    """Replace unknown values by weighted means of known ones nearby (normalised convolution).
 
     Known values are averaged over squares of 2, 4, 8 … pixels, and each hole is interpolated from
     the finest level with known values. Without any known values the image is returned unchanged.

@@ -1,9 +1,9 @@
-"""Initial Gaussians from stereo depth, sparse points and, for few photos, a feed-forward scene.
+"""Initial Gaussians from stereo depth, sparse points and, with few photos, a feed-forward scene.
 
 Pixels with consistent depth (`plane_sweep`) are sampled, more densely where the photos have detail,
-and become isotropic Gaussians with a radius of half their spacing. Elsewhere faint ones are placed:
-at sparse points of structure from motion, and at the depth that stereo guesses there. With few
-photos a feed-forward scene covers what only one of them shows.
+and become isotropic Gaussians with a radius of half their spacing. Elsewhere, faint ones are placed
+at sparse points of structure from motion and at guessed stereo depth. With few photos, a
+feed-forward scene covers what only one of them shows.
 
 Regions without initial Gaussians stay black, or are covered by distant Gaussians that stretch. For
 a generated flight with 18 photos, 200 steps of refinement gave 31.7 dB without Gaussians in the

@@ -13,7 +13,7 @@ from zipsplat.pose import Pose
 from zipsplat.posed_images import PosedImages, SparsePoints
 from zipsplat.refinement.evaluation import Best, Candidate, Evaluator, Score
 from zipsplat.refinement.problem import Problem, make_problem
-from zipsplat.refinement.schedule import CAMERA_SHARE, Budget, is_judging_due
+from zipsplat.refinement.schedule import CAMERA_SHARE, Budget, is_evaluation_due
 from zipsplat.refinement.settings import (
     OnStep,
     ProgressPoint,
@@ -39,7 +39,7 @@ def refine(
     on_step: OnStep | None = None,
     masks: Sequence[Tensor] | None = None,
 ) -> RefinedScene:
-    """Optimise a scene, or make one, so that it renders like photos with known cameras.
+    """Optimise a given or a new scene so that its renders match photos with known cameras.
 
     Returns the best state, including the initial one, by PSNR on the held-out photos if there are
     any, else on the training photos. Losses and parameters depend on the number of photos; see
@@ -94,7 +94,7 @@ class _Refinement:
         self._stopped = ""
         self._budget.start()
         start = Candidate(problem.start, self._trainer.candidate().poses)
-        self._best = Best(start, self._judge(start))
+        self._best = Best(start, self._evaluate(start))
         self._start_psnr = self._best.score.psnr
 
     def run(self) -> RefinedScene:
@@ -105,10 +105,10 @@ class _Refinement:
             if moves_cameras and self._share >= CAMERA_SHARE:
                 moves_cameras = False
                 self._try_moving_cameras()
-            if is_judging_due(self._num_steps, len(self._problem.judge.views)):
-                self._judge_now()
+            if is_evaluation_due(self._num_steps, len(self._problem.evaluator.views)):
+                self._evaluate_now()
         if self._curve[-1].step < self._num_steps:
-            self._judge_now()
+            self._evaluate_now()
         return self._result()
 
     @property
@@ -135,12 +135,12 @@ class _Refinement:
                 if self._stopped:
                     return
                 self._advance(trainer, CAMERA_SHARE)
-        judge = self._problem.training_judge
-        gain = judge(moving.candidate()).psnr - judge(fixed.candidate()).psnr
+        evaluator = self._problem.training_evaluator
+        gain = evaluator(moving.candidate()).psnr - evaluator(fixed.candidate()).psnr
         self._trainer = moving if gain > 0 else fixed
 
-    def _judge(self, candidate: Candidate) -> Score:
-        score = self._problem.judge(candidate)
+    def _evaluate(self, candidate: Candidate) -> Score:
+        score = self._problem.evaluator(candidate)
         self._curve.append(
             ProgressPoint(
                 self._num_steps,
@@ -152,9 +152,9 @@ class _Refinement:
         )
         return score
 
-    def _judge_now(self) -> None:
+    def _evaluate_now(self) -> None:
         candidate = self._trainer.candidate()
-        self._best.offer(candidate, self._judge(candidate), self._share)
+        self._best.offer(candidate, self._evaluate(candidate), self._share)
         if not self._stopped and self._best.is_settled(self._share):
             self._stopped = CONVERGED
 
@@ -192,4 +192,4 @@ def _warm_up(problem: Problem) -> None:
     trainer = Trainer(problem.task, problem.start[:64])
     for share in (0.0, CAMERA_SHARE):
         trainer.step(share)
-    Evaluator(problem.judge.views[:1], problem.judge.renderer)(trainer.candidate())
+    Evaluator(problem.evaluator.views[:1], problem.evaluator.renderer)(trainer.candidate())

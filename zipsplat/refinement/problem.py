@@ -24,7 +24,7 @@ from zipsplat.render import choose
 GAUSSIANS_PER_PIXEL = 60_000 / (640 * 360)
 _LEAST_CAP = 1000
 _START_SHARE = 2 / 3  # of the cap; the rest is left for densification
-_JUDGED_VIEWS = 8  # at most, of the training photos, to evaluate with
+_EVALUATED_VIEWS = 8  # at most, of the training photos, to evaluate with
 _EXTENT_FACTOR = 1.1
 _LEAST_EXTENT = 0.2  # of a typical depth, for cameras at nearly one position
 
@@ -38,16 +38,16 @@ class Problem:
         held_out: indices of the held-out photos.
         start: (N,) the initial scene.
         task: of the trainer.
-        judge: scores candidates for the best scene.
-        training_judge: scores the trial of moving cameras.
+        evaluator: scores candidates for the best scene.
+        training_evaluator: scores the trial of moving cameras.
     """
 
     photos: PosedImages
     held_out: list[int]
     start: Gaussians
     task: Task
-    judge: Evaluator
-    training_judge: Evaluator
+    evaluator: Evaluator
+    training_evaluator: Evaluator
 
 
 def make_problem(
@@ -82,14 +82,16 @@ def make_problem(
         moves_poses=settings.optimize_poses,
         moves_focal=settings.optimize_focal,
     )
-    return _judged(photos, held_out, start, task)
+    return _with_evaluators(photos, held_out, start, task)
 
 
-def _judged(photos: PosedImages, held_out: list[int], start: Gaussians, task: Task) -> Problem:
-    of_training = Evaluator(evenly(task.views, _JUDGED_VIEWS), task.renderer, task.recipe.color)
+def _with_evaluators(
+    photos: PosedImages, held_out: list[int], start: Gaussians, task: Task
+) -> Problem:
+    of_training = Evaluator(evenly(task.views, _EVALUATED_VIEWS), task.renderer, task.recipe.color)
     of_held_out = Evaluator(task.held_out, task.renderer, task.recipe.color)
-    judge = of_held_out if held_out else of_training
-    return Problem(photos, held_out, start, task, judge, of_training)
+    evaluator = of_held_out if held_out else of_training
+    return Problem(photos, held_out, start, task, evaluator, of_training)
 
 
 def _on_cpu(photos: PosedImages) -> PosedImages:

@@ -11,7 +11,7 @@ from zipsplat.refinement import growth
 HALF_SIZE_SHARE = 0.15  # at first, images have half the size
 DEPTH_SHARE = 0.5  # until then, stereo depth is a target
 CAMERA_SHARE = 0.5  # poses and focal length start to move when the scene is sharp
-_JUDGE_STEPS, _JUDGE_STEPS_PER_VIEW = (
+_EVALUATION_STEPS, _EVALUATION_STEPS_PER_VIEW = (
     50,
     15,
 )  # rendering a view costs a third of a step, so evaluation takes 2 to 3 %
@@ -62,9 +62,9 @@ def is_growth_due(step: int, share: float) -> bool:
     return is_turn and share < growth.LAST_SHARE
 
 
-def is_judging_due(step: int, num_views: int) -> bool:
+def is_evaluation_due(step: int, num_views: int) -> bool:
     """Whether the scene is evaluated after this step, counted from 1.
 
     Depends only on steps, so that equal numbers of steps give equal results.
     """
-    return step % max(_JUDGE_STEPS, _JUDGE_STEPS_PER_VIEW * num_views) == 0
+    return step % max(_EVALUATION_STEPS, _EVALUATION_STEPS_PER_VIEW * num_views) == 0

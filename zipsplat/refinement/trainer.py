@@ -15,7 +15,7 @@ from zipsplat.pose import Pose
 from zipsplat.refinement import color, loss
 from zipsplat.refinement.camera_optimizer import FOCAL_INTERVAL, CameraOptimizer
 from zipsplat.refinement.evaluation import Candidate, psnr
-from zipsplat.refinement.growth import Pull, grow
+from zipsplat.refinement.growth import MeanGrad2d, grow
 from zipsplat.refinement.parameters import Parameters
 from zipsplat.refinement.recipe import Recipe
 from zipsplat.refinement.scene_optimizer import SceneOptimizer
@@ -88,7 +88,7 @@ class Trainer:
         self._optimizer = SceneOptimizer(Parameters.from_gaussians(start), task.scale.extent)
         self._cameras = CameraOptimizer(task.poses, task.scale.extent)
         self._colors = color.ColorMaps([view.index for view in task.views], start.means)
-        self._pull = Pull(start.opacities)
+        self._grad2d = MeanGrad2d(start.opacities)
         self._random = np.random.default_rng(task.seed)
         self._order: list[int] = []
 
@@ -100,7 +100,7 @@ class Trainer:
     def fork(self) -> Trainer:
         """An independent copy of the trainer."""
         other = copy.copy(self)
-        for name in ("_optimizer", "_cameras", "_colors", "_pull", "_random", "_order"):
+        for name in ("_optimizer", "_cameras", "_colors", "_grad2d", "_random", "_order"):
             setattr(other, name, copy.deepcopy(getattr(self, name)))
         return other
 
@@ -191,7 +191,7 @@ class Trainer:
     def _observe(self, view: View) -> None:
         means = self._optimizer.parameters.means
         if means.grad is not None:
-            self._pull.observe(means, means.grad, self._cameras.poses[view.index], view.focal)
+            self._grad2d.observe(means, means.grad, self._cameras.poses[view.index], view.focal)
 
     def _move_cameras(self, scene: Gaussians, view: View, share: float) -> None:
         if self.task.recipe.color:
@@ -228,5 +228,5 @@ class Trainer:
         if self.task.recipe.opacity_factor < 1:
             self._optimizer.decay_opacities(self.task.recipe.opacity_factor)
         if is_growth_due(self.num_steps, share):
-            grow(self._optimizer, self._pull.mean(), self.task.cap, self._random)
-            self._pull = Pull(self._optimizer.parameters.opacity_logits.detach())
+            grow(self._optimizer, self._grad2d.mean(), self.task.cap, self._random)
+            self._grad2d = MeanGrad2d(self._optimizer.parameters.opacity_logits.detach())

@@ -14,7 +14,7 @@ from zipsplat.render.cpu.ahead import KernelsAhead
 
 _WIDTH, _HEIGHT = 48, 36
 _FEW, _MANY = 4, 14
-_MOST_OF_FEW = 12  # photos that train with depth, for which there are kernels of their own
+_MOST_OF_FEW = 12  # photos; up to this many train with depth, which has its own kernels
 _RENDERER = Path(__file__).parents[1] / "render" / "cpu" / "renderer.py"  # found by its name
 
 

@@ -1,7 +1,7 @@
 """The interface between scenes and renderers: plain tensors in, plain tensors out.
 
 A renderer turns one scene into images from several viewpoints. `docs/conventions.md` defines what
-they show, and so does, executably, `zipsplat.render.reference`.
+the images show; `zipsplat.render.reference` is its executable form.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Splats:
 
 @dataclass(frozen=True)
 class Viewpoints:
-    """Where a scene is seen from.
+    """The cameras of V images.
 
     Args:
         world_from_camera: (V, 4, 4) rigid, OpenCV axes.
@@ -87,16 +87,16 @@ class RenderSettings:
 
     Args:
         mode: what is rendered.
-        sh_degree: harmonics used; all that the scene has if not given.
+        sh_degree: degree of the harmonics used; None uses all that the scene has.
         near_plane: Gaussians whose centre is nearer are left out, world units.
         far_plane: Gaussians whose centre is farther are left out, world units.
         eps2d: pixels² added to the variance of each projected Gaussian.
         radius_clip: Gaussians with a smaller radius in pixels are left out.
         alpha_clamp: largest opacity of one Gaussian at one pixel (0.99 in gsplat 1.6).
-        masks: whether `Rendered.contributed` and `Rendered.centred` are wanted.
+        masks: whether to compute `Rendered.contributed` and `Rendered.centred`.
         antialiased: whether opacities are multiplied by √(det Σ / det (Σ + eps2d·I)), Σ being the
-            projected covariance, so that small Gaussians do not grow brighter by the blur; the
-            mode of this name of gsplat, after Yu et al., "Mip-Splatting", 2024.
+            projected covariance, so that the blur does not brighten small Gaussians; gsplat's mode
+            of this name, after Yu et al., "Mip-Splatting", 2024.
     """
 
     mode: RenderMode = RenderMode.RGB
@@ -135,10 +135,10 @@ class Renderer(Protocol):
 
     @property
     def name(self) -> str:
-        """The name it is chosen by."""
+        """The name that `choose` takes."""
 
     def unavailable(self, device: torch.device) -> str | None:
-        """Why it cannot render scenes that lie on this device; None if it can."""
+        """Why it cannot render scenes on this device; None if it can."""
 
     def render(self, splats: Splats, viewpoints: Viewpoints, settings: RenderSettings) -> Rendered:
         """Render the scene."""
@@ -153,7 +153,7 @@ def choose(name: str, device: torch.device) -> Renderer:
 
     Args:
         name: "auto" for the fastest that can be used, or a renderer's name.
-        device: where the scene lies.
+        device: of the scene.
 
     Raises:
         ValueError: if there is no renderer of that name.

@@ -85,7 +85,7 @@ def _compensation(axes_2d: Tensor, determinant: Tensor) -> Tensor:
 
 
 def _perspective_jacobian(points: Tensor, viewpoints: Viewpoints) -> Tensor:
-    """Derivative (V, N, 2, 3) of the pixel by the camera point (V, N, 3).
+    """Derivative (V, N, 2, 3) of the pixel with respect to the point (V, N, 3) in camera space.
 
     It is taken at a point clamped to near the frustum, where the linearization still makes sense.
     """

@@ -1,13 +1,13 @@
 """Adapter to gsplat (Ye et al., 2024) for scenes on CUDA devices; versions 1.5.3 and newer.
 
 gsplat is an optional package: `pip install "zipsplat[cuda]"`. It compiles its kernels at first use,
-for which nvcc and a C++ compiler must be there.
+which needs nvcc and a C++ compiler.
 
 Per-Gaussian masks come from its stock outputs. A Gaussian contributed if the sum of its blending
 weights is positive: that sum is the gradient of one extra channel, rendered from the projection
-and tile lists at hand. It is centred if all blended pairs of Gaussian and pixel hold it together
-with the pixel above and left of its centre. The pairs take 24 bytes each, some hundred megabytes
-for a scene.
+and tile lists at hand. It is centred if the blended pairs of Gaussian and pixel include it with the
+pixel above and left of its centre. A pair takes 24 bytes; those of a scene, several hundred
+megabytes.
 
 The largest opacity at a pixel is gsplat's own (0.999; 0.99 from version 1.6), whatever
 `RenderSettings.alpha_clamp` says.
@@ -27,7 +27,7 @@ from torch import Tensor
 from zipsplat.render import Rendered, RenderMode, RenderSettings, Splats, Viewpoints
 from zipsplat.rotations import normalize_quat
 
-_TILE_SIZE = 16
+_TILE_SIZE = 16  # pixels; gsplat's default
 _ALL_BATCHES = 1 << 30  # gsplat counts a tile's list in batches
 
 

@@ -1,4 +1,4 @@
-"""The obvious renderer: every visible Gaussian at every pixel, front to back.
+"""The brute-force renderer: every visible Gaussian at every pixel, front to back.
 
 It is the oracle that the other renderers and their gradients are tested against. It works on any
 device, in float32 and float64, and is differentiable in everything, intrinsics included. It is
@@ -114,7 +114,7 @@ def _blend(
     alpha = torch.where(inside, alpha, torch.zeros_like(alpha))
 
     after = torch.cumprod(1 - alpha, dim=0)
-    alive = after > _float32(TRANSMITTANCE_MIN)  # once a pixel is full, what is behind is left out
+    alive = after > _float32(TRANSMITTANCE_MIN)  # once a pixel is done, what is behind is left out
     before = torch.cat((torch.ones_like(after[:1]), after[:-1]))
     weights = torch.where(alive, alpha * before, torch.zeros_like(alpha))
     transmittance = torch.where(alive, 1 - alpha, torch.ones_like(alpha)).prod(dim=0)

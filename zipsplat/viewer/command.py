@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zipsplat.command_line import CommandParser, add_dtype
+from zipsplat.files import open_file
 from zipsplat.option_types import count, share
 from zipsplat.render.cpu.ahead import image_kernels, is_image_on_cpu
 from zipsplat.terminal import EXPECTED_ERRORS, PrintableFormatter, error_line
@@ -205,7 +206,7 @@ def _loader(arguments: argparse.Namespace) -> Callable[[Viewer, Job], None]:
 
     if len(arguments.input) == 1 and names_scene_file(arguments.input[0]):
         device = choose_device(arguments.device)
-        Path(arguments.input[0]).open("rb").close()  # fails early if it is missing
+        open_file(arguments.input[0]).close()  # fails early if it is missing
         cameras = load_scene_cameras(arguments.cameras, arguments.input[0])
 
         def load_scene(viewer: Viewer, job: Job) -> None:

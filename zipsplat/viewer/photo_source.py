@@ -12,6 +12,7 @@ import torch
 from zipsplat.camera import Camera
 from zipsplat.camera_estimation import load_cameras
 from zipsplat.camera_estimation.scene_cameras import cameras_beside, read_scene_cameras
+from zipsplat.files import open_file
 from zipsplat.formats import by_suffix
 from zipsplat.inputs import InputFiles, find_inputs, load_views
 from zipsplat.scene_files import is_scene_file
@@ -109,7 +110,7 @@ def is_camera_path(path: str) -> bool:
     """Whether a file looks like a camera path of `zipsplat.trajectories`, from its first bytes."""
     if Path(path).is_dir():
         return False
-    with Path(path).open("rb") as file:
+    with open_file(path) as file:
         return b'"world_from_camera"' in file.read(_PEEK)
 
 

@@ -65,7 +65,9 @@ def start_server(address: Address, label: str = "ZipSplat") -> viser.ViserServer
         server: viser.ViserServer = make(host=address.host, port=port, label=label, verbose=False)
     if not served:
         server.stop()
-        raise RuntimeError(f"viser {package.__version__} cannot be guarded; install viser 1.1")
+        raise RuntimeError(
+            f"viser {package.__version__} cannot be guarded against other pages; install viser 1.1"
+        )
     if address.exact and port and server.get_port() != port:
         stop_server(server)
         raise OSError(_in_use(address.host, port))

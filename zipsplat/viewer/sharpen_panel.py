@@ -90,7 +90,7 @@ class SharpenPanel:
     def _work(self, seconds: float, job: Job) -> None:
         scene = self._with_cameras(self._host.feed_forward(), job)
         self._say("Finding geometry to start from …")
-        watcher = _Watcher(self._host, self._tell, job)
+        watcher = _Watcher(self._host, self._describe, job)
         try:
             settings = RefinementSettings(seconds=seconds)
             sharpened, refined = sharpen(scene, self._tools.refine, settings, watcher)
@@ -123,7 +123,7 @@ class SharpenPanel:
             self._remarks = "".join(f"\n\n*{remark}*" for remark in remarks)
         self._text.content = text + self._remarks
 
-    def _tell(self, progress: RefinementProgress) -> None:
+    def _describe(self, progress: RefinementProgress) -> None:
         quality = _quality(progress.train_psnr, progress.held_out_psnr)
         size = f"{progress.num_gaussians:,} Gaussians"
         self._say(f"{quality} · {size} · {progress.seconds_left:.0f} s left")
@@ -132,20 +132,20 @@ class SharpenPanel:
 class _Watcher:
     """Reports a refinement to the panel and the browsers."""
 
-    def __init__(self, host: Host, tell: Any, job: Job) -> None:
-        self._host, self._tell = host, tell
-        self._report = job.stage("Sharpening")
+    def __init__(self, host: Host, describe: Any, job: Job) -> None:
+        self._host, self._describe = host, describe
+        self._show_share = job.stage("Sharpening")
 
-    def told(self, progress: RefinementProgress) -> bool:
+    def report(self, progress: RefinementProgress) -> bool:
         """Show the progress; returns whether to continue."""
-        self._tell(progress)
+        self._describe(progress)
         try:
-            self._report(round(progress.share * _PER_CENT), _PER_CENT)
+            self._show_share(round(progress.share * _PER_CENT), _PER_CENT)
         except StopRequested:
             return False
         return True
 
-    def shown(self, scene: Reconstruction) -> None:
+    def show(self, scene: Reconstruction) -> None:
         """Show an intermediate scene."""
         self._host.show_soon(scene)
 

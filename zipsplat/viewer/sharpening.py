@@ -23,7 +23,7 @@ from zipsplat.refinement.settings import (
 )
 from zipsplat.viewer.reconstruction import Photos, Reconstruction
 
-_SHOW_S, _TELL_S = 1.0, 0.25  # seconds between snapshots, and between reports
+_SHOW_S, _REPORT_S = 1.0, 0.25  # seconds between snapshots, and between reports
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ class SharpeningTools:
 class Watcher(Protocol):
     """Receives the progress of a refinement, on the thread that refines."""
 
-    def told(self, progress: RefinementProgress) -> bool:
+    def report(self, progress: RefinementProgress) -> bool:
         """Receive a report, a few times a second; return False to stop at the best so far."""
 
-    def shown(self, scene: Reconstruction) -> None:
+    def show(self, scene: Reconstruction) -> None:
         """Receive an intermediate scene, about once a second."""
 
 
@@ -122,17 +122,17 @@ def sharpen(
     if photos.cameras is None or photos.poses is None:
         raise ValueError("sharpening needs the cameras of the photos")
     sharpened = replace(scene, group_size=None, encode_s=None, decode_s=None, is_sharpened=True)
-    told_s = shown_s = time.monotonic()
+    reported_s = shown_s = time.monotonic()
 
     def on_step(progress: RefinementProgress) -> bool:
-        nonlocal told_s, shown_s
+        nonlocal reported_s, shown_s
         now = time.monotonic()
         goes_on = True
-        if now - told_s >= _TELL_S or progress.step == 1:
-            told_s = now
-            goes_on = watcher.told(progress)
+        if now - reported_s >= _REPORT_S or progress.step == 1:
+            reported_s = now
+            goes_on = watcher.report(progress)
         if now - shown_s >= _SHOW_S:
-            watcher.shown(replace(sharpened, gaussians=progress.snapshot()))
+            watcher.show(replace(sharpened, gaussians=progress.snapshot()))
             shown_s = (
                 time.monotonic()
             )  # after the copy, so that slow copies do not take all the time
@@ -147,7 +147,7 @@ def sharpen(
 def _scale(scene: Gaussians, photos: Photos) -> float:
     """The factor from the cameras' world to the scene's."""
     if photos.cameras is None or photos.poses is None:
-        raise ValueError("cameras were found, but there are none")
+        raise ValueError("the photos have no cameras; estimate them first")
     first = Pose.identity()
     depth = photo_depth(scene, photos.cameras[0], first)
     points = photos.points

@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
-from zipsplat.bounded import open_zip
 from zipsplat.images import is_image_file
 from zipsplat.inputs import load_views, natural_key
+from zipsplat.untrusted_files import open_zip
 from zipsplat.video import is_video_file
 
 MAX_MEMBERS = 100  # about 9 MB each after scaling down, 1 GB together

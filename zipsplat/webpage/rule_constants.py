@@ -1,6 +1,6 @@
 """The rendering constants as GLSL and JavaScript, inserted into the sources of the page.
 
-A source marks where with a line `//{RULES}`.
+A line `//{RULES}` in a source marks the place.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def with_rules(name: str, source: str) -> str:
     """Replace the mark in a source by the constants.
 
     Args:
-        name: of the file; its suffix tells the language.
+        name: of the file; its suffix determines the language.
         source: its text.
     """
     constants = _glsl() if name.endswith(".glsl") else f"const NEAR = {rules.NEAR_PLANE!r};"

@@ -80,8 +80,7 @@ class BoundedSampler:
 
         Returns:
             Context frames in ascending order; targets may repeat or coincide with context frames if
-                the
-            stretch is short.
+            the stretch is short.
         """
         T, N = request.num_views, request.num_context
         if N == 1:

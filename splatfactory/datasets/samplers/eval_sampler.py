@@ -8,7 +8,7 @@ from typing import Any
 
 from splatfactory import paths
 from splatfactory.datasets.samplers import Choice, Request, Rng, SamplerKind
-from zipsplat.bounded import read_json
+from zipsplat.untrusted_files import read_json
 
 
 @dataclass(frozen=True)

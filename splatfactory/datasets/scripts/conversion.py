@@ -35,6 +35,10 @@ class Failure:
     reason: str
     detail: str = ""
 
+    def __str__(self) -> str:
+        named = [] if self.item in self.reason else [self.item]
+        return ": ".join([*named, self.reason, *([self.detail] if self.detail else [])])
+
 
 Result = StoredScene | Failure
 
@@ -81,11 +85,12 @@ def convert(
             for result in results:
                 if isinstance(result, Failure):
                     output.fail(result.item, result.reason)
-                    bar.write(f"{result.item}: {result.reason}: {result.detail}", file=sys.stderr)
+                    bar.write(printable(f"error: {result}"), file=sys.stderr)
                 elif output.holds(result.key) and result.key not in output.done:
                     # Two inputs with one key must not stop the whole conversion.
                     output.fail(result.key, "duplicate key")
-                    bar.write(f"{result.key}: another scene has this key", file=sys.stderr)
+                    text = f"error: {result.key}: another scene has this key"
+                    bar.write(printable(text), file=sys.stderr)
                 elif result.key not in output.done:
                     output.add(result)
             bar.update()
@@ -137,16 +142,17 @@ def _in_order(pool: Executor, work: Callable[[J], R], jobs: Iterable[J], ahead: 
 
 
 def report(output: ShardOutput) -> int:
-    """Report the contents of a directory; returns the exit status of the command."""
+    """Print the contents of a directory to stdout; returns the exit status of the command."""
     manifest = output.manifest
     scenes = sum(record.scenes for record in manifest.shards.values())
     size = sum(record.bytes for record in manifest.shards.values())
-    say(
+    lines = [
         f"{output.directory}: {scenes} scenes in {len(manifest.shards)} shards, {size / 1e6:.1f} MB"
-    )
+    ]
     for reason, items in manifest.failures.items():
         examples = ", ".join(items[:3]) + (", …" if len(items) > 3 else "")
-        say(f"  failed, {reason}: {len(items)} ({examples})")
+        lines.append(f"  failed, {reason}: {len(items)} ({examples})")
+    sys.stdout.write(printable("\n".join(lines)) + "\n")
     return 1 if output.num_failures else 0
 
 

@@ -70,7 +70,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Look:
-    """Facts on a scene's images, or its problem."""
+    """What was found in a scene's images, or its problem."""
 
     size: str
     format: str
@@ -104,7 +104,13 @@ def _describe(arguments: argparse.Namespace) -> int:
     if arguments.sheet is not None:
         contact_sheet(store, arguments.scenes).save(arguments.sheet)
     _write(result, arguments.json)
-    return 1 if result.damaged_shards or result.broken else 0
+    problems = [*result.damaged_shards.items(), *result.broken.items()]
+    if problems:
+        raise ValueError(
+            f"{store.name}: {len(problems)} problems, the first is {problems[0][0]}:"
+            f" {problems[0][1]}"
+        )
+    return 0
 
 
 def describe(store: ShardStore, check_all: bool = False, num_workers: int = 0) -> Description:
@@ -124,7 +130,7 @@ def describe(store: ShardStore, check_all: bool = False, num_workers: int = 0) -
         views=sum(views),
         scenes_with_depth=sum(info.has_depth for info in store.scenes),
         damaged_shards=dict(store.damage),
-        broken={key: str(error) for key, error in store.faults},
+        broken={key: str(error) for key, error in store.faults if key not in store.damage},
     )
     if views:
         result.views_per_scene = (min(views), int(np.median(views)), max(views))
@@ -206,7 +212,7 @@ def contact_sheet(store: ShardStore, num_scenes: int) -> Image.Image:
         shown = min(_PAGE_COLUMNS, info.num_views)
         views = np.linspace(0, info.num_views - 1, shown).astype(int)
         for column, tile in enumerate(_tiles(store, scene, [int(view) for view in views])):
-            # Enlarge small images, which would be hard to judge.
+            # Enlarge small images, in which faults would be hard to see.
             thumbnail = ImageOps.contain(Image.fromarray(tile), (width - 4, height - 4))
             sheet.paste(thumbnail, (column * width + 2, top + 16))
     return sheet

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from splatfactory.datasets.scripts import conversion
 from zipsplat.downloads import DownloadError, Source, fetch
 from zipsplat.file_records import Record
+from zipsplat.untrusted_files import open_zip
 
 MAX_EXPANSION = 20
 """Reject zips that claim to unpack to more than this many times their size."""
@@ -86,7 +87,7 @@ def check_zip(archive: Path) -> None:
         ValueError: if it is not.
     """
     try:
-        with zipfile.ZipFile(archive):
+        with open_zip(archive):
             pass
     except zipfile.BadZipFile as error:
         raise ValueError(
@@ -102,13 +103,13 @@ def unpack(archive: Path, folder: Path) -> None:
             then nothing is unpacked.
         OSError: if the disk has too little space.
     """
-    with zipfile.ZipFile(archive) as file:
+    with open_zip(archive) as file:
         infos = file.infolist()
         for info in infos:
             _check_member(info, archive)
         total = sum(info.file_size for info in infos)
         if total > MAX_EXPANSION * max(archive.stat().st_size, 2**20):
-            raise ValueError(f"{archive} claims to unpack to {total / 1e9:.1f} GB; refused")
+            raise ValueError(f"{archive} claims to unpack to {total / 1e9:.1f} GB; not unpacked")
         folder.mkdir(parents=True, exist_ok=True)
         if total > shutil.disk_usage(folder).free:
             raise OSError(f"{folder} has no room for the {total / 1e9:.1f} GB of {archive}")

@@ -91,7 +91,7 @@ def _find(path: Path) -> Path:
             return candidate
     size = next((size for size in SIZES if size in path.stem), "giant")
     raise ValueError(
-        f"backbone weights {path} are missing; fetch them with `huggingface-cli download "
+        f"backbone weights {path} are missing; fetch them with `hf download "
         f"depth-anything/DA3-{size.upper()} model.safetensors --local-dir weights`, rename the "
         f"file to {path.stem}.safetensors, or set model.backbone.weights=null for random weights"
     )

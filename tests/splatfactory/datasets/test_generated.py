@@ -118,7 +118,7 @@ def test_a_stopped_run_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_finished_run_can_be_extended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _command(tmp_path, "--split", "train")
     _command(tmp_path, "--split", "train", "--num-scenes", "4")
-    assert "4 scenes in 2 shards" in capsys.readouterr().err
+    assert "4 scenes in 2 shards" in capsys.readouterr().out
     store = ShardStore(tmp_path / "40x56" / "train-scenes")
     assert [scene.key[-1] for scene in store.scenes] == ["0", "1", "2", "3"]
 

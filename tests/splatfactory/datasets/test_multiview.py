@@ -29,7 +29,7 @@ RANDOM = {"name": "random"}
 
 
 class Fixed:
-    """Chooses what it was told."""
+    """Chooses the given frames."""
 
     min_views = 0
     keys = None

@@ -85,7 +85,7 @@ def test_only_the_bytes_in_use_are_fetched_and_neighbours_together(
         store = ShardStore(url)
         before = behaviour.bytes_sent
         assert not behaviour.data_requests()
-        store.hold({0: [3, 4, 20]})
+        store.prefetch({0: [3, 4, 20]})
         frames = store.frames(0, [3, 4, 20])
         rows = store.cameras(0), store.poses(0)
     used = sum(len(frame.data) + len(frame.depth.data) for frame in frames)

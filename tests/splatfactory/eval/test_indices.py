@@ -60,7 +60,7 @@ def test_making_an_index_leaves_out_short_clips_and_says_so(tmp_path, capsys):
     assert index["long"].context[-1] == 19
     options[1] = "40"
     assert indices.main(["make", str(tmp_path / "shards"), *options]) == 1
-    assert "long enough" in capsys.readouterr().err
+    assert "2 were skipped, the first is long: has only 20 frames" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -133,15 +133,15 @@ def test_tokens_are_told_place_shift_and_certainty():
     seen_at = torch.arange(N) + 1
     seen_at[GRID - 1 :: GRID] = N  # nowhere
     matches.logits[0, 1, 0] = 100.0 * torch.nn.functional.one_hot(seen_at, N + 1)
-    told = matcher.embed(matches)[0].view(2, 2, 2, cells, cells, num_references, numbers)
+    embedded = matcher.embed(matches)[0].view(2, 2, 2, cells, cells, num_references, numbers)
     step = 2 / GRID  # of one cell, in images from -1 to 1
     centres = (torch.arange(GRID) + 0.5) * step - 1
     for row in range(GRID):
         for column in range(GRID):
-            of_cell = told[1, row // cells, column // cells, row % cells, column % cells]
+            of_cell = embedded[1, row // cells, column // cells, row % cells, column % cells]
             x, y = float(centres[column]), float(centres[row])
             is_seen = column + 1 < GRID
             expected = [x + step, y, step, 0, 1] if is_seen else [0] * numbers
             assert of_cell[0].tolist() == pytest.approx(expected, abs=1e-5)
             assert not of_cell[2].any()  # the last view has none after it
-    assert not told[0, ..., :2, :].any()  # the first view has neither first nor previous
+    assert not embedded[0, ..., :2, :].any()  # the first view has neither first nor previous

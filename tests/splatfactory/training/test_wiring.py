@@ -25,7 +25,7 @@ from splatfactory.runtime import checkpoints
 from splatfactory.runtime.distributed import World
 from splatfactory.schema import HeadConfig
 from splatfactory.training import trainer
-from splatfactory.training.drawing import activated, render_views
+from splatfactory.training.rendering import activated, render_views
 from splatfactory.training.schedules import max_views, warmup_cosine
 from splatfactory.training.trainer import Trainer
 from splatfactory.training.validation import combined, validate

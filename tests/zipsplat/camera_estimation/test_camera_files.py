@@ -244,8 +244,8 @@ def test_frames_and_turned_photos_are_in_no_transforms(posed: PosedImages, tmp_p
         write_transforms(tmp_path / "transforms.json", replace(estimate, files=(None,) * 3))
     exif = Image.Exif()
     exif[0x0112] = 6
-    with Image.open(tmp_path / "a.png") as picture:
-        picture.save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as photo:
+        photo.save(tmp_path / "a.png", exif=exif)
     with pytest.raises(ValueError, match=r"a\.png is rotated by EXIF"):
         write_transforms(tmp_path / "transforms.json", estimate)
     assert not (tmp_path / "transforms.json").exists()

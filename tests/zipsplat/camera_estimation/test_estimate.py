@@ -31,7 +31,7 @@ from zipsplat.video import load_video
 
 EXAMPLES = Path(__file__).parents[3] / "assets" / "examples"
 OFFICE = [EXAMPLES / "office" / f"{number:02d}.png" for number in range(1, 7)]
-TRUE_FOCAL = 0.7594  # of the longer side; the example was drawn with it
+TRUE_FOCAL = 0.7594  # of the longer side; the example was rendered with it
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +106,8 @@ def test_a_photo_of_another_place_is_left_out_and_named(
     village = load_video(EXAMPLES / "drone.mp4", 1)[0]
     pixels = (village * 255).byte().permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(tmp_path / "village.png")
-    with Image.open(OFFICE[2]) as picture:
-        picture.resize((picture.width * 3 // 4, picture.height * 3 // 4)).save(tmp_path / "c.png")
+    with Image.open(OFFICE[2]) as photo:
+        photo.resize((photo.width * 3 // 4, photo.height * 3 // 4)).save(tmp_path / "c.png")
     photos = [OFFICE[0], OFFICE[1], tmp_path / "village.png", tmp_path / "c.png", *OFFICE[3:5]]
     estimate = estimate_cameras(photos, num_threads=1)
     assert [photo.name for photo in estimate.left_out] == ["village.png"]
@@ -138,7 +138,7 @@ def test_images_follow_max_side(office: CameraEstimate) -> None:
 
 
 def with_traffic(share: float) -> list[Tensor]:
-    """The office, `share` of each photo covered by a texture that drives through the pictures."""
+    """The office, `share` of each photo covered by a texture that drives through the images."""
     texture = load_video(EXAMPLES / "drone.mp4", 1)[0]
     views = []
     for number, path in enumerate(OFFICE):

@@ -41,12 +41,12 @@ class ExactNetwork(nn.Module):
         )
         self.camera = Camera.from_focal(FOCAL * SIDE, w=SIDE, h=SIDE)
         self.order = [0, 1, 2]
-        self.photos = self.draw()
+        self.photos = self.render()
 
     def set_precision(self, dtype: torch.dtype) -> nn.Module:
         return self
 
-    def draw(self) -> Tensor:
+    def render(self) -> Tensor:
         cameras = self.camera.map(lambda value: value.expand(3, 2))
         photos = torch.zeros(3, 3, 1, 1)
         for _ in range(5):  # until what is behind has the photos' mean colour, as in refinement

@@ -165,9 +165,9 @@ def test_the_network_is_asked_where_structure_from_motion_fails(
     assert "could be registered" in capsys.readouterr().err
     assert not out.exists()
     assert main(["cameras", str(photos), "-o", str(out), "--weights", str(tiny)]) == 0
-    told = capsys.readouterr().out
-    assert "3 of 3 photos registered, by the network" in told
-    assert "these cameras are the network's" in told
+    output = capsys.readouterr().out
+    assert "3 of 3 photos registered, by the network" in output
+    assert "these cameras are the network's" in output
 
 
 def test_refinement_starts_from_depth_and_its_cameras(

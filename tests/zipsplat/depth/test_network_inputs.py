@@ -16,7 +16,7 @@ from zipsplat.depth.resampling import nearest_multiple, resample, scaled_size
 STORED = Path(__file__).parents[2] / "golden" / "da3" / "preprocess.npz"
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def image(height: int, width: int) -> np.ndarray:
     """The image of the golden rule."""
     y, x, c = np.ogrid[:height, :width, :3]
     return ((3 * y + 5 * x + 40 * c + (x * y) // 16) % 256).astype(np.uint8)
@@ -43,7 +43,7 @@ def test_golden(index: int, has_opencv: bool) -> None:
         K = torch.from_numpy(stored[f"K{index}"])
         camera = Camera.from_K(K, width, height)[None]
         poses = Pose.identity((1,))
-        found = DepthPreprocessor(504)([as_tensor(picture(height, width))], camera, poses)
+        found = DepthPreprocessor(504)([as_tensor(image(height, width))], camera, poses)
         assert found.images.shape[-2:] == tuple(stored[f"out_size{index}"])
         levels = (found.images[0] * 255).round().to(torch.uint8).numpy()
         assert levels.shape == tuple(stored[f"pixels{index}__shape"])

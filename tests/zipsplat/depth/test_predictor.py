@@ -81,8 +81,8 @@ def test_given_poses_are_encoded_as_published(name: str) -> None:
 def test_given_poses_of_few_and_many_views() -> None:
     def extent(distances: list[float]) -> float:
         t = torch.tensor([[d, 0.0, 0.0] for d in distances])
-        told = seen_from_first(Pose(torch.eye(3).expand(len(t), 3, 3), t))
-        return float(t[-1, 0] / told.t[-1, 0])
+        normalized = seen_from_first(Pose(torch.eye(3).expand(len(t), 3, 3), t))
+        return float(t[-1, 0] / normalized.t[-1, 0])
 
     assert extent([0, 2]) == pytest.approx(0.1)  # the lower of two is the first view itself
     assert extent([0, 2, 4, 6]) == pytest.approx(2)

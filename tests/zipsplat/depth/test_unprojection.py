@@ -92,9 +92,9 @@ def test_the_scene_looks_like_the_images() -> None:
     assert maps.poses is not None
     scene = scene_of(maps)
     scene.check()
-    drawn = scene.render(maps.cameras, maps.poses, renderer="reference")[0]
+    rendered = scene.render(maps.cameras, maps.poses, renderer="reference")[0]
     inner = (slice(None), slice(None), slice(2, -2), slice(2, -2))
-    assert float((drawn.clamp(0, 1) - maps.images)[inner].abs().mean()) < 0.03
+    assert float((rendered.clamp(0, 1) - maps.images)[inner].abs().mean()) < 0.03
 
 
 def test_depth_alone_makes_no_scene() -> None:
@@ -111,10 +111,10 @@ def test_kinds_of_weights(tmp_path: Path) -> None:
 
 def test_cameras_of_images(tmp_path: Path) -> None:
     model = DepthAnything(write_tiny(tmp_path / "x.safetensors"), "cpu", image_size=28)
-    pictures = [torch.rand(3, 50, 50), torch.rand(3, 40, 50), torch.rand(3, 60, 50)]
-    cameras, poses = cameras_from_depth_anything(model, pictures)
+    images = [torch.rand(3, 50, 50), torch.rand(3, 40, 50), torch.rand(3, 60, 50)]
+    cameras, poses = cameras_from_depth_anything(model, images)
     assert cameras.size.tolist() == [[50, 50], [50, 40], [50, 60]]
     torch.testing.assert_close(poses[0].Rt, torch.eye(4), atol=1e-6, rtol=0)
     mono = DepthAnything(write_tiny(tmp_path / "m.safetensors", "mono"), "cpu", image_size=28)
     with pytest.raises(ValueError, match="predict depth only"):
-        cameras_from_depth_anything(mono, pictures)
+        cameras_from_depth_anything(mono, images)

@@ -76,74 +76,72 @@ def mutated(name: str, seed: int, whole: list[bytes]) -> bytes:
         seed: of the damage.
         whole: `sources(name)`.
     """
-    chance = random.Random(f"{name} {seed}")
-    data = chance.choice(whole)
+    rng = random.Random(f"{name} {seed}")
+    data = rng.choice(whole)
     inside = _INSIDE.get(name)
-    if inside is not None and chance.random() < 0.7:
+    if inside is not None and rng.random() < 0.7:
         with contextlib.suppress(Exception):  # some sources are packed otherwise
-            return inside(data, chance)
-    return _damaged(data, chance)
+            return inside(data, rng)
+    return _damaged(data, rng)
 
 
-def _damaged(data: bytes, chance: random.Random) -> bytes:
+def _damaged(data: bytes, rng: random.Random) -> bytes:
     """One to four injuries."""
-    for _ in range(chance.randint(1, 4)):
-        data = chance.choice(_INJURIES)(data, chance)
+    for _ in range(rng.randint(1, 4)):
+        data = rng.choice(_INJURIES)(data, rng)
     return data
 
 
-def _place(data: bytes, chance: random.Random) -> int:
+def _place(data: bytes, rng: random.Random) -> int:
     """Half of all injuries are in the first bytes, where counts and types are."""
     near = min(len(data), 400)
-    return chance.randrange(max(1, near if chance.random() < 0.5 else len(data)))
+    return rng.randrange(max(1, near if rng.random() < 0.5 else len(data)))
 
 
-def _flip(data: bytes, chance: random.Random) -> bytes:
-    at = _place(data, chance)
+def _flip(data: bytes, rng: random.Random) -> bytes:
+    at = _place(data, rng)
     return (
-        data[:at] + bytes([data[at] ^ (1 << chance.randrange(8))]) + data[at + 1 :]
-        if data
-        else data
+        data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :] if data else data
     )
 
 
-def _overwrite(data: bytes, chance: random.Random) -> bytes:
-    at, word = _place(data, chance), chance.choice(_WORDS)
+def _overwrite(data: bytes, rng: random.Random) -> bytes:
+    at, word = _place(data, rng), rng.choice(_WORDS)
     return data[:at] + word + data[at + len(word) :]
 
 
-def _cut(data: bytes, chance: random.Random) -> bytes:
-    return data[: _place(data, chance)]
+def _cut(data: bytes, rng: random.Random) -> bytes:
+    return data[: _place(data, rng)]
 
 
-def _remove(data: bytes, chance: random.Random) -> bytes:
-    at = _place(data, chance)
-    return data[:at] + data[at + chance.randint(1, 64) :]
+def _remove(data: bytes, rng: random.Random) -> bytes:
+    at = _place(data, rng)
+    return data[:at] + data[at + rng.randint(1, 64) :]
 
 
-def _repeat(data: bytes, chance: random.Random) -> bytes:
-    at = _place(data, chance)
-    return data[:at] + data[at : at + chance.randint(1, 64)] * chance.randint(2, 40) + data[at:]
+def _repeat(data: bytes, rng: random.Random) -> bytes:
+    at = _place(data, rng)
+    return data[:at] + data[at : at + rng.randint(1, 64)] * rng.randint(2, 40) + data[at:]
 
 
-def _renumber(data: bytes, chance: random.Random) -> bytes:
+def _renumber(data: bytes, rng: random.Random) -> bytes:
     """Another number in a text, as in headers and JSON."""
     digits = [i for i in range(min(len(data), 4000)) if data[i : i + 1].isdigit()]
     if not digits:
-        return _flip(data, chance)
-    at = chance.choice(digits)
+        return _flip(data, rng)
+    at = rng.choice(digits)
     end = at
     while end < len(data) and data[end : end + 1].isdigit():
         end += 1
-    return data[:at] + chance.choice(_NUMBERS) + data[end:]
+    return data[:at] + rng.choice(_NUMBERS) + data[end:]
 
 
-def _swap(data: bytes, chance: random.Random) -> bytes:
+def _swap(data: bytes, rng: random.Random) -> bytes:
     """Exchange two lines, as of a header."""
     lines = data[:2000].split(b"\n")
     if len(lines) < 3:
-        return _repeat(data, chance)
-    a, b = chance.randrange(len(lines)), chance.randrange(len(lines))
+        return _repeat(data, rng)
+    a, b = rng.randrange(len(lines)), rng.randrange(len(lines))
     lines[a], lines[b] = lines[b], lines[a]
     return b"\n".join(lines) + data[2000:]
 
@@ -151,18 +149,18 @@ def _swap(data: bytes, chance: random.Random) -> bytes:
 _INJURIES = (_flip, _flip, _overwrite, _cut, _remove, _repeat, _renumber, _renumber, _swap)
 
 
-def _in_gzip(data: bytes, chance: random.Random) -> bytes:
-    return gzip.compress(_damaged(gzip.decompress(data), chance), 1, mtime=0)
+def _in_gzip(data: bytes, rng: random.Random) -> bytes:
+    return gzip.compress(_damaged(gzip.decompress(data), rng), 1, mtime=0)
 
 
-def _in_zip(data: bytes, chance: random.Random) -> bytes:
+def _in_zip(data: bytes, rng: random.Random) -> bytes:
     """Damage to one member of a `.sog`, or to the directory of the archive."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    hurt = chance.choice([*members, "meta.json"])
-    members[hurt] = _damaged(members[hurt], chance)
-    if chance.random() < 0.1:
-        del members[chance.choice(list(members))]
+    hurt = rng.choice([*members, "meta.json"])
+    members[hurt] = _damaged(members[hurt], rng)
+    if rng.random() < 0.1:
+        del members[rng.choice(list(members))]
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name, content in members.items():
@@ -186,10 +184,10 @@ def try_command(path: Path) -> str:
     """What is wrong with how `info` and `convert` take a file; empty if nothing."""
     out = path.with_name("out.ply")
     for arguments in (["info", str(path)], ["convert", str(path), str(out), "--overwrite"]):
-        said = io.StringIO()
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        stderr = io.StringIO()
+        with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(io.StringIO()):
             status = main(arguments)
-        text = said.getvalue()
+        text = stderr.getvalue()
         if status not in (0, 1) or "Traceback" in text or (status and not text.strip()):
             return f"{arguments[0]} ended with {status} and said {text[-300:]!r}"
     return ""

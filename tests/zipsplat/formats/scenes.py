@@ -8,7 +8,7 @@ import numpy as np
 
 from zipsplat.formats import SplatArrays, SplatTolerance
 
-CELLS = 8  # per axis, of the lattice within ±10 that positions are drawn from
+CELLS = 8  # per axis, of the lattice within ±10 that positions are sampled from
 VALUES = ("means", "scales", "quats", "opacities", "sh_coeffs")
 
 

@@ -1,28 +1,15 @@
-"""Blocks and threads change nothing in a file, and formats need no PyTorch."""
+"""Blocks and threads change nothing in a file."""
 
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 
 from tests.zipsplat.formats.scenes import scene
 from zipsplat.formats import FORMATS, _blocks
 from zipsplat.formats._blocks import BLOCK_ROWS, blocks, on_threads
-from zipsplat.scene_files import read_scene, write_scene
-
-_WITHOUT_TORCH = """
-import sys
-from zipsplat.cli import main
-
-status = main(sys.argv[1:])
-assert "torch" not in sys.modules
-sys.exit(status)
-"""
 
 
 @pytest.mark.parametrize("num", [0, 1, BLOCK_ROWS, BLOCK_ROWS + 1, 3 * BLOCK_ROWS - 1])
@@ -61,12 +48,3 @@ def test_files_do_not_depend_on_blocks_and_threads(
         FORMATS[name].write(file, splats)
         files.append(file.getvalue())
     assert files[0] == files[1]
-
-
-@pytest.mark.parametrize("suffix", [".spz", ".ply", ".compressed.ply", ".splat", ".glb", ".sog"])
-def test_info_and_convert_do_not_import_torch(suffix: str, tmp_path: Path) -> None:
-    source, target = tmp_path / "in.ply", tmp_path / f"out{suffix}"
-    write_scene(source, scene(50, 1))
-    for arguments in (["convert", str(source), str(target)], ["info", str(source)]):
-        subprocess.run([sys.executable, "-c", _WITHOUT_TORCH, *arguments], check=True)
-    assert len(read_scene(target).arrays.means) == 50

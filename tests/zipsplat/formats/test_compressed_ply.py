@@ -57,7 +57,7 @@ def test_sorting_into_chunks_makes_positions_finer():
     ("old", "new", "message"),
     [
         (b"element chunk 2", b"element chunk 1", "too few for 300"),
-        (b"float min_x", b"float mim_x", "no ranges"),
+        (b"float min_x", b"float mim_x", "no chunk ranges"),
         (b"uint packed_color", b"uint packed_colas", "no packed Gaussians"),
         (b"uchar f_rest_8", b"uchar f_rest_9", "harmonics"),
         (b"uint packed_scale", b"float packed_scale", "no packed Gaussians"),

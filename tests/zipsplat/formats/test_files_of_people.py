@@ -364,7 +364,7 @@ def test_a_glb_that_promises_spz_but_holds_none_is_one_error():
 
 @pytest.mark.parametrize("distance", [3e5, 1e7])
 def test_one_stray_gaussian_costs_the_others_no_precision(distance, caplog):
-    """It is drawn in along its direction and shrunk alike: from the origin it looks the same."""
+    """It is pulled in along its direction and shrunk alike: from the origin it looks the same."""
     base = scene(100, 1)
     means, scales = base.means.copy(), base.scales.copy()
     means[7], scales[7] = (0, -0.6 * distance, distance), 0.01 * distance

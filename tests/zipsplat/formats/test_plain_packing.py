@@ -14,6 +14,7 @@ import pytest
 from tests.zipsplat.formats.scenes import VALUES, scene
 from zipsplat.formats import FORMATS, SplatArrays, _blocks
 from zipsplat.formats._axes import with_flipped
+from zipsplat.formats._ply_elements import find_rows, read_header
 from zipsplat.sh_constants import SH_C0
 
 REST_MAX = np.sqrt(0.5)
@@ -98,7 +99,7 @@ def test_spz(num: int, degree: int) -> None:
 
 
 @pytest.mark.parametrize(("num", "degree"), [(700, 0), (700, 1), (1025, 3)])
-def test_spz_is_no_larger_than_gzip_makes_it(num: int, degree: int) -> None:
+def test_spz_is_at_most_as_large_as_gzip_makes_it(num: int, degree: int) -> None:
     """Positions and colours at level 6, the other arrays by the frequencies of their bytes."""
     splats = scene(num, degree, cells=11)
     file = io.BytesIO()
@@ -157,6 +158,53 @@ def test_compressed_ply(num: int, degree: int) -> None:
     FORMATS["compressed_ply"].write(file, splats)
     body = file.getvalue().partition(b"end_header\n")[2]
     assert body == wanted + harmonics.astype(np.uint8).tobytes()
+
+
+@pytest.mark.parametrize(("num", "degree"), CASES)
+def test_ply(num: int, degree: int) -> None:
+    splats = some(num, degree)
+    rows = []
+    for row in range(num):
+        opacity = np.clip(splats.opacities[row], np.float32(1e-6), 1 - np.float32(1e-6))
+        parts = (
+            splats.means[row],
+            np.zeros(3),
+            splats.sh_coeffs[row, 0],
+            *(splats.sh_coeffs[row, 1:, channel] for channel in range(3)),
+            [np.log(np.float64(opacity / (1 - opacity)))],
+            np.log(splats.scales[row].astype(np.float64)),
+            splats.quats[row],
+        )
+        rows.append(np.concatenate(parts).astype("<f4").tobytes())
+    file = io.BytesIO()
+    FORMATS["ply"].write(file, splats)
+    assert file.getvalue().partition(b"end_header\n")[2] == b"".join(rows)
+
+
+@pytest.mark.parametrize("degree", [1, 3])
+@pytest.mark.parametrize(("name", "element"), [("ply", "vertex"), ("compressed_ply", "sh")])
+def test_properties_may_have_any_order(name: str, element: str, degree: int) -> None:
+    file = io.BytesIO()
+    FORMATS[name].write(file, some(700, degree))
+    file.seek(0)
+    header = read_header(file)
+    head, rows = file.getvalue()[: file.tell()].decode(), find_rows(file, header)[element]
+    lines = [f"property {_type(rows.dtype[n])} {n}\n" for n in rows.dtype.names or ()]
+    order = np.random.default_rng(degree).permutation(len(lines))
+    shuffled = head.replace("".join(lines), "".join(lines[i] for i in order))
+    assert shuffled != head
+    table = rows.read(file)
+    columns = np.ascontiguousarray(table).view(rows.dtype[0]).reshape(len(table), -1)[:, order]
+    data = bytearray(file.getvalue())
+    data[rows.start : rows.start + table.nbytes] = columns.tobytes()
+    got = FORMATS[name].read(io.BytesIO(shuffled.encode() + data[len(head) :]))
+    wanted = FORMATS[name].read(io.BytesIO(file.getvalue()))
+    for key in VALUES:
+        assert np.array_equal(getattr(got, key), getattr(wanted, key)), key
+
+
+def _type(dtype: np.dtype[np.void]) -> str:
+    return "float" if dtype == np.float32 else "uchar"
 
 
 @pytest.mark.parametrize("name", ["ply", "spz", "compressed_ply"])

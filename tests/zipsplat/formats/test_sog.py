@@ -103,7 +103,7 @@ def test_a_wrong_description_is_one_error(changes: dict[str, Any], words: str):
 
 
 def test_rotations_without_a_code_are_no_rotations():
-    """Such pixels come from lossy pictures; `Gaussians.load` leaves them out."""
+    """Such pixels come from lossy images; `Gaussians.load` leaves them out."""
     rows = np.array([[128, 128, 128, 200], [128, 128, 128, 252]], np.uint8)
     assert (_unpack_rotations(rows)[0] == 0).all()
     np.testing.assert_allclose(_unpack_rotations(rows)[1], [1, 0, 0, 0], atol=0.01)

@@ -134,12 +134,12 @@ class DepthCase:
         return cameras, Pose.from_4x4mat(torch.from_numpy(self.arrays["given_w2c"])).inv()
 
     def priors(self) -> Priors | None:
-        """What the network is told of them."""
+        """The priors that the network gets."""
         known = self.given()
         if known is None:
             return None
-        told = torch.from_numpy(self.arrays["normalized_w2c"])
-        return Priors.from_transforms(known[0], Pose.from_4x4mat(told).inv())
+        poses = torch.from_numpy(self.arrays["normalized_w2c"])
+        return Priors.from_transforms(known[0], Pose.from_4x4mat(poses).inv())
 
     def check(self, key: str, got: Tensor | None) -> None:
         """Assert that a tensor is the stored one within the tolerance."""

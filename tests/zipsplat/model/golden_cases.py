@@ -81,11 +81,11 @@ class GoldenCase:
         return formula_network(self.config, seed, probe)
 
     def images(self) -> Tensor:
-        levels = self.arrays["images_u8"] if "images_u8" in self.arrays else self._drawn()
+        levels = self.arrays["images_u8"] if "images_u8" in self.arrays else self._rendered()
         assert zlib.crc32(np.ascontiguousarray(levels).tobytes()) == self.arrays["images_crc32"]
         return torch.from_numpy(levels.astype(np.float32) / np.float32(255))
 
-    def _drawn(self) -> np.ndarray:
+    def _rendered(self) -> np.ndarray:
         B, V, _, H, W = self.arrays["images_shape"].tolist()
         generator = np.random.default_rng(int(self.arrays["image_seed"]))
         coarse = generator.integers(40, 216, (B * V, 3, H // 14 + 1, W // 14 + 1))

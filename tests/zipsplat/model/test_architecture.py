@@ -224,7 +224,7 @@ def test_half_precision_weights_become_float32() -> None:
 
 def test_nothing_is_initialised_on_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Tensor, *args: object, **kwargs: object) -> Tensor:
-        assert self.is_meta, "random numbers were drawn"
+        assert self.is_meta, "random numbers were sampled"
         return self
 
     monkeypatch.setattr(Tensor, "uniform_", refuse)

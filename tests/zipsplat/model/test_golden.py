@@ -11,15 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from tests.zipsplat.model.golden_cases import FOLDER, TOLERANCE, GoldenCase
-from zipsplat import ZipSplat, load_image
+from zipsplat import Gaussians, ZipSplat, load_image
 from zipsplat.camera import Camera
 from zipsplat.model.compression import evenly_spaced, kmeans, nearest, num_kept, select_kmeans
 from zipsplat.model.head import decode
 from zipsplat.model.network import Features, ZipSplatNetwork
 from zipsplat.pose import Pose
+from zipsplat.render import reference
+from zipsplat.render._rules import ALPHA_MIN
 
 FAST_TOLERANCE = 2e-5
 MEAN_SQUARE = 1e-10  # 100 dB
+CAMERA = Camera.from_fov(1.0, w=64, h=64)
+CUT = 25 * FAST_TOLERANCE  # of alphas near the least that is drawn, 5.5 powers of e below 1
 OFFICE = FOLDER.parents[2] / "assets" / "examples" / "office"
 FAST = [p.stem for p in sorted(FOLDER.glob("vit[sb]_*.npz"))]
 SLOW = [p.stem for p in sorted(FOLDER.glob("vit[lg]_*.npz"))]
@@ -139,17 +143,39 @@ def test_the_faster_products_agree(name: str, monkeypatch: pytest.MonkeyPatch) -
         ("gaussians", fast.packed()),
     ):
         assert case.error(f"{group}_{key}", got) <= FAST_TOLERANCE
-    camera, pose = Camera.from_fov(1.0, w=64, h=64), Pose.identity()
-    first, second = (g[0].render(camera, pose)[0] for g in (exact, fast))
-    assert first.std() > 0.01
-    errors = (first - second).square().mean(dim=1).flatten().sort().values
-    # These Gaussians of random weights surround the camera; where one of them crosses the least
-    # alpha that is drawn, or the last transmittance, a pixel steps, whatever the products.
-    assert errors[:-3].mean() <= MEAN_SQUARE
-    assert errors.mean() <= 20 * MEAN_SQUARE
+    require_equal_images(exact[0], fast[0], monkeypatch)
 
 
-def test_pictures_of_trained_weights_stay_with_the_faster_products(
+def require_equal_images(
+    exact: Gaussians, fast: Gaussians, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within 100 dB, apart from steps that the exact scene takes by itself.
+
+    Gaussians of random weights surround the camera, some of them close to it, and a few pixels see
+    one whose alpha is 1/255 to the fourth digit. Whether it is rendered is a matter of rounding: in
+    one case the exact scene is 90 dB from that of float64, by a single pixel. So images must be
+    equal without this cut. With it, each channel of a pixel may differ by what the exact scene
+    itself gains or loses there when the cut moves by `CUT`.
+    """
+    smooth = [with_cut(scene, 0, monkeypatch) for scene in (exact, fast)]
+    assert smooth[0].std() > 0.01
+    assert (smooth[0] - smooth[1]).square().mean() <= MEAN_SQUARE
+    low, high = (with_cut(exact, ALPHA_MIN * (1 + d), monkeypatch) for d in (-CUT, CUT))
+    steps = (low - high).abs()
+    assert (steps > MEAN_SQUARE**0.5).double().mean() <= 0.01
+    rendered = [scene.render(CAMERA, Pose.identity())[0] for scene in (exact, fast)]
+    beyond = ((rendered[0] - rendered[1]).abs() - steps).clamp_min(0)
+    assert beyond.square().mean() <= MEAN_SQUARE
+
+
+def with_cut(scene: Gaussians, alpha_min: float, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """The reference's image if Gaussians are rendered from this alpha on."""
+    with monkeypatch.context() as patch:
+        patch.setattr(reference, "ALPHA_MIN", alpha_min)
+        return scene.render(CAMERA, Pose.identity(), renderer="reference")[0]
+
+
+def test_images_of_trained_weights_stay_with_the_faster_products(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, used = ZipSplat("zipsplat-tiny", device="cpu", dtype="float32"), list[int]()

@@ -12,7 +12,7 @@ from zipsplat.model.network import ZipSplatNetwork
 from zipsplat.model.untrained import init_untrained, untrained_network
 
 
-def pictures() -> torch.Tensor:
+def images() -> torch.Tensor:
     """Two views of 112 pixels: red above, green below left, blue below right; and all white."""
     first = torch.zeros(3, 112, 112)
     first[0, :56] = 0.9
@@ -32,7 +32,7 @@ def visible(scene: Gaussians) -> Gaussians:
 
 @torch.no_grad()
 def test_first_image_in_front_of_the_camera(network: ZipSplatNetwork) -> None:
-    scene = visible(network(pictures())[0])
+    scene = visible(network(images())[0])
     scene.check()
     assert scene.num_gaussians == 64 * 32  # the other view is not shown
     assert scene.means[:, 2].min() > 0.7
@@ -55,16 +55,16 @@ def test_first_image_in_front_of_the_camera(network: ZipSplatNetwork) -> None:
 @torch.no_grad()
 def test_rendering_shows_the_colours(network: ZipSplatNetwork) -> None:
     camera = Camera.from_fov(1.1, w=32, h=32)
-    rgb, _ = visible(network(pictures())[0]).render(camera, Pose.identity(), renderer="reference")
-    picture = rgb.reshape(3, 32, 32)
-    assert picture[:, 6, 16].argmax() == 0
-    assert picture[:, 26, 6].argmax() == 1
-    assert picture[:, 26, 26].argmax() == 2
+    rgb, _ = visible(network(images())[0]).render(camera, Pose.identity(), renderer="reference")
+    image = rgb.reshape(3, 32, 32)
+    assert image[:, 6, 16].argmax() == 0
+    assert image[:, 26, 6].argmax() == 1
+    assert image[:, 26, 26].argmax() == 2
 
 
 @torch.no_grad()
 def test_compression_keeps_part_of_it(network: ZipSplatNetwork) -> None:
-    scene = visible(network(pictures(), compression=0.5)[0])
+    scene = visible(network(images(), compression=0.5)[0])
     assert 0 < scene.num_gaussians < 64 * 32
     assert scene.means[:, 0].max() - scene.means[:, 0].min() > 0.8
 
@@ -76,7 +76,7 @@ def test_any_architecture() -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True)
     )
-    scene = visible(first(pictures())[0])
+    scene = visible(first(images())[0])
     assert scene.num_gaussians == 64 * 4
 
 
@@ -86,6 +86,6 @@ def test_the_small_one_is_the_same_everywhere() -> None:
     second = untrained_network()
     assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
     assert not first.training
-    scene = visible(first(pictures())[0])
+    scene = visible(first(images())[0])
     assert scene.num_gaussians == 64 * 32
     assert scene.rgb.amax(dim=0).min() > 0.6

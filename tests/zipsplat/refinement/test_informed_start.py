@@ -22,11 +22,11 @@ def tiny(_: object) -> ZipSplat:
 
 
 def test_the_scene_of_the_network_is_a_third_and_where_the_wall_is() -> None:
-    photos, said = wall_photos(3), list[str]()
-    start = informed_start(tiny, photos, SETTINGS, said.append)
+    photos, stages = wall_photos(3), list[str]()
+    start = informed_start(tiny, photos, SETTINGS, stages.append)
     assert start is not None
     start.check()
-    assert said == ["estimating depth", "loading weights", "reconstructing"]
+    assert stages == ["estimating depth", "loading weights", "reconstructing"]
     network = start[600:]  # after two thirds of geometry and sparse points
     assert 150 <= network.num_gaussians <= 330
     depth = photos.poses[0].inv().transform(network.means[-150:])[:, 2].median()

@@ -61,9 +61,9 @@ def test_the_start_lies_on_the_wall_and_looks_like_the_photos() -> None:
     assert len(surfaces) == 2400
     off = (surfaces[:, 2] - DEPTH).abs()
     assert float(off.quantile(0.9)) < 0.02 * DEPTH
-    picture, info = scene.render(photos.cameras[1], photos.poses[1], renderer="reference")
+    rendered, info = scene.render(photos.cameras[1], photos.poses[1], renderer="reference")
     covered = info["alphas"][0, 0] > 0.5
-    error = (picture[0].clamp(0, 1) - photos.images[1]).abs().mean(dim=0)
+    error = (rendered[0].clamp(0, 1) - photos.images[1]).abs().mean(dim=0)
     grey = (photos.images[1] - photos.images[1].mean()).abs().mean(dim=0)
     assert float(covered.float().mean()) > 0.7
     assert float(error[covered].mean()) < 0.5 * float(grey[covered].mean())

@@ -57,8 +57,8 @@ def of_person(scene: Gaussians) -> int:
 
 def seen_of_him(scene: Gaussians, photos: PosedImages) -> int:
     """Pixels of the person's colour in drawings of all views."""
-    drawn, _ = scene.render(photos.cameras, photos.poses, renderer="cpu")
-    return int(((drawn - PERSON[:, None, None]).abs().amax(dim=1) < 0.2).sum())
+    rendered, _ = scene.render(photos.cameras, photos.poses, renderer="cpu")
+    return int(((rendered - PERSON[:, None, None]).abs().amax(dim=1) < 0.2).sum())
 
 
 def settings(steps: int = 60, **more) -> RefinementSettings:
@@ -72,9 +72,9 @@ def run(photos: PosedImages, start: Gaussians | None, chosen: RefinementSettings
 
 def error(scene: Gaussians, photos: PosedImages, masks: list[Tensor]) -> float:
     """Mean PSNR of drawings where the masks count."""
-    drawn, _ = scene.render(photos.cameras, photos.poses, renderer="cpu")
-    pairs = zip(photos.images, drawn.clamp(0, 1), masks, strict=True)
-    return sum(psnr(true, picture, mask) for true, picture, mask in pairs) / len(masks)
+    rendered, _ = scene.render(photos.cameras, photos.poses, renderer="cpu")
+    pairs = zip(photos.images, rendered.clamp(0, 1), masks, strict=True)
+    return sum(psnr(true, image, mask) for true, image, mask in pairs) / len(masks)
 
 
 def test_a_masked_person_leaves_no_gaussian_at_the_start():
@@ -197,7 +197,7 @@ def test_masks_go_with_their_photos():
     problem = make_problem(posed, small_scene(), settings(hold_out=2))
     assert torch.equal(problem.task.views[0].mask, masks[0])
     assert torch.equal(problem.task.views[1].mask, masks[2])
-    assert torch.equal(problem.judge.views[0].mask, masks[1])
+    assert torch.equal(problem.evaluator.views[0].mask, masks[1])
     with pytest.raises(ValueError, match="one mask per image, 3, got 2"):
         photos.masked(masks[:2])
     with pytest.raises(ValueError, match=r"1\.png: a mask must be bool"):

@@ -14,11 +14,17 @@ from zipsplat import Gaussians
 from zipsplat.refinement import color, loss
 from zipsplat.refinement.camera_optimizer import CameraOptimizer, focal_derivative
 from zipsplat.refinement.evaluation import Best, Candidate, Evaluator, Score, psnr
-from zipsplat.refinement.growth import Pull, choose_split, grow, halves, sample_without_replacement
+from zipsplat.refinement.growth import (
+    MeanGrad2d,
+    choose_split,
+    grow,
+    halves,
+    sample_without_replacement,
+)
 from zipsplat.refinement.parameters import Parameters
 from zipsplat.refinement.recipe import Recipe
 from zipsplat.refinement.scene_optimizer import RATES, SceneOptimizer
-from zipsplat.refinement.schedule import Budget, is_growth_due, is_judging_due
+from zipsplat.refinement.schedule import Budget, is_evaluation_due, is_growth_due
 from zipsplat.refinement.views import View, hold_out, views_of
 from zipsplat.render import Rendered, choose
 
@@ -174,19 +180,19 @@ def covariances(scene: Gaussians) -> torch.Tensor:
 
 def test_the_pull_is_a_mean_in_pixels_over_the_images_that_showed_it():
     means = torch.tensor([[0.0, 0, 2], [0, 0, 4], [0, 0, 5]])
-    pull = Pull(torch.zeros(3))
+    grad2d = MeanGrad2d(torch.zeros(3))
     pose = torch.eye(4)
-    pull.observe(means, torch.tensor([[3.0, 4, 0], [0, 0, 0], [0, 0, 0]]), pose, focal=10.0)
-    pull.observe(means, torch.tensor([[0.0, 1, 0], [0, 2, 0], [0, 0, 0]]), pose, focal=10.0)
-    torch.testing.assert_close(pull.mean(), torch.tensor([(5 + 1) * 0.2 / 2, 2 * 0.4, 0.0]))
+    grad2d.observe(means, torch.tensor([[3.0, 4, 0], [0, 0, 0], [0, 0, 0]]), pose, focal=10.0)
+    grad2d.observe(means, torch.tensor([[0.0, 1, 0], [0, 2, 0], [0, 0, 0]]), pose, focal=10.0)
+    torch.testing.assert_close(grad2d.mean(), torch.tensor([(5 + 1) * 0.2 / 2, 2 * 0.4, 0.0]))
 
 
 def test_those_that_are_pulled_at_grow_and_the_dead_give_their_places():
-    pull = torch.ones(100)
-    pull[:90] = 0
+    grad2d = torch.ones(100)
+    grad2d[:90] = 0
     opacities = torch.full((100,), 0.5)
     opacities[[3, 95]] = 0.001
-    split = choose_split(pull, opacities, cap=104, random=random())
+    split = choose_split(grad2d, opacities, cap=104, random=random())
     assert len(split.parents) == 4 + 2
     assert set(split.parents.tolist()) <= {90, 91, 92, 93, 94, 96, 97, 98, 99}
     assert len(set(split.parents.tolist())) == 6
@@ -194,10 +200,10 @@ def test_those_that_are_pulled_at_grow_and_the_dead_give_their_places():
 
 
 def test_growth_is_a_fifth_and_ends_at_the_cap():
-    pull, opacities = torch.ones(100), torch.full((100,), 0.5)
-    assert len(choose_split(pull, opacities, 1000, random()).places) == 20
-    assert len(choose_split(pull, opacities, 100, random()).places) == 0
-    assert len(choose_split(pull, opacities, 50, random()).places) == 0
+    grad2d, opacities = torch.ones(100), torch.full((100,), 0.5)
+    assert len(choose_split(grad2d, opacities, 1000, random()).places) == 20
+    assert len(choose_split(grad2d, opacities, 100, random()).places) == 0
+    assert len(choose_split(grad2d, opacities, 50, random()).places) == 0
     assert len(choose_split(torch.zeros(100), opacities, 1000, random()).places) == 0
 
 
@@ -262,9 +268,9 @@ def test_growth_is_due_every_hundred_steps_until_three_quarters():
     assert due == [200, 300, 400, 500, 600, 700]
 
 
-def test_judging_costs_a_few_percent():
+def test_evaluation_costs_a_few_percent():
     for views in (1, 6, 20):
-        times = sum(is_judging_due(step, views) for step in range(1, 10001))
+        times = sum(is_evaluation_due(step, views) for step in range(1, 10001))
         assert 0 < times * views / 3 < 0.03 * 10000
 
 
@@ -386,7 +392,7 @@ def test_only_the_photo_that_was_rendered_moves():
     assert torch.equal(cameras.poses[1], before)
 
 
-# --- judging ---
+# --- evaluation ---
 
 
 def test_psnr_by_hand():
@@ -395,7 +401,7 @@ def test_psnr_by_hand():
     assert psnr(true, true) == pytest.approx(100.0)
 
 
-def test_the_judge_means_over_its_views_with_their_own_sizes():
+def test_the_evaluator_averages_over_its_views_with_their_own_sizes():
     scene = disturbed(small_scene())
     photos = photos_of(small_scene(), 3)
     views = views_of(photos, [0, 2], CPU)
@@ -454,9 +460,9 @@ def test_the_best_stays_and_is_settled_after_a_while_without_gain():
     ],
 )
 def test_which_photos_are_held_out(count, every, held_out):
-    training, judged = hold_out(count, every)
-    assert judged == held_out
-    assert sorted(training + judged) == list(range(count))
+    training, evaluated = hold_out(count, every)
+    assert evaluated == held_out
+    assert sorted(training + evaluated) == list(range(count))
 
 
 def test_a_photo_must_be_left():

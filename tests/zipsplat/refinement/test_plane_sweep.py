@@ -54,8 +54,8 @@ def warp(photos: PosedImages, view: int, source: int, inverse: float) -> tuple[T
     size = other.size
     seen = ((at >= 0) & (at <= size)).all(-1) & (there[:, 2] > 0)
     grid = (at / size * 2 - 1).view(1, rows, columns, 2)
-    picture = gray(photos.images[source]).double()[None, None]
-    seen_through = functional.grid_sample(picture, grid, padding_mode="border", align_corners=False)
+    photo = gray(photos.images[source]).double()[None, None]
+    seen_through = functional.grid_sample(photo, grid, padding_mode="border", align_corners=False)
     return seen_through[0, 0], seen.view(rows, columns)
 
 
@@ -79,8 +79,8 @@ def plain_costs(photos: PosedImages, view: int, sources: list[int], inverse: flo
 
 
 def kernel_costs(photos: PosedImages, view: int, sources: list[int], depths: Tensor) -> Tensor:
-    pictures = [np.ascontiguousarray(gray(image).numpy() - 0.5) for image in photos.images]
-    sweep = make_sweep(photos, pictures, view, sources, depths)
+    gray_photos = [np.ascontiguousarray(gray(image).numpy() - 0.5) for image in photos.images]
+    sweep = make_sweep(photos, gray_photos, view, sources, depths)
     planes = np.full(len(depths) * sweep.height * sweep.stride, np.nan, np.float32)
     rows = sweep_costs.working_rows(sweep)
     sweep_costs.sweep_planes(0, len(depths), sweep, rows, planes)
@@ -135,12 +135,12 @@ def plain_path(costs: FloatArray, steps: FloatArray) -> FloatArray:
     return path
 
 
-def plain_aggregation(costs: FloatArray, picture: FloatArray) -> FloatArray:
+def plain_aggregation(costs: FloatArray, photo: FloatArray) -> FloatArray:
     """Sum over the four paths, (H, W, D)."""
     total = np.zeros(costs.shape)
     for flips in itertools.product((False, True), repeat=2):
         transposed, reversed_ = flips
-        c, g = (costs.swapaxes(0, 1), picture.T) if transposed else (costs, picture)
+        c, g = (costs.swapaxes(0, 1), photo.T) if transposed else (costs, photo)
         c, g = (c[:, ::-1], g[:, ::-1]) if reversed_ else (c, g)
         steps = 2.0 * np.exp(-15 * np.abs(np.diff(g, axis=1, prepend=0)))
         paths = np.stack([plain_path(*line) for line in zip(c, steps, strict=True)])
@@ -153,16 +153,16 @@ def test_aggregation_against_loops() -> None:
     rng = np.random.default_rng(0)
     height, width, D = 6, 21, 32
     costs = rng.uniform(size=(height, width, D)).astype(np.float32)
-    picture = rng.uniform(-0.5, 0.5, (height, width)).astype(np.float32).round(1)
-    volume = filled_volume(costs, picture)
+    photo = rng.uniform(-0.5, 0.5, (height, width)).astype(np.float32).round(1)
+    volume = filled_volume(costs, photo)
     path = np.empty(2 * (D + 2 * semi_global.BORDER), np.float32)
     semi_global.aggregate_rows(0, height, volume, path)
     semi_global.aggregate_columns(0, width, volume, path)
     ours = volume.sums.reshape(height, -1, D)[:, :width]
-    np.testing.assert_allclose(ours, plain_aggregation(costs, picture), atol=2e-5)
+    np.testing.assert_allclose(ours, plain_aggregation(costs, photo), atol=2e-5)
 
 
-def filled_volume(costs: FloatArray, picture: FloatArray) -> semi_global.Volume:
+def filled_volume(costs: FloatArray, photo: FloatArray) -> semi_global.Volume:
     """Costs (H, W, D) as the aggregation takes them; NaN where nothing may be read."""
     height, width, D = costs.shape
     pitch = -(-width // 16) * 16
@@ -172,7 +172,7 @@ def filled_volume(costs: FloatArray, picture: FloatArray) -> semi_global.Volume:
         width, height, pitch + 32, *[np.empty(0, np.float32)] * 4, np.empty(0, np.int32),
         np.empty(0, np.float32), np.zeros(D, np.float32),
     )  # fmt: skip
-    return make_volume(sweep, planes.ravel(), picture)
+    return make_volume(sweep, planes.ravel(), photo)
 
 
 def test_best_plane_lies_between_planes() -> None:

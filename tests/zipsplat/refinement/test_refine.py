@@ -84,8 +84,8 @@ def test_a_perfect_scene_comes_back_as_it_was():
 
 def test_held_out_photos_are_not_trained_with():
     photos, start = photos_of(small_scene(), 9), disturbed(small_scene())
-    judged = run(start, photos, settings(20, hold_out=3))
-    assert judged.held_out == (1, 4, 7)
+    refined = run(start, photos, settings(20, hold_out=3))
+    assert refined.held_out == (1, 4, 7)
     other = replace(
         photos, images=tuple(1 - im if i % 3 == 1 else im for i, im in enumerate(photos.images))
     )
@@ -132,12 +132,12 @@ def test_the_cap_holds():
 
 def test_progress_tells_what_goes_on():
     photos, start = photos_of(small_scene(), 9), disturbed(small_scene())
-    told = []
-    run(start, photos, settings(10), told.append)
-    assert [p.step for p in told] == list(range(1, 11))
-    assert [p.share for p in told] == [pytest.approx(n / 10) for n in range(1, 11)]
-    assert told[-1].seconds_left == 0
-    assert all(p.held_out_psnr is not None and p.train_psnr > 5 for p in told)
+    reports = []
+    run(start, photos, settings(10), reports.append)
+    assert [p.step for p in reports] == list(range(1, 11))
+    assert [p.share for p in reports] == [pytest.approx(n / 10) for n in range(1, 11)]
+    assert reports[-1].seconds_left == 0
+    assert all(p.held_out_psnr is not None and p.train_psnr > 5 for p in reports)
     few = []
     run(start, photos.select(range(3)), settings(2), few.append)
     assert few[0].held_out_psnr is None

@@ -49,8 +49,8 @@ def run(*arguments: object) -> int:
 
 def test_a_scene_is_sharpened(scene, photos, cameras, tmp_path, capsys):
     out = tmp_path / "new" / "better.ply"
-    told = ("--cameras", cameras, "-o", out, "--time", "40steps", "--json")
-    assert run("refine", scene, photos, *told) == 0
+    options = ("--cameras", cameras, "-o", out, "--time", "40steps", "--json")
+    assert run("refine", scene, photos, *options) == 0
     data = json.loads(capsys.readouterr().out)
     refinement = data["refinement"]
     assert refinement["psnr"] > refinement["psnr_before"] + 1
@@ -73,8 +73,8 @@ def test_a_scene_is_sharpened(scene, photos, cameras, tmp_path, capsys):
 def test_cameras_beside_a_scene_are_taken(scene, photos, cameras, tmp_path, capsys):
     """`photos` wrote cameras.json into the folder of the scene."""
     assert cameras.parent == scene.parent
-    told = ("-o", tmp_path / "better.ply", "--time", "2steps", "--json")
-    assert run("refine", scene, photos, *told) == 0
+    options = ("-o", tmp_path / "better.ply", "--time", "2steps", "--json")
+    assert run("refine", scene, photos, *options) == 0
     assert json.loads(capsys.readouterr().out)["refinement"]["steps"] == 2
     cameras.unlink()
     again = ("-o", tmp_path / "again.ply", "--time", "2steps")
@@ -84,8 +84,8 @@ def test_cameras_beside_a_scene_are_taken(scene, photos, cameras, tmp_path, caps
 
 def test_images_alone_become_a_scene(photos, cameras, tmp_path, capsys):
     out = tmp_path / "made.ply"
-    told = ("--cameras", cameras, "-o", out, "--time", "60steps", "--max-gaussians", "300")
-    assert run("refine", photos, *told) == 0
+    options = ("--cameras", cameras, "-o", out, "--time", "60steps", "--max-gaussians", "300")
+    assert run("refine", photos, *options) == 0
     text = capsys.readouterr().out
     before, after = map(float, re.search(r"PSNR ([\d.]+) -> ([\d.]+) dB", text).groups())
     assert "1 held-out photo:" in text
@@ -98,17 +98,17 @@ def test_the_written_cameras_are_those_of_the_next_refinement(
 ):
     out, again = tmp_path / "a.ply", tmp_path / "b.ply"
     assert run("refine", scene, photos, "--cameras", cameras, "-o", out, "--time", "9steps") == 0
-    told = ("--cameras", tmp_path / "a.cameras.json", "-o", again, "--time", "2steps", "--json")
+    options = ("--cameras", tmp_path / "a.cameras.json", "-o", again, "--time", "2steps", "--json")
     capsys.readouterr()
-    assert run("refine", out, photos, *told) == 0
+    assert run("refine", out, photos, *options) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["refinement"]["psnr_before"] > 15
 
 
 def test_hold_out_size_and_place_of_the_cameras(scene, photos, cameras, tmp_path, capsys):
-    told = ("--cameras", cameras, "-o", tmp_path / "c.ply", "--time", "3steps", "--json")
+    options = ("--cameras", cameras, "-o", tmp_path / "c.ply", "--time", "3steps", "--json")
     more = ("--hold-out", "3", "--refine-size", "20", "--save-cameras", tmp_path / "places.json")
-    assert run("refine", scene, photos, *told, *more) == 0
+    assert run("refine", scene, photos, *options, *more) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["refinement"]["held_out"] == [1, 4, 7]
     assert data["files"][1]["path"] == str(tmp_path / "places.json")
@@ -127,9 +127,9 @@ def test_reconstruct_refines_few_images_with_the_network(
     photos, cameras, network, tmp_path, capsys
 ):
     few = sorted(photos.iterdir())[:4]
-    told = ("--refine", "30steps", "--cameras", cameras, "--max-gaussians", 400, "--json")
+    options = ("--refine", "30steps", "--cameras", cameras, "--max-gaussians", 400, "--json")
     out = ("-o", tmp_path / "few.ply", "--weights", network, "--image-size", 28)
-    assert run("reconstruct", *few, *out, *told) == 0
+    assert run("reconstruct", *few, *out, *options) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["views"] == 4
     assert data["refinement"]["held_out"] == []
@@ -138,8 +138,8 @@ def test_reconstruct_refines_few_images_with_the_network(
 
 
 def test_reconstruct_refines_many_images_without_it(photos, cameras, tmp_path, capsys):
-    told = ("--refine", "20steps", "--cameras", cameras, "--compression", 0.5, "--hold-out", 0)
-    assert run("reconstruct", photos, "-o", tmp_path / "many.ply", *told, "--json") == 0
+    options = ("--refine", "20steps", "--cameras", cameras, "--compression", 0.5, "--hold-out", 0)
+    assert run("reconstruct", photos, "-o", tmp_path / "many.ply", *options, "--json") == 0
     data = json.loads(capsys.readouterr().out)
     assert "loading weights" not in data["seconds"]
     assert data["gaussians"] <= 500  # half of the least cap, 1000
@@ -154,8 +154,8 @@ def test_without_cameras_the_scene_of_the_network_comes_with_a_warning(
     for index in range(3):
         Image.new("RGB", (64, 48), (10 * index, 90, 90)).save(folder / f"{index}.png")
     out = tmp_path / "plain.ply"
-    told = ("--weights", network, "--image-size", 28, "--refine", "5steps", "--json")
-    assert run("reconstruct", folder, "-o", out, *told) == 0
+    options = ("--weights", network, "--image-size", 28, "--refine", "5steps", "--json")
+    assert run("reconstruct", folder, "-o", out, *options) == 0
     data = json.loads(capsys.readouterr().out)
     assert "refinement" not in data
     assert [file["path"] for file in data["files"]] == [str(out)]
@@ -165,8 +165,8 @@ def test_without_cameras_the_scene_of_the_network_comes_with_a_warning(
 
 def test_without_pycolmap_it_says_so(photos, network, tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "pycolmap", None)
-    told = ("--weights", network, "--image-size", 28, "--refine", "5steps", "-o")
-    assert run("reconstruct", photos, *told, tmp_path / "a.ply") == 0
+    options = ("--weights", network, "--image-size", 28, "--refine", "5steps", "-o")
+    assert run("reconstruct", photos, *options, tmp_path / "a.ply") == 0
     assert "pycolmap" in caplog.text
 
 
@@ -183,8 +183,8 @@ def test_ctrl_c_keeps_the_best_so_far(scene, photos, cameras, tmp_path, capsys, 
     monkeypatch.setattr(shared_refinement, "_status", press)
     before = signal.getsignal(signal.SIGINT)
     out = tmp_path / "kept.ply"
-    told = ("--cameras", cameras, "-o", out, "--time", "5000steps", "--json")
-    assert run("refine", scene, photos, *told) == 0
+    options = ("--cameras", cameras, "-o", out, "--time", "5000steps", "--json")
+    assert run("refine", scene, photos, *options) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["refinement"]["stopped"] == "interrupted"
     assert 30 <= data["refinement"]["steps"] <= 31

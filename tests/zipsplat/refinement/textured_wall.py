@@ -38,8 +38,8 @@ def wall_photos(num_views: int = 4, *, scale: float = 1.0, with_points: bool = T
         t = torch.tensor([0.2 * view, 0.07 * (view % 2), 0.03 * view])
         y, x = torch.meshgrid(torch.arange(H) + 0.5, torch.arange(W) + 0.5, indexing="ij")
         rays = camera.unproject(torch.stack((x, y), -1).reshape(-1, 2), torch.ones(H * W)) @ R.T
-        hits = t + rays * ((DEPTH - t[2]) / rays[:, 2])[:, None]
-        images.append(wall_color(hits[:, 0].view(H, W), hits[:, 1].view(H, W)))
+        intersections = t + rays * ((DEPTH - t[2]) / rays[:, 2])[:, None]
+        images.append(wall_color(intersections[:, 0].view(H, W), intersections[:, 1].view(H, W)))
         rotations.append(R)
         centers.append(t * scale)
     poses = Pose(torch.stack(rotations), torch.stack(centers))

@@ -50,7 +50,7 @@ def test_processes_end_with_the_block(cache: Path) -> None:
 
 
 def test_one_processor_gets_one_process(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "_num_processors", lambda: 1)
+    monkeypatch.setattr(ahead, "num_processors", lambda: 1)
     with kernels_of(("time", "sleep", "0.0"), ("time", "sleep", "0.1")) as kernels:
         assert len(kernels._processes) == 1
         kernels.wait()

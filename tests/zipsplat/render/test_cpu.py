@@ -68,16 +68,16 @@ def cast(
     return Splats(*leaves), views, [*leaves, pose, behind]
 
 
-def pictures(drawn: Rendered) -> list[Tensor]:
-    return [p for p in (drawn.alpha, drawn.color, drawn.depth) if p is not None]
+def images(rendered: Rendered) -> list[Tensor]:
+    return [p for p in (rendered.alpha, rendered.color, rendered.depth) if p is not None]
 
 
-def loss_of(drawn: Rendered, alpha_weight: float = 1.0) -> Tensor:
+def loss_of(rendered: Rendered, alpha_weight: float = 1.0) -> Tensor:
     generator = torch.Generator().manual_seed(7)
-    total = torch.zeros((), dtype=drawn.alpha.dtype)
-    for number, picture in enumerate(pictures(drawn)):
-        weights = torch.randn(picture.shape, generator=generator).to(picture)
-        total = total + (alpha_weight if number == 0 else 1.0) * (picture * weights).sum()
+    total = torch.zeros((), dtype=rendered.alpha.dtype)
+    for number, image in enumerate(images(rendered)):
+        weights = torch.randn(image.shape, generator=generator).to(image)
+        total = total + (alpha_weight if number == 0 else 1.0) * (image * weights).sum()
     return total
 
 
@@ -87,11 +87,11 @@ def check_gradients(
     """Compare with float64 autograd through the reference; relative L2 at most 2e-5."""
     splats32, views32, leaves32 = cast(splats, viewpoints, torch.float32)
     splats64, views64, leaves64 = cast(splats, viewpoints, torch.float64)
-    drawn = PLUGIN.render(splats32, views32, settings)
+    rendered = PLUGIN.render(splats32, views32, settings)
     wanted = REFERENCE.render(splats64, views64, settings)
-    for ours, theirs in zip(pictures(drawn), pictures(wanted), strict=True):
+    for ours, theirs in zip(images(rendered), images(wanted), strict=True):
         assert (ours - theirs).abs().max() < 2e-5 * max(1.0, theirs.abs().max().item())
-    ours32 = torch.autograd.grad(loss_of(drawn, alpha_weight), leaves32, allow_unused=True)
+    ours32 = torch.autograd.grad(loss_of(rendered, alpha_weight), leaves32, allow_unused=True)
     theirs64 = torch.autograd.grad(loss_of(wanted, alpha_weight), leaves64, allow_unused=True)
     for name, our, their in zip(NAMES, ours32, theirs64, strict=True):
         if their is None or their.norm() == 0:
@@ -134,8 +134,8 @@ def test_antialiased_images_have_the_light_of_much_finer_ones() -> None:
     coarse = replace(fine, K=K, width=64, height=64)
 
     def light(viewpoints: Viewpoints, antialiased: bool) -> float:
-        drawn = PLUGIN.render(splats, viewpoints, RenderSettings(antialiased=antialiased))
-        return drawn.alpha.mean().item()
+        rendered = PLUGIN.render(splats, viewpoints, RenderSettings(antialiased=antialiased))
+        return rendered.alpha.mean().item()
 
     wanted = light(fine, False)
     assert light(coarse, True) == pytest.approx(wanted, rel=0.25)
@@ -143,7 +143,7 @@ def test_antialiased_images_have_the_light_of_much_finer_ones() -> None:
 
 
 def test_gradients_of_opacity_alone() -> None:
-    """The alpha image of an opaque scene: what shines through at last is tiny, but counts."""
+    """The alpha image of an opaque scene: the last transmittance is tiny, but counts."""
     splats, viewpoints = random_scene(600, 32, 32, seed=2)
     splats32, views32, leaves32 = cast(splats, viewpoints, torch.float32)
     splats64, views64, leaves64 = cast(splats, viewpoints, torch.float64)
@@ -200,9 +200,9 @@ def test_no_background_is_black() -> None:
 def test_sizes(width: int, height: int) -> None:
     splats, viewpoints = random_scene(50, width, height, seed=6)
     splats = replace(splats, scales=splats.scales * 3)
-    drawn = PLUGIN.render(splats, viewpoints, RenderSettings(mode=RenderMode.RGB_D))
+    rendered = PLUGIN.render(splats, viewpoints, RenderSettings(mode=RenderMode.RGB_D))
     wanted = REFERENCE.render(splats, viewpoints, RenderSettings(mode=RenderMode.RGB_D))
-    for ours, theirs in zip(pictures(drawn), pictures(wanted), strict=True):
+    for ours, theirs in zip(images(rendered), images(wanted), strict=True):
         assert ours.shape == theirs.shape
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-5)
 
@@ -218,14 +218,14 @@ def test_numbers_of_gaussians(num: int) -> None:
 
 def test_no_gaussians() -> None:
     splats, viewpoints, leaves = cast(*random_scene(0, 24, 20, views=2), torch.float32)
-    drawn = PLUGIN.render(splats, viewpoints, RenderSettings(mode=RenderMode.RGB_ED, masks=True))
-    assert (drawn.alpha == 0).all()
-    assert drawn.color is not None
+    rendered = PLUGIN.render(splats, viewpoints, RenderSettings(mode=RenderMode.RGB_ED, masks=True))
+    assert (rendered.alpha == 0).all()
+    assert rendered.color is not None
     assert viewpoints.backgrounds is not None
-    assert torch.equal(drawn.color, viewpoints.backgrounds[..., None, None].expand(2, 3, 20, 24))
-    assert drawn.contributed is not None
-    assert drawn.contributed.shape == (2, 0)
-    gradients = torch.autograd.grad(loss_of(drawn), leaves)
+    assert torch.equal(rendered.color, viewpoints.backgrounds[..., None, None].expand(2, 3, 20, 24))
+    assert rendered.contributed is not None
+    assert rendered.contributed.shape == (2, 0)
+    gradients = torch.autograd.grad(loss_of(rendered), leaves)
     assert [g.shape for g in gradients] == [leaf.shape for leaf in leaves]
 
 
@@ -233,18 +233,18 @@ def test_no_gaussians() -> None:
 def test_masks(mode: RenderMode) -> None:
     splats, viewpoints = random_scene(1500, 40, 33, views=3, seed=9, degree=0)
     settings = RenderSettings(mode=mode, masks=True)
-    drawn = PLUGIN.render(splats, viewpoints, settings)
+    rendered = PLUGIN.render(splats, viewpoints, settings)
     wanted = REFERENCE.render(*cast(splats, viewpoints, torch.float64)[:2], settings)
-    assert drawn.contributed is not None
-    assert drawn.centred is not None
-    assert drawn.contributed.dtype == torch.bool
-    assert torch.equal(drawn.contributed, wanted.contributed)
-    assert torch.equal(drawn.centred, wanted.centred)
-    assert 0 < drawn.centred.sum() < drawn.contributed.sum() < drawn.contributed.numel()
+    assert rendered.contributed is not None
+    assert rendered.centred is not None
+    assert rendered.contributed.dtype == torch.bool
+    assert torch.equal(rendered.contributed, wanted.contributed)
+    assert torch.equal(rendered.centred, wanted.centred)
+    assert 0 < rendered.centred.sum() < rendered.contributed.sum() < rendered.contributed.numel()
     without = PLUGIN.render(splats, viewpoints, replace(settings, masks=False))
     assert without.contributed is None
     assert without.centred is None
-    assert torch.equal(without.alpha, drawn.alpha)
+    assert torch.equal(without.alpha, rendered.alpha)
 
 
 @pytest.mark.parametrize("renderer", [REFERENCE, PLUGIN], ids=["reference", "cpu"])
@@ -291,12 +291,12 @@ def test_order_of_equal_depths_is_that_of_the_input() -> None:
 def test_float64_is_computed_in_float32() -> None:
     splats, viewpoints = random_scene(100, 24, 20)
     splats64, views64, leaves = cast(splats, viewpoints, torch.float64)
-    drawn = PLUGIN.render(splats64, views64, RenderSettings(mode=RenderMode.RGB_ED))
+    rendered = PLUGIN.render(splats64, views64, RenderSettings(mode=RenderMode.RGB_ED))
     single = PLUGIN.render(splats, viewpoints, RenderSettings(mode=RenderMode.RGB_ED))
-    for ours, theirs in zip(pictures(drawn), pictures(single), strict=True):
+    for ours, theirs in zip(images(rendered), images(single), strict=True):
         assert ours.dtype == torch.float64
         assert torch.equal(ours.float(), theirs)
-    for gradient in torch.autograd.grad(loss_of(drawn), leaves):
+    for gradient in torch.autograd.grad(loss_of(rendered), leaves):
         assert gradient.dtype == torch.float64
 
 
@@ -306,24 +306,24 @@ def test_results_may_be_used_twice_and_inputs_may_be_strided() -> None:
     strided = replace(
         splats, means=table[:, :3], quats=table[:, 3:7], scales=table[:, 7:].flip(0).flip(0)
     )
-    drawn = PLUGIN.render(strided, viewpoints, RenderSettings())
-    loss = loss_of(drawn)
+    rendered = PLUGIN.render(strided, viewpoints, RenderSettings())
+    loss = loss_of(rendered)
     first = torch.autograd.grad(loss, table, retain_graph=True)[0]
     second = torch.autograd.grad(loss, table)[0]
     assert torch.equal(first, second)
     plain = PLUGIN.render(splats, viewpoints, RenderSettings())
-    assert torch.equal(plain.alpha, drawn.alpha)
+    assert torch.equal(plain.alpha, rendered.alpha)
 
 
 def test_changing_an_input_before_backward_is_noticed() -> None:
     splats, viewpoints = random_scene(64, 24, 20)
     means = splats.means.clone().requires_grad_()
     moved = means * 1.0
-    drawn = PLUGIN.render(replace(splats, means=moved), viewpoints, RenderSettings())
+    rendered = PLUGIN.render(replace(splats, means=moved), viewpoints, RenderSettings())
     with torch.no_grad():
         moved += 1
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        drawn.alpha.sum().backward()
+        rendered.alpha.sum().backward()
 
 
 BROKEN = {"nan": float("nan"), "inf": float("inf"), "-inf": -float("inf")}
@@ -347,13 +347,13 @@ def test_broken_gaussians_are_left_out(name: str, value: float) -> None:
     whole = Splats(*(getattr(splats, f.name)[~broken] for f in fields(Splats)))
     whole, views_whole, leaves_whole = cast(whole, viewpoints, torch.float32)
     settings = RenderSettings(mode=RenderMode.RGB_D)
-    drawn, wanted = (
+    rendered, wanted = (
         PLUGIN.render(mixed, views, settings),
         PLUGIN.render(whole, views_whole, settings),
     )
-    assert torch.equal(drawn.alpha, wanted.alpha)
-    assert torch.equal(drawn.color, wanted.color)
-    ours = torch.autograd.grad(loss_of(drawn), leaves)
+    assert torch.equal(rendered.alpha, wanted.alpha)
+    assert torch.equal(rendered.color, wanted.color)
+    ours = torch.autograd.grad(loss_of(rendered), leaves)
     theirs = torch.autograd.grad(loss_of(wanted), leaves_whole)
     for our, their in zip(ours[:5], theirs[:5], strict=True):
         assert (our[broken] == 0).all()
@@ -365,10 +365,10 @@ def test_zero_quaternions_are_left_out() -> None:
     splats, viewpoints = random_scene(20, 24, 20)
     quats = splats.quats.clone()
     quats[3] = 0
-    drawn = PLUGIN.render(replace(splats, quats=quats), viewpoints, RenderSettings(masks=True))
-    assert drawn.contributed is not None
-    assert not drawn.contributed[:, 3].any()
-    assert drawn.alpha.isfinite().all()
+    rendered = PLUGIN.render(replace(splats, quats=quats), viewpoints, RenderSettings(masks=True))
+    assert rendered.contributed is not None
+    assert not rendered.contributed[:, 3].any()
+    assert rendered.alpha.isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -444,11 +444,11 @@ def test_threads_change_nothing(num_threads: int) -> None:
         set_num_threads(threads)
         assert get_num_threads() == threads
         ours, views, leaves = cast(splats, viewpoints, torch.float32)
-        drawn = PLUGIN.render(ours, views, settings)
-        assert drawn.contributed is not None
-        assert drawn.centred is not None
-        gradients = torch.autograd.grad(loss_of(drawn), leaves)
-        return [*pictures(drawn), drawn.contributed, drawn.centred, *gradients]
+        rendered = PLUGIN.render(ours, views, settings)
+        assert rendered.contributed is not None
+        assert rendered.centred is not None
+        gradients = torch.autograd.grad(loss_of(rendered), leaves)
+        return [*images(rendered), rendered.contributed, rendered.centred, *gradients]
 
     for one, many in zip(everything(1), everything(num_threads), strict=True):
         assert torch.equal(one, many)

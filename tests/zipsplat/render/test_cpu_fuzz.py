@@ -32,7 +32,7 @@ def wild_scene(random: np.random.Generator, num: int, share: float, degree: int)
     )
 
 
-def draw_wild(seed: int, num: int, share: float, width: int, height: int) -> None:
+def render_wild(seed: int, num: int, share: float, width: int, height: int) -> None:
     random = np.random.default_rng(seed)
     degree = int(random.integers(0, 4))
     splats = wild_scene(random, num, share, degree)
@@ -44,20 +44,20 @@ def draw_wild(seed: int, num: int, share: float, width: int, height: int) -> Non
     K = torch.tensor([[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]])
     viewpoints = Viewpoints(torch.eye(4)[None], K, width, height)
     mode = list(RenderMode)[int(random.integers(0, 5))]
-    drawn = PLUGIN.render(splats, viewpoints, RenderSettings(mode=mode, masks=True))
-    total = drawn.alpha.sum()
-    assert drawn.alpha.isfinite().all()
-    assert (drawn.alpha >= 0).all()
-    assert (drawn.alpha <= 1).all()
-    for picture in (drawn.color, drawn.depth):
-        if picture is not None:
-            assert not picture.isnan().any()
-            total = total + picture.sum()
+    rendered = PLUGIN.render(splats, viewpoints, RenderSettings(mode=mode, masks=True))
+    total = rendered.alpha.sum()
+    assert rendered.alpha.isfinite().all()
+    assert (rendered.alpha >= 0).all()
+    assert (rendered.alpha <= 1).all()
+    for image in (rendered.color, rendered.depth):
+        if image is not None:
+            assert not image.isnan().any()
+            total = total + image.sum()
     gradients = torch.autograd.grad(total, leaves)
-    drawn_at_all = drawn.contributed
-    assert drawn_at_all is not None
+    rendered_at_all = rendered.contributed
+    assert rendered_at_all is not None
     for gradient in gradients:
-        assert (gradient[~drawn_at_all[0]] == 0).all()
+        assert (gradient[~rendered_at_all[0]] == 0).all()
 
 
 @settings(
@@ -74,13 +74,13 @@ def draw_wild(seed: int, num: int, share: float, width: int, height: int) -> Non
     height=st.integers(1, 70),
 )
 def test_odd_numbers(seed: int, num: int, share: float, width: int, height: int) -> None:
-    draw_wild(seed, num, share, width, height)
+    render_wild(seed, num, share, width, height)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (4000, 3), (3, 4000), (1, 513)])
 def test_odd_shapes(width: int, height: int) -> None:
     for seed in range(3):
-        draw_wild(seed, 200, 0.02, width, height)
+        render_wild(seed, 200, 0.02, width, height)
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_many_odd_scenes() -> None:
     for seed in range(600):
         random = np.random.default_rng(seed)
         width, height = (int(n) for n in random.integers(1, 150, 2))
-        draw_wild(
+        render_wild(
             1000 + seed,
             int(random.integers(0, 3000)),
             float(random.choice([0, 0.01, 0.2])),
@@ -99,7 +99,7 @@ def test_many_odd_scenes() -> None:
 
 @pytest.mark.slow
 def test_a_million_gaussians() -> None:
-    draw_wild(0, 1_000_000, 0.001, 320, 200)
+    render_wild(0, 1_000_000, 0.001, 320, 200)
 
 
 def test_more_intersections_than_can_be_listed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

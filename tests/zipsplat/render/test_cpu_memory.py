@@ -53,12 +53,12 @@ def scene(seed: int, num: int = 5000) -> tuple[Splats, Viewpoints, list[Tensor]]
 def everything(seed: int, mode: RenderMode = RenderMode.RGB_D) -> list[Tensor]:
     """Images, masks and gradients; harmonics beyond the degree have none."""
     splats, viewpoints, leaves = scene(seed)
-    drawn = PLUGIN.render(splats, viewpoints, RenderSettings(mode=mode, sh_degree=1, masks=True))
-    shown = [getattr(drawn, f.name) for f in fields(drawn)]
-    pictures = [p for p in shown[:3] if p is not None]
-    loss = torch.stack([(p * p).sum() for p in pictures]).sum()
+    rendered = PLUGIN.render(splats, viewpoints, RenderSettings(mode=mode, sh_degree=1, masks=True))
+    shown = [getattr(rendered, f.name) for f in fields(rendered)]
+    images = [p for p in shown[:3] if p is not None]
+    loss = torch.stack([(p * p).sum() for p in images]).sum()
     gradients = torch.autograd.grad(loss, leaves, materialize_grads=True)
-    return [t.detach() for t in (*pictures, *shown[3:], *gradients)]
+    return [t.detach() for t in (*images, *shown[3:], *gradients)]
 
 
 def same(first: list[Tensor], second: list[Tensor]) -> bool:
@@ -123,10 +123,10 @@ def test_graphs_in_any_order() -> None:
     def loss_of(seed: int) -> tuple[Tensor, list[Tensor]]:
         splats, viewpoints, leaves = scene(seed)
         settings = RenderSettings(mode=RenderMode.RGB_D, sh_degree=1)
-        drawn = PLUGIN.render(splats, viewpoints, settings)
+        rendered = PLUGIN.render(splats, viewpoints, settings)
         poison()
-        pictures = [p for p in (drawn.alpha, drawn.color, drawn.depth) if p is not None]
-        return torch.stack([(p * p).sum() for p in pictures]).sum(), leaves
+        images = [p for p in (rendered.alpha, rendered.color, rendered.depth) if p is not None]
+        return torch.stack([(p * p).sum() for p in images]).sum(), leaves
 
     (loss0, leaves0), (loss1, leaves1) = loss_of(0), loss_of(1)
     once = torch.autograd.grad(loss0, leaves0, retain_graph=True)

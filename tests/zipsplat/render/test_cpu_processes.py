@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from zipsplat.refinement import semi_global
 from zipsplat.render import RenderSettings, Splats, Viewpoints
-from zipsplat.render.cpu import PLUGIN, get_num_threads, set_num_threads, view
+from zipsplat.render.cpu import PLUGIN, bitcode, get_num_threads, set_num_threads, view
 from zipsplat.render.cpu.bin import number_intersections
 from zipsplat.render.cpu.compiler import kernel
 from zipsplat.render.cpu.num_threads import THREADS_VARIABLE
@@ -35,7 +35,7 @@ def _default_threads() -> None:
     set_num_threads(None)
 
 
-def draw(seed: int = 0) -> Tensor:
+def image_of(seed: int = 0) -> Tensor:
     """A small image of many tiles."""
     generator = torch.Generator().manual_seed(seed)
     num = 500
@@ -54,14 +54,14 @@ def draw(seed: int = 0) -> Tensor:
     return color
 
 
-class Pictures(Dataset[Tensor]):
+class Images(Dataset[Tensor]):
     """A dataset that renders, in any process."""
 
     def __len__(self) -> int:
         return 4
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return draw(index)[0], get_num_threads()
+        return image_of(index)[0], get_num_threads()
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -69,13 +69,13 @@ def test_data_loading_workers(method: str) -> None:
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"this system has no {method}")
     set_num_threads(3)
-    wanted = [draw(i)[0] for i in range(4)]  # the pool of the parent has threads by now
+    wanted = [image_of(i)[0] for i in range(4)]  # the pool of the parent has threads by now
     set_num_threads(None)
     loader = DataLoader(
-        Pictures(), batch_size=None, num_workers=2, multiprocessing_context=method, timeout=300
+        Images(), batch_size=None, num_workers=2, multiprocessing_context=method, timeout=300
     )
-    for (picture, num_threads), expected in zip(loader, wanted, strict=True):
-        assert torch.equal(picture, expected)
+    for (image, num_threads), expected in zip(loader, wanted, strict=True):
+        assert torch.equal(image, expected)
         assert num_threads == 1
 
 
@@ -83,11 +83,11 @@ def test_data_loading_workers(method: str) -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_child_makes_its_own_threads() -> None:
     set_num_threads(3)
-    wanted = draw()
+    wanted = image_of()
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writer, pickle.dumps(bool(torch.equal(draw(), wanted))))
+        os.write(writer, pickle.dumps(bool(torch.equal(image_of(), wanted))))
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
@@ -98,10 +98,10 @@ def test_a_forked_child_makes_its_own_threads() -> None:
 
 def test_concurrent_callers() -> None:
     set_num_threads(2)
-    wanted = [draw(i) for i in range(6)]
+    wanted = [image_of(i) for i in range(6)]
     with ThreadPoolExecutor(6) as callers:
-        drawn = list(callers.map(draw, range(6)))
-    for ours, expected in zip(drawn, wanted, strict=True):
+        rendered = list(callers.map(image_of, range(6)))
+    for ours, expected in zip(rendered, wanted, strict=True):
         assert torch.equal(ours, expected)
 
 
@@ -144,14 +144,17 @@ def test_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 SMALL = """
 import sys, torch
+from pathlib import Path
+from zipsplat.render.cpu import bitcode
+bitcode.ARCHIVE = Path("none")  # numba compiles
 sys.path.insert(0, sys.argv[1])
-from test_cpu_processes import draw
-print(float(draw().sum()))
+from test_cpu_processes import image_of
+print(float(image_of().sum()))
 """
 
 
 def fresh_process(cache: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Draw in a new process that keeps its compiled kernels in `cache`."""
+    """Render in a new process that keeps its compiled kernels in `cache`."""
     return subprocess.run(
         [sys.executable, "-c", SMALL, str(CHECKS)],
         cwd=ROOT,
@@ -195,6 +198,7 @@ def test_only_kernels_of_the_package_are_cached(
 
     assert double(21) == 42
     assert list(tmp_path.rglob("*")) == []
+    monkeypatch.setattr(bitcode, "ARCHIVE", tmp_path / "none.zip")
     ours = kernel(number_intersections.py_func)  # type: ignore[attr-defined]
     assert ours(view.Slots(*(np.zeros(4, t) for t in "fiiiiiii"))) == (0, 0)
     assert {path.suffix for path in tmp_path.rglob("*.nb*")} == {".nbc"}
@@ -205,6 +209,7 @@ def test_kernels_are_cached_by_what_their_files_import(
 ) -> None:
     """Editing one stage leaves the kernels of the others, and of stereo, valid."""
     monkeypatch.setenv("ZIPSPLAT_KERNEL_CACHE", str(tmp_path))
+    monkeypatch.setattr(bitcode, "ARCHIVE", tmp_path / "none.zip")
     file = Path(semi_global.__file__)
     floats = [np.zeros(1, np.float32)] * 4
     volume = semi_global.Volume(0, 0, 0, 16, floats[0], 0, 0, *floats)

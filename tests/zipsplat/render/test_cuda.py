@@ -121,10 +121,10 @@ class FakeGsplat(types.ModuleType):
             radius_clip,
             antialiased=rasterize_mode == "antialiased",
         )
-        drawn = REFERENCE.render(splats, viewpoints, settings)
+        rendered = REFERENCE.render(splats, viewpoints, settings)
         projected = project(splats, viewpoints, settings)
         self.weights = self._weights(projected, projected.opacities, width, height)
-        pictures = [p for p in (drawn.color, drawn.depth) if p is not None]
+        images = [p for p in (rendered.color, rendered.depth) if p is not None]
         meta = {
             "means2d": projected.means,
             "conics": projected.conics,
@@ -135,7 +135,7 @@ class FakeGsplat(types.ModuleType):
             "isect_offsets": None,
             "flatten_ids": None,
         }
-        return torch.cat(pictures, dim=1).movedim(1, -1), drawn.alpha.movedim(1, -1), meta
+        return torch.cat(images, dim=1).movedim(1, -1), rendered.alpha.movedim(1, -1), meta
 
     def _weights(self, projected: Any, opacities: Tensor, width: int, height: int) -> Tensor:
         """(V, N, H·W) blending weights, one Gaussian after the other."""
@@ -175,8 +175,8 @@ def gsplat(monkeypatch: pytest.MonkeyPatch) -> FakeGsplat:
     return fake
 
 
-def pictures(drawn: Rendered) -> list[Tensor]:
-    return [p for p in (drawn.alpha, drawn.color, drawn.depth) if p is not None]
+def images(rendered: Rendered) -> list[Tensor]:
+    return [p for p in (rendered.alpha, rendered.color, rendered.depth) if p is not None]
 
 
 @pytest.mark.usefixtures("gsplat")
@@ -187,15 +187,15 @@ def test_images_and_masks(mode: RenderMode, antialiased: bool) -> None:
     settings = RenderSettings(
         mode=mode, masks=True, near_plane=4.0, eps2d=0.5, antialiased=antialiased
     )
-    drawn = PLUGIN.render(splats, viewpoints, settings)
+    rendered = PLUGIN.render(splats, viewpoints, settings)
     wanted = REFERENCE.render(splats, viewpoints, settings)
-    assert [p is None for p in (drawn.color, drawn.depth)] == [
+    assert [p is None for p in (rendered.color, rendered.depth)] == [
         p is None for p in (wanted.color, wanted.depth)
     ]
-    for ours, theirs in zip(pictures(drawn), pictures(wanted), strict=True):
+    for ours, theirs in zip(images(rendered), images(wanted), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    assert torch.equal(drawn.contributed, wanted.contributed)
-    assert torch.equal(drawn.centred, wanted.centred)
+    assert torch.equal(rendered.contributed, wanted.contributed)
+    assert torch.equal(rendered.centred, wanted.centred)
     assert wanted.centred is not None
     assert 0 < wanted.centred.sum() < wanted.centred.numel()
 
@@ -205,10 +205,10 @@ def test_masks_work_while_gradients_are_off_and_do_not_leak() -> None:
     splats, viewpoints = scene()
     means = splats.means.requires_grad_()
     with torch.no_grad():
-        drawn = PLUGIN.render(splats, viewpoints, RenderSettings(masks=True))
-    assert drawn.contributed is not None
-    drawn = PLUGIN.render(splats, viewpoints, RenderSettings(masks=True))
-    drawn.alpha.sum().backward()
+        rendered = PLUGIN.render(splats, viewpoints, RenderSettings(masks=True))
+    assert rendered.contributed is not None
+    rendered = PLUGIN.render(splats, viewpoints, RenderSettings(masks=True))
+    rendered.alpha.sum().backward()
     assert means.grad is not None
     assert means.grad.abs().sum() > 0
 
@@ -239,9 +239,9 @@ def test_on_a_gpu(mode: RenderMode) -> None:
         viewpoints.backgrounds.cuda(),
     )
     settings = RenderSettings(mode=mode, masks=True)
-    drawn = PLUGIN.render(on_gpu, views, settings)
+    rendered = PLUGIN.render(on_gpu, views, settings)
     wanted = REFERENCE.render(splats, viewpoints, settings)
-    for ours, theirs in zip(pictures(drawn), pictures(wanted), strict=True):
+    for ours, theirs in zip(images(rendered), images(wanted), strict=True):
         torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-3, atol=1e-4)
-    assert torch.equal(drawn.contributed.cpu(), wanted.contributed)
-    assert torch.equal(drawn.centred.cpu(), wanted.centred)
+    assert torch.equal(rendered.contributed.cpu(), wanted.contributed)
+    assert torch.equal(rendered.centred.cpu(), wanted.centred)

@@ -1,4 +1,4 @@
-"""Quaternions of any length, and colours that are no numbers, are the same to all renderers."""
+"""Quaternions of any length, and NaN colours, are the same to all renderers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def changed(splats: Splats, **parts: Tensor) -> Splats:
     return Splats(**{**vars(splats), **parts})
 
 
-def drawn(renderer: Renderer, splats: Splats, mode: RenderMode = RenderMode.RGB_D) -> list[Tensor]:
+def rendered(
+    renderer: Renderer, splats: Splats, mode: RenderMode = RenderMode.RGB_D
+) -> list[Tensor]:
     K = torch.tensor([[[60.0, 0, 24], [0, 60, 24], [0, 0, 1]]], dtype=splats.means.dtype)
     viewpoints = Viewpoints(torch.eye(4, dtype=splats.means.dtype)[None], K, 48, 48)
     found = renderer.render(splats, viewpoints, RenderSettings(mode=mode))
@@ -44,8 +46,8 @@ def test_quaternions_of_any_length(renderer: Renderer, length: float) -> None:
     rounded = quats.float().double()  # very short ones keep few digits
     unit = (rounded / rounded.norm(dim=-1, keepdim=True)).float()
     for found, wanted in zip(
-        drawn(renderer, changed(splats, quats=quats.float())),
-        drawn(reference.PLUGIN, changed(splats, quats=unit)),
+        rendered(renderer, changed(splats, quats=quats.float())),
+        rendered(reference.PLUGIN, changed(splats, quats=unit)),
         strict=True,
     ):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=2e-5)
@@ -55,8 +57,8 @@ def test_quaternions_of_any_length(renderer: Renderer, length: float) -> None:
 @pytest.mark.parametrize("length", [1e-200, 1e-60, 1e60, 1e200])
 def test_longer_ones_in_float64(renderer: Renderer, length: float) -> None:
     splats = scene(torch.float64)
-    found = drawn(renderer, changed(splats, quats=splats.quats * length))
-    for part, wanted in zip(found, drawn(reference.PLUGIN, splats), strict=True):
+    found = rendered(renderer, changed(splats, quats=splats.quats * length))
+    for part, wanted in zip(found, rendered(reference.PLUGIN, splats), strict=True):
         torch.testing.assert_close(part, wanted, rtol=1e-4, atol=2e-5)
 
 
@@ -66,7 +68,7 @@ def test_gradients_by_quaternions_of_any_length(length: float) -> None:
 
     def gradient(renderer: Renderer, quats: Tensor) -> Tensor:
         quats = quats.clone().requires_grad_()
-        color = drawn(renderer, changed(scene(), quats=quats))[1]
+        color = rendered(renderer, changed(scene(), quats=quats))[1]
         (color * torch.linspace(0, 1, color.numel()).view_as(color)).sum().backward()
         assert quats.grad is not None
         return quats.grad.double()
@@ -86,7 +88,7 @@ def test_quaternions_without_a_direction_are_left_out(renderer: Renderer, bad: f
     kept = torch.arange(len(quats)) % 3 != 0
     without = Splats(**{name: part[kept] for name, part in vars(splats).items()})
     for found, wanted in zip(
-        drawn(renderer, changed(splats, quats=quats)), drawn(renderer, without), strict=True
+        rendered(renderer, changed(splats, quats=quats)), rendered(renderer, without), strict=True
     ):
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
 
@@ -101,8 +103,8 @@ def test_colours_that_are_nan(renderer: Renderer, mode: RenderMode, bad: float) 
     kept = torch.arange(len(sh_coeffs)) % 3 != 0
     without = Splats(**{name: part[kept] for name, part in vars(splats).items()})
     for found, wanted in zip(
-        drawn(renderer, changed(splats, sh_coeffs=sh_coeffs), mode),
-        drawn(renderer, without, mode),
+        rendered(renderer, changed(splats, sh_coeffs=sh_coeffs), mode),
+        rendered(renderer, without, mode),
         strict=True,
     ):
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)

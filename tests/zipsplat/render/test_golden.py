@@ -9,7 +9,7 @@ constants. Keys of each file:
   same compositor was off;
 - ambiguous (V, H, W): pixels where a threshold (alpha ≥ 1/255, transmittance > 1e-4) is so close
   that float32 may decide otherwise;
-- means2d, conics, radii, depths (V, N, …), zero for Gaussians that are not drawn.
+- means2d, conics, radii, depths (V, N, …), zero for Gaussians that are not rendered.
 
 An image agrees if it is within max(1e-5, 10 · fp32_maxdiff) outside the ambiguous pixels.
 """
@@ -57,7 +57,7 @@ def test_images(case: str, renderer: str) -> None:
     degree = int(golden["sh_degree"])
     for mode in modes_of(case):
         key = mode.value.replace("+", "_")
-        picture, info = scene.render(
+        image, info = scene.render(
             cameras,
             poses,
             mode=mode.value,
@@ -67,8 +67,8 @@ def test_images(case: str, renderer: str) -> None:
         )
         clear = torch.from_numpy(~golden["ambiguous"]).unsqueeze(1)
         wanted = torch.from_numpy(golden[f"render_{key}"])
-        assert picture.shape == wanted.shape
-        error = ((picture - wanted).abs() * clear).max().item()
+        assert image.shape == wanted.shape
+        error = ((image - wanted).abs() * clear).max().item()
         assert error <= max(1e-5, 10 * float(golden[f"fp32_maxdiff_{key}"])), (mode, error)
         alpha_error = (info["alphas"] - torch.from_numpy(golden["alphas"])).abs() * clear
         assert alpha_error.max().item() <= 1e-5, mode
@@ -80,12 +80,12 @@ def test_projection(case: str) -> None:
     width, height = (int(x) for x in cameras.size[0])
     viewpoints = Viewpoints(poses.Rt, cameras.K, width, height)
     projected = project(scene.splats(), viewpoints, RenderSettings())
-    drawn = golden["radii"].any(axis=-1)
-    np.testing.assert_array_equal(projected.visible.numpy(), drawn)
-    assert_relative(projected.means.numpy()[drawn], golden["means2d"][drawn], 1e-4)
-    assert_relative(projected.conics.numpy()[drawn], golden["conics"][drawn], 1e-4)
-    np.testing.assert_allclose(projected.depths.numpy()[drawn], golden["depths"][drawn], 1e-5)
-    assert np.abs(projected.radii.numpy()[drawn] - golden["radii"][drawn]).max() <= 1
+    rendered = golden["radii"].any(axis=-1)
+    np.testing.assert_array_equal(projected.visible.numpy(), rendered)
+    assert_relative(projected.means.numpy()[rendered], golden["means2d"][rendered], 1e-4)
+    assert_relative(projected.conics.numpy()[rendered], golden["conics"][rendered], 1e-4)
+    np.testing.assert_allclose(projected.depths.numpy()[rendered], golden["depths"][rendered], 1e-5)
+    assert np.abs(projected.radii.numpy()[rendered] - golden["radii"][rendered]).max() <= 1
 
 
 def assert_relative(got: np.ndarray, wanted: np.ndarray, tolerance: float) -> None:

@@ -37,8 +37,8 @@ def viewpoints(width: int = 5, height: int = 5, focal: float = 10.0) -> Viewpoin
 def test_antialiased_opacity_by_hand() -> None:
     """Variances 0.25 and 0.3 more by the blur: 0.25 / 0.55 in both directions."""
     scene = splats([[0, 0, 2]], [0.8])
-    drawn = PLUGIN.render(scene, viewpoints(), RenderSettings(antialiased=True))
-    assert drawn.alpha[0, 0, 2, 2].item() == pytest.approx(0.8 * 0.25 / 0.55)
+    rendered = PLUGIN.render(scene, viewpoints(), RenderSettings(antialiased=True))
+    assert rendered.alpha[0, 0, 2, 2].item() == pytest.approx(0.8 * 0.25 / 0.55)
     flat = replace(scene, scales=scene.scales * torch.tensor([1.0, 0, 1]))  # seen as a line
     assert PLUGIN.render(flat, viewpoints(), RenderSettings(antialiased=True)).alpha.sum() == 0
 
@@ -47,44 +47,44 @@ def test_two_gaussians_by_hand() -> None:
     """A red one at z = 2 in front of a green one at z = 4, both centred on the middle pixel."""
     scene = splats([[0, 0, 4], [0, 0, 2]], [0.5, 0.8])
     scene = replace(scene, sh_coeffs=scene.sh_coeffs.flip(0))  # the nearer one, second, is red
-    drawn = PLUGIN.render(scene, viewpoints(), RenderSettings(mode=RenderMode.RGB_D))
+    rendered = PLUGIN.render(scene, viewpoints(), RenderSettings(mode=RenderMode.RGB_D))
     near, far = 0.8, 0.2 * 0.5
     red = near * 1.5 + far * 0.5
     green = near * 0.5 + far * 1.5
-    assert drawn.color is not None
-    assert drawn.depth is not None
-    assert drawn.color[0, :2, 2, 2].tolist() == pytest.approx([red, green])
-    assert drawn.alpha[0, 0, 2, 2].item() == pytest.approx(0.9)
-    assert drawn.depth[0, 0, 2, 2].item() == pytest.approx(near * 2 + far * 4)
+    assert rendered.color is not None
+    assert rendered.depth is not None
+    assert rendered.color[0, :2, 2, 2].tolist() == pytest.approx([red, green])
+    assert rendered.alpha[0, 0, 2, 2].item() == pytest.approx(0.9)
+    assert rendered.depth[0, 0, 2, 2].item() == pytest.approx(near * 2 + far * 4)
     # One pixel to the right: variance (0.1·10/2)² + 0.3 of the nearer, (0.1·10/4)² + 0.3.
     near = 0.8 * math.exp(-0.5 / (0.25 + 0.3))
     far = 0.5 * math.exp(-0.5 / (0.0625 + 0.3))
-    assert drawn.alpha[0, 0, 2, 3].item() == pytest.approx(near + far - near * far, rel=1e-6)
+    assert rendered.alpha[0, 0, 2, 3].item() == pytest.approx(near + far - near * far, rel=1e-6)
 
 
 def test_masks() -> None:
     """A speck behind an opaque wall is not blended; one outside the image is not centred."""
     wall = [[0.0, 0.0, 1.0]] * 2
     scene = splats([*wall, [0.0, 0.0, 3.0]], [1.0, 1.0, 1.0], scale=3.0)
-    drawn = PLUGIN.render(scene, viewpoints(), RenderSettings(masks=True))
-    assert drawn.contributed is not None
-    assert drawn.centred is not None
+    rendered = PLUGIN.render(scene, viewpoints(), RenderSettings(masks=True))
+    assert rendered.contributed is not None
+    assert rendered.centred is not None
     # The first leaves 0.001, the second would leave 1e-6 <= 1e-4 and is dropped with what follows.
-    assert drawn.contributed[0].tolist() == [True, False, False]
-    assert drawn.centred[0].tolist() == [True, False, False]
+    assert rendered.contributed[0].tolist() == [True, False, False]
+    assert rendered.centred[0].tolist() == [True, False, False]
     aside = splats([[1.0, 0.0, 3.0]], [1.0], scale=0.5)  # projects to x = 2.5 + 10/3, outside 5
-    drawn = PLUGIN.render(aside, viewpoints(), RenderSettings(masks=True))
-    assert drawn.contributed is not None
-    assert drawn.centred is not None
-    assert drawn.contributed[0].tolist() == [True]
-    assert drawn.centred[0].tolist() == [False]
+    rendered = PLUGIN.render(aside, viewpoints(), RenderSettings(masks=True))
+    assert rendered.contributed is not None
+    assert rendered.centred is not None
+    assert rendered.contributed[0].tolist() == [True]
+    assert rendered.centred[0].tolist() == [False]
 
 
 def test_alpha_clamp() -> None:
     scene = splats([[0, 0, 2]], [1.0])
     for clamp in (0.999, 0.99):
-        drawn = PLUGIN.render(scene, viewpoints(), RenderSettings(alpha_clamp=clamp))
-        assert drawn.alpha[0, 0, 2, 2].item() == pytest.approx(clamp)
+        rendered = PLUGIN.render(scene, viewpoints(), RenderSettings(alpha_clamp=clamp))
+        assert rendered.alpha[0, 0, 2, 2].item() == pytest.approx(clamp)
 
 
 def test_values_that_are_not_finite_are_left_out() -> None:
@@ -93,8 +93,8 @@ def test_values_that_are_not_finite_are_left_out() -> None:
     for field in ("means", "scales", "quats", "opacities", "sh_coeffs"):
         broken = getattr(scene, field).clone()
         broken[1] = math.nan
-        drawn = PLUGIN.render(replace(scene, **{field: broken}), viewpoints(), RenderSettings())
-        assert torch.equal(drawn.color, alone.color), field
+        rendered = PLUGIN.render(replace(scene, **{field: broken}), viewpoints(), RenderSettings())
+        assert torch.equal(rendered.color, alone.color), field
 
 
 @pytest.mark.parametrize("mode", list(RenderMode))
@@ -115,8 +115,8 @@ def test_gradients(mode: RenderMode) -> None:
         views = viewpoints(6, 4)
         views = replace(views, world_from_camera=world_from_camera, backgrounds=backgrounds)
         scene = Splats(means, quats, scales, opacities, sh_coeffs)
-        drawn = PLUGIN.render(scene, views, RenderSettings(mode=mode))
-        parts = [p for p in (drawn.color, drawn.depth, drawn.alpha) if p is not None]
+        rendered = PLUGIN.render(scene, views, RenderSettings(mode=mode))
+        parts = [p for p in (rendered.color, rendered.depth, rendered.alpha) if p is not None]
         return torch.cat(parts, dim=1)
 
     leaves = tuple(value.requires_grad_() for value in inputs)

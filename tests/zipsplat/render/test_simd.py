@@ -289,15 +289,15 @@ def test_tables() -> None:
 
 def test_squares() -> None:
     @compiled
-    def kernel(picture, out):
-        square = load_square(picture, 2 * 10 + 3, 10)
+    def kernel(image, out):
+        square = load_square(image, 2 * 10 + 3, 10)
         store(out, 0, square)
         store_square(out, 16, 8, square * 2.0)
 
-    picture = np.arange(100, dtype=np.float32)
+    image = np.arange(100, dtype=np.float32)
     out = np.zeros(48, np.float32)
-    kernel(picture, out)
-    square = picture.reshape(10, 10)[2:6, 3:7]
+    kernel(image, out)
+    square = image.reshape(10, 10)[2:6, 3:7]
     np.testing.assert_array_equal(out[:16].reshape(4, 4), square)
     np.testing.assert_array_equal(out[16:].reshape(4, 8)[:, :4], 2 * square)
     assert (out[16:].reshape(4, 8)[:, 4:] == 0).all()

@@ -33,7 +33,7 @@ LOG2_E = float(np.log2(np.e))
 
 
 class Bump(NamedTuple):
-    """What the kernel draws; parameters travel together."""
+    """What the kernel renders; parameters travel together."""
 
     center: float  # pixels
     sigma: float  # pixels

@@ -39,7 +39,7 @@ def tiny() -> ZipSplat:
 
 
 @pytest.fixture
-def pictures() -> tuple[torch.Tensor, ...]:
+def images() -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(0)
     return tuple(torch.rand(3, 30, 40, generator=generator) for _ in range(3))
 

@@ -98,7 +98,7 @@ def test_colours_from_a_place_are_those_of_the_renderer() -> None:
     )
     for position in ([0.0, 0.0, 0.0], [1.0, -0.5, 0.3], [-2.0, 1.0, 1.0]):
         pose = Pose.from_Rt(torch.eye(3), torch.tensor(position))
-        picture, info = g.render(Camera.from_fov(2.5, w=31, h=31), pose, renderer="reference")
-        seen = (picture / info["alphas"])[0, :, 15, 15] * 255
+        image, info = g.render(Camera.from_fov(2.5, w=31, h=31), pose, renderer="reference")
+        seen = (image / info["alphas"])[0, :, 15, 15] * 255
         np.testing.assert_allclose(colors_from(g, pose.t)[0], seen, atol=1)
     assert colors_from(g, torch.tensor([0.0, 0.0, 2.0])).shape == (1, 3)  # from within

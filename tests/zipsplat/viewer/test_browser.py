@@ -80,36 +80,36 @@ def balls(degree: int = 0) -> Gaussians:
 def pixels(page: Any) -> np.ndarray:
     """What the canvas shows, (H, W, 3)."""
     panel = page.get_by_text("ZipSplat", exact=True).bounding_box()
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    return np.asarray(picture)[:, : int(panel["x"]) - 40].astype(int)
+    image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    return np.asarray(image)[:, : int(panel["x"]) - 40].astype(int)
 
 
 def settle(page: Any, is_right: Callable[[np.ndarray], bool], seconds: float = 60) -> np.ndarray:
     """Wait until the image is as it should be; splats appear unsorted and fade in."""
     end = time.monotonic() + seconds
-    while not is_right(picture := pixels(page)):
-        assert time.monotonic() < end, "the picture never became what it should be"
+    while not is_right(image := pixels(page)):
+        assert time.monotonic() < end, "the image never became what it should be"
         time.sleep(0.3)
-    return picture
+    return image
 
 
-def has_changed(picture: np.ndarray, before: np.ndarray) -> bool:
+def has_changed(image: np.ndarray, before: np.ndarray) -> bool:
     """Whether at least one pixel in two hundred has clearly another colour."""
-    return bool((np.abs(picture - before) > 40).any(-1).mean() > 0.005)
+    return bool((np.abs(image - before) > 40).any(-1).mean() > 0.005)
 
 
-def centre(picture: np.ndarray, channel: int) -> tuple[float, float] | None:
+def centre(image: np.ndarray, channel: int) -> tuple[float, float] | None:
     """Where the pixels of a pure colour are: x and y relative to the middle."""
     others = [c for c in range(3) if c != channel]
-    mask = (picture[..., channel] > 180) & (picture[..., others].max(-1) < 90)
+    mask = (image[..., channel] > 180) & (image[..., others].max(-1) < 90)
     if mask.sum() < 50:
         return None
     rows, columns = np.nonzero(mask)
-    return columns.mean() - picture.shape[1] / 2, rows.mean() - picture.shape[0] / 2
+    return columns.mean() - image.shape[1] / 2, rows.mean() - image.shape[0] / 2
 
 
-def shows_balls(picture: np.ndarray) -> bool:
-    places = [centre(picture, channel) for channel in range(3)]
+def shows_balls(image: np.ndarray) -> bool:
+    places = [centre(image, channel) for channel in range(3)]
     if None in places:
         return False
     red, green, blue = places  # type: ignore[misc]
@@ -148,8 +148,8 @@ def test_upright_windows_start_farther_away(chromium: Any, viewer: Any, until: A
 def test_a_saved_scene_upright_unmirrored_and_in_its_colours(viewer: Any, page: Any) -> None:
     viewer.show_scene(Reconstruction(balls()))
     viewer.browsers.place_cameras(lambda _fov_deg: first_place())
-    picture = settle(page, shows_balls)
-    assert (picture[5, 5] == 255).all()
+    image = settle(page, shows_balls)
+    assert (image[5, 5] == 255).all()
 
     page.get_by_role("checkbox", name="Exact when at rest").check()
     view = next(iter(viewer.browsers._views.values()))
@@ -160,7 +160,7 @@ def test_a_saved_scene_upright_unmirrored_and_in_its_colours(viewer: Any, page: 
     time.sleep(2)
     exact = pixels(page)
     assert shows_balls(exact)
-    assert np.abs(exact - picture).mean() < 4  # two renderers, one scene
+    assert np.abs(exact - image).mean() < 4  # two renderers, one scene
     page.get_by_role("checkbox", name="Exact when at rest").uncheck()
 
     viewer.change_look(background=(0, 0, 0))
@@ -182,11 +182,11 @@ def test_slider_colours_upload_and_download(
     viewer: Any,
     page: Any,
     backbone: Any,
-    pictures: tuple[torch.Tensor, ...],
+    images: tuple[torch.Tensor, ...],
     until: Callable[..., None],
     tmp_path: Path,
 ) -> None:
-    assert viewer.reconstruct(Photos(pictures)).is_over.wait(60)
+    assert viewer.reconstruct(Photos(images)).is_over.wait(60)
     start = settle(page, lambda p: (p < 250).any(-1).sum() > 500)
     page.get_by_text("384 Gaussians").wait_for()
 
@@ -237,14 +237,14 @@ def test_two_browsers_and_one_that_leaves(
     page: Any,
     chromium: Any,
     backbone: Any,
-    pictures: tuple[torch.Tensor, ...],
+    images: tuple[torch.Tensor, ...],
     until: Callable[..., None],
 ) -> None:
     other = chromium.new_page(viewport={"width": 600, "height": 300})
     other.goto(f"http://127.0.0.1:{viewer.server.get_port()}")
     until(lambda: len(viewer.server.get_clients()) == 2, seconds=60)
     backbone.may_go_on.clear()
-    job = viewer.reconstruct(Photos(pictures), client_id=max(viewer.server.get_clients()))
+    job = viewer.reconstruct(Photos(images), client_id=max(viewer.server.get_clients()))
     page.get_by_text("Encoding 3 views").wait_for()
     other.close()
     until(lambda: len(viewer.server.get_clients()) == 1, seconds=60)
@@ -255,9 +255,9 @@ def test_two_browsers_and_one_that_leaves(
     page.get_by_text("Encoding 3 views").wait_for(state="hidden")
 
 
-def is_green(picture: np.ndarray) -> bool:
+def is_green(image: np.ndarray) -> bool:
     """Whether a twentieth of the image is of the colour of refined scenes."""
-    mask = (picture[..., 1] > 180) & (picture[..., 0] < 110) & (picture[..., 2] < 110)
+    mask = (image[..., 1] > 180) & (image[..., 0] < 110) & (image[..., 2] < 110)
     return bool(mask.mean() > 0.05)
 
 
@@ -265,11 +265,11 @@ def test_sharpen_shows_the_scene_as_it_changes_and_stops(
     viewer: Any,
     page: Any,
     tools: Any,
-    pictures: tuple[torch.Tensor, ...],
+    images: tuple[torch.Tensor, ...],
     until: Callable[..., None],
 ) -> None:
     tools.last_step, tools.step_s = 1_000_000, 0.05
-    assert viewer.reconstruct(Photos(pictures, names=("a", "b", "c"))).is_over.wait(60)
+    assert viewer.reconstruct(Photos(images, names=("a", "b", "c"))).is_over.wait(60)
     before = settle(page, lambda p: (p < 250).any(-1).sum() > 500)
     assert not is_green(before)
     page.get_by_role("button", name="Sharpen", exact=True).click()
@@ -299,23 +299,23 @@ def test_sharpen_shows_the_scene_as_it_changes_and_stops(
 
 
 def test_a_click_on_a_frustum_flies_there(
-    viewer: Any, page: Any, until: Callable[..., None], pictures: tuple[torch.Tensor, ...]
+    viewer: Any, page: Any, until: Callable[..., None], images: tuple[torch.Tensor, ...]
 ) -> None:
     size = {"w": torch.full((3,), 40.0), "h": torch.full((3,), 30.0)}
     far_apart = torch.tensor([[0.0, 0, 0], [0.6, 0, 2], [-0.6, 0, 2]])
     poses = Pose(torch.eye(3).expand(3, 3, 3), far_apart)
-    photos = Photos(pictures, Camera.from_fov(torch.full((3,), 1.0), **size), poses)
+    photos = Photos(images, Camera.from_fov(torch.full((3,), 1.0), **size), poses)
     viewer.show_scene(Reconstruction(balls(), photos))
     (client,) = viewer.server.get_clients().values()
     frustums = viewer.browsers.view(client.client_id).frustums
     time.sleep(1)  # it was placed at the first photo, where no frustum is shown
     client.camera.position, client.camera.look_at = (0.0, 0.0, -1.0), (0.0, 0.0, 2.0)
     until(lambda: all(one.visible for one in frustums.handles))
-    picture = settle(page, lambda p: (p < 250).any(-1).sum() > 500)
+    image = settle(page, lambda p: (p < 250).any(-1).sum() > 500)
     time.sleep(2)
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     focal = height / 2 / math.tan(client.camera.fov / 2)
-    depth = 3 + frustums.handles[1].scale * 0.5  # within its picture
+    depth = 3 + frustums.handles[1].scale * 0.5  # within its image
     page.mouse.click(width / 2 + focal * 0.6 / depth, height / 2)
     until(lambda: np.allclose(client.camera.position, (0.6, 0, 2), atol=1e-3), seconds=60)
     page.get_by_text("photo 2 (2 of 3)").wait_for()

@@ -32,9 +32,9 @@ def around() -> Pose:
     return Pose.orbit(torch.tensor([0.0, 0, 1]), 1.0, torch.tensor([0.0, 40, 80]))
 
 
-def known(pictures: tuple[torch.Tensor, ...] = ()) -> Photos:
+def known(images: tuple[torch.Tensor, ...] = ()) -> Photos:
     size = {"w": torch.full((3,), 40.0), "h": torch.full((3,), 30.0)}
-    return Photos(pictures, Camera.from_fov(torch.full((3,), 1.0), **size), around(), NAMES)
+    return Photos(images, Camera.from_fov(torch.full((3,), 1.0), **size), around(), NAMES)
 
 
 @pytest.mark.parametrize(("aspect", "is_wide"), [(3.0, True), (0.5, False)])
@@ -124,10 +124,10 @@ def test_who_stands_where_a_photo_was_taken_sees_no_frustums(
 
 
 def test_without_cameras_nobody_walks(
-    viewer: Any, pictures: Any, open_page: Any, until: Until
+    viewer: Any, images: Any, open_page: Any, until: Until
 ) -> None:
     open_page()
-    assert viewer.reconstruct(Photos(pictures)).is_over.wait(30)
+    assert viewer.reconstruct(Photos(images)).is_over.wait(30)
     panel = viewer.photo_panel
     assert all(button.disabled for button in panel._steps)
     assert not panel._show.value
@@ -160,6 +160,6 @@ def test_photos_with_the_cameras_of_other_programs(tmp_path: Path) -> None:
     assert photos.names == ("a.jpg", "<b>.jpg")  # c.jpg has no camera
     assert photos.cameras is not None
     assert photos.cameras.f.tolist() == [[500, 510], [600, 600]]
-    assert [tuple(picture.shape[1:]) for picture in photos.images] == [(480, 640), (640, 480)]
+    assert [tuple(image.shape[1:]) for image in photos.images] == [(480, 640), (640, 480)]
     with pytest.raises(FileNotFoundError, match="nowhere"):
         load_photos(PhotoSource((str(tmp_path),), "nowhere.json"), lambda *_: None)

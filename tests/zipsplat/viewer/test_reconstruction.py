@@ -28,9 +28,9 @@ def no_stage(_: str) -> Any:
 
 
 def test_another_compression_runs_no_backbone_and_gives_the_same_scene(
-    tiny: ZipSplat, pictures: tuple[torch.Tensor, ...], backbone: Any
+    tiny: ZipSplat, images: tuple[torch.Tensor, ...], backbone: Any
 ) -> None:
-    scene = reconstruct(tiny, Photos(pictures), 1.0, no_stage)
+    scene = reconstruct(tiny, Photos(images), 1.0, no_stage)
     assert backbone.num_runs == 1
     assert scene.gaussians.num_gaussians == 3 * 4 * 32
     half = recompress(tiny, scene, 0.5, no_stage)
@@ -40,7 +40,7 @@ def test_another_compression_runs_no_backbone_and_gives_the_same_scene(
     assert half.group_size == 32
     assert half.encode_s == scene.encode_s
     assert torch.equal(full.gaussians.means, scene.gaussians.means)
-    fresh = tiny(list(pictures), compression=0.5)[0]
+    fresh = tiny(list(images), compression=0.5)[0]
     torch.testing.assert_close(half.gaussians.packed(), fresh.packed())
 
 
@@ -50,21 +50,21 @@ def test_scenes_from_files_cannot_be_recompressed(tiny: ZipSplat) -> None:
         recompress(tiny, Reconstruction(scene), 0.5, no_stage)
 
 
-def test_given_cameras_are_used(tiny: ZipSplat, pictures: tuple[torch.Tensor, ...]) -> None:
+def test_given_cameras_are_used(tiny: ZipSplat, images: tuple[torch.Tensor, ...]) -> None:
     poses = Pose.orbit(torch.tensor([0.0, 0.0, 3.0]), 2.0, [0, 10, 20])
     camera = Camera.from_fov(1.0, w=40, h=30)
     cameras = torch.stack([camera] * 3)  # type: ignore[list-item]
-    given = Photos(pictures, cameras, poses)  # type: ignore[arg-type]
+    given = Photos(images, cameras, poses)  # type: ignore[arg-type]
     scene = reconstruct(tiny, given, 1.0, no_stage)
-    wanted = tiny(list(pictures), cameras, poses, use_priors=True)[0]  # type: ignore[arg-type]
+    wanted = tiny(list(images), cameras, poses, use_priors=True)[0]  # type: ignore[arg-type]
     assert torch.equal(scene.gaussians.means, wanted.means)
-    without = tiny(list(pictures))[0]
+    without = tiny(list(images))[0]
     assert not torch.equal(scene.gaussians.means, without.means)
     relative = given.relative_poses()
     assert relative is not None
     torch.testing.assert_close(relative.Rt[0], torch.eye(4), atol=1e-6, rtol=0)
     torch.testing.assert_close(relative.Rt[1], poses[0].Rt_inv @ poses[1].Rt)
-    more = given.plus(pictures[:1])
+    more = given.plus(images[:1])
     assert len(more.images) == 4
     assert more.poses is None
     assert more.cameras is None

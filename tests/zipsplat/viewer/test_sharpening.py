@@ -36,19 +36,19 @@ def points_at(depth: float) -> SparsePoints:
     )
 
 
-def found_cameras(pictures: tuple[torch.Tensor, ...], views: tuple[int, ...]) -> FoundCameras:
+def found_cameras(images: tuple[torch.Tensor, ...], views: tuple[int, ...]) -> FoundCameras:
     V = len(views)
     camera = Camera.from_fov(torch.full((V,), 1.0), w=torch.full((V,), 40), h=torch.full((V,), 30))
     poses = Pose(torch.eye(3).expand(V, 3, 3), torch.arange(V)[:, None] * torch.ones(3))
-    photos = Photos(tuple(pictures[v] for v in views), camera, poses, (), points_at(0.5))
+    photos = Photos(tuple(images[v] for v in views), camera, poses, (), points_at(0.5))
     return FoundCameras(photos, views)
 
 
-def test_cameras_get_the_scale_of_the_scene(pictures: tuple[torch.Tensor, ...]) -> None:
-    scene = Reconstruction(green(0), Photos(pictures))  # one unit before the first camera
-    placed = with_cameras(scene, found_cameras(pictures, (0, 2)), lambda _: pytest.fail("anew"))
+def test_cameras_get_the_scale_of_the_scene(images: tuple[torch.Tensor, ...]) -> None:
+    scene = Reconstruction(green(0), Photos(images))  # one unit before the first camera
+    placed = with_cameras(scene, found_cameras(images, (0, 2)), lambda _: pytest.fail("called"))
     assert placed.gaussians is scene.gaussians
-    assert placed.photos.images == (pictures[0], pictures[2])
+    assert placed.photos.images == (images[0], images[2])
     assert placed.poses is not None
     torch.testing.assert_close(placed.poses.t, torch.tensor([[0.0] * 3, [2.0] * 3]))
     assert placed.photos.points is not None
@@ -56,7 +56,7 @@ def test_cameras_get_the_scale_of_the_scene(pictures: tuple[torch.Tensor, ...]) 
 
 
 def test_without_the_first_photo_the_placed_ones_are_the_scene(
-    pictures: tuple[torch.Tensor, ...],
+    images: tuple[torch.Tensor, ...],
 ) -> None:
     made: list[Photos] = []
 
@@ -64,9 +64,9 @@ def test_without_the_first_photo_the_placed_ones_are_the_scene(
         made.append(photos)
         return Reconstruction(green(7), photos)
 
-    scene = Reconstruction(green(0), Photos(pictures))
-    placed = with_cameras(scene, found_cameras(pictures, (1, 2)), reconstruct)
-    assert made[0].images == pictures[1:]
+    scene = Reconstruction(green(0), Photos(images))
+    placed = with_cameras(scene, found_cameras(images, (1, 2)), reconstruct)
+    assert made[0].images == images[1:]
     assert made[0].poses is None  # as of the scene before
     assert placed.gaussians.num_gaussians == 107
     assert placed.photos.poses is not None
@@ -80,29 +80,29 @@ class Record:
         self.scenes: list[Reconstruction] = []
         self.last = last
 
-    def told(self, progress: RefinementProgress) -> bool:
+    def report(self, progress: RefinementProgress) -> bool:
         self.reports.append(progress)
         return len(self.reports) < self.last
 
-    def shown(self, scene: Reconstruction) -> None:
+    def show(self, scene: Reconstruction) -> None:
         self.scenes.append(scene)
 
 
 def test_sharpening_is_given_the_photos_in_the_world_of_the_scene(
-    pictures: tuple[torch.Tensor, ...], tools: Any, monkeypatch: pytest.MonkeyPatch
+    images: tuple[torch.Tensor, ...], tools: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sharpening, "_SHOW_S", 0.0)
     around = Pose.orbit(torch.tensor([0.0, 0, 1]), 1.0, torch.tensor([30.0, 60, 90]))
-    cameras = found_cameras(pictures, (0, 1, 2)).photos.cameras
+    cameras = found_cameras(images, (0, 1, 2)).photos.cameras
     there = replace(points_at(1.0), positions=around[0].transform(torch.eye(3)).numpy())
-    photos = Photos(pictures, cameras, around, ("a", "b", "c"), there)
+    photos = Photos(images, cameras, around, ("a", "b", "c"), there)
     scene = Reconstruction(green(0), photos, group_size=4, encode_s=1.0, decode_s=1.0)
     tools.last_step, tools.step_s = 5, 0.0
     record, settings = Record(), RefinementSettings(seconds=3)
     sharpened, refined = sharpen(scene, tools.refine, settings, record)
-    _, images, _, poses, points = tools.start
+    _, used, _, poses, points = tools.start
     assert tools.settings is settings
-    assert images == pictures
+    assert used == images
     torch.testing.assert_close(poses.Rt, (around[:1].inv().compose(around)).Rt)
     np.testing.assert_allclose(points.positions, np.eye(3), atol=1e-6)
     assert sharpened.is_sharpened
@@ -115,25 +115,25 @@ def test_sharpening_is_given_the_photos_in_the_world_of_the_scene(
     assert record.reports[0].step == 1
 
 
-def test_whoever_watches_can_stop_it(pictures: tuple[torch.Tensor, ...], tools: Any) -> None:
-    photos = found_cameras(pictures, (0, 1, 2)).photos
+def test_whoever_watches_can_stop_it(images: tuple[torch.Tensor, ...], tools: Any) -> None:
+    photos = found_cameras(images, (0, 1, 2)).photos
     scene = Reconstruction(green(0), photos)
     _, refined = sharpen(scene, tools.refine, RefinementSettings(), Record(last=1))
     assert (refined.num_steps, refined.stopped) == (1, "interrupted")
 
 
-def test_without_cameras_nothing_can_be_sharpened(pictures: Any, tools: Any) -> None:
+def test_without_cameras_nothing_can_be_sharpened(images: Any, tools: Any) -> None:
     with pytest.raises(ValueError, match="needs the cameras"):
-        sharpen(Reconstruction(green(0), Photos(pictures)), tools.refine, DEFAULT, Record())
+        sharpen(Reconstruction(green(0), Photos(images)), tools.refine, DEFAULT, Record())
 
 
 DEFAULT = RefinementSettings()
 
 
 @pytest.fixture
-def scene(viewer: Any, pictures: tuple[torch.Tensor, ...]) -> Reconstruction:
+def scene(viewer: Any, images: tuple[torch.Tensor, ...]) -> Reconstruction:
     """What the viewer shows after it reconstructed three photos."""
-    job = viewer.reconstruct(Photos(pictures, names=("a.jpg", "b.jpg", "c.jpg")))
+    job = viewer.reconstruct(Photos(images, names=("a.jpg", "b.jpg", "c.jpg")))
     assert job.is_over.wait(30)
     shown: Reconstruction = viewer.scene
     return shown
@@ -141,9 +141,9 @@ def scene(viewer: Any, pictures: tuple[torch.Tensor, ...]) -> Reconstruction:
 
 @pytest.fixture
 def notices(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    said: list[str] = []
-    monkeypatch.setattr(viewer.browsers, "notify", lambda _title, body, *_: said.append(body))
-    return said
+    notices: list[str] = []
+    monkeypatch.setattr(viewer.browsers, "notify", lambda _title, body, *_: notices.append(body))
+    return notices
 
 
 def is_over(viewer: Any) -> bool:
@@ -168,7 +168,7 @@ def test_the_panel_finds_cameras_sharpens_and_keeps_both_scenes(
     until(lambda: is_over(viewer))
     assert tools.settings.seconds == 7.0
     assert viewer.scene.is_sharpened
-    assert viewer.scene_as_kept().num_gaussians == 140  # for downloads and films
+    assert viewer.scene_as_kept().num_gaussians == 140  # for downloads and videos
     until(lambda: num_splats(viewer) == 140)
     assert panel._version.value == "Sharpened"
     assert viewer.scene_panel._by_token.disabled

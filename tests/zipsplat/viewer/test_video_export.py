@@ -41,17 +41,17 @@ def scene() -> Gaussians:
 def frames(
     tmp_path: Path, settings: VideoSettings
 ) -> tuple[list[torch.Tensor], list[tuple[int, int]]]:
-    told: list[tuple[int, int]] = []
-    content = export_video(scene(), settings, lambda done, total: told.append((done, total)))
-    (tmp_path / "film.mp4").write_bytes(content)
-    return load_video(tmp_path / "film.mp4", num_frames=1000), told
+    reports: list[tuple[int, int]] = []
+    content = export_video(scene(), settings, lambda done, total: reports.append((done, total)))
+    (tmp_path / "clip.mp4").write_bytes(content)
+    return load_video(tmp_path / "clip.mp4", num_frames=1000), reports
 
 
 def test_orbit_around_a_scene_with_another_axis_up(tmp_path: Path) -> None:
     settings = VideoSettings("Orbit", (48, 32), seconds=0.2, up_axis="+z", background=(0, 0, 255))
-    views, told = frames(tmp_path, settings)
+    views, reports = frames(tmp_path, settings)
     assert len(views) == 6 == FPS * 0.2
-    assert told[-1] == (6, 6)
+    assert reports[-1] == (6, 6)
     for view in views:
         assert view.shape == (3, 32, 48)
         rows = torch.arange(32.0)

@@ -31,9 +31,9 @@ HOSTILE = Path(__file__).parents[2] / "hostile_files"
 
 
 @pytest.fixture
-def scene(viewer: Any, pictures: tuple[torch.Tensor, ...]) -> Reconstruction:
+def scene(viewer: Any, images: tuple[torch.Tensor, ...]) -> Reconstruction:
     """What the viewer shows after it reconstructed three photos."""
-    job = viewer.reconstruct(Photos(pictures))
+    job = viewer.reconstruct(Photos(images))
     assert job.is_over.wait(30)
     assert job.error is None
     shown: Reconstruction = viewer.scene
@@ -51,13 +51,13 @@ def downloads(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, b
 @pytest.fixture
 def notices(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None]]:
     """Error messages and whom they are shown to."""
-    said: list[tuple[str, int | None]] = []
+    notices: list[tuple[str, int | None]] = []
 
     def notify(title: str, body: str, client_id: int | None = None) -> None:
-        said.append((f"{title}: {body}", client_id))
+        notices.append((f"{title}: {body}", client_id))
 
     monkeypatch.setattr(viewer.browsers, "notify", notify)
-    return said
+    return notices
 
 
 def splats_of(viewer: Any, client_id: int) -> Any:
@@ -140,11 +140,11 @@ def test_exact_frames_come_at_rest_and_go_when_the_camera_moves(
 ) -> None:
     from zipsplat.viewer import client_view
 
-    exact_frame, may_draw = client_view.exact_frame, threading.Event()
-    may_draw.set()
+    exact_frame, may_render = client_view.exact_frame, threading.Event()
+    may_render.set()
 
     def held_up(*arguments: Any) -> Any:
-        assert may_draw.wait(60)
+        assert may_render.wait(60)
         return exact_frame(*arguments)
 
     monkeypatch.setattr(client_view, "exact_frame", held_up)
@@ -157,22 +157,22 @@ def test_exact_frames_come_at_rest_and_go_when_the_camera_moves(
     camera = Camera.from_focal(12 / np.tan(0.5), w=32, h=24)
     wanted, _ = scene.gaussians.render(camera, Pose.identity(), backgrounds=torch.ones(3))
     np.testing.assert_allclose(frame, (wanted[0] * 255).permute(1, 2, 0).clamp(0, 255), atol=1)
-    may_draw.clear()
+    may_render.clear()
     page.look((0.0, 0.0, -0.5))
     until(lambda: view._splats.visible)
-    may_draw.set()
+    may_render.set()
     until(is_exact)
 
 
 def test_a_client_that_leaves_during_a_reconstruction(
-    viewer: Any, backbone: Any, pictures: Any, open_page: Any, until: Until
+    viewer: Any, backbone: Any, images: Any, open_page: Any, until: Until
 ) -> None:
     staying, leaving = open_page(), open_page()
     backbone.may_go_on.clear()
     backbone.started.clear()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        job = viewer.reconstruct(Photos(pictures), client_id=1)
+        job = viewer.reconstruct(Photos(images), client_id=1)
         assert backbone.started.wait(30)
         leaving.leave()
         until(lambda: list(viewer.server.get_clients()) == [0])
@@ -190,7 +190,7 @@ def test_a_client_that_leaves_during_a_reconstruction(
 
 
 def test_errors_go_to_the_client_that_caused_them(
-    viewer: Any, pictures: Any, open_page: Any, until: Until, notices: list[Any]
+    viewer: Any, images: Any, open_page: Any, until: Until, notices: list[Any]
 ) -> None:
     open_page()
     page = open_page()
@@ -206,7 +206,7 @@ def test_errors_go_to_the_client_that_caused_them(
     viewer.run("fail", fail, client_id=0)
     until(lambda: len(notices) == 2)
     assert notices[1] == ("That did not work: out of memory", 0)
-    job = viewer.reconstruct(Photos(pictures))
+    job = viewer.reconstruct(Photos(images))
     assert job.is_over.wait(30)
     assert job.error is None
 
@@ -325,7 +325,7 @@ def test_downloads_in_every_format(
         assert float((again.rgb.mean(0) - wanted.rgb.mean(0)).abs().max()) < 0.05
 
 
-def test_camera_paths_are_recorded_saved_loaded_and_filmed(
+def test_camera_paths_are_recorded_saved_loaded_and_rendered(
     viewer: Any, scene: Reconstruction, open_page: Any, until: Until,
     downloads: list[Any], notices: list[Any], tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -352,7 +352,7 @@ def test_camera_paths_are_recorded_saved_loaded_and_filmed(
     until(lambda: len(panel._keys) == 2)
     page.upload(panel_upload(viewer, "Load path"), "bad.json", json.dumps([1]).encode())
     until(lambda: len(notices) == 2)
-    assert "bad.json: no camera path" in notices[1][0]
+    assert "bad.json: not a camera path" in notices[1][0]
     page.set(panel._move, "Recorded path")
     page.set(panel._seconds, 0.1)
     until(lambda: panel._seconds.value == 0.1)
@@ -381,7 +381,7 @@ def test_stopping_a_video_is_not_an_error(
 
 
 def test_saved_scenes_have_no_slider_but_take_photos(
-    viewer: Any, open_page: Any, until: Until, pictures: Any, tmp_path: Path
+    viewer: Any, open_page: Any, until: Until, images: Any, tmp_path: Path
 ) -> None:
     page, panel = open_page(), viewer.scene_panel
     far = torch.ones(10, 14) * 5
@@ -398,7 +398,7 @@ def test_saved_scenes_have_no_slider_but_take_photos(
 
 
 def test_frustums_stand_where_cameras_are_known(
-    viewer: Any, pictures: Any, scene: Reconstruction, open_page: Any, until: Until
+    viewer: Any, images: Any, scene: Reconstruction, open_page: Any, until: Until
 ) -> None:
     open_page()
     until(lambda: viewer.browsers.view(0).frustums.handles)
@@ -407,7 +407,7 @@ def test_frustums_stand_where_cameras_are_known(
     poses = Pose.orbit(torch.tensor([0.0, 0.0, 3.0]), 2.0, [0, 10, 20])
     camera = Camera.from_fov(1.0, w=40, h=30)
     cameras = torch.stack([camera] * 3)  # type: ignore[list-item]
-    known = Photos(pictures, cameras, poses)  # type: ignore[arg-type]
+    known = Photos(images, cameras, poses)  # type: ignore[arg-type]
     job = viewer.reconstruct(known)
     assert job.is_over.wait(30)
     assert job.error is None

@@ -5,8 +5,8 @@ Letters: B scenes, V views, H W pixels, T patches per view, D width.
 From block `alt_start` on, every odd block attends over all views of a scene at once, the others
 within each view. In front of the patches of each view stands one special token; at `alt_start`
 it is replaced by a camera token, learned or made from priors. See Lin et al., "Depth Anything 3:
-Recovering the Visual Space from Any Views" (2025). Images are taken as they are: ZipSplat was
-trained without ImageNet's statistics, Depth Anything 3 normalises by them beforehand.
+Recovering the Visual Space from Any Views" (2025). Images are not normalised here: ZipSplat was
+trained without ImageNet's statistics, and Depth Anything 3 applies them beforehand.
 """
 
 from __future__ import annotations
@@ -85,14 +85,14 @@ class MultiViewViT(nn.Module):
     def layers(self, images: Tensor, camera_tokens: Tensor | None = None) -> list[LayerTokens]:
         """All tokens of the output layers, deepest first; arguments as for `forward`."""
         config, (B, V) = self.config, images.shape[:2]
-        x, seen_again = self.embed(images)
+        x, camera_update = self.embed(images)
         x = x.flatten(0, 1)
         picks_reference = config.picks_reference and camera_tokens is None and V >= MIN_VIEWS
         order: Tensor | None = None
         if camera_tokens is None and config.is_multiview:
             camera_tokens = self.learned_camera_tokens(B, V)
-        if camera_tokens is not None and seen_again is not None:
-            camera_tokens = camera_tokens + seen_again
+        if camera_tokens is not None and camera_update is not None:
+            camera_tokens = camera_tokens + camera_update
         within, across = self._rotations(images)
         outputs: list[LayerTokens] = []
         local = x
@@ -129,20 +129,20 @@ class MultiViewViT(nn.Module):
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Special token and patches of each view with position embeddings, (B, V, 1 + T, D).
 
-        With a matcher, also what matches add to the camera tokens, (B, V, D).
+        With a matcher, also the update of the camera tokens from matches, (B, V, D).
         """
-        patches, seen_again = self.patch_embed(images), None
+        patches, camera_update = self.patch_embed(images), None
         if self.stem is not None:
             features = self.stem(images)
             patches = patches + self.stem.tokens(features)
             if self.matcher is not None:
-                told, seen_again = self.matcher.embed(self.matcher(features))
-                patches = patches + told
+                patch_update, camera_update = self.matcher.embed(self.matcher(features))
+                patches = patches + patch_update
         size = self.config.patch_size
         positions = self.positions(images.shape[-2] // size, images.shape[-1] // size)
         special = self.cls_token.expand(*patches.shape[:2], 1, -1)
         tokens = torch.cat((special.to(patches.dtype), patches), dim=-2)
-        return tokens + positions.to(patches.dtype), seen_again
+        return tokens + positions.to(patches.dtype), camera_update
 
     def positions(self, rows: int, columns: int) -> Tensor:
         """Learned positions (1, 1 + T, D) resampled to a patch grid, in float32."""

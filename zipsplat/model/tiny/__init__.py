@@ -1,4 +1,4 @@
-"""What small networks such as `zipsplat-tiny` have and the released ones do without.
+"""Parts that only small networks such as `zipsplat-tiny` have.
 
-The backbone imports these parts, they import nothing of it.
+The backbone imports these modules; they import nothing from it.
 """

@@ -56,10 +56,10 @@ class Matcher(nn.Module):
             nn.Conv2d(width, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, DESCRIPTOR_DIM, 1)
         )
         self.log_sharpness = nn.Parameter(torch.tensor(2.5))
-        self.nowhere = nn.Parameter(torch.tensor(6.0))
-        told = cells**2 * NUM_REFERENCES * NUMBERS
-        self.to_patch = nn.Linear(told, dim)
-        self.pool = nn.Linear(told, POOLED)
+        self.nowhere = nn.Parameter(torch.tensor(6.0))  # logit of "unmatched"; a checkpoint's name
+        num_channels = cells**2 * NUM_REFERENCES * NUMBERS
+        self.to_patch = nn.Linear(num_channels, dim)
+        self.pool = nn.Linear(num_channels, POOLED)
         self.to_camera = nn.Linear(POOLED * NUM_MOMENTS, dim)
         for parameter in (*self.to_patch.parameters(), *self.to_camera.parameters()):
             nn.init.zeros_(parameter)  # a new matcher has no effect
@@ -78,21 +78,22 @@ class Matcher(nn.Module):
         with without_autocast(features.device):
             logits = torch.einsum("bvcn,bvrcm->bvrnm", described, others)
         logits = logits * self.log_sharpness.exp()
-        nowhere = self.nowhere.expand(*logits.shape[:-1], 1).to(logits)
-        return Matches(torch.cat((logits, nowhere), dim=-1), references, (rows, columns))
+        unmatched = self.nowhere.expand(*logits.shape[:-1], 1).to(logits)
+        return Matches(torch.cat((logits, unmatched), dim=-1), references, (rows, columns))
 
     def embed(self, matches: Matches) -> tuple[Tensor, Tensor]:
         """Updates of the patches (B, V, T, D) and of the camera tokens (B, V, D)."""
         with without_autocast(matches.logits.device):
-            told = self._told(matches).to(self.pool.weight.dtype)
+            channels = self._channels(matches).to(self.pool.weight.dtype)
         rows, columns = (side // self.cells for side in matches.grid)
-        x, y = cell_centres(rows, columns, told.device).unbind(-1)
+        x, y = cell_centres(rows, columns, channels.device).unbind(-1)
         moments = torch.stack((torch.ones_like(x), x, y, x * x, x * y, y * y), dim=-1)
-        pooled = torch.einsum("bvtp,tm->bvpm", self.pool(told), moments.to(told)) / len(moments)
-        return self.to_patch(told), self.to_camera(pooled.flatten(2))
+        pooled = torch.einsum("bvtp,tm->bvpm", self.pool(channels), moments.to(channels))
+        pooled = pooled / len(moments)
+        return self.to_patch(channels), self.to_camera(pooled.flatten(2))
 
-    def _told(self, matches: Matches) -> Tensor:
-        """Position, displacement, certainty per cell and reference, (B, V, T, cells² · R · 5)."""
+    def _channels(self, matches: Matches) -> Tensor:
+        """Position, displacement, certainty by cell and reference, (B, V, T, cells² · R · 5)."""
         own = cell_centres(*matches.grid, matches.logits.device)
         probability = matches.logits.softmax(dim=-1)
         seen = (1 - probability[..., -1:]) * (matches.references >= 0)[..., None, None]

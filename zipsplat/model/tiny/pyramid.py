@@ -1,7 +1,7 @@
 """A convolutional pyramid beside the patch embedding, for small networks trained from little data.
 
-A patch embedding is one linear map; a transformer needs many images to learn edges, corners and
-textures on top of it, convolutions need few (Xiao et al., "Early Convolutions Help Transformers See
+A patch embedding is one linear map. A transformer on top of it needs many images to learn edges,
+corners and textures; convolutions need few (Xiao et al., "Early Convolutions Help Transformers See
 Better", 2021).
 """
 

@@ -1,4 +1,4 @@
-"""The tiled rasterizer for CPUs: colour, depth, opacity and all gradients, without a compiler.
+"""The tiled rasterizer for CPUs: colour, depth, opacity and all gradients; no C++ compiler needed.
 
 Everything is computed in float32, whatever the dtype of the scene; results have the scene's dtype.
 Gradients reach means, quaternions, scales, opacities, harmonics, poses and backgrounds, not the
@@ -6,7 +6,7 @@ intrinsics. A Gaussian with a parameter that is not finite, or whose projection 
 float32, is left out of that view and gets zero gradient from it.
 
 The kernels are compiled at their first use, once per machine; see `warm_up`. Threads: see
-`set_num_threads`. How it works is told in `docs/rasterizer.md`.
+`set_num_threads`. `docs/rasterizer.md` explains how it works.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for when it is: processes that compile kernels need no PyTorch."""
+    """Import public names at first use: processes that only compile kernels do without PyTorch."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)

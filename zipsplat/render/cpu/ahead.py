@@ -1,7 +1,7 @@
 """Kernels compiled by other processes while this one does something else.
 
-Python's interpreter lock would let a thread compile only while nothing else runs. Neither this
-module nor the processes that compile import PyTorch, so they can start before it is loaded.
+A thread could not compile at the same time: it would hold Python's interpreter lock. Neither this
+module nor its processes import PyTorch, so they can start before it is loaded.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import subprocess
 import sys
@@ -18,21 +17,22 @@ from pathlib import Path
 from types import TracebackType
 
 from zipsplat.kernel_folder import cache_directory
+from zipsplat.processors import num_processors
 from zipsplat.render.cpu.sources import sources_digest
 
-# Compiling makes many objects and few cycles: without the collector it takes 0.9 of the time.
+# Compiling makes many objects and few cycles: without the garbage collector it takes a tenth less.
 _COMMAND = "import gc; gc.disable(); from {0} import {1}; {1}({2})"
 
 
 class KernelsAhead:
-    """While entered, other processes compile some kernels, unless they are cached.
+    """Inside the context, other processes compile kernels that are not cached yet.
 
-    The processes fill the cache on the disk; where there is no cache, none is started.
+    The processes fill the cache on the disk; without a cache folder, none starts.
 
     Args:
-        name: of these kernels, for a file which says that they are cached.
-        sources: files that import all of them.
-        calls: what compiles them, a process for each: module, function and argument.
+        name: of this set of kernels, for the file that marks it as cached.
+        sources: files that, together, import all of these kernels.
+        calls: module, function and argument to call, each in a process of its own.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class KernelsAhead:
     ) -> None:
         self.marker = _marker(name, sources)
         self._commands = [_COMMAND.format(*call, "") for call in calls]
-        if _num_processors() == 1:  # several would only share it, and each has to load numba
+        if num_processors() == 1:  # several would only share it, and each has to load numba
             self._commands = ["; ".join(self._commands)]
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -64,7 +64,7 @@ class KernelsAhead:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the processes, also those that are not done."""
+        """End the processes, even unfinished ones."""
         if any(process.poll() is None for process in self._processes):
             for process in self._processes:
                 process.kill()
@@ -72,11 +72,11 @@ class KernelsAhead:
 
     @property
     def is_running(self) -> bool:
-        """Whether there is something to wait for."""
+        """Whether a process still compiles."""
         return any(process.poll() is None for process in self._processes)
 
     def wait(self) -> None:
-        """Wait until the kernels are there; those that failed are compiled when needed."""
+        """Wait for the processes; a kernel that failed is compiled at its first use instead."""
         succeeded = [process.wait() == 0 for process in self._processes]
         if succeeded and all(succeeded) and len(succeeded) == len(self._commands):
             with contextlib.suppress(OSError):
@@ -84,7 +84,7 @@ class KernelsAhead:
 
 
 def image_kernels() -> KernelsAhead:
-    """The kernels of a colour image without gradients; two processes of about equal work."""
+    """The kernels of a colour image without gradients, in two processes of about equal work."""
     stages = "zipsplat.render.cpu.compile_stages"
     sources = [Path(__file__).with_name("compile_stages.py")]
     return KernelsAhead(
@@ -96,7 +96,7 @@ def is_image_on_cpu(device: str | None, renderer: str = "auto") -> bool:
     """Whether images are likely to be rendered here, judged without loading PyTorch.
 
     Args:
-        device: as chosen by the user; None or "auto" if it was not.
+        device: as chosen by the user; None or "auto" if not chosen.
         renderer: likewise.
     """
     if importlib.util.find_spec("numba") is None or renderer not in ("auto", "cpu"):
@@ -106,15 +106,9 @@ def is_image_on_cpu(device: str | None, renderer: str = "auto") -> bool:
 
 
 def _marker(name: str, sources: Sequence[Path]) -> Path:
-    """Says that the kernels of these sources are in the cache."""
+    """The file that marks the kernels of these sources as cached."""
     versions = f"{platform.python_version()}-{importlib.metadata.version('numba')}"
     return cache_directory() / f"{sources_digest(*sources)[:16]}-{versions}.{name}"
-
-
-def _num_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _can_be_cached() -> bool:

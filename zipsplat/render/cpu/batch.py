@@ -1,11 +1,11 @@
 """What the forward and backward pixel stages share: Gaussians of one tile, prepared 32 at a time.
 
-For each Gaussian one vector operation serves the tile's 16 blocks: lane b holds, at the centre of
-block b, the exponent q = log2 of the opacity and its gradient. Inside a block the exponent is
+For each Gaussian, one vector operation serves the tile's 16 blocks: lane b holds the exponent q,
+the log2 of alpha, and its gradient at the centre of block b. Inside a block the exponent is
     q(x, y) = quadratic(x, y) + q + gradient_x·x + gradient_y·y
 with x, y from the block's centre, where the quadratic part is the same for all blocks. As it is
-never positive, q + 1.5·(|gradient_x| + |gradient_y|) bounds the exponent in the block, and blocks
-that stay below log2(1/255) are left out.
+never positive and pixels lie within ±1.5 of the centre, q + 1.5·(|gradient_x| + |gradient_y|)
+bounds the exponent; blocks whose bound is below log2(1/255) are skipped.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from zipsplat.render.cpu.simd import (
 )
 from zipsplat.render.cpu.tile import Tile, x_in_block, y_in_block
 
-BATCH = 32
+BATCH = 32  # Gaussians: one bit each in the masks of `members`
 # Four tables of BATCH vectors.
 QUADRATIC, VALUE, GRADIENT_X, GRADIENT_Y = (i * BATCH * GROUP for i in range(4))
 BATCH_SIZE = 4 * BATCH * GROUP
@@ -69,7 +69,7 @@ class Batch(NamedTuple):
 
 @inline
 def batch_in(lists: TileLists, floats: FloatArray, ints: IntArray) -> Batch:
-    """Make a batch of the first BATCH_SIZE and BATCH_INTS numbers of some memory."""
+    """A batch in the first BATCH_SIZE and BATCH_INTS numbers of scratch memory."""
     return Batch(
         lists.records,
         floats[:BATCH_SIZE],
@@ -82,13 +82,13 @@ def batch_in(lists: TileLists, floats: FloatArray, ints: IntArray) -> Batch:
 
 @inline
 def x_in_tile() -> Floats:
-    """Block centres from the tile's corner: 2, 6, 10, 14, four times."""
+    """x of the 16 block centres from the tile's left edge: 2, 6, 10, 14, four times."""
     return to_floats((lane_numbers() & 3) * BLOCK) + 2.0
 
 
 @inline
 def y_in_tile() -> Floats:
-    """Block centres from the tile's corner, downwards."""
+    """y of the 16 block centres from the tile's upper edge."""
     return to_floats((lane_numbers() >> 2) * BLOCK) + 2.0
 
 
@@ -102,8 +102,8 @@ def prepare(
         lists: the Gaussians of every tile.
         tile: the tile.
         first: first entry.
-        last: the one behind the last, at most first + 32.
-        alive: bit b is set if block b still takes colour.
+        last: end of the entries, exclusive; at most first + 32.
+        alive: bit b is set if block b has pixels that are not done.
         batch: receives tables, blocks and slots.
         upcoming: first entry of the batch to be prepared next, which is prefetched.
 

@@ -3,8 +3,8 @@
 Per pixel, T is the transmittance. A Gaussian of opacity α adds α·T times its features, and
 T becomes T·(1 − α), unless that is at most 1e-4: then the Gaussian is left out and the pixel is
 done. A pixel that is done carries T with a minus sign, which makes all further weights vanish
-without a branch; pixels outside of the image begin that way. How far down its tile's list a pixel
-got is kept for the gradients.
+without a branch; pixels outside of the image begin that way. For the backward pass, each pixel
+records how far down its tile's list it got.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _STOP = np.float32(TRANSMITTANCE_MIN)
 
 
 class State(NamedTuple):
-    """What the pixels of a tile have received so far, and where it goes."""
+    """What the pixels of a tile have received so far, and the image it is written to."""
 
     T: FloatArray  # transmittance; negative if the pixel is done
     planes: FloatArray  # the features
@@ -131,7 +131,7 @@ def _find_centres(batch: Batch, num: int, tile: Tile) -> None:
 
 @inline
 def _mark(batch: Batch, j: int, block: int, weight: Floats, buffers: Buffers) -> None:
-    """Note that Gaussian j got weight in a block, and whether at its own centre."""
+    """Record that Gaussian j was blended in a block, and whether at its own centre."""
     weighted = pack(weight > 0.0)
     slot = batch.slots[j]
     if weighted != 0:
@@ -204,10 +204,10 @@ def blend_kernel(num_features: int, with_masks: bool) -> Callable[..., Any]:
 
         Args:
             lists: the Gaussians of every tile.
-            first_tile: first tile to be rendered.
-            last_tile: the one behind the last.
+            first_tile: first tile.
+            last_tile: end of the range, exclusive.
             buffers: receives features, transmittances and masks.
-            work: memory to work in.
+            work: scratch memory.
         """
         state = State(work.floats[:PLANE], work.floats[PLANE:_STATE], buffers)
         batch = batch_in(lists, work.floats[_STATE:], work.ints)

@@ -1,16 +1,16 @@
 """Gradients of the blending, back to front.
 
-Let v be the gradient of the loss by the pixel's features, v_T that by its final transmittance
-T_end, D = v · features of a Gaussian, and w = α·T its weight. With `rest`, what lies behind it:
-Σ w·D of all Gaussians further back, plus T_end · v_T,
+Let v be the gradient of the loss with respect to the pixel's features, v_T that with respect to its
+final transmittance T_end, D = v · features of a Gaussian, and w = α·T its weight. With `rest` for
+everything behind it, Σ w·D of all Gaussians further back plus T_end · v_T,
     ∂loss/∂α = T·D − rest / (1 − α).
 The walk begins at the last Gaussian that was blended, where `rest` is T_end · v_T and T is T_end;
 each Gaussian divides T by its 1 − α and adds its own w·D. One number per pixel is carried along
-however many features there are. (Front to back, taking w·D off a total, needs no list of where
-pixels stopped, but behind nearly opaque Gaussians the difference has lost its digits: gradients
-were ten times less exact.)
+however many features there are. (Front to back, subtracting w·D from a total, would not need to
+know where pixels stopped, but behind nearly opaque Gaussians the difference cancels: gradients were
+ten times less accurate.)
 
-With s = α · ∂loss/∂α, everything that the ellipse needs are the sums over pixels of s, s·dx, s·dy,
+With s = α · ∂loss/∂α, the ellipse needs only the sums over pixels of s, s·dx, s·dy,
 s·dx², s·dx·dy and s·dy². Each intersection writes its own sums: no two threads ever add to the same
 number, and the order of additions does not depend on the number of threads.
 """
@@ -85,7 +85,7 @@ BLEND_BACKWARD_FLOATS = _STATE + BATCH_SIZE + BATCH * BLOCKS * _PAIR  # of worki
 
 
 class BackwardState(NamedTuple):
-    """What the pixels of a tile carry along, and the gradients by their features."""
+    """What the pixels of a tile carry along, and the gradients v of their features."""
 
     T: FloatArray
     rest: FloatArray
@@ -110,7 +110,7 @@ def _begin_tile(
 
 @inline
 def _last_stops(stops: IntArray, tile: int, longest: IntArray) -> int:
-    """How far the pixels of a tile got at most, for each block and as the result for all."""
+    """Write the furthest stop of each block's pixels; returns that of the whole tile."""
     overall = 0
     for block in range(BLOCKS):
         furthest = 0
@@ -143,7 +143,7 @@ class _ShapeSums(NamedTuple):
 
 @inline
 def _sum_shape(batch: Batch, j: int, tile: Tile, state: BackwardState) -> _ShapeSums:
-    """What the ellipse of one Gaussian needs of its blocks."""
+    """The sums that the ellipse of one Gaussian needs, over its blocks."""
     place = np.int64(batch.slots[j]) * RECORD
     x = x_in_block() + (np.float32(tile.x) - item(batch.records, place + MEAN_X))
     y = y_in_block() + (np.float32(tile.y) - item(batch.records, place + MEAN_Y))
@@ -168,10 +168,10 @@ def _sum_shape(batch: Batch, j: int, tile: Tile, state: BackwardState) -> _Shape
 
 @inline
 def _sum_features(num_features: int, batch: Batch, j: int, state: BackwardState) -> Features:
-    """Gradients by the features of one Gaussian, lane by lane.
+    """Gradients of the features of one Gaussian, lane by lane.
 
-    Not in the loop of `_sum_shape`: AVX2 has no registers for all ten sums, and took 1.2 times as
-    long for all of the backward pass of blending.
+    Separate from the loop of `_sum_shape`: ten sums do not fit into AVX2's registers, and one loop
+    made the backward pass of blending take 1.2 times as long.
     """
     zero = zeros()
     features = Features(zero, zero, zero, zero)
@@ -292,12 +292,12 @@ def blend_backward_kernel(num_features: int) -> Callable[..., Any]:
 
         Args:
             lists: as for `blend.blend_kernel`.
-            first_tile: first tile to be done.
-            last_tile: the one behind the last.
+            first_tile: first tile.
+            last_tile: end of the range, exclusive.
             buffers: as the forward pass left them.
             v_image: gradients of the loss with respect to image and transmittances.
             intersections: receives the gradients; `used` is all zero before.
-            work: memory to work in.
+            work: scratch memory.
         """
         floats = work.floats
         state = BackwardState(

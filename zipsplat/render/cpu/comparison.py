@@ -1,4 +1,4 @@
-"""Images beside true ones: what `similarity` computes, on several threads."""
+"""L1 and SSIM of images, and their gradients: `l1_ssim` on several threads."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import itertools
 import numpy as np
 
 from zipsplat import ssim
-from zipsplat.render.cpu.layout import FloatArray
-from zipsplat.render.cpu.memory import empty
-from zipsplat.render.cpu.pool import run
-from zipsplat.render.cpu.similarity import (
+from zipsplat.render.cpu.l1_ssim import (
     WINDOW,
     Constants,
     Outcome,
@@ -22,8 +19,11 @@ from zipsplat.render.cpu.similarity import (
     measure,
     row_pitch,
 )
+from zipsplat.render.cpu.layout import FloatArray
+from zipsplat.render.cpu.memory import empty
+from zipsplat.render.cpu.pool import run
 
-_PARTS_PER_THREAD = 2  # a part computes ten rows that belong to the one above
+_PARTS_PER_THREAD = 2  # few, since each part recomputes ten rows of the one above
 
 
 @functools.cache
@@ -33,11 +33,11 @@ def _constants() -> Constants:
 
 
 def truth_of(images: FloatArray, num_threads: int) -> Truth:
-    """Keep true images for comparisons.
+    """Copy true images, and compute what depends on them alone.
 
     Args:
         images: (P, H, W), both sides of at least 11.
-        num_threads: how many threads work.
+        num_threads: number of threads.
     """
     num, height, width = images.shape
     pitch, window_pitch = row_pitch(width), row_pitch(width - WINDOW + 1)
@@ -61,7 +61,7 @@ def compare_images(truth: Truth, images: FloatArray, weights: Weights, num_threa
         truth: the true images.
         images: P · H · W numbers.
         weights: what the gradients of Σ |e| and Σ (1 − SSIM) are multiplied by.
-        num_threads: how many threads work.
+        num_threads: number of threads.
     """
     num_rows = len(images) // truth.width
     num_planes = num_rows // truth.height

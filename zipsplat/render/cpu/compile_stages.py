@@ -1,7 +1,7 @@
 """Compile the kernels of a colour image, in a process of its own; see `ahead`.
 
-Each function takes a part of an empty image through the very calls of `view`, so that the
-signatures are those of real ones.
+Each function takes an empty image through part of the calls of `view`, so the kernels are compiled
+for the signatures of real images.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def list_and_blend() -> None:
 
 
 def _no_slots() -> Slots:
-    """What is left of Gaussians that nobody sees."""
+    """The slots of Gaussians that are all out of view."""
     slots = empty_slots(GROUP)
     slots.chunk_count[:] = 0
     return slots

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numba as numba_module
 
 from zipsplat.kernel_cache import keep_compiled
+from zipsplat.render.cpu.kernels import Kernel
 from zipsplat.render.cpu.sources import DEBUG, PACKAGE, sources_digest
 
 numba: Any = numba_module  # its annotations differ between versions
@@ -49,7 +50,9 @@ def kernel(function: _Function) -> _Function:
     """
     dispatcher = numba.njit(**_OPTIONS)(function)
     file = Path(function.__code__.co_filename)
-    if PACKAGE in file.parents:
-        keep_compiled(dispatcher, sources_digest(file), "the CPU renderer")
-    compiled: _Function = dispatcher
-    return compiled
+    if PACKAGE not in file.parents:
+        compiled: _Function = dispatcher
+        return compiled
+    keep_compiled(dispatcher, sources_digest(file), "the CPU renderer")
+    ours: Any = Kernel(dispatcher, file)
+    return ours  # type: ignore[no-any-return]

@@ -1,7 +1,8 @@
 """From sixteen 3D Gaussians to sixteen ellipses, and back again for gradients.
 
 Notation: p is the centre in the camera's frame, M = R·diag(scales) the axes of the ellipsoid there
-(three rows of three vectors), J the derivative of the pixel by p, n₁ and n₂ the rows of J·M. The
+(three rows of three vectors), J the derivative of the pixel with respect to p, n₁ and n₂ the rows
+of J·M. The
 2D covariance is [[a, b], [b, c]] = (J·M)(J·M)ᵀ + eps2d·1, and its inverse [[A, B], [B, C]].
 
 The determinant is summed as |n₁ × n₂|² + eps2d·(|n₁|² + |n₂|²) + eps2d², which is a·c − b²
@@ -39,8 +40,8 @@ from zipsplat.render.cpu.simd import (
     sqrt,
 )
 
-# Bit patterns of float32 (IEEE 754): the field of the exponent; 2·127 in it, from which the field
-# of x subtracted leaves that of about 1/x; and 2⁻¹²⁷, the inverse of the largest powers of two.
+# Bit patterns of float32 (IEEE 754): the mask of the exponent; 2·127 in that field, which minus the
+# field of x is that of about 1/x; and 2⁻¹²⁷, the inverse of the largest power of two.
 _EXPONENT, _NEGATED_EXPONENT, _LEAST = 0x7F800000, 0x7F000000, 0x00400000
 
 
@@ -135,10 +136,10 @@ class Quat(NamedTuple):
 
 @inline
 def normalized(w: Floats, x: Floats, y: Floats, z: Floats) -> Quat:
-    """Unit quaternions; not a number for zero.
+    """Unit quaternions; NaN for zero.
 
-    They are first brought near length one by a power of two, so that squares of very long and very
-    short ones are numbers; this rounds nothing.
+    They are first scaled to about unit length by a power of two, which is exact, so that the
+    squares of very long and very short ones neither overflow nor underflow.
     """
     largest = maximum(maximum(absolute(w), absolute(x)), maximum(absolute(y), absolute(z)))
     exponent = bits_of(largest) & _EXPONENT
@@ -207,7 +208,7 @@ class Jacobian(NamedTuple):
 
 @inline
 def jacobian(camera: FloatArray, p: Vec3) -> Jacobian:
-    """Derivative of the pixel by the point in the camera's frame."""
+    """Derivative of the pixel with respect to the point in the camera's frame."""
     inverse_z = 1.0 / p.z
     slope_x = clamp(p.x * inverse_z, camera[LOW_X], camera[HIGH_X])
     slope_y = clamp(p.y * inverse_z, camera[LOW_Y], camera[HIGH_Y])

@@ -33,9 +33,9 @@ def masked(mask: Mask, v: Vec3) -> Vec3:
 def _ellipse_gradient(
     e: Ellipse, sxx: Floats, sxy: Floats, syy: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """Gradients by a, b, c from the matrix S of second moments.
+    """Gradients of a, b, c from the matrix S of second moments.
 
-    The gradient by Q = Σ⁻¹ is −½ S, and dQ = −Q dΣ Q; so that by Σ is ½ Q S Q.
+    The gradient of Q = Σ⁻¹ is −½ S, and dQ = −Q dΣ Q; so that of Σ is ½ Q S Q.
     """
     p00 = fma(sxx, e.A, sxy * e.B)
     p01 = fma(sxx, e.B, sxy * e.C)
@@ -56,7 +56,7 @@ def _point_gradient(
     v_mean_y: Floats,
     v_depth: Floats,
 ) -> Vec3:
-    """Gradient by the point in the camera's frame."""
+    """Gradient of the point in the camera's frame."""
     J, p = proj.J, proj.p
     v_xx, v_xz, v_yy, v_yz = v_J
     slope_x, slope_y = p.x * J.inverse_z, p.y * J.inverse_z
@@ -70,7 +70,7 @@ def _point_gradient(
 
 
 class ShapeGradient(NamedTuple):
-    """Gradients by what the projection is made of."""
+    """Gradients of the inputs of the projection."""
 
     p: Vec3  # the centre in the camera's frame
     U: Mat3  # camera from ellipsoid
@@ -86,7 +86,7 @@ def shape_gradient(
     visible: Mask,
     antialiased: bool,
 ) -> ShapeGradient:
-    """Through the ellipse to the ellipsoid; `sums[0]` is the gradient by the log of the opacity."""
+    """Backward from ellipse to ellipsoid; `sums[0]` is the gradient of log opacity."""
     sx, sy, sxx, sxy, syy = sums[1], sums[2], sums[3], sums[4], sums[5]
     e, J, M, U, scale = proj.ellipse, proj.J, proj.M, proj.U, proj.scale
     v_a, v_b, v_c = _ellipse_gradient(e, sxx, sxy, syy)
@@ -120,7 +120,7 @@ def shape_gradient(
 
 @inline
 def rotation_gradient(camera: FloatArray, v_U: Mat3) -> Mat3:
-    """Gradient by the world-from-ellipsoid rotation, from that by the camera-from-ellipsoid one."""
+    """Gradient of the world-from-ellipsoid rotation, from that of the camera-from-ellipsoid one."""
     x = to_world(camera, Vec3(v_U.x.x, v_U.y.x, v_U.z.x))
     y = to_world(camera, Vec3(v_U.x.y, v_U.y.y, v_U.z.y))
     z = to_world(camera, Vec3(v_U.x.z, v_U.y.z, v_U.z.z))
@@ -129,7 +129,7 @@ def rotation_gradient(camera: FloatArray, v_U: Mat3) -> Mat3:
 
 @inline
 def quat_gradient(q: Quat, v: Mat3) -> tuple[Floats, Floats, Floats, Floats]:
-    """Gradient by a quaternion of any length, from that by the rotation matrix."""
+    """Gradient of a quaternion of any length, from that of the rotation matrix."""
     w = 2.0 * (q.x * (v.z.y - v.y.z) + q.y * (v.x.z - v.z.x) + q.z * (v.y.x - v.x.y))
     x = 2.0 * (q.y * (v.x.y + v.y.x) + q.z * (v.x.z + v.z.x) + q.w * (v.z.y - v.y.z))
     x = x - 4.0 * q.x * (v.y.y + v.z.z)
@@ -149,7 +149,7 @@ def quat_gradient(q: Quat, v: Mat3) -> tuple[Floats, Floats, Floats, Floats]:
 
 @inline
 def camera_row(v_p: Floats, offset: Vec3, v_U: Vec3, R: Mat3) -> Vec3:
-    """Gradient by one row of the camera's rotation."""
+    """Gradient of one row of the camera's rotation."""
     return Vec3(
         fma(v_p, offset.x, dot(v_U, R.x)),
         fma(v_p, offset.y, dot(v_U, R.y)),

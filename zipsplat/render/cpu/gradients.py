@@ -1,7 +1,7 @@
 """The arrays of gradients: sixteen neighbouring Gaussians write or add theirs.
 
-The first view writes every number, zeros too, so that memory may hold anything before (`fresh`);
-the others add.
+The first view (`fresh`) writes every number, zeros included, so the memory need not be initialised;
+the other views add.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zipsplat.render.cpu.simd import Floats, load, store, store_columns_3, store
 
 
 class GroupGradients(NamedTuple):
-    """Gradients of the loss by sixteen Gaussians, zero for those that are not seen."""
+    """Gradients of sixteen Gaussians, zero for those that are not visible."""
 
     mean: Vec3
     quat: tuple[Floats, Floats, Floats, Floats]
@@ -57,7 +57,7 @@ def _zero(target: FloatArray, at: int, num: int) -> None:
 
 @inline
 def zero_group(gradients: Inputs, row: int, num: int, width: int) -> None:
-    """Write zeros for Gaussians of which none is seen, with harmonics of `width` numbers."""
+    """Write zeros for a group without a visible Gaussian, with harmonics of `width` numbers."""
     _zero(gradients.means, row * 3, num * 3)
     _zero(gradients.quats, row * 4, num * 4)
     _zero(gradients.scales, row * 3, num * 3)
@@ -69,7 +69,7 @@ def zero_group(gradients: Inputs, row: int, num: int, width: int) -> None:
 def add_group(
     gradients: Inputs, row: int, num: int, v: GroupGradients, small: FloatArray, fresh: bool
 ) -> None:
-    """Write or add the gradients of `num` Gaussians from a row on, but those of the harmonics."""
+    """Write or add the gradients of `num` Gaussians from a row on, except for the harmonics'."""
     store_columns_3(small, 0, v.mean)
     _add(gradients.means, row * 3, small, num * 3, fresh)
     store_columns_4(small, 0, v.quat)

@@ -1,4 +1,4 @@
-"""Where things lie in the arrays that the stages hand to each other.
+"""Layout of the arrays that the stages hand to each other.
 
 Pixels: the image is cut into tiles of 16 × 16 pixels, a tile into 16 blocks of 4 × 4, and a
 block is one vector: lane 4·y + x is pixel (x, y) of it.
@@ -22,7 +22,7 @@ from zipsplat.render.cpu.compiler import inline
 TILE = 16  # pixels, as in 3DGS; its 16 block centres are one vector
 BLOCK = 4  # pixels: a block's 16 are one vector
 GROUP = 16  # Gaussians in a vector
-CHUNK = 4096  # Gaussians: some 0.15 ms of projecting, so that handing it to a thread costs little
+CHUNK = 4096  # Gaussians: about 0.15 ms of projecting, so handing a chunk to a thread costs little
 MAX_FEATURES = 4  # r, g, b, depth
 
 # A record: 16 float32, one cache line. With d = pixel − mean, alpha at a pixel is
@@ -74,14 +74,14 @@ class Scene(NamedTuple):
     """The Gaussians of one call."""
 
     inputs: Inputs  # as given
-    tail: Inputs  # the last rows, with NaN up to whole groups: kernels read 16 rows at a time
+    tail: Inputs  # the last rows, padded with NaN to whole groups: kernels read 16 rows at a time
     tail_row: int  # the first row of `tail`, a multiple of 16
     num: int  # N
 
 
 @inline
 def group_of(scene: Scene, row: int) -> tuple[Inputs, int]:
-    """The arrays in which a group can be read that begins at a row, and its row there."""
+    """The arrays from which to read the group at a row, `inputs` or `tail`, and its row there."""
     if row >= scene.tail_row:
         return scene.tail, row - scene.tail_row
     return scene.inputs, row
@@ -107,7 +107,7 @@ def grid_of(size: ImageSize) -> TileGrid:
 
 
 class Culling(NamedTuple):
-    """Which Gaussians are left out."""
+    """Which Gaussians are culled."""
 
     near: float  # world units, along z
     far: float
@@ -128,7 +128,7 @@ class RasterSettings(NamedTuple):
     culling: Culling
     shading: Shading
     eps2d: float  # pixels², added to the variance of each ellipse
-    antialiased: bool = False  # opacities make up for eps2d
+    antialiased: bool = False  # opacities compensate for eps2d
 
 
 class Slots(NamedTuple):
@@ -150,7 +150,7 @@ class TileLists(NamedTuple):
     records: FloatArray  # Gaussians, by slot
     # All lists: entry i has a slot at 2·i and an intersection at 2·i + 1; see `bin`.
     entries: IntArray
-    tile_offsets: LongArray  # where each tile's list begins, with the end behind the last
+    tile_offsets: LongArray  # where each tile's list begins, and at last where the lists end
     size: ImageSize
     alpha_clamp: float  # largest opacity at a pixel
 
@@ -176,7 +176,7 @@ class Intersections(NamedTuple):
     """What each pair of a Gaussian and a tile adds to the gradients."""
 
     sums: FloatArray  # INTERSECTION numbers each
-    used: ByteArray  # 1 if the numbers were written; otherwise they are anything and count as zero
+    used: ByteArray  # 1 if the numbers were written; otherwise they are undefined and count as zero
     num_features: int  # 1 (depth), 3 (colour) or 4 (both)
 
 
@@ -184,5 +184,5 @@ class SceneGradients(NamedTuple):
     """Gradients of the loss with respect to the scene and to one camera."""
 
     inputs: Inputs  # arrays like those of the scene
-    fresh: bool  # whether `inputs` is written; otherwise it is added to
-    camera_sums: DoubleArray  # 12 numbers per chunk, zero before: by rotation and centre
+    fresh: bool  # whether to overwrite `inputs` or to add to it
+    camera_sums: DoubleArray  # 12 numbers per chunk, zero on entry: of rotation and centre

@@ -1,15 +1,13 @@
-"""Memory that is used again, because fresh memory is slow.
+"""Reuse of large arrays, because fresh memory is slow.
 
-The system gives out fresh memory in pages, and fills each with zeros when it is first touched: for
-the tens of megabytes of an image and its gradients that takes as long as projecting them. Here
-memory that is no longer in use is kept for the next call.
+The operating system zeroes each page of fresh memory at its first use: for the tens of megabytes of
+an image and its gradients, that takes as long as projecting them. So memory that is no longer in
+use is kept for the next call.
 
-No explicit release is needed. A piece of memory is owned by the arrays that show it, and comes
-back when the last of them is gone, wherever it had got to: an intermediate array at the end of its
-stage, what gradients need with the graph that holds it, a gradient when the optimizer forgets it.
-
-At most `KEPT_BYTES` are kept per process; what came back first is let go first. A forked child
-begins with nothing.
+No explicit release is needed. A piece of memory belongs to the arrays that view it, and is returned
+when the last of them is freed: an intermediate array at the end of its stage, what the backward
+pass needs with its graph, a gradient when the optimizer drops it. At most `KEPT_BYTES` are kept per
+process; the oldest are freed first. A forked child starts with nothing.
 """
 
 from __future__ import annotations
@@ -24,13 +22,13 @@ import numpy.typing as npt
 from zipsplat.render.cpu.layout import ByteArray
 from zipsplat.render.cpu.simd import Array, aligned_empty
 
-KEPT_BYTES = 256 << 20
-_SMALLEST = 1 << 16  # bytes; below this fresh memory is as good
-_SLACK = 1.25  # a piece serves requests down to its size divided by this
+KEPT_BYTES = 256 << 20  # several images with their gradients
+_SMALLEST = 1 << 16  # bytes; below this, fresh memory is as fast
+_SLACK = 1.25  # a piece serves requests down to its size divided by this: a fifth may be wasted
 
 
 class Pieces:
-    """Memory that came back, oldest first.
+    """Returned memory, oldest first.
 
     Args:
         limit: how many bytes are kept at most.
@@ -60,9 +58,9 @@ class Pieces:
         return aligned_empty(-(-num_bytes // step) * step, np.uint8)
 
     def give_back(self, piece: ByteArray) -> None:
-        """Keep a piece that nothing shows any more."""
-        # An array can die at any moment, also while this thread holds the lock: to wait could be
-        # for ever. Then the piece is let go.
+        """Keep a piece that no array views any more."""
+        # An array can be freed at any moment, even while this thread holds the lock: waiting could
+        # deadlock, so the piece is freed instead.
         if len(piece) > self.limit or not self._lock.acquire(blocking=False):
             return
         try:
@@ -74,7 +72,7 @@ class Pieces:
 
 
 class _Owner:
-    """What numpy's arrays refer to as long as they show a piece."""
+    """The base of the arrays that view a piece; its end returns the piece."""
 
     def __init__(self, pieces: Pieces, piece: ByteArray, num_bytes: int) -> None:
         self._pieces = pieces

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from zipsplat.render._rules import FRUSTUM_MARGIN
-from zipsplat.render.cpu.layout import FloatArray, ImageGradients, Inputs, Scene
+from zipsplat.render.cpu.layout import ByteArray, FloatArray, ImageGradients, Inputs, Scene
 from zipsplat.render.cpu.memory import empty, zeros
 from zipsplat.render.cpu.view import Plan, View, render_view, render_view_backward, scene_of
 
@@ -28,13 +28,18 @@ class Rasterize(torch.autograd.Function):
         """Render all views."""
         scene, rotations, centres = _arrays(tensors)
         cameras = _cameras(plan, rotations, centres)
-        views = [render_view(scene, camera, plan) for camera in cameras]
+        views, drawn = list[View](), list[tuple[FloatArray, FloatArray, ByteArray, ByteArray]]()
+        for camera in cameras:
+            view = render_view(scene, camera, plan)
+            image = view.buffers
+            drawn.append((image.features, image.transmittances, view.contributed, view.centred))
+            if any(ctx.needs_input_grad):
+                views.append(view)
+            del view, image  # so that the next one finds its memory in the caches
         size = (plan.settings.size.height, plan.settings.size.width)
-        features = _stacked([v.buffers.features for v in views], (plan.num_features, *size))
-        transmittances = _stacked([v.buffers.transmittances for v in views], size)
-        masks = torch.from_numpy(
-            np.array([[v.contributed for v in views], [v.centred for v in views]], bool)
-        )
+        features = _stacked([d[0] for d in drawn], (plan.num_features, *size))
+        transmittances = _stacked([d[1] for d in drawn], size)
+        masks = torch.from_numpy(np.array([[d[2] for d in drawn], [d[3] for d in drawn]], bool))
         ctx.save_for_backward(*tensors, features, transmittances)
         ctx.plan, ctx.views = plan, views
         ctx.scene = scene
@@ -47,10 +52,10 @@ class Rasterize(torch.autograd.Function):
     def backward(
         ctx: Any, v_features: Tensor | None, v_transmittances: Tensor | None, _v_masks: None
     ) -> tuple[Tensor | None, ...]:
-        """Gradients by all tensors of `forward`."""
+        """Gradients of all tensors of `forward`."""
         plan: Plan = ctx.plan
         views: list[View] = ctx.views
-        *tensors, features, transmittances = ctx.saved_tensors  # also refuses what has changed
+        *tensors, features, transmittances = ctx.saved_tensors  # raises if one was modified
         v_features = _or_zeros(v_features, features)
         v_transmittances = _or_zeros(v_transmittances, transmittances)
         make = empty if views else zeros

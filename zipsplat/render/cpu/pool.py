@@ -1,8 +1,8 @@
 """Threads for the kernels: they run beside torch's own, and survive forks and concurrent callers.
 
-The kernels release the interpreter lock and know nothing of threads. How the work is cut up
-never depends on the number of threads, or does not matter to the result; so that every number
-comes out the same for one thread and for many.
+The kernels release the interpreter lock and know nothing of threads. The split of the work either
+does not depend on the number of threads or does not affect the result, so one thread and many give
+equal bits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-_MAX_THREADS = 256
+_MAX_THREADS = 256  # a limit only: the executor starts threads as they are needed
 
 
 class _Threads:
@@ -67,7 +67,7 @@ def run(task: Callable[..., Any], ranges: Iterable[tuple[int, int]], num_threads
         work()
     finally:
         for helper in helpers:
-            helper.cancel()  # one that has not begun finds nothing left to do
+            helper.cancel()  # one that has not begun would find nothing left to do
     for helper in helpers:
         if not helper.cancelled():
             helper.result()

@@ -69,8 +69,8 @@ from zipsplat.render.cpu.simd import (
 _ALPHA_MIN = np.float32(ALPHA_MIN)
 PROJECT_FLOATS = (COLUMNS + 2 * GROUP) * GROUP  # of working memory
 _LOG2_E = math.log2(math.e)
-# The ellipse that tiles are chosen by is a little larger than alpha = 1/255, so that rounding
-# never loses a pixel to which the pixel stage would have given colour.
+# Tiles are chosen by an ellipse slightly larger than that of alpha = 1/255, so that rounding never
+# drops a tile in which the blending would have coloured a pixel.
 _MARGIN_FACTOR, _MARGIN = 1.001, 0.002
 
 
@@ -156,7 +156,7 @@ def _features(
     table: FloatArray,
     basis: FloatArray,
 ) -> tuple[Floats, Floats, Floats, Floats, Mask]:
-    """What is blended, colour and depth or depth alone; and where that is finite."""
+    """The features, colour and depth or depth alone, and where they are finite."""
     z = projection.p.z
     if shading.degree < 0:
         return z, z, z, z, is_finite(z)
@@ -190,12 +190,12 @@ def project(
         scene: the Gaussians.
         camera: see `layout`.
         settings: see `layout`.
-        slots: where the results go.
-        first_chunk: first chunk to be done.
-        last_chunk: the one behind the last.
-        work: memory to work in.
+        slots: receives the results.
+        first_chunk: first chunk.
+        last_chunk: end of the range, exclusive.
+        work: scratch memory.
     """
-    # In one piece: 100 000 Gaussians take 3.6 to 3.9 ms; cut into functions, 4.0 to 4.3.
+    # One long function: 100 000 Gaussians take 3.6 to 3.9 ms; split into functions, 4.0 to 4.3.
     table = work.floats[: COLUMNS * GROUP]
     basis = work.floats[COLUMNS * GROUP : (COLUMNS + GROUP) * GROUP]
     rows = work.floats[(COLUMNS + GROUP) * GROUP : PROJECT_FLOATS]

@@ -82,14 +82,14 @@ class _Memory(NamedTuple):
     """Memory for one group."""
 
     table: FloatArray  # of harmonics, by columns
-    rows: FloatArray  # receives the gradients by the coefficients
+    rows: FloatArray  # receives the gradients of the coefficients
     basis: FloatArray
     small: FloatArray  # 16 vectors for everything else
 
 
 @inline
 def _memory_in(floats: FloatArray) -> _Memory:
-    """Cut PROJECT_BACKWARD_FLOATS numbers into pieces."""
+    """Split PROJECT_BACKWARD_FLOATS numbers of scratch memory."""
     return _Memory(
         floats[: COLUMNS * GROUP],
         floats[COLUMNS * GROUP : 2 * COLUMNS * GROUP],
@@ -108,7 +108,7 @@ def _color_gradient(
     visible: Mask,
     memory: _Memory,
 ) -> Vec3:
-    """Gradient by the offset from the camera; `memory.rows` gets those by the coefficients."""
+    """Gradient of the offset from the camera; `memory.rows` receives those of the coefficients."""
     table, basis = memory.table, memory.basis
     used = num_harmonics(shading.degree)
     d = unit(offset)
@@ -141,7 +141,7 @@ def _add_camera(
     visible: Mask,
     small: FloatArray,
 ) -> None:
-    """Add the gradients by the camera's rotation and centre."""
+    """Add the gradients of the camera's rotation and centre."""
     x = masked(visible, camera_row(v.p.x, proj.offset, v.U.x, proj.R))
     y = masked(visible, camera_row(v.p.y, proj.offset, v.U.y, proj.R))
     z = masked(visible, camera_row(v.p.z, proj.offset, v.U.z, proj.R))
@@ -216,9 +216,9 @@ def project_backward(
         slots: as `project` left them.
         intersections: as `blend_backward.blend_backward_kernel` left them.
         gradients: receives the gradients of the loss.
-        first_chunk: first chunk to be done.
-        last_chunk: the one behind the last.
-        work: memory to work in.
+        first_chunk: first chunk.
+        last_chunk: end of the range, exclusive.
+        work: scratch memory.
     """
     memory = _memory_in(work.floats)
     per_chunk = CHUNK // GROUP

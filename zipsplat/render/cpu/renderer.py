@@ -49,7 +49,7 @@ class CpuRenderer:
         pose = viewpoints.world_from_camera.float()
         quats = splats.quats if dtype == torch.float32 else _within_float32(splats.quats)
         opacities = splats.opacities
-        if not settings.mode.has_color:  # else the kernels see for themselves
+        if not settings.mode.has_color:  # with colour, the kernels check this themselves
             opacities = _of_finite_colors(opacities, splats.sh_coeffs, settings.sh_degree)
         tensors = (splats.means, quats, splats.scales, opacities, splats.sh_coeffs)
         rasterize: Any = Rasterize.apply
@@ -68,13 +68,13 @@ class CpuRenderer:
 
 
 def _within_float32(quats: Tensor) -> Tensor:
-    """Quaternions times powers of two, which bring them into the range of float32 exactly."""
+    """Quaternions scaled by powers of two, which is exact, into the range of float32."""
     _, exponents = torch.frexp(quats.detach().abs().amax(dim=-1, keepdim=True))
     return torch.ldexp(quats, -exponents.clamp(-1000, 1000))
 
 
 def _of_finite_colors(opacities: Tensor, sh_coeffs: Tensor, degree: int | None) -> Tensor:
-    """The opacities, zero where a color is NaN: what no image shows has no depth."""
+    """Opacities, zero where a colour is NaN: a Gaussian that no image shows has no depth either."""
     if sh_coeffs.detach().sum().isfinite():
         return opacities
     return torch.where(finite_colors(sh_coeffs, degree), opacities, torch.zeros_like(opacities))
@@ -180,10 +180,10 @@ def warm_up(progress: Callable[[float], object] | None = None) -> None:
     """Compile all kernels, or load them from the cache, so that the first image is quick.
 
     Args:
-        progress: is called with the share that is done, up to 1.
+        progress: called with the fraction done, up to 1.
     """
     from zipsplat.render.cpu.comparison import compare_images, truth_of
-    from zipsplat.render.cpu.similarity import Weights
+    from zipsplat.render.cpu.l1_ssim import Weights
 
     generator = torch.Generator().manual_seed(0)
     numbers = torch.rand(16, 11 + 48, generator=generator)

@@ -23,7 +23,7 @@ def num_harmonics(degree: int) -> int:
 
 @inline
 def read_columns(sh_coeffs: FloatArray, row: int, num: int, used: int, table: FloatArray) -> None:
-    """Bring the coefficients of sixteen rows into columns.
+    """Transpose the coefficients of sixteen rows into columns.
 
     Args:
         sh_coeffs: rows of 3·num numbers, with 16 more numbers behind the last row.
@@ -81,7 +81,7 @@ def color(used: int, table: FloatArray, basis: FloatArray) -> Vec3:
 
 @inline
 def _weight(s: int, table: FloatArray, v: Vec3) -> Floats:
-    """Derivative of the loss by harmonic s, from that by the colour."""
+    """Gradient of harmonic s, from that of the colour."""
     at = 3 * s * GROUP
     r = load(table, at) * v.x
     return fma(load(table, at + 2 * GROUP), v.z, fma(load(table, at + GROUP), v.y, r))
@@ -89,7 +89,7 @@ def _weight(s: int, table: FloatArray, v: Vec3) -> Floats:
 
 @inline
 def direction_gradient(degree: int, table: FloatArray, d: Vec3, v: Vec3) -> Vec3:
-    """Derivative of the loss by the unit direction, from that by the colour."""
+    """Gradient of the unit direction, from that of the colour."""
     gx = d.x * 0.0
     gy = gx
     gz = gx

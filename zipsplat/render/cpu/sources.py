@@ -1,15 +1,17 @@
-"""What a kernel is made of: its own file, all of this package that it imports, and the mode."""
+"""What a cached kernel depends on: its file, all that it imports of this package, the mode."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import os
 import re
+import tokenize
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2]
-# Whether addresses are checked; read once, so that all kernels of a process are of one kind.
+# Whether addresses are checked; read once, so that all kernels of a process agree.
 DEBUG = os.environ.get("ZIPSPLAT_KERNEL_DEBUG", "") not in ("", "0")
 _COMPILER = Path(__file__).with_name("compiler.py")
 
@@ -24,15 +26,43 @@ _IMPORT = import_pattern(PACKAGE.name)
 
 @functools.lru_cache(maxsize=64)
 def sources_digest(*paths: Path) -> str:
-    """Digest of some files and of all files of this package that they import, at whatever depth.
+    """Digest of some files and of all files of this package that they import, recursively.
 
-    Whatever can change a kernel is covered, as the kernel's file has to import it; and editing one
-    stage leaves the kernels of the others valid. Kernels that check addresses have other digests.
+    A change to anything that a kernel calls changes its digest, since its file has to import it;
+    editing one stage leaves the other stages' kernels valid. Kernels that check addresses have
+    digests of their own.
     """
     digest = hashlib.sha256(b"debug" if DEBUG else b"")
     for path in sorted(files_of(*paths)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def code_digest(*paths: Path) -> str:
+    """Digest of the same files without comments, docstrings and layout."""
+    digest = hashlib.sha256()
+    for path in sorted(files_of(*paths)):
+        digest.update(_code_of(path))
+    return digest.hexdigest()
+
+
+@functools.cache
+def _code_of(path: Path) -> bytes:
+    """The tokens of a file, but for comments and strings that are whole lines."""
+    lines: list[list[str]] = [[]]
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
+        if token.type == tokenize.NEWLINE:
+            lines.append([])
+        elif token.type in (tokenize.INDENT, tokenize.DEDENT):
+            lines[-1:] = [["in" if token.type == tokenize.INDENT else "out"], []]
+        elif token.type not in (tokenize.COMMENT, tokenize.NL):
+            lines[-1].append(token.string)
+    code = ["".join(line) for line in lines if not _is_docstring(line)]
+    return "\n".join(code).encode()
+
+
+def _is_docstring(line: list[str]) -> bool:
+    return len(line) == 1 and line[0].startswith(('"', "'", 'r"'))
 
 
 def files_of(*paths: Path) -> set[Path]:

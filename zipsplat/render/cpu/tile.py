@@ -1,7 +1,7 @@
-"""Tiles of the image, and the planes of numbers that a tile has while it is worked on.
+"""Tiles of the image, and the planes of numbers that a tile has while it is processed.
 
 A plane holds a number for each of the 256 pixels of a tile, block by block, so that a block is one
-vector. What the forward and the backward pixel stage need of tiles stands here.
+vector. Blending and its backward pass share them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Tile(NamedTuple):
 
 @inline
 def tile_at(lists: TileLists, number: int) -> Tile:
-    """The tile of a number."""
+    """The tile with this number."""
     tiles_x = (lists.size.width + TILE - 1) // TILE
     x, y = number % tiles_x * TILE, number // tiles_x * TILE
     return Tile(number, x, y, lists.size)
@@ -47,13 +47,13 @@ def tile_at(lists: TileLists, number: int) -> Tile:
 
 @inline
 def x_in_block() -> Floats:
-    """Pixel centres from the block's centre: −1.5 … 1.5, four times."""
+    """x of the pixel centres from the block's centre: −1.5 … 1.5, four times."""
     return to_floats(lane_numbers() & 3) - 1.5
 
 
 @inline
 def y_in_block() -> Floats:
-    """Pixel centres from the block's centre, downwards."""
+    """y of the pixel centres from the block's centre."""
     return to_floats(lane_numbers() >> 2) - 1.5
 
 

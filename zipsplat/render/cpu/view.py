@@ -53,13 +53,13 @@ from zipsplat.render.cpu.project_backward import (
 )
 from zipsplat.render.cpu.simd import aligned_empty
 
-_MAX_INTERSECTIONS = 2**31 - 1 - 2 * BATCH
-_PARTS_PER_THREAD = 4
+_MAX_INTERSECTIONS = 2**31 - 1 - 2 * BATCH  # of int32, with room to add batch sizes
+_PARTS_PER_THREAD = 4  # more than one, so that threads end at about the same time
 _WORK_FLOATS = max(BLEND_FLOATS, BLEND_BACKWARD_FLOATS, PROJECT_FLOATS, PROJECT_BACKWARD_FLOATS)
-_WORK_INTS = SORT_INTS  # the largest need
-_BUCKETS_PER_THREAD = 2
-_MAX_BUCKETS = 16
-_SMALLEST_BUCKET = 1 << 13  # Gaussians; fewer are sooner listed than handed to another thread
+_WORK_INTS = SORT_INTS  # sorting needs the most
+_BUCKETS_PER_THREAD = 2  # likewise
+_MAX_BUCKETS = 16  # each has a counter per tile in every part of the chunks
+_SMALLEST_BUCKET = 1 << 13  # Gaussians; listing fewer takes less time than handing them to a thread
 _SAMPLED = 32  # every 32nd key is sampled to find where buckets of depth begin
 _TILE_COST = 24  # what an empty tile costs, in intersections
 
@@ -90,7 +90,7 @@ class Plan:
         num_features: 3 for colour, 1 for depth, 4 for both.
         alpha_clamp: largest opacity at a pixel.
         with_masks: whether per-Gaussian masks are wanted.
-        num_threads: how many threads work.
+        num_threads: number of threads.
     """
 
     K: FloatArray
@@ -223,7 +223,7 @@ def sort_and_fill(
 
 @dataclass(frozen=True)
 class Listed:
-    """Tiles of all intersections, and slots split by depth, for each part of the chunks."""
+    """The tiles of all intersections, and for each part of the chunks its slots split by depth."""
 
     intersection_tiles: IntArray
     parted: Sortable
@@ -262,7 +262,7 @@ def list_slots(slots: Slots, num_intersections: int, plan: Plan) -> Listed:
 
 
 def _bucket_edges(slots: Slots, num_threads: int) -> IntArray:
-    """Keys that part the slots into about equal numbers, a few for each thread."""
+    """Keys that split the slots into buckets of about equal size, a few for each thread."""
     num_slots = int(slots.chunk_count.sum())
     num_buckets = min(
         num_slots // _SMALLEST_BUCKET, _BUCKETS_PER_THREAD * num_threads, _MAX_BUCKETS
@@ -291,7 +291,7 @@ def _by_gaussian(mask: ByteArray, slots: Slots, num: int) -> ByteArray:
 
 
 class _Workspaces(threading.local):
-    """Memory to work in, for each thread its own."""
+    """Scratch memory, one piece per thread."""
 
     def __init__(self) -> None:
         self.workspace = Workspace(aligned_empty(_WORK_FLOATS), aligned_empty(_WORK_INTS, np.int32))
@@ -305,7 +305,7 @@ def _workspace() -> Workspace:
 
 
 def even_parts(num: int, num_threads: int) -> list[tuple[int, int]]:
-    """Cut 0 … num into about equal ranges."""
+    """Split 0 … num into about equal ranges."""
     if num_threads == 1 and num > 0:
         return [(0, num)]
     num_parts = min(num, num_threads * _PARTS_PER_THREAD)
@@ -314,7 +314,7 @@ def even_parts(num: int, num_threads: int) -> list[tuple[int, int]]:
 
 
 def tile_parts(tile_offsets: LongArray, num_threads: int) -> list[tuple[int, int]]:
-    """Cut the tiles into ranges that take about equal time."""
+    """Split the tiles into ranges that take about equal time."""
     num_tiles = len(tile_offsets) - 1
     if num_threads == 1 and num_tiles > 0:
         return [(0, num_tiles)]
@@ -343,8 +343,8 @@ def render_view_backward(
         plan: likewise.
         view: what `render_view` returned.
         v_image: gradients of the loss with respect to image and transmittances.
-        gradients: arrays like the scene's.
-        fresh: whether `gradients` is written; otherwise it is added to.
+        gradients: receives the gradients, in arrays like the scene's.
+        fresh: whether to overwrite `gradients` or to add to it.
     """
     intersections = _blend_backward(view, v_image, plan)
     num_chunks = len(view.slots.chunk_count)

@@ -41,6 +41,7 @@ from zipsplat.inputs import natural_key
 from zipsplat.mask_options import add_masks, mask_source
 from zipsplat.masks import MaskSource, check_has_photos, load_mask
 from zipsplat.native_work import exit_process
+from zipsplat.terminal import EXPECTED_ERRORS
 from zipsplat.video import is_video_file, load_video
 
 TOOL = "custom.convert"
@@ -273,7 +274,8 @@ def _convert(source: Path, options: argparse.Namespace, output: ShardOutput) -> 
                 key, capture, options.max_side, options.num_workers, masks
             )
     except Exception as error:  # a failure of one input must not affect the others
-        return [Failure(str(source), _first_line(error), type(error).__name__)]
+        kind = "" if isinstance(error, EXPECTED_ERRORS) else type(error).__name__
+        return [Failure(str(source), _first_line(error), kind)]
     for note in (*capture.notes, *damaged):
         say(f"{key}: {note}")
     output.manifest.sources[key] = _source_name(source, output)
@@ -302,20 +304,32 @@ def _parser() -> argparse.ArgumentParser:
         help="split to write to (default: %(default)s)",
     )
     parser.add_argument(
-        "--poses", choices=("auto", "estimate"), default="auto", help="estimate: ignore given poses"
+        "--poses",
+        choices=("auto", "estimate"),
+        default="auto",
+        help="auto (default): use the poses of the input, if any; estimate: ignore them",
     )
     parser.add_argument(
         "--order", choices=("any", "sequence"), default="any",
-        help="sequence: photos were taken in order along a path; match only neighbours",
+        help="sequence: photos were taken in order along a path; match only neighbours"
+        " (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--num-frames", type=int, default=60, help="number of frames to take from a video"
+        "--num-frames",
+        type=int,
+        default=60,
+        help="number of frames to take from a video (default: %(default)s)",
     )
     parser.add_argument(
         "--focal-35mm", type=float, help="focal length in 35 mm equivalent, if known (phones: 26)"
     )
     add_masks(parser)
-    parser.add_argument("--max-side", type=int, default=960, help="longer side in pixels; 0: keep")
+    parser.add_argument(
+        "--max-side",
+        type=int,
+        default=960,
+        help="longer side of the images in pixels; 0: keep (default: %(default)s)",
+    )
     add_common_options(parser)
     sharing.add_option(parser)
     return parser

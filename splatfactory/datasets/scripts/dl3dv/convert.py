@@ -27,7 +27,7 @@ from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.store import MAX_MEMBER_BYTES
 from splatfactory.published_indices import dl3dv_test_ids
-from zipsplat.bounded import MAX_JSON_BYTES, open_zip, parse_json, zip_member
+from zipsplat.untrusted_files import MAX_JSON_BYTES, open_zip, parse_json, zip_member
 
 TOOL = "splatfactory.datasets.scripts.dl3dv.convert"
 RESOLUTIONS = ("480P", "960P", "2K", "4K")
@@ -207,7 +207,7 @@ def _image_size(archives: Sequence[Path]) -> str:
                             zip_member(archive, name, MAX_MEMBER_BYTES)
                         ).shape[:2]
                         return f"{height}x{width}"
-        except (zipfile.BadZipFile, ValueError, OSError):
+        except Exception:
             continue  # reported when it is converted
     raise ValueError(f"no image in any of {len(archives)} zips")
 

@@ -27,7 +27,7 @@ from splatfactory.datasets.scripts.cropping import CalibratedImage, centred
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
 from splatfactory.datasets.store import MAX_MEMBER_BYTES
-from zipsplat.bounded import open_zip, zip_member
+from zipsplat.untrusted_files import open_zip, zip_member
 
 TOOL = "splatfactory.datasets.scripts.mipnerf360.convert"
 SCENES = ("bicycle", "bonsai", "counter", "garden", "kitchen", "room", "stump")

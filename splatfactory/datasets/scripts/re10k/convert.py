@@ -28,8 +28,8 @@ from splatfactory.datasets.scripts.conversion import Failure, Result
 from splatfactory.datasets.scripts.cropping import CalibratedImage, framed
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.shards import StoredScene
-from zipsplat.bounded import MAX_JSON_BYTES, open_zip, parse_json, zip_member
 from zipsplat.torch_files import read_torch_bytes
+from zipsplat.untrusted_files import MAX_JSON_BYTES, open_zip, parse_json, zip_member
 
 TOOL = "splatfactory.datasets.scripts.re10k.convert"
 NATIVE_SIZE = "360x640"

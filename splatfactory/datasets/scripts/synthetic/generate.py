@@ -75,7 +75,7 @@ def generate(
     overwrite: bool = False,
     share: Share = _ALONE,
 ) -> int:
-    """Write the missing ones of scenes 0 … num_scenes − 1 of a split.
+    """Write those of the scenes 0 … num_scenes − 1 of a split that are missing.
 
     Args:
         directory: folder of the shards.
@@ -136,20 +136,29 @@ def _parser() -> argparse.ArgumentParser:
         default="all",
         help="split to generate (default: %(default)s)",
     )
-    parser.add_argument("--num-scenes", type=count, default=1000, help="training scenes")
+    parser.add_argument(
+        "--num-scenes", type=count, default=1000, help="training scenes (default: %(default)s)"
+    )
     parser.add_argument(
         "--num-test-scenes",
         type=count,
         default=None,
         help="test scenes (default: a tenth of the training scenes)",
     )
-    parser.add_argument("--num-views", type=count, default=24, help="views per scene")
-    parser.add_argument("--size", type=image_size, default=(252, 252), help="S or HxW in pixels")
+    parser.add_argument(
+        "--num-views", type=count, default=24, help="views per scene (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--size", type=image_size, default=(252, 252), help="S or HxW in pixels (default: 252)"
+    )
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the collection (default: %(default)s)"
     )
     parser.add_argument(
-        "--num-workers", type=int, default=os.cpu_count() or 1, help="threads; 0 means one"
+        "--num-workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="threads (default: one per processor)",
     )
     parser.add_argument(
         "--shard-size-mb",

@@ -47,8 +47,8 @@ def capture(tmp_path: Path) -> Path:
 
 def shards_of(capture: Path, *more: object) -> Path:
     out = capture.parent / f"out{len(more)}"
-    told = [str(part) for part in (capture, "--output-dir", out, *more)]
-    assert convert.main(told) == 0
+    options = [str(part) for part in (capture, "--output-dir", out, *more)]
+    assert convert.main(options) == 0
     return out / "test-scenes"
 
 
@@ -101,8 +101,8 @@ def test_masks_of_photos_whose_poses_are_searched(capture: Path, monkeypatch) ->
 
     monkeypatch.setattr(convert, "solve", solve)
     out = capture.parent / "searched"
-    told = [str(capture), "--output-dir", str(out), "--masks", str(capture.parent / "masks")]
-    assert convert.main(told) == 1
+    options = [str(capture), "--output-dir", str(out), "--masks", str(capture.parent / "masks")]
+    assert convert.main(options) == 1
     assert sorted(seen) == [f"{view:06d}.png" for view in range(6)]
     assert np.array_equal(
         seen["000003.png"] == 0, np.asarray(Image.open(capture.parent / "masks/3.png")) == 0

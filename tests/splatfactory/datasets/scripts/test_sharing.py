@@ -15,7 +15,7 @@ from splatfactory.datasets.scripts.sharing import Share
 from splatfactory.datasets.scripts.synthetic import generate
 from splatfactory.datasets.shard_output import ShardOutput
 from splatfactory.datasets.store import ShardStore
-from tests.splatfactory.datasets.custom.test_custom import scene, write_capture  # noqa: F401
+from tests.splatfactory.datasets.custom.conftest import scene, write_capture  # noqa: F401
 from tests.splatfactory.datasets.scripts.test_converters import chunks, clip
 from tests.splatfactory.datasets.stored_scenes import make_scene
 

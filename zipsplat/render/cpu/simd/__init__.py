@@ -5,8 +5,8 @@ A kernel written with it reads like the formula for one number, and computes six
     q = fma(gx, x, q0)              # gx, x and q0 may each be a vector or a plain number
     alpha = select(q >= limit, exp2(q), 0.0)
 
-`vectors` holds the types, operators and elementary functions, `functions` what is written in the
-language itself, `load_store` the ways between vectors and memory.
+`vectors` holds the types, operators and elementary functions, `functions` those written in the
+language itself, `load_store` what moves vectors from and to memory.
 """
 
 from __future__ import annotations

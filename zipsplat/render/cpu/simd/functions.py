@@ -13,15 +13,15 @@ from zipsplat.render.cpu.simd.vectors import (
     to_floats,
 )
 
-_ROUNDER = 12582912.0  # 1.5 · 2²³: adding it pushes all binary places out of a float32
+_ROUNDER = 12582912.0  # 1.5 · 2²³: adding it rounds a float32 to an integer
 
 
 @inline
 def exp2(x: Floats) -> Floats:
     """2 to the power x, to 3e-7 relative, for x in [-126, 127]; elsewhere the result is garbage.
 
-    x is split into a whole number, which becomes the exponent, and a rest in [-½, ½], for which a
-    polynomial of the smallest largest relative error was found with Remez' algorithm.
+    x is split into an integer, which becomes the exponent, and a remainder in [-½, ½], for which a
+    polynomial of minimax relative error was found with Remez' algorithm.
     """
     shifted = x + _ROUNDER
     rest = x - (shifted - _ROUNDER)

@@ -1,8 +1,8 @@
 """Vectors and memory: loads, stores, rows to columns, sums over lanes.
 
-Arrays are one-dimensional, contiguous, of float32 or int32, and addressed by element. Nothing
-checks that an address lies inside its array, unless `ZIPSPLAT_KERNEL_DEBUG=1` is set: then a wrong
-one raises an IndexError that quotes the line.
+Arrays are one-dimensional, contiguous, of float32 or int32, and addressed by element. Addresses are
+unchecked, unless `ZIPSPLAT_KERNEL_DEBUG=1` is set: then one outside of its array raises an
+IndexError that quotes the line.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from zipsplat.render.cpu.simd.vectors import (
 from zipsplat.render.cpu.sources import DEBUG
 
 Array = npt.NDArray[Any]
-_CACHE_LINE = 64
+_CACHE_LINE = 64  # bytes; also the size of a vector
 _QUARTER = ir.VectorType(FLOATS.element, 4)  # a row of a 4 × 4 block of pixels
 
 
@@ -44,7 +44,7 @@ def _is_row(array: Any, scalar: Any) -> bool:
 
 
 def _address(context: Any, builder: Any, sig: Any, args: Any, pointed: ir.Type, loc: Any) -> Any:
-    """Pointer to args[0][args[1]], as if `pointed` lay there; `loc` is the line that asks."""
+    """Pointer to args[0][args[1]], cast to `pointed`; `loc` is the line that asks for it."""
     if DEBUG:
         count = pointed.count if isinstance(pointed, ir.VectorType) else 1
         _check(context, builder, sig, args, count, loc)
@@ -115,9 +115,9 @@ def load_ints(array: Array, index: int) -> Ints:  # type: ignore[empty-body]
 
 @compiled(_item_loader)
 def item(array: Array, index: int) -> Any:
-    """array[index], without the test that lets Python count negative indices from the end.
+    """array[index], without numba's test for negative indices.
 
-    Seven such tests stood in the innermost loop.
+    There were seven such tests in the innermost loop.
     """
 
 
@@ -289,7 +289,7 @@ def _exchange(builder: Any, table: list[Any], distance: int) -> list[Any]:
 def transpose(rows: tuple[Floats, ...]) -> tuple[Floats, ...]:  # type: ignore[empty-body]
     """Up to 16 rows to 16 columns: lane i of result j is lane j of row i.
 
-    Lanes for which no row was given hold anything.
+    Lanes without a row are undefined.
     """
 
 
@@ -334,7 +334,7 @@ def _prefetcher(_context: Any, array: Any, index: Any) -> Any:
 
 @compiled(_prefetcher)
 def prefetch(array: Array, index: int) -> None:
-    """Ask for array[index] to be brought near; the address need not exist."""
+    """Prefetch array[index] into the cache; the address may lie outside of the array."""
 
 
 def _table_loader(_context: Any, array: Any, index: Any, stride: Any) -> Any:

@@ -26,7 +26,7 @@ cgutils: Any = cgutils_module  # numba's annotations differ between versions
 types: Any = types_module
 _PrimitiveModel: Any = models.PrimitiveModel
 
-LANES = 16
+LANES = 16  # float32 in a register of AVX-512, the widest; narrower ones take several
 _R = TypeVar("_R")
 
 
@@ -118,7 +118,7 @@ def _splat(builder: Any, value: Any, lanes: int = LANES) -> Any:
 
 
 def fits(wanted: Any, given: Any) -> bool:
-    """Whether an argument can be taken for a vector, or for the number that is wanted."""
+    """Whether an argument is a vector of the wanted type, or a number that can become one."""
     if given == wanted or not isinstance(wanted, Vector):
         return given == wanted or isinstance(given, (types.Number, types.Boolean))
     return isinstance(given, (types.Boolean if wanted == _MASK else types.Number))
@@ -243,19 +243,19 @@ def fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 @_function(Floats, Floats, Floats)
 def minimum(builder: Any, a: Any, b: Any) -> Any:
-    """The smaller of each pair; b where a is not a number."""
+    """The smaller of each pair; b where a is NaN."""
     return builder.select(builder.fcmp_ordered("<", a, b), a, b)
 
 
 @_function(Floats, Floats, Floats)
 def maximum(builder: Any, a: Any, b: Any) -> Any:
-    """The larger of each pair; b where a is not a number."""
+    """The larger of each pair; b where a is NaN."""
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
 @_function(Floats, Floats)
 def absolute(builder: Any, a: Any) -> Any:
-    """The size without the sign."""
+    """The absolute value."""
     return _call(builder, "llvm.fabs.v16f32", FLOATS.llvm, a)
 
 
@@ -267,13 +267,13 @@ def sqrt(builder: Any, a: Any) -> Any:
 
 @_function(Floats, Floats)
 def floor(builder: Any, a: Any) -> Any:
-    """The largest whole number that is not larger."""
+    """The largest integer at or below each number."""
     return _call(builder, "llvm.floor.v16f32", FLOATS.llvm, a)
 
 
 @_function(Floats, Floats)
 def ceil(builder: Any, a: Any) -> Any:
-    """The smallest whole number that is not smaller."""
+    """The smallest integer at or above each number."""
     return _call(builder, "llvm.ceil.v16f32", FLOATS.llvm, a)
 
 
@@ -291,13 +291,13 @@ def select_ints(builder: Any, mask: Any, a: Any, b: Any) -> Any:
 
 @_function(Floats, Ints)
 def to_floats(builder: Any, a: Any) -> Any:
-    """Whole numbers as floats."""
+    """Integers as floats."""
     return builder.sitofp(a, FLOATS.llvm)
 
 
 @_function(Ints, Floats)
 def to_ints(builder: Any, a: Any) -> Any:
-    """Floats cut to whole numbers; they must fit into 32 bits, infinities and NaN do not."""
+    """Floats truncated to integers, which must fit into 32 bits; infinities and NaN do not."""
     return builder.fptosi(a, INTS.llvm)
 
 
@@ -315,7 +315,7 @@ def from_bits(builder: Any, a: Any) -> Any:
 
 @_function(int, Mask)
 def pack(builder: Any, mask: Any) -> Any:
-    """The mask as a number whose bit i is lane i."""
+    """The mask as an integer whose bit i is lane i."""
     return builder.zext(builder.bitcast(mask, ir.IntType(LANES)), I32)
 
 
@@ -328,7 +328,7 @@ def any_lane(builder: Any, mask: Any) -> Any:
 
 @_function(Mask, int)
 def unpack(builder: Any, bits: Any) -> Any:
-    """The mask whose lane i is bit i of a number."""
+    """The mask whose lane i is bit i of an integer."""
     return builder.bitcast(builder.trunc(bits, ir.IntType(LANES)), _MASK.llvm)
 
 
@@ -362,7 +362,7 @@ def with_lane(builder: Any, a: Any, index: Any, value: Any) -> Any:
     return builder.insert_element(a, value, index)
 
 
-# Functions of plain integers that processors have and Python has not.
+# Integer instructions that Python lacks.
 
 
 @_function(int, int)

@@ -5,7 +5,7 @@ import torch
 
 from splatfactory.datasets.samples import Views
 from splatfactory.schema import ActivatedRule
-from splatfactory.training.drawing import WITH_MASKS, activated
+from splatfactory.training.rendering import WITH_MASKS, activated
 from tests.splatfactory.golden import load
 from zipsplat import Camera, Gaussians, Pose
 from zipsplat.render import Rendered, Splats, Viewpoints

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from pathlib import Path
 from typing import IO, Any
+
+from zipsplat.files import open_file
 
 MAX_JSON_BYTES = 64 << 20
 """Limit for JSON; cameras of 100,000 photos take less."""
-_MAX_DIRECTORY_BYTES = 32 << 20  # of a zip: half a million members
+_MAX_DIRECTORY_BYTES = 8 << 20  # of a zip: some 100,000 members, two seconds
 _END_BYTES, _END64_BYTES, _LOCATOR_BYTES = 22, 56, 20
 _MAX_COMMENT_BYTES = 0xFFFF
 
@@ -36,7 +37,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         OSError: if it cannot be read.
         ValueError: as `parse_json`; the caller names the file.
     """
-    with Path(path).open("rb") as file:
+    with open_file(path) as file:
         return parse_json(file.read(MAX_JSON_BYTES + 1).decode("utf-8"))
 
 
@@ -44,16 +45,20 @@ def open_zip(source: str | os.PathLike[str] | IO[bytes]) -> zipfile.ZipFile:
     """Open a zip archive, unless its directory itself is a decompression bomb.
 
     Raises:
-        zipfile.BadZipFile: if it is not a zip archive, or has too many members.
+        zipfile.BadZipFile: if it is not a zip archive, has too many members, or one without a name.
     """
     if isinstance(source, (str, os.PathLike)):
-        with Path(source).open("rb") as file:
+        with open_file(source) as file:
             num_bytes = _directory_bytes(file)
     else:
         num_bytes = _directory_bytes(source)
     if num_bytes > _MAX_DIRECTORY_BYTES:
         raise zipfile.BadZipFile(f"{num_bytes / 1e6:.0f} MB of names exceed the limit")
-    return zipfile.ZipFile(source)
+    archive = zipfile.ZipFile(source)
+    if not all(info.filename for info in archive.infolist()):
+        archive.close()
+        raise zipfile.BadZipFile("a member has no name")  # `ZipInfo.is_dir` expects one
+    return archive
 
 
 def zip_member(archive: zipfile.ZipFile, name: str | zipfile.ZipInfo, max_bytes: int) -> bytes:

@@ -1,18 +1,18 @@
 """Absolute error and structural dissimilarity of images, with gradients, in one pass.
 
-The definition is `zipsplat.ssim`. With x the true image, y the other, e = y − x, and m, v, c for
-windowed means, variances and covariances, the same number is written with differences that stay
-exact where images are nearly equal or nearly flat:
+The definition is `zipsplat.ssim`. With x the true image, y the other, e = y − x, and m and v for
+windowed means and variances, it equals
 
     SSIM = (1 − a)(1 − b),   a = m_e² / (m_x² + m_y² + C1),   b = v_e / (v_x + v_y + C2)
 
-so the windows have to average only e, e² and x·e; what depends on x alone is measured once. Two
-averages along rows and columns give the windows of a pixel, two more the windows that a pixel is
-part of, from which its gradient follows.
+which stays accurate where images are nearly equal or nearly flat. Each image needs the windowed
+means of e, e² and x·e only; what depends on x alone is computed once. Averaging along rows and then
+columns gives each window's statistics; averaging the windows' gradients in the same way gives the
+pixels'.
 
-The image is walked through four rows at a time, with rings of the rows that are still needed, which
-fit into the processor's cache. A row is computed alike wherever a thread begins, so the results do
-not depend on how the rows are cut up.
+Four rows are processed at a time; ring buffers, small enough for the processor's cache, hold the
+rows still needed. A row's result does not depend on where a thread begins, so the way rows are
+split among threads does not matter.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LOST = WINDOW - 1  # rows and columns in which no window begins
 _BLOCK = 4  # rows that are averaged together: each row of a ring is then read once, not four times
 _RING = 16  # rows of a ring: the windows of a block reach over 14
 _QUANTITIES = 3
-_MIDDLE = 0.5  # taken off x where a covariance is formed, which is then more exact
+_MIDDLE = 0.5  # subtracted from x before products are averaged: less cancellation
 
 
 class Constants(NamedTuple):
@@ -56,7 +56,7 @@ class Constants(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """True images, and what depends on them alone; rows are whole vectors long."""
+    """True images, and what depends on them alone; rows are padded to whole vectors."""
 
     planes: FloatArray  # P · H rows
     means: FloatArray  # P · (H − 10) rows: mean less ½ of each window
@@ -75,7 +75,7 @@ class Weights(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Where results go."""
+    """The results."""
 
     gradient: FloatArray  # like the image
     absolute: DoubleArray  # per row of the image: sum of |e|
@@ -83,12 +83,12 @@ class Outcome(NamedTuple):
 
 
 def row_pitch(width: int) -> int:
-    """Numbers from one row to the next: whole vectors."""
+    """Numbers from one row to the next, a multiple of a vector's."""
     return (width + GROUP - 1) // GROUP * GROUP
 
 
 def compare_floats(width: int) -> int:
-    """Working memory of `compare`."""
+    """Size of the scratch memory of `compare`, in numbers."""
     num_rows = _QUANTITIES * (2 * _RING + _BLOCK)
     return num_rows * (row_pitch(width) + 2 * GROUP) + (_QUANTITIES + 1) * _BLOCK * GROUP
 
@@ -159,7 +159,7 @@ def _at(ring: FloatArray, row: int, stride: int, column: int) -> Floats:
 
 @inline
 def _read(array: FloatArray, at: int, num: int, small: FloatArray) -> Floats:
-    """Up to 16 numbers of an array that may end behind them; `small` is memory."""
+    """Load up to 16 numbers, the last of an array; `small` is scratch memory."""
     if num >= GROUP:
         return load(array, at)
     for i in range(num):
@@ -169,7 +169,7 @@ def _read(array: FloatArray, at: int, num: int, small: FloatArray) -> Floats:
 
 @inline
 def _write(array: FloatArray, at: int, num: int, value: Floats, small: FloatArray) -> None:
-    """Write up to 16 numbers, and nothing behind them."""
+    """Store up to 16 numbers without touching what follows."""
     if num >= GROUP:
         store(array, at, value)
     else:
@@ -185,7 +185,7 @@ class _Rows(NamedTuple):
     errors: FloatArray  # rings: means along rows of e, e² and x·e
     squares: FloatArray
     products: FloatArray
-    by_errors: FloatArray  # rings: means along rows of gradients by the windows' means of these
+    by_errors: FloatArray  # rings: gradients of the windows' means of these, averaged along rows
     by_squares: FloatArray
     by_products: FloatArray
     now: FloatArray  # four rows of each quantity, which begin after a vector of zeros
@@ -255,7 +255,7 @@ def _take_row(
 def _compare_windows(
     truth: Truth, at: int, column: int, i: int, inside: Mask, rows: _Rows, k: Constants
 ) -> None:
-    """Gradients by the means of 16 windows that begin in row i of a block, and their sum.
+    """Gradients of the means of 16 windows that begin in row i of a block, and their sum.
 
     `at` is where those of the truth lie.
     """
@@ -288,7 +288,7 @@ def _compare_windows(
 def _compare_block(
     truth: Truth, plane: int, row: int, count: int, rows: _Rows, k: Constants
 ) -> None:
-    """Gradients by the means of the windows that begin in `count` rows; `sums` of 1 − SSIM."""
+    """Gradients of the means of the windows that begin in `count` rows; `sums` of 1 − SSIM."""
     num = truth.width - _LOST
     number = plane * (truth.height - _LOST) + row
     rows.now[:] = 0.0
@@ -328,7 +328,7 @@ def _write_block(
 ) -> None:
     """Write the gradients of rows [first, last) of a block that begins at `row`; `sums` of |e|."""
     rows.sums[:] = 0.0
-    small = rows.now  # done with
+    small = rows.now  # no longer needed
     for column in range(0, truth.width, GROUP):
         _down_all(rows.by_errors, rows.by_squares, rows.by_products, row - _LOST, column, rows, k)
         left = truth.width - column
@@ -402,16 +402,16 @@ def compare(
     outcome: Outcome,
     work: FloatArray,
 ) -> None:
-    """Compare some rows of images, of the P · H of all planes.
+    """Compare some of the P · H rows of all planes.
 
     Args:
         truth: the true images.
         image: P · H · W numbers.
         weights: of the two gradients.
         constants: of the definition.
-        first_row: first row to be done.
-        last_row: the one behind the last.
-        outcome: where results go.
+        first_row: first row.
+        last_row: end of the range, exclusive.
+        outcome: receives the results.
         work: `compare_floats(width)` numbers.
     """
     rows = _rows_in(truth.pitch, work)
@@ -439,8 +439,8 @@ def measure(
     Args:
         truth: the true images.
         constants: of the definition.
-        first_plane: first plane to be done.
-        last_plane: the one behind the last.
+        first_plane: first plane.
+        last_plane: end of the range, exclusive.
         work: 2 · width numbers.
     """
     k = constants
