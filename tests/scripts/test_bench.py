@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def imported(name: str, folder: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A module of a folder that is no package; their names are too common to stay imported."""
+    """A module from a folder without `__init__.py`, dropped from `sys.modules` after import."""
     monkeypatch.syspath_prepend(ROOT / folder)
     known = set(sys.modules)
     module = importlib.import_module(name)
