@@ -302,6 +302,8 @@ def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         chosen = f" (with {', '.join(groups)})" if groups else ""
         raise ConfigError(_first_line(error) + chosen) from None
+    except (AssertionError, AttributeError, KeyError, TypeError) as error:  # Hydra checks little
+        raise ConfigError(f"{path}: `defaults` must list `group: name` ({error!r})") from None
     if not isinstance(plain, dict):
         raise ConfigError(f"{path} is not a mapping of options")
     sections = {str(key): value for key, value in plain.items()}
