@@ -291,6 +291,7 @@ def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
         with (
             _own_groups(groups, (path.parent, CONFIG_DIR)) as (names, own_folder),
             initialize_config_dir(str(path.parent.resolve()), version_base=None),
+            without_environment(),  # Hydra resolves the names of groups in `defaults`
         ):
             folders = [own_folder, CONFIG_DIR if path.parent != CONFIG_DIR else None]
             tree = compose(path.stem, overrides=[*names, *_search_path(folders)])
