@@ -123,8 +123,8 @@ def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
         config = OmegaConf.to_object(tree)
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(_explain(error, values)) from None
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    except (ValueError, OverflowError) as error:  # a number of 400 digits for a float
+        raise ConfigError(_first_line(error)) from None
     if not isinstance(config, Config):
         raise ConfigError("a configuration is a mapping with model, data, train and eval")
     return config
