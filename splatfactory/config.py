@@ -123,8 +123,8 @@ def merge(layers: Sequence[Mapping[str, Any]], values: Sequence[str]) -> Config:
         config = OmegaConf.to_object(tree)
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(_explain(error, values)) from None
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    except (ValueError, OverflowError) as error:  # a number of 400 digits for a float
+        raise ConfigError(_first_line(error)) from None
     if not isinstance(config, Config):
         raise ConfigError("a configuration is a mapping with model, data, train and eval")
     return config
@@ -291,6 +291,7 @@ def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
         with (
             _own_groups(groups, (path.parent, CONFIG_DIR)) as (names, own_folder),
             initialize_config_dir(str(path.parent.resolve()), version_base=None),
+            without_environment(),  # Hydra resolves the names of groups in `defaults`
         ):
             folders = [own_folder, CONFIG_DIR if path.parent != CONFIG_DIR else None]
             tree = compose(path.stem, overrides=[*names, *_search_path(folders)])
@@ -302,6 +303,8 @@ def compose(conf: str, groups: Sequence[str]) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
         chosen = f" (with {', '.join(groups)})" if groups else ""
         raise ConfigError(_first_line(error) + chosen) from None
+    except (AssertionError, AttributeError, KeyError, TypeError) as error:  # Hydra checks little
+        raise ConfigError(f"{path}: `defaults` must list `group: name` ({error!r})") from None
     if not isinstance(plain, dict):
         raise ConfigError(f"{path} is not a mapping of options")
     sections = {str(key): value for key, value in plain.items()}

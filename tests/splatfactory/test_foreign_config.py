@@ -108,3 +108,22 @@ def test_references_of_references() -> None:
     tree = {a: f"${{model.{b}}}${{model.{b}}}" for a, b in pairwise(names)}
     with pytest.raises(ConfigError, match="30 references"):
         config.merge([{"model": tree}], [])
+
+
+@pytest.mark.parametrize("entry", ["model: ${oc.env:SECRET}", "${oc.env:SECRET}"])
+def test_groups_of_a_file_do_not_read_the_environment(
+    entry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "hidden")
+    path = tmp_path / "x.yaml"
+    path.write_text(f"defaults:\n  - {entry}\n  - _self_\n")
+    with pytest.raises(config.ConfigError) as caught:
+        config.load(config.Request(str(path), ()))
+    assert "hidden" not in str(caught.value)
+
+
+def test_groups_are_named_by_words(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("defaults:\n  - 3: zipsplat\n  - _self_\n")
+    with pytest.raises(config.ConfigError, match=r"x\.yaml: `defaults` must list"):
+        config.load(config.Request(str(path), ()))

@@ -21,10 +21,11 @@ def require() -> Any:
     try:
         import pycolmap
     except ImportError as error:
-        raise ImportError("this needs COLMAP: pip install 'pycolmap>=4.1.1'") from error
-    if not hasattr(pycolmap, "global_mapping"):
+        raise ImportError("this needs COLMAP: pip install 'pycolmap>=4.2.0'") from error
+    options = getattr(pycolmap, "GlobalPipelineOptions", None)
+    if not hasattr(options, "min_model_size"):
         raise ImportError(
-            f"this needs pycolmap 4.1.1 or newer, got {pycolmap.__version__}:"
+            f"this needs pycolmap 4.2.0 or newer, got {pycolmap.__version__}:"
             " pip install --upgrade pycolmap"
         )
     pycolmap.logging.minloglevel = 3  # failures raise our own errors
