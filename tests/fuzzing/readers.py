@@ -74,7 +74,7 @@ def _checkpoints() -> dict[str, bytes]:
 
 
 def _few_tensors() -> dict[str, bytes]:
-    """Checkpoints of 3 kB, where most damage hits structure and not mere weights."""
+    """Checkpoints of 3 kB, where most damage affects structure, not weights."""
     return _stored({"a": torch.ones(2), "b": torch.ones(2, 3, dtype=torch.float16).T})
 
 

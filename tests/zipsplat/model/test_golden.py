@@ -23,7 +23,7 @@ from zipsplat.render._rules import ALPHA_MIN
 FAST_TOLERANCE = 2e-5
 MEAN_SQUARE = 1e-10  # 100 dB
 CAMERA = Camera.from_fov(1.0, w=64, h=64)
-CUT = 25 * FAST_TOLERANCE  # of alphas near the least that is drawn, 5.5 powers of e below 1
+CUT = 25 * FAST_TOLERANCE  # relative; alphas at the cut are e^-5.5 of the opacity
 OFFICE = FOLDER.parents[2] / "assets" / "examples" / "office"
 FAST = [p.stem for p in sorted(FOLDER.glob("vit[sb]_*.npz"))]
 SLOW = [p.stem for p in sorted(FOLDER.glob("vit[lg]_*.npz"))]

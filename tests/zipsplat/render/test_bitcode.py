@@ -47,7 +47,7 @@ def test_every_kernel_has_bitcode(archive: Path) -> None:
 
 
 def slots_of(counts: list[int]) -> Slots:
-    """One chunk of Gaussians that touch so many tiles."""
+    """One chunk of Gaussians that touch these numbers of tiles."""
     slots = Slots(*(np.zeros(4096, kind) for kind in "fiiiiiii"))
     slots.num_intersections[: len(counts)] = counts
     slots.chunk_count[:] = 0

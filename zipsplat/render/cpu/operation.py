@@ -28,18 +28,20 @@ class Rasterize(torch.autograd.Function):
         """Render all views."""
         scene, rotations, centres = _arrays(tensors)
         cameras = _cameras(plan, rotations, centres)
-        views, drawn = list[View](), list[tuple[FloatArray, FloatArray, ByteArray, ByteArray]]()
+        views, rendered = list[View](), list[tuple[FloatArray, FloatArray, ByteArray, ByteArray]]()
         for camera in cameras:
             view = render_view(scene, camera, plan)
             image = view.buffers
-            drawn.append((image.features, image.transmittances, view.contributed, view.centred))
+            rendered.append((image.features, image.transmittances, view.contributed, view.centred))
             if any(ctx.needs_input_grad):
                 views.append(view)
             del view, image  # so that the next one finds its memory in the caches
         size = (plan.settings.size.height, plan.settings.size.width)
-        features = _stacked([d[0] for d in drawn], (plan.num_features, *size))
-        transmittances = _stacked([d[1] for d in drawn], size)
-        masks = torch.from_numpy(np.array([[d[2] for d in drawn], [d[3] for d in drawn]], bool))
+        features = _stacked([r[0] for r in rendered], (plan.num_features, *size))
+        transmittances = _stacked([r[1] for r in rendered], size)
+        masks = torch.from_numpy(
+            np.array([[r[2] for r in rendered], [r[3] for r in rendered]], bool)
+        )
         ctx.save_for_backward(*tensors, features, transmittances)
         ctx.plan, ctx.views = plan, views
         ctx.scene = scene
