@@ -1,6 +1,6 @@
 """Writes `zipsplat/render/cpu/bitcode/SYSTEM.zip`: LLVM bitcode of the CPU renderer's kernels.
 
-To be run after a change of the kernels, by `make bitcode`, on each system that has such a file.
+Run it by `make bitcode` after a change to the kernels, on each system that has such a file.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from zipsplat.render.cpu.bitcode import ARCHIVE, INDEX, optimize
 from zipsplat.render.cpu.kernels import Kernel
 from zipsplat.render.cpu.sources import PACKAGE, code_digest
 
-llvm: Any = binding_module  # none has annotations
+llvm: Any = binding_module  # none has type hints
 config: Any = config_module
 types: Any = types_module
 _NUMBERS = {types.none: "", types.boolean: "?", types.int64: "q", types.float64: "d"}
-_NUM_VIEWS = (4, 14)  # of refinements that need all of its kernels
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same file for the same kernels
+_NUM_VIEWS = (4, 14)  # refinements of few and of many photos together use all kernels
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # fixed, so the same kernels give the same file
 
 
 def main() -> None:
-    """Compile all kernels without LLVM's passes, and keep LLVM's language."""
+    """Compile all kernels without LLVM's passes, and save their IR as bitcode."""
     if int(config.OPT) != 0 or ARCHIVE.is_file():
-        sys.exit(f"run it by `make bitcode`, with NUMBA_OPT=0 and without {ARCHIVE.name}")
+        sys.exit(f"run `make bitcode`: it sets NUMBA_OPT=0 and removes {ARCHIVE.name} first")
     warm_up()
     for num_views in _NUM_VIEWS:
         compile_kernels(num_views)
@@ -68,13 +68,13 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 
 def _types(kernel: Kernel) -> tuple[tuple[Any, ...], Any]:
-    """Numba's types of the arguments and the result."""
+    """Numba's types of a kernel's arguments and result."""
     (arguments,) = kernel.dispatcher.signatures
     return arguments, kernel.dispatcher.overloads[arguments].signature.return_type
 
 
 def _form(kind: Any) -> str:
-    """A type as `flat_calls` writes it."""
+    """The form of a type; see `flat_calls`."""
     if isinstance(kind, types.BaseTuple):
         return f"({''.join(map(_form, kind.types))})"
     if isinstance(kind, types.Array):
@@ -84,7 +84,7 @@ def _form(kind: Any) -> str:
 
 
 def _bitcode(kernel: Kernel, arguments: tuple[Any, ...], result: Any) -> bytes:
-    """A module with one public function, of the kernel's name, that takes flat arguments."""
+    """Module with one public function, named after the kernel, that takes flat arguments."""
     compiled = kernel.dispatcher.overloads[arguments]
     module = llvm.parse_assembly(kernel.dispatcher.inspect_llvm(arguments))
     inner = module.get_function(compiled.fndesc.llvm_func_name)
@@ -100,10 +100,10 @@ def _bitcode(kernel: Kernel, arguments: tuple[Any, ...], result: Any) -> bytes:
 
 
 def _entry(name: str, inner: Any, arguments: tuple[Any, ...], result: Any) -> str:
-    """The function that reads its arguments from words, and calls what numba made.
+    """IR of the function that reads its arguments from words and calls numba's function.
 
-    Numba passes an array as (owner, parent, length, bytes of a number, address, length, stride),
-    and writes a null pointer as the result of a function that has none.
+    Numba passes an array as (owner, parent, length, bytes of an element, address, length, stride),
+    and writes a null pointer as the result of a function without one.
     """
     lines: list[str] = []
     passed: list[str] = []
@@ -138,7 +138,7 @@ def _entry(name: str, inner: Any, arguments: tuple[Any, ...], result: Any) -> st
 
 
 def _read(lines: list[str], kind: str) -> str:
-    """Add lines that read the next word; returns the value with its kind."""
+    """Add lines that read the next word; returns its type and name."""
     number = len(lines) // 2
     lines.append(f"%p{number} = getelementptr i64, ptr %words, i64 {number}")
     lines.append(f"%v{number} = load {kind}, ptr %p{number}")

@@ -1,10 +1,9 @@
-"""Kernels from LLVM bitcode that comes with the package, for a shorter wait for the first image.
+"""Kernels from LLVM bitcode in the package, for a shorter wait for the first image.
 
-Most of the time that a kernel takes numba is not LLVM's: it infers types and writes LLVM's
-language, which is the same for every processor. `scripts/make_bitcode.py` keeps what it wrote, and
-here LLVM makes machine code for this processor of it. Where there is none for the system, or it is
-not that of the sources, or LLVM is too old to read it, numba compiles the kernels; the results are
-the same.
+Numba spends most of its time on inferring types and writing LLVM IR, which is the same for every
+processor. `scripts/make_bitcode.py` saves that IR as bitcode; here, LLVM compiles it for this
+processor. Numba compiles the kernels, with the same results, if there is no bitcode for this
+system, if the sources have changed since, or if LLVM is too old to read it.
 """
 
 from __future__ import annotations
@@ -30,34 +29,34 @@ llvm: Any = binding_module  # neither has annotations
 config: Any = config_module
 ARCHIVE = Path(__file__).with_name("bitcode") / f"{sysconfig.get_platform()}.zip"
 INDEX = "index.json"
-_WAY = "1"  # in which machine code is made; to be counted up when that changes
+_VERSION = "1"  # of the steps from bitcode to machine code; increase it when they change
 logger = logging.getLogger(__name__)
 
 
 def load_kernel(name: str, file: Path) -> FlatFunction | None:
-    """The machine code of a kernel, from the cache or made of bitcode; None if numba has to.
+    """The machine code of a kernel, cached or compiled from bitcode; None if numba has to compile.
 
     Args:
-        name: of the kernel, which is also the archive's and the function's.
-        file: where it is defined.
+        name: name of the kernel, of its member of the archive, and of the function in it.
+        file: where the kernel is defined.
     """
     entry = None if DEBUG else _index(ARCHIVE).get(name)
     if entry is None:
         return None
     try:
         path = _path(name, file, entry["bitcode"])
-        code = _kept(path) or _made(name, file, entry["code"], path)
+        code = _cached(path) or _compiled(name, file, entry["code"], path)
         if code is None:
             return None
         return FlatFunction(_address(code, name), entry["form"], entry["returns"])
     except (OSError, RuntimeError, AttributeError, zipfile.BadZipFile) as error:
-        logger.info("the bitcode of %s is of no use: %s", name, error)
+        logger.info("numba compiles %s, because its bitcode cannot be used: %s", name, error)
         return None
 
 
 @functools.cache
 def _index(archive: Path) -> dict[str, dict[str, str]]:
-    """For each kernel the digest of its code and the forms of arguments and results."""
+    """For each kernel, the digest of its code and the forms of its arguments and results."""
     try:
         with zipfile.ZipFile(archive) as file:
             index: dict[str, dict[str, str]] = json.loads(file.read(INDEX))
@@ -67,8 +66,8 @@ def _index(archive: Path) -> dict[str, dict[str, str]]:
 
 
 def _path(name: str, file: Path, bitcode: str) -> Path | None:
-    """Where the machine code of a kernel is kept; None if no folder is safe or can be written."""
-    target = "/".join((bitcode, _WAY, *_processor(), *map(str, llvm.llvm_version_info)))
+    """File for the machine code of a kernel; None without a folder that is safe and writable."""
+    target = "/".join((bitcode, _VERSION, *_processor(), *map(str, llvm.llvm_version_info)))
     key = hashlib.sha256(target.encode()).hexdigest()[:16]
     try:
         folder = make_own_folder(cache_directory() / sources_digest(file)[:16])
@@ -77,16 +76,16 @@ def _path(name: str, file: Path, bitcode: str) -> Path | None:
     return folder / f"{name}.{key}.o"
 
 
-def _kept(path: Path | None) -> bytes | None:
-    """Machine code that was made before."""
+def _cached(path: Path | None) -> bytes | None:
+    """Machine code from the cache."""
     try:
         return None if path is None else read_checked(path)
     except OSError:
         return None
 
 
-def _made(name: str, file: Path, digest: str, path: Path | None) -> bytes | None:
-    """Make machine code, and keep it where that is possible; None if the sources are others."""
+def _compiled(name: str, file: Path, digest: str, path: Path | None) -> bytes | None:
+    """Compile bitcode and cache the result, if possible; None if the sources have changed."""
     if code_digest(file) != digest:
         return None
     with zipfile.ZipFile(ARCHIVE) as archive:
@@ -95,14 +94,14 @@ def _made(name: str, file: Path, digest: str, path: Path | None) -> bytes | None
     optimize(module, machine)
     code: bytes = machine.emit_object(module)
     if path is not None:
-        with contextlib.suppress(OSError):  # it is made again in the next process
+        with contextlib.suppress(OSError):  # the next process compiles it again
             write_checked(path, code)
     return code
 
 
 @functools.cache
 def _processor() -> tuple[str, str]:
-    """Name and features of the processor, which numba's variables can change."""
+    """Name and features of the processor; numba's environment variables override them."""
     features = config.CPU_FEATURES
     if features is None:
         features = llvm.get_host_cpu_features().flatten()
@@ -123,9 +122,9 @@ def optimize(module: Any, machine: Any, *, for_processor: bool = True) -> None:
     """Run LLVM's passes over a module.
 
     Args:
-        module: is changed.
+        module: module to change.
         machine: target machine.
-        for_processor: whether loops may become what suits this processor.
+        for_processor: whether loops may be vectorized and unrolled for this processor.
     """
     tuning = llvm.create_pipeline_tuning_options(speed_level=3)
     tuning.slp_vectorization = False
@@ -137,15 +136,15 @@ def optimize(module: Any, machine: Any, *, for_processor: bool = True) -> None:
 
 
 def _address(code: bytes, name: str) -> int:
-    """Load machine code; returns where the function of a kernel begins."""
+    """Load machine code; returns the address of the kernel's function."""
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     _engines.append(engine)
     address: int = engine.get_function_address(name)
     if address == 0:
-        raise RuntimeError("its machine code is that of another kernel")
+        raise RuntimeError("the machine code has no function of that name")
     return address
 
 
-_engines: list[Any] = []  # own the memory of the machine code
+_engines: list[Any] = []  # keep the machine code in memory

@@ -1,8 +1,8 @@
-"""Calls of machine code with the arguments of kernels: tuples of arrays and numbers.
+"""Calls of machine code with the arguments of kernels: nested tuples of arrays and numbers.
 
-The code receives the address of 64-bit words and reads its arguments there, so nothing depends on
-how a system passes arguments: two words for an array, its address and its length, and one for a
-number, in the order in which they stand in the tuples. It writes its results behind them.
+The code receives one address and reads its arguments there as 64-bit words, so nothing depends on
+the calling convention of a system. An array takes two words, its address and its length; a number
+takes one. They are in the order of the tuples. The code writes its results behind them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-# How kinds of numbers are written in a form; others have none and are left to numba.
+# Characters of the types of numbers in a form. Other types have none; numba handles them.
 _NUMBERS: dict[type, str] = {int: "q", np.int64: "q", float: "d", np.float64: "d", bool: "?"}
 _OTHER = "-"
 _WORDS = str.maketrans({"(": None, ")": None, "?": "q"})
@@ -26,9 +26,9 @@ class FlatFunction:
     """Machine code as a function of flat arguments.
 
     Args:
-        address: of the code.
-        form: of the arguments that it takes; see `flattened`.
-        returns: the same of its results: "", one number, or a tuple of numbers.
+        address: address of the code.
+        form: form of its arguments; see `flattened`.
+        returns: form of its results: nothing, one number, or a tuple of numbers.
     """
 
     def __init__(self, address: int, form: str, returns: str) -> None:
@@ -42,7 +42,7 @@ class FlatFunction:
         """Run the code.
 
         Raises:
-            ArithmeticError: if it reports a fault.
+            ArithmeticError: if the code reports a fault.
         """
         packed = self._words.pack(*words) + bytes(self._results.size)
         memory = ctypes.create_string_buffer(packed, len(packed))
@@ -57,11 +57,11 @@ class FlatFunction:
 
 
 def flattened(arguments: tuple[Any, ...]) -> tuple[str, list[Any]]:
-    """The form of some arguments, and their words.
+    """The form and the words of some arguments.
 
-    The form lists the kinds of all numbers and arrays, with brackets around tuples and a star
-    before arrays, whose kinds are NumPy's characters: "(*f*i)q". Arrays must be flat, contiguous
-    and writable, as kernels expect them.
+    The form lists the types of all numbers and arrays, with brackets around tuples and a star
+    before the dtype character of an array: "(*f*i)q". Arrays must be one-dimensional, contiguous
+    and writable, as kernels expect them; others get a form that no kernel has.
     """
     kinds: list[str] = []
     words: list[Any] = []
@@ -85,5 +85,5 @@ def _append(values: tuple[Any, ...], kinds: list[str], words: list[Any]) -> None
 
 
 def _word_formats(form: str) -> str:
-    """What `struct` calls the words of a form."""
+    """The format of `struct` for the words of a form."""
     return "=" + re.sub(r"\*.", "qq", form).translate(_WORDS)

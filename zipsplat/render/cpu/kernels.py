@@ -1,4 +1,4 @@
-"""A kernel: machine code from bitcode for the arguments it was made for, else from numba."""
+"""A kernel: machine code from bitcode if it fits the arguments, else from numba."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Kernel:
     """A function that is compiled at its first call.
 
     Args:
-        dispatcher: what `numba.njit` makes of the function.
-        file: where it is defined.
+        dispatcher: result of `numba.njit`.
+        file: where the function is defined.
     """
 
     def __init__(self, dispatcher: Any, file: Path) -> None:
@@ -24,7 +24,7 @@ class Kernel:
 
     @property
     def name(self) -> str:
-        """The function's, with the values that it takes from around it: "blend-3-False"."""
+        """Name of the function and the values of its closure: "blend-3-False"."""
         cells = self.py_func.__closure__ or ()
         return "-".join([self.py_func.__name__, *(str(cell.cell_contents) for cell in cells)])
 
@@ -33,7 +33,7 @@ class Kernel:
         return load_kernel(self.name, self.file)
 
     def __call__(self, *arguments: Any) -> Any:
-        """Run it."""
+        """Run the kernel."""
         if self._flat is not None:
             form, words = flattened(arguments)
             if form == self._flat.form:
