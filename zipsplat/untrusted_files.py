@@ -14,6 +14,7 @@ MAX_JSON_BYTES = 64 << 20
 _MAX_DIRECTORY_BYTES = 8 << 20  # of a zip: some 100,000 members, two seconds
 _END_BYTES, _END64_BYTES, _LOCATOR_BYTES = 22, 56, 20
 _MAX_COMMENT_BYTES = 0xFFFF
+_QUOTED = 200  # characters of names and of messages of `zipfile`, which can quote a whole member
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -72,11 +73,14 @@ def zip_member(archive: zipfile.ZipFile, name: str | zipfile.ZipInfo, max_bytes:
     info = archive.getinfo(name) if isinstance(name, str) else name
     if info.file_size > max_bytes:
         raise ValueError(
-            f"{info.filename} unpacks to {info.file_size / 1e6:.0f} MB, which exceeds the limit of"
-            f" {max_bytes / 1e6:.0f} MB"
+            f"{info.filename[:_QUOTED]} unpacks to {info.file_size / 1e6:.0f} MB, which exceeds the"
+            f" limit of {max_bytes / 1e6:.0f} MB"
         )
-    with archive.open(info) as file:
-        return file.read(info.file_size)
+    try:
+        with archive.open(info) as file:
+            return file.read(info.file_size)
+    except zipfile.BadZipFile as error:
+        raise zipfile.BadZipFile(str(error)[:_QUOTED]) from error
 
 
 def _directory_bytes(file: IO[bytes]) -> int:

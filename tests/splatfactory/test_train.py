@@ -214,7 +214,7 @@ def test_the_pixel_aligned_baseline_trains(run_training):
     [
         (["train.lrr=1"], "did you mean train.lr"),
         (["data.dataset_dir=data/nothing"], "nothing"),
-        (["model.backbone.weights=weights/da3-small.pth"], "huggingface-cli"),
+        (["model.backbone.weights=weights/da3-small.pth"], "hf download"),
         (["model.weights=nowhere.safetensors"], "nowhere"),
         (["train.writer=paper"], "tensorboard"),
         (["train.best_key=psnrr", "train.num_steps=1"], "psnr"),

@@ -126,11 +126,12 @@ def test_the_setting_lasts_as_long_as_the_work(faster: list[int]) -> None:
 
 
 def test_what_training_has_set_for_cuda_comes_back(faster: list[int]) -> None:
+    before = SETTING.fp32_precision
     SETTING.fp32_precision = "tf32"
     with fastest(384, CPU):
         assert is_active()
     after = SETTING.fp32_precision
-    SETTING.fp32_precision = "none"
+    SETTING.fp32_precision = before
     assert after == "tf32"
     assert faster == [384]
 

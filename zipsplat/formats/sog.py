@@ -29,7 +29,7 @@ from zipsplat.formats._quaternions import (
     smallest_three,
     unit_columns,
 )
-from zipsplat.untrusted_files import open_zip
+from zipsplat.untrusted_files import open_zip, zip_member
 
 _PALETTE_MAX = 1 << 16
 _PER_ENTRY = 4  # Gaussians per palette entry, on average
@@ -203,8 +203,7 @@ class _Bundle:
 def _contents(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
     info = archive.getinfo(name)
     require_plausible(info.file_size, size, "SOG")
-    with archive.open(info) as member:
-        return member.read(info.file_size)
+    return zip_member(archive, info, info.file_size)
 
 
 def _unpack(bundle: _Bundle) -> SplatArrays:

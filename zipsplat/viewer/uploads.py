@@ -14,10 +14,11 @@ from torch import Tensor
 
 from zipsplat.images import is_image_file
 from zipsplat.inputs import load_views, natural_key
-from zipsplat.untrusted_files import open_zip
+from zipsplat.untrusted_files import open_zip, zip_member
 from zipsplat.video import is_video_file
 
 MAX_MEMBERS = 100  # about 9 MB each after scaling down, 1 GB together
+_MAX_NAME = 255  # characters of a member's name in messages
 # Raised for damaged, encrypted and unsupported archives.
 _ZIP_ERRORS = (
     zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError
@@ -86,9 +87,8 @@ def _unpack(upload: Upload, folder: Path, max_bytes: int) -> dict[Path, str]:
                     " together are allowed"
                 )
             for index, member in enumerate(members):
-                with archive.open(member) as file:  # never more than the header announced
-                    content = file.read(member.file_size)
-                name = f"{upload.name}, {member.filename}"
+                content = zip_member(archive, member, max_bytes)
+                name = f"{upload.name}, {member.filename[:_MAX_NAME]}"
                 stored[_store(folder, index, member.filename, content)] = name
     except _ZIP_ERRORS as error:
         raise ValueError(f"{upload.name}: cannot be read as a .zip ({error})") from error

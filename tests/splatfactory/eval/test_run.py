@@ -227,7 +227,7 @@ def test_unaligned_numbers_are_those_of_the_plain_rendering(evaluate: Evaluate):
         (["data.dataset_dir=data/nothing"], "nothing"),
         (["--checkpoint", "nobody"], "no run 'nobody'"),
         (["eval.lpips=alex"], "vgg or none"),
-        (["model/backbone=da3s"], "--conf is missing"),
+        (["model/backbone=da3s"], "name it with --conf"),
     ],
 )
 def test_mistakes_are_one_clear_line(evaluate: Evaluate, capsys, arguments: list[str], hint: str):

@@ -196,7 +196,7 @@ def test_ctrl_c_keeps_the_best_so_far(scene, photos, cameras, tmp_path, capsys, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("-o", "OUT"), "no images"),
+        (("-o", "OUT"), "no photos given"),
         (("SCENE", "PHOTOS", "--cameras", "CAMERAS", "-o", "SCENE"), "already exists"),
         (("PHOTOS", "-o", "OUT", "--save-cameras", "x.txt"), "must end in .json"),
         (("PHOTOS", "-o", "OUT.xyz"), "xyz"),
