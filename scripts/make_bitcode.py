@@ -54,6 +54,7 @@ def main() -> None:
                 "code": code_digest(kernel.file),
                 "form": "".join(map(_form, arguments)),
                 "returns": _form(result),
+                "llvm": llvm.llvm_version_info[0],
                 "bitcode": hashlib.sha256(code).hexdigest(),
             }
             print(f"{kernel.name:24} {len(code):8} bytes")

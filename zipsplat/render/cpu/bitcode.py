@@ -41,7 +41,7 @@ def load_kernel(name: str, file: Path) -> FlatFunction | None:
         file: where the kernel is defined.
     """
     entry = None if DEBUG else _index(ARCHIVE).get(name)
-    if entry is None:
+    if entry is None or entry["llvm"] > llvm.llvm_version_info[0]:
         return None
     try:
         path = _path(name, file, entry["bitcode"])
@@ -55,11 +55,11 @@ def load_kernel(name: str, file: Path) -> FlatFunction | None:
 
 
 @functools.cache
-def _index(archive: Path) -> dict[str, dict[str, str]]:
-    """For each kernel, the digest of its code and the forms of its arguments and results."""
+def _index(archive: Path) -> dict[str, dict[str, Any]]:
+    """For each kernel, the version of LLVM, the digest of its code, and its forms."""
     try:
         with zipfile.ZipFile(archive) as file:
-            index: dict[str, dict[str, str]] = json.loads(file.read(INDEX))
+            index: dict[str, dict[str, Any]] = json.loads(file.read(INDEX))
     except (OSError, zipfile.BadZipFile, KeyError, ValueError):
         return {}
     return index
