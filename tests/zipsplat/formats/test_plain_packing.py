@@ -171,7 +171,7 @@ def test_ply(num: int, degree: int) -> None:
             np.zeros(3),
             splats.sh_coeffs[row, 0],
             *(splats.sh_coeffs[row, 1:, channel] for channel in range(3)),
-            [np.log(np.float64(opacity / (1 - opacity)))],
+            [np.log(np.float64(opacity / (np.float32(1) - opacity)))],
             np.log(splats.scales[row].astype(np.float64)),
             splats.quats[row],
         )
