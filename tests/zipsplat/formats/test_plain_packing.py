@@ -165,7 +165,7 @@ def test_ply(num: int, degree: int) -> None:
     splats = some(num, degree)
     rows = []
     for row in range(num):
-        opacity = np.clip(splats.opacities[row], np.float32(1e-6), 1 - np.float32(1e-6))
+        opacity = np.clip(splats.opacities[row], np.float32(1e-6), np.float32(1) - np.float32(1e-6))
         parts = (
             splats.means[row],
             np.zeros(3),
