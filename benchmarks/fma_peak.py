@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import Any
+
+from records import least_ms
 
 from zipsplat.render.cpu.compiler import kernel
 from zipsplat.render.cpu.layout import FloatArray
 from zipsplat.render.cpu.simd import aligned_empty, fma, load, store
-
-
-def best(function: Callable[[], Any], runs: int) -> float:
-    """Minimum CPU time of this thread, in milliseconds."""
-    times = []
-    for _ in range(runs):
-        start = time.thread_time()
-        function()
-        times.append(time.thread_time() - start)
-    return 1e3 * min(times)
 
 
 @kernel
@@ -58,6 +48,6 @@ def peak_gflops() -> float:
             work(values, rounds)
 
         run()
-        return chains * 16 * 2 * rounds / best(run, 15) / 1e6
+        return chains * 16 * 2 * rounds / least_ms(run, 15) / 1e6
 
     return max(gflops(12, _multiply_add), gflops(5, _multiply_add_by_five))

@@ -190,6 +190,18 @@ def in_turns(
     return best
 
 
+def least_s(
+    action: Callable[[], object], rounds: int, clock: Callable[[], float] = time.process_time
+) -> float:
+    """Smallest seconds of one action, which is not run before."""
+    return in_turns({"": action}, rounds, clock, warms_up=False)[""]
+
+
+def least_ms(action: Callable[[], object], rounds: int) -> float:
+    """Smallest milliseconds of CPU time that this thread spends on one action."""
+    return 1e3 * least_s(action, rounds, time.thread_time)
+
+
 def _row_data(row: Row) -> dict[str, object]:
     """Fields that say something, figures with four digits, and the ratio."""
     data = {name: _short(value) for name, value in asdict(row).items()}

@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import io
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 from PIL import Image
-from records import Record, Row
+from records import Record, Row, least_ms
 
 from splatfactory.datasets import depth_codec
 from splatfactory.datasets.generated import stored_scene
@@ -29,16 +28,6 @@ RENDER = "rendering colour and depth"
 PLAIN, SAME = "every ray tests every primitive", "the same four scenes"
 VIEWS_LIMIT = 20
 FIRST = 5000  # scenes from here on were never looked at during development
-
-
-def cpu_ms(work: Callable[[], object], rounds: int) -> float:
-    """Minimum CPU time of a call, milliseconds."""
-    times = []
-    for _ in range(rounds):
-        start = time.thread_time()
-        work()
-        times.append(time.thread_time() - start)
-    return 1e3 * min(times)
 
 
 def without_tree(scene: GeneratedScene) -> GeneratedScene:
@@ -68,16 +57,16 @@ def measure(size: int, num_scenes: int, num_views: int, rounds: int) -> dict[str
         color, depth = scene.render(view)
         camera = scene.shot.camera(view)
         times = {
-            "building its share of the scene": cpu_ms(build, rounds) / num_views,
-            RENDER: cpu_ms(lambda s=scene, c=camera: render(s.world, c), rounds),
-            "encoding the image": cpu_ms(lambda c=color: image_bytes(c), rounds),
-            "encoding the depth": cpu_ms(
+            "building its share of the scene": least_ms(build, rounds) / num_views,
+            RENDER: least_ms(lambda s=scene, c=camera: render(s.world, c), rounds),
+            "encoding the image": least_ms(lambda c=color: image_bytes(c), rounds),
+            "encoding the depth": least_ms(
                 lambda d=depth: depth_codec.encode(d, is_quick=True), rounds
             ),
         }
         if index < FIRST + 4:
             plain = without_tree(scene)
-            times[PLAIN] = cpu_ms(lambda s=plain, c=camera: render(s.world, c), 1)
+            times[PLAIN] = least_ms(lambda s=plain, c=camera: render(s.world, c), 1)
             times[SAME] = times[RENDER]
         for name, value in times.items():
             parts.setdefault(name, []).append(value)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from fma_peak import best
+from records import least_ms
 from torch import Tensor
 
 from zipsplat.render.cpu.layout import TILE
 
 if TYPE_CHECKING:
-    from rasterizer import Stages
+    from rasterizer_stages import Stages
 
 
 def plain_torch(parts: Stages, runs: int) -> tuple[float, float]:
@@ -59,7 +59,7 @@ def plain_torch(parts: Stages, runs: int) -> tuple[float, float]:
         forward(table) - torch.from_numpy(parts.buffers.features).reshape(weights.shape)
     ).abs()
     assert difference.quantile(0.99) < 1e-3, "the baseline renders a different image"
-    return best(only_forward, runs), best(both, runs)
+    return least_ms(only_forward, runs), least_ms(both, runs)
 
 
 def _tile_pairs(values: Tensor, parts: Stages) -> tuple[Tensor, Tensor]:

@@ -9,11 +9,10 @@ the CPU. Minimum CPU time over several runs, so other load matters little.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 
 import torch
-from records import Record, Row
+from records import Record, Row, least_s
 
 from zipsplat.model.architecture import ZipSplatConfig
 from zipsplat.model.untrained import untrained_network
@@ -40,9 +39,9 @@ def main() -> None:
     record = Record("viewer", title, torch.get_num_threads())
     for compression in COMPRESSIONS:
         before = len(runs)
-        moved = smallest(lambda c=compression: recompress(model, scene, c, no_stage), rounds)
+        moved = least_s(lambda c=compression: recompress(model, scene, c, no_stage), rounds)
         assert len(runs) == before, "a slider move ran the backbone"
-        again = smallest(
+        again = least_s(
             lambda c=compression: reconstruct(model, Photos(images), c, no_stage), rounds
         )
         num = recompress(model, scene, compression, no_stage).gaussians.num_gaussians
@@ -50,8 +49,8 @@ def main() -> None:
         record.add(Row(what, moved, "s", "reconstructing again", again))
 
     shown = painted(scene.gaussians, Appearance(), scene.group_size)
-    arrays = smallest(lambda: splat_buffers(shown), rounds)
-    colors = smallest(lambda: colors_from(shown, torch.zeros(3)), rounds)
+    arrays = least_s(lambda: splat_buffers(shown), rounds)
+    colors = least_s(lambda: colors_from(shown, torch.zeros(3)), rounds)
     what = f"{shown.num_gaussians:,} Gaussians for the browser"
     record.add(Row(f"{what}, arrays", arrays, "s"))
     record.add(Row(f"{what}, colours for a camera at rest", colors, "s"))
@@ -61,16 +60,6 @@ def main() -> None:
 def no_stage(_: str) -> Callable[[int, int], None]:
     """Report nothing."""
     return lambda *_: None
-
-
-def smallest(work: Callable[[], object], rounds: int) -> float:
-    """CPU time of the fastest run."""
-    times = []
-    for _ in range(rounds):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times)
 
 
 if __name__ == "__main__":

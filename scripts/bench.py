@@ -59,7 +59,18 @@ QUALITY = (
 ONCE = ("cameras.py", "alignment.py")
 """Commands without rounds: what they measure is spread over scenes."""
 
-IMPORTED = ("earlier", "fma_peak", "range_server", "records", "room_scene", "tiled_torch")
+IMPORTED = (
+    "earlier",
+    "fma_peak",
+    "range_server",
+    "rasterizer_scenes",
+    "rasterizer_stages",
+    "rasterizer_threads",
+    "rasterizer_turntable",
+    "records",
+    "room_scene",
+    "tiled_torch",
+)
 """Modules of `benchmarks/` that are no commands."""
 
 APART = {
