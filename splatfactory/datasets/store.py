@@ -235,7 +235,7 @@ class ShardStore:
         shard = self._shards[number]
         if index.damage:
             self.damage[shard] = index.damage
-            if not index.broken:  # else its broken scenes tell
+            if not index.broken:  # otherwise its broken scenes are reported
                 self._faults[shard] = SceneError("damaged shard", index.damage)
         reason = "truncated shard" if index.damage else "incomplete scene"
         for key, detail in index.broken.items():

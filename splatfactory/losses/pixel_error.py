@@ -8,7 +8,7 @@ from splatfactory.protocols import LossKind, Supervision
 from splatfactory.schema import HeadConfig
 
 
-class PixelError:
+class PixelLoss:
     """Mean absolute error, or squared error, of the colours.
 
     Args:
@@ -33,4 +33,4 @@ def squared_error(rendered: Tensor, true: Tensor) -> Tensor:
     return (rendered - true).square().flatten(1).mean(dim=1)
 
 
-PLUGIN = LossKind(HeadConfig, PixelError)
+PLUGIN = LossKind(HeadConfig, PixelLoss)

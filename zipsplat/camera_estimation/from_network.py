@@ -4,8 +4,7 @@ The network reconstructs photos without knowing their cameras, and at compressio
 belongs to one patch of one photo. So the mean of a token's Gaussians, in the frame of the first
 camera, corresponds to the centre of that patch. These correspondences determine a pose for every
 photo and a common focal length. Poses that pass the checks are then refined photometrically; the
-checks come first, because
-refinement improves the PSNR at wrong poses, too.
+checks come first, because refinement improves the PSNR at wrong poses, too.
 
 The checks need no ground truth: they use the inlier share of the tokens, the photos, and a second
 reconstruction from the photos in reverse order, which makes different errors. The bounds were

@@ -7,16 +7,16 @@ along rows and columns (`semi_global`), and their minimum, interpolated between 
 inverse depth. It is *consistent* where the photos correlate, another view finds the same surface
 within 2 %, and the surrounding pixels agree. Elsewhere it is a guess that the aggregation
 propagates from the surroundings, respecting edges of the photo. Means of the surrounding consistent
-pixels are a worse guess:
-sky between a roof and the hills belongs to neither. With them, 200 steps of refinement from a
-generated flight gave 34.5 instead of 36.2 dB, 300 steps from a real one 31.4 instead of 31.9.
+pixels are a worse guess: sky between a roof and the hills belongs to neither. With them, 200 steps
+of refinement from a generated flight gave 34.5 instead of 36.2 dB, 300 steps from a real one 31.4
+instead of 31.9.
 
 P2, the noise added to variances and the required support were tuned on generated scenes. With four
 photos of each of three scenes and true cameras, requiring support from half of the surrounding
 pixels reduces the share of depths wrong by more than 5 % from 14 % to 8 %, and that of consistent
 pixels from 68 % to 60 %; P2 = 2 instead of 1.2 brings another 1.2 % of all pixels within 5 % of the
-truth, and so does less noise. Windows of 5 × 5 pixels are a fifth more accurate but consistent in 4
-% fewer pixels.
+truth, and so does less noise. Windows of 5 × 5 pixels are a fifth more accurate but consistent in
+4 % fewer pixels.
 
 `benchmarks/plane_sweep.py`, three generated scenes at 504 × 378, true cameras: with 4 photos 55 %
 of the pixels are consistent, their median error is 0.5 to 1.0 %, and 5 to 11 % of them are wrong by

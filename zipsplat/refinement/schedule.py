@@ -11,10 +11,8 @@ from zipsplat.refinement import growth
 HALF_SIZE_SHARE = 0.15  # at first, images have half the size
 DEPTH_SHARE = 0.5  # until then, stereo depth is a target
 CAMERA_SHARE = 0.5  # poses and focal length start to move when the scene is sharp
-_EVALUATION_STEPS, _EVALUATION_STEPS_PER_VIEW = (
-    50,
-    15,
-)  # rendering a view costs a third of a step, so evaluation takes 2 to 3 %
+# Rendering a view costs a third of a step, so evaluation takes 2 to 3 %.
+_EVALUATION_STEPS, _EVALUATION_STEPS_PER_VIEW = 50, 15
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 Notation: p is the centre in the camera's frame, M = R·diag(scales) the axes of the ellipsoid there
 (three rows of three vectors), J the derivative of the pixel with respect to p, n₁ and n₂ the rows
-of J·M. The
-2D covariance is [[a, b], [b, c]] = (J·M)(J·M)ᵀ + eps2d·1, and its inverse [[A, B], [B, C]].
+of J·M. The 2D covariance is [[a, b], [b, c]] = (J·M)(J·M)ᵀ + eps2d·1, and its inverse
+[[A, B], [B, C]].
 
 The determinant is summed as |n₁ × n₂|² + eps2d·(|n₁|² + |n₂|²) + eps2d², which is a·c − b²
 without its cancellation: thin ellipses keep their shape in float32.
