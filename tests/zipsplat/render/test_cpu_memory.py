@@ -16,6 +16,7 @@ from torch import Tensor
 from zipsplat.render import RenderMode, RenderSettings, Splats, Viewpoints
 from zipsplat.render.cpu import PLUGIN, memory, set_num_threads
 from zipsplat.render.cpu.memory import PIECES, Pieces
+from zipsplat.render.cpu.simd import aligned_empty
 
 POISON = 0xFF  # float32 NaN, int32 -1, a set flag
 
@@ -157,6 +158,30 @@ def test_at_most_so_much_is_kept() -> None:
     assert [len(p) for p in pieces.kept] == [200, 350]
 
 
+def test_views_without_gradients_share_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def counted(num: int, kind: type) -> np.ndarray:
+        made.append(num)
+        return aligned_empty(num, kind)
+
+    monkeypatch.setattr(memory, "aligned_empty", counted)
+    splats, viewpoints, _ = scene(0)
+    pose, K = viewpoints.world_from_camera[:1], viewpoints.K[:1]
+
+    def fresh_bytes(num_views: int) -> int:
+        gc.collect()
+        PIECES.forget()
+        made.clear()
+        views = Viewpoints(pose.repeat(num_views, 1, 1), K.repeat(num_views, 1, 1), 70, 50)
+        with torch.no_grad():
+            PLUGIN.render(splats, views, RenderSettings())
+        return sum(made)
+
+    one, eight = fresh_bytes(1), fresh_bytes(8)
+    assert eight < 2 * one
+
+
 def test_sizes_and_places() -> None:
     for size in (1, 15, 16, 17, 1000, 65_537, 1_000_003):
         for dtype in (np.uint8, np.int32, np.float64):
@@ -201,6 +226,10 @@ def test_no_piece_is_used_twice_at_a_time() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.skipif(
+    torch.get_num_threads() > 1,
+    reason="PyTorch's OpenMP threads do not survive forks; set OMP_NUM_THREADS=1",
+)
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_child_begins_with_nothing() -> None:
     """Even if the lock was held when it was born; and what it got from its parent it may drop."""

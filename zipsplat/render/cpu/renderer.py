@@ -52,13 +52,11 @@ class CpuRenderer:
         if not settings.mode.has_color:  # with colour, the kernels check this themselves
             opacities = _of_finite_colors(opacities, splats.sh_coeffs, settings.sh_degree)
         tensors = (splats.means, quats, splats.scales, opacities, splats.sh_coeffs)
+        inputs = [*(t.float() for t in tensors), pose[:, :3, :3].mT, pose[:, :3, 3]]
+        if not torch.is_grad_enabled():  # `needs_input_grad` is true for parameters even then
+            inputs = [t.detach() for t in inputs]
         rasterize: Any = Rasterize.apply
-        features, transmittance, masks = rasterize(
-            _plan(splats, viewpoints, settings),
-            *(t.float() for t in tensors),
-            pose[:, :3, :3].mT,
-            pose[:, :3, 3],
-        )
+        features, transmittance, masks = rasterize(_plan(splats, viewpoints, settings), *inputs)
         rendered = _compose(features, transmittance, viewpoints.backgrounds, settings.mode)
         alpha, color, depth = (None if t is None else t.to(dtype) for t in rendered)
         assert alpha is not None
