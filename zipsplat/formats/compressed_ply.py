@@ -18,7 +18,6 @@ from zipsplat.formats import Format, SplatArrays, SplatTolerance
 from zipsplat.formats._blocks import blocks, fill_rows, on_threads, taken
 from zipsplat.formats._morton import morton_order
 from zipsplat.formats._ply_elements import (
-    by_channel,
     comment_lines,
     has_property,
     read_elements,
@@ -56,7 +55,6 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
     """
     num, num_rest = len(splats.means), 3 * (splats.sh_coeffs.shape[1] - 1)
     base = replace(splats, sh_coeffs=np.ascontiguousarray(splats.sh_coeffs[:, :1]))
-    rest = splats.sh_coeffs.reshape(num, 3 + num_rest)[:, 3:]
     order = morton_order(splats.means)
     ranges = np.empty((-(-num // _CHUNK), 18), "<f4")
     words = np.empty((num, 4), "<u4")
@@ -64,7 +62,7 @@ def write(file: BinaryIO, splats: SplatArrays) -> None:
 
     def work(rows: slice) -> None:
         words[rows], ranges[_chunks(rows)] = _packed(base.select(order[rows]))
-        harmonics[rows] = _pack_harmonics(rest[rows])
+        _pack_harmonics(splats.sh_coeffs[rows], harmonics[rows])
 
     on_threads(work, blocks(num))
     file.write(_header(splats, len(ranges), num_rest))
@@ -253,12 +251,14 @@ def _unpack_rotations(words: Words) -> Floats:
 
 
 @np.errstate(over="ignore")  # colours beyond every byte are clamped
-def _pack_harmonics(rest: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Harmonics (n, 3 (S - 1)), RGB after RGB, as bytes, channel after channel."""
-    steps = rest * np.float32(256 / _SH_RANGE)
+def _pack_harmonics(sh_coeffs: NDArray[np.float32], packed: NDArray[np.uint8]) -> None:
+    """Fill bytes (n, 3 (S - 1)), channel after channel, from harmonics (n, S, 3)."""
+    num, num_coeffs, _ = sh_coeffs.shape
+    # Whole rows, with the colour, because NumPy is slow on parts of rows.
+    steps = sh_coeffs * np.float32(256 / _SH_RANGE)
     steps += np.float32(128)
-    packed: NDArray[np.uint8] = steps.clip(0, 255, out=steps).astype(np.uint8)
-    return np.take(packed, by_channel(rest.shape[1] // 3), axis=1, mode="clip")
+    whole = steps.clip(0, 255, out=steps).astype(np.uint8)
+    packed.reshape(num, 3, num_coeffs - 1)[:] = whole[:, 1:].transpose(0, 2, 1)
 
 
 def _unpack_harmonics(sh: NDArray[Any], sh_coeffs: NDArray[np.float32]) -> None:
