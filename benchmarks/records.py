@@ -30,6 +30,7 @@ from zipsplat.files import write_text
 
 FOLDER = Path("outputs/benchmarks")
 PACKAGES = ("zipsplat", "torch", "numpy", "numba")
+VENDORS = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}
 FEATURES = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd", "bf16")
 
 
@@ -46,7 +47,8 @@ class Row:
         more_is_better: whether `ratio` is value / peer_value, and not its inverse.
         wanted: least ratio that is promised, if one is.
         limit: promised bound of the figure itself: its most, or its least if more is better.
-        needs: one of `FEATURES`; the promise holds for processors that have it.
+        needs: some of `FEATURES` and `VENDORS`, with spaces between them; the promise holds for
+            processors that have all.
         key: how the first table of the page calls it; empty if it does not stand there.
     """
 
@@ -136,10 +138,11 @@ def machine() -> dict[str, object]:
             lines.setdefault(name.strip(), value.strip())
     known = set(lines.get("flags", lines.get("Features", "")).split())
     family = f", family {lines['cpu family']}" if "cpu family" in lines else ""
+    vendor = [name for id_, name in VENDORS.items() if lines.get("vendor_id") == id_]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "processor": lines.get("model name", platform.processor() or platform.machine()) + family,
-        "features": [name for name in FEATURES if name in known],
+        "features": vendor + [name for name in FEATURES if name in known],
         "cores": os.cpu_count(),
         "memory_gb": round(memory / 1e9),
         "python": platform.python_version(),

@@ -153,7 +153,7 @@ def wanted(record: Record, row: dict[str, Any]) -> str:
         return "–"
     text = " and ".join(goal for goal, _ in goals)
     needs = row.get("needs", "")
-    if needs and needs not in record["machine"]["features"]:
+    if not set(needs.split()) <= set(record["machine"]["features"]):
         return f"{text} where there is {needs}"
     if "wanted" in row and "ratio" not in row:
         return text

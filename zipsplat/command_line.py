@@ -56,6 +56,6 @@ def add_dtype(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=DTYPES,
         default="auto",
-        help="precision of the network; auto (default) is bfloat16 where the GPU, or the CPU for"
-        " large networks, has it in hardware, else float32",
+        help="precision of the network; auto (default) is bfloat16 where the GPU has it in"
+        " hardware, or the CPU has and is faster with it for large networks, else float32",
     )

@@ -6,9 +6,11 @@ import logging
 
 import torch
 
+from zipsplat import float32_products
+
 DEVICES = ("cpu", "cuda", "mps")
 BFLOAT16_WIDTH = 768
-"""On CPUs, networks of this width or more are faster in bfloat16: vitb and larger."""
+"""On CPUs, only networks of this width or more may be faster in bfloat16: vitb and larger."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 logger = logging.getLogger(__name__)
@@ -57,9 +59,9 @@ def choose_dtype(
     """The precision to compute in.
 
     Args:
-        dtype: "float32", "bfloat16", or "auto": bfloat16 on CUDA devices that have it, and on CPUs
-            that have it (AVX512-BF16 or AMX) for networks of `BFLOAT16_WIDTH` or more; else
-            float32.
+        dtype: "float32", "bfloat16", or "auto": bfloat16 on CUDA devices that have it, and for
+            networks of `BFLOAT16_WIDTH` or more on CPUs that have it (AVX512-BF16 or AMX) and are
+            faster with it; else float32.
         device: to compute on.
         width: D of the network.
 
@@ -77,9 +79,10 @@ def choose_dtype(
 def _gains_by_bfloat16(device: torch.device, width: int) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.get_device_capability(device)[0] >= 8)
-    return device.type == "cpu" and width >= BFLOAT16_WIDTH and cpu_has_bfloat16()
+    if device.type != "cpu" or width < BFLOAT16_WIDTH:
+        return False
+    return _cpu_has_bfloat16() and float32_products.bfloat16_is_faster(width)
 
 
-def cpu_has_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16 products."""
+def _cpu_has_bfloat16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

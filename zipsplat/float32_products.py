@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -28,7 +28,7 @@ from torch.nn import functional
 LEAST_WIDTH = 192
 """Smaller networks lose more by oneDNN's overhead per product than they gain."""
 LEAST_GAIN = 1.25
-"""Least speed of oneDNN relative to MKL; the margin is for timings disturbed by other work."""
+"""Least speed of one path relative to another; the margin is for timings disturbed by other work."""
 MOST_ERROR = 4e-6
 """Largest relative error of a product that counts as float32; bfloat16 has 2e-3, TF32 3e-4."""
 SWITCH = "ZIPSPLAT_FLOAT32"
@@ -107,6 +107,36 @@ def onednn_is_better(width: int) -> bool:
             setting.fp32_precision = before
 
 
+@functools.cache
+def bfloat16_is_faster(width: int) -> bool:
+    """Whether products of this width are faster in bfloat16 than in float32, by the faster path.
+
+    Some processors have the instructions and are slower with them: an Emerald Rapids without AMX
+    reaches 0.55 times the speed of float32. Measured once per process and width, in 0.1 to 0.3 s.
+    """
+    operands_float32 = operands(width)
+    pairs = [operands_float32, tuple(operand.bfloat16() for operand in operands_float32)]
+    with fastest(width, torch.device("cpu")):
+        float32, bfloat16 = least_seconds(
+            [functools.partial(functional.linear, *pair) for pair in pairs]
+        )
+    return float32 >= LEAST_GAIN * bfloat16
+
+
+def least_seconds(
+    works: Sequence[Callable[[], object]], clock: Callable[[], float] = time.thread_time
+) -> list[float]:
+    """Least time of each, measured alternately."""
+    seconds: list[list[float]] = [[] for _ in works]
+    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+        for _ in range(1 + _ROUNDS):  # the first one warms up
+            for work, times in zip(works, seconds, strict=True):
+                start = clock()
+                work()
+                times.append(clock() - start)
+    return [min(times[1:]) for times in seconds]
+
+
 def decide(
     width: int,
     use: Callable[[str], object],
@@ -126,16 +156,15 @@ def decide(
         Whether the second path is faster by `LEAST_GAIN`, with errors up to `MOST_ERROR`.
     """
     tokens, weight = operands(width)
-    seconds: dict[str, list[float]] = {"ieee": [], _ONEDNN: []}
     results: dict[str, Tensor] = {}
-    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-        for _ in range(1 + _ROUNDS):  # the first one warms up
-            for path, times in seconds.items():
-                use(path)
-                start = clock()
-                results[path] = product(tokens, weight)
-                times.append(clock() - start)
-    if min(seconds["ieee"][1:]) < LEAST_GAIN * min(seconds[_ONEDNN][1:]):
+
+    def multiply(path: str) -> None:
+        use(path)
+        results[path] = product(tokens, weight)
+
+    works = [functools.partial(multiply, path) for path in ("ieee", _ONEDNN)]
+    exact, onednn = least_seconds(works, clock)
+    if exact < LEAST_GAIN * onednn:
         return False
     return _relative_error(results[_ONEDNN], tokens, weight) <= MOST_ERROR
 

@@ -38,8 +38,9 @@ class ZipSplat(nn.Module):
             They define the architecture.
         device: "auto" selects CUDA, else MPS (untested), else the CPU.
         dtype: "float32" (exact), "bfloat16" (half the memory, and faster on recent GPUs and CPUs),
-            or "auto": bfloat16 on CUDA devices that support it, and on CPUs that support it for
-            networks of ViT-B's width or more, else float32; see `zipsplat.devices.choose_dtype`.
+            or "auto": bfloat16 on CUDA devices that support it, and for networks of ViT-B's
+            width or more on CPUs that support it and are faster with it, else float32; see
+            `zipsplat.devices.choose_dtype`.
         image_size: size to crop and resize images to: a side in pixels, or (height, width);
             multiples of 14. None is the training size of the weights: 252 for "zipsplat"; for
             "zipsplat-504" a long side of 504 with the aspect ratio of the first image.

@@ -108,6 +108,7 @@ def test_what_cannot_be_shown_is_refused(module: ModuleType) -> None:
         ({"limit": 0.4, "more_is_better": True}, "≥ 0.4 s: met"),
         ({"limit": 0.5, "ratio": 2.0, "wanted": 3}, "≥ 3 × and ≤ 0.5 s: **missed**"),
         ({"limit": 0.4, "needs": "avx512f"}, "≤ 0.4 s where there is avx512f"),
+        ({"limit": 0.4, "needs": "AMD fma"}, "≤ 0.4 s where there is AMD fma"),
         ({"limit": 0.4, "needs": "fma"}, "≤ 0.4 s: **missed**"),
     ],
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from zipsplat.model.layers import SHORT_SEQUENCE, SelfAttention
 
 CPU = torch.device("cpu")
 SETTING = torch.backends.mkldnn.matmul
-MEASURED = float32_products.onednn_is_better
+MEASURED = (float32_products.onednn_is_better, float32_products.bfloat16_is_faster)
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN"
 )
@@ -46,15 +48,20 @@ class Machine:
         return decide(width, self.use, self.product, lambda: self.now)
 
 
+def forget() -> None:
+    for measured in MEASURED:
+        measured.cache_clear()
+
+
 @pytest.fixture(autouse=True)
 def undecided(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As for a user: nothing is measured yet, nothing is forced; and all is as before after it."""
     monkeypatch.delenv(SWITCH)
-    MEASURED.cache_clear()
+    forget()
     before = SETTING.fp32_precision
     yield
     assert SETTING.fp32_precision == before
-    MEASURED.cache_clear()
+    forget()
 
 
 @pytest.fixture
@@ -246,15 +253,56 @@ def test_attention_of_many_tokens_in_bfloat16_goes_through_float32(
     assert (fast.float() - plain.float()).norm() <= 0.01 * plain.float().norm()
 
 
-@pytest.mark.parametrize(("has", "width", "dtype"), [
-    (True, 768, torch.bfloat16), (True, 1536, torch.bfloat16), (True, 384, torch.float32),
-    (False, 1536, torch.float32),
+@pytest.mark.parametrize(("has", "width", "gain", "dtype"), [
+    (True, 768, 1.3, torch.bfloat16), (True, 1536, 1.3, torch.bfloat16),
+    (True, 1536, 1.2, torch.float32), (True, 1536, 0.5, torch.float32),
+    (True, 384, 9.0, torch.float32), (False, 1536, 9.0, torch.float32),
 ])  # fmt: skip
 @pytest.mark.parametrize("instructions", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
-def test_large_networks_use_bfloat16_where_the_cpu_has_it(
-    has: bool, width: int, dtype: torch.dtype, instructions: str, monkeypatch: pytest.MonkeyPatch
+def test_large_networks_use_bfloat16_where_the_cpu_gains_by_it(
+    has: bool,
+    width: int,
+    gain: float,
+    dtype: torch.dtype,
+    instructions: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def measured(works: Sequence[Callable[[], object]]) -> list[float]:
+        seconds = {torch.float32: gain, torch.bfloat16: 1.0}
+        return [seconds[cast(Tensor, work()).dtype] for work in works]
+
+    monkeypatch.setattr(float32_products, "onednn_is_better", lambda _width: False)
+    monkeypatch.setattr(float32_products, "least_seconds", measured)
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda name=name: has and name == instructions)
     assert choose_dtype("auto", CPU, width) == dtype
     assert choose_dtype("float32", CPU, width) == torch.float32
+
+
+def test_the_least_of_alternate_times_counts_without_the_first() -> None:
+    now, ran = [0.0], ""
+    left = {"a": [0.1, 5, 3, 4], "b": [0.2, 2, 9, 8]}
+
+    def work(name: str) -> None:
+        nonlocal ran
+        ran += name
+        now[0] += left[name].pop(0)
+
+    works = [functools.partial(work, name) for name in left]
+    assert float32_products.least_seconds(works, lambda: now[0]) == pytest.approx([3, 2])
+    assert ran == "abababab"
+
+
+def test_bfloat16_is_compared_with_the_faster_float32(
+    faster: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    active: list[bool] = []
+
+    def measured(_works: Sequence[Callable[[], object]]) -> list[float]:
+        active.append(is_active())
+        return [2.0, 1.0]
+
+    monkeypatch.setattr(float32_products, "least_seconds", measured)
+    assert float32_products.bfloat16_is_faster(768)
+    assert float32_products.bfloat16_is_faster(768)
+    assert (faster, active) == ([768], [True])
