@@ -2,9 +2,9 @@
 
 Per pixel, T is the transmittance. A Gaussian of opacity α adds α·T times its features, and
 T becomes T·(1 − α), unless that is at most 1e-4: then the Gaussian is left out and the pixel is
-done. A pixel that is done carries T with a minus sign, which makes all further weights vanish
-without a branch; pixels outside of the image begin that way. For the backward pass, each pixel
-records how far down its tile's list it got.
+done. Between batches, a pixel that is done carries T with a minus sign, which makes all further
+weights vanish without a branch; pixels outside of the image begin that way. For the backward pass,
+each pixel records how far down its tile's list it got.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ from zipsplat.render.cpu.simd import (
     load,
     load_ints,
     lowest_bit,
+    maximum,
     minimum,
     pack,
     select,
@@ -73,6 +74,7 @@ from zipsplat.render.cpu.tile import (
 _STATE = (1 + MAX_FEATURES) * PLANE  # transmittance and features
 BLEND_FLOATS = _STATE + BATCH_SIZE  # of working memory
 _STOP = np.float32(TRANSMITTANCE_MIN)
+_SMALL = np.float32(1e-30)  # far below the stop; denormal numbers would be slow
 
 
 class State(NamedTuple):
@@ -170,6 +172,7 @@ def _blend_block(
     stop_at = tile.number * PLANE + block * GROUP
     x, y = x_in_block(), y_in_block()
     T = load(state.T, block * GROUP)
+    final = T
     features = load_features(num_features, state.planes, block)
     stop = load_ints(state.image.stops, stop_at)
     left = members(batch, block)
@@ -177,19 +180,19 @@ def _blend_block(
         j = lowest_bit(left)
         left &= left - 1
         alpha = minimum(opacity_at(batch, j, block, x, y), batch.alpha_clamp)
-        weight = alpha * T
-        after = T - weight
+        after = fma(-alpha, T, T)
         open_ = after > _STOP
-        weight = select(open_, weight, 0.0)
-        T = select(open_, after, -absolute(T))
+        weight = select(open_, alpha * T, 0.0)
+        final = select(open_, after, final)
+        T = maximum(after, _SMALL)  # a pixel that is done stays below the stop
         stop = select_ints(open_, tried + 1 + j, stop)
         features = _add_weighted(features, weight, batch.records, item(batch.slots, j))
         if with_masks:
             _mark(batch, j, block, weight, state.image)
-    store(state.T, block * GROUP, T)
+    store(state.T, block * GROUP, select(T > _STOP, T, -absolute(final)))
     store_features(num_features, state.planes, block, features)
     store_ints(state.image.stops, stop_at, stop)
-    return any_lane(T > 0.0)
+    return any_lane(T > _STOP)
 
 
 @functools.cache

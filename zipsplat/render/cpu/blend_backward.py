@@ -32,10 +32,11 @@ from zipsplat.render.cpu.batch import (
     members,
     opacity_at,
     prepare,
+    x_in_tile,
+    y_in_tile,
 )
 from zipsplat.render.cpu.compiler import inline, kernel
 from zipsplat.render.cpu.layout import (
-    BLOCK,
     FEATURE,
     GROUP,
     INTERSECTION,
@@ -81,7 +82,8 @@ from zipsplat.render.cpu.tile import (
 
 _PAIR = 2 * GROUP  # per Gaussian and block of a batch: s and w of 16 pixels
 _STATE = (2 + MAX_FEATURES) * PLANE  # transmittance, rest, gradients of the features
-BLEND_BACKWARD_FLOATS = _STATE + BATCH_SIZE + BATCH * BLOCKS * _PAIR  # of working memory
+_CENTRES = _STATE + BATCH_SIZE + BATCH * BLOCKS * _PAIR
+BLEND_BACKWARD_FLOATS = _CENTRES + 2 * GROUP  # of working memory
 
 
 class BackwardState(NamedTuple):
@@ -91,6 +93,7 @@ class BackwardState(NamedTuple):
     rest: FloatArray
     v: FloatArray
     pairs: FloatArray  # s and w of 16 pixels, per Gaussian and block of a batch
+    centres: FloatArray  # x, then y, of the centres of the blocks, from the tile's corner
 
 
 @inline
@@ -153,8 +156,7 @@ def _sum_shape(batch: Batch, j: int, tile: Tile, state: BackwardState) -> _Shape
     while blocks != 0:
         block = lowest_bit(blocks)
         blocks &= blocks - 1
-        dx = x + np.float32(BLOCK * (block & 3) + 2)
-        dy = y + np.float32(BLOCK * (block >> 2) + 2)
+        dx, dy = x + item(state.centres, block), y + item(state.centres, GROUP + block)
         s = load(state.pairs, (j * BLOCKS + block) * _PAIR)
         t, u = s * dx, s * dy
         s0 = s0 + s
@@ -304,8 +306,11 @@ def blend_backward_kernel(num_features: int) -> Callable[..., Any]:
             floats[:PLANE],
             floats[PLANE : 2 * PLANE],
             floats[2 * PLANE : _STATE],
-            floats[_STATE + BATCH_SIZE :],
+            floats[_STATE + BATCH_SIZE : _CENTRES],
+            floats[_CENTRES:],
         )
+        store(state.centres, 0, x_in_tile())
+        store(state.centres, GROUP, y_in_tile())
         batch = batch_in(lists, floats[_STATE:], work.ints)
         longest = work.ints[BATCH_INTS : BATCH_INTS + BLOCKS]
         for number in range(first_tile, last_tile):
