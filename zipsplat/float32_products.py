@@ -28,7 +28,7 @@ from torch.nn import functional
 LEAST_WIDTH = 192
 """Smaller networks lose more by oneDNN's overhead per product than they gain."""
 LEAST_GAIN = 1.25
-"""Least speed of one path relative to another; the margin is for timings disturbed by other work."""
+"""Least speed of one path relative to another; the margin is for disturbed timings."""
 MOST_ERROR = 4e-6
 """Largest relative error of a product that counts as float32; bfloat16 has 2e-3, TF32 3e-4."""
 SWITCH = "ZIPSPLAT_FLOAT32"
