@@ -123,7 +123,7 @@ def build_optimizer(
     """Build an optimizer over the groups; the learning rate is set before each step.
 
     Raises:
-        ValueError: if the optimizer is unknown, or missing in this version of PyTorch.
+        ValueError: if the optimizer is unknown.
     """
     if config.name not in OPTIMIZERS:
         raise ValueError(

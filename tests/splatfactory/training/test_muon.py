@@ -11,7 +11,8 @@ from torch import nn
 from splatfactory.config import Request, load
 from splatfactory.models import build_model
 from splatfactory.schema import OptimizerConfig
-from splatfactory.training.muon import MuonWithAdamW
+from splatfactory.training import muon as muon_module
+from splatfactory.training.muon import orthogonalized
 from splatfactory.training.optim import build_optimizer, parameter_groups, set_learning_rate
 from tests.splatfactory.test_train import (
     OUTPUTS,
@@ -58,7 +59,8 @@ def equal(first: nn.Module, second: nn.Module) -> bool:
 
 
 @needs_muon
-def test_matrices_follow_muon_and_the_rest_adamw():
+def test_matrices_follow_pytorchs_muon_in_its_precision_and_the_rest_adamw(monkeypatch):
+    monkeypatch.setattr(muon_module, "_precision", lambda _matrix: torch.bfloat16)
     net = model()
     expected, start = copy.deepcopy(net), copy.deepcopy(net)
     train(net, optimizer_of(net), range(3))
@@ -89,7 +91,20 @@ def test_matrices_follow_muon_and_the_rest_adamw():
         assert equal(net["blocks"][still], start["blocks"][still])
 
 
-@needs_muon
+@pytest.mark.parametrize("shape", [(6, 6), (5, 40), (40, 5)])
+def test_updates_are_orthogonal_in_full_precision_on_a_cpu(shape):
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(shape, generator=generator)
+    found = orthogonalized(matrix)
+    assert found.dtype == torch.float32
+    left, _, right = torch.linalg.svd(matrix.double(), full_matrices=False)
+    singular = left.mT @ found.double() @ right.mT  # diagonal, if the singular vectors are kept
+    values = singular.diagonal()
+    assert ((values > 0.65) & (values < 1.25)).all()
+    assert (singular - torch.diag(values)).abs().max() < 1e-4
+    assert torch.equal(orthogonalized(torch.zeros(shape)), torch.zeros(shape))
+
+
 def test_a_saved_state_goes_on_bit_for_bit():
     net = model()
     optimizer = optimizer_of(net)
@@ -107,7 +122,6 @@ def test_a_saved_state_goes_on_bit_for_bit():
     assert "exp_avg" in restored.state[resumed["last"].weight]
 
 
-@needs_muon
 @pytest.mark.parametrize("kept", ["blocks.0.weight", "last"])
 def test_one_kind_of_parameters_alone(kept: str):
     net = model()
@@ -123,7 +137,6 @@ def test_one_kind_of_parameters_alone(kept: str):
     assert moved == {n for n, _ in net.named_parameters() if n.startswith(kept)}
 
 
-@needs_muon
 def test_a_closure_is_evaluated_with_gradients():
     net = model()
 
@@ -156,13 +169,6 @@ def test_other_optimizers_keep_their_groups():
     assert not any(group.is_matrix for group in groups)
 
 
-def test_an_old_torch_is_said(monkeypatch):
-    monkeypatch.delattr(torch.optim, "Muon", raising=False)
-    with pytest.raises(ValueError, match=r"torch >= 2\.9"):
-        MuonWithAdamW([], (0.9, 0.95), 1e-8)
-
-
-@needs_muon
 def test_a_resumed_run_equals_one_never_stopped(run_training):
     extra = ["train.optimizer.name=Muon", "train.num_steps=2", "train.save_every_iter=1"]
     assert run_training("whole", *extra) == 0

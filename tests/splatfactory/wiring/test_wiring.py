@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from splatfactory import train, trainer_parts
@@ -356,8 +355,6 @@ def test_an_option_changes_something(option: str, place: Place):
     row = ROWS[option]
     if row.needs is not None:
         pytest.importorskip(row.needs)
-    if row.given == MUON and not hasattr(torch.optim, "Muon"):
-        pytest.skip("this version of PyTorch has no Muon")
     before = observed(place, row.probe, row.given)
     after = row.probe(place, (*row.given, f"{option}={row.value}"))
     assert before != after
