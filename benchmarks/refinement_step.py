@@ -196,16 +196,14 @@ def told(size: tuple[int, int, int]) -> str:
 
 
 def two_threads(record: Record, size: tuple[int, int, int], rounds: int) -> None:
-    """Row of steps on one and two threads by the clock, in turns."""
+    """Row of steps on one and two threads by the clock, in turns; PyTorch has one, as in use."""
     stepper = Stepper(problem(*size), Watch(time.perf_counter))
     whole = Watch(time.perf_counter)
     for _ in range(rounds):
         for num_threads in (1, 2):
             set_num_threads(num_threads)
-            torch.set_num_threads(num_threads)
             whole.time(f"{num_threads}", stepper.step)
     set_num_threads(1)
-    torch.set_num_threads(1)
     what = f"{told(size)}: a step on two threads, by the clock"
     row = Row(what, whole.best("2"), "ms", "one thread", whole.best("1"))
     record.add(replace(row, wanted=GAIN_BY_TWO))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +23,10 @@ from zipsplat.refinement.scene_optimizer import SceneOptimizer
 from zipsplat.refinement.schedule import DEPTH_SHARE, HALF_SIZE_SHARE, is_growth_due
 from zipsplat.refinement.views import View
 from zipsplat.render import Rendered, Renderer, RenderMode, Splats
+from zipsplat.render.cpu import torch_on_one_thread
 
+FEW_GAUSSIANS = 200_000
+"""With fewer, PyTorch's threads cost more than they save; see benchmarks/refinement_step.md."""
 _ALIGN_INTERVAL = 8  # steps
 
 
@@ -119,6 +123,11 @@ class Trainer:
         Returns:
             PSNR of the sampled photo before the step, dB.
         """
+        is_small = self.num_gaussians < FEW_GAUSSIANS and self.task.renderer.name == "cpu"
+        with torch_on_one_thread() if is_small else nullcontext():
+            return self._step(share)
+
+    def _step(self, share: float) -> float:
         view = self._next_view(share)
         pose = self._pose(view)
         scene = self._thinned(self._optimizer.parameters.gaussians(), share)

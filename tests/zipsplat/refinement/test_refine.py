@@ -13,7 +13,7 @@ from tests.zipsplat.refinement.small_scene import around, disturbed, photos_of, 
 from zipsplat import Gaussians, Pose
 from zipsplat.alignment import rotation_from_vector
 from zipsplat.posed_images import PosedImages
-from zipsplat.refinement import RefinedScene, RefinementSettings, refine
+from zipsplat.refinement import RefinedScene, RefinementSettings, refine, trainer
 from zipsplat.refinement.problem import make_problem
 from zipsplat.refinement.schedule import Budget
 from zipsplat.refinement.trainer import Trainer
@@ -35,6 +35,29 @@ def test_a_disturbed_scene_gets_better(renderer):
     assert (result.num_steps, result.stopped, result.held_out) == (60, "budget", ())
     assert result.curve[0].psnr == result.start_psnr
     assert result.psnr == max(point.psnr for point in result.curve)
+
+
+@pytest.mark.parametrize(("renderer", "limit", "during"), [
+    ("cpu", 61, 1), ("cpu", 60, 2), ("reference", 61, 2),
+])  # fmt: skip
+def test_pytorch_uses_one_thread_between_renders_of_few_gaussians(
+    renderer, limit, during, monkeypatch
+):
+    photos, start = photos_of(small_scene(), 3), disturbed(small_scene())
+    assert start.num_gaussians == 60
+    monkeypatch.setattr(trainer, "FEW_GAUSSIANS", limit)
+    of_loss, before = [], torch.get_num_threads()
+    plain = trainer.psnr
+    monkeypatch.setattr(
+        trainer, "psnr", lambda *args: of_loss.append(torch.get_num_threads()) or plain(*args)
+    )
+    torch.set_num_threads(2)
+    try:
+        run(start, photos, settings(2, renderer=renderer))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(of_loss) == {during}
 
 
 @pytest.mark.cuda

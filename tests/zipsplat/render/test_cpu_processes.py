@@ -18,7 +18,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from zipsplat.refinement import semi_global
 from zipsplat.render import RenderSettings, Splats, Viewpoints
-from zipsplat.render.cpu import PLUGIN, bitcode, get_num_threads, set_num_threads, view
+from zipsplat.render.cpu import (
+    PLUGIN,
+    bitcode,
+    get_num_threads,
+    set_num_threads,
+    torch_on_one_thread,
+    view,
+)
 from zipsplat.render.cpu.bin import number_intersections
 from zipsplat.render.cpu.compiler import kernel
 from zipsplat.render.cpu.num_threads import THREADS_VARIABLE
@@ -140,6 +147,37 @@ def test_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         get_num_threads()
     with pytest.raises(ValueError, match="at least 1, got 0"):
         set_num_threads(0)
+
+
+def test_one_thread_for_pytorch_leaves_the_kernels_theirs() -> None:
+    def used() -> tuple[int, int]:
+        return torch.get_num_threads(), get_num_threads()
+
+    def fail() -> None:
+        with torch_on_one_thread():
+            raise RuntimeError("stop")
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with torch_on_one_thread():
+            assert used() == (1, 3)
+            with torch_on_one_thread():
+                assert used() == (1, 3)
+            assert used() == (1, 3)
+        assert used() == (3, 3)
+        with pytest.raises(RuntimeError, match="stop"):
+            fail()
+        assert used() == (3, 3)
+        set_num_threads(2)
+        with torch_on_one_thread():
+            set_num_threads(4)
+            assert used() == (1, 2)
+            with ThreadPoolExecutor(1) as other:
+                assert other.submit(get_num_threads).result() == 4
+        assert used() == (3, 4)
+    finally:
+        torch.set_num_threads(before)
 
 
 SMALL = """

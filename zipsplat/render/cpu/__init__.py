@@ -15,10 +15,21 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zipsplat.render.cpu.num_threads import get_num_threads, set_num_threads
+    from zipsplat.render.cpu.num_threads import (
+        get_num_threads,
+        set_num_threads,
+        torch_on_one_thread,
+    )
     from zipsplat.render.cpu.renderer import PLUGIN, CpuRenderer, warm_up
 
-__all__ = ["PLUGIN", "CpuRenderer", "get_num_threads", "set_num_threads", "warm_up"]
+__all__ = [
+    "PLUGIN",
+    "CpuRenderer",
+    "get_num_threads",
+    "set_num_threads",
+    "torch_on_one_thread",
+    "warm_up",
+]
 
 _LAZY = {
     "PLUGIN": "renderer",
@@ -26,6 +37,7 @@ _LAZY = {
     "warm_up": "renderer",
     "get_num_threads": "num_threads",
     "set_num_threads": "num_threads",
+    "torch_on_one_thread": "num_threads",
 }
 
 
