@@ -114,7 +114,7 @@ tiny-scores: $(READY)  ## score zipsplat-tiny on held-out generated scenes; an h
 	$(BIN)/python benchmarks/tiny_model.py --pixel-aligned outputs/training/zipsplat-tiny-pixels/checkpoint_last.safetensors --plot docs/images/tiny-model.webp
 
 BENCH ?=
-bench: $(READY)  ## measure everything, write docs/benchmarks.md; 40 minutes on two cores, alone
+bench: $(READY)  ## measure everything, write docs/benchmarks.md; 17 to 40 minutes on two cores, alone
 	$(BIN)/python scripts/bench.py $(BENCH); status=$$?; $(BIN)/python scripts/benchmark_page.py && exit $$status
 
 bench-quality: $(READY)  ## quality of refined scenes and cameras as tables; hours
