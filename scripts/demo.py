@@ -25,15 +25,17 @@ from torch import Tensor
 from zipsplat import Gaussians, ZipSplat, estimate_cameras, viz
 from zipsplat.camera_estimation.write import write_cameras_json
 from zipsplat.figures import to_pixels
+from zipsplat.framing import film_camera
 from zipsplat.posed_images import PosedImages
 from zipsplat.progress import progress_bar
 from zipsplat.refinement import RefinedScene, RefinementProgress, RefinementSettings, refine
 from zipsplat.refinement.warm_up import refinement_kernels
+from zipsplat.trajectories import interpolate_poses
 from zipsplat.webpage import write_page
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = 3
-VIDEO_SIZE = 384
+VIDEO_SIZE = 480  # longer side
 HOLD_OUT = 4
 BLACK = (0.0, 0.0, 0.0)  # the background during refinement
 NUM_FRAMES = 24
@@ -49,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         "--steps", type=int, help="number of refinement steps, instead of --seconds"
     )
     parser.add_argument("--size", type=int, default=480, help="longer side of the photos, pixels")
-    parser.add_argument("--frames", type=int, default=60, help="length of the video")
+    parser.add_argument("--frames", type=int, default=120, help="length of the video")
     options = parser.parse_args(argv)
 
     start = time.perf_counter()
@@ -137,21 +139,15 @@ def write_all(
         names=photos.names,
     )
     with progress_bar("rendering video", "frame") as report:
-        viz.turntable(
-            scene,
-            video,
-            sweep_deg=None,
-            render_size=VIDEO_SIZE,
-            num_frames=num_frames,
-            bg=BLACK,
-            report=report,
-        )
+        camera = film_camera(photos.cameras[0], VIDEO_SIZE)
+        poses = interpolate_poses(photos.poses, num_frames)
+        viz.save_video(viz.render_frames(scene, camera, poses, viz.Look(bg=BLACK), report), video)
     return {
         plain: "the scene, for any 3D Gaussian viewer",
         small: "the same, compressed",
         cameras: "where the photos were taken",
         page: "the scene as a page: open it in a browser, step through the photos",
-        video: "a video of it from a moving camera",
+        video: "a video of it along the way of the photos",
     }
 
 

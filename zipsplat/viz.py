@@ -220,6 +220,7 @@ def turntable_frames(
     num_frames: int = 180,
     sweep_deg: float | None = 360.0,
     elevation_deg: float = 0.0,
+    camera: Camera | None = None,
     look: Look | None = None,
     report: Report | None = None,
 ) -> Iterator[np.ndarray]:
@@ -227,9 +228,11 @@ def turntable_frames(
 
     The whole body of the scene is visible in every frame of an orbit (see `zipsplat.framing`);
     scenes that surround the first camera, as rooms do, look better in a wiggle. The video loops.
-    Arguments as `turntable` and `render_frames`.
+    `camera` replaces the square image of `fov_deg`; see `zipsplat.framing.film_camera`. The other
+    arguments are as in `turntable` and `render_frames`.
     """
-    camera = Camera.from_fov(math.radians(fov_deg), w=render_size, h=render_size)
+    if camera is None:
+        camera = Camera.from_fov(math.radians(fov_deg), w=render_size, h=render_size)
     poses = camera_orbit(
         g, num_frames, fov_deg=fov_deg, sweep_deg=sweep_deg, elevation_deg=elevation_deg
     )

@@ -250,13 +250,18 @@ def _make(options: argparse.Namespace, console: Console) -> _Reconstructed:
 
 def _record(options: argparse.Namespace, console: Console, made: _Reconstructed) -> None:
     from zipsplat import viz
-    from zipsplat.framing import best_sweep
+    from zipsplat.framing import best_sweep, film_camera
 
     scene, background = made.gaussians, viz.WHITE if made.refined is None else BLACK
     with console.stage("filming", "frame") as report:
         sweep = best_sweep(scene, viz.FOV_DEG)
         look = viz.Look(bg=background)
-        frames = viz.turntable_frames(scene, sweep_deg=sweep, look=look, report=report)
+        camera = None
+        if sweep is None and made.posed is not None:
+            camera = film_camera(made.posed.images.cameras[0])
+        frames = viz.turntable_frames(
+            scene, sweep_deg=sweep, camera=camera, look=look, report=report
+        )
         viz.save_video(frames, options.turntable)
 
 

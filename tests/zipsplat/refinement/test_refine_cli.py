@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -12,11 +13,12 @@ import pytest
 from PIL import Image
 
 from tests.zipsplat.refinement.small_scene import disturbed, photos_of, small_scene
-from zipsplat import Gaussians, weights
+from zipsplat import Gaussians, framing, viz, weights
 from zipsplat.camera_estimation.write import write_cameras_json
 from zipsplat.cli import main
 from zipsplat.figures import to_pixels
 from zipsplat.model.untrained import untrained_network
+from zipsplat.video import video_info
 
 
 @pytest.fixture
@@ -143,6 +145,19 @@ def test_reconstruct_refines_many_images_without_it(photos, cameras, tmp_path, c
     data = json.loads(capsys.readouterr().out)
     assert "loading weights" not in data["seconds"]
     assert data["gaussians"] <= 500  # half of the least cap, 1000
+
+
+@pytest.mark.parametrize(("sweep", "size"), [(None, (512, 384)), (360.0, (512, 512))])
+def test_a_wiggle_through_a_refined_scene_has_the_shape_of_its_photos(
+    sweep, size, photos, cameras, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(framing, "best_sweep", lambda *_: sweep)
+    short = functools.partial(viz.turntable_frames, num_frames=2)
+    monkeypatch.setattr(viz, "turntable_frames", short)
+    options = ("--refine", "2steps", "--cameras", cameras, "--turntable", tmp_path / "a.mp4")
+    assert run("reconstruct", photos, "-o", tmp_path / "a.ply", *options) == 0
+    info = video_info(tmp_path / "a.mp4")
+    assert (info.width, info.height) == size
 
 
 def test_without_cameras_the_scene_of_the_network_comes_with_a_warning(
