@@ -25,7 +25,7 @@ from torch import Tensor
 from zipsplat import Gaussians, ZipSplat, estimate_cameras, viz
 from zipsplat.camera_estimation.write import write_cameras_json
 from zipsplat.figures import to_pixels
-from zipsplat.framing import film_camera
+from zipsplat.framing import video_camera
 from zipsplat.posed_images import PosedImages
 from zipsplat.progress import progress_bar
 from zipsplat.refinement import RefinedScene, RefinementProgress, RefinementSettings, refine
@@ -139,7 +139,7 @@ def write_all(
         names=photos.names,
     )
     with progress_bar("rendering video", "frame") as report:
-        camera = film_camera(photos.cameras[0], VIDEO_SIZE)
+        camera = video_camera(photos.cameras[0], VIDEO_SIZE)
         poses = interpolate_poses(photos.poses, num_frames)
         viz.save_video(viz.render_frames(scene, camera, poses, viz.Look(bg=BLACK), report), video)
     return {

@@ -32,7 +32,7 @@ _FAR = 5.0  # times the distance that contains half of the scene
 _AIR = 1.05  # factor on the body's radius on an orbit: a margin of 5 %
 _AROUND = 1.5  # a camera within this many radii of the body is surrounded by it
 _IMAGE_MARGIN = 1.5  # factor on the first image's size, for what other images add
-_FILM_ZOOM = 1.15
+_VIDEO_ZOOM = 1.15
 _DEPTH_SAMPLE = 20_000  # Gaussians are enough for a median depth
 
 
@@ -158,17 +158,17 @@ def photo_extent(cameras: Camera) -> Tensor:
     return torch.maximum(cameras.c, cameras.size - cameras.c) / cameras.f
 
 
-def film_camera(photo: Camera, longer_side: int = 512) -> Camera:
-    """A camera for films of what photos show: their shape, a little narrower.
+def video_camera(photo: Camera, longer_side: int = 512) -> Camera:
+    """A camera for videos of what photos show: their shape, a little narrower.
 
-    A film looks around, and beyond the photos there is nothing to see.
+    A video looks around, and beyond the photos there is nothing to see.
 
     Args:
         photo: () intrinsics of a photo.
         longer_side: of the frames, pixels.
     """
     size = (photo.size * (longer_side / photo.size.max())).round()
-    return Camera(size, photo.f * (size / photo.size) * _FILM_ZOOM, size / 2)
+    return Camera(size, photo.f * (size / photo.size) * _VIDEO_ZOOM, size / 2)
 
 
 def photo_depth(g: Gaussians, camera: Camera, pose: Pose) -> float | None:

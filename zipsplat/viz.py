@@ -228,7 +228,7 @@ def turntable_frames(
 
     The whole body of the scene is visible in every frame of an orbit (see `zipsplat.framing`);
     scenes that surround the first camera, as rooms do, look better in a wiggle. The video loops.
-    `camera` replaces the square image of `fov_deg`; see `zipsplat.framing.film_camera`. The other
+    `camera` replaces the square image of `fov_deg`; see `zipsplat.framing.video_camera`. The other
     arguments are as in `turntable` and `render_frames`.
     """
     if camera is None:

@@ -10,9 +10,9 @@ from zipsplat.camera import Camera
 from zipsplat.framing import (
     best_sweep,
     camera_orbit,
-    film_camera,
     first_image,
     scene_body,
+    video_camera,
     whole_scene,
 )
 from zipsplat.gaussians import Gaussians
@@ -217,13 +217,13 @@ def test_a_scene_behind_or_around_the_origin_has_no_first_image():
     assert first_image(room(), FOV_DEG) is not None
 
 
-def test_a_film_has_the_shape_of_the_photos_and_shows_a_little_less() -> None:
+def test_a_video_has_the_shape_of_the_photos_and_shows_a_little_less() -> None:
     photo = Camera(
         *(torch.tensor(pair) for pair in ([640.0, 361.0], [500.0, 480.0], [300.0, 190.0]))
     )
-    film = film_camera(photo)
-    assert film.size.tolist() == [512, 289]
-    assert film.c.tolist() == [256, 144.5]
-    assert 0.8 < film.hfov / photo.hfov < 0.95
-    assert 0.8 < film.vfov / photo.vfov < 0.95
-    assert film_camera(photo.scale(2), 320).size.tolist() == [320, 180]
+    video = video_camera(photo)
+    assert video.size.tolist() == [512, 289]
+    assert video.c.tolist() == [256, 144.5]
+    assert 0.8 < video.hfov / photo.hfov < 0.95
+    assert 0.8 < video.vfov / photo.vfov < 0.95
+    assert video_camera(photo.scale(2), 320).size.tolist() == [320, 180]

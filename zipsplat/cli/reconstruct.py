@@ -250,7 +250,7 @@ def _make(options: argparse.Namespace, console: Console) -> _Reconstructed:
 
 def _record(options: argparse.Namespace, console: Console, made: _Reconstructed) -> None:
     from zipsplat import viz
-    from zipsplat.framing import best_sweep, film_camera
+    from zipsplat.framing import best_sweep, video_camera
 
     scene, background = made.gaussians, viz.WHITE if made.refined is None else BLACK
     with console.stage("filming", "frame") as report:
@@ -258,7 +258,7 @@ def _record(options: argparse.Namespace, console: Console, made: _Reconstructed)
         look = viz.Look(bg=background)
         camera = None
         if sweep is None and made.posed is not None:
-            camera = film_camera(made.posed.images.cameras[0])
+            camera = video_camera(made.posed.images.cameras[0])
         frames = viz.turntable_frames(
             scene, sweep_deg=sweep, camera=camera, look=look, report=report
         )
