@@ -49,6 +49,10 @@ TRAINING = _breaks(
     ("training/optim.py", "(1 + step) / (10 + step)", "(1 + step) / (100 + step)", OPTIM),
     ("training/optim.py", "lerp_(parameter.detach().float(), 1 - decay)",
      "lerp_(parameter.detach().float(), decay)", OPTIM),
+    ("training/muon.py", "lerp_(matrix.grad, 1 - MOMENTUM)", "lerp_(matrix.grad, MOMENTUM)",
+     "splatfactory/training/test_muon.py"),
+    ("training/muon.py", "(wide.mT if is_tall else wide).to", "wide.to",
+     "splatfactory/training/test_muon.py"),
     ("training/optim.py", 'group["lr"] = lr * group["lr_scale"]', 'group["lr"] = lr', OPTIM),
     ("training/optim.py", "        model.load_state_dict(own)", "        del own",
      f"{WIRING}::test_the_average_is_exported_and_evaluated_and_training_goes_on_without_it"),
@@ -236,6 +240,12 @@ INFERENCE = _breaks(
     ("render/_rules.py", "TRANSMITTANCE_MIN = 1e-4", "TRANSMITTANCE_MIN = 5e-4", CPU),
     ("render/cpu/blend_backward.py", "active & (opacity <= batch.alpha_clamp), opacity * v_alpha",
      "active, opacity * v_alpha", CPU),
+    ("render/cpu/blend.py", "final = select(open_, after, final)", "final = after", CPU),
+    ("render/cpu/blend.py", "T = maximum(after, _SMALL)", "T = select(open_, after, 1.0)", CPU),
+    ("render/cpu/num_threads.py", "_within.num_threads = get_num_threads()", "pass",
+     "zipsplat/render/test_cpu_processes.py"),
+    ("devices.py", "_cpu_has_bfloat16() and float32_products.bfloat16_is_faster(width)",
+     "_cpu_has_bfloat16()", "zipsplat/test_float32_products.py"),
 )  # fmt: skip
 
 BREAKS = [*TRAINING, *LOSSES_AND_MODELS, *DATA, *EVALUATION, *INFERENCE]
